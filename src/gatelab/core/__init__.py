@@ -1,0 +1,30 @@
+"""Recurrent cells, layers and models in pure PyTorch: nothing in this ring imports more than `torch`."""
+
+from gatelab.core.backends import BackendError, Explanation
+from gatelab.core.budget import hidden_size_for
+from gatelab.core.cells import GRUCell, LSTMCell, RNNCell
+from gatelab.core.forecaster import Forecaster
+from gatelab.core.gru import GRU
+from gatelab.core.language_model import LanguageModel
+from gatelab.core.lstm import LSTM
+from gatelab.core.mingru import MinGRU
+from gatelab.core.rnn import RNN
+from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "BackendError",
+    "Explanation",
+    "Forecaster",
+    "GRUCell",
+    "LSTMCell",
+    "LanguageModel",
+    "MinGRU",
+    "RNNCell",
+    "TorchGRU",
+    "TorchLSTM",
+    "TorchRNN",
+    "hidden_size_for",
+]

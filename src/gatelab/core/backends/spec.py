@@ -1,0 +1,64 @@
+"""What a backend is: one layer in one direction, and an answer to "can you do this, and if not, why?".
+
+Nothing is computed here. The registry and the choice are in `choice.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a call asks for, as far as a backend's ability depends on it."""
+
+    device: str
+    dtype: torch.dtype
+    reset_after: bool
+    has_lengths: bool
+    has_reset_mask: bool
+
+
+class Run(Protocol):
+    """One GRU layer in one direction, forward in time.
+
+    Shapes: x [T, B, D] with T >= 1, h0 [B, H], w_ih [3H, D], w_hh [3H, H], b_ih and b_hh [3H] or None,
+    lengths [B] int64 on x's device, reset_mask [T, B] bool. x is zero past each length. Returns y [T, B, H], zero
+    past each length, and the state [B, H] at each length. No result shares memory with an argument.
+    """
+
+    def __call__(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None,
+        b_hh: Tensor | None,
+        *,
+        reset_after: bool,
+        lengths: Tensor | None,
+        reset_mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the layer."""
+        ...
+
+
+class Unsupported(Protocol):
+    """Why a backend cannot serve a call, or None when it can."""
+
+    def __call__(self, spec: Spec) -> str | None:
+        """Return the reason, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute a GRU layer."""
+
+    name: str
+    summary: str
+    run: Run
+    unsupported: Unsupported

@@ -1,0 +1,120 @@
+"""A recurrent language model: embedding, recurrent core, output layer; time first, state in and state out.
+
+It returns logits and knows nothing of losses, windows or corpora. Tied weights as in Press and Wolf 2017
+(arXiv:1608.05859); dropout on the embeddings and on the core's output as in Zaremba et al. 2014 (arXiv:1409.2329).
+
+Dimensions: T time, B batch, V vocabulary, E embedding, H the core's output.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatelab.core.budget import core_count
+
+INIT_RANGE = 0.1
+
+
+class LanguageModel(nn.Module):
+    """Predict the next token: `model(tokens [T, B], state) -> (logits [T, B, V], state)`.
+
+    Args:
+        vocab_size: V.
+        core: makes the recurrent core when called as `core(input_size=E)`, for instance
+            `functools.partial(GRU, hidden_size=200, num_layers=2)`. It must be time-major and run forward only:
+            a reverse direction would see the tokens that are to be predicted.
+        embedding_size: E; None takes the core's hidden size.
+        tied: the output layer shares the embedding matrix. When E differs from the core's output size a
+            bias-free projection to E comes before it.
+        dropout: on the embeddings and on the core's output.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        core: Callable[..., nn.Module],
+        *,
+        embedding_size: int | None = None,
+        tied: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if vocab_size <= 0:
+            raise ValueError(f"vocab_size must be greater than zero, got {vocab_size}")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout must be a probability, 0 <= dropout <= 1, got {dropout!r}")
+        self.vocab_size, self.tied, self.dropout = vocab_size, tied, float(dropout)
+        self.embedding_size = core_hidden_size(core) if embedding_size is None else embedding_size
+        self.embedding = nn.Embedding(vocab_size, self.embedding_size)
+        self.core: Any = core(input_size=self.embedding_size)
+        if getattr(self.core, "batch_first", False):
+            raise ValueError("the core of a LanguageModel must be time-major: leave batch_first=False")
+        if getattr(self.core, "bidirectional", False):
+            raise ValueError(
+                "the core of a LanguageModel must not be bidirectional: it would see the targets"
+            )
+        width = self.core.output_size
+        self.projection: nn.Linear | None = None
+        if tied and width != self.embedding_size:
+            self.projection = nn.Linear(width, self.embedding_size, bias=False)
+        self.head = nn.Linear(self.embedding_size if tied else width, vocab_size)
+        if tied:
+            self.head.weight = self.embedding.weight
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Embedding and head from uniform(-0.1, 0.1), zero head bias; the core keeps its own initial values."""
+        nn.init.uniform_(self.embedding.weight, -INIT_RANGE, INIT_RANGE)
+        if not self.tied:
+            nn.init.uniform_(self.head.weight, -INIT_RANGE, INIT_RANGE)
+        nn.init.zeros_(self.head.bias)
+
+    def features(
+        self, tokens: Tensor, state: Any = None, *, reset_mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Everything before the head: tokens [T, B] int64 -> ([T, B, F], state); F is the head's input size."""
+        if tokens.dim() != 2:
+            raise ValueError(f"tokens must be [T, B], got shape {list(tokens.shape)}")
+        x = F.dropout(self.embedding(tokens), self.dropout, self.training)
+        y, state = self.core(x, state, reset_mask=reset_mask)
+        y = F.dropout(y, self.dropout, self.training)
+        return (y if self.projection is None else self.projection(y)), state
+
+    def forward(
+        self, tokens: Tensor, state: Any = None, *, reset_mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return logits [T, B, V] and the core's state after the last token.
+
+        `reset_mask` [T, B] bool: where True the state is zero before that token is read.
+        """
+        y, state = self.features(tokens, state, reset_mask=reset_mask)
+        return self.head(y), state
+
+    @staticmethod
+    def parameter_count(
+        vocab_size: int,
+        core: Callable[..., nn.Module],
+        *,
+        embedding_size: int | None = None,
+        tied: bool = True,
+        **_other: Any,
+    ) -> int:
+        """Number of parameters in closed form for the constructor's arguments; `core` must be a partial."""
+        width = core_hidden_size(core)
+        embedding = width if embedding_size is None else embedding_size
+        count = vocab_size * embedding + core_count(core, embedding) + vocab_size
+        if tied:
+            return count + (width * embedding if width != embedding else 0)
+        return count + vocab_size * width
+
+
+def core_hidden_size(core: Callable[..., nn.Module]) -> int:
+    """The hidden size that a core will have: read from a partial's keywords, else from a throw-away core."""
+    keywords = getattr(core, "keywords", {})
+    if "hidden_size" in keywords:
+        return int(keywords["hidden_size"])
+    with torch.random.fork_rng(devices=[]):
+        return int(core(input_size=1).hidden_size)  # type: ignore[arg-type]

@@ -1,0 +1,237 @@
+"""The stack around a cell: layers, directions, dropout, initial states, ragged and packed batches.
+
+`Recurrent` gives GRU, LSTM and RNN the constructor, the parameter names, the initial values and the call of
+their namesakes in `torch.nn`, so that each loads the other's checkpoints. It does not know any equation: a
+subclass says how one layer runs in one direction (`_run`). No state is stored: it comes in and goes out.
+
+Dimensions: B batch, T time, D input, H hidden, L layers, dirs 1 or 2.
+"""
+
+import math
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from gatelab.core.sequence import Layout, enter
+from gatelab.core.unroll import State, reverse, reverse_reset
+
+NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+class Weights(NamedTuple):
+    """The parameters of one layer in one direction: [G*H, D], [G*H, H], [G*H], [G*H]; None where it has none."""
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+
+
+class Recurrent(nn.Module):
+    """Base of the recurrent layers; `layer(x, state=None, *, lengths=None, reset_mask=None) -> (y, state)`."""
+
+    gates: ClassVar[int]
+    state_names: ClassVar[tuple[str, ...]] = ("hx",)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        names: tuple[str, ...] = NAMES,
+    ) -> None:
+        super().__init__()
+        _check_arguments(input_size, hidden_size, num_layers, dropout)
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
+        self.bidirectional = bidirectional
+        self.directions = 2 if bidirectional else 1
+        self.output_size = self.directions * hidden_size
+        rows = self.gates * hidden_size
+        for layer in range(num_layers):
+            width = input_size if layer == 0 else self.output_size
+            shapes = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size)}
+            for suffix in self._suffixes(layer):
+                for name in names:
+                    if bias or not name.startswith("bias"):
+                        value = torch.empty(shapes.get(name, (rows,)), device=device, dtype=dtype)
+                        self.register_parameter(f"{name}_{suffix}", nn.Parameter(value))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw every parameter from uniform(-1/sqrt(H), 1/sqrt(H)), in the order of `torch.nn`."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: the parameters are never copied into one block, so there is nothing to restore."""
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters, one list per layer and direction, as `torch.nn` gives them."""
+        return [
+            [p for p in self.weights(layer, direction) if isinstance(p, nn.Parameter)]
+            for layer in range(self.num_layers)
+            for direction in range(self.directions)
+        ]
+
+    def weights(self, layer: int, direction: int = 0) -> Weights:
+        """The parameters of one layer (0 ... L-1) in one direction (0 forward, 1 reverse)."""
+        suffix = self._suffixes(layer)[direction]
+        return Weights(*(getattr(self, f"{name}_{suffix}", None) for name in NAMES))  # type: ignore[arg-type]
+
+    def _suffixes(self, layer: int) -> tuple[str, ...]:
+        return (f"l{layer}", f"l{layer}_reverse")[: self.directions]
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        reset_mask: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """Run the sequence.
+
+        Args:
+            input: [T, B, D], [B, T, D] with `batch_first`, [T, D] unbatched, or a PackedSequence.
+            hx: initial state [L*dirs, B, H] ([L*dirs, H] unbatched); a pair (h, c) of them for the LSTM; zero
+                when missing.
+            lengths: [B] steps that count in each row of right-padded input, 0 ... T, in any order; outputs
+                past them are zero and the final state is the one at the length.
+            reset_mask: [T, B] bool (time first, whatever `batch_first` is); where True the state is zero
+                before step t. The reverse direction resets at the same boundaries between steps.
+
+        Returns:
+            y in the layout of the input, [T, B, dirs*H], and the final state in the form of `hx`.
+
+        Raises:
+            ValueError, TypeError: shapes or dtypes that do not fit, naming the argument.
+
+        Under `torch.autocast` the layer runs in the dtype of its weights: a long recurrence in half
+        precision loses what it remembers, and the input is converted instead.
+        """
+        x, lengths, reset_mask, layout = enter(input, self.input_size, self.batch_first, lengths, reset_mask)
+        dtype = self.weight_ih_l0.dtype
+        if x.dtype != dtype:
+            if not torch.is_autocast_enabled(x.device.type):
+                raise TypeError(f"input is {x.dtype} but the weights are {dtype}: convert one of them")
+            x = x.to(dtype)
+        state = self._initial(x, hx, layout)
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                y, state = self._stack(x, state, lengths, reset_mask)
+        else:
+            y, state = self._stack(x, state, lengths, reset_mask)
+        final = tuple(layout.state_out(s) for s in state)
+        return layout.output(y, lengths), final if len(final) > 1 else final[0]
+
+    def _initial(self, x: Tensor, hx: Any, layout: Layout) -> State:
+        names = self.state_names
+        if hx is None:
+            shape = (self.num_layers * self.directions, x.shape[1], self.hidden_size)
+            return tuple(x.new_zeros(shape) for _ in names)
+        given = hx if isinstance(hx, tuple | list) else (hx,)
+        if len(given) != len(names):
+            raise ValueError(
+                f"the state must be {len(names)} tensor(s) ({', '.join(names)}), got {len(given)}"
+            )
+        batch = () if layout.kind == "unbatched" else (x.shape[1],)
+        expected = (self.num_layers * self.directions, *batch, self.hidden_size)
+        states = []
+        for name, tensor in zip(names, given, strict=True):
+            if tensor.shape != expected:
+                raise ValueError(
+                    f"{name} must be [num_layers*directions, {'B, ' if batch else ''}hidden_size] = "
+                    f"{list(expected)} for this input, got {list(tensor.shape)}"
+                )
+            if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+                raise TypeError(
+                    f"{name} is {tensor.dtype} but the weights are {x.dtype}: convert one of them"
+                )
+            states.append(layout.state_in(tensor).to(x.dtype))
+        return tuple(states)
+
+    def _stack(
+        self, x: Tensor, state: State, lengths: Tensor | None, reset_mask: Tensor | None
+    ) -> tuple[Tensor, State]:
+        finals: list[State] = []
+        for layer in range(self.num_layers):
+            outputs = []
+            for direction in range(self.directions):
+                row = layer * self.directions + direction
+                initial = tuple(s[row] for s in state)
+                weights = self.weights(layer, direction)
+                if direction == 0:
+                    y, final = self._run(x, initial, weights, lengths, reset_mask)
+                else:
+                    mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
+                    y, final = self._run(reverse(x, lengths), initial, weights, lengths, mask)
+                    y = reverse(y, lengths)
+                outputs.append(y)
+                finals.append(final)
+            x = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)
+            if self.dropout and self.training and layer < self.num_layers - 1:
+                x = F.dropout(x, self.dropout)
+        return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+
+    def _run(
+        self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Run one layer in one direction, forward in time: x [T, B, D], state of [B, H]."""
+        raise NotImplementedError
+
+    @classmethod
+    def _count(cls, columns: int, input_size: int, hidden_size: int, num_layers: int, both: bool) -> int:
+        """Parameters in closed form: dirs * sum over layers of G*H*(D_l + columns).
+
+        `columns` is what a row of gates has besides its D_l input weights: H recurrent ones and the biases.
+        """
+        directions = 2 if both else 1
+        widths = input_size + (num_layers - 1) * directions * hidden_size
+        return directions * cls.gates * hidden_size * (widths + num_layers * columns)
+
+    def extra_repr(self) -> str:
+        """The sizes, and what differs from the defaults, as `torch.nn` prints them."""
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+        }
+        parts += [
+            f"{key}={getattr(self, key)}" for key, usual in defaults.items() if getattr(self, key) != usual
+        ]
+        return ", ".join(parts)
+
+
+def _check_arguments(input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:
+    sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
+    for name, value in sizes.items():
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
+        if value <= 0:
+            raise ValueError(f"{name} must be greater than zero, got {value}")
+    if not isinstance(dropout, numbers.Real) or isinstance(dropout, bool) or not 0 <= dropout <= 1:
+        raise ValueError(f"dropout must be a probability, 0 <= dropout <= 1, got {dropout!r}")
+    if dropout > 0 and num_layers == 1:
+        warnings.warn(
+            f"dropout={dropout} acts between layers and num_layers=1 has no such place: it does nothing",
+            stacklevel=4,
+        )
