@@ -1,0 +1,108 @@
+"""What every DataModule here has in common: loaders with a fixed order, shares of ranks, and resuming inside an epoch.
+
+It knows nothing about text or series; the two kinds fill in `setup` and `_dataset`. This is a skin over the pure parts of
+this ring and, with the other `*_module.py` files, the only place that imports Lightning.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset
+
+from gatelab.data.errors import DataError
+from gatelab.data.order import BatchOrder
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Keep a batch that the dataset has already put together (a named function: workers must pickle it)."""
+    return batch
+
+
+class GatelabDataModule(pl.LightningDataModule):
+    """The contract with tasks and the laboratory.
+
+    After `prepare_data()` and `setup()`: `spec` (a `TextSpec` or `SeriesSpec`), `splits` (names in order), `fingerprint`
+    (file -> sha256), `notes` (what was done to the data, in words), `baselines(split)`.
+
+    skip_batches: batches of the first epoch that were trained before; set it before `train_dataloader()` is asked for
+        and the first pass begins there. It is cleared once used.
+    first_epoch: the epoch number whose order the first pass takes; None asks the trainer for the epoch it resumes.
+    """
+
+    spec: Any
+    splits: tuple[str, ...]
+
+    def __init__(self, *, batch_size: int, eval_batch_size: int, seed: int, num_workers: int) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise DataError(f"data.{name}={value}: give at least 1")
+        if num_workers < 0:
+            raise DataError(f"data.num_workers={num_workers}: give 0 or more")
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.seed, self.num_workers = seed, num_workers
+        self.skip_batches = 0
+        self.first_epoch: int | None = None
+        self.fingerprint: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    @abstractmethod
+    def baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """Return name -> metrics of the trivial forecasts of `split`, over exactly the positions a model is scored on."""
+
+    @abstractmethod
+    def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
+        """Return the dataset of `split` and the order of its batches for one rank."""
+
+    def dataloader(self, split: str) -> DataLoader:
+        """Return the loader of `split` for this rank: whole batches, in an order that only seed and epoch decide."""
+        if split not in self.splits:
+            raise DataError(f"split {split!r}: this data has {', '.join(self.splits)}")
+        rank, world_size = self._rank()
+        size, name = (self.batch_size, "batch_size") if split == "train" else (self.eval_batch_size, "eval_batch_size")
+        if size % world_size:
+            raise DataError(f"data.{name}={size} cannot be shared by {world_size} processes; give a multiple of it")
+        dataset, order = self._dataset(split, rank, world_size)
+        if split == "train":
+            self._resume(order)
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=order,
+            num_workers=self.num_workers,
+            collate_fn=_as_it_is,
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the loader of the training split."""
+        return self.dataloader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the loader of the validation split."""
+        return self.dataloader("valid")
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the loader of the test split."""
+        return self.dataloader("test")
+
+    def _rank(self) -> tuple[int, int]:
+        """Return (rank, world size) of the attached trainer; one process without one."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _resume(self, order: BatchOrder) -> None:
+        """Begin at the epoch and batch of an interrupted run. Lightning starts the workers before it names the epoch."""
+        epoch = self.first_epoch
+        if epoch is None:
+            epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
+        if not 0 <= self.skip_batches <= len(order):
+            raise DataError(f"skip_batches={self.skip_batches}: an epoch has {len(order)} batches")
+        order.set_epoch(epoch)
+        order.start, self.skip_batches, self.first_epoch = self.skip_batches, 0, None
+
+
+def as_indices(index: int | np.ndarray) -> np.ndarray:
+    """Return item numbers `[b]` for a number or an array of them."""
+    return np.atleast_1d(np.asarray(index))

@@ -1,0 +1,105 @@
+"""What a DataModule publishes about its data, so that no number is typed twice in configs.
+
+A spec is plain data (`to_dict` gives only str, int, float, list and dict), so it can be kept in a checkpoint that
+loads with `weights_only=True` and read back with `spec_from_dict`. It holds no data and knows no file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Self
+
+from gatelab.data.errors import DataError
+
+
+def _plain(value: Any) -> Any:
+    """Tuples become lists, so that JSON and YAML give back what was written."""
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+class _Spec:
+    """`to_dict`/`from_dict` for both specs; `kind` tells them apart in plain data."""
+
+    kind: ClassVar[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the spec as plain data, `kind` included."""
+        return {"kind": self.kind} | {key: _plain(value) for key, value in asdict(self).items()}  # type: ignore[call-overload]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build the spec from what `to_dict` returned; a missing or unknown key is a `DataError`."""
+        if data.get("kind") != cls.kind:
+            raise DataError(f"{cls.__name__}: 'kind' is {data.get('kind')!r}, expected {cls.kind!r}")
+        names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        given = set(data) - {"kind"}
+        if names != given:
+            raise DataError(
+                f"{cls.__name__}: missing keys {sorted(names - given)}, unknown keys {sorted(given - names)}"
+            )
+        values = {key: tuple(data[key]) if isinstance(data[key], list) else data[key] for key in names}
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class TextSpec(_Spec):
+    """Tokens to predict one after the other.
+
+    vocabulary: number of different tokens `V`; ids are `0..V-1`.
+    level: "word", "char", "bpe", or "symbol" (synthetic problems that are no text).
+    seed_token: the id that stands before the first token of a stream.
+    tokens: scored tokens of each split, e.g. `{"train": 929589, "valid": 73760, "test": 82430}`.
+    characters: characters of text behind those tokens, for bits per character; 0 where there is no text.
+    """
+
+    kind: ClassVar[str] = "language_model"
+
+    vocabulary: int
+    level: str
+    seed_token: int
+    tokens: dict[str, int]
+    characters: dict[str, int]
+
+    def characters_per_token(self, split: str) -> float:
+        """Return the characters that a token of `split` stands for (1.0 at level "char"): bits/char = bits/token / this."""
+        return self.characters[split] / self.tokens[split]
+
+
+@dataclass(frozen=True)
+class SeriesSpec(_Spec):
+    """Channels over time, some of which are to be forecast.
+
+    channels: names of the `C` inputs; targets: names of the `K` outputs; target_index: their places among `channels`.
+    lookback, horizon, season: steps. season is what the seasonal naive forecast and MASE repeat (24 for hourly data).
+    frequency: a pandas offset such as "h" or "15min", or "" when the rows carry no usable time.
+    mean, std: of every channel on the training split (population standard deviation), in original units.
+    mase_scale: per target, mean absolute seasonal difference on the training split, in original units.
+    windows: scored windows of each split.
+    """
+
+    kind: ClassVar[str] = "forecasting"
+
+    channels: tuple[str, ...]
+    targets: tuple[str, ...]
+    target_index: tuple[int, ...]
+    lookback: int
+    horizon: int
+    season: int
+    frequency: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mase_scale: tuple[float, ...]
+    windows: dict[str, int]
+
+
+def spec_from_dict(data: Mapping[str, Any]) -> TextSpec | SeriesSpec:
+    """Return the spec that `to_dict` wrote, of whichever kind; an unknown kind is a `DataError`."""
+    kind = data.get("kind")
+    if kind == TextSpec.kind:
+        return TextSpec.from_dict(data)
+    if kind == SeriesSpec.kind:
+        return SeriesSpec.from_dict(data)
+    raise DataError(f"spec: 'kind' is {kind!r}, expected {TextSpec.kind!r} or {SeriesSpec.kind!r}")

@@ -1,0 +1,116 @@
+"""The DataModule of language modelling: a corpus, its tokenizer, and windows over parallel streams.
+
+One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file only joins the
+parts: corpora.py finds the text, tokenizer.py encodes it, streams.py cuts it.
+"""
+
+from typing import Literal
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gatelab.data.base_module import GatelabDataModule
+from gatelab.data.corpora import Corpus, load_corpus
+from gatelab.data.errors import DataError
+from gatelab.data.order import BatchOrder
+from gatelab.data.specs import TextSpec
+from gatelab.data.streams import StreamWindows, eval_streams, train_streams
+from gatelab.data.tokenizer import Tokenizer, train_tokenizer
+
+
+class TextDataModule(GatelabDataModule):
+    """Language-modelling windows of a named corpus or of any text file.
+
+    corpus: which text; "text" reads `path` (and `valid_path`, `test_path`, else `split` cuts the one file).
+    level: what a token is. vocabulary_size: keep the most frequent words or characters, or the pieces BPE learns
+        (None: all; 4096 for bpe).
+    split: fractions [train, valid] or [train, valid, test] of a single text. max_characters: use only the beginning.
+    batch_size, window: parallel streams and steps per training batch.
+    eval_batch_size, eval_window: the same for evaluation (window None: whole streams). burn_in: unscored tokens that an
+        evaluation stream reads before its part, so that the result is the one of a single stream (see streams.py).
+    mirror, cache: folders to look for files in before downloading (see fetch.py).
+    """
+
+    spec: TextSpec
+    tokenizer: Tokenizer
+
+    def __init__(
+        self,
+        corpus: Literal["ptb_word", "ptb_char", "wikitext2", "tinyshakespeare", "stdlib", "text"] = "ptb_word",
+        level: Literal["word", "char", "bpe"] = "word",
+        path: str | None = None,
+        valid_path: str | None = None,
+        test_path: str | None = None,
+        split: list[float] | None = None,
+        vocabulary_size: int | None = None,
+        max_characters: int | None = None,
+        batch_size: int = 20,
+        window: int = 35,
+        eval_batch_size: int = 10,
+        eval_window: int | None = 35,
+        burn_in: int = 1000,
+        seed: int = 0,
+        num_workers: int = 0,
+        mirror: str | None = None,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers
+        )
+        if window < 1 or (eval_window is not None and eval_window < 1):
+            raise DataError(f"data.window={window}, data.eval_window={eval_window}: give at least 1 step")
+        if burn_in < 0:
+            raise DataError(f"data.burn_in={burn_in}: give 0 or more tokens")
+        self.corpus, self.level, self.vocabulary_size = corpus, level, vocabulary_size
+        self.path, self.valid_path, self.test_path = path, valid_path, test_path
+        self.split, self.max_characters = split, max_characters
+        self.window, self.eval_window, self.burn_in = window, eval_window, burn_in
+        self.mirror, self.cache = mirror, cache
+        self.tokens: dict[str, Tensor] = {}
+
+    def prepare_data(self) -> None:
+        """Fetch the files (Lightning calls this on one process per machine)."""
+        self._load()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, build the vocabulary from the training split, encode; a second call does nothing."""
+        if self.tokens:
+            return
+        corpus = self._load()
+        named = self.corpus not in ("text", "stdlib")
+        train = corpus.text["train"]
+        self.tokenizer = train_tokenizer(
+            self.level, train, self.vocabulary_size, open_vocabulary=not named or self.vocabulary_size is not None
+        )
+        self.tokens = {split: self.tokenizer.encode(text) for split, text in corpus.text.items()}
+        self.splits = tuple(corpus.text)
+        self.fingerprint, self.notes = dict(corpus.fingerprint), list(corpus.notes)
+        self.spec = TextSpec(
+            vocabulary=self.tokenizer.size,
+            level=self.level,
+            seed_token=self.tokenizer.seed_token,
+            tokens={split: len(ids) for split, ids in self.tokens.items()},
+            characters={split: len(text) for split, text in corpus.text.items()},
+        )
+
+    def _load(self) -> Corpus:
+        return load_corpus(
+            self.corpus,
+            level=self.level,
+            paths={"train": self.path, "valid": self.valid_path, "test": self.test_path},
+            split=self.split,
+            max_characters=self.max_characters,
+            mirror=self.mirror,
+            cache=self.cache,
+        )
+
+    def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
+        tokens, seed_token = self.tokens[split], self.spec.seed_token
+        if split == "train":
+            streams, window = train_streams(tokens, self.batch_size, seed_token), self.window
+        else:
+            streams = eval_streams(tokens, self.eval_batch_size, self.burn_in, seed_token, world_size)
+            window = self.eval_window or len(tokens)
+        windows = StreamWindows(streams, window, rank=rank, world_size=world_size)
+        # every rank visits every window: what ranks share are the streams inside it
+        return windows, BatchOrder(len(windows), 1, shuffle=False)
