@@ -1,7 +1,8 @@
 """Gatelab: a laboratory for gated recurrent networks.
 
 `import gatelab` is light: the public names of the core ring are loaded when they are first asked for, and
-nothing else is. The other rings are imported by their own names (`gatelab.data`, `gatelab.tasks`, `gatelab.lab`).
+nothing else is. The other rings are imported by their own names (`gatelab.data`, `gatelab.tasks`,
+`gatelab.lab`).
 """
 
 from importlib import import_module

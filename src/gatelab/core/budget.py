@@ -1,8 +1,8 @@
 """Parameters counted in closed form, and the hidden size that a parameter budget buys.
 
-Cells are compared at equal size, not at equal hidden size: an LSTM has four thirds of a GRU's parameters. Every
-core class and both models have a static `parameter_count` with the arguments of their constructor; this file
-holds what they share and the inverse. Nothing is allocated.
+Cells are compared at equal size, not at equal hidden size: an LSTM has four thirds of a GRU's parameters.
+Every core class and both models have a static `parameter_count` with the arguments of their constructor;
+this file holds what they share and the inverse. Nothing is allocated.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from typing import Any
 def core_count(core: Callable[..., Any], input_size: int) -> int:
     """Parameters of the core that `core(input_size=...)` would make.
 
-    `core` is `functools.partial(Class, hidden_size=..., ...)` of a class with a `parameter_count`; anything else
-    is a TypeError, because its size is known only after it is built.
+    `core` is `functools.partial(Class, hidden_size=..., ...)` of a class with a `parameter_count`; anything
+    else is a TypeError, because its size is known only after it is built.
     """
     counter = getattr(getattr(core, "func", None), "parameter_count", None)
     if counter is None:

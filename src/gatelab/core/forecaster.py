@@ -1,7 +1,8 @@
 """A recurrent forecaster: window normalisation, recurrent core over the look-back, direct multi-horizon head.
 
-All horizons come from the last state at once (a direct forecast); nothing is fed back step by step. Patches and
-channel independence follow PatchTST (Nie et al. 2023, arXiv:2211.14730). It knows nothing of losses or data sets.
+All horizons come from the last state at once (a direct forecast); nothing is fed back step by step. Patches
+and channel independence follow PatchTST (Nie et al. 2023, arXiv:2211.14730). It knows nothing of losses or
+data sets.
 
 Dimensions: B batch, T look-back, C channels, K target channels, P horizon, H the core's output.
 """

@@ -1,7 +1,8 @@
 """A recurrent language model: embedding, recurrent core, output layer; time first, state in and state out.
 
 It returns logits and knows nothing of losses, windows or corpora. Tied weights as in Press and Wolf 2017
-(arXiv:1608.05859); dropout on the embeddings and on the core's output as in Zaremba et al. 2014 (arXiv:1409.2329).
+(arXiv:1608.05859); dropout on the embeddings and on the core's output as in Zaremba et al. 2014
+(arXiv:1409.2329).
 
 Dimensions: T time, B batch, V vocabulary, E embedding, H the core's output.
 """
@@ -24,8 +25,8 @@ class LanguageModel(nn.Module):
     Args:
         vocab_size: V.
         core: makes the recurrent core when called as `core(input_size=E)`, for instance
-            `functools.partial(GRU, hidden_size=200, num_layers=2)`. It must be time-major and run forward only:
-            a reverse direction would see the tokens that are to be predicted.
+            `functools.partial(GRU, hidden_size=200, num_layers=2)`. It must be time-major and run forward
+            only: a reverse direction would see the tokens that are to be predicted.
         embedding_size: E; None takes the core's hidden size.
         tied: the output layer shares the embedding matrix. When E differs from the core's output size a
             bias-free projection to E comes before it.
@@ -66,7 +67,7 @@ class LanguageModel(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Embedding and head from uniform(-0.1, 0.1), zero head bias; the core keeps its own initial values."""
+        """Embedding and head from uniform(-0.1, 0.1), head bias zero; the core keeps its own values."""
         nn.init.uniform_(self.embedding.weight, -INIT_RANGE, INIT_RANGE)
         if not self.tied:
             nn.init.uniform_(self.head.weight, -INIT_RANGE, INIT_RANGE)
@@ -75,7 +76,7 @@ class LanguageModel(nn.Module):
     def features(
         self, tokens: Tensor, state: Any = None, *, reset_mask: Tensor | None = None
     ) -> tuple[Tensor, Any]:
-        """Everything before the head: tokens [T, B] int64 -> ([T, B, F], state); F is the head's input size."""
+        """Everything before the head: tokens [T, B] -> ([T, B, F], state); F is the head's input size."""
         if tokens.dim() != 2:
             raise ValueError(f"tokens must be [T, B], got shape {list(tokens.shape)}")
         x = F.dropout(self.embedding(tokens), self.dropout, self.training)

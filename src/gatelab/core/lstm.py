@@ -1,7 +1,7 @@
 """The LSTM from scratch: a baseline beside the GRU, with the state_dict and the call of `torch.nn.LSTM`.
 
-It runs its step (`cells.lstm_step`) through the plain unroller; it has no fast backend. `torch_layers.TorchLSTM`
-is the fast one.
+It runs its step (`cells.lstm_step`) through the plain unroller; it has no fast backend.
+`torch_layers.TorchLSTM` is the fast one.
 """
 
 from typing import Any

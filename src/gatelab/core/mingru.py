@@ -6,8 +6,8 @@ Feng et al. 2024, "Were RNNs All We Needed?" (arXiv:2410.01201), section 3.1:
     c_t = W_h x_t + b_h                       (the paper's h~; no tanh)
     h_t = (1 - z_t) * h_{t-1} + z_t * c_t
 
-The paper trains in log space, which needs c_t > 0; the scan here (`scan.py`) is stable without logarithms, so the
-candidate keeps its sign. No fast kernel, no state-dependent gate: it is a baseline beside the GRU.
+The paper trains in log space, which needs c_t > 0; the scan here (`scan.py`) is stable without logarithms,
+so the candidate keeps its sign. No fast kernel, no state-dependent gate: it is a baseline beside the GRU.
 """
 
 from typing import Any

@@ -1,8 +1,8 @@
 """Normalisation of each window of a series by its own past, undone on the forecast.
 
-RevIN (Kim et al. 2022, "Reversible instance normalization") and its simplest relative, subtraction of the last
-value. The statistics come from the look-back only, never from the future. This is not the scaler of the data
-set, which is fitted once on the training split.
+RevIN (Kim et al. 2022, "Reversible instance normalization") and its simplest relative, subtraction of the
+last value. The statistics come from the look-back only, never from the future. This is not the scaler of
+the data set, which is fitted once on the training split.
 
 Dimensions: B batch, T time, C channels.
 """
@@ -18,7 +18,8 @@ Normalization = Literal["revin", "last", "none"]
 class WindowNorm(nn.Module):
     """Normalise a look-back window and bring a forecast back to its level and scale.
 
-    `norm(past [B, T, C]) -> (normalised past, statistics)`; `norm.undo(forecast [B, P, K], statistics, index [K])`.
+    `norm(past [B, T, C]) -> (normalised past, statistics)`; `norm.undo(forecast [B, P, K], statistics,
+    index [K])`.
 
     Args:
         channels: C.
@@ -53,7 +54,8 @@ class WindowNorm(nn.Module):
             return forecast
         level, spread = (s[..., index] for s in statistics)
         if self.kind == "revin":
-            # the learned scale may pass through zero: eps**2 keeps the division finite, as in the authors' code
+            # the learned scale may pass through zero: eps**2 keeps the division finite, as in the authors'
+            # code
             forecast = (forecast - self.shift[index]) / (self.scale[index] + self.eps**2)
         return forecast * spread + level
 

@@ -25,7 +25,7 @@ NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class Weights(NamedTuple):
-    """The parameters of one layer in one direction: [G*H, D], [G*H, H], [G*H], [G*H]; None where it has none."""
+    """The parameters of one layer in one direction; a missing one is None."""
 
     w_ih: Tensor
     w_hh: Tensor
@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
 
 class Recurrent(nn.Module):
-    """Base of the recurrent layers; `layer(x, state=None, *, lengths=None, reset_mask=None) -> (y, state)`."""
+    """Base of the recurrent layers: `layer(x, state, *, lengths, reset_mask) -> (y, state)`."""
 
     gates: ClassVar[int]
     state_names: ClassVar[tuple[str, ...]] = ("hx",)

@@ -1,9 +1,10 @@
 """The linear recurrence h_t = a_t * h_{t-1} + b_t over a whole sequence, in about log2(T) vectorised sweeps.
 
-Composition of two steps is again such a step, (a2, b2) after (a1, b1) = (a2 a1, a2 b1 + b2), and is associative, so
-all prefixes come from doubling (Hillis and Steele 1986; Blelloch 1990). With 0 <= a <= 1 every intermediate
-value is bounded by the result's own terms: nothing is divided and no logarithm is taken. The scan in log space of the
-minGRU paper subtracts cumulative sums instead, and loses digits in proportion to T.
+Composition of two steps is again such a step, (a2, b2) after (a1, b1) = (a2 a1, a2 b1 + b2), and is
+associative, so all prefixes come from doubling (Hillis and Steele 1986; Blelloch 1990). With 0 <= a <= 1
+every intermediate value is bounded by the result's own terms: nothing is divided and no logarithm is taken.
+The scan in log space of the minGRU paper subtracts cumulative sums instead, and loses digits in proportion
+to T.
 
 Dimensions: T time, B batch, H hidden.
 """

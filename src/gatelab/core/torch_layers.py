@@ -1,8 +1,8 @@
 """PyTorch's own recurrent layers behind the project's interface, as baselines.
 
-`TorchGRU`, `TorchLSTM` and `TorchRNN` are `torch.nn`'s layers with the two arguments that those lack: `lengths`
-is served by packing, `reset_mask` by cutting the sequence where any row resets. Nothing is computed here that
-`torch.nn` does not compute.
+`TorchGRU`, `TorchLSTM` and `TorchRNN` are `torch.nn`'s layers with the two arguments that those lack:
+`lengths` is served by packing, `reset_mask` by cutting the sequence where any row resets. Nothing is
+computed here that `torch.nn` does not compute.
 
 Dimensions: B batch, T time.
 """
@@ -31,7 +31,7 @@ class TorchGRU(nn.GRU):
         """Features of each output: directions * H."""
         return self.hidden_size * (2 if self.bidirectional else 1)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input: Tensor | PackedSequence,
         hx: Tensor | None = None,
@@ -53,7 +53,7 @@ class TorchLSTM(nn.LSTM):
         """Features of each output: directions * H."""
         return self.hidden_size * (2 if self.bidirectional else 1)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input: Tensor | PackedSequence,
         hx: tuple[Tensor, Tensor] | None = None,
@@ -75,7 +75,7 @@ class TorchRNN(nn.RNN):
         """Features of each output: directions * H."""
         return self.hidden_size * (2 if self.bidirectional else 1)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input: Tensor | PackedSequence,
         hx: Tensor | None = None,
@@ -95,10 +95,11 @@ def call(
     lengths: Tensor | Sequence[int] | None,
     reset_mask: Tensor | None,
 ) -> tuple[Any, Any]:
-    """Serve `lengths` [B] (1 ... T, any order) or `reset_mask` [T, B] with `run`, the forward of a torch layer.
+    """Serve `lengths` [B] (1 ... T, any order) or `reset_mask` [T, B] with `run`, the forward of a torch
+    layer.
 
-    Raises ValueError for both at once, and for `reset_mask` with a bidirectional layer: inside a stack of such
-    layers the sequence cannot be cut from outside. The project's own `GRU` has neither limit.
+    Raises ValueError for both at once, and for `reset_mask` with a bidirectional layer: inside a stack of
+    such layers the sequence cannot be cut from outside. The project's own `GRU` has neither limit.
     """
     if lengths is None and reset_mask is None:
         return run(x, state)
@@ -122,7 +123,8 @@ def _segments(layer: nn.RNNBase, run: Call, x: Tensor, state: Any, reset_mask: T
     time = 1 if layer.batch_first else 0
     if reset_mask.shape != (x.shape[time], x.shape[1 - time]):
         raise ValueError(
-            f"reset_mask must be [T, B] = [{x.shape[time]}, {x.shape[1 - time]}], got {list(reset_mask.shape)}"
+            f"reset_mask must be [T, B] = [{x.shape[time]}, {x.shape[1 - time]}], "
+            f"got {list(reset_mask.shape)}"
         )
     cuts = [t for t, resets in enumerate(reset_mask.any(dim=1).tolist()) if resets or t == 0]
     outputs = []

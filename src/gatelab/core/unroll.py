@@ -1,7 +1,7 @@
 """The loop over time: one unroller for every cell, with ragged lengths and resets inside a sequence.
 
-It is the plain autograd loop, readable and slow; it is not a layer (`recurrent.py` adds layers, directions and
-packing) and it always runs forward in time: `reverse` turns a sequence round for the other direction.
+It is the plain autograd loop, readable and slow; it is not a layer (`recurrent.py` adds layers, directions
+and packing) and it always runs forward in time: `reverse` turns a sequence round for the other direction.
 
 Dimensions: T time, B batch, H hidden.
 """

@@ -1,4 +1,7 @@
-"""Ways to compute one GRU layer: `reference` (the oracle), `torch` (hand-written gradient), `cudnn` (delegate)."""
+"""Ways to compute one GRU layer.
+
+`reference` is the oracle, `torch` has a hand-written gradient, `cudnn` delegates to PyTorch.
+"""
 
 from gatelab.core.backends.choice import (
     BACKENDS,

@@ -7,12 +7,12 @@ way silently to another one.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from gatelab.core.backends import reference
+from gatelab.core.backends import cudnn, fused, reference
 from gatelab.core.backends.spec import Backend, Spec
 
 BackendName = Literal["auto", "reference", "torch", "cudnn"]
 
-BACKENDS: dict[str, Backend] = {b.name: b for b in (reference.BACKEND,)}
+BACKENDS: dict[str, Backend] = {b.name: b for b in (reference.BACKEND, fused.BACKEND, cudnn.BACKEND)}
 
 
 class BackendError(RuntimeError):
@@ -33,8 +33,12 @@ class Explanation:
 
 
 def choose(spec: Spec) -> tuple[str, str]:
-    """Return the backend that "auto" takes for this call, and the reason."""
-    return "reference", "it is the only backend"
+    """Return the backend that "auto" takes, and the reason: the fastest one that can serve the call."""
+    if cudnn.unsupported(spec) is None:
+        return "cudnn", "cuDNN serves this call and is the fastest on a CUDA device"
+    if fused.unsupported(spec) is None:
+        return "torch", f"it is the fastest that can serve this call on {spec.device}"
+    return "reference", "no faster backend can serve this call"
 
 
 def resolve(name: str, spec: Spec | None) -> Backend:

@@ -1,6 +1,7 @@
 """The `reference` backend: the equations of `cells.py` in a plain autograd loop.
 
-It is the oracle for every other backend and it runs wherever PyTorch does, double backward included. It is not
+It is the oracle for every other backend and it runs wherever PyTorch does, double backward included. It is
+not
 fast: each step is a dozen small operations, each of them recorded.
 """
 

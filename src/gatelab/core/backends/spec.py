@@ -25,8 +25,9 @@ class Run(Protocol):
     """One GRU layer in one direction, forward in time.
 
     Shapes: x [T, B, D] with T >= 1, h0 [B, H], w_ih [3H, D], w_hh [3H, H], b_ih and b_hh [3H] or None,
-    lengths [B] int64 on x's device, reset_mask [T, B] bool. x is zero past each length. Returns y [T, B, H], zero
-    past each length, and the state [B, H] at each length. No result shares memory with an argument.
+    lengths [B] int64 on x's device, reset_mask [T, B] bool. x is zero past each length. Returns y [T, B,
+    H], zero past each length, and the state [B, H] at each length. No result shares memory with an
+    argument.
     """
 
     def __call__(

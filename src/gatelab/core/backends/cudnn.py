@@ -1,0 +1,62 @@
+"""The `cudnn` backend: PyTorch's own fused GRU, which on a CUDA device is cuDNN's.
+
+It delegates to the function behind `torch.nn.GRU`, one layer in one direction at a time. It serves CUDA
+devices only. The same function runs on a CPU too (the tests use that), but there it is ATen's loop and not
+cuDNN, and a named backend must be what its name says; `torch.nn.GRU` itself is the way to have ATen's loop.
+
+Ragged lengths are served on padded input, as in `fused.py`: outputs past the length are masked and the final
+state is the output at the length. cuDNN's gradient cannot be differentiated again.
+"""
+
+import torch
+from torch import Tensor
+
+from gatelab.core.backends.spec import Backend, Spec
+from gatelab.core.unroll import padding
+
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def run(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    *,
+    reset_after: bool,
+    lengths: Tensor | None = None,
+    reset_mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Run one layer in one direction; the arguments are those of `spec.Run`."""
+    if not reset_after or reset_mask is not None:
+        raise ValueError("cuDNN's GRU has reset_after=True only and no reset_mask")
+    weights = [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None]
+    training = torch.is_grad_enabled()  # cuDNN keeps what backward needs only when it is told so
+    y, final = torch._VF.gru(  # type: ignore[attr-defined]
+        x, h0.unsqueeze(0), weights, b_ih is not None, 1, 0.0, training, False, False
+    )
+    if lengths is None:
+        return y, final[0]
+    states = torch.cat((h0.unsqueeze(0), y))
+    final = states.gather(0, lengths.view(1, -1, 1).expand(1, -1, y.shape[2]))
+    return y.masked_fill(padding(lengths, x.shape[0]).unsqueeze(-1), 0), final[0]
+
+
+def unsupported(spec: Spec) -> str | None:
+    """cuDNN wants a CUDA device and its own variant, and knows no resets."""
+    if spec.device != "cuda":
+        return f"cuDNN runs on CUDA devices and the input is on {spec.device}"
+    if not torch.backends.cudnn.is_available() or not torch.backends.cudnn.enabled:
+        return "cuDNN is missing or switched off (torch.backends.cudnn.enabled)"
+    if spec.dtype not in DTYPES:
+        return f"cuDNN does not compute in {spec.dtype}"
+    if not spec.reset_after:
+        return "cuDNN has the variant reset_after=True only"
+    if spec.has_reset_mask:
+        return "cuDNN cannot reset the state inside a sequence"
+    return None
+
+
+BACKEND = Backend("cudnn", "PyTorch's fused GRU on a CUDA device", run, unsupported)

@@ -1,0 +1,111 @@
+"""Forward and backward of the GRU with the reset gate before the product, without autograd.
+
+The equations are `cells.gru_step_before`'s. One buffer G [T, B, 3H] holds the gates (r, z, n). A step needs
+two products instead of one, because n reads W_hn (r * h); so its backward has two phases as well: first n's
+and z's gradients from dh, then r's from that of q = r * h.
+
+`fused.py` wraps this into an autograd function. Dimensions: B batch, T time, D input, H hidden.
+"""
+
+import torch
+from torch import Tensor
+
+
+def forward(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    resets: dict[int, Tensor],
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the states [T+1, B, H], the first of which is h0, and (G,). There is no `b_hh`."""
+    steps, batch, width = x.shape
+    hidden = h0.shape[1]
+    gates = x.new_empty(steps, batch, 3 * hidden)
+    flat = gates.view(steps * batch, -1)
+    if b_ih is None:
+        torch.mm(x.reshape(steps * batch, width), w_ih.t(), out=flat)
+    else:
+        torch.addmm(b_ih, x.reshape(steps * batch, width), w_ih.t(), out=flat)
+    w_rz, w_n = w_hh[: 2 * hidden].t().contiguous(), w_hh[2 * hidden :].t().contiguous()
+    states = x.new_empty(steps + 1, batch, hidden)
+    states[0] = h0
+    rz_t = gates[..., : 2 * hidden].unbind(0)
+    r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
+    h_t = states.unbind(0)
+    q = x.new_empty(batch, hidden)
+    mul, lerp = torch.mul, torch.lerp
+    for t in range(steps):
+        h = h_t[t].masked_fill(resets[t], 0) if t in resets else h_t[t]
+        rz_t[t].addmm_(h, w_rz).sigmoid_()
+        mul(r_t[t], h, out=q)
+        n = n_t[t].addmm_(q, w_n).tanh_()
+        lerp(h, n, z_t[t], out=h_t[t + 1])
+    return states, (gates,)
+
+
+def backward(
+    dy: Tensor | None,
+    dh: Tensor,
+    x: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    before: Tensor,
+    saved: list[Tensor],
+    resets: dict[int, Tensor],
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """Return the gradients of (x, h0, w_ih, w_hh, b_ih, b_hh), None where not `needed`.
+
+    dy [T, B, H] or None; dh [B, H] is the gradient of the last state and is overwritten; `before` [T, B, H]
+    is the state that each step started from.
+    """
+    (gates,) = saved
+    steps, batch, hidden = before.shape
+    r, z, n = gates.split(hidden, dim=2)
+    r, closed = r.contiguous(), 1 - z
+    grads = torch.empty_like(gates)
+    d_r, d_z, d_n = grads.split(hidden, dim=2)
+    torch.mul(before, torch.addcmul(r, r, r, value=-1), out=d_r)  # by q: h r (1 - r)
+    torch.mul(n - before, z * closed, out=d_z)
+    torch.addcmul(z, z * n, n, value=-1, out=d_n)  # z (1 - n^2)
+    zn_t = grads.view(steps, batch, 3, hidden)[:, :, 1:].unbind(0)
+    rz_t = grads[..., : 2 * hidden].unbind(0)
+    d_r_t, d_n_t, r_t, closed_t = d_r.unbind(0), d_n.unbind(0), r.unbind(0), closed.unbind(0)
+    dy_t = None if dy is None else dy.unbind(0)
+    w_rz, w_n = w_hh[: 2 * hidden], w_hh[2 * hidden :]
+    wide, dq = dh.unsqueeze(1), torch.empty_like(dh)
+    for t in range(steps - 1, -1, -1):
+        if dy_t is not None:
+            dh.add_(dy_t[t])
+        zn_t[t].mul_(wide)
+        torch.mm(d_n_t[t], w_n, out=dq)
+        d_r_t[t].mul_(dq)
+        dh.mul_(closed_t[t]).addcmul_(dq, r_t[t]).addmm_(rz_t[t], w_rz)
+        if t in resets:
+            dh.masked_fill_(resets[t], 0)
+    return _parameter_gradients(grads.view(steps * batch, -1), dh, x, w_ih, before, r, needed)
+
+
+def _parameter_gradients(
+    grads: Tensor,
+    dh: Tensor,
+    x: Tensor,
+    w_ih: Tensor,
+    before: Tensor,
+    r: Tensor,
+    needed: tuple[bool, ...],
+) -> tuple[Tensor | None, ...]:
+    """All gradients from those of the pre-activations, `grads` [T*B, 3H] in the order (r, z, n)."""
+    rows, hidden = grads.shape[0], dh.shape[1]
+    dx = (grads @ w_ih).view(x.shape) if needed[0] else None
+    dw_ih = grads.t() @ x.reshape(rows, -1) if needed[2] else None
+    dw_hh = None
+    if needed[3]:
+        dw_hh = grads.new_empty(3 * hidden, hidden)
+        torch.mm(grads[:, : 2 * hidden].t(), before.reshape(rows, hidden), out=dw_hh[: 2 * hidden])
+        torch.mm(grads[:, 2 * hidden :].t(), (r * before).view(rows, hidden), out=dw_hh[2 * hidden :])
+    db_ih = grads.sum(0) if needed[4] else None
+    return dx, dh if needed[1] else None, dw_ih, dw_hh, db_ih, None
