@@ -7,7 +7,6 @@ this ring and, with the other `*_module.py` files, the only place that imports L
 from abc import abstractmethod
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
@@ -58,8 +57,7 @@ class GatelabDataModule(pl.LightningDataModule):
 
     def dataloader(self, split: str) -> DataLoader:
         """Return the loader of `split` for this rank: whole batches, in an order that only seed and epoch decide."""
-        if split not in self.splits:
-            raise DataError(f"split {split!r}: this data has {', '.join(self.splits)}")
+        self._known(split)
         rank, world_size = self._rank()
         size, name = (self.batch_size, "batch_size") if split == "train" else (self.eval_batch_size, "eval_batch_size")
         if size % world_size:
@@ -88,6 +86,13 @@ class GatelabDataModule(pl.LightningDataModule):
         """Return the loader of the test split."""
         return self.dataloader("test")
 
+    def _known(self, split: str) -> None:
+        """Raise `DataError` unless the data is set up and has `split`."""
+        if not hasattr(self, "splits"):
+            raise DataError(f"{type(self).__name__}: call prepare_data() and setup() first")
+        if split not in self.splits:
+            raise DataError(f"split {split!r}: this data has only {', '.join(self.splits)}")
+
     def _rank(self) -> tuple[int, int]:
         """Return (rank, world size) of the attached trainer; one process without one."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
@@ -102,7 +107,3 @@ class GatelabDataModule(pl.LightningDataModule):
         order.set_epoch(epoch)
         order.start, self.skip_batches, self.first_epoch = self.skip_batches, 0, None
 
-
-def as_indices(index: int | np.ndarray) -> np.ndarray:
-    """Return item numbers `[b]` for a number or an array of them."""
-    return np.atleast_1d(np.asarray(index))

@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import GatelabDataModule
+from gatelab.data.baselines_series import series_baselines
 from gatelab.data.corpora import SPLITS, check_fractions
 from gatelab.data.errors import DataError
 from gatelab.data.order import BatchOrder
@@ -95,6 +96,11 @@ class SeriesDataModule(GatelabDataModule):
             windows={name: len(origins) for name, origins in self.origins.items()},
         )
         self.data = data
+
+    def baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""
+        self._known(split)
+        return series_baselines(self.scaled, self.origins, split, self.spec)
 
     def _load(self) -> Series:
         return load_named(self.series, seed=self.seed, mirror=self.mirror, cache=self.cache)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import GatelabDataModule
+from gatelab.data.baselines_text import text_baselines
 from gatelab.data.corpora import Corpus, load_corpus
 from gatelab.data.errors import DataError
 from gatelab.data.order import BatchOrder
@@ -91,6 +92,17 @@ class TextDataModule(GatelabDataModule):
             seed_token=self.tokenizer.seed_token,
             tokens={split: len(ids) for split, ids in self.tokens.items()},
             characters={split: len(text) for split, text in corpus.text.items()},
+        )
+
+    def baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the metrics of the train-unigram and the interpolated bigram model on every token of `split`."""
+        self._known(split)
+        return text_baselines(
+            self.tokens["train"].numpy(),
+            self.tokens[split].numpy(),
+            vocabulary=self.spec.vocabulary,
+            seed_token=self.spec.seed_token,
+            characters=self.spec.characters[split],
         )
 
     def _load(self) -> Corpus:

@@ -1,0 +1,60 @@
+"""Trivial language models: what a reported perplexity must be compared with. Counting, no training.
+
+    unigram: p(w)     = (n(w) + a) / (N + a V)
+    bigram:  p(w | v) = 0.7 n(v, w) / n(v) + 0.3 p(w)
+
+n counts the training split; its first token follows the seed token. a is 0 when every token of the vocabulary occurs in training
+(PTB, WikiText-2), else 1 (Laplace), since a perplexity of infinity tells nothing. A context v never seen leaves p(w).
+Probabilities and sums in float64, natural logarithms.
+
+Dimensions: `N` training tokens, `n` scored tokens, `V` vocabulary.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+
+_BIGRAM_WEIGHT: Final = 0.7
+
+
+def _metrics(log_probability: np.ndarray, characters: int) -> dict[str, float]:
+    """Return nats per token, perplexity and bits from `[n]` log-probabilities; bits per character where there is text."""
+    nats, tokens = -float(log_probability.sum()), len(log_probability)
+    return {
+        "loss": nats / tokens,
+        "ppl": math.exp(nats / tokens),
+        "bpc": nats / math.log(2) / (characters or tokens),
+        "tokens": tokens,
+    }
+
+
+def text_baselines(
+    train: np.ndarray, scored: np.ndarray, *, vocabulary: int, seed_token: int, characters: int = 0
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of both models on `scored` `[n]`, learnt from `train` `[N]` (integer token ids).
+
+    Each has loss (nats per token), ppl, bpc (bits per character of text; per token if `characters` is 0) and tokens.
+    """
+    counts = np.bincount(train, minlength=vocabulary)
+    smoothing = 0 if counts.all() else 1
+    unigram = (counts + smoothing) / (len(train) + smoothing * vocabulary)
+
+    def pairs(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        context = np.concatenate([[seed_token], tokens[:-1]]).astype(np.int64)
+        return context, context * vocabulary + tokens
+
+    context, pair = pairs(train)
+    seen, times = np.unique(pair, return_counts=True)
+    contexts = np.bincount(context, minlength=vocabulary)
+    context, pair = pairs(scored)
+    place = np.minimum(np.searchsorted(seen, pair), len(seen) - 1)
+    joint = np.where(seen[place] == pair, times[place], 0)
+    known = contexts[context] > 0
+    weight = np.where(known, _BIGRAM_WEIGHT, 0.0)
+    conditional = joint / np.where(known, contexts[context], 1)
+    bigram = weight * conditional + (1 - weight) * unigram[scored]
+    return {
+        "unigram": _metrics(np.log(unigram[scored]), characters),
+        "bigram": _metrics(np.log(bigram), characters),
+    }
