@@ -1,0 +1,40 @@
+# Every target makes .venv from constraints.txt if it is missing; nothing else is to be set up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+MIRROR := $(if $(GATELAB_DATA_MIRROR),$(GATELAB_DATA_MIRROR),$(wildcard ../shared/data))
+export GATELAB_DATA_MIRROR = $(MIRROR)
+
+.PHONY: help run test test-slow lint format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gatelab needs Python 3.11 or newer; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+run: $(READY)  ## train a language model and a forecaster (under 4 minutes on 2 cores)
+	$(BIN)/python scripts/quickstart.py
+
+test: $(READY)  ## every test but the slow ones, with coverage
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+
+test-slow: $(READY)  ## the slow tests: minutes each
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment and the caches; runs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache htmlcov .coverage*

@@ -1,0 +1,7 @@
+"""`python -m gatelab` is `gatelab`."""
+
+import sys
+
+from gatelab.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,47 @@
+"""Score the trivial models on a data set: what any network has to beat.
+
+Text: the unigram model of the training split, and unigram and bigram interpolated 0.3/0.7 (perplexity).
+Series: repeat the last value, repeat the last season, and a closed-form linear forecast (MSE, MAE).
+
+examples:
+  gatelab baseline data=ptb_word
+  gatelab baseline data=etth1 data.horizon=96 --json
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table, scores_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_overrides(parser)
+    add_json(parser)
+
+
+def epilog() -> str:
+    """The groups and their choices."""
+    return choices_epilog()
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score the baselines on every split but the training one."""
+    import sys
+
+    from gatelab.lab.build import build_data
+    from gatelab.lab.compose import compose
+    from gatelab.lab.schema import check
+
+    composed = compose(options.overrides, config_dirs=options.config_dir)
+    data = build_data(check(composed))
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    scores = {split: data.baselines(split) for split in data.splits if split != "train"}
+    if options.json:
+        print_json({"data": composed.choices["data"], "splits": scores})
+        return 0
+    for split, rows in scores.items():
+        print_table(scores_table(f"{composed.choices['data']}, {split} split", rows))
+    return 0

@@ -1,0 +1,42 @@
+"""Compose a configuration and check every key, type and target, without reading data or training.
+
+Prints the configuration as it would run, and which run directory it would be.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_overrides(parser)
+    add_json(parser)
+
+
+def epilog() -> str:
+    """The groups and their choices."""
+    return choices_epilog()
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check and print."""
+    import yaml
+
+    from gatelab.lab.compose import compose
+    from gatelab.lab.identity import identify
+    from gatelab.lab.record import RunDirectory
+    from gatelab.lab.schema import check
+
+    composed = compose(options.overrides, config_dirs=options.config_dir)
+    plain = check(composed)
+    directory = identify(composed).directory(plain["paths"]["runs"])
+    state = RunDirectory(directory).state() if (directory / "run.json").is_file() else "new"
+    if options.json:
+        print_json({"config": plain, "choices": composed.choices, "run_dir": str(directory), "state": state})
+        return 0
+    print(yaml.safe_dump(plain, sort_keys=False).rstrip())
+    print(f"# checked: every key, type and target fits\n# run directory: {directory} ({state})")
+    return 0

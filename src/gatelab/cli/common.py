@@ -1,0 +1,93 @@
+"""What several commands share: arguments for overrides, the list of choices, JSON and table output."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+GROUPS = (
+    "experiment",
+    "data",
+    "task",
+    "model",
+    "optim",
+    "schedule",
+    "trainer",
+    "callbacks",
+    "logger",
+    "debug",
+)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """`[overrides ...] [--config-dir DIR]`."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="e.g. model=gru model.hidden_size=256 optim.lr=1e-3"
+    )
+    parser.add_argument(
+        "--config-dir",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="a further folder with configurations, laid out like conf/ (e.g. DIR/experiment/mine.yaml)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """`--json`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def choices_epilog() -> str:
+    """The choices of every configuration group, read from the file names."""
+    from gatelab.lab.configs import CONF_DIR
+
+    lines = ["choices (group=choice; any key inside can be given too, e.g. data.batch_size=64):"]
+    for group in GROUPS:
+        names = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml") if not p.stem.startswith("_"))
+        lines.append(f"  {group + '=':12}{', '.join(names)}")
+    lines.append("\npaths.root=DIR moves everything that a command writes.")
+    return "\n".join(lines)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=1, default=str))
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout, as wide as it needs to be when that is no terminal."""
+    import sys
+
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    console.print(table)
+
+
+def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """A table of models and baselines: one row each, one column a metric; absent values stay blank."""
+    from rich.table import Table
+
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    table = Table(title=title, title_justify="left")
+    table.add_column("model")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, row in rows.items():
+        table.add_row(name, *(number(row[c]) if c in row else "" for c in columns))
+    return table
+
+
+def number(value: float) -> str:
+    """A figure with four to five significant digits; whole numbers with thousands separators."""
+    if isinstance(value, int) or float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

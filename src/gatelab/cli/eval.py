@@ -1,0 +1,29 @@
+"""Score a run's best checkpoint on a split, beside the trivial baselines. Needs nothing but the run directory."""
+
+from __future__ import annotations
+
+import argparse
+
+from gatelab.cli.common import add_json, print_json, print_table, scores_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
+    parser.add_argument(
+        "--split", choices=("valid", "test"), default=None, help="default: test, where there is one"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Score and print."""
+    from gatelab.lab.evaluate import evaluate
+
+    report = evaluate(options.run_dir, options.split)
+    if options.json:
+        print_json(report)
+        return 0
+    title = f"{report['split']} split, {report['checkpoint']}, {report['seconds']:.1f} s"
+    print_table(scores_table(title, {"this run": report["metrics"], **report["baselines"]}))
+    return 0

@@ -1,0 +1,99 @@
+"""`gatelab COMMAND ...`: find the command, read its arguments, run it, turn errors into messages and exit codes.
+
+Heavy imports happen inside a command's `run`, after its arguments are read, so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from gatelab.lab.errors import Interrupted, RequestError, RunFailed
+
+COMMANDS = {
+    "train": "train a model, or continue or report the run if it exists",
+    "eval": "score a run's best checkpoint on the valid or test split",
+    "baseline": "score the trivial models on a data set",
+    "generate": "continue a text with a trained language model",
+    "predict": "forecast the continuation of a table with a trained forecaster",
+    "check": "compose and check a configuration without running it",
+    "runs": "list the runs below a folder",
+    "doctor": "show what is installed and what this machine can do",
+}
+
+EPILOG = """exit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted and resumable
+`gatelab COMMAND --help` tells more about a command."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    listed = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="gatelab",
+        description=f"A laboratory for gated recurrent networks.\n\ncommands:\n{listed}",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="gatelab [-h] [--version] COMMAND ...",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
+    first = given[:1]
+    options = parser.parse_args(first)
+    if options.version:
+        from importlib.metadata import version
+
+        print(version("gatelab"))
+        return 0
+    if options.command is None:
+        parser.print_help()
+        return 2
+    if options.command not in COMMANDS:
+        import difflib
+
+        close = difflib.get_close_matches(options.command, COMMANDS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        print(
+            f"gatelab: no command '{options.command}'.{hint} Commands: {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
+        return 2
+    return run_command(options.command, given[1:])
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Run one command by name."""
+    module = importlib.import_module(f"gatelab.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"gatelab {name}",
+        description=module.__doc__,
+        epilog=module.epilog() if hasattr(module, "epilog") else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.add_arguments(parser)
+    options = parser.parse_intermixed_args(list(arguments))
+    try:
+        return int(module.run(options))
+    except RequestError as error:
+        return _say(f"gatelab {name}: {error}", error.exit_code, error)
+    except Interrupted as error:
+        return _say(str(error), error.exit_code)
+    except RunFailed as error:
+        return _say(f"gatelab {name}: the run failed: {error}", error.exit_code, error)
+    except BrokenPipeError:  # the reader of our output left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _say(text: str, code: int, error: Exception | None = None) -> int:
+    if error is not None and os.environ.get("GATELAB_TRACEBACK"):
+        raise error
+    print(text, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

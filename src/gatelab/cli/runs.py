@@ -1,0 +1,48 @@
+"""List the runs below a folder: state, monitored metric, parameters, seconds, directory."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gatelab.cli.common import add_json, number, print_json, print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "overrides", nargs="*", metavar="paths.root=DIR", help="where the runs are (default: .)"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List the runs."""
+    from gatelab.lab.compose import compose
+    from gatelab.lab.listing import list_runs
+
+    runs = compose(options.overrides).plain()["paths"]["runs"]
+    found = list_runs(runs)
+    if options.json:
+        print_json(found)
+    elif not found:
+        print(f"no runs below {runs}")
+    else:
+        _print(found)
+    return 0
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for column in ("run", "state", "metric", "value", "parameters", "seconds"):
+        table.add_column(
+            column, justify="left" if column in ("run", "state", "metric") else "right", no_wrap=True
+        )
+    for row in found:
+        figures = (
+            number(row[key]) if row[key] is not None else "" for key in ("value", "parameters", "seconds")
+        )
+        table.add_row(row["run_dir"], row["state"], row["metric"] or "", *figures)
+    print_table(table)

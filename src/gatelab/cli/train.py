@@ -1,0 +1,68 @@
+"""Train the model that the overrides describe.
+
+The same request is the same run: a finished one is reported, a half-finished one continues from its last
+checkpoint. The run directory is <paths.root>/runs/<experiment>/<hash>-s<seed>/.
+
+examples:
+  gatelab train                                        a character model of Python's standard library
+  gatelab train experiment=ptb_gru model.hidden_size=300
+  gatelab train data=text data.path=my.txt data.level=char
+  gatelab train data=table data.path=my.csv data.time=date data.target=[load] data.horizon=24
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gatelab.cli.common import (
+    add_json,
+    add_overrides,
+    choices_epilog,
+    number,
+    print_json,
+    print_table,
+    scores_table,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_overrides(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="train a finished run again; the earlier one is renamed and kept"
+    )
+    add_json(parser)
+
+
+def epilog() -> str:
+    """The groups and their choices."""
+    return choices_epilog()
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and print the closing summary."""
+    from gatelab.lab.train import train
+
+    result = train(options.overrides, force=options.force, config_dirs=options.config_dir)
+    if result["outcome"] == "rank":
+        return 0
+    if options.json:
+        print_json(result)
+    else:
+        print_summary(result)
+    return 0
+
+
+def print_summary(result: dict[str, Any]) -> None:
+    """The scores beside the baselines, and where everything is."""
+    if result["already"]:
+        print(f"This run is already finished ({result['finished']}); --force trains it again.")
+    for split, report in result["splits"].items():
+        title = f"{split} split, best checkpoint by {result['monitor']}"
+        print_table(scores_table(title, {"this run": report["metrics"], **report["baselines"]}))
+    print(
+        f"{number(result['parameters'])} parameters, {result['epochs']} epochs, {number(result['steps'])} steps, "
+        f"{result['seconds']['fit']:.1f} s of training"
+    )
+    print(f"run directory: {result['run_dir']}")

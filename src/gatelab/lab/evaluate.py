@@ -1,0 +1,74 @@
+"""Score a run on a split. The only code that touches test data.
+
+Baselines are scored over the same positions as the model and stand beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from gatelab.lab.build import quiet
+from gatelab.lab.errors import RequestError
+from gatelab.lab.load import load_data, load_task
+
+
+def evaluate(path: str | Path, split: str | None = None, *, progress: bool = False) -> dict[str, Any]:
+    """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
+
+    Returns:
+        `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
+        `baselines` (name -> metrics over the same positions) and `seconds`.
+
+    Raises:
+        RequestError: no such run, no checkpoint, changed data, or data without that split.
+    """
+    loaded = load_task(path)
+    data = load_data(loaded.record)
+    split = split or ("test" if "test" in data.splits else "valid")
+    report = evaluate_split(loaded.task, data, split, progress=progress)
+    return {"run": str(path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
+
+
+def evaluate_split(task: Any, data: Any, split: str, *, progress: bool = False) -> dict[str, Any]:
+    """`metrics`, `baselines` and `seconds` of one split."""
+    if split not in data.splits or split == "train":
+        known = ", ".join(s for s in data.splits if s != "train")
+        raise RequestError(f"split {split}: this data has {known}.")
+    started = time.perf_counter()
+    metrics = score(task, data, split, progress=progress)
+    seconds = time.perf_counter() - started
+    return {"metrics": metrics, "baselines": data.baselines(split), "seconds": round(seconds, 2)}
+
+
+def score(task: Any, data: Any, split: str, *, progress: bool = False) -> dict[str, float]:
+    """One pass over a split in this process.
+
+    Text is read as several streams at once; where their states do not meet within the task's tolerance, it is
+    read again as one stream, so that the result never depends on how many there are.
+    """
+    metrics = _one_pass(task, data, split, progress)
+    if metrics.get("stitch", 0.0) > task.stitch_tolerance and data.eval_batch_size > 1:
+        data.eval_batch_size = 1
+        metrics = _one_pass(task, data, split, progress)
+    return metrics
+
+
+def _one_pass(task: Any, data: Any, split: str, progress: bool) -> dict[str, float]:
+    import pytorch_lightning as pl
+
+    quiet()
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
+    data.trainer = None  # the split is scored whole, not a rank's share of it
+    run(task, dataloaders=data.dataloader(split), verbose=False)
+    return dict(task.results[prefix])

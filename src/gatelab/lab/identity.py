@@ -1,0 +1,71 @@
+"""Which run is it? Identity = hash of the resolved configuration without what cannot change results, + seed.
+
+The run directory follows from identity, never from the clock: `<paths.root>/runs/<name>/<hash8>-s<seed>/`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from gatelab.lab.compose import Composed
+
+# Where things lie, who watches and what machine it is: not part of what a run is.
+LEFT_OUT = ("name", "paths", "logger", "threads", "test")
+LEFT_OUT_OF = {
+    "data": ("mirror", "cache", "num_workers"),
+    "trainer": (
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "log_every_n_steps",
+        "profiler",
+        "default_root_dir",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A run's name, the first 8 hexadecimal digits of its configuration's hash, and its seed."""
+
+    name: str
+    hash8: str
+    seed: int
+
+    def directory(self, runs: str | Path) -> Path:
+        """The run directory below `runs`."""
+        return Path(runs) / self.name / f"{self.hash8}-s{self.seed}"
+
+
+def identify(composed: Composed) -> Identity:
+    """The identity of a composed configuration.
+
+    The seed is taken out of the hash, also where other keys refer to it, so that the seeds of one
+    configuration share their hash.
+    """
+    config = copy.deepcopy(composed.config)
+    seed = int(config.seed)
+    config.seed = 0
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return Identity(str(config.name), hash_of(plain)[:8], seed)
+
+
+def hash_of(plain: Mapping[Any, Any]) -> str:
+    """sha256 of what defines the run, as canonical JSON."""
+    kept = {str(key): value for key, value in plain.items() if key not in LEFT_OUT}
+    for group, keys in LEFT_OUT_OF.items():
+        if isinstance(kept.get(group), dict):
+            kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

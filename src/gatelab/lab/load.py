@@ -1,0 +1,95 @@
+"""Bring a run back from its directory: the task with the best weights, and the data it was trained on.
+
+Needs nothing but the directory: the configuration and the data's spec are the frozen ones of `run.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatelab.data import spec_from_dict
+from gatelab.lab.build import build_data, build_task, prepare_process
+from gatelab.lab.errors import RequestError
+from gatelab.lab.record import RunDirectory
+from gatelab.tasks import load_checkpoint
+
+
+@dataclass
+class LoadedRun:
+    """A run brought back.
+
+    Attributes:
+        run: the directory.
+        record: what `run.json` says.
+        task: the LightningModule with the checkpoint's weights, in evaluation mode.
+        checkpoint: the file that the weights came from (`best.ckpt`, else `last.ckpt`).
+    """
+
+    run: RunDirectory
+    record: dict[str, Any]
+    task: Any
+    checkpoint: Path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration of the run."""
+        config: dict[str, Any] = self.record["config"]
+        return config
+
+
+def load_task(path: str | Path) -> LoadedRun:
+    """The task of a run with its best weights; no data is read.
+
+    Raises:
+        RequestError: no such run, no checkpoint yet, or a checkpoint of another model.
+    """
+    run = RunDirectory.open(path)
+    record = run.read()
+    checkpoint = run.best if run.best.is_file() else run.last
+    if not checkpoint.is_file() or "spec" not in record:
+        raise RequestError(f"{path}: has no checkpoint yet; train it first.")
+    prepare_process(record["config"])
+    task = build_task(record["config"], spec_from_dict(record["spec"]))
+    try:
+        task.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
+    except (RuntimeError, KeyError) as error:
+        raise RequestError(f"{checkpoint}: does not fit this run's model: {error}") from None
+    return LoadedRun(run, record, task.eval(), checkpoint)
+
+
+def load_data(record: dict[str, Any]) -> Any:
+    """The run's DataModule, with the data as it was.
+
+    Raises:
+        RequestError: a file is gone, or is not the one that the run was trained on.
+    """
+    with _where_it_ran(record["attempts"][-1]):
+        data = build_data(record["config"])
+    for name, sha256 in record["data"].items():
+        if data.fingerprint.get(name) != sha256:
+            raise RequestError(
+                f"data: {name} has changed since the run began: sha256 was {sha256}, "
+                f"is {data.fingerprint.get(name, 'missing')}."
+            )
+    return data
+
+
+@contextlib.contextmanager
+def _where_it_ran(attempt: dict[str, Any]) -> Iterator[None]:
+    """Read data as the run did: relative paths from its working directory, files from its mirror."""
+    cwd = Path(attempt["cwd"])
+    mirror = attempt.get("mirror")
+    added = mirror is not None and "GATELAB_DATA_MIRROR" not in os.environ and (cwd / mirror).is_dir()
+    if added:
+        os.environ["GATELAB_DATA_MIRROR"] = str(cwd / mirror)
+    try:
+        with contextlib.chdir(cwd if cwd.is_dir() else Path.cwd()):
+            yield
+    finally:
+        if added:
+            del os.environ["GATELAB_DATA_MIRROR"]

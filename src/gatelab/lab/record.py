@@ -1,0 +1,185 @@
+"""The record of a run: its directory, `run.json`, `result.json`, and the lock on them.
+
+`run.json` is written before anything is trained, `result.json` last; it alone says "finished". Both are
+written atomically. What is measured during the run goes to `metrics.csv` (`metrics_csv.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from gatelab.lab.environment import describe
+from gatelab.lab.errors import RequestError
+
+RUN_FORMAT = 1
+
+
+class RunDirectory:
+    """One run on disk.
+
+    Attributes:
+        path: the directory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            RequestError: the folder is missing or holds no `run.json`.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise RequestError(f"{path}: no such run directory. `gatelab runs` lists the runs there are.")
+        if not run.run_file.is_file():
+            raise RequestError(f"{path}: holds no run.json, so it is not a run directory.")
+        return run
+
+    @property
+    def run_file(self) -> Path:
+        """`run.json`."""
+        return self.path / "run.json"
+
+    @property
+    def result_file(self) -> Path:
+        """`result.json`."""
+        return self.path / "result.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """`metrics.csv`."""
+        return self.path / "metrics.csv"
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """`tokenizer.json` (text only)."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best value of the monitored metric."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    def read(self) -> dict[str, Any]:
+        """What `run.json` says."""
+        return _read(self.run_file)
+
+    def result(self) -> dict[str, Any] | None:
+        """What `result.json` says, or None while the run is not finished."""
+        return _read(self.result_file) if self.result_file.is_file() else None
+
+    def state(self) -> str:
+        """`done`, `failed`, `interrupted`, or `unfinished` (running now, or killed)."""
+        result = self.result()
+        if result is not None:
+            return str(result["outcome"])
+        return str(self.read().get("state", "unfinished"))
+
+    def begin(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+        """Write `run.json`, or add one more attempt to the one that is there."""
+        attempt = {
+            "started": now(),
+            "command": command(),
+            "cwd": str(Path.cwd()),
+            "mirror": os.environ.get("GATELAB_DATA_MIRROR") or None,
+            "pid": os.getpid(),
+            "environment": describe(),
+        }
+        if self.run_file.is_file():
+            record = self.read()
+            record.pop("state", None)
+            record["attempts"].append(attempt)
+        else:
+            record = {
+                "format": RUN_FORMAT,
+                "identity": dict(identity),
+                "config": dict(config),
+                "attempts": [attempt],
+            }
+        write_json(self.run_file, record)
+
+    def update(self, **values: Any) -> None:
+        """Add facts to `run.json` that are known only later (the data's sha256, the parameter count...)."""
+        write_json(self.run_file, {**self.read(), **values})
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`."""
+        write_json(self.result_file, dict(result))
+
+    def set_aside(self) -> Path | None:
+        """Rename an existing directory to `<name>.old-N`, so that nothing recorded is lost; its new path."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(target)
+        return target
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run: a second process that wants it is refused.
+
+        Raises:
+            RequestError: another process holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise RequestError(f"{self.path}: another process is training this run now.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside the target, flush it to the disk, and put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}: not valid JSON ({error}).") from None
+    if not isinstance(value, dict):
+        raise RequestError(f"{path}: not a JSON object.")
+    return value
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def command() -> str:
+    """The command line of this process, as one could type it again."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

@@ -1,0 +1,214 @@
+"""Check a composed configuration before anything is built: keys, types, targets.
+
+The schema of a node is the signature of its `_target_`: nothing is typed twice. A key that the
+signature lacks, a value of another type, a target that does not exist: each is named with its file
+and line and the nearest spelling. It is not a check of values: those belong to the constructors.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+    ValidationError,
+)
+
+from gatelab.lab.compose import Composed, nearest
+from gatelab.lab.errors import RequestError
+
+MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+GROUPS = ("data", "task", "model", "optim", "schedule", "trainer", "callbacks", "logger", "paths")
+
+
+@dataclass
+class Root:
+    """What `train.yaml` itself holds, beside the groups.
+
+    Attributes:
+        seed: of everything random in the run; two runs with the same configuration and seed are the same run.
+        name: folder of the run below `<paths.root>/runs/`; the experiment's name where none is given.
+        threads: of the tensor library (null: as many as the machine has cores).
+        flush_denormal: denormal numbers become zero (much faster on some processors, see README).
+        test: score the best checkpoint on the test split when training is over.
+    """
+
+    seed: int
+    name: str
+    threads: int | None
+    flush_denormal: bool
+    test: bool
+
+
+def check(composed: Composed) -> dict[str, Any]:
+    """Check everything that can be checked without data; return the plain, resolved configuration.
+
+    Raises:
+        RequestError: naming every mistake, one a line.
+    """
+    plain = composed.plain()
+    problems = [*_check_root(plain), *(p for group in GROUPS for p in _check_node(plain.get(group), group))]
+    if problems:
+        raise RequestError("\n".join(f"{key}: {text}{_where(key, composed)}" for key, text in problems))
+    return plain
+
+
+def _check_root(plain: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    known = typing.get_type_hints(Root)
+    for key, value in plain.items():
+        if key in known:
+            yield from _check_type(value, known[key], key)
+        elif key not in GROUPS:
+            yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
+
+
+def _check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """The problems of one node and of the nodes below it, as (dotted key, what is wrong)."""
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from _check_node(item, f"{path}.{index}")
+    if not isinstance(node, dict):
+        return
+    if "_target_" not in node:
+        for key, value in node.items():
+            yield from _check_node(value, f"{path}.{key}")
+        return
+    try:
+        target = locate(node["_target_"])
+    except (ImportError, AttributeError) as error:
+        yield f"{path}._target_", str(error)
+        return
+    yield from _check_signature(target, node, path)
+
+
+def _check_signature(target: Any, node: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    parameters = {n: p for n, p in inspect.signature(target).parameters.items() if n != "self"}
+    hints = _hints(target)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    named = [n for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for key, value in node.items():
+        if key in MARKS:
+            continue
+        if key not in named:
+            if not open_ended:
+                yield (
+                    f"{path}.{key}",
+                    f"{node['_target_']} takes no '{key}'.{nearest(key, named) or _listed(named)}",
+                )
+        elif isinstance(value, dict) and "_target_" in value:
+            yield from _check_node(value, f"{path}.{key}")
+        else:
+            yield from _check_type(value, hints.get(key, Any), f"{path}.{key}")
+    if not node.get("_partial_"):
+        for name in named:
+            if parameters[name].default is inspect.Parameter.empty and name not in node:
+                yield f"{path}.{name}", f"{node['_target_']} needs '{name}'; give {path}.{name}=..."
+
+
+def _check_type(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
+        return  # an annotation that no plain value could be checked against
+    candidates = [value, tuple(value)] if isinstance(value, list) else [value]
+    for candidate in candidates:
+        try:
+            adapter.validate_python(candidate, strict=True)
+            return
+        except ValidationError:
+            continue
+    yield key, f"{value!r} is no {_readable(hint)}."
+
+
+def locate(target: str) -> Any:
+    """The object that a dotted name points to; ImportError or AttributeError with the nearest spelling."""
+    module_name, _, name = target.rpartition(".")
+    if not module_name:
+        raise ImportError(f"'{target}' is no dotted name of a class or function.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        outer_name, _, inner = module_name.rpartition(".")
+        if not outer_name or error.name not in (module_name, outer_name):
+            raise ImportError(f"cannot import '{module_name}': {error}.") from None
+        module = None
+        try:
+            module = getattr(importlib.import_module(outer_name), inner)
+        except (ModuleNotFoundError, AttributeError):
+            raise ImportError(f"there is no module '{module_name}'.") from None
+    if not hasattr(module, name):
+        raise AttributeError(f"'{module_name}' has no '{name}'.{nearest(name, dir(module))}")
+    return getattr(module, name)
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):  # an annotation that exists for type checkers only
+        return {}
+
+
+def _listed(names: list[str]) -> str:
+    return f" It takes {', '.join(names)}."
+
+
+def _readable(hint: Any) -> str:
+    text = hint.__name__ if inspect.isclass(hint) else str(hint)
+    return text.replace("typing.", "").replace("NoneType", "None").replace("collections.abc.", "")
+
+
+def _where(key: str, composed: Composed) -> str:
+    """` (conf/experiment/x.yaml:7)` or ` (on the command line)`: where a key was set, if that can be found."""
+    if any(o.lstrip("+~").split("=")[0] == key for o in composed.overrides):
+        return " (on the command line)"
+    for path, prefix in reversed(list(_files(composed))):
+        inner = key if prefix is None else key.removeprefix(f"{prefix}.")
+        if prefix is not None and not key.startswith(f"{prefix}."):
+            continue
+        line = _line_of(path, inner.split("."))
+        if line:
+            return f" ({path.parent.parent.name}/{path.parent.name}/{path.name}:{line})"
+    return ""
+
+
+def _files(composed: Composed) -> Iterator[tuple[Path, str | None]]:
+    """Configuration files that took part, each with the key below which its content stands (None: the root)."""
+    for folder in composed.directories:
+        yield folder / "train.yaml", None
+        for group, choice in composed.choices.items():
+            for name in choice if isinstance(choice, list | tuple) else [choice]:
+                if name is None:
+                    continue
+                yield from ((base, group) for base in sorted((folder / group).glob("_*.yaml")))
+                path = folder / group / f"{name}.yaml"
+                if path.is_file():
+                    yield path, None if "@package _global_" in path.read_text() else group
+
+
+def _line_of(path: Path, keys: list[str]) -> int | None:
+    """The line (from 1) on which a nested key stands in a YAML file."""
+    if not path.is_file():
+        return None
+    node = yaml.compose(path.read_text())
+    line = None
+    for key in keys:
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        for name, value in node.value:
+            if name.value == key:
+                node, line = value, name.start_mark.line + 1
+                break
+        else:
+            return None
+    return line
