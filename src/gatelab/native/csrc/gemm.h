@@ -1,0 +1,123 @@
+/* The matrix product of the recurrence: rows of states times packed weights, C[r] (+)= A[r] P.
+ *
+ * It is built for few rows (a batch) and weights that stay in a core's cache. The weights are packed into panels
+ * of COLS columns: [k][COLS], so the inner loop reads them front to back. A tile of up to TALL rows keeps its sums
+ * in registers. Each sum runs over k in order, one product at a time, so a row's result does not depend on the
+ * rows beside it, on the number of threads or on which of the tiles took it.
+ */
+#ifndef GATELAB_GEMM_H
+#define GATELAB_GEMM_H
+
+#include "vector.h"
+
+#define COLS (2 * W)
+#if W == 16
+#define TALL 12 /* 12 * 2 sums, 2 of weights, the rest for the rows' elements: of 32 registers */
+#define WIDE 4  /* at most this many rows leave registers for three panels at once */
+#else
+#define TALL 6 /* of 16 registers */
+#define WIDE 2
+#endif
+#define DEPTH (6144 / COLS) /* k at a time: 24 KiB of a panel stay in the first-level cache for the next tile */
+
+/* A product: `panels` panels, each `panel_stride` floats on, make COLS more columns each, `c_stride` floats on. */
+typedef struct {
+    const float *weights;
+    idx depth, panels, panel_stride;
+    idx add_from; /* panels from this one on are added to C, those before it replace it */
+} product;
+
+INLINE void tile(const int rows, const int panels, const float *a, idx a_stride, idx depth, const product *p,
+                 const float *w, float *c, idx row_stride, idx c_stride, const int *adds) {
+    vec sum[TALL][2 * 3];
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        UNROLL
+        for (int q = 0; q < panels; q++)
+            UNROLL
+            for (int v = 0; v < 2; v++)
+                sum[r][2 * q + v] = adds[q] ? load(c + r * row_stride + q * c_stride + v * W) : (vec){0};
+    for (idx k = 0; k < depth; k++) {
+        vec weight[2 * 3];
+        UNROLL
+        for (int q = 0; q < panels; q++)
+            UNROLL
+            for (int v = 0; v < 2; v++)
+                weight[2 * q + v] = load(w + q * p->panel_stride + v * W);
+        w += COLS;
+        UNROLL
+        for (int r = 0; r < rows; r++) {
+            vec element = all(a[r * a_stride + k]);
+            UNROLL
+            for (int v = 0; v < 2 * panels; v++)
+                sum[r][v] += weight[v] * element;
+        }
+    }
+    UNROLL
+    for (int r = 0; r < rows; r++)
+        UNROLL
+        for (int q = 0; q < panels; q++)
+            UNROLL
+            for (int v = 0; v < 2; v++)
+                store(c + r * row_stride + q * c_stride + v * W, sum[r][2 * q + v]);
+}
+
+typedef void tile_function(const float *a, idx a_stride, idx depth, const product *p, const float *w, float *c,
+                           idx row_stride, idx c_stride, const int *adds);
+
+#define TILE(R, P)                                                                                                   \
+    static __attribute__((noinline)) void tile_##R##_##P(const float *a, idx a_stride, idx depth, const product *p, \
+                                                         const float *w, float *c, idx row_stride, idx c_stride,    \
+                                                         const int *adds) {                                         \
+        tile(R, P, a, a_stride, depth, p, w, c, row_stride, c_stride, adds);                                         \
+    }
+TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
+TILE(1, 2) TILE(2, 2)
+TILE(1, 3) TILE(2, 3)
+#if W == 16
+TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
+TILE(3, 2) TILE(4, 2)
+TILE(3, 3) TILE(4, 3)
+#endif
+
+static tile_function *const TILES[4][TALL + 1] = {
+    {0},
+#if W == 16
+    {0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1, tile_7_1, tile_8_1, tile_9_1, tile_10_1, tile_11_1,
+     tile_12_1},
+    {0, tile_1_2, tile_2_2, tile_3_2, tile_4_2},
+    {0, tile_1_3, tile_2_3, tile_3_3, tile_4_3},
+#else
+    {0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1},
+    {0, tile_1_2, tile_2_2},
+    {0, tile_1_3, tile_2_3},
+#endif
+};
+
+/* The next tile's height when `left` rows remain: tiles of nearly the same height, none of them tiny. */
+INLINE idx tile_height(idx left) {
+    idx tiles = (left + TALL - 1) / TALL;
+    return (left + tiles - 1) / tiles;
+}
+
+static void multiply(product p, const float *a, idx rows, idx a_stride, float *c, idx row_stride, idx c_stride) {
+    idx group = rows > WIDE ? 1 : 3;
+    for (idx q = 0; q < p.panels; q += group) {
+        idx panels = min_idx(group, p.panels - q);
+        for (idx k = 0; k < p.depth; k += DEPTH) {
+            const float *w = p.weights + q * p.panel_stride + k * COLS;
+            idx depth = min_idx(DEPTH, p.depth - k);
+            int adds[3];
+            for (int i = 0; i < 3; i++)
+                adds[i] = k > 0 || q + i >= p.add_from;
+            for (idx r = 0; r < rows;) {
+                idx height = tile_height(rows - r);
+                TILES[panels][height](a + r * a_stride + k, a_stride, depth, &p, w,
+                                      c + r * row_stride + q * c_stride, row_stride, c_stride, adds);
+                r += height;
+            }
+        }
+    }
+}
+
+#endif

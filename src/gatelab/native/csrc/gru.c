@@ -1,0 +1,80 @@
+/* The native GRU kernel's entry points: they start the threads and say what each of them does.
+ *
+ * gru.h is the interface. The rest is in headers, so that one compilation per instruction set sees everything:
+ * vector.h (vectors and exp), gemm.h (products), pack.h (the weights' packed form), team.h (threads), walk.h (where
+ * rows lie), forward.h and backward.h (the two passes).
+ */
+#include "gru.h"
+
+#include "backward.h"
+#include "forward.h"
+
+int64_t gru_abi(void) { return GRU_ABI; }
+int64_t gru_call_size(void) { return (int64_t)sizeof(gru_call); }
+const char *gru_isa(void) { return ISA_NAME; }
+
+int64_t gru_processor(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return avx2 ? (avx512 ? 2 : 1) : 0;
+#else
+    return 0;
+#endif
+}
+
+int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward) {
+    return padded(hidden) * (4 + 3 * hidden + 3 * inputs + (backward ? 3 * hidden : 0));
+}
+
+int64_t gru_work_size(int64_t batch, int64_t hidden, int64_t threads) {
+    return padded(hidden) * (2 * batch + 4 * threads);
+}
+
+typedef void pass(const gru_call *, const part *);
+
+/* Run `of` on every thread of the call; returns how many there were (OpenMP may give fewer than asked for). */
+static int run_parts(const gru_call *c, pass *of) {
+    idx most = c->split_units ? panels_of(c->hidden) : c->batch;
+    int wanted = (int)min_idx(c->threads, most), members = 1;
+    barrier meeting = {0};
+    if (wanted > 1) {
+#ifdef _OPENMP
+#pragma omp parallel num_threads(wanted)
+        {
+            int all_here = omp_get_num_threads(), id = omp_get_thread_num();
+            part p = part_of(c, id, all_here, &meeting);
+            of(c, &p);
+            if (id == 0)
+                members = all_here;
+        }
+        return members;
+#endif
+    }
+    part p = part_of(c, 0, 1, &meeting); /* without OpenMP's runtime: safe in a forked child as well */
+    of(c, &p);
+    return members;
+}
+
+void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+              int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed) {
+    packed_weights to = unpack(packed, inputs, hidden);
+    idx panels = panels_of(hidden);
+    pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel for num_threads((int)threads) schedule(static)
+        for (idx panel = 0; panel < panels; panel++)
+            pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, panel, to);
+        return;
+    }
+#endif
+    for (idx panel = 0; panel < panels; panel++)
+        pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, panel, to);
+    (void)threads;
+}
+
+void gru_forward(const gru_call *call) { run_parts(call, forward_part); }
+
+void gru_backward(const gru_call *call) { reduce_bias(call, run_parts(call, backward_part)); }
