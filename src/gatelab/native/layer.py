@@ -1,0 +1,175 @@
+"""One layer in one direction: the kernel's forward and backward passes on tensors, without autograd.
+
+This is where memory is laid out and the work is divided: W_ih x and the gradients of the weights, which are
+large products over all steps, go to PyTorch's matrix product, everything that runs from step to step goes to C.
+`autograd.py` makes it differentiable; `csrc/gru.h` says what the buffers hold.
+
+Dimensions: T time, B batch, D input, H hidden, N rows that are computed (the sum of the lengths).
+"""
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gatelab.native.batch import Batch
+from gatelab.native.checks import address, address_of_rows
+from gatelab.native.library import Call, most_threads
+from gatelab.native.weights import Packed
+
+FUSED_INPUTS = 64  # up to this D, W_ih x is computed step by step in the kernel
+FUSED_ROWS = 64  # and up to this N, where a call to the matrix product costs more than it saves
+ALONE = 2e6  # multiply-adds of a whole call, below which a second thread does not pay
+SPLIT_STEP = 1e5  # multiply-adds of one step, below which a barrier a step does not pay
+SPLIT_WEIGHTS = 320  # from this H on, a core's cache holds its share of the weights but not all of them
+
+
+@dataclass
+class Tape:
+    """What forward leaves for backward. Backward overwrites `gates`, so a tape serves once."""
+
+    batch: Batch
+    packed: Packed
+    states: Tensor  # [T+1, B, H] or [N, H], rows perhaps apart
+    gates: Tensor  # [N, 4H], rows perhaps apart
+    reset_after: bool
+
+
+def fused_inputs(batch: Batch, inputs: int) -> int:
+    """D if the kernel is to compute W_ih x itself, else 0."""
+    return inputs if inputs <= FUSED_INPUTS or batch.count <= FUSED_ROWS else 0
+
+
+def _threads(batch: Batch, inputs: int, hidden: int) -> tuple[int, bool]:
+    """How many threads, and whether they share the hidden units instead of the rows."""
+    threads = most_threads()
+    row = 3 * hidden * (hidden + inputs)
+    if threads == 1 or batch.count * row < ALONE:
+        return 1, False
+    if (hidden >= SPLIT_WEIGHTS or batch.size < threads) and batch.size * row >= SPLIT_STEP:
+        return threads, True
+    return min(threads, batch.size), False
+
+
+def _rows_apart(rows: int, columns: int) -> Tensor:
+    """An empty matrix whose rows do not all fall into the same few sets of a cache (4096 bytes apart)."""
+    apart = 16 if columns % 1024 == 0 else 0
+    return torch.empty(rows, columns + apart)[:, :columns]
+
+
+def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training: bool) -> Call:
+    threads, split = _threads(batch, packed.inputs, hidden)
+    call = Call(
+        steps=batch.steps,
+        batch=batch.size,
+        hidden=hidden,
+        inputs=packed.inputs,
+        reset_after=reset_after,
+        reverse=batch.reverse,
+        training=training,
+        threads=threads,
+        split_units=split,
+        packed=packed.data.data_ptr(),
+    )
+    if batch.lengths is not None and batch.rows is not None:
+        call.lengths = address("lengths", batch.lengths, (batch.size,), torch.int64)
+        call.rows = address("rows", batch.rows, (batch.size,), torch.int64)
+    if batch.resets is not None:
+        call.resets = address("reset_mask", batch.resets, (batch.steps, batch.size), torch.bool)
+    return call
+
+
+def forward(
+    x: Tensor, h0: Tensor, w_ih: Tensor, packed: Packed, batch: Batch, *, reset_after: bool, training: bool
+) -> tuple[Tensor, Tensor, Tape | None]:
+    """Run the layer on x [N, D] (see `Batch.gather`) and h0 [B, H]; the arguments must be contiguous.
+
+    Returns y [T, B, H], which is zero past each row's length, h_n [B, H], and the tape when `training`.
+    """
+    hidden, rows, ragged = h0.shape[1], batch.count, batch.order is not None
+    call = _call(batch, hidden, packed, reset_after, training)
+    call.h0 = address("h0", h0, (batch.size, hidden))
+    gates = states = y = None
+    if training:
+        gates = _rows_apart(rows, 4 * hidden)
+        states = _rows_apart(rows if ragged else rows + batch.size, hidden)
+        if not ragged and batch.resets is None and states.is_contiguous():
+            y = (states[: -batch.size] if batch.reverse else states[batch.size :]).view(
+                batch.steps, batch.size, hidden
+            )
+    else:
+        states = _rows_apart(2 * batch.size, hidden)
+        if not reset_after:
+            gates = _rows_apart(batch.size, 4 * hidden)
+    if y is None:
+        y = x.new_zeros(batch.steps, batch.size, hidden) if ragged else x.new_empty(batch.steps, batch.size, hidden)
+    h_n = torch.empty_like(h0)
+    if packed.inputs:
+        call.x = address("x", x, (rows, packed.inputs))
+    else:
+        projected = gates[:, hidden:] if training and gates is not None else x.new_empty(rows, 3 * hidden)
+        torch.mm(x, w_ih.t(), out=projected)
+        call.projected = address_of_rows("projected", projected, rows, 3 * hidden)
+        call.projected_stride = projected.stride(0)
+    call.y = address("y", y, (batch.steps, batch.size, hidden))
+    call.h_n = address("h_n", h_n, (batch.size, hidden))
+    call.states = address_of_rows("states", states, states.shape[0], hidden)
+    call.states_stride = states.stride(0)
+    if gates is not None:
+        call.gates = address_of_rows("gates", gates, gates.shape[0], 4 * hidden)
+        call.gates_stride = gates.stride(0)
+    packed.library.forward(ctypes.byref(call))
+    tape = Tape(batch, packed, states, gates, reset_after) if training and gates is not None else None
+    return y, h_n, tape
+
+
+def through_time(tape: Tape, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Turn the tape's gates into gradients; returns dh0 [B, H] and their sums over the rows [4, H]."""
+    batch, hidden = tape.batch, tape.states.shape[1]
+    call = _call(batch, hidden, tape.packed, tape.reset_after, True)
+    library = tape.packed.library
+    dh0, dbias = torch.empty(batch.size, hidden), torch.empty(4, hidden)
+    work = torch.empty(library.work_size(batch.size, hidden, call.threads))
+    call.gates = address_of_rows("gates", tape.gates, batch.count, 4 * hidden)
+    call.gates_stride = tape.gates.stride(0)
+    call.states = address_of_rows("states", tape.states, tape.states.shape[0], hidden)
+    call.states_stride = tape.states.stride(0)
+    if dy is not None:
+        call.dy = address("dy", dy, (batch.steps, batch.size, hidden))
+    if dh_n is not None:
+        call.dh_n = address("dh_n", dh_n, (batch.size, hidden))
+    call.dh0 = address("dh0", dh0, (batch.size, hidden))
+    call.dbias = address("dbias", dbias, (4, hidden))
+    call.work = work.data_ptr()
+    library.backward(ctypes.byref(call))
+    return dh0, dbias
+
+
+def backward(
+    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, x: Tensor, w_ih: Tensor, needed: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of (x, h0, w_ih, w_hh, b_ih, b_hh); those not `needed` may be None.
+
+    x [N, D] is what forward got; its gradient comes back as [T, B, D].
+    """
+    batch, hidden = tape.batch, tape.states.shape[1]
+    dh0, dbias = through_time(tape, dy, dh_n)
+    gates, before = tape.gates, tape.states
+    if batch.order is None:
+        before = before[batch.size :] if batch.reverse else before[: -batch.size]
+    of_inputs = gates[:, hidden:]
+    dx = batch.scatter(torch.mm(of_inputs, w_ih)) if needed[0] else None
+    dw_ih = torch.mm(of_inputs.t(), x) if needed[2] else None
+    dw_hh = None
+    if needed[3]:
+        dw_hh = torch.empty(3 * hidden, hidden)
+        rz, n = (gates[:, hidden : 3 * hidden], gates[:, :hidden])
+        torch.mm(rz.t(), before, out=dw_hh[: 2 * hidden])
+        if tape.reset_after:
+            torch.mm(n.t(), before, out=dw_hh[2 * hidden :])
+        else:
+            torch.mm(gates[:, 3 * hidden :].t(), n, out=dw_hh[2 * hidden :])  # the first block holds q = r * h
+    db_ih = dbias[1:].reshape(-1)
+    db_hh = torch.cat((dbias[1], dbias[2], dbias[0])) if tape.reset_after and needed[5] else None
+    return dx, dh0, dw_ih, dw_hh, db_ih if needed[4] else None, db_hh
