@@ -13,9 +13,22 @@ from gatelab.native import layer
 from gatelab.native.batch import Batch, plan
 from gatelab.native.checks import check_call
 from gatelab.native.library import load
-from gatelab.native.weights import Store, pack
+from gatelab.native.weights import Store, Tensors, pack
 
 _STORE = Store()
+
+
+def _tape(
+    rows: Tensor, h0: Tensor, weights: Tensors, batch: Batch, reset_after: bool
+) -> tuple[Tensor, Tensor, layer.Tape]:
+    """Run forward for training, with weights packed anew."""
+    inputs = layer.fused_inputs(batch, rows.shape[1])
+    packed = pack(load(), weights, inputs=inputs, reset_after=reset_after, backward=True)
+    y, h_n, tape = layer.forward(
+        rows, h0, weights[0], packed, batch, reset_after=reset_after, training=True
+    )
+    assert tape is not None
+    return y, h_n, tape
 
 
 class _Native(torch.autograd.Function):
@@ -33,31 +46,25 @@ class _Native(torch.autograd.Function):
         batch: Batch,
         reset_after: bool,
     ) -> tuple[Tensor, Tensor]:
-        fused = layer.fused_inputs(batch, x.shape[2])
-        packed = pack(load(), (w_ih, w_hh, b_ih, b_hh), inputs=fused, reset_after=reset_after, backward=True)
-        rows, h0, w_ih = batch.gather(x).contiguous(), h0.contiguous(), w_ih.contiguous()
-        y, h_n, tape = layer.forward(rows, h0, w_ih, packed, batch, reset_after=reset_after, training=True)
-        ctx.save_for_backward(rows, h0, w_ih, w_hh, b_ih, b_hh, y)
-        ctx.tape = tape
-        ctx.spent = False
+        weights = (w_ih, w_hh, b_ih, b_hh)
+        rows, h0 = batch.gather(x).contiguous(), h0.contiguous()
+        y, h_n, ctx.tape = _tape(rows, h0, weights, batch, reset_after)
+        ctx.save_for_backward(rows, h0, *weights, y)
+        ctx.batch, ctx.reset_after = batch, reset_after
         ctx.set_materialize_grads(False)
         return y, h_n
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        rows, h0, w_ih, _, _, _, _ = ctx.saved_tensors
-        tape: layer.Tape = ctx.tape
-        if ctx.spent:  # an earlier backward pass (retain_graph) has overwritten the gates
-            _, _, again = layer.forward(
-                rows, h0, w_ih, tape.packed, tape.batch, reset_after=tape.reset_after, training=True
-            )
-            assert again is not None
-            tape = again
-        ctx.spent = True
+        rows, h0, *weights, _ = ctx.saved_tensors
+        tape, ctx.tape = ctx.tape, None
+        if tape is None:  # an earlier backward pass (retain_graph) has overwritten the gates
+            _, _, tape = _tape(rows, h0, tuple(weights), ctx.batch, ctx.reset_after)
         dy = None if dy is None else dy.contiguous()
         dh_n = None if dh_n is None else dh_n.contiguous()
-        grads = layer.backward(tape, dy, dh_n, rows, w_ih, ctx.needs_input_grad[:6])
+        grads = layer.backward(tape, dy, dh_n, rows, weights[0], ctx.needs_input_grad[:6])
+        tape.release()
         return (*grads, None, None)
 
 

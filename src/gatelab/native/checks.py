@@ -20,18 +20,6 @@ def address(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtyp
     return tensor.data_ptr()
 
 
-def address_of_rows(name: str, tensor: Tensor, rows: int, columns: int) -> int:
-    """The address of a float32 matrix [rows, columns] whose rows are contiguous but may lie apart."""
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise TypeError(f"{name} must be a float32 tensor on the CPU, got {tensor.dtype} on {tensor.device}")
-    if tensor.shape != (rows, columns) or tensor.stride(1) != 1 or tensor.stride(0) < columns:
-        raise ValueError(
-            f"{name} must be {[rows, columns]} with contiguous rows, "
-            f"got {list(tensor.shape)} with strides {list(tensor.stride())}"
-        )
-    return tensor.data_ptr()
-
-
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
     if tensor.dtype != dtype or tensor.device.type != "cpu":
         raise TypeError(

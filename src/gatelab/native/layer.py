@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from gatelab.native.batch import Batch
-from gatelab.native.checks import address, address_of_rows
+from gatelab.native.checks import address
 from gatelab.native.library import Call, most_threads
+from gatelab.native.memory import POOL
 from gatelab.native.weights import Packed
 
 FUSED_INPUTS = 64  # up to this D, W_ih x is computed step by step in the kernel
 FUSED_ROWS = 64  # and up to this N, where a call to the matrix product costs more than it saves
-ALONE = 2e6  # multiply-adds of a whole call, below which a second thread does not pay
+ALONE = 3e5  # multiply-adds of a whole call, below which a second thread does not pay
 SPLIT_STEP = 1e5  # multiply-adds of one step, below which a barrier a step does not pay
+NARROW = 128  # up to this D, dW_ih is faster computed transposed
 SPLIT_WEIGHTS = 320  # from this H on, a core's cache holds its share of the weights but not all of them
 
 
@@ -32,8 +34,14 @@ class Tape:
     batch: Batch
     packed: Packed
     states: Tensor  # [T+1, B, H] or [N, H], rows perhaps apart
-    gates: Tensor  # [N, 4H], rows perhaps apart
+    gates: Tensor  # [N, 4H], rows perhaps apart, in `memory`
+    memory: Tensor
     reset_after: bool
+
+    def release(self) -> None:
+        """Give the large buffers back; the tape must not be used any more."""
+        POOL.give_back(self.memory)
+        POOL.give_back(self.packed.data)
 
 
 def fused_inputs(batch: Batch, inputs: int) -> int:
@@ -52,10 +60,13 @@ def _threads(batch: Batch, inputs: int, hidden: int) -> tuple[int, bool]:
     return min(threads, batch.size), False
 
 
+def _apart(columns: int) -> int:
+    """A stride for rows of so many floats: rows 4096 bytes apart would all fall into the same sets of a cache."""
+    return columns + (16 if columns % 1024 == 0 else 0)
+
+
 def _rows_apart(rows: int, columns: int) -> Tensor:
-    """An empty matrix whose rows do not all fall into the same few sets of a cache (4096 bytes apart)."""
-    apart = 16 if columns % 1024 == 0 else 0
-    return torch.empty(rows, columns + apart)[:, :columns]
+    return torch.empty(rows, _apart(columns))[:, :columns]
 
 
 def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training: bool) -> Call:
@@ -90,9 +101,11 @@ def forward(
     hidden, rows, ragged = h0.shape[1], batch.count, batch.order is not None
     call = _call(batch, hidden, packed, reset_after, training)
     call.h0 = address("h0", h0, (batch.size, hidden))
-    gates = states = y = None
+    gates = states = y = memory = None
     if training:
-        gates = _rows_apart(rows, 4 * hidden)
+        stride = _apart(4 * hidden)
+        memory = POOL.borrow(rows * stride)
+        gates = memory[: rows * stride].view(rows, stride)[:, : 4 * hidden]
         states = _rows_apart(rows if ragged else rows + batch.size, hidden)
         if not ragged and batch.resets is None and states.is_contiguous():
             y = (states[: -batch.size] if batch.reverse else states[batch.size :]).view(
@@ -103,25 +116,25 @@ def forward(
         if not reset_after:
             gates = _rows_apart(batch.size, 4 * hidden)
     if y is None:
-        y = x.new_zeros(batch.steps, batch.size, hidden) if ragged else x.new_empty(batch.steps, batch.size, hidden)
-    h_n = torch.empty_like(h0)
+        y = (torch.zeros if ragged else torch.empty)(batch.steps, batch.size, hidden)
+    h_n = torch.empty(batch.size, hidden)
     if packed.inputs:
         call.x = address("x", x, (rows, packed.inputs))
     else:
-        projected = gates[:, hidden:] if training and gates is not None else x.new_empty(rows, 3 * hidden)
+        projected = gates[:, hidden:] if training and gates is not None else torch.empty(rows, 3 * hidden)
         torch.mm(x, w_ih.t(), out=projected)
-        call.projected = address_of_rows("projected", projected, rows, 3 * hidden)
+        call.projected = projected.data_ptr()
         call.projected_stride = projected.stride(0)
-    call.y = address("y", y, (batch.steps, batch.size, hidden))
-    call.h_n = address("h_n", h_n, (batch.size, hidden))
-    call.states = address_of_rows("states", states, states.shape[0], hidden)
+    # these were made above; what came from outside goes through `address`
+    call.y, call.h_n, call.states = y.data_ptr(), h_n.data_ptr(), states.data_ptr()
     call.states_stride = states.stride(0)
     if gates is not None:
-        call.gates = address_of_rows("gates", gates, gates.shape[0], 4 * hidden)
+        call.gates = gates.data_ptr()
         call.gates_stride = gates.stride(0)
     packed.library.forward(ctypes.byref(call))
-    tape = Tape(batch, packed, states, gates, reset_after) if training and gates is not None else None
-    return y, h_n, tape
+    if gates is None or memory is None:
+        return y, h_n, None
+    return y, h_n, Tape(batch, packed, states, gates, memory, reset_after)
 
 
 def through_time(tape: Tape, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -131,19 +144,20 @@ def through_time(tape: Tape, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Te
     library = tape.packed.library
     dh0, dbias = torch.empty(batch.size, hidden), torch.empty(4, hidden)
     work = torch.empty(library.work_size(batch.size, hidden, call.threads))
-    call.gates = address_of_rows("gates", tape.gates, batch.count, 4 * hidden)
-    call.gates_stride = tape.gates.stride(0)
-    call.states = address_of_rows("states", tape.states, tape.states.shape[0], hidden)
-    call.states_stride = tape.states.stride(0)
+    call.gates, call.gates_stride = tape.gates.data_ptr(), tape.gates.stride(0)
+    call.states, call.states_stride = tape.states.data_ptr(), tape.states.stride(0)
     if dy is not None:
         call.dy = address("dy", dy, (batch.steps, batch.size, hidden))
     if dh_n is not None:
         call.dh_n = address("dh_n", dh_n, (batch.size, hidden))
-    call.dh0 = address("dh0", dh0, (batch.size, hidden))
-    call.dbias = address("dbias", dbias, (4, hidden))
-    call.work = work.data_ptr()
+    call.dh0, call.dbias, call.work = dh0.data_ptr(), dbias.data_ptr(), work.data_ptr()
     library.backward(ctypes.byref(call))
     return dh0, dbias
+
+
+def _product_over_rows(a: Tensor, b: Tensor) -> Tensor:
+    """a' b [F, D] for a [N, F] and b [N, D]; a narrow b is faster on the left."""
+    return torch.mm(b.t(), a).t().contiguous() if b.shape[1] <= NARROW else torch.mm(a.t(), b)
 
 
 def backward(
@@ -160,7 +174,7 @@ def backward(
         before = before[batch.size :] if batch.reverse else before[: -batch.size]
     of_inputs = gates[:, hidden:]
     dx = batch.scatter(torch.mm(of_inputs, w_ih)) if needed[0] else None
-    dw_ih = torch.mm(of_inputs.t(), x) if needed[2] else None
+    dw_ih = _product_over_rows(of_inputs, x) if needed[2] else None
     dw_hh = None
     if needed[3]:
         dw_hh = torch.empty(3 * hidden, hidden)

@@ -62,6 +62,7 @@ class Library:
         self.packed_size = self._declare("gru_packed_size", integer, integer, integer, integer)
         self.work_size = self._declare("gru_work_size", integer, integer, integer, integer)
         self.pack = self._declare("gru_pack", None, *[pointer] * 4, *[integer] * 5, pointer)
+        self.same = self._declare("gru_same", integer, *[pointer] * 4, *[integer] * 4, pointer)
         self.forward = self._declare("gru_forward", None, ctypes.POINTER(Call))
         self.backward = self._declare("gru_backward", None, ctypes.POINTER(Call))
 
@@ -74,8 +75,12 @@ class Library:
 REBUILD = "build it again with `python -m gatelab.native.compile` (needs a C compiler)"
 
 
+def _path(isa: str) -> Path:
+    return Path(__file__).resolve().parent / object_name(isa)
+
+
 def _open(isa: str) -> Library:
-    path = Path(__file__).resolve().parent / object_name(isa)
+    path = _path(isa)
     if not path.is_file():
         raise NativeError(f"the native kernel is not built ({path.name} is missing): {REBUILD}")
     try:
@@ -94,7 +99,9 @@ def load(isa: str | None = None) -> Library:
     if named is not None and named not in ISAS:
         raise NativeError(f"{VARIABLE}={named!r} is unknown; it may be {', '.join(ISAS)}")
     able = _open("portable").processor
-    wanted = named or able
+    # an old compiler may have left the best ones out
+    built = [i for i in ISAS[: ISAS.index(able) + 1] if _path(i).is_file()]
+    wanted = named or built[-1]
     if wanted not in isas() or ISAS.index(wanted) > ISAS.index(able):
         raise NativeError(f"this processor cannot run {wanted}; it can run {able}. Unset {VARIABLE}")
     return _open(wanted)

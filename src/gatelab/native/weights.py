@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gatelab.native.checks import address
 from gatelab.native.library import Library, most_threads
+from gatelab.native.memory import POOL
 
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
@@ -39,21 +40,22 @@ def pack(library: Library, weights: Tensors, *, inputs: int, reset_after: bool, 
     w_ih, w_hh, b_ih, b_hh = (None if w is None else w.detach().contiguous() for w in weights)
     assert w_ih is not None and w_hh is not None
     hidden = w_hh.shape[1]
-    data = torch.empty(library.packed_size(inputs, hidden, backward))
+    data = POOL.borrow(library.packed_size(inputs, hidden, backward))
     threads = most_threads() if w_hh.numel() >= _SMALL else 1
-    library.pack(
-        address("w_ih", w_ih, (3 * hidden, w_ih.shape[1])) if inputs else None,
+    pointers = _addresses((w_ih, w_hh, b_ih, b_hh))
+    library.pack(*pointers, inputs, hidden, reset_after, backward, threads, data.data_ptr())
+    return Packed(data, inputs, library)
+
+
+def _addresses(weights: Tensors) -> tuple[int | None, ...]:
+    w_ih, w_hh, b_ih, b_hh = weights
+    hidden = w_hh.shape[1]
+    return (
+        address("w_ih", w_ih, (3 * hidden, w_ih.shape[1])),
         address("w_hh", w_hh, (3 * hidden, hidden)),
         None if b_ih is None else address("b_ih", b_ih, (3 * hidden,)),
         None if b_hh is None else address("b_hh", b_hh, (3 * hidden,)),
-        inputs,
-        hidden,
-        reset_after,
-        backward,
-        threads,
-        data.data_ptr(),
     )
-    return Packed(data, inputs, library)
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,16 @@ class _Entry:
     packed: Packed
     tensors: tuple[weakref.ref[Tensor] | None, ...]
     versions: tuple[int, ...]
-    pointers: tuple[int, ...]
-    samples: Tensor
+
+    def fits(self, weights: Tensors, versions: tuple[int, ...], reset_after: bool) -> bool:
+        """Whether these very tensors were packed, and are unchanged as far as can be seen."""
+        if versions != self.versions:
+            return False
+        if any(r is not None and r() is not w for r, w in zip(self.tensors, weights, strict=True)):
+            return False
+        p, hidden = self.packed, weights[1].shape[1]
+        found = _addresses(weights)
+        return bool(p.library.same(*found, p.inputs, hidden, reset_after, SAMPLES, p.data.data_ptr()))
 
 
 class Store:
@@ -75,40 +85,23 @@ class Store:
 
     def get(self, library: Library, weights: Tensors, *, inputs: int, reset_after: bool) -> Packed:
         """The packed form of these weights, made anew if any of them changed."""
-        if any(w is not None and w.is_inference() for w in weights):  # these have no version counter
+        tensors = [w for w in weights if w is not None]
+        if any(w.is_inference() or not w.is_contiguous() for w in tensors):  # no version counter, or copied first
             return pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False)
-        key = (library.isa, inputs, reset_after, *(id(w) for w in weights))
-        versions = tuple(-1 if w is None else w._version for w in weights)
-        pointers = tuple(0 if w is None else w.data_ptr() for w in weights)
-        samples = _sample(weights)
+        key = (library, inputs, reset_after, *map(id, weights))
+        versions = tuple([w._version for w in tensors])
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None and _fits(entry, weights, versions, pointers, samples):
+            if entry is not None and entry.fits(weights, versions, reset_after):
                 self._entries.move_to_end(key)
                 return entry.packed
         packed = pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False)
         references = tuple(None if w is None else weakref.ref(w) for w in weights)
         with self._lock:
-            self._entries[key] = _Entry(packed, references, versions, pointers, samples)
+            self._entries[key] = _Entry(packed, references, versions)
             while len(self._entries) > self._kept:
                 self._entries.popitem(last=False)
         return packed
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-def _sample(weights: Tensors) -> Tensor:
-    """A few elements of every tensor, spread over it."""
-    parts = [w.detach().reshape(-1)[:: max(1, w.numel() // SAMPLES)] for w in weights if w is not None]
-    return torch.cat(parts)
-
-
-def _fits(
-    entry: _Entry, weights: Tensors, versions: tuple[int, ...], pointers: tuple[int, ...], samples: Tensor
-) -> bool:
-    same = all(
-        (r is None and w is None) or (r is not None and r() is w)
-        for r, w in zip(entry.tensors, weights, strict=True)
-    )
-    return same and versions == entry.versions and pointers == entry.pointers and entry.samples.equal(samples)

@@ -75,6 +75,15 @@ void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const flo
     (void)threads;
 }
 
+int64_t gru_same(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+                 int64_t hidden, int64_t reset_after, int64_t samples, const float *packed) {
+    static const int recurrent_slot[3] = {1, 2, 0}, input_slot[3] = {0, 1, 2};
+    packed_weights in = unpack(packed, inputs, hidden);
+    return same_bias(b_ih, b_hh, hidden, (int)reset_after, samples, packed) &&
+           same_matrix(w_hh, in.recurrent, recurrent_slot, hidden, hidden, samples) &&
+           (inputs == 0 || same_matrix(w_ih, in.input, input_slot, hidden, inputs, samples));
+}
+
 void gru_forward(const gru_call *call) { run_parts(call, forward_part); }
 
 void gru_backward(const gru_call *call) { reduce_bias(call, run_parts(call, backward_part)); }

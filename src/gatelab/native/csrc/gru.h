@@ -80,6 +80,10 @@ int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward);
 void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
               int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed);
 
+/* 1 if `samples` elements of each matrix, spread over it, and of the biases are those that `packed` was made from. */
+int64_t gru_same(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+                 int64_t hidden, int64_t reset_after, int64_t samples, const float *packed);
+
 int64_t gru_work_size(int64_t batch, int64_t hidden, int64_t threads);
 void gru_forward(const gru_call *call);
 void gru_backward(const gru_call *call);

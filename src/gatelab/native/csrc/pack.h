@@ -47,19 +47,27 @@ static void pack_columns(const float *w, idx units, idx depth, idx stride, float
     }
 }
 
-static void pack_bias(const float *b_ih, const float *b_hh, idx hidden, int reset_after, float *bias) {
+/* The biases (nh, r, z, ni) of unit u. */
+INLINE void bias_of(const float *b_ih, const float *b_hh, idx hidden, int reset_after, idx u, float bias[4]) {
+    float in[3], rec[3];
+    for (int g = 0; g < 3; g++) {
+        in[g] = b_ih ? b_ih[g * hidden + u] : 0.0f;
+        rec[g] = b_hh ? b_hh[g * hidden + u] : 0.0f;
+    }
+    bias[0] = reset_after ? rec[2] : 0.0f;
+    bias[1] = in[0] + rec[0];
+    bias[2] = in[1] + rec[1];
+    bias[3] = reset_after ? in[2] : in[2] + rec[2];
+}
+
+static void pack_bias(const float *b_ih, const float *b_hh, idx hidden, int reset_after, float *packed) {
     idx across = padded(hidden);
-    memset(bias, 0, (size_t)(4 * across) * sizeof(float));
+    memset(packed, 0, (size_t)(4 * across) * sizeof(float));
     for (idx u = 0; u < hidden; u++) {
-        float in[3], rec[3];
-        for (int g = 0; g < 3; g++) {
-            in[g] = b_ih ? b_ih[g * hidden + u] : 0.0f;
-            rec[g] = b_hh ? b_hh[g * hidden + u] : 0.0f;
-        }
-        bias[u] = reset_after ? rec[2] : 0.0f;
-        bias[across + u] = in[0] + rec[0];
-        bias[2 * across + u] = in[1] + rec[1];
-        bias[3 * across + u] = reset_after ? in[2] : in[2] + rec[2];
+        float bias[4];
+        bias_of(b_ih, b_hh, hidden, reset_after, u, bias);
+        for (int block = 0; block < 4; block++)
+            packed[block * across + u] = bias[block];
     }
 }
 
@@ -77,6 +85,32 @@ static void pack_panel(const float *w_ih, const float *w_hh, idx inputs, idx hid
             pack_columns(w_hh + gate * hidden * hidden + panel * COLS, units, hidden, hidden,
                          (float *)to.back + (panel * 3 + i) * hidden * COLS);
     }
+}
+
+/* Whether elements of w [3H, depth], spread over it, are in the panels, which hold gate g at place slot[g]. */
+static int same_matrix(const float *w, const float *panels, const int slot[3], idx hidden, idx depth, idx samples) {
+    idx size = 3 * hidden * depth, count = min_idx(samples, size);
+    for (idx i = 0; i < count; i++) {
+        idx at = i * (size / count) + (i * 7919) % (size / count); /* not all in one column */
+        idx row = at / depth, k = at % depth, u = row % hidden;
+        idx panel = slot[row / hidden] * panels_of(hidden) + u / COLS;
+        if (memcmp(w + at, panels + (panel * depth + k) * COLS + u % COLS, sizeof(float)) != 0)
+            return 0;
+    }
+    return 1;
+}
+
+static int same_bias(const float *b_ih, const float *b_hh, idx hidden, int reset_after, idx samples, const float *packed) {
+    idx count = min_idx(samples, hidden);
+    for (idx i = 0; i < count; i++) {
+        idx u = i * (hidden / count);
+        float bias[4];
+        bias_of(b_ih, b_hh, hidden, reset_after, u, bias);
+        for (int block = 0; block < 4; block++)
+            if (memcmp(bias + block, packed + block * padded(hidden) + u, sizeof(float)) != 0)
+                return 0;
+    }
+    return 1;
 }
 
 #endif

@@ -1,0 +1,79 @@
+"""Packed weights are kept for inference, and never stale."""
+
+import gc
+
+import pytest
+import torch
+
+from gatelab.native import load, run
+from gatelab.native.weights import Store, pack
+
+
+def make(hidden=20, inputs=6):
+    torch.manual_seed(0)
+    shapes = ((3 * hidden, inputs), (3 * hidden, hidden), (3 * hidden,), (3 * hidden,))
+    return tuple(torch.nn.Parameter(torch.randn(*s)) for s in shapes)
+
+
+def test_unchanged_weights_are_packed_once():
+    store, weights = Store(), make()
+    first = store.get(load(), weights, inputs=0, reset_after=True)
+    assert store.get(load(), weights, inputs=0, reset_after=True) is first
+
+
+@pytest.mark.parametrize("which", range(4))
+@pytest.mark.parametrize("how", ["in place", "data", "new storage"])
+def test_changed_weights_are_packed_again(which, how):
+    store, weights = Store(), make()
+    store.get(load(), weights, inputs=6, reset_after=True)
+    with torch.no_grad():
+        if how == "in place":
+            weights[which].view(-1)[-1] += 1
+        elif how == "data":
+            weights[which].data.mul_(1.5)
+        else:
+            weights[which].data = weights[which].data + 1
+    found = store.get(load(), weights, inputs=6, reset_after=True).data
+    assert torch.equal(found, pack(load(), weights, inputs=6, reset_after=True, backward=False).data)
+
+
+def test_other_tensors_at_the_same_address_are_packed_again():
+    store = Store()
+    for scale in range(1, 30):
+        weights = tuple((w.detach() * 0 + scale) for w in make())
+        packed = store.get(load(), weights, inputs=0, reset_after=True)
+        assert packed.data.max() == 2 * scale  # the sum of two biases
+        del weights
+        gc.collect()
+
+
+def test_the_store_keeps_a_bounded_number():
+    store = Store(kept=3)
+    layers = [make() for _ in range(5)]
+    for weights in layers:
+        store.get(load(), weights, inputs=0, reset_after=True)
+    assert len(store) == 3
+
+
+def test_inference_after_a_training_step_uses_the_new_weights():
+    weights = make()
+    x, h0 = torch.randn(1, 1, 6), torch.zeros(1, 20)
+    optimizer = torch.optim.SGD(weights, lr=0.1)
+    for _ in range(3):
+        with torch.no_grad():
+            before, _ = run(x, h0, *weights, reset_after=True)
+        y, _ = run(x, h0, *weights, reset_after=True)
+        assert torch.equal(before, y)
+        y.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_weights_made_in_inference_mode_work():
+    with torch.inference_mode():
+        weights = tuple(w.detach().clone() for w in make())
+        x, h0 = torch.randn(2, 3, 6), torch.zeros(3, 20)
+        first, _ = run(x, h0, *weights, reset_after=True)
+        weights[1].mul_(0)
+        second, _ = run(x, h0, *weights, reset_after=True)
+    assert not torch.equal(first, second)
