@@ -24,7 +24,8 @@ class NativeKernel(BuildHookInterface):
             return
         folder = Path(self.root, "src", "gatelab", "native")
         found = importlib.util.spec_from_file_location("gatelab_compile", folder / "compile.py")
-        assert found is not None and found.loader is not None
+        assert found is not None
+        assert found.loader is not None
         builder = importlib.util.module_from_spec(found)
         found.loader.exec_module(builder)
         try:

@@ -64,9 +64,7 @@ def expected(x, h0, *weights, reset_after, lengths=None, reset_mask=None, revers
     if reverse_time:
         x = reverse(x, lengths)
         reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
-    y, h_n = reference.run(
-        x, h0, *weights, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask
-    )
+    y, h_n = reference.run(x, h0, *weights, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask)
     return (reverse(y, lengths) if reverse_time else y), h_n
 
 
@@ -102,4 +100,6 @@ def plain_float32(case: Case) -> list[Tensor]:
 def error(found: Tensor, exact: Tensor) -> float:
     """The greatest difference, relative to the greatest number."""
     found, exact = found.detach(), exact.detach()
-    return float((found.double() - exact).abs().max() / exact.abs().max().clamp(min=1)) if exact.numel() else 0.0
+    return (
+        float((found.double() - exact).abs().max() / exact.abs().max().clamp(min=1)) if exact.numel() else 0.0
+    )

@@ -47,9 +47,9 @@ def test_other_types_than_float32_are_named(name):
 
 
 def test_types_of_lengths_and_reset_mask_are_named():
-    with pytest.raises(TypeError, match="lengths must be torch.int64"):
+    with pytest.raises(TypeError, match=r"lengths must be torch\.int64"):
         run(**tensors(), reset_after=True, lengths=torch.tensor([1.0, 2.0]))
-    with pytest.raises(TypeError, match="reset_mask must be torch.bool"):
+    with pytest.raises(TypeError, match=r"reset_mask must be torch\.bool"):
         run(**tensors(), reset_after=True, reset_mask=torch.zeros(3, 2))
 
 

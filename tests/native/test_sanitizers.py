@@ -10,7 +10,15 @@ from gatelab.native.compile import FLAGS, ISA_FLAGS, compiler
 from gatelab.native.library import ISAS
 
 DRIVER = Path(__file__).with_name("driver.c")
-CHECKS = ["-g", "-O1", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+CHECKS = [
+    "-g",
+    "-O1",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+]
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -19,7 +27,17 @@ def test_the_fuzz_is_clean_under_the_sanitizers(isa, tmp_path):
         pytest.skip(f"this processor cannot run {isa}")
     flags = [f for f in FLAGS if f not in ("-shared", "-fPIC", "-O3")]
     program = tmp_path / "driver"
-    command = [*compiler(), *flags, *ISA_FLAGS[isa], *CHECKS, "-fopenmp", str(DRIVER), "-lm", "-o", str(program)]
+    command = [
+        *compiler(),
+        *flags,
+        *ISA_FLAGS[isa],
+        *CHECKS,
+        "-fopenmp",
+        str(DRIVER),
+        "-lm",
+        "-o",
+        str(program),
+    ]
     built = subprocess.run(command, capture_output=True, text=True)
     if built.returncode and ("asan" in built.stderr or "cannot find" in built.stderr):
         pytest.skip("the compiler has no sanitizers here")

@@ -24,9 +24,7 @@ def _tape(
     """Run forward for training, with weights packed anew."""
     inputs = layer.fused_inputs(batch, rows.shape[1])
     packed = pack(load(), weights, inputs=inputs, reset_after=reset_after, backward=True)
-    y, h_n, tape = layer.forward(
-        rows, h0, weights[0], packed, batch, reset_after=reset_after, training=True
-    )
+    y, h_n, tape = layer.forward(rows, h0, weights[0], packed, batch, reset_after=reset_after, training=True)
     assert tape is not None
     return y, h_n, tape
 
@@ -55,7 +53,7 @@ class _Native(torch.autograd.Function):
         return y, h_n
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
         rows, h0, *weights, _ = ctx.saved_tensors
         tape, ctx.tape = ctx.tape, None

@@ -22,7 +22,17 @@ ABI = 1
 VARIABLE = "GATELAB_NATIVE_ISA"
 ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
 
-_INTEGERS = ("steps", "batch", "hidden", "inputs", "reset_after", "reverse", "training", "threads", "split_units")
+_INTEGERS = (
+    "steps",
+    "batch",
+    "hidden",
+    "inputs",
+    "reset_after",
+    "reverse",
+    "training",
+    "threads",
+    "split_units",
+)
 _BATCH = ("lengths", "rows", "resets")
 _FORWARD = ("packed", "x", "projected", "h0", "y", "h_n", "states", "gates")
 _STRIDES = ("projected_stride", "states_stride", "gates_stride")

@@ -12,7 +12,6 @@ import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from gatelab.native.checks import address
@@ -38,7 +37,8 @@ class Packed:
 def pack(library: Library, weights: Tensors, *, inputs: int, reset_after: bool, backward: bool) -> Packed:
     """Pack the weights; `inputs` is D to pack W_ih too, or 0; `backward` adds what the gradient needs."""
     w_ih, w_hh, b_ih, b_hh = (None if w is None else w.detach().contiguous() for w in weights)
-    assert w_ih is not None and w_hh is not None
+    assert w_ih is not None
+    assert w_hh is not None
     hidden = w_hh.shape[1]
     data = POOL.borrow(library.packed_size(inputs, hidden, backward))
     threads = most_threads() if w_hh.numel() >= _SMALL else 1
@@ -86,7 +86,9 @@ class Store:
     def get(self, library: Library, weights: Tensors, *, inputs: int, reset_after: bool) -> Packed:
         """The packed form of these weights, made anew if any of them changed."""
         tensors = [w for w in weights if w is not None]
-        if any(w.is_inference() or not w.is_contiguous() for w in tensors):  # no version counter, or copied first
+        if any(
+            w.is_inference() or not w.is_contiguous() for w in tensors
+        ):  # no version counter, or copied first
             return pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False)
         key = (library, inputs, reset_after, *map(id, weights))
         versions = tuple([w._version for w in tensors])

@@ -2,8 +2,9 @@
  *
  * It is built for few rows (a batch) and weights that stay in a core's cache. The weights are packed into panels
  * of COLS columns: [k][COLS], so the inner loop reads them front to back. A tile of up to TALL rows keeps its sums
- * in registers. Each sum runs over k in order, one product at a time, so a row's result does not depend on the
- * rows beside it, on the number of threads or on which of the tiles took it.
+ * in registers. Each sum runs over k in order, in stretches of DEPTH that start from zero (one long chain would
+ * round ten times worse), so a row's result does not depend on the rows beside it, on the number of threads or on
+ * which of the tiles took it.
  */
 #ifndef GATELAB_GEMM_H
 #define GATELAB_GEMM_H
@@ -18,7 +19,7 @@
 #define TALL 6 /* of 16 registers */
 #define WIDE 2
 #endif
-#define DEPTH (6144 / COLS) /* k at a time: 24 KiB of a panel stay in the first-level cache for the next tile */
+#define DEPTH 128 /* k at a time: that part of a panel stays in the first-level cache for the next tile */
 
 /* A product: `panels` panels, each `panel_stride` floats on, make COLS more columns each, `c_stride` floats on. */
 typedef struct {
@@ -36,7 +37,7 @@ INLINE void tile(const int rows, const int panels, const float *a, idx a_stride,
         for (int q = 0; q < panels; q++)
             UNROLL
             for (int v = 0; v < 2; v++)
-                sum[r][2 * q + v] = adds[q] ? load(c + r * row_stride + q * c_stride + v * W) : (vec){0};
+                sum[r][2 * q + v] = (vec){0};
     for (idx k = 0; k < depth; k++) {
         vec weight[2 * 3];
         UNROLL
@@ -58,8 +59,10 @@ INLINE void tile(const int rows, const int panels, const float *a, idx a_stride,
         UNROLL
         for (int q = 0; q < panels; q++)
             UNROLL
-            for (int v = 0; v < 2; v++)
-                store(c + r * row_stride + q * c_stride + v * W, sum[r][2 * q + v]);
+            for (int v = 0; v < 2; v++) {
+                float *to = c + r * row_stride + q * c_stride + v * W;
+                store(to, adds[q] ? load(to) + sum[r][2 * q + v] : sum[r][2 * q + v]);
+            }
 }
 
 typedef void tile_function(const float *a, idx a_stride, idx depth, const product *p, const float *w, float *c,
