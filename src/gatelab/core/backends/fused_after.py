@@ -57,7 +57,7 @@ def infer(
     b_hh: Tensor | None,
     resets: dict[int, Tensor],
 ) -> Tensor:
-    """Return the states [T+1, B, H] and keep nothing for a gradient: the recurrent half of G is one step long."""
+    """Return the states [T+1, B, H] and keep nothing for a gradient."""
     steps, batch, width = x.shape
     hidden = h0.shape[1]
     gates = F.linear(x.reshape(steps * batch, width), w_ih, b_ih).view(steps, batch, 3 * hidden)
