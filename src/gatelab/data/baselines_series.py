@@ -1,9 +1,13 @@
-"""Trivial forecasts: what a reported MSE must be compared with. They see what a model may see, and nothing is trained by steps.
+"""Trivial forecasts: what a reported MSE must be compared with.
+
+They see what a model may see, and nothing is trained by steps.
 
     repeat-last:    y[t+h] = x[t-1]
-    seasonal naive: y[t+h] = the value at the same place of the last whole season before t (it may lie before the look-back)
-    linear:         per target channel, y - x[t-1] = (x - x[t-1]) W, W by ridge regression on the training windows (normal equations,
-                    float64); the ridge strength is the best of a fixed list on the validation split
+    seasonal naive: y[t+h] = the value at the same place of the last whole season before t (it may lie before
+        the look-back)
+    linear:         per target channel, y - x[t-1] = (x - x[t-1]) W, W by ridge regression on the training
+                    windows (normal equations, float64); the ridge strength is the best of a fixed list on the
+                    validation split
 
 Scored on exactly the windows that models are scored on; sums of squares and of absolute values, divided once.
 
@@ -26,11 +30,14 @@ Forecast = Callable[[np.ndarray], np.ndarray]
 """First future rows `[n]` -> forecasts `[n, P, K]`, standardised."""
 
 
-def forecast_metrics(forecast: Forecast, scaled: np.ndarray, origins: np.ndarray, spec: SeriesSpec) -> dict[str, float]:
+def forecast_metrics(
+    forecast: Forecast, scaled: np.ndarray, origins: np.ndarray, spec: SeriesSpec
+) -> dict[str, float]:
     """Return the metrics of a forecast over the windows that begin at `origins`.
 
-    mse, mae on standardised data; mse_original, mae_original, mase and smape (percent, 200 |e| / (|y| + |f|), 0 where both
-    are 0) in original units; averages over windows, horizon and targets alike. scaled: `[N, K]`, the targets only.
+    mse, mae on standardised data; mse_original, mae_original, mase and smape (percent, 200 |e| / (|y| + |f|),
+    0 where both are 0) in original units; averages over windows, horizon and targets alike. scaled: `[N, K]`,
+    the targets only.
     """
     target = list(spec.target_index)
     mean, std = np.array(spec.mean)[target], np.array(spec.std)[target]
@@ -57,7 +64,10 @@ def repeat_last(scaled: np.ndarray, horizon: int) -> Forecast:
 
 
 def seasonal_naive(scaled: np.ndarray, horizon: int, season: int) -> Forecast:
-    """Return the forecast that repeats the last whole season; before the first season is complete, the first row."""
+    """Return the forecast that repeats the last whole season.
+
+    Before the first season is complete, the first row.
+    """
     back = season - np.arange(horizon) % season
     return lambda origins: scaled[np.maximum(origins[:, None] - back, 0)]
 
@@ -74,7 +84,7 @@ class LinearForecast:
         self.gram = np.zeros((channels, lookback, lookback))
         self.moment = np.zeros((channels, lookback, horizon))
         self.windows = len(train)
-        self.weights = np.zeros((channels, lookback, horizon))
+        self.weights: np.ndarray = np.zeros((channels, lookback, horizon))
         for chunk in np.array_split(train, max(1, len(train) // _CHUNK)):
             past, last = self._past(chunk)
             future = scaled[chunk[:, None] + np.arange(horizon)] - last
@@ -83,7 +93,10 @@ class LinearForecast:
                 self.moment[k] += past[:, :, k].T @ future[:, :, k]
 
     def _past(self, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the look-back `[n, Lb, K]` relative to the last value `[n, 1, K]`; the last step becomes the constant 1."""
+        """Return the look-back `[n, Lb, K]` relative to the last value `[n, 1, K]`.
+
+        The last step becomes the constant 1.
+        """
         past = self.scaled[origins[:, None] + np.arange(-self.lookback, 0)]
         last = past[:, -1:]
         past = past - last
@@ -104,8 +117,9 @@ class LinearForecast:
 def series_baselines(
     scaled: np.ndarray, origins: Mapping[str, np.ndarray], split: str, spec: SeriesSpec
 ) -> dict[str, dict[str, float]]:
-    """Return the metrics of the three forecasts on `split`. scaled: `[N, C]`, standardised; origins: windows of each split.
+    """Return the metrics of the three forecasts on `split`.
 
+    scaled: `[N, C]`, standardised; origins: first future rows of the windows of each split.
     The linear one also reports the ridge strength it chose and the weights it has.
     """
     targets = np.ascontiguousarray(scaled[:, list(spec.target_index)])
