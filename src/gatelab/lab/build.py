@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
 from gatelab.lab.errors import RequestError
@@ -25,7 +26,7 @@ from gatelab.lab.schema import locate
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-REQUEST_ERRORS = (ValueError, TypeError, OSError, ImportError)
+REQUEST_ERRORS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
 
 
 def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
@@ -115,6 +116,8 @@ def build_trainer(
     plain: Mapping[str, Any], *, callbacks: Sequence[Any], loggers: Sequence[Any], run_dir: Path
 ) -> pl.Trainer:
     """The Lightning Trainer that trains, writing below `run_dir` only."""
+    from pytorch_lightning.callbacks import ProgressBar
+
     from gatelab.tasks import AtomicCheckpointIO
 
     node = dict(plain["trainer"])
@@ -129,7 +132,7 @@ def build_trainer(
             callbacks=list(callbacks),
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run_dir,
-            enable_checkpointing=False,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             use_distributed_sampler=False,
         )
     return trainer
@@ -154,5 +157,6 @@ def quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*mid-epoch.*",
         ".*weights_only.*",
+        ".*isinstance.treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message=message)

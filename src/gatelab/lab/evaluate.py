@@ -49,7 +49,7 @@ def score(task: Any, data: Any, split: str, *, progress: bool = False) -> dict[s
     read again as one stream, so that the result never depends on how many there are.
     """
     metrics = _one_pass(task, data, split, progress)
-    if metrics.get("stitch", 0.0) > task.stitch_tolerance and data.eval_batch_size > 1:
+    if "stitch" in metrics and metrics["stitch"] > task.stitch_tolerance:
         data.eval_batch_size = 1
         metrics = _one_pass(task, data, split, progress)
     return metrics
