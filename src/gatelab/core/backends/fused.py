@@ -46,7 +46,9 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, states, *saved)
         ctx.reset_after, ctx.resets = reset_after, resets
         ctx.set_materialize_grads(False)
-        return outputs(states, lengths)
+        y, final = outputs(states, lengths)
+        # backward reads the states, so the caller gets a copy and may change it in place, as nn.GRU's
+        return (y.clone() if lengths is None else y), final
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -26,12 +26,12 @@ def forward(
     resets: dict[int, Tensor],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return the states [T+1, B, H], the first of which is h0, and (G,)."""
-    steps, batch, width = x.shape
+    steps, batch = x.shape[:2]
     hidden = h0.shape[1]
     gates = x.new_empty(steps, batch, 4 * hidden)
     bias, b_n = _input_bias(b_ih, b_hh, w_ih, hidden)
-    flat = gates.view(steps * batch, 4 * hidden)
-    torch.addmm(bias, x.reshape(steps * batch, width), w_ih.t(), out=flat[:, hidden:])
+    flat = gates.flatten(0, 1)
+    torch.addmm(bias, x.flatten(0, 1), w_ih.t(), out=flat[:, hidden:])
     gates[..., :hidden] = b_n  # so that one product a step adds to all three recurrent blocks
     weight = transposed(_nrz(w_hh), steps)
     states = empty_states(h0, steps)
@@ -58,9 +58,9 @@ def infer(
     resets: dict[int, Tensor],
 ) -> Tensor:
     """Return the states [T+1, B, H] and keep nothing for a gradient."""
-    steps, batch, width = x.shape
+    steps, batch = x.shape[:2]
     hidden = h0.shape[1]
-    gates = F.linear(x.reshape(steps * batch, width), w_ih, b_ih).view(steps, batch, 3 * hidden)
+    gates = F.linear(x.flatten(0, 1), w_ih, b_ih).view(steps, batch, 3 * hidden)
     bias = w_hh.new_zeros(3 * hidden) if b_hh is None else b_hh
     weight = transposed(w_hh, steps)
     states = empty_states(h0, steps)
@@ -135,7 +135,7 @@ def backward(
             dh_t[t].add_(through.masked_fill_(resets[t], 0))
         else:
             dh_t[t].addcmul_(dh_t[t + 1], z_t[t]).addmm_(recurrent[t], weight)
-    return _parameter_gradients(grads.view(steps * batch, -1), dh[0], x, w_ih, before, needed)
+    return _parameter_gradients(grads.flatten(0, 1), dh[0], x, w_ih, before, needed)
 
 
 def _coefficients(gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,11 +157,11 @@ def _parameter_gradients(
     grads: Tensor, dh0: Tensor, x: Tensor, w_ih: Tensor, before: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     """All gradients from those of the pre-activations, `grads` [T*B, 4H] in the order (nh, r, z, n)."""
-    rows, hidden = grads.shape[0], dh0.shape[1]
+    hidden = dh0.shape[1]
     by_input = grads[:, hidden:]
-    states = before.reshape(rows, hidden)
+    states = before.flatten(0, 1)
     dx = (by_input @ w_ih).view(x.shape) if needed[0] else None
-    dw_ih = by_input.t() @ x.reshape(rows, -1) if needed[2] else None
+    dw_ih = by_input.t() @ x.flatten(0, 1) if needed[2] else None
     dw_hh = None
     if needed[3]:
         dw_hh = states.new_empty(3 * hidden, hidden)

@@ -23,14 +23,14 @@ def forward(
     resets: dict[int, Tensor],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return the states [T+1, B, H], the first of which is h0, and (G,). There is no `b_hh`."""
-    steps, batch, width = x.shape
+    steps, batch = x.shape[:2]
     hidden = h0.shape[1]
     gates = x.new_empty(steps, batch, 3 * hidden)
-    flat = gates.view(steps * batch, -1)
+    flat = gates.flatten(0, 1)
     if b_ih is None:
-        torch.mm(x.reshape(steps * batch, width), w_ih.t(), out=flat)
+        torch.mm(x.flatten(0, 1), w_ih.t(), out=flat)
     else:
-        torch.addmm(b_ih, x.reshape(steps * batch, width), w_ih.t(), out=flat)
+        torch.addmm(b_ih, x.flatten(0, 1), w_ih.t(), out=flat)
     w_rz, w_n = (transposed(w, steps) for w in (w_hh[: 2 * hidden], w_hh[2 * hidden :]))
     states = empty_states(h0, steps)
     rz_t = gates[..., : 2 * hidden].unbind(0)
@@ -99,7 +99,7 @@ def backward(
             dh_t[t].add_(through.masked_fill_(resets[t], 0))
         else:
             dh_t[t].addcmul_(dh_t[t + 1], closed_t[t]).addcmul_(dq, r_t[t]).addmm_(rz_t[t], w_rz)
-    return _parameter_gradients(grads.view(steps * batch, -1), dh[0], x, w_ih, before, r, needed)
+    return _parameter_gradients(grads.flatten(0, 1), dh[0], x, w_ih, before, r, needed)
 
 
 def _parameter_gradients(
@@ -112,13 +112,13 @@ def _parameter_gradients(
     needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """All gradients from those of the pre-activations, `grads` [T*B, 3H] in the order (r, z, n)."""
-    rows, hidden = grads.shape[0], dh0.shape[1]
+    hidden = dh0.shape[1]
     dx = (grads @ w_ih).view(x.shape) if needed[0] else None
-    dw_ih = grads.t() @ x.reshape(rows, -1) if needed[2] else None
+    dw_ih = grads.t() @ x.flatten(0, 1) if needed[2] else None
     dw_hh = None
     if needed[3]:
         dw_hh = grads.new_empty(3 * hidden, hidden)
-        torch.mm(grads[:, : 2 * hidden].t(), before.reshape(rows, hidden), out=dw_hh[: 2 * hidden])
-        torch.mm(grads[:, 2 * hidden :].t(), (r * before).view(rows, hidden), out=dw_hh[2 * hidden :])
+        torch.mm(grads[:, : 2 * hidden].t(), before.flatten(0, 1), out=dw_hh[: 2 * hidden])
+        torch.mm(grads[:, 2 * hidden :].t(), (r * before).flatten(0, 1), out=dw_hh[2 * hidden :])
     db_ih = grads.sum(0) if needed[4] else None
     return dx, dh0 if needed[1] else None, dw_ih, dw_hh, db_ih, None
