@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from gatelab.tasks import resume
+from gatelab.tasks.intervals import logs_step
 from gatelab.tasks.plain import check_plain
 from gatelab.tasks.randomness import seed_step
 
@@ -155,8 +156,7 @@ class Task(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the loss since the last time and the rate, every `log_every_n_steps` optimiser steps."""
-        every = self.trainer.log_every_n_steps
-        if every and (self.trainer.global_step + 1) % every == 0:
+        if logs_step(self.trainer, self.trainer.global_step + 1):
             sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
             self.log("train/loss", sums[0] / sums[1])
             self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"], dtype=torch.float64))

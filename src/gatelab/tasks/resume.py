@@ -53,11 +53,16 @@ def restore(trainer: pl.Trainer, position: Position) -> None:
 def begin(trainer: pl.Trainer, position: Position) -> None:
     """Let an epoch begin afresh when the checkpoint was taken between two; call it in `on_train_start`.
 
-    With `max_steps` set, Lightning takes every checkpoint for one from inside an epoch and would skip one
-    epoch's first step of bookkeeping.
+    With `max_steps` set, Lightning takes every checkpoint for one from inside an epoch and would miscount them.
     """
-    if position.batch == 0:
-        trainer.fit_loop.epoch_loop.restarting = False
+    if position.batch:
+        return
+    loop = trainer.fit_loop
+    loop.reset_restart_stage()
+    loop.epoch_loop.restarting = False
+    for progress in (loop.epoch_progress.total, loop.epoch_progress.current):
+        epochs: Any = progress
+        epochs.completed = epochs.processed
 
 
 def is_fitting(trainer: pl.Trainer | None) -> bool:
@@ -70,6 +75,11 @@ def validation_follows(trainer: pl.Trainer) -> bool:
     loop = trainer.fit_loop
     assert loop._data_fetcher is not None
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def between_micro_batches(trainer: pl.Trainer) -> bool:
+    """Whether gradients are being accumulated, which no checkpoint holds."""
+    return trainer.fit_loop._should_accumulate()
 
 
 def epoch_ends(trainer: pl.Trainer) -> bool:

@@ -1,6 +1,6 @@
 """Writes `best.ckpt` and `last.ckpt`, and nothing else, at moments from which a run can go on exactly.
 
-Those moments are: after a training batch that no validation follows, after a validation inside an epoch, and
+Those moments are: after an optimiser step that no validation follows, after a validation inside an epoch, and
 the end of an epoch. Files are written by the Trainer's checkpoint plugin, which should be
 `AtomicCheckpointIO`; what they hold is the tasks' and Lightning's business.
 """
@@ -96,7 +96,9 @@ class Checkpoints(Checkpoint):
                 agree and trainer.strategy.reduce_boolean_decision(x, all=False) for x in (late, stop)
             )
         self._due, self._stop = self._due or due or late or stop, self._stop or stop
-        if self._due and not resume.epoch_ends(trainer) and not resume.validation_follows(trainer):
+        if not self._due or resume.epoch_ends(trainer) or resume.between_micro_batches(trainer):
+            return
+        if not resume.validation_follows(trainer):
             self.save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -106,7 +108,7 @@ class Checkpoints(Checkpoint):
         self._improved = self._compare(trainer, pl_module)
         if not resume.epoch_ends(trainer):
             self._save_best(trainer)
-            if self._due:
+            if self._due and not resume.between_micro_batches(trainer):
                 self.save_last(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gatelab.tasks.intervals import logs_step
+
 
 def gradient_norm(module: nn.Module) -> Tensor:
     """Return the 2-norm (scalar) of all gradients of `module`; zero without any."""
@@ -23,6 +25,5 @@ class GradientNorm(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Measure and log, if it is this step's turn."""
-        every = trainer.log_every_n_steps
-        if every and (trainer.global_step + 1) % every == 0:
+        if logs_step(trainer, trainer.global_step + 1):
             pl_module.log("train/grad_norm", gradient_norm(pl_module))

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from gatelab.tasks.intervals import logs_step
+
 
 class Throughput(pl.Callback):
     """Log `time/<unit>_per_second` at the Trainer's logging interval and `time/epoch_seconds` after every
@@ -54,8 +56,7 @@ class Throughput(pl.Callback):
         """Count the batch; log the rate if it is this step's turn."""
         count = getattr(pl_module, "count", None)
         self.items += count(batch) * trainer.world_size if count is not None else 0
-        every = trainer.log_every_n_steps
-        if every and trainer.global_step % every == 0:
+        if logs_step(trainer, trainer.global_step):
             self._advance()
             items, seconds = self.items - self._logged[0], self.seconds - self._logged[1]
             if items and seconds > 0:
