@@ -16,8 +16,7 @@ from typing import Final
 
 from gatelab.data.errors import DataError
 from gatelab.data.fetch import fetch
-
-SPLITS: Final = ("train", "valid", "test")
+from gatelab.data.splits import SPLITS, check_fractions
 
 _FILES: Final[dict[str, dict[str, str]]] = {
     "ptb_word": {split: f"ptb/ptb.{split}.txt" for split in SPLITS},
@@ -155,14 +154,6 @@ def _shorten(corpus: Corpus, limit: int) -> None:
         if len(text) > limit:
             corpus.notes.append(f"{split}: the first {limit:,} of {len(text):,} characters")
             corpus.text[split] = text[:limit]
-
-
-def check_fractions(split: list[float]) -> None:
-    """Raise `DataError` unless `split` is two or three positive fractions that sum to 1."""
-    if len(split) not in (2, 3) or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
-        raise DataError(
-            f"data.split={split}: give [train, valid] or [train, valid, test] fractions that sum to 1"
-        )
 
 
 def _cut(corpus: Corpus, split: list[float], whole_lines: bool) -> None:

@@ -72,8 +72,9 @@ class Scaler:
     @classmethod
     def fit(cls, train: np.ndarray) -> "Scaler":
         """Fit on rows `[n, C]`; a constant channel gets std 1, so it becomes 0 instead of nan."""
-        std = train.std(axis=0)
-        return cls(train.mean(axis=0), np.where(std > 0, std, 1.0))
+        # not std > 0: the rounded mean of a constant can leave a tiny deviation
+        moves = np.ptp(train, axis=0) > 0
+        return cls(train.mean(axis=0), np.where(moves, train.std(axis=0), 1.0))
 
     def transform(self, values: np.ndarray) -> np.ndarray:
         """Standardise `[..., C]`."""
@@ -101,12 +102,16 @@ def window_origins(start: int, end: int, lookback: int, horizon: int, split: str
 
 
 def mase_scale(train: np.ndarray, season: int) -> np.ndarray:
-    """Return the mean absolute seasonal difference `[K]` of training rows `[n, K]` (Hyndman & Koehler 2006)."""
+    """Return the mean absolute seasonal difference `[K]` of training rows `[n, K]` (Hyndman & Koehler, 2006).
+
+    nan where the training rows repeat the season exactly: MASE is undefined then.
+    """
     if len(train) <= season:
         raise DataError(
             f"data.season={season} is not shorter than the {len(train)} training rows; give a shorter one"
         )
-    return np.abs(train[season:] - train[:-season]).mean(axis=0)
+    scale = np.abs(train[season:] - train[:-season]).mean(axis=0)
+    return np.where(scale > 0, scale, np.nan)
 
 
 class SeriesWindows(Dataset):

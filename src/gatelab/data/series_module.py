@@ -11,7 +11,6 @@ from torch.utils.data import Dataset
 
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.baselines_series import series_baselines
-from gatelab.data.corpora import SPLITS, check_fractions
 from gatelab.data.errors import DataError
 from gatelab.data.order import BatchOrder
 from gatelab.data.series import (
@@ -25,6 +24,7 @@ from gatelab.data.series import (
 )
 from gatelab.data.series_sources import load_named
 from gatelab.data.specs import SeriesSpec
+from gatelab.data.splits import SPLITS, check_fractions
 from gatelab.data.table import read_table
 
 
@@ -68,7 +68,7 @@ class SeriesDataModule(GatelabDataModule):
         super().__init__(
             batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers
         )
-        for name, value in (("lookback", lookback), ("horizon", horizon), ("season", season or 1)):
+        for name, value in (("lookback", lookback), ("horizon", horizon), ("season", 1 if season is None else season)):
             if value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1 step")
         if split is not None:
@@ -106,10 +106,27 @@ class SeriesDataModule(GatelabDataModule):
         train = data.values[: borders[0]]
         self.scaler = Scaler.fit(train)
         self.scaled = self.scaler.transform(data.values)
-        season = self.season or default_season(data.frequency)
         self.splits = tuple(self.origins)
-        self.fingerprint, self.notes = dict(data.fingerprint), list(data.notes)
-        self.spec = SeriesSpec(
+        self.fingerprint = dict(data.fingerprint)
+        self.notes = [*data.notes, *self._constant(data, train, target_index)]
+        self.spec = self._spec(data, train, target_index)
+        self.data = data
+
+    def _constant(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> list[str]:
+        """Return a note on inputs that never change in the training rows; a target that never changes is an error."""
+        constant = [i for i in range(train.shape[1]) if np.ptp(train[:, i]) == 0]
+        for i in constant:
+            if i in target_index:
+                raise DataError(
+                    f"{self.path or self.series}: column {data.channels[i]!r} is constant ({train[0, i]}) in the "
+                    f"{len(train)} training rows, so errors in it have no scale; leave it out of data.target"
+                )
+        names = ", ".join(repr(data.channels[i]) for i in constant)
+        return [f"constant in the training rows, hence centred but not scaled: {names}"] if constant else []
+
+    def _spec(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> SeriesSpec:
+        season = self.season or default_season(data.frequency)
+        return SeriesSpec(
             channels=data.channels,
             targets=tuple(data.channels[i] for i in target_index),
             target_index=target_index,
@@ -122,7 +139,6 @@ class SeriesDataModule(GatelabDataModule):
             mase_scale=tuple(mase_scale(train[:, list(target_index)], season).tolist()),
             windows={name: len(origins) for name, origins in self.origins.items()},
         )
-        self.data = data
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""

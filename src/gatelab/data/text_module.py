@@ -1,8 +1,7 @@
 """The DataModule of language modelling: a corpus, its tokenizer, and windows over parallel streams.
 
 One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file
-only joins the
-parts: corpora.py finds the text, tokenizer.py encodes it, streams.py cuts it.
+only joins the parts: corpora.py finds the text, tokenizer.py encodes it, streams.py cuts it.
 """
 
 from typing import Literal
