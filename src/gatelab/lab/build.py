@@ -59,9 +59,7 @@ def request_errors(where: str) -> Iterator[None]:
 
 def build_data(plain: Mapping[str, Any]) -> Any:
     """The DataModule, with its data read and its `spec` ready."""
-    node = {**plain["data"]}
-    node["mirror"] = node.get("mirror") or plain["paths"]["mirror"]
-    data = make(node, "data")
+    data = make(plain["data"], "data")
     with request_errors("data"):
         data.prepare_data()
         data.setup("fit")

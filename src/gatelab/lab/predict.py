@@ -15,8 +15,6 @@ from gatelab.data import SeriesSpec
 from gatelab.lab.errors import RequestError
 from gatelab.lab.load import load_task
 
-READERS = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-
 
 def predict(path: str | Path, table: str | Path) -> pd.DataFrame:
     """The forecast after the last row of `table`.
@@ -58,11 +56,10 @@ def read_table(path: str | Path) -> pd.DataFrame:
     file = Path(path)
     if not file.is_file():
         raise RequestError(f"{path}: no such file.")
-    reader = READERS.get(file.suffix.lower())
-    if reader is None:
+    if file.suffix.lower() not in (".csv", ".parquet"):
         raise RequestError(f"{path}: give a .csv or .parquet file.")
     try:
-        return reader(file)
+        return pd.read_csv(file) if file.suffix.lower() == ".csv" else pd.read_parquet(file)
     except (ValueError, OSError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from None
 
