@@ -45,8 +45,10 @@ def text_data(text_file: Path) -> Callable[..., TextDataModule]:
     """Make a DataModule over the small text: 15 windows of 32 steps and 10 streams an epoch."""
 
     def make(**options: Any) -> TextDataModule:
-        defaults: dict[str, Any] = {"batch_size": 10, "window": 32, "eval_batch_size": 4, "burn_in": 100}
-        data = TextDataModule(corpus="text", level="char", path=str(text_file), **{**defaults, **options})
+        sizes = {"batch_size": 10, "window": 32, "eval_batch_size": 4, "burn_in": 100}
+        named = {"corpus": "text", "level": "char", "path": str(text_file)}
+        arguments: dict[str, Any] = {**named, **sizes, **options}
+        data = TextDataModule(**arguments)
         data.prepare_data()
         data.setup()
         return data

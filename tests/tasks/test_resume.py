@@ -82,7 +82,9 @@ def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], 
     return train
 
 
-def assert_same_run(run: Any, make_data: Callable[[], Any], kill_after: int, tmp_path: Path, **options: Any) -> None:
+def assert_same_run(
+    run: Any, make_data: Callable[[], Any], kill_after: int, tmp_path: Path, **options: Any
+) -> None:
     """Compare a run with one that is killed after `kill_after` batches and continued from its last checkpoint."""
     whole, trainer, rows = run(make_data(), folder="whole", **options)
     _, _, before = run(make_data(), folder="killed", kill_after=kill_after, **options)

@@ -8,7 +8,6 @@ copies when that lies on another file system. When and under which names to writ
 
 import contextlib
 import os
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -66,7 +65,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
         loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = (str(error) or repr(error)).splitlines()[0]
         raise CheckpointError(
             f"cannot read the checkpoint {path} ({Path(path).stat().st_size} bytes): {reason} "
@@ -96,13 +95,13 @@ class AtomicFile(contextlib.AbstractContextManager[BinaryIO]):
             if kind is None:
                 self.file.flush()
                 os.fsync(self.file.fileno())
+            self.file.close()
+            if kind is None:
+                os.replace(self.temporary, self.target)
+                _sync_folder(self.target.parent)
         finally:
             self.file.close()
-            if kind is not None:
-                self.temporary.unlink(missing_ok=True)
-        if kind is None:
-            os.replace(self.temporary, self.target)
-            _sync_folder(self.target.parent)
+            self.temporary.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

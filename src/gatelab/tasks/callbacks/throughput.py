@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from gatelab.tasks import resume
 from gatelab.tasks.intervals import logs_step
 
 
@@ -47,8 +48,13 @@ class Throughput(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock again."""
-        if not trainer.sanity_checking:
+        if resume.is_fitting(trainer) and not trainer.sanity_checking:
             self._clock = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._advance()
+        self._clock = None
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
