@@ -72,7 +72,9 @@ def test_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
     (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\nthree\r\nfour\r\n")
     (tmp_path / "unix.txt").write_bytes(b"one\ntwo\nthree\nfour\n")
     texts = [
-        load_corpus("text", level="char", paths=NO_PATHS | {"train": str(tmp_path / name)}, split=[0.5, 0.5]).text
+        load_corpus(
+            "text", level="char", paths=NO_PATHS | {"train": str(tmp_path / name)}, split=[0.5, 0.5]
+        ).text
         for name in ("windows.txt", "unix.txt")
     ]
     assert texts[0] == texts[1]
@@ -81,7 +83,9 @@ def test_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
 @pytest.mark.parametrize("level", ["word", "char", "bpe"])
 def test_any_text_file_at_any_level(tmp_path, level):
     (tmp_path / "my.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
-    data = TextDataModule("text", level, path=str(tmp_path / "my.txt"), vocabulary_size=300 if level == "bpe" else None)
+    data = TextDataModule(
+        "text", level, path=str(tmp_path / "my.txt"), vocabulary_size=300 if level == "bpe" else None
+    )
     data.setup()
     assert sum(data.spec.characters.values()) == 44 * 60
     assert data.spec.level == level

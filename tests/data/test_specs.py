@@ -10,7 +10,11 @@ from gatelab.data.errors import DataError
 from gatelab.data.specs import SeriesSpec, TextSpec, spec_from_dict
 
 TEXT = TextSpec(
-    vocabulary=10, level="word", seed_token=1, tokens={"train": 8, "test": 4}, characters={"train": 40, "test": 0}
+    vocabulary=10,
+    level="word",
+    seed_token=1,
+    tokens={"train": 8, "test": 4},
+    characters={"train": 40, "test": 0},
 )
 SERIES = SeriesSpec(
     channels=("a", "b"),

@@ -71,7 +71,9 @@ def test_training_scores_every_position_once(n, streams, window, world_size):
     assert int(lengths.max() - lengths.min()) <= 1
 
 
-@given(n=st.integers(100, 600), streams=st.integers(2, 9), burn_in=st.integers(0, 50), window=st.integers(1, 40))
+@given(
+    n=st.integers(100, 600), streams=st.integers(2, 9), burn_in=st.integers(0, 50), window=st.integers(1, 40)
+)
 @settings(max_examples=80, deadline=None)
 def test_neighbouring_streams_meet_at_the_same_token(n, streams, burn_in, window):
     cut = eval_streams(positions(n), streams, burn_in, SEED_TOKEN)

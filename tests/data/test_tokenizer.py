@@ -35,7 +35,11 @@ def test_training_text_survives_the_round_trip(tokenizer):
 
 def test_plain_data_gives_the_same_tokenizer_back(tokenizer):
     again = tokenizer_from_dict(json.loads(json.dumps(tokenizer.to_dict())))
-    assert (again.level, again.size, again.seed_token) == (tokenizer.level, tokenizer.size, tokenizer.seed_token)
+    assert (again.level, again.size, again.seed_token) == (
+        tokenizer.level,
+        tokenizer.size,
+        tokenizer.seed_token,
+    )
     assert torch.equal(again.encode("the end\nmat"), tokenizer.encode("the end\nmat"))
 
 
@@ -90,7 +94,7 @@ def test_without_an_unknown_token_the_stranger_is_named():
     characters = CharTokenizer.train("ab\n", open_vocabulary=False)
     with pytest.raises(DataError, match="'zebra'"):
         words.encode("a zebra")
-    with pytest.raises(DataError, match="'é' .first at position 1"):
+    with pytest.raises(DataError, match=r"'é' .first at position 1"):
         characters.encode("aéa")
 
 

@@ -29,7 +29,7 @@ def default_season(frequency: str) -> int:
     if match := re.fullmatch(r"(\d*)(min|h)", frequency):
         minutes = int(match[1] or 1) * _MINUTES[match[2]]
         return 1440 // minutes if 1440 % minutes == 0 else 1
-    return _SEASONS.get(frequency.split("-")[0], 1)
+    return _SEASONS.get(frequency, 1)
 
 
 @dataclass
@@ -104,14 +104,13 @@ def window_origins(start: int, end: int, lookback: int, horizon: int, split: str
 def mase_scale(train: np.ndarray, season: int) -> np.ndarray:
     """Return the mean absolute seasonal difference `[K]` of training rows `[n, K]` (Hyndman & Koehler, 2006).
 
-    nan where the training rows repeat the season exactly: MASE is undefined then.
+    0 where the training rows repeat the season exactly: MASE is undefined there and leaves the channel out.
     """
     if len(train) <= season:
         raise DataError(
             f"data.season={season} is not shorter than the {len(train)} training rows; give a shorter one"
         )
-    scale = np.abs(train[season:] - train[:-season]).mean(axis=0)
-    return np.where(scale > 0, scale, np.nan)
+    return np.abs(train[season:] - train[:-season]).mean(axis=0)
 
 
 class SeriesWindows(Dataset):

@@ -68,7 +68,11 @@ class SeriesDataModule(GatelabDataModule):
         super().__init__(
             batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers
         )
-        for name, value in (("lookback", lookback), ("horizon", horizon), ("season", 1 if season is None else season)):
+        for name, value in (
+            ("lookback", lookback),
+            ("horizon", horizon),
+            ("season", 1 if season is None else season),
+        ):
             if value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1 step")
         if split is not None:

@@ -81,7 +81,8 @@ class SeriesSpec(_Spec):
         hourly data).
     frequency: a pandas offset such as "h" or "15min", or "" when the rows carry no usable time.
     mean, std: of every channel on the training split (population standard deviation), in original units.
-    mase_scale: per target, mean absolute seasonal difference on the training split, in original units.
+    mase_scale: per target, mean absolute seasonal difference on the training split, in original units; 0 where
+        MASE is undefined.
     windows: scored windows of each split.
     """
 

@@ -168,19 +168,23 @@ def _parse_times(path: Path, column: pd.Series, notes: list[str]) -> pd.Series:
 
 
 def _one_reading(path: Path, text: pd.Series) -> pd.Series:
-    """Parse dates; if day first and month first both make sense but differ, refuse."""
+    """Parse dates. Those that begin with day or month must show somewhere in the column which of the two it is."""
     if text.str.match(r"\d{4}-\d{1,2}").all():
         return pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
-    month_first = pd.to_datetime(text, utc=True, errors="coerce", format="mixed")
-    if text.str.match(r"\d{1,2}[/.\-]\d{1,2}[/.\-]").any():
-        day_first = pd.to_datetime(text, utc=True, errors="coerce", format="mixed", dayfirst=True)
-        if not month_first.equals(day_first):
-            first = text[(month_first != day_first).to_numpy()]
-            raise DataError(
-                f"{path}: column {text.name!r}, row {int(first.index[0]) + 1}: {first.iloc[0]!r} can be read day "
-                "first or month first; write ISO dates (2024-01-31 13:00)"
-            )
-    return month_first
+    numbers = text.str.extract(r"^(\d{1,2})[/.\-](\d{1,2})[/.\-]").astype(float)
+    day_first, month_first = numbers[0] > 12, numbers[1] > 12
+    if numbers[0].notna().any() and day_first.any() == month_first.any():
+        both = day_first | month_first if day_first.any() else numbers[0].notna()
+        why = (
+            "changes between day first and month first"
+            if day_first.any()
+            else "can be read day first or month first"
+        )
+        raise DataError(
+            f"{path}: column {text.name!r}, {_row(both)}: {text[both].iloc[0]!r} {why}; write ISO dates "
+            "(2024-01-31 13:00)"
+        )
+    return pd.to_datetime(text, utc=True, errors="coerce", format="mixed", dayfirst=bool(day_first.any()))
 
 
 def _in_order(

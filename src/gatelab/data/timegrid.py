@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Final
 
 import pandas as pd
+from pandas.tseries.frequencies import to_offset
+from pandas.tseries.offsets import BaseOffset, BusinessDay, Day, MonthBegin, MonthEnd
 
 from gatelab.data.errors import DataError
 
-_CALENDARS: Final = ("B", "MS", "ME", "QS", "QE", "YS", "YE")
+_MONTHS: Final = {1: "M", 3: "Q", 12: "Y"}
+_SPARSEST: Final = 100
+"""Times of a grid for each row that is there; with more, it is not called a grid with gaps."""
 
 
 def regular_grid(path: Path, rows: pd.DataFrame, gaps: str, notes: list[str]) -> tuple[pd.DataFrame, str]:
@@ -22,25 +26,25 @@ def regular_grid(path: Path, rows: pd.DataFrame, gaps: str, notes: list[str]) ->
     index = pd.DatetimeIndex(rows.index)
     if len(index) < 3:
         raise DataError(f"{path}: {len(index)} rows are too few to tell the time step")
-    if frequency := pd.infer_freq(index):
-        return rows, frequency
-    grid = _grid_with_gaps(index)
+    step = _step(index)
+    # irregular stamps of a tiny step over years would make a grid of billions: it may be _SPARSEST times too long
+    grid = pd.date_range(index[0], min(index[-1], index[0] + _SPARSEST * len(index) * step), freq=step)
+    if index.equals(grid.as_unit(index.unit)):
+        return rows, _name(step)
     if gaps == "ignore":
         notes.append("the time grid is not regular; rows were taken as consecutive (data.gaps=ignore)")
         return rows, ""
-    if grid is None:
-        step = index.to_series().diff()
-        usual = step.mode().iloc[0]
-        odd = int((step.iloc[1:] != usual).to_numpy().argmax()) + 1
+    if not index.isin(grid).all():
+        odd = int((~index.isin(grid)).argmax())
         raise DataError(
-            f"{path}: the times lie on no regular grid: the usual step is {usual}, but {index[odd]} comes "
-            f"{step.iloc[odd]} after the row before; resample the file to one step, or take the rows as consecutive "
-            "with data.gaps=ignore"
+            f"{path}: the times lie on no regular grid (or hardly any of it is there): the usual step from {index[0]} "
+            f"on is {_name(step)}, which does not lead to {index[odd]}; resample the file to one step, or take the "
+            "rows as consecutive with data.gaps=ignore"
         )
     absent = grid.difference(index)
     if gaps == "error":
         raise DataError(
-            f"{path}: {len(absent)} times are missing in the {grid.freqstr} grid, the first is {absent[0]}; add the "
+            f"{path}: {len(absent)} times are missing in the {_name(step)} grid, the first is {absent[0]}; add the "
             "rows, repeat the row before each gap with data.gaps=fill, or take the rows as consecutive with "
             "data.gaps=ignore"
         )
@@ -49,22 +53,24 @@ def regular_grid(path: Path, rows: pd.DataFrame, gaps: str, notes: list[str]) ->
     )
     # only whole rows that are absent: a missing value inside a row is data.missing's question
     source = index.searchsorted(grid, side="right") - 1
-    return rows.iloc[source].set_axis(grid, axis=0), str(grid.freqstr)
+    return rows.iloc[source].set_axis(grid, axis=0), _name(step)
 
 
-def _grid_with_gaps(index: pd.DatetimeIndex) -> pd.DatetimeIndex | None:
-    """Return the full grid on which all stamps lie, although some of its times are absent.
+def _step(index: pd.DatetimeIndex) -> BaseOffset:
+    """Return the usual step: whole months if all stamps begin (or end) one, business days, else the most common one."""
+    usual = pd.Timedelta(index.to_series().diff().mode().iloc[0])
+    if usual >= pd.Timedelta(days=27) and (index.is_month_start.all() or index.is_month_end.all()):
+        months = pd.Series(12 * index.year + index.month).diff().mode().iloc[0]
+        offset = MonthBegin if index.is_month_start.all() else MonthEnd
+        return offset(int(months))
+    if usual == pd.Timedelta(days=1) and (index.day_of_week < 5).all():
+        return BusinessDay()
+    # pandas 3 calls whole days "24h" when they are measured
+    return Day(usual.days) if usual == pd.Timedelta(days=usual.days) else to_offset(usual)
 
-    None if there is none.
-    """
-    steps = index.to_series().diff().iloc[1:]
-    usual = steps.mode().iloc[0]
-    candidates: list[str | pd.Timedelta] = [usual]
-    if usual >= pd.Timedelta(days=1):
-        candidates = [*_CALENDARS, usual]
-    for frequency in candidates:
-        grid = pd.date_range(index[0], index[-1], freq=frequency)
-        # at least half of a grid must be there to speak of gaps: monthly stamps also lie on a grid of days
-        if len(grid) and len(grid) <= 2 * len(index) and index.isin(grid).all():
-            return grid
-    return None
+
+def _name(step: BaseOffset) -> str:
+    """Return pandas' short name of the step: "h", "15min", "D", "B", "W", "MS", "QE", ..."""
+    if isinstance(step, MonthBegin | MonthEnd) and step.n in _MONTHS:
+        return _MONTHS[step.n] + ("S" if isinstance(step, MonthBegin) else "E")
+    return "W" if step.freqstr == "7D" else str(step.freqstr)
