@@ -156,5 +156,7 @@ def quiet() -> None:
         ".*mid-epoch.*",
         ".*weights_only.*",
         ".*isinstance.treespec, LeafSpec.*",
+        # logged as val/stitch; the final scores are read again until they do not depend on it (evaluate.py)
+        ".*neighbouring evaluation streams.*",
     ):
         warnings.filterwarnings("ignore", message=message)

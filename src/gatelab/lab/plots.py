@@ -50,7 +50,7 @@ def draw_curves(
     axes.plot(steps, values, color=VALID, marker="o", ms=4, label="validation")
     for index, (name, scores) in enumerate(baselines.items()):
         if metric in scores:
-            axes.axhline(scores[metric], color=f"C{index + 1}", ls="--", lw=1.2, label=name)
+            axes.axhline(scores[metric], color=f"C{index + 1}", ls="--", lw=1.2, label=name.replace("_", " "))
     axes.set(xlabel="optimiser step", ylabel=LABELS.get(metric, metric))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
