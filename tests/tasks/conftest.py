@@ -27,6 +27,15 @@ def _quiet_lightning() -> Any:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    """Networks this small gain nothing from a second thread, and lose much where other tests run beside them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A text of 6,000 characters from a Markov chain, so that there is something to learn."""

@@ -51,7 +51,7 @@ def test_the_objective_is_the_one_asked_for(
     objective, total, count = task.train_loss(batch)
     torch.testing.assert_close(objective, function(task.net(batch.past), batch.future))
     assert count == 80
-    assert float(total) == pytest.approx(float(objective.detach()) * 80)
+    assert float(total.detach()) == pytest.approx(float(objective.detach()) * 80)
 
 
 def test_an_unknown_loss_is_named(series_data: Make, make_task: Make) -> None:

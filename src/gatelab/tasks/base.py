@@ -81,7 +81,7 @@ class Task(pl.LightningModule):
     # what a subclass says
 
     @abstractmethod
-    def train_loss(self, batch: Any) -> tuple[Tensor, Tensor, Tensor | int]:
+    def train_loss(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
         """Return the objective (scalar, differentiable), and the reported loss as a sum and a count."""
 
     @abstractmethod
@@ -129,6 +129,19 @@ class Task(pl.LightningModule):
         # a plateau schedule is stepped in `_finish_eval`: Lightning would do so after the epoch's checkpoint
         config = {"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def mean_count(self, count: Tensor) -> Tensor:
+        """Return the mean of `count` over all processes, at least one item for all of them together.
+
+        A sum over this process' batch divided by it is an objective whose average over the processes, which is what
+        DDP trains on, is the mean over all items: padded windows and uneven last batches weigh what they hold.
+        """
+        world_size = self._trainer.world_size if self._trainer is not None else 1
+        if world_size == 1:
+            return count.clamp(min=1)
+        total = count.to(torch.float32)
+        torch.distributed.all_reduce(total)
+        return total.clamp(min=1.0) / world_size
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Advance a schedule by one step; a plateau schedule waits for the next validation."""

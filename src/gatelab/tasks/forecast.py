@@ -9,6 +9,7 @@ Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -84,11 +85,11 @@ class ForecastTask(Task):
         """Return the batch's windows."""
         return len(batch.past)
 
-    def train_loss(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, int]:
+    def train_loss(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the objective (a mean), its sum over all values of the batch, and their number."""
-        mean = LOSSES[self.loss](self.net(batch.past), batch.future)
-        count = batch.future.numel()
-        return mean, mean.detach().double() * count, count
+        total = LOSSES[self.loss](self.net(batch.past), batch.future, reduction="sum")
+        count = torch.tensor(batch.future.numel(), device=total.device)
+        return total / self.mean_count(count), total, count
 
     def eval_step(self, batch: SeriesBatch) -> None:
         """Forecast a batch of windows and add up the errors."""

@@ -4,8 +4,8 @@ Truncated back-propagation through time: the state enters a window detached. Tra
 separate states; a stream whose `reset` is set starts from zero. Every scored token counts once, in float64;
 the reported loss, perplexity and bits never contain label smoothing or a regulariser.
 
-Letters: T time, B streams, V vocabulary. The loss of a window is the mean over its scored tokens (under DDP:
-of each process' own, averaged).
+Letters: T time, B streams, V vocabulary. The loss of a window is the mean over its scored tokens, those of
+all processes.
 """
 
 import warnings
@@ -120,7 +120,7 @@ class LanguageModelTask(Task):
                 logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=self.label_smoothing
             )
         # a window may hold padding only: its loss is zero, not 0/0
-        objective = total / count.clamp(min=1)
+        objective = total / self.mean_count(count)
         if self.activation_regularization:
             objective = objective + self.activation_regularization * features.square().mean()
         if self.temporal_regularization and len(batch.inputs) > 1:
