@@ -1,4 +1,4 @@
-"""What the core's tests share: the error measure of the parity bars, and seeds that are the same in every order."""
+"""What the core's tests share: the error measure of the parity bars, and one seed for every test."""
 
 from collections.abc import Callable
 

@@ -259,11 +259,11 @@ def test_a_wrong_dtype_is_named(call: Any, message: str) -> None:
 def test_constructor_arguments_are_checked() -> None:
     for wrong in ({"hidden_size": 0}, {"num_layers": 0}, {"dropout": 1.5}, {"input_size": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            GRU(**{"input_size": 3, "hidden_size": 5, **wrong})  # type: ignore[arg-type]
+            GRU(**{"input_size": 3, "hidden_size": 5, **wrong})
     with pytest.raises(TypeError, match="hidden_size must be an integer"):
-        GRU(3, 5.0)  # type: ignore[arg-type]
+        GRU(3, 5.0)
     with pytest.raises(ValueError, match="unknown backend 'fast'"):
-        GRU(3, 5, backend="fast")  # type: ignore[arg-type]
+        GRU(3, 5, backend="fast")
 
 
 def test_a_named_backend_runs_or_raises_and_explain_says_which() -> None:

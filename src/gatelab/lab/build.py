@@ -104,10 +104,10 @@ def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> lis
     ]
 
 
-def build_trackers(plain: Mapping[str, Any], run_dir: Path) -> list[Any]:
+def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
     """The loggers of `logger=` (besides `metrics.csv`, which is always on)."""
     nodes = plain["logger"] or {}
-    return [make(node, f"logger.{name}", run_dir=str(run_dir)) for name, node in nodes.items()]
+    return [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
 
 
 def build_trainer(
@@ -156,6 +156,7 @@ def quiet() -> None:
         ".*mid-epoch.*",
         ".*weights_only.*",
         ".*isinstance.treespec, LeafSpec.*",
+        ".*recommended to use .self.log.*sync_dist=True.*",
         # logged as val/stitch; the final scores are read again until they do not depend on it (evaluate.py)
         ".*neighbouring evaluation streams.*",
     ):

@@ -28,7 +28,7 @@ from gatelab.lab.compose import Composed, nearest
 from gatelab.lab.errors import RequestError
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
-SUPPLIED = {"directory", "run_dir"}  # arguments that the lab gives, never a configuration
+SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that the lab gives, never a configuration
 GROUPS = ("data", "task", "model", "optim", "schedule", "trainer", "callbacks", "logger", "paths")
 
 

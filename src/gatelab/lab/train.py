@@ -128,7 +128,7 @@ def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> pl.Trainer:
     callbacks = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
     if not any(isinstance(callback, Checkpoints) for callback in callbacks):
         raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
-    loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path)]
+    loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path, run.read()["tracker_id"])]
     trainer = build_trainer(plain, callbacks=callbacks, loggers=loggers, run_dir=run.path)
     os.environ[RANK_OF] = str(run.path.absolute())
     try:

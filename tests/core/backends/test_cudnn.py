@@ -28,7 +28,7 @@ def test_it_equals_the_reference(ragged: bool, bias: bool, device: str) -> None:
     lengths = torch.tensor([4, 6, 0], device=device) if ragged else None
     results = []
     for backend in (cudnn, reference):
-        y, h = backend.run(*arguments, reset_after=True, lengths=lengths, reset_mask=None)  # type: ignore[arg-type]
+        y, h = backend.run(*arguments, reset_after=True, lengths=lengths, reset_mask=None)
         grads = torch.autograd.grad(y.square().sum() + h.sum(), [t for t in arguments if t is not None])
         results.append((y, h, *grads))
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
@@ -48,7 +48,7 @@ def test_what_cudnn_cannot_do_is_refused_with_the_reason(
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     assert cudnn.unsupported(ON_CUDA) is None
-    assert reason in str(cudnn.unsupported(replace(ON_CUDA, **change)))  # type: ignore[arg-type]
+    assert reason in str(cudnn.unsupported(replace(ON_CUDA, **change)))
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: False)
     assert "missing" in str(cudnn.unsupported(ON_CUDA))
 
@@ -58,4 +58,4 @@ def test_run_itself_refuses_rather_than_ignores() -> None:
     weights = (torch.zeros(3, 1), torch.zeros(3, 1), None, None)
     for options in ({"reset_after": False}, {"reset_after": True, "reset_mask": torch.ones(2, 1) > 0}):
         with pytest.raises(ValueError, match="reset_after=True only and no reset_mask"):
-            cudnn.run(x, torch.zeros(1, 1), *weights, **options)  # type: ignore[arg-type]
+            cudnn.run(x, torch.zeros(1, 1), *weights, **options)
