@@ -70,7 +70,8 @@ def scores(results: dict[str, dict[str, Any]]) -> Any:
         label = {"bpc": "bits per character", "mse": "MSE, standardised"}[metric]
         for index, (row, figures) in enumerate(rows.items()):
             mine = (size, seconds) if index == 0 else ("", "")
-            table.add_row(row.replace("_", " "), label, f"{figures[metric]:.3f}", f"{number(figures[unit])} {unit}", *mine)
+            scored = f"{number(figures[unit])} {unit}"
+            table.add_row(row.replace("_", " "), label, f"{figures[metric]:.3f}", scored, *mine)
         table.add_section()
     return table
 
