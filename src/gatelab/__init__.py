@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Explanation,
         Forecaster,
         GRUCell,
+        KerasWeights,
         LanguageModel,
         LSTMCell,
         MinGRU,
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
         TorchGRU,
         TorchLSTM,
         TorchRNN,
+        from_keras,
+        from_torch,
+        generate,
         hidden_size_for,
+        to_keras,
+        to_torch,
     )
 
 __all__ = [
@@ -36,6 +42,7 @@ __all__ = [
     "Explanation",
     "Forecaster",
     "GRUCell",
+    "KerasWeights",
     "LSTMCell",
     "LanguageModel",
     "MinGRU",
@@ -44,7 +51,12 @@ __all__ = [
     "TorchLSTM",
     "TorchRNN",
     "__version__",
+    "from_keras",
+    "from_torch",
+    "generate",
     "hidden_size_for",
+    "to_keras",
+    "to_torch",
 ]
 
 

@@ -82,7 +82,7 @@ def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     for column in columns:
         table.add_column(column, justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(number(row[c]) if c in row else "" for c in columns))
+        table.add_row(name.replace("_", " "), *(number(row[c]) if c in row else "" for c in columns))
     return table
 
 

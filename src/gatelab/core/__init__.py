@@ -3,12 +3,14 @@
 from gatelab.core.backends import BackendError, Explanation
 from gatelab.core.budget import hidden_size_for
 from gatelab.core.cells import GRUCell, LSTMCell, RNNCell
+from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
 from gatelab.core.lstm import LSTM
 from gatelab.core.mingru import MinGRU
 from gatelab.core.rnn import RNN
+from gatelab.core.sampling import generate
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Explanation",
     "Forecaster",
     "GRUCell",
+    "KerasWeights",
     "LSTMCell",
     "LanguageModel",
     "MinGRU",
@@ -26,5 +29,10 @@ __all__ = [
     "TorchGRU",
     "TorchLSTM",
     "TorchRNN",
+    "from_keras",
+    "from_torch",
+    "generate",
     "hidden_size_for",
+    "to_keras",
+    "to_torch",
 ]

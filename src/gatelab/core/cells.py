@@ -104,6 +104,9 @@ def rnn_step(
 class _Cell(nn.Module):
     """The parameters of one cell, with the names, shapes and initial values of `torch.nn`'s cells."""
 
+    bias_ih: Tensor | None
+    bias_hh: Tensor | None
+
     def __init__(
         self,
         gates: int,

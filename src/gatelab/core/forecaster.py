@@ -39,7 +39,7 @@ class Forecaster(nn.Module):
         self,
         channels: int,
         horizon: int,
-        core: Callable[..., nn.Module],
+        core: Callable[..., Any],
         *,
         targets: Sequence[int] | None = None,
         normalization: Normalization = "revin",
@@ -60,7 +60,7 @@ class Forecaster(nn.Module):
         self.channel_independent = channel_independent
         self.register_buffer("index", torch.tensor(chosen), persistent=False)
         self.normalization = WindowNorm(channels, normalization)
-        self.core: Any = core(input_size=patch if channel_independent else patch * channels)
+        self.core = core(input_size=patch if channel_independent else patch * channels)
         if getattr(self.core, "batch_first", False):
             raise ValueError("the core of a Forecaster must be time-major: leave batch_first=False")
         outputs = horizon if channel_independent else horizon * len(chosen)
@@ -102,7 +102,7 @@ class Forecaster(nn.Module):
     def parameter_count(
         channels: int,
         horizon: int,
-        core: Callable[..., nn.Module],
+        core: Callable[..., Any],
         *,
         targets: Sequence[int] | None = None,
         normalization: Normalization = "revin",

@@ -36,7 +36,7 @@ class LanguageModel(nn.Module):
     def __init__(
         self,
         vocab_size: int,
-        core: Callable[..., nn.Module],
+        core: Callable[..., Any],
         *,
         embedding_size: int | None = None,
         tied: bool = True,
@@ -50,7 +50,7 @@ class LanguageModel(nn.Module):
         self.vocab_size, self.tied, self.dropout = vocab_size, tied, float(dropout)
         self.embedding_size = core_hidden_size(core) if embedding_size is None else embedding_size
         self.embedding = nn.Embedding(vocab_size, self.embedding_size)
-        self.core: Any = core(input_size=self.embedding_size)
+        self.core = core(input_size=self.embedding_size)
         if getattr(self.core, "batch_first", False):
             raise ValueError("the core of a LanguageModel must be time-major: leave batch_first=False")
         if getattr(self.core, "bidirectional", False):
@@ -97,7 +97,7 @@ class LanguageModel(nn.Module):
     @staticmethod
     def parameter_count(
         vocab_size: int,
-        core: Callable[..., nn.Module],
+        core: Callable[..., Any],
         *,
         embedding_size: int | None = None,
         tied: bool = True,
@@ -112,10 +112,10 @@ class LanguageModel(nn.Module):
         return count + vocab_size * width
 
 
-def core_hidden_size(core: Callable[..., nn.Module]) -> int:
+def core_hidden_size(core: Callable[..., Any]) -> int:
     """The hidden size that a core will have: read from a partial's keywords, else from a throw-away core."""
     keywords = getattr(core, "keywords", {})
     if "hidden_size" in keywords:
         return int(keywords["hidden_size"])
     with torch.random.fork_rng(devices=[]):
-        return int(core(input_size=1).hidden_size)  # type: ignore[arg-type]
+        return int(core(input_size=1).hidden_size)

@@ -37,6 +37,7 @@ class Recurrent(nn.Module):
     """Base of the recurrent layers: `layer(x, state, *, lengths, reset_mask) -> (y, state)`."""
 
     gates: ClassVar[int]
+    weight_ih_l0: Tensor
     state_names: ClassVar[tuple[str, ...]] = ("hx",)
 
     def __init__(
@@ -187,7 +188,10 @@ class Recurrent(nn.Module):
             x = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)
             if self.dropout and self.training and layer < self.num_layers - 1:
                 x = F.dropout(x, self.dropout)
-        return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+        return x, tuple(
+            torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
+            for parts in zip(*finals, strict=True)
+        )
 
     def _run(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None

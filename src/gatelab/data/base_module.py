@@ -1,7 +1,7 @@
-"""What every DataModule here has in common: loaders with a fixed order, shares of ranks, and resuming inside an epoch.
+"""What every DataModule here has in common: loaders of fixed order, shares of ranks, resuming inside an epoch.
 
-It knows nothing about text or series; the two kinds fill in `setup` and `_dataset`. This is a skin over the pure parts of
-this ring and, with the other `*_module.py` files, the only place that imports Lightning.
+It knows nothing about text or series; the two kinds fill in `setup` and `_dataset`. This is a skin over the
+pure parts of this ring and, with the other `*_module.py` files, the only place that imports Lightning.
 """
 
 from abc import abstractmethod
@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from gatelab.data.errors import DataError
 from gatelab.data.order import BatchOrder
+from gatelab.data.tokenizer import Tokenizer
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -22,15 +23,18 @@ def _as_it_is(batch: Any) -> Any:
 class GatelabDataModule(pl.LightningDataModule):
     """The contract with tasks and the laboratory.
 
-    After `prepare_data()` and `setup()`: `spec` (a `TextSpec` or `SeriesSpec`), `splits` (names in order), `fingerprint`
-    (file -> sha256), `notes` (what was done to the data, in words), `baselines(split)`.
+    After `prepare_data()` and `setup()`: `spec` (a `TextSpec` or `SeriesSpec`), `splits` (names in order),
+    `fingerprint` (file -> sha256), `notes` (what was done to the data, in words), `baselines(split)`;
+    `tokenizer` where there is text.
 
-    skip_batches: batches of the first epoch that were trained before; set it before `train_dataloader()` is asked for
-        and the first pass begins there. It is cleared once used.
-    first_epoch: the epoch number whose order the first pass takes; None asks the trainer for the epoch it resumes.
+    skip_batches: batches of the first epoch that were trained before; set it before `train_dataloader()` is
+        asked for and the first pass begins there. It is cleared once used.
+    first_epoch: the epoch number whose order the first pass takes; None asks the trainer for the epoch it
+        resumes.
     """
 
     spec: Any
+    tokenizer: Tokenizer | None = None
     splits: tuple[str, ...]
 
     def __init__(self, *, batch_size: int, eval_batch_size: int, seed: int, num_workers: int) -> None:
@@ -49,19 +53,26 @@ class GatelabDataModule(pl.LightningDataModule):
 
     @abstractmethod
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
-        """Return name -> metrics of the trivial forecasts of `split`, over exactly the positions a model is scored on."""
+        """Return name -> metrics of the trivial predictors, over exactly the positions of `split` that are scored."""
 
     @abstractmethod
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         """Return the dataset of `split` and the order of its batches for one rank."""
 
     def dataloader(self, split: str) -> DataLoader:
-        """Return the loader of `split` for this rank: whole batches, in an order that only seed and epoch decide."""
+        """Return the loader of `split` for this rank.
+
+        Whole batches, in an order that only seed and epoch decide.
+        """
         self._known(split)
         rank, world_size = self._rank()
-        size, name = (self.batch_size, "batch_size") if split == "train" else (self.eval_batch_size, "eval_batch_size")
+        size, name = (
+            (self.batch_size, "batch_size") if split == "train" else (self.eval_batch_size, "eval_batch_size")
+        )
         if size % world_size:
-            raise DataError(f"data.{name}={size} cannot be shared by {world_size} processes; give a multiple of it")
+            raise DataError(
+                f"data.{name}={size} cannot be shared by {world_size} processes; give a multiple of it"
+            )
         dataset, order = self._dataset(split, rank, world_size)
         if split == "train":
             self._resume(order)
@@ -98,12 +109,15 @@ class GatelabDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def _resume(self, order: BatchOrder) -> None:
-        """Begin at the epoch and batch of an interrupted run. Lightning starts the workers before it names the epoch."""
+        """Begin at the epoch and batch of an interrupted run.
+
+        Lightning starts the workers before it names the epoch.
+        """
         epoch = self.first_epoch
         if epoch is None:
-            epoch = self.trainer.fit_loop.epoch_progress.current.processed if self.trainer is not None else 0
+            loop = getattr(self.trainer, "fit_loop", None)
+            epoch = loop.epoch_progress.current.processed if loop is not None else 0
         if not 0 <= self.skip_batches <= len(order):
             raise DataError(f"skip_batches={self.skip_batches}: an epoch has {len(order)} batches")
         order.set_epoch(epoch)
         order.start, self.skip_batches, self.first_epoch = self.skip_batches, 0, None
-

@@ -1,17 +1,21 @@
-"""Trivial forecasts: what a reported MSE must be compared with. They see what a model may see, and nothing is trained by steps.
+"""Trivial forecasts: what a reported MSE must be compared with.
+
+They see what a model may see, and nothing is trained by steps.
 
     repeat-last:    y[t+h] = x[t-1]
-    seasonal naive: y[t+h] = the value at the same place of the last whole season before t (it may lie before the look-back)
-    linear:         per target channel, y - x[t-1] = (x - x[t-1]) W, W by ridge regression on the training windows (normal equations,
-                    float64); the ridge strength is the best of a fixed list on the validation split
+    seasonal naive: y[t+h] = the value at the same place of the last whole season before t (it may lie before
+        the look-back)
+    linear:         per target channel, y - x[t-1] = (x - x[t-1]) W, W by ridge regression on the training
+                    windows (normal equations, float64); the ridge strength is the best of a fixed list on the
+                    validation split
 
 Scored on exactly the windows that models are scored on; sums of squares and of absolute values, divided once.
 
 Dimensions: `N` rows, `C` channels, `K` targets, `Lb` look-back, `P` horizon, `n` windows.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -26,29 +30,39 @@ Forecast = Callable[[np.ndarray], np.ndarray]
 """First future rows `[n]` -> forecasts `[n, P, K]`, standardised."""
 
 
-def forecast_metrics(forecast: Forecast, scaled: np.ndarray, origins: np.ndarray, spec: SeriesSpec) -> dict[str, float]:
+def forecast_metrics(
+    forecast: Forecast, scaled: np.ndarray, origins: np.ndarray, spec: SeriesSpec
+) -> dict[str, float]:
     """Return the metrics of a forecast over the windows that begin at `origins`.
 
-    mse, mae on standardised data; mse_original, mae_original, mase and smape (percent, 200 |e| / (|y| + |f|), 0 where both
-    are 0) in original units; averages over windows, horizon and targets alike. scaled: `[N, K]`, the targets only.
+    mse, mae on standardised data; mse_original, mae_original, mase and smape (percent, 200 |e| / (|y| + |f|),
+    0 where both are 0) in original units; averages over windows, horizon and targets alike. scaled: `[N, K]`,
+    the targets only.
     """
     target = list(spec.target_index)
     mean, std = np.array(spec.mean)[target], np.array(spec.std)[target]
-    scale = np.array(spec.mase_scale)
-    totals = dict.fromkeys(("mse", "mae", "mse_original", "mae_original", "mase", "smape"), 0.0)
+    squared, absolute, relative = (np.zeros(len(target)) for _ in range(3))
     for chunk in np.array_split(origins, max(1, len(origins) // _CHUNK)):
         truth = scaled[chunk[:, None] + np.arange(spec.horizon)]
         guess = forecast(chunk)
         error = guess - truth
         size = np.abs(truth * std + mean) + np.abs(guess * std + mean)
-        totals["mse"] += float(np.square(error).sum())
-        totals["mae"] += float(np.abs(error).sum())
-        totals["mse_original"] += float(np.square(error * std).sum())
-        totals["mae_original"] += float(np.abs(error * std).sum())
-        totals["mase"] += float((np.abs(error * std) / scale).sum())
-        totals["smape"] += float((200 * np.abs(error * std) / np.where(size > 0, size, 1.0)).sum())
-    count = len(origins) * spec.horizon * len(target)
-    return {name: total / count for name, total in totals.items()} | {"windows": len(origins)}
+        squared += np.square(error).sum(axis=(0, 1))
+        absolute += np.abs(error).sum(axis=(0, 1))
+        relative += (200 * np.abs(error * std) / np.where(size > 0, size, 1.0)).sum(axis=(0, 1))
+    count = len(origins) * spec.horizon
+    scale = np.array(spec.mase_scale)
+    defined = scale > 0
+    mase = (absolute * std)[defined] / count / scale[defined]
+    return {
+        "mse": float((squared / count).mean()),
+        "mae": float((absolute / count).mean()),
+        "mse_original": float((squared * std**2 / count).mean()),
+        "mae_original": float((absolute * std / count).mean()),
+        "mase": float(mase.mean()) if defined.any() else float("nan"),
+        "smape": float((relative / count).mean()),
+        "windows": len(origins),
+    }
 
 
 def repeat_last(scaled: np.ndarray, horizon: int) -> Forecast:
@@ -57,71 +71,103 @@ def repeat_last(scaled: np.ndarray, horizon: int) -> Forecast:
 
 
 def seasonal_naive(scaled: np.ndarray, horizon: int, season: int) -> Forecast:
-    """Return the forecast that repeats the last whole season; before the first season is complete, the first row."""
+    """Return the forecast that repeats the last whole season.
+
+    Before the first season is complete, the first row.
+    """
     back = season - np.arange(horizon) % season
     return lambda origins: scaled[np.maximum(origins[:, None] - back, 0)]
 
 
+class _Normal(NamedTuple):
+    """Sums over windows of one target: X'X `[Lb, Lb]`, X'Y `[Lb, P]`, the sum of squares of Y, and the windows `n`."""
+
+    gram: np.ndarray
+    moment: np.ndarray
+    square: float
+    windows: int
+
+    def solve(self, ridge: float) -> np.ndarray:
+        """Return the weights `[Lb, P]`: (X'X + ridge n I) W = X'Y."""
+        return np.linalg.solve(self.gram + ridge * self.windows * np.eye(len(self.gram)), self.moment)
+
+    def squared_error(self, weights: np.ndarray) -> float:
+        """Return |Y - X W|^2 of these windows without going through them again."""
+        return self.square + float((weights * (self.gram @ weights - 2 * self.moment)).sum())
+
+
 class LinearForecast:
-    """One ridge regression per target channel, look-back -> horizon, relative to the last value.
+    """One ridge regression per target, look-back -> horizon, relative to the last value. scaled: `[N, K]`."""
 
-    The normal equations are accumulated once; every ridge strength is then a small solve.
-    """
+    def __init__(self, scaled: np.ndarray, lookback: int, horizon: int) -> None:
+        self.columns = [np.ascontiguousarray(column) for column in scaled.T]
+        self.lookback, self.horizon = lookback, horizon
+        self.weights: list[np.ndarray] = [np.zeros((lookback, horizon)) for _ in self.columns]
+        self.ridge = 0.0
 
-    def __init__(self, scaled: np.ndarray, lookback: int, horizon: int, train: np.ndarray) -> None:
-        self.scaled, self.lookback, self.horizon = scaled, lookback, horizon
-        channels = scaled.shape[1]
-        self.gram = np.zeros((channels, lookback, lookback))
-        self.moment = np.zeros((channels, lookback, horizon))
-        self.windows = len(train)
-        self.weights = np.zeros((channels, lookback, horizon))
-        for chunk in np.array_split(train, max(1, len(train) // _CHUNK)):
-            past, last = self._past(chunk)
-            future = scaled[chunk[:, None] + np.arange(horizon)] - last
-            for k in range(channels):
-                self.gram[k] += past[:, :, k].T @ past[:, :, k]
-                self.moment[k] += past[:, :, k].T @ future[:, :, k]
+    def fit(self, train: np.ndarray, valid: np.ndarray, ridges: Sequence[float] = _RIDGES) -> None:
+        """Solve on the training windows; of `ridges` keep the one with the least error on the validation windows."""
+        of_train = [self._normal(column, train) for column in self.columns]
+        of_valid = [self._normal(column, valid) for column in self.columns]
+        tried = []
+        for ridge in ridges:
+            weights = [normal.solve(ridge) for normal in of_train]
+            error = sum(normal.squared_error(w) for normal, w in zip(of_valid, weights, strict=True))
+            tried.append((error, ridge, weights))
+        _, self.ridge, self.weights = min(tried, key=lambda one: one[:2])
 
-    def _past(self, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the look-back `[n, Lb, K]` relative to the last value `[n, 1, K]`; the last step becomes the constant 1."""
-        past = self.scaled[origins[:, None] + np.arange(-self.lookback, 0)]
-        last = past[:, -1:]
-        past = past - last
-        past[:, -1] = 1.0  # it would be 0 for every window: the place is free for the intercept
+    def _past(self, column: np.ndarray, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the look-back `[n, Lb]` relative to the last value `[n, 1]`.
+
+        The last step would be 0 in every window; it becomes the constant 1 of the intercept.
+        """
+        past = column[origins[:, None] + np.arange(-self.lookback, 0)]
+        last = past[:, -1:].copy()
+        past -= last
+        past[:, -1] = 1.0
         return past, last
 
-    def solve(self, ridge: float) -> None:
-        """Solve (G + ridge n I) W = M for every channel."""
-        penalty = ridge * self.windows * np.eye(self.lookback)
-        self.weights = np.linalg.solve(self.gram + penalty, self.moment)
+    def _normal(self, column: np.ndarray, origins: np.ndarray) -> _Normal:
+        gram = np.zeros((self.lookback, self.lookback))
+        moment, square = np.zeros((self.lookback, self.horizon)), 0.0
+        for chunk in np.array_split(origins, max(1, len(origins) // _CHUNK)):
+            past, last = self._past(column, chunk)
+            future = column[chunk[:, None] + np.arange(self.horizon)] - last
+            gram += past.T @ past
+            moment += past.T @ future
+            square += float(np.square(future).sum())
+        return _Normal(gram, moment, square, len(origins))
 
     def __call__(self, origins: np.ndarray) -> np.ndarray:
         """Return forecasts `[n, P, K]`."""
-        past, last = self._past(origins)
-        return np.einsum("nlk,klp->npk", past, self.weights, optimize=True) + last
+        forecasts = []
+        for column, weights in zip(self.columns, self.weights, strict=True):
+            past, last = self._past(column, origins)
+            forecasts.append(past @ weights + last)
+        return np.stack(forecasts, axis=2)
 
 
 def series_baselines(
     scaled: np.ndarray, origins: Mapping[str, np.ndarray], split: str, spec: SeriesSpec
 ) -> dict[str, dict[str, float]]:
-    """Return the metrics of the three forecasts on `split`. scaled: `[N, C]`, standardised; origins: windows of each split.
+    """Return the metrics of the three forecasts on `split`.
 
+    scaled: `[N, C]`, standardised; origins: first future rows of the windows of each split.
     The linear one also reports the ridge strength it chose and the weights it has.
     """
     targets = np.ascontiguousarray(scaled[:, list(spec.target_index)])
 
-    def score(forecast: Forecast, name: str) -> dict[str, float]:
-        return forecast_metrics(forecast, targets, origins[name], spec)
+    def score(forecast: Forecast) -> dict[str, float]:
+        return forecast_metrics(forecast, targets, origins[split], spec)
 
-    linear = LinearForecast(targets, spec.lookback, spec.horizon, origins["train"])
-    errors = {}
-    for ridge in _RIDGES:
-        linear.solve(ridge)
-        errors[ridge] = score(linear, "valid")["mse"]
-    best = min(errors, key=lambda ridge: errors[ridge])
-    linear.solve(best)
+    linear = LinearForecast(targets, spec.lookback, spec.horizon)
+    linear.fit(origins["train"], origins["valid"])
     return {
-        "repeat_last": score(repeat_last(targets, spec.horizon), split),
-        "seasonal_naive": score(seasonal_naive(targets, spec.horizon, spec.season), split),
-        "linear": score(linear, split) | {"ridge": best, "parameters": linear.weights.size},
+        "repeat_last": score(repeat_last(targets, spec.horizon)),
+        "seasonal_naive": score(seasonal_naive(targets, spec.horizon, spec.season)),
+        "linear": score(linear)
+        | {
+            "ridge": linear.ridge,
+            "parameters": sum(weights.size for weights in linear.weights),
+        },
     }

@@ -3,9 +3,9 @@
     unigram: p(w)     = (n(w) + a) / (N + a V)
     bigram:  p(w | v) = 0.7 n(v, w) / n(v) + 0.3 p(w)
 
-n counts the training split; its first token follows the seed token. a is 0 when every token of the vocabulary occurs in training
-(PTB, WikiText-2), else 1 (Laplace), since a perplexity of infinity tells nothing. A context v never seen leaves p(w).
-Probabilities and sums in float64, natural logarithms.
+n counts the training split; its first token follows the seed token. a is 0 when every token of the vocabulary
+occurs in training (PTB, WikiText-2), else 1 (Laplace), since a perplexity of infinity tells nothing. A
+context v never seen leaves p(w). Probabilities and sums in float64, natural logarithms.
 
 Dimensions: `N` training tokens, `n` scored tokens, `V` vocabulary.
 """
@@ -19,7 +19,10 @@ _BIGRAM_WEIGHT: Final = 0.7
 
 
 def _metrics(log_probability: np.ndarray, characters: int) -> dict[str, float]:
-    """Return nats per token, perplexity and bits from `[n]` log-probabilities; bits per character where there is text."""
+    """Return nats per token, perplexity and bits from `[n]` log-probabilities.
+
+    Bits per character where there is text.
+    """
     nats, tokens = -float(log_probability.sum()), len(log_probability)
     return {
         "loss": nats / tokens,
@@ -34,7 +37,8 @@ def text_baselines(
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of both models on `scored` `[n]`, learnt from `train` `[N]` (integer token ids).
 
-    Each has loss (nats per token), ppl, bpc (bits per character of text; per token if `characters` is 0) and tokens.
+    Each has loss (nats per token), ppl, bpc (bits per character of text; per token if `characters` is 0) and
+    tokens.
     """
     counts = np.bincount(train, minlength=vocabulary)
     smoothing = 0 if counts.all() else 1

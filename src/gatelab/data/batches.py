@@ -16,7 +16,8 @@ class TokenBatch(NamedTuple):
 
     inputs: `[T, B]` int64, always valid token ids (padding repeats the seed token).
     targets: `[T, B]` int64, the next token at each step, or `IGNORE` where the step is not scored.
-        A window may hold nothing but `IGNORE` (burn-in; another rank's turn): divide by the count only if it is > 0.
+        A window may hold nothing but `IGNORE` (burn-in; another rank's turn): divide by the count only if it
+        is > 0.
     reset: `[B]` bool, True where the state must be zero before the window's first step.
     """
 

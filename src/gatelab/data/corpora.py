@@ -1,8 +1,8 @@
 """Finds the text of each corpus and cuts it into splits. It returns text, not tokens.
 
-Named corpora come through `fetch` with their published sha256; "stdlib" is the source text of the running Python's own
-standard library (no download, so `make run` works anywhere; it differs between Python versions, hence its sha256 is
-part of the fingerprint); "text" is any UTF-8 file.
+Named corpora come through `fetch` with their published sha256; "stdlib" is the source text of the running
+Python's own standard library (no download, so `make run` works anywhere; it differs between Python versions,
+hence its sha256 is part of the fingerprint); "text" is any UTF-8 file.
 """
 
 import hashlib
@@ -10,13 +10,13 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
 from gatelab.data.errors import DataError
 from gatelab.data.fetch import fetch
-
-SPLITS: Final = ("train", "valid", "test")
+from gatelab.data.splits import SPLITS, check_fractions
 
 _FILES: Final[dict[str, dict[str, str]]] = {
     "ptb_word": {split: f"ptb/ptb.{split}.txt" for split in SPLITS},
@@ -31,7 +31,10 @@ _DEFAULT_SPLIT: Final = {"tinyshakespeare": [0.9, 0.1], "stdlib": [0.9, 0.05, 0.
 
 @dataclass
 class Corpus:
-    """text: split -> text, in the order train, valid, test; fingerprint: file -> sha256; notes: what was done."""
+    """A text for each split.
+
+    text: split -> text, in the order train, valid, test; fingerprint: file -> sha256; notes: what was done.
+    """
 
     text: dict[str, str]
     fingerprint: dict[str, str]
@@ -50,7 +53,9 @@ def load_corpus(
 ) -> Corpus:
     """Return the corpus `name` cut into splits; `DataError` or `FetchError` say what is missing or wrong."""
     if name in _ONLY_LEVEL and level != _ONLY_LEVEL[name]:
-        raise DataError(f"data.level={level}: {name} is read at level {_ONLY_LEVEL[name]} only; use data=text for others")
+        raise DataError(
+            f"data.level={level}: {name} is read at level {_ONLY_LEVEL[name]} only; use data=text for others"
+        )
     if name != "text" and any(paths.values()):
         raise DataError(f"data.path is for data=text; {name} has its own files")
     if name == "text":
@@ -71,7 +76,9 @@ def load_corpus(
         raise DataError(f"data.split: {name} comes with its own splits; leave data.split out")
     for part, text in corpus.text.items():
         if not text:
-            raise DataError(f"{name}: the {part} split is empty; give a longer text or other data.split fractions")
+            raise DataError(
+                f"{name}: the {part} split is empty; give a longer text or other data.split fractions"
+            )
     return corpus
 
 
@@ -94,12 +101,15 @@ def mikolov_characters(text: str) -> str:
 def stdlib_text() -> tuple[str, int]:
     """Return the source of all top-level modules of the running Python's standard library, and their number.
 
-    Only names in `sys.stdlib_module_names` count: build files and what a distribution put beside them differ by machine.
+    Only names in `sys.stdlib_module_names` count: build files and what a distribution put beside them differ
+    by machine.
     """
     folder = Path(sysconfig.get_paths()["stdlib"])
     files = [path for path in sorted(folder.glob("*.py")) if path.stem in sys.stdlib_module_names]
     if not files:
-        raise DataError(f"{folder}: no modules in source form here; use another corpus, e.g. data=text data.path=FILE")
+        raise DataError(
+            f"{folder}: no modules in source form here; use another corpus, e.g. data=text data.path=FILE"
+        )
     return "".join(_decode(path, path.read_bytes()) for path in files), len(files)
 
 
@@ -118,7 +128,9 @@ def _read_paths(paths: Mapping[str, str | None]) -> Corpus:
             raise DataError(f"{key}={name}: there is no such file (looked in {path.resolve().parent})")
         raw = path.read_bytes()
         corpus.text[split] = _decode(path, raw)
-        corpus.fingerprint[path.name if path.name not in corpus.fingerprint else str(path)] = hashlib.sha256(raw).hexdigest()
+        # the name says which file it was on any machine; the whole path only where two names are alike
+        label = path.name if path.name not in corpus.fingerprint else str(path)
+        corpus.fingerprint[label] = hashlib.sha256(raw).hexdigest()
     return corpus
 
 
@@ -129,7 +141,8 @@ def _decode(path: Path, raw: bytes) -> str:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise DataError(
-            f"{path}: line {line} is not UTF-8 (byte {error.start} is 0x{raw[error.start]:02x}); convert the file to UTF-8"
+            f"{path}: line {line} is not UTF-8 (byte {error.start} is 0x{raw[error.start]:02x}); convert the file to "
+            "UTF-8"
         ) from None
 
 
@@ -143,22 +156,18 @@ def _shorten(corpus: Corpus, limit: int) -> None:
             corpus.text[split] = text[:limit]
 
 
-def check_fractions(split: list[float]) -> None:
-    """Raise `DataError` unless `split` is two or three positive fractions that sum to 1."""
-    if len(split) not in (2, 3) or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
-        raise DataError(f"data.split={split}: give [train, valid] or [train, valid, test] fractions that sum to 1")
-
-
 def _cut(corpus: Corpus, split: list[float], whole_lines: bool) -> None:
     """Cut the one text at the given fractions, moved on to the end of the line when `whole_lines`."""
     check_fractions(split)
     text = corpus.text["train"]
     cuts = [0]
-    for fraction in split[:-1]:
-        at = int(round(sum(split[: len(cuts)]), 12) * len(text))
+    for fraction in accumulate(split[:-1]):
+        at = int(round(fraction, 12) * len(text))
         if whole_lines and (newline := text.find("\n", at)) >= 0:
             at = newline + 1
         cuts.append(at)
     cuts.append(len(text))
     corpus.text = {name: text[a:b] for name, a, b in zip(SPLITS, cuts[:-1], cuts[1:], strict=False)}
-    corpus.notes.append("cut into " + ", ".join(f"{name} {len(part):,}" for name, part in corpus.text.items()) + " characters")
+    corpus.notes.append(
+        "cut into " + ", ".join(f"{name} {len(part):,}" for name, part in corpus.text.items()) + " characters"
+    )

@@ -1,9 +1,10 @@
 """The embedded series: hourly data made from a seed, for runs without a network. Synthetic, and it says so.
 
-Four channels with daily and weekly cycles. "cloud" and "temperature" are weather with AR(1) noise; "demand" follows temperature
-with a lag of six hours through a threshold (cooling above, heating below), and "price" follows demand two hours later. So a
-model that looks at the other channels can beat the naive forecasts. The bits do not depend on the processor: the noise is a sum
-of integers, sines are tabled once and everything is rounded to three decimals.
+Four channels with daily and weekly cycles. "cloud" and "temperature" are weather with AR(1) noise; "demand"
+follows temperature with a lag of six hours through a threshold (cooling above, heating below), and "price"
+follows demand two hours later. So a model that looks at the other channels can beat the naive forecasts. The
+bits do not depend on the processor: the noise is a sum of integers, sines are tabled once and everything is
+rounded to three decimals.
 
 Dimensions: `N` hours.
 """
@@ -22,7 +23,10 @@ _FIRST_HOUR: Final = "2020-01-06T00"  # a Monday
 
 
 def _noise(generator: np.random.Generator, hours: int) -> np.ndarray:
-    """Return nearly normal noise `[N]`: twelve uniform 16-bit integers summed (Irwin-Hall); exact in float64."""
+    """Return nearly normal noise `[N]`: twelve uniform 16-bit integers summed (Irwin-Hall).
+
+    Exact in float64.
+    """
     return generator.integers(0, 65536, size=(hours, 12)).sum(axis=1) / 65536 - 6 + 12 / 131072
 
 
@@ -53,10 +57,18 @@ def embedded_series(seed: int = 0, hours: int = HOURS) -> Series:
     daily, weekly = _cycle(hours, 24, 9), _cycle(hours, 168, 30)
     cloud = 4 + _autoregressive(0.45 * shocks[0], 0.97)
     warming = daily * np.clip(1.2 - 0.1 * cloud, 0.2, 1.2)
-    temperature = 14 + 6 * warming + 2 * _cycle(hours, 24 * 7 * 8, 0) + _autoregressive(0.35 * shocks[1], 0.95)
+    temperature = (
+        14 + 6 * warming + 2 * _cycle(hours, 24 * 7 * 8, 0) + _autoregressive(0.35 * shocks[1], 0.95)
+    )
     felt = _later(temperature, 6) - 15
     office = _cycle(hours, 24, 7) + weekly
-    demand = 50 + 4 * office + 1.6 * np.maximum(felt, 0) + 0.8 * np.maximum(-felt, 0) + _autoregressive(0.8 * shocks[2], 0.6)
+    demand = (
+        50
+        + 4 * office
+        + 1.6 * np.maximum(felt, 0)
+        + 0.8 * np.maximum(-felt, 0)
+        + _autoregressive(0.8 * shocks[2], 0.6)
+    )
     price = 20 + 0.03 * (_later(demand, 2) - 40) ** 2 + _autoregressive(0.7 * shocks[3], 0.8)
     values = np.round(np.stack([cloud, temperature, demand, price], axis=1), 3)
     thousandths = np.rint(values * 1000).astype("<i8")

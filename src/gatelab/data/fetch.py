@@ -1,8 +1,9 @@
-"""Gets a published file: from a mirror folder, else the cache, else its URL, and always with the published bytes.
+"""Gets a published file: from a mirror folder, else the cache, else its URL; always with the published bytes.
 
-A mirror holds `<data set>/<file name>`, e.g. `ptb/ptb.train.txt`. It is for machines without a network and for tests; a
-mirror file with other bytes is an error, never a reason to look elsewhere. Downloads are locked (two runs may start at the
-same moment), written beside their target and renamed only when their sha256 is right, so no half file is ever found.
+A mirror holds `<data set>/<file name>`, e.g. `ptb/ptb.train.txt`. It is for machines without a network and for
+tests; a mirror file with other bytes is an error, never a reason to look elsewhere. Downloads are locked (two
+runs may start at the same moment), written beside their target and renamed only when their sha256 is right, so
+no half file is ever found.
 """
 
 import hashlib
@@ -38,13 +39,18 @@ def default_cache() -> Path:
 
 
 def fetch(
-    name: str, *, mirror: str | Path | None = None, cache: str | Path | None = None, source: Source | None = None
+    name: str,
+    *,
+    mirror: str | Path | None = None,
+    cache: str | Path | None = None,
+    source: Source | None = None,
 ) -> Fetched:
     """Return the file `name` (`<data set>/<file name>`) with its published bytes.
 
     mirror: folder to look in first; None: the environment variable `GATELAB_DATA_MIRROR`, if set.
-    cache: folder of earlier downloads; None: `default_cache()`. source: None: the entry of `name` in sources.py.
-    Raises `FetchError` naming the file or URL, and for wrong bytes the expected and the found sha256.
+    cache: folder of earlier downloads; None: `default_cache()`. source: None: the entry of `name` in
+    sources.py. Raises `FetchError` naming the file or URL, and for wrong bytes the expected and the found
+    sha256.
     """
     if source is None:
         if name not in SOURCES:
@@ -78,8 +84,8 @@ def _from_mirror(name: str, mirror: str | Path | None, source: Source) -> Fetche
         return None
     if (found := sha256_of(path)) != source.sha256:
         raise FetchError(
-            f"{path}: the mirror's file has other bytes than the published ones: sha256 expected {source.sha256}, found "
-            f"{found}; replace it by {source.url} or remove it"
+            f"{path}: the mirror's file has other bytes than the published ones: sha256 expected {source.sha256}, "
+            f"found {found}; replace it by {source.url} or remove it"
         )
     return Fetched(path, source.sha256)
 
@@ -94,11 +100,13 @@ def _download(name: str, source: Source, target: Path) -> None:
                 pooch.HTTPDownloader(progressbar=bar)(source.url, str(part), None)
             except (OSError, ValueError) as error:
                 reason = f"{type(error).__name__}: {error}"
-                raise FetchError(f"{source.url}: could not be downloaded ({reason}); check the network{by_hand}") from error
+                raise FetchError(
+                    f"{source.url}: could not be downloaded ({reason}); check the network{by_hand}"
+                ) from error
         if (found := sha256_of(part)) != source.sha256:
             raise FetchError(
-                f"{source.url}: downloaded bytes are not the published ones: sha256 expected {source.sha256}, found {found} "
-                f"({part.stat().st_size:,} bytes){by_hand}"
+                f"{source.url}: downloaded bytes are not the published ones: sha256 expected {source.sha256}, found "
+                f"{found} ({part.stat().st_size:,} bytes){by_hand}"
             )
         with part.open("rb+") as file:
             os.fsync(file.fileno())

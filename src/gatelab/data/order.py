@@ -1,7 +1,8 @@
 """The order in which batches are visited: a pure function of (seed, epoch), shared out over ranks.
 
-The sampler yields one array of item numbers per batch, so a dataset fetches a whole batch at once. It can begin its
-first pass in the middle (`start`), which is what resuming inside an epoch needs. It never repeats or drops an item.
+The sampler yields one array of item numbers per batch, so a dataset fetches a whole batch at once. It can
+begin its first pass in the middle (`start`), which is what resuming inside an epoch needs. It never repeats
+or drops an item.
 """
 
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from gatelab.data.errors import DataError
 
 
 def batch_edges(items: int, batch_size: int, world_size: int) -> np.ndarray:
-    """Return the borders `[n+1]` of the global batches of `items` items, `batch_size` each, the last one shorter.
+    """Return the borders `[n+1]` of the global batches of `items` items: `batch_size` each, fewer in the last.
 
-    A last batch that could not give every rank an item is joined to the one before: all ranks always see the same
-    number of batches, none of them empty (a rank without a batch would wait for ever in a collective call).
+    A last batch that could not give every rank an item is joined to the one before: all ranks always see the
+    same number of batches, none of them empty (a rank without a batch would wait for ever in a collective
+    call).
     """
     if items < world_size:
         raise DataError(f"{items} windows cannot be shared over {world_size} processes; use fewer devices")
@@ -27,9 +29,10 @@ def batch_edges(items: int, batch_size: int, world_size: int) -> np.ndarray:
 
 
 class BatchOrder(DistributedSampler):
-    """Yield the item numbers of each of this rank's batches; `DataLoader(..., batch_size=None, sampler=order)`.
+    """Yields the item numbers of each of this rank's batches, for a `DataLoader` with `batch_size=None`.
 
-    It is a `DistributedSampler` by name only, so that Lightning recognises that the sharing is done and leaves it be.
+    It is a `DistributedSampler` by name only, so that Lightning recognises that the sharing is done and
+    leaves it be.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class BatchOrder(DistributedSampler):
         """Return the order of all items `[items]` in the current epoch."""
         if not self.shuffle:
             return np.arange(self.items)
-        # PCG64 gives the same numbers on every machine; the pair is hashed by SeedSequence, so seeds do not overlap
+        # PCG64 gives the same numbers on every machine; SeedSequence hashes the pair, so no two overlap
         return np.random.Generator(np.random.PCG64([self.seed, self.epoch])).permutation(self.items)
 
     def __iter__(self) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 It joins the parts and publishes the spec: series_sources.py and table.py read, series.py holds the protocol.
 """
 
+import difflib
 from typing import Literal
 
 import numpy as np
@@ -10,20 +11,33 @@ from torch.utils.data import Dataset
 
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.baselines_series import series_baselines
-from gatelab.data.corpora import SPLITS, check_fractions
 from gatelab.data.errors import DataError
 from gatelab.data.order import BatchOrder
-from gatelab.data.series import Scaler, Series, SeriesWindows, fraction_borders, mase_scale, window_origins
+from gatelab.data.series import (
+    Scaler,
+    Series,
+    SeriesWindows,
+    default_season,
+    fraction_borders,
+    mase_scale,
+    window_origins,
+)
 from gatelab.data.series_sources import load_named
 from gatelab.data.specs import SeriesSpec
+from gatelab.data.splits import SPLITS, check_fractions
+from gatelab.data.table import read_table
 
 
 class SeriesDataModule(GatelabDataModule):
     """Forecasting windows `past [B, lookback, C]` -> `future [B, horizon, K]`.
 
-    series: which data; "table" reads `path` (CSV or Parquet) with the time column `time` (None: rows are in order).
-    target: names of the channels to forecast (None: all). split: fractions [train, valid(, test)] where the data set does
-    not prescribe its borders (None: 0.7/0.1/0.2). season: steps (None: from the frequency).
+    series: which data; "table" reads `path` (CSV or Parquet) with the time column `time` (None: rows are in
+        order), the columns `channels` (None: all) and the answers `gaps` and `missing` to holes (see
+        table.py).
+    target: names of the channels to forecast (None: all). season: steps (None: from the frequency).
+    split: fractions [train, valid, test] where the data set does not prescribe its borders (None:
+    0.7/0.1/0.2). seed decides the order of training, data_seed the values of a made-up series.
+    mirror, cache: folders to look for files in before downloading (see fetch.py).
     """
 
     spec: SeriesSpec
@@ -31,11 +45,14 @@ class SeriesDataModule(GatelabDataModule):
     def __init__(
         self,
         series: Literal[
-            "etth1", "etth2", "ettm1", "ettm2", "exchange", "embedded_series", "table"
+            "etth1", "etth2", "ettm1", "ettm2", "exchange", "embedded_series", "lorenz", "table"
         ] = "embedded_series",
         path: str | None = None,
         time: str | None = None,
         target: list[str] | None = None,
+        channels: list[str] | None = None,
+        gaps: Literal["error", "fill", "ignore"] = "error",
+        missing: Literal["error", "fill"] = "error",
         lookback: int = 96,
         horizon: int = 96,
         split: list[float] | None = None,
@@ -43,6 +60,7 @@ class SeriesDataModule(GatelabDataModule):
         batch_size: int = 32,
         eval_batch_size: int = 256,
         seed: int = 0,
+        data_seed: int = 0,
         num_workers: int = 0,
         mirror: str | None = None,
         cache: str | None = None,
@@ -50,12 +68,23 @@ class SeriesDataModule(GatelabDataModule):
         super().__init__(
             batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers
         )
-        for name, value in (("lookback", lookback), ("horizon", horizon), ("season", season or 1)):
+        for name, value in (
+            ("lookback", lookback),
+            ("horizon", horizon),
+            ("season", 1 if season is None else season),
+        ):
             if value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1 step")
         if split is not None:
             check_fractions(split)
-        self.series, self.path, self.time, self.target = series, path, time, target
+        if series != "table" and (path, time, channels) != (None, None, None):
+            raise DataError(
+                f"data.path, data.time and data.channels are for data=table; {series} has its own"
+            )
+        if series == "table" and path is None:
+            raise DataError("data=table needs data.path=FILE (CSV or Parquet)")
+        self.series, self.path, self.time, self.target, self.channels = series, path, time, target, channels
+        self.gaps, self.missing, self.data_seed = gaps, missing, data_seed
         self.lookback, self.horizon, self.split, self.season = lookback, horizon, split, season
         self.mirror, self.cache = mirror, cache
         self.data: Series | None = None
@@ -70,6 +99,8 @@ class SeriesDataModule(GatelabDataModule):
             return
         data = self._load()
         target_index = self._targets(data)
+        if data.borders and self.split:
+            raise DataError(f"data.split: {self.series} has prescribed borders; leave data.split out")
         borders = data.borders or fraction_borders(len(data.values), self.split or [0.7, 0.1, 0.2])
         starts = (0, *borders[:-1])
         self.origins = {
@@ -79,10 +110,27 @@ class SeriesDataModule(GatelabDataModule):
         train = data.values[: borders[0]]
         self.scaler = Scaler.fit(train)
         self.scaled = self.scaler.transform(data.values)
-        season = self.season or data.default_season
         self.splits = tuple(self.origins)
-        self.fingerprint, self.notes = dict(data.fingerprint), list(data.notes)
-        self.spec = SeriesSpec(
+        self.fingerprint = dict(data.fingerprint)
+        self.notes = [*data.notes, *self._constant(data, train, target_index)]
+        self.spec = self._spec(data, train, target_index)
+        self.data = data
+
+    def _constant(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> list[str]:
+        """Return a note on inputs that never change in the training rows; a target that never changes is an error."""
+        constant = [i for i in range(train.shape[1]) if np.ptp(train[:, i]) == 0]
+        for i in constant:
+            if i in target_index:
+                raise DataError(
+                    f"{self.path or self.series}: column {data.channels[i]!r} is constant ({train[0, i]}) in the "
+                    f"{len(train)} training rows, so errors in it have no scale; leave it out of data.target"
+                )
+        names = ", ".join(repr(data.channels[i]) for i in constant)
+        return [f"constant in the training rows, hence centred but not scaled: {names}"] if constant else []
+
+    def _spec(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> SeriesSpec:
+        season = self.season or default_season(data.frequency)
+        return SeriesSpec(
             channels=data.channels,
             targets=tuple(data.channels[i] for i in target_index),
             target_index=target_index,
@@ -95,7 +143,6 @@ class SeriesDataModule(GatelabDataModule):
             mase_scale=tuple(mase_scale(train[:, list(target_index)], season).tolist()),
             windows={name: len(origins) for name, origins in self.origins.items()},
         )
-        self.data = data
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""
@@ -103,13 +150,19 @@ class SeriesDataModule(GatelabDataModule):
         return series_baselines(self.scaled, self.origins, split, self.spec)
 
     def _load(self) -> Series:
-        return load_named(self.series, seed=self.seed, mirror=self.mirror, cache=self.cache)
+        if self.path is None:
+            return load_named(self.series, seed=self.data_seed, mirror=self.mirror, cache=self.cache)
+        return read_table(
+            self.path, time=self.time, channels=self.channels, gaps=self.gaps, missing=self.missing
+        )
 
     def _targets(self, data: Series) -> tuple[int, ...]:
         """Return the places of the target channels."""
         names = list(data.channels) if self.target is None else self.target
         if missing := [name for name in names if name not in data.channels]:
-            raise DataError(f"data.target: no channel {missing[0]!r}; there are {', '.join(data.channels)}")
+            near = difflib.get_close_matches(missing[0], data.channels, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(data.channels)}"
+            raise DataError(f"data.target: no channel {missing[0]!r}; {hint}")
         return tuple(data.channels.index(name) for name in names)
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:

@@ -1,4 +1,7 @@
-"""Reads the named series (ETT, Exchange, the embedded one) into a `Series`. Arbitrary tables are table.py's business."""
+"""Reads the named series (ETT, Exchange, the made-up ones) into a `Series`.
+
+Arbitrary tables are table.py's business.
+"""
 
 import gzip
 from typing import Final
@@ -9,6 +12,7 @@ import pandas as pd
 from gatelab.data.embedded import embedded_series
 from gatelab.data.errors import DataError
 from gatelab.data.fetch import fetch
+from gatelab.data.lorenz import lorenz_series
 from gatelab.data.series import Series
 
 # 12, 4 and 4 months of 30 days (Zhou et al. 2021); what follows in the file is used by nobody
@@ -24,7 +28,10 @@ def load_named(name: str, *, seed: int, mirror: str | None, cache: str | None) -
         return _exchange(mirror, cache)
     if name == "embedded_series":
         return embedded_series(seed)
-    raise DataError(f"data.series={name!r}: expected one of {', '.join([*_ETT, 'exchange', 'embedded_series'])}")
+    if name == "lorenz":
+        return lorenz_series(seed)
+    known = [*_ETT, "exchange", "embedded_series", "lorenz", "table"]
+    raise DataError(f"data.series={name!r}: expected one of {', '.join(known)}")
 
 
 def _ett(file: str, rows_per_hour: int, mirror: str | None, cache: str | None) -> Series:
@@ -40,7 +47,9 @@ def _ett(file: str, rows_per_hour: int, mirror: str | None, cache: str | None) -
         times=frame["date"].to_numpy(),
         borders=borders,
         fingerprint={name: fetched.sha256},
-        notes=[f"splits of 12, 4 and 4 months of 30 days; the last {len(frame) - borders[-1]:,} rows are not used"],
+        notes=[
+            f"splits of 12, 4 and 4 months of 30 days; the last {len(frame) - borders[-1]:,} rows are not used"
+        ],
     )
 
 

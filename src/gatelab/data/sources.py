@@ -1,6 +1,6 @@
-"""The files this project can fetch: where each is published and the sha256 of its bytes. A table, no behaviour.
+"""The files this project can fetch: where each is published and the sha256 of its bytes. No behaviour.
 
-None of these files is shipped: PTB derives from LDC material, ETT is CC BY-ND. Users download them from these places.
+None of these files is shipped: PTB derives from LDC material, ETT is CC BY-ND. Users download them from there.
 """
 
 from typing import Final, NamedTuple
@@ -42,11 +42,20 @@ SOURCES: Final[dict[str, Source]] = {
         f"{_GITHUB}/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ),
-    "ett/ETTh1.csv": Source(f"{_ETT}/ETTh1.csv", "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066"),
-    "ett/ETTh2.csv": Source(f"{_ETT}/ETTh2.csv", "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b"),
-    "ett/ETTm1.csv": Source(f"{_ETT}/ETTm1.csv", "6ce1759b1a18e3328421d5d75fadcb316c449fcd7cec32820c8dafda71986c9e"),
-    "ett/ETTm2.csv": Source(f"{_ETT}/ETTm2.csv", "db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd"),
+    "ett/ETTh1.csv": Source(
+        f"{_ETT}/ETTh1.csv", "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066"
+    ),
+    "ett/ETTh2.csv": Source(
+        f"{_ETT}/ETTh2.csv", "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b"
+    ),
+    "ett/ETTm1.csv": Source(
+        f"{_ETT}/ETTm1.csv", "6ce1759b1a18e3328421d5d75fadcb316c449fcd7cec32820c8dafda71986c9e"
+    ),
+    "ett/ETTm2.csv": Source(
+        f"{_ETT}/ETTm2.csv", "db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd"
+    ),
     "exchange_rate/exchange_rate.txt.gz": Source(
-        f"{_EXCHANGE}/exchange_rate.txt.gz", "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2e9d"
+        f"{_EXCHANGE}/exchange_rate.txt.gz",
+        "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2e9d",
     ),
 }

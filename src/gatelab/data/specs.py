@@ -1,7 +1,7 @@
 """What a DataModule publishes about its data, so that no number is typed twice in configs.
 
-A spec is plain data (`to_dict` gives only str, int, float, list and dict), so it can be kept in a checkpoint that
-loads with `weights_only=True` and read back with `spec_from_dict`. It holds no data and knows no file.
+A spec is plain data (`to_dict` gives only str, int, float, list and dict), so it can be kept in a checkpoint
+that loads with `weights_only=True` and read back with `spec_from_dict`. It holds no data and knows no file.
 """
 
 from collections.abc import Mapping
@@ -64,19 +64,25 @@ class TextSpec(_Spec):
     characters: dict[str, int]
 
     def characters_per_token(self, split: str) -> float:
-        """Return the characters that a token of `split` stands for (1.0 at level "char"): bits/char = bits/token / this."""
-        return self.characters[split] / self.tokens[split]
+        """Return the characters that a token of `split` stands for: bits/character = bits/token divided by it.
+
+        1.0 at level "char" and where there is no text.
+        """
+        return (self.characters[split] or self.tokens[split]) / self.tokens[split]
 
 
 @dataclass(frozen=True)
 class SeriesSpec(_Spec):
     """Channels over time, some of which are to be forecast.
 
-    channels: names of the `C` inputs; targets: names of the `K` outputs; target_index: their places among `channels`.
-    lookback, horizon, season: steps. season is what the seasonal naive forecast and MASE repeat (24 for hourly data).
+    channels: names of the `C` inputs; targets: names of the `K` outputs; target_index: their places among
+        `channels`.
+    lookback, horizon, season: steps. season is what the seasonal naive forecast and MASE repeat (24 for
+        hourly data).
     frequency: a pandas offset such as "h" or "15min", or "" when the rows carry no usable time.
     mean, std: of every channel on the training split (population standard deviation), in original units.
-    mase_scale: per target, mean absolute seasonal difference on the training split, in original units.
+    mase_scale: per target, mean absolute seasonal difference on the training split, in original units; 0 where
+        MASE is undefined.
     windows: scored windows of each split.
     """
 

@@ -1,8 +1,9 @@
 """Cuts a sequence of tokens into parallel streams and windows: each position is scored exactly once.
 
-Training streams are contiguous pieces of near-equal length. Evaluation streams have a burn-in: a stream that starts
-inside the corpus first reads the tokens before its own part without being scored, so that its state, and with it the
-perplexity, does not depend on how many streams there are. Pure arithmetic on arrays; no files, no Lightning.
+Training streams are contiguous pieces of near-equal length. Evaluation streams have a burn-in: a stream that
+starts inside the corpus first reads the tokens before its own part without being scored, so that its state,
+and with it the perplexity, does not depend on how many streams there are. Pure arithmetic on arrays; no
+files, no Lightning.
 
 Dimensions: `N` tokens, `B` streams, `L` steps of the longest stream.
 """
@@ -19,15 +20,20 @@ from gatelab.data.errors import DataError
 
 
 class Streams(NamedTuple):
-    """`B` streams side by side. inputs, targets: `[L, B]` int32 (targets `IGNORE` where not scored); burn_in: steps
-    during which only stream 0 is scored."""
+    """`B` streams side by side.
+
+    inputs, targets: `[L, B]` int32 (targets `IGNORE` where not scored).
+    burn_in: first steps during which only stream 0 is scored.
+    """
 
     inputs: Tensor
     targets: Tensor
     burn_in: int
 
 
-def _gather(tokens: Tensor, seed_token: int, starts: np.ndarray, first: np.ndarray, ends: np.ndarray) -> Streams:
+def _gather(
+    tokens: Tensor, seed_token: int, starts: np.ndarray, first: np.ndarray, ends: np.ndarray
+) -> Streams:
     """Lay out streams that read positions `starts..ends` and score `first..ends`, all `[B]`."""
     steps = int((ends - starts).max())
     before = torch.cat([torch.tensor([seed_token], dtype=torch.int32), tokens.to(torch.int32)])
@@ -42,11 +48,14 @@ def _gather(tokens: Tensor, seed_token: int, starts: np.ndarray, first: np.ndarr
 def train_streams(tokens: Tensor, streams: int, seed_token: int) -> Streams:
     """Cut `tokens` `[N]` into contiguous streams whose lengths differ by at most one; nothing is dropped.
 
-    The input of a stream's first step is the token before it in the corpus (the seed token for the first stream).
-    A stream that is one token shorter ends with one padded step. Raises `DataError` if there are fewer tokens than streams.
+    The input of a stream's first step is the token before it in the corpus (the seed token for the first
+    stream). A stream that is one token shorter ends with one padded step. Raises `DataError` if there are
+    fewer tokens than streams.
     """
     if len(tokens) < streams:
-        raise DataError(f"data.batch_size={streams} streams need at least that many tokens; got {len(tokens)}")
+        raise DataError(
+            f"data.batch_size={streams} streams need at least that many tokens; got {len(tokens)}"
+        )
     lengths = np.full(streams, len(tokens) // streams)
     lengths[: len(tokens) % streams] += 1
     ends = np.cumsum(lengths)
@@ -56,11 +65,12 @@ def train_streams(tokens: Tensor, streams: int, seed_token: int) -> Streams:
 def eval_streams(tokens: Tensor, streams: int, burn_in: int, seed_token: int, world_size: int = 1) -> Streams:
     """Cut `tokens` `[N]` into streams of exactly equal length `L`, every token scored exactly once.
 
-    Stream i > 0 reads `burn_in` tokens (rounded up so that all comes out even, by less than `streams`) before the first
-    one it is scored on; it is scored on `q = L - burn_in` tokens, stream 0 on all its `L`. So at step `burn_in` stream
-    i has just read the very token on which stream i-1 ends at step `L`: the two states can be compared.
-    Fewer streams are used when the corpus is too short for so many (one stream alone needs no burn-in and is exact),
-    but always a multiple of `world_size`; the burn-in is cut only if one stream per process is already too many.
+    Stream i > 0 reads `burn_in` tokens (rounded up so that all comes out even, by less than `streams`) before
+    the first one it is scored on; it is scored on `q = L - burn_in` tokens, stream 0 on all its `L`. So at
+    step `burn_in` stream i has just read the very token on which stream i-1 ends at step `L`: the two states
+    can be compared. Fewer streams are used when the corpus is too short for so many (one stream alone needs
+    no burn-in and is exact), but always a multiple of `world_size`; the burn-in is cut only if one stream per
+    process is already too many.
     """
     n = len(tokens)
     if n < world_size:
@@ -80,7 +90,8 @@ def eval_streams(tokens: Tensor, streams: int, burn_in: int, seed_token: int, wo
 class StreamWindows(Dataset):
     """Windows of `window` steps over a rank's share of the streams; item k is the k-th `TokenBatch` in time.
 
-    A window also ends where the burn-in ends, so the states at that moment are the ones carried between two windows.
+    A window also ends where the burn-in ends, so the states at that moment are the ones carried between two
+    windows.
     """
 
     def __init__(self, streams: Streams, window: int | None, *, rank: int = 0, world_size: int = 1) -> None:

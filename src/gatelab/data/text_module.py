@@ -1,7 +1,7 @@
 """The DataModule of language modelling: a corpus, its tokenizer, and windows over parallel streams.
 
-One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file only joins the
-parts: corpora.py finds the text, tokenizer.py encodes it, streams.py cuts it.
+One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file
+only joins the parts: corpora.py finds the text, tokenizer.py encodes it, streams.py cuts it.
 """
 
 from typing import Literal
@@ -23,12 +23,14 @@ class TextDataModule(GatelabDataModule):
     """Language-modelling windows of a named corpus or of any text file.
 
     corpus: which text; "text" reads `path` (and `valid_path`, `test_path`, else `split` cuts the one file).
-    level: what a token is. vocabulary_size: keep the most frequent words or characters, or the pieces BPE learns
-        (None: all; 4096 for bpe).
-    split: fractions [train, valid] or [train, valid, test] of a single text. max_characters: use only the beginning.
+    level: what a token is. vocabulary_size: keep the most frequent words or characters, or the pieces BPE
+        learns (None: all; 4096 for bpe).
+    split: fractions [train, valid] or [train, valid, test] of a single text. max_characters: use only the
+        beginning.
     batch_size, window: parallel streams and steps per training batch.
-    eval_batch_size, eval_window: the same for evaluation (window None: whole streams). burn_in: unscored tokens that an
-        evaluation stream reads before its part, so that the result is the one of a single stream (see streams.py).
+    eval_batch_size, eval_window: the same for evaluation (window None: whole streams). burn_in: unscored
+        tokens that an evaluation stream reads before its part, so that the result is the one of a single
+        stream (see streams.py).
     mirror, cache: folders to look for files in before downloading (see fetch.py).
     """
 
@@ -37,7 +39,9 @@ class TextDataModule(GatelabDataModule):
 
     def __init__(
         self,
-        corpus: Literal["ptb_word", "ptb_char", "wikitext2", "tinyshakespeare", "stdlib", "text"] = "ptb_word",
+        corpus: Literal[
+            "ptb_word", "ptb_char", "wikitext2", "tinyshakespeare", "stdlib", "text"
+        ] = "ptb_word",
         level: Literal["word", "char", "bpe"] = "word",
         path: str | None = None,
         valid_path: str | None = None,
@@ -81,7 +85,10 @@ class TextDataModule(GatelabDataModule):
         named = self.corpus not in ("text", "stdlib")
         train = corpus.text["train"]
         self.tokenizer = train_tokenizer(
-            self.level, train, self.vocabulary_size, open_vocabulary=not named or self.vocabulary_size is not None
+            self.level,
+            train,
+            self.vocabulary_size,
+            open_vocabulary=not named or self.vocabulary_size is not None,
         )
         self.tokens = {split: self.tokenizer.encode(text) for split, text in corpus.text.items()}
         self.splits = tuple(corpus.text)

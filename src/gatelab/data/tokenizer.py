@@ -1,7 +1,8 @@
 """Text to token ids and back, at three levels behind one interface: words, characters, byte-pair pieces.
 
-A tokenizer is built from the training split alone and saved as plain data (`to_dict`, kept as `tokenizer.json` in the run
-directory), so that a run can encode a prompt years later without its corpus. It does no batching and reads no files.
+A tokenizer is built from the training split alone and saved as plain data (`to_dict`, kept as
+`tokenizer.json` in the run directory), so that a run can encode a prompt years later without its corpus. It
+does no batching and reads no files.
 
 Dimensions: `n` tokens, `V` vocabulary.
 """
@@ -43,7 +44,10 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> Tensor:
-        """Return the ids `[n]` int64 of `text`; `DataError` where it holds what the vocabulary cannot express."""
+        """Return the ids `[n]` int64 of `text`.
+
+        `DataError` where it holds what the vocabulary cannot express.
+        """
 
     @abstractmethod
     def decode(self, ids: Iterable[int] | Tensor) -> str:
@@ -105,7 +109,10 @@ class _TableTokenizer(Tokenizer):
 
 
 class WordTokenizer(_TableTokenizer):
-    """Words between white space; every newline is one `<eos>`. Unknown words become `<unk>` if the vocabulary has it."""
+    """Words between white space, and one `<eos>` for every newline.
+
+    Unknown words become `<unk>` if the vocabulary has it.
+    """
 
     level, unknown, seed = "word", UNKNOWN, EOS
 
@@ -116,7 +123,10 @@ class WordTokenizer(_TableTokenizer):
 
     @classmethod
     def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
-        """Take the `size` most frequent words of `text` (None: all); `<unk>` is added if `open_vocabulary`."""
+        """Take the `size` most frequent words of `text` (None: all).
+
+        `<unk>` is added if `open_vocabulary`.
+        """
         extra = [EOS, UNKNOWN] if open_vocabulary else [EOS]
         counts = Counter(cls.split(text))
         for symbol in extra:  # never cut away by `size`
@@ -131,7 +141,9 @@ class WordTokenizer(_TableTokenizer):
         ids = [self.index.get(word, other) for word in words]
         if other is None and None in ids:
             word = words[ids.index(None)]
-            raise DataError(f"word {word!r} is not among the {self.size} words of the vocabulary, which has no {UNKNOWN}")
+            raise DataError(
+                f"word {word!r} is not among the {self.size} words of the vocabulary, which has no {UNKNOWN}"
+            )
         return torch.tensor(ids, dtype=torch.int64)
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
@@ -147,7 +159,10 @@ class CharTokenizer(_TableTokenizer):
 
     @classmethod
     def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
-        """Take the `size` most frequent characters of `text` (None: all); U+FFFD is added if `open_vocabulary`."""
+        """Take the `size` most frequent characters of `text` (None: all).
+
+        U+FFFD is added if `open_vocabulary`.
+        """
         extra = ["\n", UNKNOWN_CHARACTER] if open_vocabulary else ["\n"]
         counts = Counter(text)
         for symbol in extra:
@@ -177,12 +192,15 @@ class CharTokenizer(_TableTokenizer):
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-level byte-pair encoding (Sennrich et al. 2016) by the `tokenizers` library: any text, no unknown token."""
+    """Byte-level byte-pair encoding (Sennrich et al., 2016) by the `tokenizers` library.
+
+    It expresses any text, so there is no unknown token.
+    """
 
     level = "bpe"
 
     def __init__(self, serialised: str) -> None:
-        # training is repeatable only on one thread, and forked loader workers would warn about the thread pool
+        # training is repeatable on one thread, and forked loader workers would warn about the thread pool
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         from tokenizers import Tokenizer as Backend
 
@@ -198,7 +216,9 @@ class BPETokenizer(Tokenizer):
 
         size = 4096 if size is None else size
         if size < 257:
-            raise DataError(f"data.vocabulary_size={size} is too small for level=bpe: give at least 257 (all bytes, {EOS})")
+            raise DataError(
+                f"data.vocabulary_size={size} is too small for level=bpe: give at least 257 (all bytes, {EOS})"
+            )
         backend = Backend(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
@@ -219,15 +239,21 @@ class BPETokenizer(Tokenizer):
     @property
     def seed_token(self) -> int:
         """Id of `<eos>`, which never stands inside a text."""
-        return int(self._backend.token_to_id(EOS))
+        return int(self._backend.token_to_id(EOS) or 0)
 
     def encode(self, text: str) -> Tensor:
-        """Return the ids `[n]` of the pieces. Lines are cut apart first, as in training, so long texts stay cheap."""
+        """Return the ids `[n]` of the pieces.
+
+        Lines are cut apart first, as in training, so long texts stay cheap.
+        """
         encodings = self._backend.encode_batch(text.splitlines(keepends=True), add_special_tokens=False)
         return torch.tensor([i for encoding in encodings for i in encoding.ids], dtype=torch.int64)
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
-        """Return the text of the pieces; bytes that are no valid UTF-8 become U+FFFD, the seed token is left out."""
+        """Return the text of the pieces.
+
+        Bytes that are no valid UTF-8 become U+FFFD, the seed token is left out.
+        """
         return str(self._backend.decode(_id_list(ids), skip_special_tokens=True))
 
     def to_dict(self) -> dict[str, Any]:
@@ -240,11 +266,20 @@ class BPETokenizer(Tokenizer):
         return cls(data["tokenizer"])
 
 
-_LEVELS: Final[dict[str, type[Tokenizer]]] = {"word": WordTokenizer, "char": CharTokenizer, "bpe": BPETokenizer}
+_LEVELS: Final[dict[str, type[Tokenizer]]] = {
+    "word": WordTokenizer,
+    "char": CharTokenizer,
+    "bpe": BPETokenizer,
+}
 
 
-def train_tokenizer(level: str, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Tokenizer:
-    """Build the tokenizer of `level` from the training text; `open_vocabulary` adds an unknown token (word, char)."""
+def train_tokenizer(
+    level: str, text: str, size: int | None = None, *, open_vocabulary: bool = True
+) -> Tokenizer:
+    """Build the tokenizer of `level` from the training text.
+
+    `open_vocabulary` adds an unknown token (word, char).
+    """
     if level == "word":
         return WordTokenizer.train(text, size, open_vocabulary=open_vocabulary)
     if level == "char":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
 from gatelab.lab.errors import RequestError
@@ -25,7 +26,7 @@ from gatelab.lab.schema import locate
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-REQUEST_ERRORS = (ValueError, TypeError, OSError, ImportError)
+REQUEST_ERRORS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
 
 
 def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
@@ -58,9 +59,7 @@ def request_errors(where: str) -> Iterator[None]:
 
 def build_data(plain: Mapping[str, Any]) -> Any:
     """The DataModule, with its data read and its `spec` ready."""
-    node = {**plain["data"]}
-    node["mirror"] = node.get("mirror") or plain["paths"]["mirror"]
-    data = make(node, "data")
+    data = make(plain["data"], "data")
     with request_errors("data"):
         data.prepare_data()
         data.setup("fit")
@@ -105,16 +104,18 @@ def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> lis
     ]
 
 
-def build_trackers(plain: Mapping[str, Any], run_dir: Path) -> list[Any]:
+def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
     """The loggers of `logger=` (besides `metrics.csv`, which is always on)."""
     nodes = plain["logger"] or {}
-    return [make(node, f"logger.{name}", run_dir=str(run_dir)) for name, node in nodes.items()]
+    return [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
 
 
 def build_trainer(
     plain: Mapping[str, Any], *, callbacks: Sequence[Any], loggers: Sequence[Any], run_dir: Path
 ) -> pl.Trainer:
     """The Lightning Trainer that trains, writing below `run_dir` only."""
+    from pytorch_lightning.callbacks import ProgressBar
+
     from gatelab.tasks import AtomicCheckpointIO
 
     node = dict(plain["trainer"])
@@ -129,7 +130,7 @@ def build_trainer(
             callbacks=list(callbacks),
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run_dir,
-            enable_checkpointing=False,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             use_distributed_sampler=False,
         )
     return trainer
@@ -154,5 +155,9 @@ def quiet() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*mid-epoch.*",
         ".*weights_only.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*recommended to use .self.log.*sync_dist=True.*",
+        # logged as val/stitch; the final scores are read again until they do not depend on it (evaluate.py)
+        ".*neighbouring evaluation streams.*",
     ):
         warnings.filterwarnings("ignore", message=message)

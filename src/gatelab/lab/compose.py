@@ -88,7 +88,7 @@ def compose(
         raise RequestError(f"the configuration does not compose: {error}") from None
     choices = {k: v for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     experiment = choices.get("experiment")
-    config = OmegaConf.masked_copy(config, [k for k in config if k != "hydra"])
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     if config.get("name", "") is None:
         config.name = experiment or f"{choices['data']}-{choices['model']}"
     return Composed(config, choices, tuple(overrides), (CONF_DIR, *config_dirs))

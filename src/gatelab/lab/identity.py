@@ -26,7 +26,6 @@ LEFT_OUT_OF = {
         "devices",
         "num_nodes",
         "strategy",
-        "enable_progress_bar",
         "enable_model_summary",
         "log_every_n_steps",
         "profiler",

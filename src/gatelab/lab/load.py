@@ -83,10 +83,10 @@ def load_data(record: dict[str, Any]) -> Any:
 def _where_it_ran(attempt: dict[str, Any]) -> Iterator[None]:
     """Read data as the run did: relative paths from its working directory, files from its mirror."""
     cwd = Path(attempt["cwd"])
-    mirror = attempt.get("mirror")
-    added = mirror is not None and "GATELAB_DATA_MIRROR" not in os.environ and (cwd / mirror).is_dir()
+    mirror = cwd / attempt["mirror"] if attempt["mirror"] else None
+    added = mirror is not None and mirror.is_dir() and "GATELAB_DATA_MIRROR" not in os.environ
     if added:
-        os.environ["GATELAB_DATA_MIRROR"] = str(cwd / mirror)
+        os.environ["GATELAB_DATA_MIRROR"] = str(mirror)
     try:
         with contextlib.chdir(cwd if cwd.is_dir() else Path.cwd()):
             yield

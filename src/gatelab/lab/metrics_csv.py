@@ -1,5 +1,7 @@
 """The logger that is always on: `metrics.csv`, one row a step, a column for each metric.
 
+`step` counts the optimiser steps that were finished when the row was measured (Lightning's own count begins at 0).
+
 Rows are appended and flushed as they come, so a killed run keeps them. A resumed run continues the file:
 rows from after the checkpoint are computed again, so they move to `metrics.superseded.csv` first.
 It holds no clock times: two runs that are the same have the same file.
@@ -30,7 +32,7 @@ class MetricsCSV(Logger):
         self.path = Path(path)
         self._columns: list[str] = ["step", "epoch"]
         self._pending: dict[str, Any] = {}
-        if rank_zero_only.rank in (None, 0) and self.path.is_file():
+        if self.path.is_file():
             self._continue(resume_step or 0)
 
     @property
@@ -50,9 +52,10 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Collect the metrics of a step; the row is written when the next step's come, or on `save`."""
-        if self._pending and step != self._pending["step"]:
+        finished = 0 if step is None else step + 1
+        if self._pending and finished != self._pending["step"]:
             self.save()
-        self._pending["step"] = step
+        self._pending["step"] = finished
         for key, value in metrics.items():
             self._pending[key] = int(value) if key == "epoch" else float(value)
 
@@ -76,6 +79,7 @@ class MetricsCSV(Logger):
         """Write what is pending."""
         self.save()
 
+    @rank_zero_only
     def _continue(self, step: int) -> None:
         rows = read_metrics(self.path)
         kept = [row for row in rows if int(row["step"]) <= step]

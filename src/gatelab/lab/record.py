@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import json
 import os
+import secrets
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -111,6 +112,7 @@ class RunDirectory:
             record = {
                 "format": RUN_FORMAT,
                 "identity": dict(identity),
+                "tracker_id": secrets.token_hex(4),
                 "config": dict(config),
                 "attempts": [attempt],
             }

@@ -28,6 +28,7 @@ from gatelab.lab.compose import Composed, nearest
 from gatelab.lab.errors import RequestError
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that the lab gives, never a configuration
 GROUPS = ("data", "task", "model", "optim", "schedule", "trainer", "callbacks", "logger", "paths")
 
 
@@ -111,7 +112,7 @@ def _check_signature(target: Any, node: dict[str, Any], path: str) -> Iterator[t
             yield from _check_type(value, hints.get(key, Any), f"{path}.{key}")
     if not node.get("_partial_"):
         for name in named:
-            if parameters[name].default is inspect.Parameter.empty and name not in node:
+            if parameters[name].default is inspect.Parameter.empty and name not in {*node, *SUPPLIED}:
                 yield f"{path}.{name}", f"{node['_target_']} needs '{name}'; give {path}.{name}=..."
 
 

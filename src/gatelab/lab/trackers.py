@@ -5,6 +5,7 @@ from __future__ import annotations
 import netrc
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gatelab.lab.errors import RequestError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def wandb_logger(
     run_dir: str,
+    run_id: str,
     project: str = "gatelab",
     entity: str | None = None,
     group: str | None = None,
@@ -23,13 +25,12 @@ def wandb_logger(
 ) -> WandbLogger:
     """Weights & Biases, online with a key and offline without one (`wandb sync` uploads it later).
 
-    The tracker's run id follows from the run directory, so that a resumed run stays one run.
+    `run_id` is kept in `run.json`, so that a resumed run stays one run.
     """
     from pytorch_lightning.loggers import WandbLogger
 
-    run_id = "-".join(run_dir.rstrip("/").split("/")[-2:]).replace(".", "-")
     return WandbLogger(
-        name=run_id,
+        name="/".join(Path(run_dir).parts[-2:]),
         id=run_id,
         save_dir=run_dir,
         project=project,
@@ -51,8 +52,8 @@ def has_wandb_key() -> bool:
         return False
 
 
-def tensorboard_logger(run_dir: str) -> TensorBoardLogger:
-    """TensorBoard event files in `<run directory>/tensorboard`."""
+def tensorboard_logger(run_dir: str, run_id: str) -> TensorBoardLogger:
+    """TensorBoard event files in `<run directory>/tensorboard`; it knows runs by folder, not by `run_id`."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
     try:

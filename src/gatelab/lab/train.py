@@ -30,10 +30,10 @@ from gatelab.lab.evaluate import evaluate_split
 from gatelab.lab.identity import identify
 from gatelab.lab.load import load_task
 from gatelab.lab.metrics_csv import MetricsCSV
-from gatelab.lab.record import RunDirectory, now
+from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.schema import check
-from gatelab.lab.stop import StopOnSignal
-from gatelab.tasks import Checkpoints, NonFiniteLossError, load_checkpoint
+from gatelab.tasks import load_checkpoint
+from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
 RANK_OF = "GATELAB_RANK_OF"
@@ -75,10 +75,10 @@ def train(
         run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
         try:
             return {**_train_locked(run, plain), "already": False}
-        except Interrupted:
+        except RunInterrupted as error:
             run.update(state="interrupted")
-            raise
-        except (NonFiniteLossError, RunFailed) as error:
+            raise Interrupted(f"{error}; the same command continues it") from None
+        except NonFiniteLossError as error:
             run.finish({"outcome": "failed", "error": str(error), "finished": now()})
             raise RunFailed(str(error)) from error
 
@@ -89,8 +89,8 @@ def _train_locked(run: RunDirectory, plain: dict[str, Any]) -> dict[str, Any]:
     for note in data.notes:
         say(note)
     run.update(data=data.fingerprint, data_notes=data.notes, spec=data.spec.to_dict())
-    if hasattr(data, "tokenizer"):
-        data.tokenizer.save(run.tokenizer_file)
+    if getattr(data, "tokenizer", None) is not None:
+        write_json(run.tokenizer_file, data.tokenizer.to_dict())
     trainer = fit(run, plain, data)
     fitted = time.perf_counter() - started
     parameters = sum(p.numel() for p in trainer.lightning_module.parameters())
@@ -126,13 +126,10 @@ def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> pl.Trainer:
     if step is not None:
         say(f"continuing {run.path} from step {step}")
     callbacks = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
-    savers = [callback for callback in callbacks if isinstance(callback, Checkpoints)]
-    if not savers:
-        raise RequestError("callbacks: a run needs 'checkpoints' (gatelab.tasks.Checkpoints); it is missing.")
-    loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path)]
-    trainer = build_trainer(
-        plain, callbacks=[*callbacks, StopOnSignal(savers[0])], loggers=loggers, run_dir=run.path
-    )
+    if not any(isinstance(callback, Checkpoints) for callback in callbacks):
+        raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
+    loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path, run.read()["tracker_id"])]
+    trainer = build_trainer(plain, callbacks=callbacks, loggers=loggers, run_dir=run.path)
     os.environ[RANK_OF] = str(run.path.absolute())
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(run.last) if checkpoint else None)

@@ -34,9 +34,7 @@ def run(
         raise ValueError("cuDNN's GRU has reset_after=True only and no reset_mask")
     weights = [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None]
     training = torch.is_grad_enabled()  # cuDNN keeps what backward needs only when it is told so
-    y, final = torch._VF.gru(  # type: ignore[attr-defined]
-        x, h0.unsqueeze(0), weights, b_ih is not None, 1, 0.0, training, False, False
-    )
+    y, final = torch._VF.gru(x, h0.unsqueeze(0), weights, b_ih is not None, 1, 0.0, training, False, False)
     if lengths is None:
         return y, final[0]
     states = torch.cat((h0.unsqueeze(0), y))

@@ -46,7 +46,9 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, states, *saved)
         ctx.reset_after, ctx.resets = reset_after, resets
         ctx.set_materialize_grads(False)
-        return outputs(states, lengths)
+        y, final = outputs(states, lengths)
+        # backward reads the states, so the caller gets a copy and may change it in place, as nn.GRU's
+        return (y.clone() if lengths is None else y), final
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -58,18 +60,10 @@ class _Fused(torch.autograd.Function):
                 inputs, ctx.needs_input_grad, dy, dh, ctx.reset_after, lengths, reset_mask
             )
             return (*found, None, None, None)
-        steps, batch, hidden = states.shape[0] - 1, states.shape[1], states.shape[2]
-        if lengths is not None:
-            dy, dh = _to_padded(dy, dh, lengths, (steps, batch, hidden)), None
-        dh = (
-            states.new_zeros(batch, hidden) if dh is None else dh.clone(memory_format=torch.contiguous_format)
-        )
         variant = fused_after if ctx.reset_after else fused_before
+        outside = reaching(dy, dh, states, lengths)
         before = entering(states, reset_mask)
-        found = variant.backward(dy, dh, x, w_ih, w_hh, before, saved, ctx.resets, ctx.needs_input_grad[:6])
-        if lengths is not None and found[1] is not None and grads[1] is not None:
-            # a row of length 0 hands its initial state straight to the final one
-            found = (found[0], found[1] + grads[1].masked_fill((lengths > 0).unsqueeze(-1), 0), *found[2:])
+        found = variant.backward(outside, x, w_ih, w_hh, before, saved, ctx.resets, ctx.needs_input_grad[:6])
         return (*found, None, None, None)
 
 
@@ -95,22 +89,23 @@ def outputs(states: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     return y.masked_fill(padding(lengths, y.shape[0]).unsqueeze(-1), 0), final
 
 
-def _to_padded(
-    dy: Tensor | None, dh: Tensor | None, lengths: Tensor, shape: tuple[int, int, int]
-) -> Tensor | None:
-    """The gradient of each step's state: dy up to the length, and dh added at the length's last step."""
+def reaching(dy: Tensor | None, dh: Tensor | None, states: Tensor, lengths: Tensor | None) -> Tensor:
+    """The gradient [T+1, B, H] that reaches each state from outside: dy after each step, dh at the length."""
+    total = torch.zeros_like(states)
     if dy is not None:
-        dy = dy.masked_fill(padding(lengths, shape[0]).unsqueeze(-1), 0)
-    if dh is None:
-        return dy
-    dy = dh.new_zeros(shape) if dy is None else dy
-    last = (lengths - 1).clamp(min=0)
-    kept = dh.masked_fill((lengths == 0).unsqueeze(-1), 0)
-    return dy.scatter_add(0, last.view(1, -1, 1).expand(1, -1, shape[2]), kept.unsqueeze(0))
+        total[1:] = dy
+    if lengths is not None:
+        total[1:].masked_fill_(padding(lengths, states.shape[0] - 1).unsqueeze(-1), 0)
+    if dh is not None:
+        if lengths is None:
+            total[-1] += dh
+        else:
+            total.scatter_add_(0, lengths.view(1, -1, 1).expand(1, -1, states.shape[2]), dh.unsqueeze(0))
+    return total
 
 
 def _through_reference(
-    inputs: tuple[Tensor | None, ...],
+    inputs: tuple[Any, ...],
     needed: tuple[bool, ...],
     dy: Tensor | None,
     dh: Tensor | None,
@@ -120,7 +115,6 @@ def _through_reference(
 ) -> list[Tensor | None]:
     """The gradient as a differentiable function: the sequence is computed again by the plain loop."""
     x, h0, w_ih, w_hh, b_ih, b_hh = inputs
-    assert x is not None and h0 is not None and w_ih is not None and w_hh is not None
     results = reference.run(
         x, h0, w_ih, w_hh, b_ih, b_hh, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask
     )
@@ -128,7 +122,7 @@ def _through_reference(
     wanted = [i for i, tensor in enumerate(inputs) if tensor is not None and needed[i]]
     found = torch.autograd.grad(
         [y for y, _ in pairs],
-        [inputs[i] for i in wanted],  # type: ignore[misc]
+        [inputs[i] for i in wanted],
         [g for _, g in pairs],
         create_graph=True,
         allow_unused=True,
@@ -153,8 +147,7 @@ def run(
     if torch.is_grad_enabled():
         return _Fused.apply(x, h0, w_ih, w_hh, b_ih, b_hh, reset_after, lengths, reset_mask)
     variant = fused_after if reset_after else fused_before
-    states, _ = variant.forward(x, h0, w_ih, w_hh, b_ih, b_hh, reset_steps(reset_mask))
-    return outputs(states, lengths)
+    return outputs(variant.infer(x, h0, w_ih, w_hh, b_ih, b_hh, reset_steps(reset_mask)), lengths)
 
 
 def unsupported(spec: Spec) -> str | None:

@@ -11,6 +11,9 @@ order n, r, z), so neither has to be copied together.
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+COPY_PAYS = 8  # steps; measured at H = 200 and 256, where transposing costs what it saves in about six
 
 
 def forward(
@@ -23,36 +26,80 @@ def forward(
     resets: dict[int, Tensor],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return the states [T+1, B, H], the first of which is h0, and (G,)."""
-    steps, batch, width = x.shape
+    steps, batch = x.shape[:2]
     hidden = h0.shape[1]
     gates = x.new_empty(steps, batch, 4 * hidden)
     bias, b_n = _input_bias(b_ih, b_hh, w_ih, hidden)
-    torch.addmm(
-        bias, x.reshape(steps * batch, width), w_ih.t(), out=gates.view(steps * batch, -1)[:, hidden:]
-    )
-    w_rz, w_n = w_hh[: 2 * hidden].t().contiguous(), w_hh[2 * hidden :].t().contiguous()
-    states = x.new_empty(steps + 1, batch, hidden)
-    states[0] = h0
-    rz_t = gates[..., hidden : 3 * hidden].unbind(0)
+    flat = gates.flatten(0, 1)
+    torch.addmm(bias, x.flatten(0, 1), w_ih.t(), out=flat[:, hidden:])
+    gates[..., :hidden] = b_n  # so that one product a step adds to all three recurrent blocks
+    weight = transposed(_nrz(w_hh), steps)
+    states = empty_states(h0, steps)
+    nrz_t, rz_t = gates[..., : 3 * hidden].unbind(0), gates[..., hidden : 3 * hidden].unbind(0)
     nh_t, r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
     h_t = states.unbind(0)
-    addmm, lerp = torch.addmm, torch.lerp
+    lerp = torch.lerp
     for t in range(steps):
         h = h_t[t].masked_fill(resets[t], 0) if t in resets else h_t[t]
-        rz_t[t].addmm_(h, w_rz).sigmoid_()
-        nh = nh_t[t]
-        addmm(b_n, h, w_n, out=nh)
-        n = n_t[t].addcmul_(r_t[t], nh).tanh_()
+        nrz_t[t].addmm_(h, weight)
+        rz_t[t].sigmoid_()
+        n = n_t[t].addcmul_(r_t[t], nh_t[t]).tanh_()
         lerp(n, h, z_t[t], out=h_t[t + 1])
     return states, (gates,)
 
 
+def infer(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    resets: dict[int, Tensor],
+) -> Tensor:
+    """Return the states [T+1, B, H] and keep nothing for a gradient."""
+    steps, batch = x.shape[:2]
+    hidden = h0.shape[1]
+    gates = F.linear(x.flatten(0, 1), w_ih, b_ih).view(steps, batch, 3 * hidden)
+    bias = w_hh.new_zeros(3 * hidden) if b_hh is None else b_hh
+    weight = transposed(w_hh, steps)
+    states = empty_states(h0, steps)
+    rz_t = gates[..., : 2 * hidden].unbind(0)
+    r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
+    recurrent = x.new_empty(batch, 3 * hidden)
+    by_rz, by_n = recurrent[:, : 2 * hidden], recurrent[:, 2 * hidden :]
+    h_t = states.unbind(0)
+    addmm, lerp = torch.addmm, torch.lerp
+    for t in range(steps):
+        h = h_t[t].masked_fill(resets[t], 0) if t in resets else h_t[t]
+        addmm(bias, h, weight, out=recurrent)
+        rz_t[t].add_(by_rz).sigmoid_()
+        n = n_t[t].addcmul_(r_t[t], by_n).tanh_()
+        lerp(n, h, z_t[t], out=h_t[t + 1])
+    return states
+
+
+def _nrz(w_hh: Tensor) -> Tensor:
+    """The recurrent weights with their rows in the order of G's first three blocks."""
+    hidden = w_hh.shape[1]
+    return torch.cat((w_hh[2 * hidden :], w_hh[: 2 * hidden]))
+
+
+def transposed(weight: Tensor, steps: int) -> Tensor:
+    """The transpose, copied when enough steps will read it to pay for the copy."""
+    return weight.t().contiguous() if steps >= COPY_PAYS else weight.t()
+
+
+def empty_states(h0: Tensor, steps: int) -> Tensor:
+    """The buffer of the states [T+1, B, H], h0 in its first place."""
+    states = h0.new_empty(steps + 1, *h0.shape)
+    states[0] = h0
+    return states
+
+
 def _input_bias(b_ih: Tensor | None, b_hh: Tensor | None, like: Tensor, hidden: int) -> tuple[Tensor, Tensor]:
     """The bias [3H] of the input product, b_hh's r and z rows included, and b_hn [H]."""
-    if b_ih is None:
-        bias = like.new_zeros(3 * hidden)
-    else:
-        bias = b_ih.clone()
+    bias = like.new_zeros(3 * hidden) if b_ih is None else b_ih.clone()
     if b_hh is None:
         return bias, like.new_zeros(hidden)
     bias[: 2 * hidden] += b_hh[: 2 * hidden]
@@ -60,7 +107,6 @@ def _input_bias(b_ih: Tensor | None, b_hh: Tensor | None, like: Tensor, hidden: 
 
 
 def backward(
-    dy: Tensor | None,
     dh: Tensor,
     x: Tensor,
     w_ih: Tensor,
@@ -72,7 +118,7 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of (x, h0, w_ih, w_hh, b_ih, b_hh), None where not `needed`.
 
-    dy [T, B, H] or None; dh [B, H] is the gradient of the last state and is overwritten; `before` [T, B, H]
+    dh [T+1, B, H] holds what reaches each state from outside and is completed in place; `before` [T, B, H]
     is the state that each step started from.
     """
     (gates,) = saved
@@ -80,18 +126,16 @@ def backward(
     grads, z = _coefficients(gates, before)
     by_gate = grads.view(steps, batch, 4, hidden).unbind(0)
     recurrent = grads[..., : 3 * hidden].unbind(0)
-    z_t = z.unbind(0)
-    dy_t = None if dy is None else dy.unbind(0)
-    w_nrz = torch.cat((w_hh[2 * hidden :], w_hh[: 2 * hidden]))
-    wide = dh.unsqueeze(1)
+    z_t, dh_t, wide_t = z.unbind(0), dh.unbind(0), dh.unsqueeze(2).unbind(0)
+    weight = _nrz(w_hh)
     for t in range(steps - 1, -1, -1):
-        if dy_t is not None:
-            dh.add_(dy_t[t])
-        by_gate[t].mul_(wide)
-        dh.mul_(z_t[t]).addmm_(recurrent[t], w_nrz)
+        by_gate[t].mul_(wide_t[t + 1])
         if t in resets:
-            dh.masked_fill_(resets[t], 0)
-    return _parameter_gradients(grads.view(steps * batch, -1), dh, x, w_ih, before, needed)
+            through = torch.addmm(dh_t[t + 1] * z_t[t], recurrent[t], weight)
+            dh_t[t].add_(through.masked_fill_(resets[t], 0))
+        else:
+            dh_t[t].addcmul_(dh_t[t + 1], z_t[t]).addmm_(recurrent[t], weight)
+    return _parameter_gradients(grads.flatten(0, 1), dh[0], x, w_ih, before, needed)
 
 
 def _coefficients(gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,20 +154,20 @@ def _coefficients(gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _parameter_gradients(
-    grads: Tensor, dh: Tensor, x: Tensor, w_ih: Tensor, before: Tensor, needed: tuple[bool, ...]
+    grads: Tensor, dh0: Tensor, x: Tensor, w_ih: Tensor, before: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     """All gradients from those of the pre-activations, `grads` [T*B, 4H] in the order (nh, r, z, n)."""
-    rows, hidden = grads.shape[0], dh.shape[1]
+    hidden = dh0.shape[1]
     by_input = grads[:, hidden:]
-    states = before.reshape(rows, hidden)
+    states = before.flatten(0, 1)
     dx = (by_input @ w_ih).view(x.shape) if needed[0] else None
-    dw_ih = by_input.t() @ x.reshape(rows, -1) if needed[2] else None
+    dw_ih = by_input.t() @ x.flatten(0, 1) if needed[2] else None
     dw_hh = None
     if needed[3]:
         dw_hh = states.new_empty(3 * hidden, hidden)
         torch.mm(grads[:, hidden : 3 * hidden].t(), states, out=dw_hh[: 2 * hidden])
         torch.mm(grads[:, :hidden].t(), states, out=dw_hh[2 * hidden :])
-    total = grads.sum(0) if needed[4] or needed[5] else dh
+    total = grads.sum(0) if needed[4] or needed[5] else grads[0]
     db_ih = total[hidden:] if needed[4] else None
     db_hh = torch.cat((total[hidden : 3 * hidden], total[:hidden])) if needed[5] else None
-    return dx, dh if needed[1] else None, dw_ih, dw_hh, db_ih, db_hh
+    return dx, dh0 if needed[1] else None, dw_ih, dw_hh, db_ih, db_hh

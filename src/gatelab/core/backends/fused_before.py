@@ -10,6 +10,8 @@ and z's gradients from dh, then r's from that of q = r * h.
 import torch
 from torch import Tensor
 
+from gatelab.core.backends.fused_after import empty_states, transposed
+
 
 def forward(
     x: Tensor,
@@ -21,17 +23,16 @@ def forward(
     resets: dict[int, Tensor],
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Return the states [T+1, B, H], the first of which is h0, and (G,). There is no `b_hh`."""
-    steps, batch, width = x.shape
+    steps, batch = x.shape[:2]
     hidden = h0.shape[1]
     gates = x.new_empty(steps, batch, 3 * hidden)
-    flat = gates.view(steps * batch, -1)
+    flat = gates.flatten(0, 1)
     if b_ih is None:
-        torch.mm(x.reshape(steps * batch, width), w_ih.t(), out=flat)
+        torch.mm(x.flatten(0, 1), w_ih.t(), out=flat)
     else:
-        torch.addmm(b_ih, x.reshape(steps * batch, width), w_ih.t(), out=flat)
-    w_rz, w_n = w_hh[: 2 * hidden].t().contiguous(), w_hh[2 * hidden :].t().contiguous()
-    states = x.new_empty(steps + 1, batch, hidden)
-    states[0] = h0
+        torch.addmm(b_ih, x.flatten(0, 1), w_ih.t(), out=flat)
+    w_rz, w_n = (transposed(w, steps) for w in (w_hh[: 2 * hidden], w_hh[2 * hidden :]))
+    states = empty_states(h0, steps)
     rz_t = gates[..., : 2 * hidden].unbind(0)
     r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
     h_t = states.unbind(0)
@@ -46,8 +47,20 @@ def forward(
     return states, (gates,)
 
 
+def infer(
+    x: Tensor,
+    h0: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor | None,
+    b_hh: Tensor | None,
+    resets: dict[int, Tensor],
+) -> Tensor:
+    """Return the states [T+1, B, H]; nothing of G can be left out here, so this is `forward` without G."""
+    return forward(x, h0, w_ih, w_hh, b_ih, b_hh, resets)[0]
+
+
 def backward(
-    dy: Tensor | None,
     dh: Tensor,
     x: Tensor,
     w_ih: Tensor,
@@ -59,7 +72,7 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of (x, h0, w_ih, w_hh, b_ih, b_hh), None where not `needed`.
 
-    dy [T, B, H] or None; dh [B, H] is the gradient of the last state and is overwritten; `before` [T, B, H]
+    dh [T+1, B, H] holds what reaches each state from outside and is completed in place; `before` [T, B, H]
     is the state that each step started from.
     """
     (gates,) = saved
@@ -74,24 +87,24 @@ def backward(
     zn_t = grads.view(steps, batch, 3, hidden)[:, :, 1:].unbind(0)
     rz_t = grads[..., : 2 * hidden].unbind(0)
     d_r_t, d_n_t, r_t, closed_t = d_r.unbind(0), d_n.unbind(0), r.unbind(0), closed.unbind(0)
-    dy_t = None if dy is None else dy.unbind(0)
+    dh_t, wide_t = dh.unbind(0), dh.unsqueeze(2).unbind(0)
     w_rz, w_n = w_hh[: 2 * hidden], w_hh[2 * hidden :]
-    wide, dq = dh.unsqueeze(1), torch.empty_like(dh)
+    dq = torch.empty_like(dh[0])
     for t in range(steps - 1, -1, -1):
-        if dy_t is not None:
-            dh.add_(dy_t[t])
-        zn_t[t].mul_(wide)
+        zn_t[t].mul_(wide_t[t + 1])
         torch.mm(d_n_t[t], w_n, out=dq)
         d_r_t[t].mul_(dq)
-        dh.mul_(closed_t[t]).addcmul_(dq, r_t[t]).addmm_(rz_t[t], w_rz)
         if t in resets:
-            dh.masked_fill_(resets[t], 0)
-    return _parameter_gradients(grads.view(steps * batch, -1), dh, x, w_ih, before, r, needed)
+            through = torch.addmm((dh_t[t + 1] * closed_t[t]).addcmul_(dq, r_t[t]), rz_t[t], w_rz)
+            dh_t[t].add_(through.masked_fill_(resets[t], 0))
+        else:
+            dh_t[t].addcmul_(dh_t[t + 1], closed_t[t]).addcmul_(dq, r_t[t]).addmm_(rz_t[t], w_rz)
+    return _parameter_gradients(grads.flatten(0, 1), dh[0], x, w_ih, before, r, needed)
 
 
 def _parameter_gradients(
     grads: Tensor,
-    dh: Tensor,
+    dh0: Tensor,
     x: Tensor,
     w_ih: Tensor,
     before: Tensor,
@@ -99,13 +112,13 @@ def _parameter_gradients(
     needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """All gradients from those of the pre-activations, `grads` [T*B, 3H] in the order (r, z, n)."""
-    rows, hidden = grads.shape[0], dh.shape[1]
+    hidden = dh0.shape[1]
     dx = (grads @ w_ih).view(x.shape) if needed[0] else None
-    dw_ih = grads.t() @ x.reshape(rows, -1) if needed[2] else None
+    dw_ih = grads.t() @ x.flatten(0, 1) if needed[2] else None
     dw_hh = None
     if needed[3]:
         dw_hh = grads.new_empty(3 * hidden, hidden)
-        torch.mm(grads[:, : 2 * hidden].t(), before.reshape(rows, hidden), out=dw_hh[: 2 * hidden])
-        torch.mm(grads[:, 2 * hidden :].t(), (r * before).view(rows, hidden), out=dw_hh[2 * hidden :])
+        torch.mm(grads[:, : 2 * hidden].t(), before.flatten(0, 1), out=dw_hh[: 2 * hidden])
+        torch.mm(grads[:, 2 * hidden :].t(), (r * before).flatten(0, 1), out=dw_hh[2 * hidden :])
     db_ih = grads.sum(0) if needed[4] else None
-    return dx, dh if needed[1] else None, dw_ih, dw_hh, db_ih, None
+    return dx, dh0 if needed[1] else None, dw_ih, dw_hh, db_ih, None

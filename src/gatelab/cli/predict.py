@@ -1,0 +1,34 @@
+"""Forecast what comes after the last row of a table, in original units.
+
+example:
+  gatelab predict runs/etth1_gru/1a2b3c4d-s0 --input recent.csv --output forecast.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from gatelab.cli.common import add_json, print_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="the run directory of a forecaster")
+    parser.add_argument(
+        "--input", required=True, metavar="FILE", help="CSV or Parquet with the run's channels"
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="CSV or Parquet to write")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Forecast and write."""
+    from gatelab.lab.predict import predict, write_table
+
+    forecast = predict(options.run_dir, options.input)
+    write_table(forecast, options.output)
+    if options.json:
+        print_json({"output": options.output, "rows": len(forecast), "columns": list(forecast.columns)})
+    else:
+        print(f"{len(forecast)} rows of {', '.join(map(str, forecast.columns))} written to {options.output}")
+    return 0

@@ -1,0 +1,235 @@
+"""DataModules of the two memory problems in synthetic.py. Items are drawn at `setup` and kept in memory.
+
+`data_seed` decides the items and `seed` the order of training, so runs with other seeds still solve the same
+problem.
+
+Dimensions: `B` batch, `T` steps.
+"""
+
+import hashlib
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from gatelab.data.base_module import GatelabDataModule
+from gatelab.data.batches import SeriesBatch, TokenBatch
+from gatelab.data.errors import DataError
+from gatelab.data.order import BatchOrder
+from gatelab.data.specs import SeriesSpec, TextSpec
+from gatelab.data.synthetic import MEMORY, SYMBOLS, adding, copy_memory, generator
+
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+class _Items(Dataset):
+    """Items as two arrays with `n` in front.
+
+    An array of numbers gives those items, a plain number k the k-th batch.
+    """
+
+    def __init__(self, arrays: Arrays, batch_size: int) -> None:
+        self.arrays = tuple(torch.from_numpy(array) for array in arrays)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(self.arrays[0])
+
+    def _take(self, index: int | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        where: slice | torch.Tensor
+        if isinstance(index, np.ndarray):
+            where = torch.from_numpy(index)
+        else:
+            where = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return self.arrays[0][where], self.arrays[1][where]
+
+
+class _AddingItems(_Items):
+    def __getitem__(self, index: int | np.ndarray) -> SeriesBatch:
+        return SeriesBatch(*self._take(index))
+
+
+class _CopyItems(_Items):
+    def __getitem__(self, index: int | np.ndarray) -> TokenBatch:
+        inputs, targets = self._take(index)
+        return TokenBatch(
+            inputs.T.contiguous(), targets.T.contiguous(), torch.ones(len(inputs), dtype=torch.bool)
+        )
+
+
+class _SyntheticDataModule(GatelabDataModule):
+    """What both problems share: three splits of drawn items."""
+
+    problem: str
+    items: type[_Items]
+
+    def __init__(
+        self,
+        *,
+        train_items: int,
+        eval_items: int,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        data_seed: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers
+        )
+        if min(train_items, eval_items) < 1:
+            raise DataError(f"data.train_items={train_items}, data.eval_items={eval_items}: give at least 1")
+        self.train_items, self.eval_items, self.data_seed = train_items, eval_items, data_seed
+        self.arrays: dict[str, Arrays] = {}
+
+    @abstractmethod
+    def _draw(self, items: int, draw: np.random.Generator) -> Arrays:
+        """Return the two arrays of `items` items."""
+
+    @abstractmethod
+    def _spec(self, counts: Mapping[str, int]) -> TextSpec | SeriesSpec:
+        """Return the spec for so many items in each split."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Draw the items; a second call does nothing."""
+        if self.arrays:
+            return
+        counts = {"train": self.train_items, "valid": self.eval_items, "test": self.eval_items}
+        for split, count in counts.items():
+            self.arrays[split] = self._draw(count, generator(self.data_seed, split))
+            digest = hashlib.sha256(b"".join(array.tobytes() for array in self.arrays[split]))
+            self.fingerprint[f"{self.problem}/{split}"] = digest.hexdigest()
+        self.splits = tuple(counts)
+        self.spec = self._spec(counts)
+        self.notes = [f"synthetic: drawn from data_seed {self.data_seed}"]
+
+    def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
+        size = self.batch_size if split == "train" else self.eval_batch_size
+        count = len(self.arrays[split][0])
+        order = BatchOrder(
+            count, size, shuffle=split == "train", seed=self.seed, rank=rank, world_size=world_size
+        )
+        return self.items(self.arrays[split], size // world_size), order
+
+
+class AddingDataModule(_SyntheticDataModule):
+    """The adding problem: past `[B, steps, 2]` -> future `[B, 1, 1]`; nothing is standardised (mean 0, std 1
+    in the spec).
+
+    The spec's `mase_scale` is the absolute error of always answering 1, so MASE below 1 means that something
+    was learnt.
+    """
+
+    problem, items = "adding", _AddingItems
+
+    def __init__(
+        self,
+        steps: int = 200,
+        train_items: int = 10_000,
+        eval_items: int = 1000,
+        batch_size: int = 32,
+        eval_batch_size: int = 250,
+        seed: int = 0,
+        data_seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            train_items=train_items,
+            eval_items=eval_items,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            data_seed=data_seed,
+            num_workers=num_workers,
+        )
+        if steps < 2:
+            raise DataError(f"data.steps={steps}: the adding problem needs at least 2")
+        self.steps = steps
+
+    def _draw(self, items: int, draw: np.random.Generator) -> Arrays:
+        return adding(items, self.steps, draw)
+
+    def _spec(self, counts: Mapping[str, int]) -> SeriesSpec:
+        return SeriesSpec(
+            channels=("value", "marker"),
+            targets=("sum",),
+            target_index=(0,),
+            lookback=self.steps,
+            horizon=1,
+            season=1,
+            frequency="",
+            mean=(0.0, 0.0),
+            std=(1.0, 1.0),
+            mase_scale=(1 / 3,),
+            windows=dict(counts),
+        )
+
+    def baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the errors of always answering 1 on `split`."""
+        self._known(split)
+        future = self.arrays[split][1].astype(np.float64)
+        mse, mae = float(np.square(future - 1).mean()), float(np.abs(future - 1).mean())
+        smape = float((200 * np.abs(future - 1) / (future + 1)).mean())
+        values = {
+            "mse": mse,
+            "mae": mae,
+            "mse_original": mse,
+            "mae_original": mae,
+            "mase": 3 * mae,
+            "smape": smape,
+        }
+        return {"constant": values | {"windows": len(future)}}
+
+
+class CopyMemoryDataModule(_SyntheticDataModule):
+    """The copy problem: `TokenBatch` of `[delay + 20, B]`; only the last ten steps are scored.
+
+    Every batch starts from zero.
+    """
+
+    problem, items = "copy_memory", _CopyItems
+
+    def __init__(
+        self,
+        delay: int = 100,
+        train_items: int = 10_000,
+        eval_items: int = 1000,
+        batch_size: int = 32,
+        eval_batch_size: int = 250,
+        seed: int = 0,
+        data_seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            train_items=train_items,
+            eval_items=eval_items,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            data_seed=data_seed,
+            num_workers=num_workers,
+        )
+        if delay < 1:
+            raise DataError(f"data.delay={delay}: give at least 1 step")
+        self.delay = delay
+
+    def _draw(self, items: int, draw: np.random.Generator) -> Arrays:
+        return copy_memory(items, self.delay, draw)
+
+    def _spec(self, counts: Mapping[str, int]) -> TextSpec:
+        return TextSpec(
+            vocabulary=SYMBOLS + 2,
+            level="symbol",
+            seed_token=0,
+            tokens={split: MEMORY * count for split, count in counts.items()},
+            characters=dict.fromkeys(counts, 0),
+        )
+
+    def baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the loss of guessing each symbol, ln 8 nats."""
+        self._known(split)
+        guess = {"loss": math.log(SYMBOLS), "ppl": float(SYMBOLS), "bpc": math.log2(SYMBOLS)}
+        return {"guess": guess | {"tokens": self.spec.tokens[split]}}

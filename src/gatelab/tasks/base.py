@@ -1,0 +1,254 @@
+"""What every task shares: optimiser and schedule, step randomness, the training loss' sums, results, exact
+resume.
+
+A task is a network with an objective and metrics; it reads everything about the data from a spec. It does not
+load data (`gatelab.data`), choose devices (the Trainer) or read configs (`gatelab.lab`). Subclasses say what
+one batch
+means: `train_loss`, `eval_step`, and which metric collects the evaluation.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import Metric
+
+from gatelab.tasks import resume
+from gatelab.tasks.intervals import logs_step
+from gatelab.tasks.plain import check_plain
+from gatelab.tasks.randomness import seed_step
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
+CHECKPOINT_KEY = "gatelab"
+
+
+class Task(pl.LightningModule):
+    """A network that trains and reports.
+
+    Args:
+        net: the network.
+        spec: what the DataModule says about its data (`to_dict()` is kept in the checkpoint).
+        optimizer: called with the parameters.
+        schedule: called with the optimiser and the run's number of steps; None for a constant rate.
+        hparams: plain data to keep in the checkpoint, usually the resolved config.
+        monitor: the metric that says which epoch was best; a plateau schedule follows it.
+        mode: "min" if less is better.
+        seed: of the randomness inside training steps.
+
+    Attributes:
+        kind: the kind of spec that the task reads; unit: what its batches are counted in.
+        results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
+        steps: training batches seen by this process, over all epochs and restarts.
+    """
+
+    kind: ClassVar[str]
+    unit: ClassVar[str]
+    metric: Metric
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        spec: Any,
+        optimizer: OptimizerFactory,
+        schedule: ScheduleFactory | None = None,
+        hparams: dict[str, Any] | None = None,
+        monitor: str = "val/loss",
+        mode: str = "min",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
+        check_plain(hparams or {}, "hparams")
+        self.save_hyperparameters(hparams or {}, logger=False)
+        self.net: Any = net
+        self.spec = spec
+        self.make_optimizer, self.make_schedule = optimizer, schedule
+        self.monitor, self.mode, self.seed = monitor, mode, seed
+        self.results: dict[str, dict[str, float]] = {}
+        self.steps = 0
+        self._sums = torch.zeros(2, dtype=torch.float64)  # loss and count since the last logged step
+        self._resumed: resume.Position | None = None
+
+    # what a subclass says
+
+    @abstractmethod
+    def train_loss(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the objective (scalar, differentiable), and the reported loss as a sum and a count."""
+
+    @abstractmethod
+    def eval_step(self, batch: Any) -> None:
+        """Feed one evaluation batch to the metric."""
+
+    @abstractmethod
+    def count(self, batch: Any) -> int:
+        """Return how many `unit`s (tokens, windows) a training batch holds."""
+
+    def begin_eval(self, split: str) -> None:
+        """Forget the last evaluation; `split` is "val" or "test"."""
+        self.metric.reset()
+
+    def end_eval(self, split: str) -> dict[str, Tensor]:
+        """Return the evaluation's figures; a collective call under DDP."""
+        figures: dict[str, Tensor] = self.metric.compute()
+        return figures
+
+    def carried(self) -> dict[str, Any]:
+        """Return what this process carries from step to step, as plain data on the CPU."""
+        return {"steps": self.steps, "sums": self._sums.cpu()}
+
+    def carry_on(self, carried: dict[str, Any]) -> None:
+        """Take up what `carried` returned, inside the same epoch."""
+        self._sums = carried["sums"].to(self.device)
+
+    # training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the network."""
+        return self.net(*args, **kwargs)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimiser and, unless the rate is constant, its schedule over all steps of the run."""
+        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        if self.make_schedule is None:
+            return optimizer
+        total = self.trainer.estimated_stepping_batches
+        if not math.isfinite(total):
+            raise ValueError("a schedule needs the run's length: set trainer.max_epochs or trainer.max_steps")
+        scheduler = self.make_schedule(optimizer, int(total))
+        if scheduler is None:
+            return optimizer
+        # a plateau schedule is stepped in `_finish_eval`: Lightning would do so after the epoch's checkpoint
+        config = {"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def mean_count(self, count: Tensor) -> Tensor:
+        """Return the mean of `count` over all processes, at least one item for all of them together.
+
+        A sum over this process' batch divided by it is an objective whose average over the processes, which is what
+        DDP trains on, is the mean over all items: padded windows and uneven last batches weigh what they hold.
+        """
+        world_size = self._trainer.world_size if self._trainer is not None else 1
+        if world_size == 1:
+            return count.clamp(min=1)
+        total = count.to(torch.float32)
+        torch.distributed.all_reduce(total)
+        return total.clamp(min=1.0) / world_size
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Advance a schedule by one step; a plateau schedule waits for the next validation."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+
+    def on_fit_start(self) -> None:
+        """Bring the sums to the device."""
+        self._sums = self._sums.to(self.device)
+
+    def on_train_start(self) -> None:
+        """Finish a resume, now that the loops stand."""
+        if self._resumed is not None:
+            resume.begin(self.trainer, self._resumed)
+            self._resumed = None
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the objective of one batch; random draws depend on (seed, rank, step) only."""
+        seed_step(self.seed, self.global_rank, self.steps, self.device)
+        objective, loss, count = self.train_loss(batch)
+        self.steps += 1
+        self._sums[0] += loss.detach()
+        self._sums[1] += count
+        return objective
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the loss since the last time and the rate, every `log_every_n_steps` optimiser steps."""
+        if logs_step(self.trainer, self.trainer.global_step + 1):
+            sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+            self.log("train/loss", sums[0] / sums[1])
+            self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"], dtype=torch.float64))
+            self._sums = torch.zeros_like(self._sums)
+
+    # evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a validation."""
+        self.begin_eval("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Begin a test."""
+        self.begin_eval("test")
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Evaluate one batch."""
+        self.eval_step(batch)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Evaluate one batch."""
+        self.eval_step(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log `val/...` and let a plateau schedule see them."""
+        self._finish_eval("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log `test/...`."""
+        self._finish_eval("test")
+
+    def _finish_eval(self, split: str) -> None:
+        figures = self.end_eval(split)
+        if self.trainer.sanity_checking:
+            return
+        self.results[split] = {name: float(value) for name, value in figures.items()}
+        # equal on every process already; "max" keeps the bits and Lightning's conscience clear
+        several = self.trainer.world_size > 1
+        for name, value in figures.items():
+            progress = f"{split}/{name}" == self.monitor
+            self.log(f"{split}/{name}", value, prog_bar=progress, sync_dist=several, reduce_fx="max")
+        if split == "val" and resume.is_fitting(self.trainer):
+            self._step_plateau({f"val/{name}": value for name, value in self.results[split].items()})
+
+    def _step_plateau(self, figures: dict[str, float]) -> None:
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                if self.monitor not in figures:
+                    raise ValueError(f"monitor={self.monitor!r} is not among the metrics {sorted(figures)}")
+                sign = 1.0 if self.mode == "min" else -1.0
+                config.scheduler.step(sign * figures[self.monitor])
+
+    # checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the spec, the position in the data and what every process carries; a collective call."""
+        saved: dict[str, Any] = {"task": type(self).__name__, "spec": self.spec.to_dict()}
+        if resume.is_fitting(self._trainer):
+            saved["position"] = resume.Position.of(self.trainer)._asdict()
+            saved["ranks"] = resume.gather_ranks(self.carried())
+        checkpoint[CHECKPOINT_KEY] = saved
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on where the checkpoint stands, if it is loaded to train.
+
+        Raises:
+            ValueError: the checkpoint stands inside an epoch of another number of processes.
+        """
+        saved = checkpoint.get(CHECKPOINT_KEY, {})
+        if not resume.is_fitting(self._trainer) or "position" not in saved:
+            return
+        self._resumed = position = resume.Position(**saved["position"])
+        resume.restore(self.trainer, position)
+        ranks = saved["ranks"]
+        self.steps = ranks[0]["steps"]
+        if len(ranks) == self.trainer.world_size:
+            self.carry_on(ranks[self.trainer.global_rank])
+        elif position.batch:
+            raise ValueError(
+                f"the checkpoint stands inside an epoch of {len(ranks)} processes and cannot go on with "
+                f"{self.trainer.world_size}: use {len(ranks)} devices until the end of the epoch"
+            )

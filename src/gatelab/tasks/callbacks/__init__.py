@@ -1,0 +1,21 @@
+"""Lightning callbacks: checkpoints, the non-finite guard, throughput, gradient norms, progress.
+
+Each works with any task of `gatelab.tasks`; none of them changes what is trained.
+"""
+
+from gatelab.tasks.callbacks.checkpoints import Checkpoints
+from gatelab.tasks.callbacks.gradient_norm import GradientNorm
+from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
+from gatelab.tasks.callbacks.progress import Progress
+from gatelab.tasks.callbacks.signals import RunInterrupted
+from gatelab.tasks.callbacks.throughput import Throughput
+
+__all__ = [
+    "Checkpoints",
+    "GradientNorm",
+    "NonFiniteGuard",
+    "NonFiniteLossError",
+    "Progress",
+    "RunInterrupted",
+    "Throughput",
+]

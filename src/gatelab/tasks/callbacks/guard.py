@@ -1,0 +1,111 @@
+"""Stops a run whose loss is no longer a number, before the weights are lost and before a checkpoint is
+written.
+
+Without it, Lightning trains a NaN to the end and exits with success. It looks at the training loss only;
+clipping and learning rates are set elsewhere.
+"""
+
+import math
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gatelab.tasks.callbacks.gradient_norm import gradient_norm
+
+DEFERRED_STEPS = 20
+"""How often to look where that is dear: an accelerator is waited for, several processes have to agree."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The training loss became infinite or NaN.
+
+    Attributes:
+        step: optimiser step, counted from 1, in which it was first seen; epoch: 0-based.
+        learning_rate, gradient_norm: in the step in which the run was stopped; loss: the loss of that step.
+    """
+
+    def __init__(
+        self,
+        step: int,
+        epoch: int,
+        loss: float,
+        learning_rate: float,
+        gradient_norm: float,
+        parameters: list[str],
+    ) -> None:
+        self.step, self.epoch, self.loss = step, epoch, loss
+        self.learning_rate, self.gradient_norm = learning_rate, gradient_norm
+        where = f" (non-finite in {', '.join(parameters)})" if parameters else ""
+        super().__init__(
+            f"the training loss is {loss} at step {step} (epoch {epoch}): learning rate {learning_rate:g}, "
+            f"gradient norm {gradient_norm:g}{where}. Lower optim.lr, or clip with trainer.gradient_clip_val"
+        )
+
+
+class NonFiniteGuard(pl.Callback):
+    """Raise `NonFiniteLossError` when a training loss is infinite or NaN.
+
+    Args:
+        every_n_steps: optimiser steps between two looks; every loss is taken into account by the next look.
+            None looks at each step on a single CPU process, before the optimiser uses the gradient, and every
+            20 steps on accelerators and under DDP. A checkpoint is never written without a look.
+    """
+
+    def __init__(self, every_n_steps: int | None = None) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be at least 1, not {every_n_steps}")
+        self.every_n_steps = every_n_steps
+        self._loss: Tensor | None = None
+        self._first_bad: Tensor | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Choose how often to look."""
+        direct = pl_module.device.type == "cpu" and trainer.world_size == 1
+        self._every = self.every_n_steps or (1 if direct else DEFERRED_STEPS)
+        self._loss = self._first_bad = None
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
+        """Note the loss; on deferred looks also the first bad step, without waiting for the device."""
+        self._loss = loss.detach()
+        if self._every > 1:
+            step = torch.where(self._loss.isfinite(), math.inf, float(trainer.global_step + 1))
+            self._first_bad = step if self._first_bad is None else torch.minimum(self._first_bad, step)
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Look, if it is this step's turn."""
+        if (trainer.global_step + 1) % self._every == 0:
+            self._look(trainer, pl_module)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
+    ) -> None:
+        """Look before anything is written."""
+        if self._loss is not None and self._every > 1:
+            self._look(trainer, pl_module)
+
+    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        loss = math.nan if self._loss is None else float(self._loss)
+        first = float(trainer.global_step + 1)
+        if self._first_bad is not None:
+            if trainer.world_size > 1:
+                torch.distributed.all_reduce(self._first_bad, op=torch.distributed.ReduceOp.MIN)
+            first = float(self._first_bad)
+        if math.isfinite(loss) and (self._first_bad is None or math.isinf(first)):
+            return
+        broken = [
+            name.removeprefix("net.")
+            for name, p in pl_module.named_parameters()
+            if p.grad is not None and not bool(p.grad.isfinite().all())
+        ]
+        raise NonFiniteLossError(
+            step=int(first),
+            epoch=trainer.current_epoch,
+            loss=loss,
+            learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
+            gradient_norm=float(gradient_norm(pl_module)),
+            parameters=[*broken[:3], *(["..."] if len(broken) > 3 else [])],
+        )

@@ -1,0 +1,87 @@
+"""How fast training is: tokens or windows per second, and seconds per epoch, without the time spent in
+validation.
+
+Logged under `time/`, apart from the metrics that a repeated run must reproduce. It measures with the wall
+clock and does not wait for an accelerator; over a logging interval that makes no difference.
+"""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+
+from gatelab.tasks import resume
+from gatelab.tasks.intervals import logs_step
+
+
+class Throughput(pl.Callback):
+    """Log `time/<unit>_per_second` at the Trainer's logging interval and `time/epoch_seconds` after every
+    epoch.
+
+    Units of all processes are counted. Attributes `items` and `seconds` hold the totals of this process'
+    training.
+    """
+
+    def __init__(self) -> None:
+        self.items, self.seconds = 0, 0.0
+        self._epoch_before = 0.0  # seconds of this epoch in an earlier part of the run
+        self._epoch_began = 0.0  # `seconds` when the epoch began here
+        self._logged = (0, 0.0)
+        self._clock: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seconds of the epoch so far."""
+        return {"epoch_seconds": self._epoch_seconds()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the seconds of an epoch that was interrupted."""
+        self._epoch_before = state_dict["epoch_seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._clock = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._advance()
+        self._clock = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock again."""
+        if resume.is_fitting(trainer) and not trainer.sanity_checking:
+            self._clock = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock."""
+        self._advance()
+        self._clock = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the batch; log the rate if it is this step's turn."""
+        count = getattr(pl_module, "count", None)
+        self.items += count(batch) * trainer.world_size if count is not None else 0
+        if logs_step(trainer, trainer.global_step):
+            self._advance()
+            items, seconds = self.items - self._logged[0], self.seconds - self._logged[1]
+            if items and seconds > 0:
+                unit = getattr(pl_module, "unit", "items")
+                pl_module.log(f"time/{unit}_per_second", items / seconds, rank_zero_only=True)
+            self._logged = (self.items, self.seconds)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the epoch's seconds."""
+        self._advance()
+        pl_module.log("time/epoch_seconds", self._epoch_seconds(), rank_zero_only=True)
+        self._epoch_before, self._epoch_began = 0.0, self.seconds
+
+    def _epoch_seconds(self) -> float:
+        return self._epoch_before + self.seconds - self._epoch_began
+
+    def _advance(self) -> None:
+        """Add the time since the last call, if the clock runs."""
+        if self._clock is not None:
+            now = time.perf_counter()
+            self.seconds += now - self._clock
+            self._clock = now

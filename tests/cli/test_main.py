@@ -1,0 +1,91 @@
+"""The command line: help, exit codes, and JSON that is one document on stdout."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from gatelab.cli.main import COMMANDS, main
+
+
+def gatelab(*arguments, cwd=None):
+    command = [sys.executable, "-m", "gatelab", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_needs_no_heavy_import(command):
+    code = (
+        "import sys; from gatelab.cli.main import main\n"
+        f"try: main([{command!r}, '--help'])\n"
+        "except SystemExit as leave: assert leave.code == 0\n"
+        "assert not {'torch', 'hydra', 'pytorch_lightning', 'pandas'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: gatelab {command}")
+
+
+def test_an_unknown_command_is_named_with_the_nearest(capsys):
+    assert main(["trian"]) == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_no_command_shows_the_help(capsys):
+    assert main([]) == 2
+    assert "train" in capsys.readouterr().out
+
+
+def test_a_wrong_request_exits_with_2_and_one_message(capsys, tmp_path):
+    assert main(["train", "model.hiden_size=3", f"paths.root={tmp_path}"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_file_exits_with_2(capsys, tmp_path):
+    request = ["train", "data=text", "data.path=absent.txt", f"paths.root={tmp_path}"]
+    assert main(request) == 2
+    assert "absent.txt" in capsys.readouterr().err
+
+
+def test_check_prints_the_configuration_and_the_run_directory(capsys, tmp_path):
+    assert main(["check", "experiment=quickstart", f"paths.root={tmp_path}", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["config"]["model"]["hidden_size"] == 256
+    assert report["run_dir"].startswith(str(tmp_path))
+    assert report["state"] == "new"
+
+
+def test_train_eval_and_runs_print_one_json_document(tmp_path):
+    small = ["trainer.max_steps=2", "model.hidden_size=4", f"paths.root={tmp_path}", "callbacks=none"]
+    trained = gatelab("train", "experiment=quickstart_series", *small, "--json")
+    assert trained.returncode == 0, trained.stderr
+    result = json.loads(trained.stdout)
+    scored = json.loads(gatelab("eval", result["run_dir"], "--json").stdout)
+    assert scored["metrics"] == result["splits"]["test"]["metrics"]
+    (listed,) = json.loads(gatelab("runs", f"paths.root={tmp_path}", "--json").stdout)
+    assert listed["run_dir"] == result["run_dir"]
+    assert listed["state"] == "done"
+
+
+def test_the_script_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "scripts/train.py", "model.hiden_size=3"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Did you mean 'model.hidden_size'?" in done.stderr
+
+
+def test_doctor_tells_the_versions_and_no_secret(capsys, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "a-secret-key")
+    assert main(["doctor", "--json"]) == 0
+    text = capsys.readouterr().out
+    assert json.loads(text)["versions"]["torch"]
+    assert json.loads(text)["wandb_key"] is True
+    assert "a-secret-key" not in text

@@ -1,0 +1,61 @@
+"""The delegate: it refuses what cuDNN cannot do, and equals the reference where it runs.
+
+The function that it calls runs on a CPU too, so its handling of lengths is tested everywhere; on a CUDA device the
+same test runs on cuDNN itself.
+"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gatelab.core.backends import Spec, cudnn, reference
+
+ON_CUDA = Spec(device="cuda", dtype=torch.float32, reset_after=True, has_lengths=True, has_reset_mask=False)
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_it_equals_the_reference(ragged: bool, bias: bool, device: str) -> None:
+    shapes = [(6, 3, 4), (3, 5), (15, 4), (15, 5), (15,), (15,)]
+    tensors = [torch.randn(s, dtype=torch.float64, device=device).requires_grad_() for s in shapes]
+    arguments = tensors if bias else [*tensors[:4], None, None]
+    lengths = torch.tensor([4, 6, 0], device=device) if ragged else None
+    results = []
+    for backend in (cudnn, reference):
+        y, h = backend.run(*arguments, reset_after=True, lengths=lengths, reset_mask=None)
+        grads = torch.autograd.grad(y.square().sum() + h.sum(), [t for t in arguments if t is not None])
+        results.append((y, h, *grads))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"device": "cpu"}, "CUDA devices and the input is on cpu"),
+        ({"reset_after": False}, "reset_after=True only"),
+        ({"has_reset_mask": True}, "cannot reset"),
+        ({"dtype": torch.int32}, "does not compute in torch.int32"),
+    ],
+)
+def test_what_cudnn_cannot_do_is_refused_with_the_reason(
+    change: dict[str, object], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    assert cudnn.unsupported(ON_CUDA) is None
+    assert reason in str(cudnn.unsupported(replace(ON_CUDA, **change)))
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: False)
+    assert "missing" in str(cudnn.unsupported(ON_CUDA))
+
+
+def test_run_itself_refuses_rather_than_ignores() -> None:
+    x = torch.zeros(2, 1, 1)
+    weights = (torch.zeros(3, 1), torch.zeros(3, 1), None, None)
+    for options in ({"reset_after": False}, {"reset_after": True, "reset_mask": torch.ones(2, 1) > 0}):
+        with pytest.raises(ValueError, match="reset_after=True only and no reset_mask"):
+            cudnn.run(x, torch.zeros(1, 1), *weights, **options)

@@ -1,0 +1,68 @@
+"""The run record: written whole or not at all, never overwritten, held by one process."""
+
+import json
+import multiprocessing
+
+import pytest
+
+from gatelab.lab.errors import RequestError
+from gatelab.lab.record import RunDirectory, write_json
+
+
+def test_a_second_attempt_keeps_the_first(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({"seed": 1}, {"name": "x"})
+    run.begin({"seed": 2}, {"name": "x"})
+    record = run.read()
+    assert record["config"] == {"seed": 1}
+    assert len(record["attempts"]) == 2
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, {"kept": 1})
+    with pytest.raises(TypeError):
+        write_json(file, {"bad": object()})
+    assert json.loads(file.read_text()) == {"kept": 1}
+
+
+def test_setting_aside_never_overwrites(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    for _ in range(2):
+        run.begin({}, {})
+        run.set_aside()
+    assert not run.path.exists()
+    assert (tmp_path / "r.old-1/run.json").is_file()
+    assert (tmp_path / "r.old-2/run.json").is_file()
+
+
+def _hold(path, ready, release):
+    with RunDirectory(path).locked():
+        ready.set()
+        release.wait(30)
+
+
+def test_a_second_process_is_refused(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "r", ready, release))
+    process.start()
+    try:
+        assert ready.wait(60)
+        with pytest.raises(RequestError, match="another process"), RunDirectory(tmp_path / "r").locked():
+            pass
+    finally:
+        release.set()
+        process.join()
+    with RunDirectory(tmp_path / "r").locked():
+        pass
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RequestError, match=r"run\.json"):
+        RunDirectory.open(tmp_path)
+    with pytest.raises(RequestError, match="no such run"):
+        RunDirectory.open(tmp_path / "absent")
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RequestError, match="not valid JSON"):
+        RunDirectory.open(tmp_path).read()

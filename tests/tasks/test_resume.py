@@ -1,0 +1,178 @@
+"""A run that was killed and started again is, bit for bit, the run that was not."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+
+from gatelab.tasks import Checkpoints, GradientNorm, Throughput, load_checkpoint
+from gatelab.tasks.schedules import plateau
+
+STEPS = 16  # batches in an epoch of the text
+
+
+class Rows(Logger):
+    """Keeps every logged row in memory, without the clock's."""
+
+    name = version = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[tuple[int, str], float] = {}
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        assert step is not None
+        self.rows |= {(step, k): v for k, v in metrics.items() if not k.startswith("time/")}
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing is saved on the way out."""
+
+
+class KillAfter(pl.Callback):
+    """Die before the batch after step `step`."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step:
+            raise Killed
+
+
+@pytest.fixture
+def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], tmp_path: Path) -> Any:
+    """Train once; return the task, the trainer and the logged rows."""
+
+    def train(
+        data: Any,
+        *,
+        folder: str,
+        kill_after: int | None = None,
+        resume: str | None = None,
+        every_n_steps: int | None = 1,
+        task_options: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> tuple[Any, pl.Trainer, dict[tuple[int, str], float]]:
+        task, rows = make_task(data, **(task_options or {})), Rows()
+        callbacks: list[Any] = [
+            Checkpoints(str(tmp_path / folder), every_n_steps=every_n_steps),
+            GradientNorm(),
+            Throughput(),
+        ]
+        if kill_after is not None:
+            callbacks.append(KillAfter(kill_after))
+        trainer = make_trainer(callbacks=callbacks, logger=rows, **options)
+        path = None if resume is None else str(tmp_path / resume / "last.ckpt")
+        torch.rand(3)  # whatever the process drew before must not matter
+        if kill_after is None:
+            trainer.fit(task, datamodule=data, ckpt_path=path)
+        else:
+            with pytest.raises(Killed):
+                trainer.fit(task, datamodule=data, ckpt_path=path)
+        return task, trainer, rows.rows
+
+    return train
+
+
+def assert_same_run(
+    run: Any, make_data: Callable[[], Any], kill_after: int, tmp_path: Path, **options: Any
+) -> None:
+    """Compare a run with one that is killed after `kill_after` batches and continued from its last checkpoint."""
+    whole, trainer, rows = run(make_data(), folder="whole", **options)
+    _, _, before = run(make_data(), folder="killed", kill_after=kill_after, **options)
+    step = load_checkpoint(tmp_path / "killed" / "last.ckpt")["global_step"]
+    again, resumed, after = run(make_data(), folder="killed", resume="killed", **options)
+    kept = {key: value for key, value in before.items() if key[0] < step}
+    assert kept | after == rows
+    assert not {key for key in kept if key in after}
+    assert resumed.global_step == trainer.global_step
+    assert resumed.current_epoch == trainer.current_epoch
+    assert whole.results == again.results
+    for (name, ours), theirs in zip(again.state_dict().items(), whole.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+    first, second = (load_checkpoint(tmp_path / f / "last.ckpt") for f in ("whole", "killed"))
+    assert_equal(first["optimizer_states"], second["optimizer_states"])
+    assert_equal(first["lr_schedulers"], second["lr_schedulers"])
+    assert_equal(first["gatelab"], second["gatelab"])
+    assert_equal(first["loops"]["fit_loop"]["epoch_progress"], second["loops"]["fit_loop"]["epoch_progress"])
+    assert first["callbacks"]["Checkpoints"] == second["callbacks"]["Checkpoints"]
+    best_first, best_second = (load_checkpoint(tmp_path / f / "best.ckpt") for f in ("whole", "killed"))
+    assert_equal(best_first["state_dict"], best_second["state_dict"])
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    """Compare nested plain data and tensors exactly."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        assert a == b
+
+
+@pytest.mark.parametrize("kill_after", [1, 7, STEPS - 1, STEPS, STEPS + 1, STEPS + 9])
+def test_resume_of_a_language_model_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    assert_same_run(run, text_data, kill_after, tmp_path)
+
+
+@pytest.mark.parametrize("kill_after", [1, 5, 12, 13, 14, 20])
+def test_resume_of_a_forecaster_is_bitwise_equal(
+    kill_after: int, run: Any, series_data: Any, tmp_path: Path
+) -> None:
+    assert_same_run(run, series_data, kill_after, tmp_path)
+
+
+@pytest.mark.parametrize("kill_after", [5, 18])
+@pytest.mark.parametrize("kind", ["text", "series"])
+def test_resume_with_loader_workers_is_bitwise_equal(
+    kind: str, kill_after: int, run: Any, text_data: Any, series_data: Any, tmp_path: Path
+) -> None:
+    make = text_data if kind == "text" else series_data
+    assert_same_run(run, lambda: make(num_workers=2), kill_after, tmp_path)
+
+
+@pytest.mark.parametrize("kill_after", [5, STEPS, STEPS + 4])
+def test_resume_of_a_run_limited_in_steps_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    assert_same_run(run, text_data, kill_after, tmp_path, max_epochs=-1, max_steps=2 * STEPS)
+
+
+@pytest.mark.parametrize("kill_after", [4, 5, 6, 10, STEPS + 5])
+def test_resume_around_a_validation_inside_an_epoch_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    assert_same_run(run, text_data, kill_after, tmp_path, val_check_interval=5)
+
+
+@pytest.mark.parametrize("kill_after", [6, 7, STEPS + 3])
+def test_resume_with_accumulated_gradients_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    # a save between two micro-batches would lose the gradients gathered so far: it waits for the step
+    assert_same_run(run, text_data, kill_after, tmp_path, accumulate_grad_batches=3)
+
+
+@pytest.mark.parametrize("kill_after", [9, STEPS, STEPS + 9])
+def test_resume_with_a_plateau_schedule_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    # a threshold that nothing reaches: the rate falls after every validation but the first
+    options = {"schedule": lambda optimizer, steps: plateau(optimizer, steps, threshold=100.0)}
+    assert_same_run(run, text_data, kill_after, tmp_path, task_options=options, max_epochs=3)

@@ -1,0 +1,78 @@
+"""Two gloo processes give the figures of one, and a killed two-process run goes on exactly."""
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("two_ranks.py")
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def run_two_ranks(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Run the script in two processes; return their reports."""
+    common = {
+        "WORLD_SIZE": "2",
+        "NODE_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(folder), kind],
+            env={**os.environ, **common, "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["text", "series"])
+def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
+    kind: str, text_file: Path, tmp_path: Path
+) -> None:
+    shutil.copy(text_file, tmp_path / "corpus.txt")
+    spec = importlib.util.spec_from_file_location("two_ranks", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    alone = script.measure(kind, tmp_path, 1)
+    first, second = run_two_ranks(tmp_path, kind)
+    assert first == second
+    for split in ("test", "val"):
+        assert first[split].keys() == alone[split].keys()
+        for name, value in alone[split].items():
+            if name in ("tokens", "windows"):
+                assert first[split][name] == value
+            elif name == "stitch":
+                assert first[split][name] < 1e-5
+            else:
+                assert first[split][name] == pytest.approx(value, rel=1e-5), name
+    assert first["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+    assert first["resumed"] == first["whole"] != []

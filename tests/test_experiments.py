@@ -1,0 +1,45 @@
+"""Every shipped experiment composes, passes the checks, and trains two steps."""
+
+from pathlib import Path
+
+import pytest
+
+from gatelab.lab.compose import compose
+from gatelab.lab.configs import CONF_DIR
+from gatelab.lab.schema import check
+from gatelab.lab.train import train
+
+EXPERIMENTS = sorted(p.stem for p in (CONF_DIR / "experiment").glob("*.yaml"))
+NEEDS_NO_FILE = {"stdlib", "embedded_series", "adding", "copy_memory", "lorenz"}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_passes_the_checks(name):
+    check(compose([f"experiment={name}"]))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_trains_two_steps(name, tmp_path, request, monkeypatch):
+    if compose([f"experiment={name}"]).choices["data"] not in NEEDS_NO_FILE:
+        monkeypatch.setenv("GATELAB_DATA_MIRROR", str(request.getfixturevalue("mirror")))
+    few = ["trainer.max_steps=2", "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
+    small = ["model.hidden_size=16", "callbacks=none", "test=false", "trainer.val_check_interval=null"]
+    result = train([f"experiment={name}", *[o.lstrip("+") for o in few], *small, f"paths.root={tmp_path}"])
+    assert result["outcome"] == "done"
+    assert result["steps"] == 2
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_is_short(name):
+    assert len(Path(CONF_DIR / "experiment" / f"{name}.yaml").read_text().splitlines()) <= 30
+
+
+@pytest.mark.parametrize(
+    "group", ["data", "model", "optim", "schedule", "trainer", "callbacks", "logger", "debug"]
+)
+def test_every_choice_of_a_group_passes_the_checks(group):
+    for file in sorted((CONF_DIR / group).glob("[!_]*.yaml")):
+        given = {"text": ["data.path=x.txt"], "table": ["data.path=x.csv", "data.time=date"]}.get(
+            file.stem, []
+        )
+        check(compose([f"{group}={file.stem}", *given]))

@@ -1,0 +1,72 @@
+"""Every command and every Python block of the README runs, on small settings and made-up files."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gatelab.cli.main import main
+from gatelab.lab.train import train
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.S)
+LINES = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()]
+COMMANDS = [shlex.split(line, comments=True) for line in LINES]
+FEW = ["trainer.max_epochs=1", "trainer.max_steps=2", "model.hidden_size=8", "trainer.limit_val_batches=1"]
+QUIET = ["callbacks=none", "test=false"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with the files that the README's commands name, and two trained runs."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "my.txt").write_text("a line of text to learn from, again and again\n" * 200)
+    hours = pd.date_range("2024-01-01", periods=1500, freq="h")
+    load = [100 + 10 * (hour % 24) for hour in range(1500)]
+    pd.DataFrame({"date": hours, "load": load, "wind": load[::-1]}).to_csv(folder / "my.csv", index=False)
+    text = train(["experiment=quickstart", *FEW, *QUIET, f"paths.root={folder}"])
+    request = ["data=table", f"data.path={folder}/my.csv", "data.time=date", "data.target=[load]", "data.lookback=24"]
+    series = train([*request, "data.horizon=24", *FEW, *QUIET, f"paths.root={folder}"])
+    return folder, {"generate": text["run_dir"], "eval": series["run_dir"], "predict": series["run_dir"]}
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "gatelab"], ids=" ".join)
+def test_a_command_of_the_readme_runs(command, place, monkeypatch, request):
+    folder, runs = place
+    name, arguments = command[1], [runs.get(command[1], a) if a == "RUN_DIR" else a for a in command[2:]]
+    if any(word in " ".join(arguments) for word in ("ptb", "etth1")):
+        monkeypatch.setenv("GATELAB_DATA_MIRROR", str(request.getfixturevalue("mirror")))
+    if name == "train":
+        given = {a.split("=")[0] for a in arguments}
+        arguments += [o for o in (*FEW, *QUIET) if o.split("=")[0] not in given or "epochs" not in o]
+    monkeypatch.chdir(folder)
+    assert main([name, *arguments]) == 0
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] != "gatelab"], ids=" ".join)
+def test_the_other_commands_are_targets_of_the_makefile(command):
+    assert command[0] == "make"
+    assert re.search(rf"^{command[1]}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_the_python_of_the_readme_runs(capsys):
+    for kind, text in BLOCKS:
+        if kind == "python":
+            exec(compile(text, "README.md", "exec"), {})
+    assert "torch" in capsys.readouterr().out
+
+
+def test_every_link_into_the_project_leads_somewhere():
+    links = re.findall(r"\]\((?!http)([^)#]+)", README)
+    assert links
+    assert all((ROOT / link).exists() for link in links)
+
+
+def test_every_choice_that_the_readme_lists_exists_and_none_is_missing():
+    for group in ("data", "model", "task", "trainer", "debug"):
+        (listed,) = re.findall(rf"^\| `{group}=` \| (.*?) \|$", README, re.M)
+        names = {name.strip() for name in re.sub(r"\(.*?\)", "", listed).split(",")}
+        assert names == {p.stem for p in (ROOT / "conf" / group).glob("[!_]*.yaml")}
