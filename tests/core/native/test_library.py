@@ -9,8 +9,8 @@ import threading
 import pytest
 import torch
 
-from gatelab.native import NativeError, layer, library, load, run
-from gatelab.native.library import VARIABLE
+from gatelab.core.native import NativeError, layer, library, load, run
+from gatelab.core.native.library import VARIABLE
 
 
 def problem(hidden=64):
@@ -39,13 +39,13 @@ def test_the_variable_names_the_kernel(monkeypatch):
 def test_a_missing_kernel_says_how_to_build_it(monkeypatch):
     monkeypatch.setattr(library, "object_name", lambda isa: f"nowhere_{isa}.so")
     load.cache_clear()
-    assert "gatelab.native.compile" in (library.unavailable() or "")
+    assert "gatelab.core.native.compile" in (library.unavailable() or "")
     load.cache_clear()
 
 
 def test_there_is_one_openmp_library():
     code = (
-        "from gatelab.native import load; load();"
+        "from gatelab.core.native import load; load();"
         "import re; maps = open('/proc/self/maps').read();"
         "print(*sorted(set(re.findall(r'\\S*lib[gi]?omp\\S*', maps))))"
     )

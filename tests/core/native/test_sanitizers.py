@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.native import load
-from gatelab.native.compile import FLAGS, ISA_FLAGS, compiler
-from gatelab.native.library import ISAS
+from gatelab.core.native import load
+from gatelab.core.native.compile import FLAGS, ISA_FLAGS, compiler
+from gatelab.core.native.library import ISAS
 
 DRIVER = Path(__file__).with_name("driver.c")
 CHECKS = [

@@ -4,7 +4,7 @@
 when the package is installed (`compile.py`) and chosen by the processor (`library.py`).
 """
 
-from gatelab.native.autograd import run
-from gatelab.native.library import NativeError, load, unavailable
+from gatelab.core.native.autograd import run
+from gatelab.core.native.library import NativeError, load, unavailable
 
 __all__ = ["NativeError", "load", "run", "unavailable"]

@@ -5,8 +5,8 @@ import gc
 import pytest
 import torch
 
-from gatelab.native import load, run
-from gatelab.native.weights import Store, pack
+from gatelab.core.native import load, run
+from gatelab.core.native.weights import Store, pack
 
 
 def make(hidden=20, inputs=6):

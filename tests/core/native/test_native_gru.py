@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from gatelab.native import layer, load, run
-from gatelab.native import memory as native_memory
+from gatelab.core.native import layer, load, run
+from gatelab.core.native import memory as native_memory
 
 ISAS = ("avx512", "avx2", "portable")
 
@@ -27,7 +27,7 @@ def isa(request, monkeypatch):
     able = load("portable").processor
     if ISAS.index(request.param) < ISAS.index(able):
         pytest.skip(f"this processor cannot run {request.param}")
-    monkeypatch.setattr("gatelab.native.autograd.load", lambda: load(request.param))
+    monkeypatch.setattr("gatelab.core.native.autograd.load", lambda: load(request.param))
     return request.param
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gatelab.native.batch import Batch
-from gatelab.native.checks import address
-from gatelab.native.library import Call, most_threads
-from gatelab.native.memory import POOL
-from gatelab.native.weights import Packed
+from gatelab.core.native.batch import Batch
+from gatelab.core.native.checks import address
+from gatelab.core.native.library import Call, most_threads
+from gatelab.core.native.memory import POOL
+from gatelab.core.native.weights import Packed
 
 FUSED_INPUTS = 128  # up to this D, W_ih x is computed in the kernel: it spares a pass over memory
 FUSED_ROWS = 64  # and up to this N, where a call to the matrix product costs more than it saves

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gatelab.native import run
+from gatelab.core.native import run
 
 
 def tensors():

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gatelab.native.checks import address
-from gatelab.native.library import Library, most_threads
-from gatelab.native.memory import POOL
+from gatelab.core.native.checks import address
+from gatelab.core.native.library import Library, most_threads
+from gatelab.core.native.memory import POOL
 
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 

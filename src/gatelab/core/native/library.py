@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from gatelab.native.compile import isas, object_name
+from gatelab.core.native.compile import isas, object_name
 
 ABI = 1
 VARIABLE = "GATELAB_NATIVE_ISA"
@@ -82,7 +82,7 @@ class Library:
         return function
 
 
-REBUILD = "build it again with `python -m gatelab.native.compile` (needs a C compiler)"
+REBUILD = "build it again with `python -m gatelab.core.native.compile` (needs a C compiler)"
 
 
 def _path(isa: str) -> Path:

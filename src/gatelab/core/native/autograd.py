@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gatelab.native import layer
-from gatelab.native.batch import Batch, plan
-from gatelab.native.checks import check_call
-from gatelab.native.library import load
-from gatelab.native.weights import Store, Tensors, pack
+from gatelab.core.native import layer
+from gatelab.core.native.batch import Batch, plan
+from gatelab.core.native.checks import check_call
+from gatelab.core.native.library import load
+from gatelab.core.native.weights import Store, Tensors, pack
 
 _STORE = Store()
 
