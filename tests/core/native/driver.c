@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../../src/gatelab/core/native/csrc/gru.c"
+#include "../../../src/gatelab/core/native/csrc/gru.c"
 
 static uint64_t seed = 1;
 static uint64_t next_number(void) {
