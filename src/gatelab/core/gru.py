@@ -71,6 +71,9 @@ class GRU(Recurrent):
             reset_after=self.reset_after,
             has_lengths=lengths is not None,
             has_reset_mask=reset_mask is not None,
+            hidden=self.hidden_size,
+            batch=x.shape[1],
+            steps=x.shape[0],
         )
 
     def _run(
@@ -78,6 +81,17 @@ class GRU(Recurrent):
     ) -> tuple[Tensor, State]:
         backend = resolve(self.backend, self._spec(x, lengths, reset_mask))
         y, h = backend.run(
+            x, state[0], *weights, reset_after=self.reset_after, lengths=lengths, reset_mask=reset_mask
+        )
+        return y, (h,)
+
+    def _run_backward(
+        self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
+    ) -> tuple[Tensor, State]:
+        run = resolve(self.backend, self._spec(x, lengths, reset_mask)).run_backward
+        if run is None:
+            return super()._run_backward(x, state, weights, lengths, reset_mask)
+        y, h = run(
             x, state[0], *weights, reset_after=self.reset_after, lengths=lengths, reset_mask=reset_mask
         )
         return y, (h,)

@@ -177,12 +177,8 @@ class Recurrent(nn.Module):
                 row = layer * self.directions + direction
                 initial = tuple(s[row] for s in state)
                 weights = self.weights(layer, direction)
-                if direction == 0:
-                    y, final = self._run(x, initial, weights, lengths, reset_mask)
-                else:
-                    mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
-                    y, final = self._run(reverse(x, lengths), initial, weights, lengths, mask)
-                    y = reverse(y, lengths)
+                run = self._run_backward if direction else self._run
+                y, final = run(x, initial, weights, lengths, reset_mask)
                 outputs.append(y)
                 finals.append(final)
             x = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)
@@ -198,6 +194,14 @@ class Recurrent(nn.Module):
     ) -> tuple[Tensor, State]:
         """Run one layer in one direction, forward in time: x [T, B, D], state of [B, H]."""
         raise NotImplementedError
+
+    def _run_backward(
+        self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Run one layer backward in time, by turning the sequence round before and after `_run`."""
+        mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
+        y, final = self._run(reverse(x, lengths), state, weights, lengths, mask)
+        return reverse(y, lengths), final
 
     @classmethod
     def _count(cls, columns: int, input_size: int, hidden_size: int, num_layers: int, both: bool) -> int:

@@ -1,24 +1,54 @@
 """The choice: "auto" takes the fastest that can serve the call; a name is final."""
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
-from gatelab.core.backends import BACKENDS, BackendError, Spec, choose, explain, resolve
+from gatelab.core.backends import BACKENDS, BackendError, Spec, choose, explain, native, resolve
 
-SPEC = Spec(device="cpu", dtype=torch.float32, reset_after=True, has_lengths=False, has_reset_mask=False)
+SPEC = Spec(
+    device="cpu",
+    dtype=torch.float32,
+    reset_after=True,
+    has_lengths=False,
+    has_reset_mask=False,
+    hidden=64,
+    batch=32,
+    steps=64,
+)
 
 
 def test_auto_takes_the_fastest_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert choose(SPEC)[0] == "torch"
+    monkeypatch.setattr(native, "UNAVAILABLE", None)
+    assert choose(SPEC)[0] == "native"
+    assert choose(SPEC._replace(dtype=torch.float64))[0] == "torch"
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
-    on_cuda = replace(SPEC, device="cuda")
+    on_cuda = SPEC._replace(device="cuda")
     assert choose(on_cuda)[0] == "cudnn"
-    assert choose(replace(on_cuda, has_reset_mask=True))[0] == "torch"
-    assert choose(replace(on_cuda, reset_after=False))[0] == "torch"
-    assert choose(replace(SPEC, dtype=torch.complex64))[0] == "reference"
-    assert resolve("auto", SPEC) is BACKENDS["torch"]
+    assert choose(on_cuda._replace(has_reset_mask=True))[0] == "torch"
+    assert choose(on_cuda._replace(reset_after=False))[0] == "torch"
+    assert choose(SPEC._replace(dtype=torch.complex64))[0] == "reference"
+    assert resolve("auto", SPEC) is BACKENDS["native"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"device": "cuda"}, "the input is on cuda"),
+        ({"dtype": torch.float64}, "not in torch.float64"),
+        ({"batch": 0}, "the batch is empty"),
+        ({}, "is missing"),
+    ],
+)
+def test_native_says_what_it_cannot_do(changes: Any, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "UNAVAILABLE", "the object is missing" if not changes else None)
+    spec = SPEC._replace(**changes)
+    assert reason in str(native.unsupported(spec))
+    with pytest.raises(BackendError, match=reason):
+        resolve("native", spec)
+    if spec.device == "cpu":
+        assert choose(spec)[0] == "torch"
 
 
 def test_a_named_backend_never_gives_way() -> None:
@@ -26,7 +56,7 @@ def test_a_named_backend_never_gives_way() -> None:
         assert resolve(name, SPEC).name == name
     with pytest.raises(BackendError, match="'cudnn' cannot serve this call"):
         resolve("cudnn", SPEC)
-    with pytest.raises(ValueError, match="the backends are auto, reference, torch, cudnn"):
+    with pytest.raises(ValueError, match="the backends are auto, reference, torch, native, cudnn"):
         resolve("fastest", None)
 
 

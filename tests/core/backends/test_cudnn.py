@@ -4,14 +4,14 @@ The function that it calls runs on a CPU too, so its handling of lengths is test
 same test runs on cuDNN itself.
 """
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from gatelab.core.backends import Spec, cudnn, reference
 
-ON_CUDA = Spec(device="cuda", dtype=torch.float32, reset_after=True, has_lengths=True, has_reset_mask=False)
+ON_CUDA = Spec(
+    "cuda", torch.float32, True, has_lengths=True, has_reset_mask=False, hidden=8, batch=2, steps=3
+)
 DEVICES = [
     "cpu",
     pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
@@ -48,7 +48,7 @@ def test_what_cudnn_cannot_do_is_refused_with_the_reason(
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
     assert cudnn.unsupported(ON_CUDA) is None
-    assert reason in str(cudnn.unsupported(replace(ON_CUDA, **change)))
+    assert reason in str(cudnn.unsupported(ON_CUDA._replace(**change)))
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: False)
     assert "missing" in str(cudnn.unsupported(ON_CUDA))
 

@@ -1,6 +1,7 @@
 """Ways to compute one GRU layer.
 
-`reference` is the oracle, `torch` has a hand-written gradient, `cudnn` delegates to PyTorch.
+`reference` is the oracle, `torch` has a hand-written gradient, `native` is a kernel in C for the CPU, `cudnn`
+delegates to PyTorch.
 """
 
 from gatelab.core.backends.choice import (

@@ -7,12 +7,14 @@ way silently to another one.
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from gatelab.core.backends import cudnn, fused, reference
+from gatelab.core.backends import cudnn, fused, native, reference
 from gatelab.core.backends.spec import Backend, Spec
 
-BackendName = Literal["auto", "reference", "torch", "cudnn"]
+BackendName = Literal["auto", "reference", "torch", "native", "cudnn"]
 
-BACKENDS: dict[str, Backend] = {b.name: b for b in (reference.BACKEND, fused.BACKEND, cudnn.BACKEND)}
+BACKENDS: dict[str, Backend] = {
+    module.BACKEND.name: module.BACKEND for module in (reference, fused, native, cudnn)
+}
 
 
 class BackendError(RuntimeError):
@@ -36,6 +38,8 @@ def choose(spec: Spec) -> tuple[str, str]:
     """Return the backend that "auto" takes, and the reason: the fastest one that can serve the call."""
     if cudnn.unsupported(spec) is None:
         return "cudnn", "cuDNN serves this call and is the fastest on a CUDA device"
+    if native.unsupported(spec) is None:
+        return "native", "the C kernel is the fastest for this call"
     if fused.unsupported(spec) is None:
         return "torch", f"it is the fastest that can serve this call on {spec.device}"
     return "reference", "no faster backend can serve this call"

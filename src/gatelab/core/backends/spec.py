@@ -4,21 +4,23 @@ Nothing is computed here. The registry and the choice are in `choice.py`.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What a call asks for, as far as a backend's ability depends on it."""
+class Spec(NamedTuple):
+    """What a call asks for, as far as a backend's ability and its speed depend on it."""
 
     device: str
     dtype: torch.dtype
     reset_after: bool
     has_lengths: bool
     has_reset_mask: bool
+    hidden: int
+    batch: int
+    steps: int
 
 
 class Run(Protocol):
@@ -57,9 +59,15 @@ class Unsupported(Protocol):
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to compute a GRU layer."""
+    """One way to compute a GRU layer.
+
+    `run_backward` walks the rows from their last step to their first on tensors in the order of time, with
+    `reset_mask` marking the same boundaries between steps; where it is missing the caller turns the sequence
+    round before and after `run`.
+    """
 
     name: str
     summary: str
     run: Run
     unsupported: Unsupported
+    run_backward: Run | None = None

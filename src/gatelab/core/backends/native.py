@@ -1,0 +1,31 @@
+"""The `native` backend: the C kernel of `gatelab.core.native`, for float32 on a CPU.
+
+It has both variants, ragged lengths, resets and both directions. What it cannot have here, and why, is settled
+once, when this module is imported: building the kernel later shows in the next process.
+"""
+
+import functools
+
+import torch
+
+from gatelab.core.backends.spec import Backend, Spec
+from gatelab.core.native.autograd import run
+from gatelab.core.native.library import unavailable
+
+UNAVAILABLE = unavailable()
+
+
+def unsupported(spec: Spec) -> str | None:
+    """The kernel computes in float32 on a CPU, on at least one row."""
+    if spec.device != "cpu":
+        return f"the native kernel runs on the CPU and the input is on {spec.device}"
+    if spec.dtype != torch.float32:
+        return f"the native kernel computes in torch.float32, not in {spec.dtype}"
+    if spec.batch == 0:
+        return "the native kernel needs at least one row and the batch is empty"
+    return UNAVAILABLE
+
+
+BACKEND = Backend(
+    "native", "the kernel in C on a CPU", run, unsupported, functools.partial(run, reverse=True)
+)
