@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 MIRROR := $(if $(GATELAB_DATA_MIRROR),$(GATELAB_DATA_MIRROR),$(wildcard ../shared/data))
 export GATELAB_DATA_MIRROR = $(MIRROR)
 
-.PHONY: help run test test-slow lint format clean
+.PHONY: help run test test-slow bench lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,6 +26,9 @@ test: $(READY)  ## every test but the slow ones, with coverage
 
 test-slow: $(READY)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow
+
+bench: $(READY)  ## the GRU's backends against nn.GRU; writes docs/bench_gru.json and the picture (10 minutes)
+	$(BIN)/python scripts/bench_gru.py --output docs/bench_gru.json --picture
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
