@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+
 from gru_bench.cases import REFERENCE, Case, call_of
 
 PEAK_SIZE = 1536  # rows of the square product that gives the peak

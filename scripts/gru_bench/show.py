@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gru_bench.cases import REFERENCE
 from rich.table import Table
+
+from gru_bench.cases import REFERENCE
 
 Record = dict[str, Any]
 MEAN_OF = "ABCDEF"
