@@ -114,6 +114,8 @@ def _check_lengths(lengths: Tensor | Sequence[int], steps: int, batch: int, devi
         raise TypeError(f"lengths must be integers, got {lengths.dtype}")
     if lengths.shape != (batch,):
         raise ValueError(f"lengths must be [B] = [{batch}], got {list(lengths.shape)}")
-    if batch and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
+    # compiled code cannot branch on values: there a backend may check them (native does), the others cannot
+    in_graph = torch.compiler.is_compiling()
+    if batch and not in_graph and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
         raise ValueError(f"lengths must lie in 0 ... T={steps}, got {lengths.tolist()}")
     return lengths.long()

@@ -56,8 +56,13 @@ class _Fused(torch.autograd.Function):
         dy, dh = grads
         if torch.is_grad_enabled():
             inputs = (x, h0, w_ih, w_hh, b_ih, b_hh)
-            found = _through_reference(
-                inputs, ctx.needs_input_grad, dy, dh, ctx.reset_after, lengths, reset_mask
+            found = reference.gradient(
+                inputs,
+                ctx.needs_input_grad,
+                (dy, dh),
+                reset_after=ctx.reset_after,
+                lengths=lengths,
+                reset_mask=reset_mask,
             )
             return (*found, None, None, None)
         variant = fused_after if ctx.reset_after else fused_before
@@ -102,33 +107,6 @@ def reaching(dy: Tensor | None, dh: Tensor | None, states: Tensor, lengths: Tens
         else:
             total.scatter_add_(0, lengths.view(1, -1, 1).expand(1, -1, states.shape[2]), dh.unsqueeze(0))
     return total
-
-
-def _through_reference(
-    inputs: tuple[Any, ...],
-    needed: tuple[bool, ...],
-    dy: Tensor | None,
-    dh: Tensor | None,
-    reset_after: bool,
-    lengths: Tensor | None,
-    reset_mask: Tensor | None,
-) -> list[Tensor | None]:
-    """The gradient as a differentiable function: the sequence is computed again by the plain loop."""
-    x, h0, w_ih, w_hh, b_ih, b_hh = inputs
-    results = reference.run(
-        x, h0, w_ih, w_hh, b_ih, b_hh, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask
-    )
-    pairs = [(y, g) for y, g in zip(results, (dy, dh), strict=True) if g is not None and y.requires_grad]
-    wanted = [i for i, tensor in enumerate(inputs) if tensor is not None and needed[i]]
-    found = torch.autograd.grad(
-        [y for y, _ in pairs],
-        [inputs[i] for i in wanted],
-        [g for _, g in pairs],
-        create_graph=True,
-        allow_unused=True,
-    )
-    by_index = dict(zip(wanted, found, strict=True))
-    return [by_index.get(i) for i in range(len(inputs))]
 
 
 def run(

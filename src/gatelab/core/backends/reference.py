@@ -1,16 +1,20 @@
 """The `reference` backend: the equations of `cells.py` in a plain autograd loop.
 
-It is the oracle for every other backend and it runs wherever PyTorch does, double backward included. It is
-not
-fast: each step is a dozen small operations, each of them recorded.
+It is the oracle for every other backend and it runs wherever PyTorch does, double backward included. It is not
+fast: each step is a dozen small operations, each of them recorded. `gradient` gives the backends with a
+hand-written gradient one that can be differentiated again.
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from gatelab.core.backends.spec import Backend, Spec
 from gatelab.core.cells import gru_step_after, gru_step_before
-from gatelab.core.unroll import unroll
+from gatelab.core.unroll import reverse as turned
+from gatelab.core.unroll import reverse_reset, unroll
 
 
 def run(
@@ -35,6 +39,46 @@ def run(
         reset_mask=reset_mask,
     )
     return y, h
+
+
+def gradient(
+    inputs: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    outer: tuple[Tensor | None, Tensor | None],
+    *,
+    reset_after: bool,
+    lengths: Tensor | None,
+    reset_mask: Tensor | None,
+    reverse: bool = False,
+) -> list[Tensor | None]:
+    """The gradient of a layer as a differentiable function: the sequence is computed again by the plain loop.
+
+    Takes the six tensors of `run`, which of their gradients are `needed`, the gradients (dy, dh_n) that
+    reach the results, and whether the rows were walked backward; returns six gradients or None.
+    """
+    x, h0, w_ih, w_hh, b_ih, b_hh = inputs
+    assert x is not None
+    assert h0 is not None
+    assert w_ih is not None
+    assert w_hh is not None
+    if reverse:
+        x = turned(x, lengths)
+        reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
+    y, h_n = run(
+        x, h0, w_ih, w_hh, b_ih, b_hh, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask
+    )
+    results = (turned(y, lengths) if reverse else y, h_n)
+    pairs = [(y, g) for y, g in zip(results, outer, strict=True) if g is not None and y.requires_grad]
+    wanted = [(i, t) for i, t in enumerate(inputs) if t is not None and needed[i]]
+    found = torch.autograd.grad(
+        [y for y, _ in pairs],
+        [t for _, t in wanted],
+        [g for _, g in pairs],
+        create_graph=True,
+        allow_unused=True,
+    )
+    by_index = {i: g for (i, _), g in zip(wanted, found, strict=True)}
+    return [by_index.get(i) for i in range(len(inputs))]
 
 
 def unsupported(spec: Spec) -> str | None:

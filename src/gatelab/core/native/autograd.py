@@ -1,15 +1,16 @@
-"""The native layer as a differentiable function of its tensors.
+"""The native layer as a differentiable function of its tensors, in float32 on the CPU.
 
-Float32 on the CPU only, once differentiable. Without gradients nothing is kept per step but y.
+Without gradients nothing is kept per step but y. A gradient that is to be differentiated again is computed by the
+plain loop of the `reference` backend. While PyTorch compiles, the layer is one operation (`operator.py`); when it
+does not, that would cost more than the call itself, and the layer is an autograd function.
 """
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from gatelab.core.native import layer
+from gatelab.core.native import layer, operator
 from gatelab.core.native.batch import Batch, plan
 from gatelab.core.native.checks import check_call
 from gatelab.core.native.library import load
@@ -41,29 +42,72 @@ class _Native(torch.autograd.Function):
         w_hh: Tensor,
         b_ih: Tensor | None,
         b_hh: Tensor | None,
+        lengths: Tensor | None,
+        reset_mask: Tensor | None,
         batch: Batch,
         reset_after: bool,
     ) -> tuple[Tensor, Tensor]:
         weights = (w_ih, w_hh, b_ih, b_hh)
-        rows, h0 = batch.gather(x).contiguous(), h0.contiguous()
-        y, h_n, ctx.tape = _tape(rows, h0, weights, batch, reset_after)
-        ctx.save_for_backward(rows, h0, *weights, y)
+        ctx.rows = batch.gather(x).contiguous()
+        y, h_n, ctx.tape = _tape(ctx.rows, h0.contiguous(), weights, batch, reset_after)
+        ctx.save_for_backward(x, h0, *weights, lengths, reset_mask)
         ctx.batch, ctx.reset_after = batch, reset_after
         ctx.set_materialize_grads(False)
+        ctx.seen = None
+        if y._is_view():  # of the states, which backward reads
+            y = _as_itself(y)
+            ctx.seen = y.detach()  # its version counter is y's, and it does not keep the graph alive
+            ctx.version = y._version
         return y, h_n
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        rows, h0, *weights, _ = ctx.saved_tensors
+        *inputs, lengths, reset_mask = ctx.saved_tensors
+        batch, after = ctx.batch, ctx.reset_after
+        if torch.is_grad_enabled():
+            return (
+                *_twice_differentiable(
+                    inputs, ctx.needs_input_grad, (dy, dh_n), after, lengths, reset_mask, batch.reverse
+                ),
+                *[None] * 4,
+            )
+        rows, h0, weights = ctx.rows, inputs[1].contiguous(), tuple(inputs[2:])
         tape, ctx.tape = ctx.tape, None
-        if tape is None:  # an earlier backward pass (retain_graph) has overwritten the gates
-            _, _, tape = _tape(rows, h0, tuple(weights), ctx.batch, ctx.reset_after)
+        # an earlier backward pass (retain_graph) has overwritten the gates, or the caller has overwritten y
+        if tape is None or (ctx.seen is not None and ctx.seen._version != ctx.version):
+            _, _, tape = _tape(rows, h0, weights, batch, after)
         dy = None if dy is None else dy.contiguous()
         dh_n = None if dh_n is None else dh_n.contiguous()
         grads = layer.backward(tape, dy, dh_n, rows, weights[0], ctx.needs_input_grad[:6])
         tape.release()
-        return (*grads, None, None)
+        return (*grads, *[None] * 4)
+
+
+def _as_itself(y: Tensor) -> Tensor:
+    """The same memory as a tensor that is no view, because autograd lets nobody change a view in place."""
+    return torch.empty(0).set_(y.untyped_storage(), y.storage_offset(), y.shape, y.stride())
+
+
+def _twice_differentiable(
+    inputs: list[Tensor | None],
+    needed: tuple[bool, ...],
+    outer: tuple[Tensor | None, Tensor | None],
+    reset_after: bool,
+    lengths: Tensor | None,
+    reset_mask: Tensor | None,
+    reverse: bool,
+) -> list[Tensor | None]:
+    from gatelab.core.backends import reference  # the backends import this module
+
+    return reference.gradient(
+        inputs,
+        needed,
+        outer,
+        reset_after=reset_after,
+        lengths=lengths,
+        reset_mask=reset_mask,
+        reverse=reverse,
+    )
 
 
 def run(
@@ -97,12 +141,16 @@ def run(
         TypeError, ValueError: a tensor that does not fit, by name.
         NativeError: the kernel cannot be had here.
     """
+    if torch.compiler.is_compiling():
+        return operator.call(
+            x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, reset_after=reset_after, reverse=reverse
+        )
     check_call(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, reset_after)
     steps, size, inputs = x.shape
     batch = plan(steps, size, lengths, reset_mask, reverse)
     weights = (w_ih, w_hh, b_ih, b_hh)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h0, *weights)):
-        y, h_n = _Native.apply(x, h0, *weights, batch, reset_after)
+        y, h_n = _Native.apply(x, h0, *weights, lengths, reset_mask, batch, reset_after)
         return y, h_n
     packed = _STORE.get(load(), weights, inputs=layer.fused_inputs(batch, inputs), reset_after=reset_after)
     rows = batch.gather(x.detach()).contiguous()
