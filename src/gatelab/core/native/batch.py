@@ -1,6 +1,6 @@
 """How the rows of a batch are walked: sorted by length, so that the rows still running are the first ones.
 
-Plain index work in PyTorch, done once per call; nothing here knows the cell.
+Index work only, done once per call; nothing here knows the cell.
 
 Dimensions: T time, B batch, N the sum of the lengths.
 """
@@ -9,6 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from gatelab.core.native.checks import address
+from gatelab.core.native.library import load, most_threads
+
+SMALL = 1 << 16  # floats below which one thread copies faster than two
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Batch:
     lengths: Tensor | None = None  # [B] int64, longest first
     rows: Tensor | None = None  # [B] int64, the batch row of each place
     order: Tensor | None = None  # [N] int64, the row of x.view(T*B, D) for each row that is computed
+    listed: Tensor | None = None  # [T*B] int64: `order`, then the rows past the lengths
 
     @property
     def count(self) -> int:
@@ -35,10 +41,15 @@ class Batch:
 
     def scatter(self, rows: Tensor) -> Tensor:
         """The reverse of `gather`: [T, B, F] with zeros where nothing was computed."""
-        if self.order is None:
+        if self.listed is None:
             return rows.view(self.steps, self.size, -1)
-        padded = rows.new_zeros(self.steps * self.size, rows.shape[1])
-        return padded.index_copy_(0, self.order, rows).view(self.steps, self.size, -1)
+        count, width = rows.shape
+        padded = torch.empty(self.steps, self.size, width)
+        threads = most_threads() if padded.numel() > SMALL else 1
+        source = address("rows", rows, (self.count, width))
+        listed = self.listed.data_ptr()
+        load().spread(source, listed, count, self.listed.numel(), width, threads, padded.data_ptr())
+        return padded
 
 
 def plan(
@@ -54,9 +65,12 @@ def plan(
         reset_mask = torch.cat((reset_mask[1:], torch.zeros_like(reset_mask[:1])))
         reset_mask = reset_mask & (torch.arange(steps).unsqueeze(1) != last)
     resets = None if reset_mask is None else reset_mask.contiguous()
-    if lengths is None or bool((lengths == steps).all()):
+    if lengths is None:
         return Batch(steps, size, reverse, resets)
     ordered, rows = lengths.sort(descending=True, stable=True)
-    step, place = (torch.arange(steps).unsqueeze(1) < ordered).nonzero(as_tuple=True)
-    time = ordered[place] - 1 - step if reverse else step
-    return Batch(steps, size, reverse, resets, ordered, rows, time * size + rows[place])
+    listed = torch.empty(steps * size, dtype=torch.int64)
+    places = (address("lengths", t, (size,), torch.int64) for t in (ordered, rows))
+    count = load().order(*places, steps, size, reverse, listed.data_ptr())
+    if count == steps * size:
+        return Batch(steps, size, reverse, resets)
+    return Batch(steps, size, reverse, resets, ordered, rows, listed[:count], listed)

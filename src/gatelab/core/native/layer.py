@@ -116,7 +116,7 @@ def forward(
         if not reset_after:
             gates = _rows_apart(batch.size, 4 * hidden)
     if y is None:
-        y = (torch.zeros if ragged else torch.empty)(batch.steps, batch.size, hidden)
+        y = torch.empty(batch.steps, batch.size, hidden)
     h_n = torch.empty(batch.size, hidden)
     if packed.inputs:
         call.x = address("x", x, (rows, packed.inputs))

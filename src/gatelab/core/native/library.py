@@ -18,7 +18,7 @@ import torch
 
 from gatelab.core.native.compile import isas, object_name
 
-ABI = 1
+ABI = 2
 VARIABLE = "GATELAB_NATIVE_ISA"
 ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
 
@@ -73,6 +73,8 @@ class Library:
         self.work_size = self._declare("gru_work_size", integer, integer, integer, integer)
         self.pack = self._declare("gru_pack", None, *[pointer] * 4, *[integer] * 5, pointer)
         self.same = self._declare("gru_same", integer, *[pointer] * 4, *[integer] * 4, pointer)
+        self.order = self._declare("gru_order", integer, *[pointer] * 2, *[integer] * 3, pointer)
+        self.spread = self._declare("gru_spread", None, *[pointer] * 2, *[integer] * 4, pointer)
         self.forward = self._declare("gru_forward", None, ctypes.POINTER(Call))
         self.backward = self._declare("gru_backward", None, ctypes.POINTER(Call))
 

@@ -187,6 +187,12 @@ INLINE void copy_units(const part *p, idx hidden, float *to, const float *from) 
         memcpy(to + u0, from + u0, (size_t)(u1 - u0) * sizeof(float));
 }
 
+INLINE void zero_units(const part *p, idx hidden, float *to) {
+    idx u0 = p->panel0 * COLS, u1 = min_idx(hidden, p->panel1 * COLS);
+    if (u1 > u0)
+        memset(to + u0, 0, (size_t)(u1 - u0) * sizeof(float));
+}
+
 static void forward_part(const gru_call *c, const part *p) {
     moment m = first_moment(c);
     forward_step f = {c, p, &m, unpack(c->packed, c->inputs, c->hidden), 0, 0, 0, 0};
@@ -195,8 +201,7 @@ static void forward_part(const gru_call *c, const part *p) {
         float *state = c->states + (start + place) * c->states_stride;
         copy_units(p, hidden, state, c->h0 + batch_row(c, place) * hidden);
         if (resets_at(c, 0, place))
-            for (idx u = p->panel0 * COLS; u < min_idx(hidden, p->panel1 * COLS); u++)
-                state[u] = 0.0f;
+            zero_units(p, hidden, state);
     }
     wait_for_all(p);
     for (; m.s < c->steps && m.active > 0; step_on(c, &m)) {
@@ -210,6 +215,8 @@ static void forward_part(const gru_call *c, const part *p) {
         idx b = batch_row(c, place), length = length_of(c, place);
         const float *last = length ? c->y + outer_row(c, length - 1, place) * hidden : c->h0 + b * hidden;
         copy_units(p, hidden, c->h_n + b * hidden, last);
+        for (idx time = length; time < c->steps; time++)
+            zero_units(p, hidden, c->y + (time * c->batch + b) * hidden);
     }
 }
 

@@ -2,12 +2,13 @@
  *
  * gru.h is the interface. The rest is in headers, so that one compilation per instruction set sees everything:
  * vector.h (vectors and exp), gemm.h (products), pack.h (the weights' packed form), team.h (threads), walk.h (where
- * rows lie), forward.h and backward.h (the two passes).
+ * rows lie), forward.h and backward.h (the two passes), rows.h (the rows of ragged batches).
  */
 #include "gru.h"
 
 #include "backward.h"
 #include "forward.h"
+#include "rows.h"
 
 int64_t gru_abi(void) { return GRU_ABI; }
 int64_t gru_call_size(void) { return (int64_t)sizeof(gru_call); }
@@ -82,6 +83,26 @@ int64_t gru_same(const float *w_ih, const float *w_hh, const float *b_ih, const 
     return same_bias(b_ih, b_hh, hidden, (int)reset_after, samples, packed) &&
            same_matrix(w_hh, in.recurrent, recurrent_slot, hidden, hidden, samples) &&
            (inputs == 0 || same_matrix(w_ih, in.input, input_slot, hidden, inputs, samples));
+}
+
+int64_t gru_order(const int64_t *lengths, const int64_t *rows, int64_t steps, int64_t batch, int64_t reverse,
+                  int64_t *order) {
+    return list_rows(lengths, rows, steps, batch, (int)reverse, order);
+}
+
+void gru_spread(const float *from, const int64_t *order, int64_t count, int64_t total, int64_t width,
+                int64_t threads, float *to) {
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel for num_threads((int)threads) schedule(static)
+        for (idx i = 0; i < total; i++)
+            spread_row(from, order, count, width, i, to);
+        return;
+    }
+#endif
+    for (idx i = 0; i < total; i++)
+        spread_row(from, order, count, width, i, to);
+    (void)threads;
 }
 
 void gru_forward(const gru_call *call) { run_parts(call, forward_part); }

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define GRU_ABI 1
+#define GRU_ABI 2
 
 typedef struct {
     /* sizes and choices */
@@ -38,7 +38,7 @@ typedef struct {
     const float *h0;         /* [B, H] by batch row */
 
     /* written by forward; gates and states are what backward reads */
-    float *y;                /* [T, B, H] by time and batch row; steps past a length are not touched */
+    float *y;                /* [T, B, H] by time and batch row; zero past a length */
     float *h_n;              /* [B, H] by batch row */
     float *states;           /* the state entering each step, see below */
     float *gates;            /* [N, 4H] when training, else [B, 4H] of scratch (reset_after=0) or NULL */
@@ -83,6 +83,14 @@ void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const flo
 /* 1 if `samples` elements of each matrix, spread over it, and of the biases are those that `packed` was made from. */
 int64_t gru_same(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
                  int64_t hidden, int64_t reset_after, int64_t samples, const float *packed);
+
+/* Fill `order` [T*B] with the rows of a padded [T*B] batch that are computed, as the kernel walks them, and after
+ * them those past the lengths; returns N. `lengths` and `rows` are by place, as in gru_call. */
+int64_t gru_order(const int64_t *lengths, const int64_t *rows, int64_t steps, int64_t batch, int64_t reverse,
+                  int64_t *order);
+/* to [total, width] from the computed rows, `count` of them: row order[i] is row i of `from`, the others are zero. */
+void gru_spread(const float *from, const int64_t *order, int64_t count, int64_t total, int64_t width,
+                int64_t threads, float *to);
 
 int64_t gru_work_size(int64_t batch, int64_t hidden, int64_t threads);
 void gru_forward(const gru_call *call);
