@@ -48,7 +48,9 @@ def test_it_equals_its_namesake(
     results = []
     for y, final, module in ((got_y, got_state, mine), (want_y, want_state, other)):
         loss = y.square().sum() + _flat(final).square().sum()
-        results.append((y, _flat(final), *torch.autograd.grad(loss, [x, h, *module.parameters()], retain_graph=True)))
+        results.append(
+            (y, _flat(final), *torch.autograd.grad(loss, [x, h, *module.parameters()], retain_graph=True))
+        )
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
 
 
