@@ -27,6 +27,8 @@ from gatelab.tasks.randomness import seed_step
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
 CHECKPOINT_KEY = "gatelab"
+CHANGING = frozenset({"_current_fx_name", "_sums", "steps", "_train_state", "_eval_state", "_core_output"})
+"""Attributes set at every step or hook (the first one by Lightning, some forty times a step)."""
 
 
 class Task(pl.LightningModule):
@@ -77,6 +79,13 @@ class Task(pl.LightningModule):
         self.steps = 0
         self._sums = torch.zeros(2, dtype=torch.float64)  # loss and count since the last logged step
         self._resumed: resume.Position | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; those that change at every step are no parameters, and need no search for them."""
+        if name in CHANGING:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # what a subclass says
 
