@@ -19,8 +19,16 @@ RECURRENT = [[-0.75, -0.125, -0.5, 0.625, 0.0, -0.25], [-0.75, -0.25, 0.0, -0.25
 BIAS = [[-2.75, -1.875, -0.125, -0.375, 0.25, 0.25], [2.125, -1.125, -0.375, 2.0, 0.625, 0.625]]
 INPUT = [[[-0.5, -1.625], [0.125, 0.125], [-1.25, -0.625]]]
 OUTPUT = {
-    True: [[-0.026633698, -0.263238214], [0.258449108, 0.539148022], [-0.361254094, 0.349397834]],
-    False: [[-0.165559891, -0.647738973], [0.020870381, -0.001693255], [-0.652329214, -0.578198497]],
+    True: [
+        [-0.026633698265402683, -0.2632382139667874],
+        [0.2584491083620716, 0.539148021695538],
+        [-0.361254094415441, 0.3493978337333619],
+    ],
+    False: [
+        [-0.165559890732092, -0.6477389731985126],
+        [0.02087038134549863, -0.0016932545292090706],
+        [-0.6523292144847671, -0.5781984971287962],
+    ],
 }
 
 
@@ -60,24 +68,6 @@ def test_keras_weights_give_the_numbers_of_keras(reset_after: bool) -> None:
     for got, want in zip(back, weights, strict=True):
         assert got is not None
         assert torch.equal(got, want)
-
-
-@pytest.mark.parametrize("reset_after", [True, False])
-def test_the_layout_means_keras_equations(reset_after: bool) -> None:
-    gru = GRU(3, 4, dtype=torch.float64, reset_after=reset_after)
-    kernel, recurrent, bias = to_keras(gru)
-    assert bias is not None
-    b_in, b_rec = bias if reset_after else (bias, torch.zeros_like(bias))
-    x, h = torch.randn(6, 2, 3, dtype=torch.float64), torch.zeros(2, 4, dtype=torch.float64)
-    want = []
-    for x_t in x:
-        xz, xr, xh = (x_t @ kernel + b_in).chunk(3, dim=-1)
-        hz, hr, hh = (h @ recurrent + b_rec).chunk(3, dim=-1)
-        z, r = torch.sigmoid(xz + hz), torch.sigmoid(xr + hr)
-        candidate = torch.tanh(xh + (r * hh if reset_after else (r * h) @ recurrent[:, 8:]))
-        h = z * h + (1 - z) * candidate
-        want.append(h)
-    torch.testing.assert_close(gru(x)[0], torch.stack(want), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("bias", [True, False])
