@@ -127,7 +127,6 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(tmp_path):
         ("model.hidden_size=-1", "hidden_size"),
         ("optim.lr=-1.0", "optim"),
         ("model.backend=quick", "backend"),
-        ("task=language_model", "task=forecasting"),
         ("data.target=[nosuch]", "nosuch"),
         ("trainer.precision=half", "precision"),
     ],
@@ -136,6 +135,11 @@ def test_an_impossible_value_is_refused_before_training(override, expected, tmp_
     with pytest.raises(RequestError, match=expected):
         train([*SMALL_SERIES, f"paths.root={tmp_path}", override])
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_task_that_does_not_fit_the_data_is_refused_with_the_one_that_does(tmp_path):
+    with pytest.raises(RequestError, match="choose task=forecasting"):
+        train(["data=embedded_series", "task=language_model", f"paths.root={tmp_path}"])
 
 
 def test_changed_data_is_refused(tmp_path):
