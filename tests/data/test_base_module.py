@@ -8,6 +8,17 @@ from gatelab.data.errors import DataError
 from gatelab.data.series_module import SeriesDataModule
 from gatelab.data.synthetic_module import AddingDataModule
 
+# about Lightning's own habits, not about the data
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{message}")
+    for message in (
+        ".*does not have many workers",
+        ".*LeafSpec",
+        ".*smaller than the logging",
+        "You requested to overfit",
+    )
+]
+
 
 def module(num_workers: int = 0, **options) -> AddingDataModule:
     data = AddingDataModule(
@@ -61,8 +72,6 @@ def order_of(epoch: int, **options) -> list[list[float]]:
     return firsts(data.train_dataloader())
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_lightning_sees_the_order_of_each_epoch(num_workers):
     seen = fit(module(num_workers)).seen
@@ -70,7 +79,6 @@ def test_lightning_sees_the_order_of_each_epoch(num_workers):
     assert seen[0] != seen[1]
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_skip_batches_is_exact_and_used_once(num_workers):
     data = module(num_workers)
@@ -90,15 +98,12 @@ def test_skipping_more_than_an_epoch_is_refused():
         data.train_dataloader()
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-@pytest.mark.filterwarnings("ignore:You requested to overfit")
 def test_overfitting_repeats_whole_batches():
     seen = fit(module(), overfit_batches=2).seen
     assert seen[0] == seen[1]
     assert [len(batch) for batch in seen[0]] == [8, 8]
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_lightning_leaves_our_sampler_alone_under_ddp():
     data = SeriesDataModule("embedded_series", lookback=8, horizon=4, batch_size=10)
     data.setup()

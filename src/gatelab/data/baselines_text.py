@@ -3,9 +3,10 @@
     unigram: p(w)     = (n(w) + a) / (N + a V)
     bigram:  p(w | v) = 0.7 n(v, w) / n(v) + 0.3 p(w)
 
-n counts the training split; pairs lie inside it, and the first scored token follows the seed token. a is 0 when every token of the vocabulary
-occurs in training (PTB, WikiText-2), else 1 (Laplace), since a perplexity of infinity tells nothing. A
-context v never seen leaves p(w). Probabilities and sums in float64, natural logarithms.
+n counts the training split: its pairs lie inside it, and the first scored token follows the seed token. a is
+0 when every token of the vocabulary occurs in training (PTB, WikiText-2), else 1 (Laplace), since a perplexity
+of infinity tells nothing. A context v never seen leaves p(w). Probabilities and sums in float64, natural
+logarithms.
 
 Dimensions: `N` training tokens, `n` scored tokens, `V` vocabulary.
 """
