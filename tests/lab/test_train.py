@@ -95,6 +95,21 @@ def test_eval_needs_the_run_directory_only(text, monkeypatch, tmp_path):
     assert report["metrics"] == result["splits"]["test"]["metrics"]
 
 
+@pytest.mark.parametrize("reading", ["data.eval_window=1", "data.eval_window=null", "data.eval_batch_size=1"])
+def test_the_score_does_not_depend_on_how_the_split_is_read(text, reading):
+    _, result = text
+    scored = evaluate(result["run_dir"], "test", overrides=[reading])["metrics"]
+    expected = result["splits"]["test"]["metrics"]
+    assert scored["tokens"] == expected["tokens"]
+    assert scored["ppl"] == pytest.approx(expected["ppl"], rel=1e-6)
+
+
+def test_a_finished_run_cannot_be_scored_as_another_one(text):
+    _, result = text
+    with pytest.raises(RequestError, match=r"model\.hidden_size=9: a finished run is scored as it is"):
+        evaluate(result["run_dir"], "test", overrides=["model.hidden_size=9"])
+
+
 def test_generated_text_continues_the_prompt_and_follows_the_seed(text):
     _, result = text
     first, second, other = (generate(result["run_dir"], "def ", tokens=40, seed=s) for s in (1, 1, 2))
