@@ -101,7 +101,7 @@ def float32_rows() -> list[Row]:
     single = {name: value.float() for name, value in exact.state_dict().items()}
     exact.load_state_dict(single)
     want = run(exact, x.double(), h0.double(), None)
-    layers = {"nn.GRU": nn.GRU(64, 128, 2)}
+    layers: dict[str, nn.Module] = {"nn.GRU": nn.GRU(64, 128, 2)}
     layers |= {f"GRU {backend}": GRU(64, 128, 2, backend=backend) for backend in BACKENDS}
     rows = []
     for name, layer in tqdm(layers.items(), desc="float32", file=sys.stderr):
@@ -131,7 +131,7 @@ def gradchecks() -> dict[str, bool]:
         tensors = [torch.randn(s, dtype=torch.float64).requires_grad_() for s in shapes]
 
         def call(*given: Tensor, after: bool = after) -> Any:
-            full = given if after else (*given, None)
+            full: tuple[Any, ...] = given if after else (*given, None)
             return fused.run(*full, reset_after=after, lengths=None, reset_mask=None)
 
         first = torch.autograd.gradcheck(call, tensors, raise_exception=False)
