@@ -81,11 +81,10 @@ def test_every_choice_that_the_readme_lists_exists_and_none_is_missing():
 def test_the_annotated_tree_names_files_that_exist_and_every_module():
     (tree,) = re.findall(r"## The tree\n\n```\n(.*?)```", README, re.S)
     named = set(re.findall(r"[\w/]+\.py", tree))
-    modules = {
-        p.name
-        for ring in ("core", "data", "tasks", "lab")
-        for p in (ROOT / "src/gatelab" / ring).glob("*.py")
-    }
+    files = [
+        p for ring in ("core", "data", "tasks", "lab") for p in (ROOT / "src/gatelab" / ring).rglob("*.py")
+    ]
+    modules = {p.name for p in files}
     scripts = {p.name for p in (ROOT / "scripts").glob("*.py")}
     assert named <= modules | scripts
     assert scripts <= named
