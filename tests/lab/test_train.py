@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -118,6 +119,38 @@ def test_generated_text_continues_the_prompt_and_follows_the_seed(text):
     assert len(first) == 44
 
 
+def test_test_scores_asked_for_later_are_added(tmp_path):
+    request = [*SMALL_SERIES, f"paths.root={tmp_path}", "trainer.max_steps=2"]
+    assert set(train([*request, "test=false"])["splits"]) == {"valid"}
+    again = train(request)
+    assert again["already"]
+    assert set(again["splits"]) == {"valid", "test"}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("schedule.warmup=100000", "warmup"),
+        ("trainer.val_check_interval=100000", "val_check_interval"),
+        ("model.backend=cudnn", "cudnn"),
+    ],
+)
+def test_what_shows_only_when_the_run_begins_is_refused_with_one_message(override, expected, tmp_path):
+    with pytest.raises(RequestError, match=expected):
+        train([*SMALL_SERIES, f"paths.root={tmp_path}", override])
+    (facts,) = list_runs(tmp_path / "runs")
+    assert facts["state"] == "refused"
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    request = [*SMALL_SERIES, f"paths.root={tmp_path}", "trainer.max_steps=2"]
+    run = Path(train(request)["run_dir"])
+    (run / "result.json").unlink()
+    (run / "checkpoints/last.ckpt").write_bytes(b"cut off")
+    with pytest.raises(RunFailed, match=r"last\.ckpt"):
+        train(request)
+
+
 def test_force_trains_again_and_keeps_the_earlier_run(tmp_path):
     request = [*SMALL_SERIES, f"paths.root={tmp_path}", "trainer.max_steps=2"]
     first = train(request)
@@ -174,6 +207,8 @@ def test_changed_data_is_refused(tmp_path):
     file.write_text("eight nine ten\n" * 400)
     with pytest.raises(RequestError, match=r"mine\.txt has changed"):
         evaluate(result["run_dir"])
+    with pytest.raises(RequestError, match=r"mine\.txt has changed .*--force"):
+        train(request)
 
 
 def run_command(root, *extra):

@@ -16,6 +16,7 @@ import yaml
 from gatelab.lab.build import quiet
 from gatelab.lab.errors import RequestError
 from gatelab.lab.load import load_data, load_task
+from gatelab.lab.schema import check_node
 
 BURN_IN_GROWTH = 8
 
@@ -63,6 +64,11 @@ def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
             known = ", ".join(f"data.{name}" for name in READING if name in node)
             raise RequestError(f"{override}: a finished run is scored as it is; only {known} can be given.")
         node[name] = yaml.safe_load(value)
+        if name in ("mirror", "cache", "path") and isinstance(node[name], str):
+            node[name] = str(Path(node[name]).expanduser().absolute())
+    problems = [f"{key}: {text}" for key, text in check_node(node, "data")]
+    if problems:
+        raise RequestError("\n".join(problems))
     return {**record, "config": {**record["config"], "data": node}}
 
 
