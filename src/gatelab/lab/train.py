@@ -136,6 +136,7 @@ def _train_locked(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict[s
         "run_dir": str(run.path),
         "identity": run.read()["identity"],
         "monitor": plain["task"]["monitor"],
+        "validated": saver_of(trainer.callbacks).best_score is not None,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "parameters": parameters,
@@ -154,8 +155,8 @@ def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict
     return {split: evaluate_split(loaded.task, data, split) for split in wanted}
 
 
-def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> pl.Trainer:
-    """Train until the configured end, continuing from `last.ckpt` where there is one."""
+def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> Any:
+    """Train until the configured end, continuing from `last.ckpt` where there is one; return the Trainer."""
     pl.seed_everything(plain["seed"], workers=False, verbose=False)
     task = build_task(plain, data.spec)
     checkpoint = load_checkpoint(run.last) if run.last.is_file() else None
@@ -163,10 +164,9 @@ def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> pl.Trainer:
     if step is not None:
         say(f"continuing {run.path} from step {step}")
     callbacks = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
-    if not any(isinstance(callback, Checkpoints) for callback in callbacks):
-        raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
+    saver_of(callbacks)
     loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path, run.read()["tracker_id"])]
-    trainer = build_trainer(plain, callbacks=callbacks, loggers=loggers, run_dir=run.path)
+    trainer: Any = build_trainer(plain, callbacks=callbacks, loggers=loggers, run_dir=run.path)
     with request_errors("data"):  # what does not fit together shows before the run begins
         data.train_dataloader()
         data.val_dataloader()
@@ -182,6 +182,18 @@ def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> pl.Trainer:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return trainer
+
+
+def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
+    """The callback that writes the checkpoints.
+
+    Raises:
+        RequestError: there is none.
+    """
+    for callback in callbacks:
+        if isinstance(callback, Checkpoints):
+            return callback
+    raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
 
 
 def _fit_as_rank(run: RunDirectory) -> dict[str, Any]:

@@ -45,13 +45,14 @@ class Task(pl.LightningModule):
         seed: of the randomness inside training steps.
 
     Attributes:
-        kind: the kind of spec that the task reads; unit: what its batches are counted in.
+        kind: the kind of spec that the task reads; unit: what its batches are counted in; figures: its metrics.
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
         steps: training batches seen by this process, over all epochs and restarts.
     """
 
     kind: ClassVar[str]
     unit: ClassVar[str]
+    figures: ClassVar[tuple[str, ...]]
     metric: Metric
 
     def __init__(
@@ -69,6 +70,8 @@ class Task(pl.LightningModule):
         super().__init__()
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
+        if monitor not in (known := [f"val/{name}" for name in self.figures]):
+            raise ValueError(f"monitor={monitor!r} is not among the metrics: {', '.join(known)}")
         check_plain(hparams or {}, "hparams")
         self.save_hyperparameters(hparams or {}, logger=False)
         self.net: Any = net
@@ -226,8 +229,6 @@ class Task(pl.LightningModule):
     def _step_plateau(self, figures: dict[str, float]) -> None:
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                if self.monitor not in figures:
-                    raise ValueError(f"monitor={self.monitor!r} is not among the metrics {sorted(figures)}")
                 sign = 1.0 if self.mode == "min" else -1.0
                 config.scheduler.step(sign * figures[self.monitor])
 
