@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-MIRROR := $(if $(GATELAB_DATA_MIRROR),$(GATELAB_DATA_MIRROR),$(wildcard ../shared/data))
+MIRROR := $(abspath $(or $(GATELAB_DATA_MIRROR),$(wildcard ../shared/data)))
 export GATELAB_DATA_MIRROR = $(MIRROR)
 
 .PHONY: help run test test-slow bench lint format clean

@@ -16,4 +16,4 @@ def mirror() -> Path:
     folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"no data mirror: {folder} is no folder; set GATELAB_DATA_MIRROR to one")
-    return folder
+    return folder.resolve()

@@ -28,7 +28,13 @@ def place(tmp_path_factory):
     load = [100 + 10 * (hour % 24) for hour in range(1500)]
     pd.DataFrame({"date": hours, "load": load, "wind": load[::-1]}).to_csv(folder / "my.csv", index=False)
     text = train(["experiment=quickstart", *FEW, *QUIET, f"paths.root={folder}"])
-    request = ["data=table", f"data.path={folder}/my.csv", "data.time=date", "data.target=[load]", "data.lookback=24"]
+    request = [
+        "data=table",
+        f"data.path={folder}/my.csv",
+        "data.time=date",
+        "data.target=[load]",
+        "data.lookback=24",
+    ]
     series = train([*request, "data.horizon=24", *FEW, *QUIET, f"paths.root={folder}"])
     return folder, {"generate": text["run_dir"], "eval": series["run_dir"], "predict": series["run_dir"]}
 
@@ -70,3 +76,15 @@ def test_every_choice_that_the_readme_lists_exists_and_none_is_missing():
         (listed,) = re.findall(rf"^\| `{group}=` \| (.*?) \|$", README, re.M)
         names = {name.strip() for name in re.sub(r"\(.*?\)", "", listed).split(",")}
         assert names == {p.stem for p in (ROOT / "conf" / group).glob("[!_]*.yaml")}
+
+
+def test_the_annotated_tree_names_files_that_exist_and_every_module():
+    (tree,) = re.findall(r"## The tree\n\n```\n(.*?)```", README, re.S)
+    named = set(re.findall(r"[\w/]+\.py", tree))
+    files = [
+        p for ring in ("core", "data", "tasks", "lab") for p in (ROOT / "src/gatelab" / ring).rglob("*.py")
+    ]
+    modules = {p.name for p in files}
+    scripts = {p.name for p in (ROOT / "scripts").glob("*.py")}
+    assert named <= modules | scripts
+    assert scripts <= named

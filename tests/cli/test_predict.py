@@ -47,10 +47,10 @@ def test_the_forecast_continues_the_table_in_original_units(trained, ending):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda t: t.drop(columns="other"), "no column 'other'"),
+        (lambda t: t.drop(columns="other"), "column 'other', which does not exist"),
         (lambda t: t.head(10), "10 rows"),
-        (lambda t: t.assign(load=t["load"].where(t.index != 590)), "row 590"),
-        (lambda t: t.assign(load="x"), "not numeric"),
+        (lambda t: t.assign(load=t["load"].where(t.index != 590)), "missing values: 'load' 1"),
+        (lambda t: t.assign(load="x"), "'load'"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(trained, change, expected, capsys):

@@ -142,6 +142,21 @@ def test_a_reset_mask_equals_running_the_segments_apart(
     _same(y, torch.cat(pieces))
 
 
+def test_unbatched_input_takes_a_reset_mask_of_one_axis() -> None:
+    gru, x = GRU(3, 5, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64)
+    mask = torch.tensor([False, False, True, False, False, False])
+    _same(gru(x, reset_mask=mask)[0], torch.cat((gru(x[:2])[0], gru(x[2:])[0])))
+
+
+def test_frozen_weights_and_inputs_give_a_result_without_a_graph() -> None:
+    gru, x = GRU(3, 5), torch.randn(4, 2, 3)
+    want, _ = gru(x)
+    y, h = gru.requires_grad_(False)(x)
+    torch.testing.assert_close(y, want)
+    assert not y.requires_grad
+    assert not h.requires_grad
+
+
 def test_state_is_an_argument_and_carries_over_windows() -> None:
     gru = GRU(3, 5, 2, dtype=torch.float64)
     x = torch.randn(10, 2, 3, dtype=torch.float64)

@@ -80,3 +80,11 @@ def test_start_skips_exactly_that_many_batches_once(start, epoch):
 
 def test_items_are_arrays_so_that_a_dataset_fetches_whole_batches():
     assert all(isinstance(batch, np.ndarray) for batch in BatchOrder(5, 2, shuffle=False))
+
+
+def test_start_outlives_an_iterator_that_nobody_draws_from():
+    order = BatchOrder(50, 8, shuffle=True)
+    whole = passes(order)
+    order.start = 3
+    iter(order)
+    assert passes(order) == whole[3:]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -95,12 +96,59 @@ def test_eval_needs_the_run_directory_only(text, monkeypatch, tmp_path):
     assert report["metrics"] == result["splits"]["test"]["metrics"]
 
 
+@pytest.mark.parametrize("reading", ["data.eval_window=1", "data.eval_window=null", "data.eval_batch_size=1"])
+def test_the_score_does_not_depend_on_how_the_split_is_read(text, reading):
+    _, result = text
+    scored = evaluate(result["run_dir"], "test", overrides=[reading])["metrics"]
+    expected = result["splits"]["test"]["metrics"]
+    assert scored["tokens"] == expected["tokens"]
+    assert scored["ppl"] == pytest.approx(expected["ppl"], rel=1e-6)
+
+
+def test_a_finished_run_cannot_be_scored_as_another_one(text):
+    _, result = text
+    with pytest.raises(RequestError, match=r"model\.hidden_size=9: a finished run is scored as it is"):
+        evaluate(result["run_dir"], "test", overrides=["model.hidden_size=9"])
+
+
 def test_generated_text_continues_the_prompt_and_follows_the_seed(text):
     _, result = text
     first, second, other = (generate(result["run_dir"], "def ", tokens=40, seed=s) for s in (1, 1, 2))
     assert first == second != other
     assert first.startswith("def ")
     assert len(first) == 44
+
+
+def test_test_scores_asked_for_later_are_added(tmp_path):
+    request = [*SMALL_SERIES, f"paths.root={tmp_path}", "trainer.max_steps=2"]
+    assert set(train([*request, "test=false"])["splits"]) == {"valid"}
+    again = train(request)
+    assert again["already"]
+    assert set(again["splits"]) == {"valid", "test"}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("schedule.warmup=100000", "warmup"),
+        ("trainer.val_check_interval=100000", "val_check_interval"),
+        ("model.backend=cudnn", "cudnn"),
+    ],
+)
+def test_what_shows_only_when_the_run_begins_is_refused_with_one_message(override, expected, tmp_path):
+    with pytest.raises(RequestError, match=expected):
+        train([*SMALL_SERIES, f"paths.root={tmp_path}", override])
+    (facts,) = list_runs(tmp_path / "runs")
+    assert facts["state"] == "refused"
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    request = [*SMALL_SERIES, f"paths.root={tmp_path}", "trainer.max_steps=2"]
+    run = Path(train(request)["run_dir"])
+    (run / "result.json").unlink()
+    (run / "checkpoints/last.ckpt").write_bytes(b"cut off")
+    with pytest.raises(RunFailed, match=r"last\.ckpt"):
+        train(request)
 
 
 def test_force_trains_again_and_keeps_the_earlier_run(tmp_path):
@@ -127,7 +175,6 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(tmp_path):
         ("model.hidden_size=-1", "hidden_size"),
         ("optim.lr=-1.0", "optim"),
         ("model.backend=quick", "backend"),
-        ("task=language_model", "task=forecasting"),
         ("data.target=[nosuch]", "nosuch"),
         ("trainer.precision=half", "precision"),
     ],
@@ -136,6 +183,11 @@ def test_an_impossible_value_is_refused_before_training(override, expected, tmp_
     with pytest.raises(RequestError, match=expected):
         train([*SMALL_SERIES, f"paths.root={tmp_path}", override])
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_task_that_does_not_fit_the_data_is_refused_with_the_one_that_does(tmp_path):
+    with pytest.raises(RequestError, match="choose task=forecasting"):
+        train(["data=embedded_series", "task=language_model", f"paths.root={tmp_path}"])
 
 
 def test_changed_data_is_refused(tmp_path):
@@ -155,6 +207,8 @@ def test_changed_data_is_refused(tmp_path):
     file.write_text("eight nine ten\n" * 400)
     with pytest.raises(RequestError, match=r"mine\.txt has changed"):
         evaluate(result["run_dir"])
+    with pytest.raises(RequestError, match=r"mine\.txt has changed .*--force"):
+        train(request)
 
 
 def run_command(root, *extra):

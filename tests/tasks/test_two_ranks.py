@@ -51,8 +51,7 @@ def run_two_ranks(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["text", "series"])
+@pytest.mark.parametrize("kind", ["text", pytest.param("series", marks=pytest.mark.slow)])
 def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     kind: str, text_file: Path, tmp_path: Path
 ) -> None:

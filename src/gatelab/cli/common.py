@@ -90,4 +90,6 @@ def number(value: float) -> str:
     """A figure with four to five significant digits; whole numbers with thousands separators."""
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,}"
+    if abs(value) < 0.1:
+        return f"{value:.4g}"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

@@ -11,6 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
     parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="how the data is read, e.g. data.eval_window=7 or data.mirror=DIR; it does not change the score",
+    )
+    parser.add_argument(
         "--split", choices=("valid", "test"), default=None, help="default: test, where there is one"
     )
     add_json(parser)
@@ -20,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Score and print."""
     from gatelab.lab.evaluate import evaluate
 
-    report = evaluate(options.run_dir, options.split)
+    report = evaluate(options.run_dir, options.split, overrides=options.overrides)
     if options.json:
         print_json(report)
         return 0

@@ -86,6 +86,12 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader of our output left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        return _say(f"gatelab {name}: {error}", 1, error)
+    except KeyboardInterrupt:
+        resumable = name == "train"
+        hint = "; the same command continues from the last checkpoint" if resumable else ""
+        return _say(f"gatelab {name}: interrupted{hint}", 75 if resumable else 130)
 
 
 def _say(text: str, code: int, error: Exception | None = None) -> int:

@@ -23,8 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Forecast and write."""
-    from gatelab.lab.predict import predict, write_table
+    from gatelab.lab.predict import check_output, predict, write_table
 
+    check_output(options.output)
     forecast = predict(options.run_dir, options.input)
     write_table(forecast, options.output)
     if options.json:

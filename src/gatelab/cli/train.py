@@ -59,7 +59,11 @@ def print_summary(result: dict[str, Any]) -> None:
     if result["already"]:
         print(f"This run is already finished ({result['finished']}); --force trains it again.")
     for split, report in result["splits"].items():
-        title = f"{split} split, best checkpoint by {result['monitor']}"
+        validated = result["validated"]
+        which = (
+            f"best checkpoint by {result['monitor']}" if validated else "last checkpoint (no validation ran)"
+        )
+        title = f"{split} split, {which}"
         print_table(scores_table(title, {"this run": report["metrics"], **report["baselines"]}))
     print(
         f"{number(result['parameters'])} parameters, {result['epochs']} epochs, {number(result['steps'])} steps, "

@@ -3,9 +3,10 @@
     unigram: p(w)     = (n(w) + a) / (N + a V)
     bigram:  p(w | v) = 0.7 n(v, w) / n(v) + 0.3 p(w)
 
-n counts the training split; its first token follows the seed token. a is 0 when every token of the vocabulary
-occurs in training (PTB, WikiText-2), else 1 (Laplace), since a perplexity of infinity tells nothing. A
-context v never seen leaves p(w). Probabilities and sums in float64, natural logarithms.
+n counts the training split: its pairs lie inside it, and the first scored token follows the seed token. a is
+0 when every token of the vocabulary occurs in training (PTB, WikiText-2), else 1 (Laplace), since a perplexity
+of infinity tells nothing. A context v never seen leaves p(w). Probabilities and sums in float64, natural
+logarithms.
 
 Dimensions: `N` training tokens, `n` scored tokens, `V` vocabulary.
 """
@@ -44,14 +45,11 @@ def text_baselines(
     smoothing = 0 if counts.all() else 1
     unigram = (counts + smoothing) / (len(train) + smoothing * vocabulary)
 
-    def pairs(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        context = np.concatenate([[seed_token], tokens[:-1]]).astype(np.int64)
-        return context, context * vocabulary + tokens
-
-    context, pair = pairs(train)
-    seen, times = np.unique(pair, return_counts=True)
+    context = train[:-1].astype(np.int64)
+    seen, times = np.unique(context * vocabulary + train[1:], return_counts=True)
     contexts = np.bincount(context, minlength=vocabulary)
-    context, pair = pairs(scored)
+    context = np.concatenate([[seed_token], scored[:-1]]).astype(np.int64)
+    pair = context * vocabulary + scored
     place = np.minimum(np.searchsorted(seen, pair), len(seen) - 1)
     joint = np.where(seen[place] == pair, times[place], 0)
     known = contexts[context] > 0

@@ -61,9 +61,12 @@ class BatchOrder(DistributedSampler):
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield item numbers batch by batch, from batch `start` on the first pass and from 0 ever after."""
+        # a generator on purpose: a loader with workers asks for two iterators and draws from the second alone, so
+        # `start` is used up by the first drawn batch, not by the asking
         start, self.start = self.start, 0
         order = self.permutation()
-        return (self._share(order, batch) for batch in range(start, len(self)))
+        for batch in range(start, len(self)):
+            yield self._share(order, batch)
 
     def _share(self, order: np.ndarray, batch: int) -> np.ndarray:
         """Return this rank's part of a global batch: near-equal parts, in order."""

@@ -81,6 +81,8 @@ def _read(path: Path) -> pd.DataFrame:
     if frame.empty:
         raise DataError(f"{path}: the table has no rows")
     if not isinstance(frame.index, pd.RangeIndex):
+        if not name.endswith(_PARQUET):  # pandas would take the first field for an index and shift the rest
+            raise DataError(f"{path}: the rows have more fields than the header; name every column")
         frame = frame.reset_index()  # Parquet may keep the time as an index
     if len(frame.columns) == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
         raise DataError(
@@ -161,7 +163,7 @@ def _parse_times(path: Path, column: pd.Series, notes: list[str]) -> pd.Series:
                 f"{path}: column {name!r}, {_row(wrong)}: {text[wrong].iloc[0]!r} is no date; write ISO dates "
                 "(2024-01-31 13:00)"
             )
-        zoned = bool(text.str.contains(r"(?:Z|\d[+-]\d{2}:?\d{2})$", regex=True).any())
+        zoned = bool(text.str.contains(r"(?:Z|:\d{2}(?:\.\d+)?\s?[+-]\d{2}:?\d{2})$", regex=True).any())
     if zoned:
         notes.append(f"times of {name!r} were converted to UTC")
     return parsed.dt.tz_localize(None)

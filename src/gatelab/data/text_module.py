@@ -64,8 +64,10 @@ class TextDataModule(GatelabDataModule):
         )
         if window < 1 or (eval_window is not None and eval_window < 1):
             raise DataError(f"data.window={window}, data.eval_window={eval_window}: give at least 1 step")
-        if burn_in < 0:
-            raise DataError(f"data.burn_in={burn_in}: give 0 or more tokens")
+        if burn_in < 1:  # without one, nothing would show whether the streams meet
+            raise DataError(f"data.burn_in={burn_in}: give at least 1 token")
+        if vocabulary_size is not None and vocabulary_size < 1:
+            raise DataError(f"data.vocabulary_size={vocabulary_size}: give at least 1, or null for all")
         self.corpus, self.level, self.vocabulary_size = corpus, level, vocabulary_size
         self.path, self.valid_path, self.test_path = path, valid_path, test_path
         self.split, self.max_characters = split, max_characters

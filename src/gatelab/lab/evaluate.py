@@ -7,18 +7,34 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from gatelab.lab.build import quiet
 from gatelab.lab.errors import RequestError
 from gatelab.lab.load import load_data, load_task
+from gatelab.lab.schema import check_node
 
 BURN_IN_GROWTH = 8
 
 
-def evaluate(path: str | Path, split: str | None = None, *, progress: bool = False) -> dict[str, Any]:
+# How data is read for an evaluation; none of it changes a score.
+READING = ("eval_window", "eval_batch_size", "burn_in", "num_workers", "mirror", "cache", "path")
+
+
+def evaluate(
+    path: str | Path, split: str | None = None, *, overrides: Sequence[str] = (), progress: bool = False
+) -> dict[str, Any]:
     """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
+
+    Args:
+        path: the run directory.
+        split: which split.
+        overrides: how the data is read, e.g. `["data.eval_window=7"]`; the score does not depend on it.
+        progress: show a progress bar.
 
     Returns:
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
@@ -28,10 +44,32 @@ def evaluate(path: str | Path, split: str | None = None, *, progress: bool = Fal
         RequestError: no such run, no checkpoint, changed data, or data without that split.
     """
     loaded = load_task(path)
-    data = load_data(loaded.record)
+    data = load_data(with_reading(loaded.record, overrides))
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, progress=progress)
     return {"run": str(path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
+
+
+def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A run's record with other ways of reading its data.
+
+    Raises:
+        RequestError: an override would change what the run is.
+    """
+    node = dict(record["config"]["data"])
+    for override in overrides:
+        key, _, value = override.partition("=")
+        name = key.removeprefix("data.")
+        if name not in READING or name not in node or not value:
+            known = ", ".join(f"data.{name}" for name in READING if name in node)
+            raise RequestError(f"{override}: a finished run is scored as it is; only {known} can be given.")
+        node[name] = yaml.safe_load(value)
+        if name in ("mirror", "cache", "path") and isinstance(node[name], str):
+            node[name] = str(Path(node[name]).expanduser().absolute())
+    problems = [f"{key}: {text}" for key, text in check_node(node, "data")]
+    if problems:
+        raise RequestError("\n".join(problems))
+    return {**record, "config": {**record["config"], "data": node}}
 
 
 def evaluate_split(task: Any, data: Any, split: str, *, progress: bool = False) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class RunDirectory:
         return _read(self.result_file) if self.result_file.is_file() else None
 
     def state(self) -> str:
-        """`done`, `failed`, `interrupted`, or `unfinished` (running now, or killed)."""
+        """`done`, `failed`, `refused`, `interrupted`, or `unfinished` (running now, or killed)."""
         result = self.result()
         if result is not None:
             return str(result["outcome"])
@@ -107,6 +107,10 @@ class RunDirectory:
         if self.run_file.is_file():
             record = self.read()
             record.pop("state", None)
+            earlier = self.result()
+            if earlier is not None:  # it failed; result.json is for the end of this attempt
+                record["attempts"][-1]["result"] = earlier
+                self.result_file.unlink()
             record["attempts"].append(attempt)
         else:
             record = {
@@ -121,6 +125,16 @@ class RunDirectory:
     def update(self, **values: Any) -> None:
         """Add facts to `run.json` that are known only later (the data's sha256, the parameter count...)."""
         write_json(self.run_file, {**self.read(), **values})
+
+    def add_seconds(self, seconds: float) -> None:
+        """Note how long the last attempt trained, also when it was stopped."""
+        attempts = self.read()["attempts"]
+        attempts[-1]["fit_seconds"] = round(seconds, 2)
+        self.update(attempts=attempts)
+
+    def seconds(self) -> float:
+        """Seconds of training over all attempts; a killed one could not note its own."""
+        return round(sum(attempt.get("fit_seconds", 0.0) for attempt in self.read()["attempts"]), 2)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`."""

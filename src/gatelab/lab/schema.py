@@ -40,7 +40,7 @@ class Root:
         seed: of everything random in the run; two runs with the same configuration and seed are the same run.
         name: folder of the run below `<paths.root>/runs/`; the experiment's name where none is given.
         threads: of the tensor library (null: as many as the machine has cores).
-        flush_denormal: denormal numbers become zero (much faster on some processors, see README).
+        flush_denormal: denormal numbers become zero (much faster on some processors).
         test: score the best checkpoint on the test split when training is over.
     """
 
@@ -58,7 +58,7 @@ def check(composed: Composed) -> dict[str, Any]:
         RequestError: naming every mistake, one a line.
     """
     plain = composed.plain()
-    problems = [*_check_root(plain), *(p for group in GROUPS for p in _check_node(plain.get(group), group))]
+    problems = [*_check_root(plain), *(p for group in GROUPS for p in check_node(plain.get(group), group))]
     if problems:
         raise RequestError("\n".join(f"{key}: {text}{_where(key, composed)}" for key, text in problems))
     return plain
@@ -73,16 +73,16 @@ def _check_root(plain: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
 
 
-def _check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:
+def check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:
     """The problems of one node and of the nodes below it, as (dotted key, what is wrong)."""
     if isinstance(node, list):
         for index, item in enumerate(node):
-            yield from _check_node(item, f"{path}.{index}")
+            yield from check_node(item, f"{path}.{index}")
     if not isinstance(node, dict):
         return
     if "_target_" not in node:
         for key, value in node.items():
-            yield from _check_node(value, f"{path}.{key}")
+            yield from check_node(value, f"{path}.{key}")
         return
     try:
         target = locate(node["_target_"])
@@ -107,7 +107,7 @@ def _check_signature(target: Any, node: dict[str, Any], path: str) -> Iterator[t
                     f"{node['_target_']} takes no '{key}'.{nearest(key, named) or _listed(named)}",
                 )
         elif isinstance(value, dict) and "_target_" in value:
-            yield from _check_node(value, f"{path}.{key}")
+            yield from check_node(value, f"{path}.{key}")
         else:
             yield from _check_type(value, hints.get(key, Any), f"{path}.{key}")
     if not node.get("_partial_"):

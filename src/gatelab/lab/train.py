@@ -16,13 +16,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from gatelab.core import BackendError
 from gatelab.lab.build import (
+    REQUEST_ERRORS,
     build_callbacks,
     build_data,
     build_task,
     build_trackers,
     build_trainer,
     prepare_process,
+    request_errors,
 )
 from gatelab.lab.compose import compose
 from gatelab.lab.errors import Interrupted, RequestError, RunFailed
@@ -32,7 +35,7 @@ from gatelab.lab.load import load_task
 from gatelab.lab.metrics_csv import MetricsCSV
 from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.schema import check
-from gatelab.tasks import load_checkpoint
+from gatelab.tasks import CheckpointError, load_checkpoint
 from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
@@ -68,41 +71,76 @@ def train(
             moved = run.set_aside()
             if moved is not None:
                 say(f"the earlier run is kept in {moved}")
+        prepare_process(plain)
         result = run.result()
         if result is not None and result["outcome"] == "done":
-            return {**result, "already": True}
-        prepare_process(plain)
+            return {**_finished(run, plain, result), "already": True}
+        data = build_data(plain)
+        refuse_changed_data(run, data)
         run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
         try:
-            return {**_train_locked(run, plain), "already": False}
+            return {**_train_locked(run, plain, data), "already": False}
         except RunInterrupted as error:
             run.update(state="interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
-        except NonFiniteLossError as error:
+        except RequestError:
+            run.update(state="refused")
+            raise
+        except (NonFiniteLossError, CheckpointError) as error:
             run.finish({"outcome": "failed", "error": str(error), "finished": now()})
             raise RunFailed(str(error)) from error
 
 
-def _train_locked(run: RunDirectory, plain: dict[str, Any]) -> dict[str, Any]:
-    started = time.perf_counter()
-    data = build_data(plain)
+def _finished(run: RunDirectory, plain: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """The result of a finished run, with the test scores added if they are asked for only now."""
+    reads_a_file = plain["data"].get("path") is not None
+    wants_test = plain["test"] and "test" not in result["splits"]
+    if reads_a_file or wants_test:
+        data = build_data(plain)
+        refuse_changed_data(run, data)
+        if wants_test and "test" in data.splits:
+            result = {**result, "splits": evaluate_splits(run, plain, data)}
+            run.finish(result)
+    return result
+
+
+def refuse_changed_data(run: RunDirectory, data: Any) -> None:
+    """Never mix two data sets in one run.
+
+    Raises:
+        RequestError: the run was begun with other files.
+    """
+    begun = run.read().get("data") if run.run_file.is_file() else None
+    changed = [name for name, sha256 in (begun or {}).items() if data.fingerprint.get(name) != sha256]
+    if changed:
+        raise RequestError(
+            f"data: {changed[0]} has changed since the run in {run.path} began; --force starts anew and keeps "
+            "the old run."
+        )
+
+
+def _train_locked(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict[str, Any]:
     for note in data.notes:
         say(note)
     run.update(data=data.fingerprint, data_notes=data.notes, spec=data.spec.to_dict())
     if getattr(data, "tokenizer", None) is not None:
         write_json(run.tokenizer_file, data.tokenizer.to_dict())
-    trainer = fit(run, plain, data)
-    fitted = time.perf_counter() - started
+    started = time.perf_counter()
+    try:
+        trainer = fit(run, plain, data)
+    finally:
+        run.add_seconds(time.perf_counter() - started)
     parameters = sum(p.numel() for p in trainer.lightning_module.parameters())
     result = {
         "outcome": "done",
         "run_dir": str(run.path),
         "identity": run.read()["identity"],
         "monitor": plain["task"]["monitor"],
+        "validated": saver_of(trainer.callbacks).best_score is not None,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "parameters": parameters,
-        "seconds": {"fit": round(fitted, 2)},
+        "seconds": {"fit": run.seconds()},
         "splits": evaluate_splits(run, plain, data),
         "finished": now(),
     }
@@ -117,8 +155,8 @@ def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict
     return {split: evaluate_split(loaded.task, data, split) for split in wanted}
 
 
-def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> pl.Trainer:
-    """Train until the configured end, continuing from `last.ckpt` where there is one."""
+def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> Any:
+    """Train until the configured end, continuing from `last.ckpt` where there is one; return the Trainer."""
     pl.seed_everything(plain["seed"], workers=False, verbose=False)
     task = build_task(plain, data.spec)
     checkpoint = load_checkpoint(run.last) if run.last.is_file() else None
@@ -126,18 +164,36 @@ def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> pl.Trainer:
     if step is not None:
         say(f"continuing {run.path} from step {step}")
     callbacks = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
-    if not any(isinstance(callback, Checkpoints) for callback in callbacks):
-        raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
+    saver_of(callbacks)
     loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path, run.read()["tracker_id"])]
-    trainer = build_trainer(plain, callbacks=callbacks, loggers=loggers, run_dir=run.path)
+    trainer: Any = build_trainer(plain, callbacks=callbacks, loggers=loggers, run_dir=run.path)
+    with request_errors("data"):  # what does not fit together shows before the run begins
+        data.train_dataloader()
+        data.val_dataloader()
     os.environ[RANK_OF] = str(run.path.absolute())
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(run.last) if checkpoint else None)
+    except (*REQUEST_ERRORS, BackendError) as error:
+        if trainer.global_step > (step or 0) or os.environ.get("GATELAB_TRACEBACK"):
+            raise
+        raise RequestError(f"the run cannot begin: {error}") from error
     finally:
         del os.environ[RANK_OF]
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return trainer
+
+
+def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
+    """The callback that writes the checkpoints.
+
+    Raises:
+        RequestError: there is none.
+    """
+    for callback in callbacks:
+        if isinstance(callback, Checkpoints):
+            return callback
+    raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
 
 
 def _fit_as_rank(run: RunDirectory) -> dict[str, Any]:

@@ -27,6 +27,8 @@ from gatelab.tasks.randomness import seed_step
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
 CHECKPOINT_KEY = "gatelab"
+CHANGING = frozenset({"_current_fx_name", "_sums", "steps", "_train_state", "_eval_state", "_core_output"})
+"""Attributes set at every step or hook (the first one by Lightning, some forty times a step)."""
 
 
 class Task(pl.LightningModule):
@@ -43,13 +45,14 @@ class Task(pl.LightningModule):
         seed: of the randomness inside training steps.
 
     Attributes:
-        kind: the kind of spec that the task reads; unit: what its batches are counted in.
+        kind: the kind of spec that the task reads; unit: what its batches are counted in; figures: its metrics.
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
         steps: training batches seen by this process, over all epochs and restarts.
     """
 
     kind: ClassVar[str]
     unit: ClassVar[str]
+    figures: ClassVar[tuple[str, ...]]
     metric: Metric
 
     def __init__(
@@ -67,6 +70,8 @@ class Task(pl.LightningModule):
         super().__init__()
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
+        if monitor not in (known := [f"val/{name}" for name in self.figures]):
+            raise ValueError(f"monitor={monitor!r} is not among the metrics: {', '.join(known)}")
         check_plain(hparams or {}, "hparams")
         self.save_hyperparameters(hparams or {}, logger=False)
         self.net: Any = net
@@ -77,6 +82,13 @@ class Task(pl.LightningModule):
         self.steps = 0
         self._sums = torch.zeros(2, dtype=torch.float64)  # loss and count since the last logged step
         self._resumed: resume.Position | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; those that change at every step are no parameters, and need no search for them."""
+        if name in CHANGING:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # what a subclass says
 
@@ -217,8 +229,6 @@ class Task(pl.LightningModule):
     def _step_plateau(self, figures: dict[str, float]) -> None:
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                if self.monitor not in figures:
-                    raise ValueError(f"monitor={self.monitor!r} is not among the metrics {sorted(figures)}")
                 sign = 1.0 if self.mode == "min" else -1.0
                 config.scheduler.step(sign * figures[self.monitor])
 

@@ -37,6 +37,7 @@ class ForecastTask(Task):
 
     kind: ClassVar[str] = SeriesSpec.kind
     unit: ClassVar[str] = "windows"
+    figures = ("mse", "mae", "mse_original", "mae_original", "mase", "smape", "windows")
     metric: ForecastError
 
     def __init__(

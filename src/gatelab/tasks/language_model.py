@@ -45,6 +45,7 @@ class LanguageModelTask(Task):
 
     kind: ClassVar[str] = TextSpec.kind
     unit: ClassVar[str] = "tokens"
+    figures = ("loss", "ppl", "bpc", "tokens")
     metric: TokenLoss
 
     def __init__(

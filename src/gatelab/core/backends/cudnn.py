@@ -32,7 +32,7 @@ def run(
     """Run one layer in one direction; the arguments are those of `spec.Run`."""
     if not reset_after or reset_mask is not None:
         raise ValueError("cuDNN's GRU has reset_after=True only and no reset_mask")
-    weights = [w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None]
+    weights = _one_block([w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None])
     training = torch.is_grad_enabled()  # cuDNN keeps what backward needs only when it is told so
     y, final = torch._VF.gru(x, h0.unsqueeze(0), weights, b_ih is not None, 1, 0.0, training, False, False)
     if lengths is None:
@@ -40,6 +40,13 @@ def run(
     states = torch.cat((h0.unsqueeze(0), y))
     final = states.gather(0, lengths.view(1, -1, 1).expand(1, -1, y.shape[2]))
     return y.masked_fill(padding(lengths, x.shape[0]).unsqueeze(-1), 0), final[0]
+
+
+def _one_block(weights: list[Tensor]) -> list[Tensor]:
+    """The weights as views of one buffer: cuDNN would else make its own copy, with a warning each time."""
+    block = torch.cat([w.reshape(-1) for w in weights])
+    parts = block.split([w.numel() for w in weights])
+    return [part.view(w.shape) for part, w in zip(parts, weights, strict=True)]
 
 
 def unsupported(spec: Spec) -> str | None:

@@ -122,7 +122,8 @@ def run(
     reset_mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `spec.Run`."""
-    if torch.is_grad_enabled():
+    tensors = (x, h0, w_ih, w_hh, b_ih, b_hh)
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _Fused.apply(x, h0, w_ih, w_hh, b_ih, b_hh, reset_after, lengths, reset_mask)
     variant = fused_after if reset_after else fused_before
     return outputs(variant.infer(x, h0, w_ih, w_hh, b_ih, b_hh, reset_steps(reset_mask)), lengths)

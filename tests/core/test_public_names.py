@@ -1,0 +1,67 @@
+"""`import gatelab` is light and lazy, the core ring is pure torch, and the model configs name what exists."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import gatelab
+import gatelab.core
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "conf" / "model").glob("*.yaml"))
+OUTSIDE = (
+    "pytorch_lightning",
+    "hydra",
+    "omegaconf",
+    "wandb",
+    "pandas",
+    "pydantic",
+    "gatelab.data",
+    "gatelab.tasks",
+)
+
+
+def _loaded(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after a statement."""
+    code = f"{statement}; import sys; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_import_gatelab_loads_nothing_heavy() -> None:
+    loaded = _loaded("import gatelab")
+    assert not {"torch", "numpy", *OUTSIDE} & loaded
+
+
+def test_the_core_ring_imports_nothing_but_torch() -> None:
+    loaded = _loaded("import gatelab; gatelab.GRU")
+    assert "torch" in loaded
+    assert not set(OUTSIDE) & loaded
+
+
+def test_the_package_gives_every_public_name_of_the_core() -> None:
+    assert set(gatelab.__all__) - {"__version__"} == set(gatelab.core.__all__)
+    for name in gatelab.core.__all__:
+        assert getattr(gatelab, name) is getattr(gatelab.core, name)
+    assert gatelab.__version__.count(".") >= 1
+    assert set(gatelab.__all__) <= set(dir(gatelab))
+    with pytest.raises(AttributeError, match="no attribute 'GRUU'"):
+        _ = gatelab.GRUU
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda f: f.stem)
+def test_a_model_config_fits_the_signature_of_its_class(file: Path) -> None:
+    options = yaml.safe_load(file.read_text())
+    name = options.pop("_target_").removeprefix("gatelab.core.")
+    assert options.pop("_partial_") is True
+    core = getattr(gatelab.core, name)
+    made = core(input_size=3, **options)
+    assert made.hidden_size == made.output_size == 128
+    assert core.parameter_count(3, **options) == sum(p.numel() for p in made.parameters())
+
+
+def test_every_promised_model_has_a_config() -> None:
+    names = {"gru", "nn_gru", "lstm", "nn_lstm", "rnn", "nn_rnn", "mingru"}
+    assert {f.stem for f in CONFIGS} == names
