@@ -164,6 +164,37 @@ static int differ(const char *what, double a, double b, double tolerance) {
     return 1;
 }
 
+/* The products over all rows against plain loops, from the gradients that the kernel left in `gates`. */
+static int wrong_products(const problem *p, const gru_call *c) {
+    idx H = p->H, D = p->D, before = p->reverse && !p->lengths ? p->B : 0;
+    int bad = 0;
+    for (idx f = 0; f < 3 * H; f++) {
+        idx of_n = f < 2 * H ? 0 : f - 2 * H, column = f < 2 * H ? H + f : (p->reset_after ? of_n : 3 * H + of_n);
+        for (idx k = 0; c->dw_hh && k < H; k++) {
+            double sum = 0;
+            for (idx n = 0; n < p->N; n++)
+                sum += (double)c->gates[n * c->gates_stride + column] *
+                       (f >= 2 * H && !p->reset_after ? c->gates[n * c->gates_stride + k]
+                                                      : c->states[(n + before) * c->states_stride + k]);
+            bad |= differ("dW_hh", c->dw_hh[f * H + k], sum, 2e-5);
+        }
+        for (idx k = 0; c->dw_ih && k < D; k++) {
+            double sum = 0;
+            for (idx n = 0; n < p->N; n++)
+                sum += (double)c->gates[n * c->gates_stride + H + f] * c->x[n * D + k];
+            bad |= differ("dW_ih", c->dw_ih[f * D + k], sum, 2e-5);
+        }
+    }
+    for (idx n = 0; c->dx && n < p->N; n++)
+        for (idx k = 0; k < D; k++) {
+            double sum = 0;
+            for (idx f = 0; f < 3 * H; f++)
+                sum += (double)c->gates[n * c->gates_stride + H + f] * p->w_ih[f * D + k];
+            bad |= differ("dX", c->dx[n * D + k], sum, 2e-5);
+        }
+    return bad;
+}
+
 static int one_call(int training) {
     problem p = make_problem();
     idx H = p.H, D = p.D, states = training ? (p.lengths ? p.N : (p.T + 1) * p.B) : 2 * p.B;
@@ -201,7 +232,10 @@ static int one_call(int training) {
         bad |= differ("h_n", c.h_n[i], h_n[i], 2e-5);
     if (training) {
         c.dy = p.dy, c.dh_n = p.dh_n, c.dh0 = poisoned(p.B * H), c.dbias = poisoned(4 * H);
-        c.work = poisoned(gru_work_size(p.B, H, c.threads));
+        c.work = poisoned(gru_work_size(fused, p.B, H, c.threads));
+        c.dw_hh = pick(0, 2) ? poisoned(3 * H * H) : NULL;
+        c.dw_ih = fused && pick(0, 2) ? poisoned(3 * H * D) : NULL;
+        c.dx = fused && pick(0, 2) ? poisoned(p.N * D) : NULL;
         gru_backward(&c);
         double along = 0, step = 1e-5, *moved = as_doubles(p.h0, p.B * H), loss[2];
         for (idx i = 0; i < p.B * H; i++)
@@ -214,7 +248,8 @@ static int one_call(int training) {
         bad |= differ("dh0 along a direction", along, (loss[1] - loss[0]) / (2 * step), 1e-4);
         for (idx i = 0; i < 4 * H; i++)
             bad |= !isfinite(c.dbias[i]);
-        free(moved), free(c.dh0), free(c.dbias), free(c.work);
+        bad |= wrong_products(&p, &c);
+        free(c.dw_hh), free(c.dw_ih), free(c.dx), free(moved), free(c.dh0), free(c.dbias), free(c.work);
     }
     if (bad)
         printf("T %d B %d D %d H %d reset_after %d reverse %d lengths %d resets %d training %d inputs %d threads %d\n",

@@ -1,7 +1,7 @@
 """One layer in one direction: the kernel's forward and backward passes on tensors, without autograd.
 
-This is where memory is laid out and the work is divided: W_ih x and the gradients of the weights, which are
-large products over all steps, go to PyTorch's matrix product, everything that runs from step to step goes to C.
+This is where memory is laid out and the work is divided: everything that runs from step to step goes to C, products
+over all steps go to C where they are narrow and to PyTorch's matrix product where they are wide.
 `autograd.py` makes it differentiable; `csrc/gru.h` says what the buffers hold.
 
 Dimensions: T time, B batch, D input, H hidden, N rows that are computed (the sum of the lengths).
@@ -23,7 +23,7 @@ FUSED_INPUTS = 128  # up to this D, W_ih x is computed in the kernel: it spares 
 FUSED_ROWS = 64  # and up to this N, where a call to the matrix product costs more than it saves
 ALONE = 3e5  # multiply-adds of a whole call, below which a second thread does not pay
 SPLIT_STEP = 1e5  # multiply-adds of one step, below which a barrier a step does not pay
-NARROW = 128  # up to this D, dW_ih is faster computed transposed
+NARROW = 128  # up to this H, dW_hh is faster by the kernel's own product
 SPLIT_WEIGHTS = 320  # from this H on, a core's cache holds its share of the weights but not all of them
 
 
@@ -61,8 +61,8 @@ def _threads(batch: Batch, inputs: int, hidden: int) -> tuple[int, bool]:
 
 
 def _apart(columns: int) -> int:
-    """A stride for rows of so many floats: rows 4096 bytes apart would all fall into the same sets of a cache."""
-    return columns + (16 if columns % 1024 == 0 else 0)
+    """A stride for rows of so many floats: rows a large power of two apart would fall into few sets of a cache."""
+    return columns + (16 if columns % 128 == 0 else 0)
 
 
 def _rows_apart(rows: int, columns: int) -> Tensor:
@@ -137,13 +137,24 @@ def forward(
     return y, h_n, Tape(batch, packed, states, gates, memory, reset_after)
 
 
-def through_time(tape: Tape, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Turn the tape's gates into gradients; returns dh0 [B, H] and their sums over the rows [4, H]."""
-    batch, hidden = tape.batch, tape.states.shape[1]
+def _products_here(inputs: int, hidden: int) -> tuple[bool, bool]:
+    """Whether the kernel's own products are used for dW_hh, and for dW_ih and dx."""
+    return hidden <= NARROW, 0 < inputs
+
+
+def through_time(
+    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, x: Tensor, needed: tuple[bool, ...]
+) -> tuple[Tensor, ...]:
+    """Turn the tape's gates into gradients.
+
+    Returns dh0 [B, H], the gradients' sums over the rows [4, H], and dx [N, D], dW_ih, dW_hh where they are `needed`
+    and the kernel computes them itself (else empty).
+    """
+    batch, hidden, inputs = tape.batch, tape.states.shape[1], tape.packed.inputs
     call = _call(batch, hidden, tape.packed, tape.reset_after, True)
     library = tape.packed.library
     dh0, dbias = torch.empty(batch.size, hidden), torch.empty(4, hidden)
-    work = torch.empty(library.work_size(batch.size, hidden, call.threads))
+    work = torch.empty(library.work_size(inputs, batch.size, hidden, call.threads))
     call.gates, call.gates_stride = tape.gates.data_ptr(), tape.gates.stride(0)
     call.states, call.states_stride = tape.states.data_ptr(), tape.states.stride(0)
     if dy is not None:
@@ -151,13 +162,19 @@ def through_time(tape: Tape, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Te
     if dh_n is not None:
         call.dh_n = address("dh_n", dh_n, (batch.size, hidden))
     call.dh0, call.dbias, call.work = dh0.data_ptr(), dbias.data_ptr(), work.data_ptr()
+    recurrent, input = _products_here(inputs, hidden)
+    dx = torch.empty(batch.count if needed[0] and input else 0, inputs)
+    dw_ih = torch.empty(3 * hidden if needed[2] and input else 0, inputs)
+    dw_hh = torch.empty(3 * hidden if needed[3] and recurrent else 0, hidden)
+    if dx.numel():
+        call.dx = dx.data_ptr()
+    if dw_ih.numel():
+        call.x = address("x", x, (batch.count, inputs))
+        call.dw_ih = dw_ih.data_ptr()
+    if dw_hh.numel():
+        call.dw_hh = dw_hh.data_ptr()
     library.backward(ctypes.byref(call))
-    return dh0, dbias
-
-
-def _product_over_rows(a: Tensor, b: Tensor) -> Tensor:
-    """a' b [F, D] for a [N, F] and b [N, D]; a narrow b is faster on the left."""
-    return torch.mm(b.t(), a).t().contiguous() if b.shape[1] <= NARROW else torch.mm(a.t(), b)
+    return dh0, dbias, dx, dw_ih, dw_hh
 
 
 def backward(
@@ -168,24 +185,30 @@ def backward(
     x [N, D] is what forward got; its gradient comes back as [T, B, D].
     """
     batch, hidden = tape.batch, tape.states.shape[1]
-    dh0, dbias = through_time(tape, dy, dh_n)
-    gates, before = tape.gates, tape.states
+    dh0, dbias, *products = through_time(tape, dy, dh_n, x, needed)
+    recurrent, input = _products_here(tape.packed.inputs, hidden)
+    dx, dw_ih, dw_hh = (found if n else None for found, n in zip(products, (needed[0], *needed[2:4]), strict=True))
+    gates = tape.gates
+    if not input:
+        dx = torch.mm(gates[:, hidden:], w_ih) if needed[0] else None
+        dw_ih = torch.mm(gates[:, hidden:].t(), x) if needed[2] else None
+    if needed[3] and not recurrent:
+        dw_hh = _recurrent_product(tape)
+    db_ih = dbias[1:].reshape(-1) if needed[4] else None
+    db_hh = torch.cat((dbias[1], dbias[2], dbias[0])) if tape.reset_after and needed[5] else None
+    return None if dx is None else batch.scatter(dx), dh0, dw_ih, dw_hh, db_ih, db_hh
+
+
+def _recurrent_product(tape: Tape) -> Tensor:
+    """dW_hh [3H, H] by PyTorch's products."""
+    batch, hidden, gates, before = tape.batch, tape.states.shape[1], tape.gates, tape.states
     if batch.order is None:
         before = before[batch.size :] if batch.reverse else before[: -batch.size]
-    of_inputs = gates[:, hidden:]
-    dx = batch.scatter(torch.mm(of_inputs, w_ih)) if needed[0] else None
-    dw_ih = _product_over_rows(of_inputs, x) if needed[2] else None
-    dw_hh = None
-    if needed[3]:
-        dw_hh = torch.empty(3 * hidden, hidden)
-        rz, n = (gates[:, hidden : 3 * hidden], gates[:, :hidden])
-        torch.mm(rz.t(), before, out=dw_hh[: 2 * hidden])
-        if tape.reset_after:
-            torch.mm(n.t(), before, out=dw_hh[2 * hidden :])
-        else:
-            torch.mm(
-                gates[:, 3 * hidden :].t(), n, out=dw_hh[2 * hidden :]
-            )  # the first block holds q = r * h
-    db_ih = dbias[1:].reshape(-1)
-    db_hh = torch.cat((dbias[1], dbias[2], dbias[0])) if tape.reset_after and needed[5] else None
-    return dx, dh0, dw_ih, dw_hh, db_ih if needed[4] else None, db_hh
+    dw_hh = torch.empty(3 * hidden, hidden)
+    torch.mm(gates[:, hidden : 3 * hidden].t(), before, out=dw_hh[: 2 * hidden])
+    first = gates[:, :hidden]  # d nh, or q = r * h
+    if tape.reset_after:
+        torch.mm(first.t(), before, out=dw_hh[2 * hidden :])
+    else:
+        torch.mm(gates[:, 3 * hidden :].t(), first, out=dw_hh[2 * hidden :])
+    return dw_hh

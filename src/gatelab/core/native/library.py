@@ -18,7 +18,7 @@ import torch
 
 from gatelab.core.native.compile import isas, object_name
 
-ABI = 2
+ABI = 3
 VARIABLE = "GATELAB_NATIVE_ISA"
 ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
 
@@ -36,7 +36,7 @@ _INTEGERS = (
 _BATCH = ("lengths", "rows", "resets")
 _FORWARD = ("packed", "x", "projected", "h0", "y", "h_n", "states", "gates")
 _STRIDES = ("projected_stride", "states_stride", "gates_stride")
-_BACKWARD = ("dy", "dh_n", "dh0", "dbias", "work")
+_BACKWARD = ("dy", "dh_n", "dh0", "dbias", "dw_hh", "dw_ih", "dx", "work")
 
 
 class NativeError(RuntimeError):
@@ -70,7 +70,7 @@ class Library:
         self.isa: str = self._lib.gru_isa().decode()
         self.processor: str = ISAS[self._lib.gru_processor()]
         self.packed_size = self._declare("gru_packed_size", integer, integer, integer, integer)
-        self.work_size = self._declare("gru_work_size", integer, integer, integer, integer)
+        self.work_size = self._declare("gru_work_size", integer, *[integer] * 4)
         self.pack = self._declare("gru_pack", None, *[pointer] * 4, *[integer] * 5, pointer)
         self.same = self._declare("gru_same", integer, *[pointer] * 4, *[integer] * 4, pointer)
         self.order = self._declare("gru_order", integer, *[pointer] * 2, *[integer] * 3, pointer)

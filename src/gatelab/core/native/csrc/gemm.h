@@ -28,7 +28,8 @@ typedef struct {
     idx add_from; /* panels from this one on are added to C, those before it replace it */
 } product;
 
-INLINE void tile(const int rows, const int panels, const float *a, idx a_stride, idx depth, const product *p,
+/* The element of A for row r and step k is a[r * a_row + k * a_step]. */
+INLINE void tile(const int rows, const int panels, const float *a, idx a_row, idx a_step, idx depth, const product *p,
                  const float *w, float *c, idx row_stride, idx c_stride, const int *adds) {
     vec sum[TALL][2 * 3];
     UNROLL
@@ -48,7 +49,7 @@ INLINE void tile(const int rows, const int panels, const float *a, idx a_stride,
         w += COLS;
         UNROLL
         for (int r = 0; r < rows; r++) {
-            vec element = all(a[r * a_stride + k]);
+            vec element = all(a[r * a_row + k * a_step]);
             UNROLL
             for (int v = 0; v < 2 * panels; v++)
                 sum[r][v] += weight[v] * element;
@@ -72,7 +73,7 @@ typedef void tile_function(const float *a, idx a_stride, idx depth, const produc
     static __attribute__((noinline)) void tile_##R##_##P(const float *a, idx a_stride, idx depth, const product *p, \
                                                          const float *w, float *c, idx row_stride, idx c_stride,    \
                                                          const int *adds) {                                         \
-        tile(R, P, a, a_stride, depth, p, w, c, row_stride, c_stride, adds);                                         \
+        tile(R, P, a, a_stride, 1, depth, p, w, c, row_stride, c_stride, adds);                                        \
     }
 TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
 TILE(1, 2) TILE(2, 2)

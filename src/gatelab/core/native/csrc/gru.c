@@ -2,12 +2,13 @@
  *
  * gru.h is the interface. The rest is in headers, so that one compilation per instruction set sees everything:
  * vector.h (vectors and exp), gemm.h (products), pack.h (the weights' packed form), team.h (threads), walk.h (where
- * rows lie), forward.h and backward.h (the two passes), rows.h (the rows of ragged batches).
+ * rows lie), forward.h and backward.h (the two passes), gradients.h (products over all rows), rows.h (the rows of ragged batches).
  */
 #include "gru.h"
 
 #include "backward.h"
 #include "forward.h"
+#include "gradients.h"
 #include "rows.h"
 
 int64_t gru_abi(void) { return GRU_ABI; }
@@ -26,18 +27,19 @@ int64_t gru_processor(void) {
 }
 
 int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward) {
-    return padded(hidden) * (4 + 3 * hidden + 3 * inputs + (backward ? 3 * hidden : 0));
+    idx both = padded(hidden) * (4 + 3 * hidden + 3 * inputs);
+    return backward ? both + padded(hidden) * 3 * hidden + padded(inputs) * 3 * hidden : both;
 }
 
-int64_t gru_work_size(int64_t batch, int64_t hidden, int64_t threads) {
-    return padded(hidden) * (2 * batch + 4 * threads);
+int64_t gru_work_size(int64_t inputs, int64_t batch, int64_t hidden, int64_t threads) {
+    return padded(hidden) * (2 * batch + 4 * threads) + threads * DX_ROWS * padded(inputs);
 }
 
 typedef void pass(const gru_call *, const part *);
 
-/* Run `of` on every thread of the call; returns how many there were (OpenMP may give fewer than asked for). */
-static int run_parts(const gru_call *c, pass *of) {
-    idx most = c->split_units ? panels_of(c->hidden) : c->batch;
+/* Run `of` on every thread of the call, `most` of them at the most; returns how many there were (OpenMP may give
+ * fewer than asked for). */
+static int run_parts(const gru_call *c, pass *of, idx most) {
     int wanted = (int)min_idx(c->threads, most), members = 1;
     barrier meeting = {0};
     if (wanted > 1) {
@@ -58,11 +60,16 @@ static int run_parts(const gru_call *c, pass *of) {
     return members;
 }
 
+/* How many threads can share a pass through time. */
+static idx most_parts(const gru_call *c) { return c->split_units ? panels_of(c->hidden) : c->batch; }
+
 void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
               int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed) {
     packed_weights to = unpack(packed, inputs, hidden);
     idx panels = panels_of(hidden);
     pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
+    if (backward)
+        pack_input_back(w_ih, inputs, hidden, to);
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel for num_threads((int)threads) schedule(static)
@@ -105,6 +112,10 @@ void gru_spread(const float *from, const int64_t *order, int64_t count, int64_t 
     (void)threads;
 }
 
-void gru_forward(const gru_call *call) { run_parts(call, forward_part); }
+void gru_forward(const gru_call *call) { run_parts(call, forward_part, most_parts(call)); }
 
-void gru_backward(const gru_call *call) { reduce_bias(call, run_parts(call, backward_part)); }
+void gru_backward(const gru_call *call) {
+    reduce_bias(call, run_parts(call, backward_part, most_parts(call)));
+    if (call->dw_hh || call->dw_ih || call->dx)
+        run_parts(call, gradients_part, call->threads);
+}

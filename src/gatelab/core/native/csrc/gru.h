@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define GRU_ABI 2
+#define GRU_ABI 3
 
 typedef struct {
     /* sizes and choices */
@@ -49,6 +49,9 @@ typedef struct {
     const float *dh_n;       /* [B, H] or NULL */
     float *dh0;              /* [B, H] */
     float *dbias;            /* [4, H]: the sums of the gradients over all rows, in the order of `gates` */
+    float *dw_hh;            /* [3H, H] or NULL: left to the caller */
+    float *dw_ih;            /* [3H, D] or NULL; needs inputs > 0 and `x` as forward had it */
+    float *dx;               /* [N, D] or NULL; needs inputs > 0 */
     float *work;             /* gru_work_size floats */
 } gru_call;
 
@@ -92,7 +95,7 @@ int64_t gru_order(const int64_t *lengths, const int64_t *rows, int64_t steps, in
 void gru_spread(const float *from, const int64_t *order, int64_t count, int64_t total, int64_t width,
                 int64_t threads, float *to);
 
-int64_t gru_work_size(int64_t batch, int64_t hidden, int64_t threads);
+int64_t gru_work_size(int64_t inputs, int64_t batch, int64_t hidden, int64_t threads);
 void gru_forward(const gru_call *call);
 void gru_backward(const gru_call *call);
 

@@ -5,6 +5,7 @@
  *   recurrent [n r z][X][H][COLS]   W_hh, so that its three products fall into a step's blocks (nh, r, z)
  *   input     [r z n][X][D][COLS]   W_ih, whose products fall into the blocks (r, z, ni)
  *   back      [X][n r z][H][COLS]   W_hh transposed, so that gradients (d nh, d r, d z) times it give dh
+ *   input_back [Y][3H][COLS]        W_ih by columns, so that gradients (d r, d z, d ni) times it give dx; Y = panels of D
  */
 #ifndef GATELAB_PACK_H
 #define GATELAB_PACK_H
@@ -16,7 +17,7 @@ INLINE idx panels_of(idx hidden) { return (hidden + COLS - 1) / COLS; }
 INLINE idx padded(idx hidden) { return panels_of(hidden) * COLS; }
 
 typedef struct {
-    const float *bias, *recurrent, *input, *back;
+    const float *bias, *recurrent, *input, *back, *input_back;
 } packed_weights;
 
 INLINE packed_weights unpack(const float *packed, idx inputs, idx hidden) {
@@ -26,6 +27,7 @@ INLINE packed_weights unpack(const float *packed, idx inputs, idx hidden) {
     p.recurrent = p.bias + 4 * across;
     p.input = p.recurrent + 3 * across * hidden;
     p.back = p.input + 3 * across * inputs;
+    p.input_back = p.back + 3 * across * hidden;
     return p;
 }
 
@@ -85,6 +87,12 @@ static void pack_panel(const float *w_ih, const float *w_hh, idx inputs, idx hid
             pack_columns(w_hh + gate * hidden * hidden + panel * COLS, units, hidden, hidden,
                          (float *)to.back + (panel * 3 + i) * hidden * COLS);
     }
+}
+
+static void pack_input_back(const float *w_ih, idx inputs, idx hidden, packed_weights to) {
+    for (idx panel = 0; panel < panels_of(inputs); panel++)
+        pack_columns(w_ih + panel * COLS, min_idx(COLS, inputs - panel * COLS), 3 * hidden, inputs,
+                     (float *)to.input_back + panel * 3 * hidden * COLS);
 }
 
 /* Whether elements of w [3H, depth], spread over it, are in the panels, which hold gate g at place slot[g]. */
