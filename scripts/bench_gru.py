@@ -11,6 +11,7 @@ examples:
   python scripts/bench_gru.py --output docs/bench_gru.json --picture docs/bench_gru.png
   python scripts/bench_gru.py --isa avx2 --threads 2       the AVX2 build of the native backend
   python scripts/bench_gru.py --table                      measure the grid and write what "auto" reads
+  python scripts/bench_gru.py --check-table                is "auto" the fastest everywhere on that grid?
   python scripts/bench_gru.py --device cuda                cudnn, torch and reference on a GPU
 """
 
@@ -66,6 +67,11 @@ def parser() -> argparse.ArgumentParser:
         help="measure the grid over hidden, batch, steps and ragged instead, with the most --threads, and write "
         "the table that backend='auto' reads (default file: the package's own)",
     )
+    p.add_argument(
+        "--check-table",
+        action="store_true",
+        help="measure backend='auto' on that grid, and say where it is behind",
+    )
     return p
 
 
@@ -84,6 +90,8 @@ def main() -> int:
         return 0
     if options.table:
         return write_table(options)
+    if options.check_table:
+        return check_table(options)
     from gru_bench.show import picture, tables
     from rich.console import Console
 
@@ -202,17 +210,33 @@ def write_table(options: argparse.Namespace) -> int:
     from gru_bench.grid import points, table
 
     threads = max(options.threads)
-    pace = Pace(options.rounds if options.quick else 5, 0.02)
-    rows = list(progress(table(options.quick, pace, threads), total=len(points(options.quick))))
+    rows = list(progress(table(options.quick, Pace(5, 0.02), threads), total=len(points(options.quick))))
     about = machine(options) | {"threads": threads}
     lines = ",\n".join(f"      {json.dumps(row)}" for row in rows)
     options.table.write_text(
         f'{{\n  "about": {json.dumps(about)},\n  "cpu": {{\n    "float32": [\n{lines}\n    ]\n  }}\n}}\n'
     )
-    behind = [row for row in rows if float(row["ratio"]) < 0.9]
-    print(f"{len(rows)} points -> {options.table}; {len(behind)} more than 10 % behind the fastest other")
-    for row in behind:
-        print(f"  {row}")
+    print(f"{len(rows)} points -> {options.table}")
+    return 0
+
+
+def check_table(options: argparse.Namespace) -> int:
+    """Measure backend="auto" on the grid; says where it is behind by more than a tenth."""
+    from statistics import median
+
+    from gru_bench.clock import Pace
+    from gru_bench.grid import check, points
+
+    pace = Pace(5, 0.02)
+    rows = list(progress(check(options.quick, pace, max(options.threads)), total=len(points(options.quick))))
+    for key, other in (("to_fastest", "the fastest backend"), ("to_nn_gru", "nn.GRU")):
+        behind = sorted((row for row in rows if row[key] < 0.9), key=lambda row: row[key])
+        print(
+            f"auto beside {other}: median {median(row[key] for row in rows):.2f}x, worst "
+            f"{min(row[key] for row in rows):.2f}x, more than 10 % behind at {len(behind)} of {len(rows)} points"
+        )
+        for row in behind:
+            print(f"  {row}")
     return 0
 
 

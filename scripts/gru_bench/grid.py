@@ -1,8 +1,7 @@
-"""The dispatch table: the best backend over a grid of sizes, as `gatelab.GRU(backend="auto")` reads it.
+"""The grid behind `gatelab.GRU(backend="auto")`: every backend at every point, and whether auto is ever far off.
 
-Every point is measured in training and in inference. The table has one backend a point, so it takes the one
-whose worse half is the best: `ratio` is how fast it is beside the fastest other way, `nn.GRU` included, in that
-worse half. A ratio under 1 says what "auto" loses there.
+`table` measures the backends for the dispatch table (`gatelab.core.backends.dispatch` reads it); `check` measures
+"auto" itself against every other way, `nn.GRU` included, and says where it is behind.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from gatelab.core.backends.dispatch import Point
 from gru_bench.cases import REFERENCE, Case, Shape, contenders
 from gru_bench.clock import Pace, measure
 
@@ -20,38 +20,40 @@ MOST = 2e10  # operations of a training call: beyond it a point takes seconds an
 LOOP = 4  # more steps than this and `reference` has no chance
 
 
-def points(quick: bool) -> list[tuple[int, int, int, bool]]:
-    """(hidden, batch, steps, ragged) of the grid; one step is never ragged."""
+def points(quick: bool) -> list[Point]:
+    """The grid; one step or one row is never ragged."""
     found = [
-        p
-        for p in product(HIDDEN, BATCH, STEPS, (False, True))
-        if not (p[3] and (p[2] == 1 or p[1] == 1)) and _case(*p, training=True).flops <= MOST
+        point
+        for point in (Point(*p) for p in product((False, True), (False, True), HIDDEN, BATCH, STEPS))
+        if not (point.ragged and (point.steps == 1 or point.batch == 1)) and _case(point, 0).flops <= MOST
     ]
     return found[::10] if quick else found
 
 
-def _case(hidden: int, batch: int, steps: int, ragged: bool, *, training: bool, threads: int = 0) -> Case:
-    return Case(Shape("grid", steps, batch, hidden, hidden), training, ragged, threads)
+def _case(p: Point, threads: int) -> Case:
+    return Case(Shape("grid", p.steps, p.batch, p.hidden, p.hidden), p.training, p.ragged, threads)
+
+
+def _names(point: Point) -> list[str]:
+    return [n for n in contenders("cpu") if n != "reference" or point.steps <= LOOP]
 
 
 def table(quick: bool, pace: Pace, threads: int) -> Iterator[dict[str, object]]:
-    """One record of the dispatch table after another."""
-    for hidden, batch, steps, ragged in points(quick):
-        names = [n for n in contenders("cpu") if n != "reference" or steps <= LOOP]
-        worst: dict[str, float] = {}
-        for training in (True, False):
-            case = _case(hidden, batch, steps, ragged, training=training, threads=threads)
-            seconds = {t.backend: t.median for t in measure(case, names, pace)}
-            for name in names:
-                if name != REFERENCE:
-                    others = min(s for n, s in seconds.items() if n != name)
-                    worst[name] = min(worst.get(name, others / seconds[name]), others / seconds[name])
-        best = max(worst, key=lambda name: worst[name])
+    """One row of the dispatch table after another; `microseconds` has `nn.GRU` too, for whoever reads it."""
+    for point in points(quick):
+        timings = measure(_case(point, threads), _names(point), pace)
+        yield {**point._asdict(), "microseconds": {t.backend: round(t.median * 1e6, 1) for t in timings}}
+
+
+def check(quick: bool, pace: Pace, threads: int) -> Iterator[dict[str, object]]:
+    """For each point, how fast "auto" is beside the fastest backend and beside `nn.GRU` (1: the same)."""
+    for point in points(quick):
+        timings = {t.backend: t for t in measure(_case(point, threads), [*_names(point), "auto"], pace)}
+        auto = timings.pop("auto")
+        best = min((t for n, t in timings.items() if n != REFERENCE), key=lambda t: t.median)
         yield {
-            "hidden": hidden,
-            "batch": batch,
-            "steps": steps,
-            "ragged": ragged,
-            "backend": best,
-            "ratio": round(worst[best], 3),
+            **point._asdict(),
+            "fastest": best.backend,
+            "to_fastest": round(auto.ratio_to(best), 3),
+            "to_nn_gru": round(auto.ratio_to(timings[REFERENCE]), 3),
         }

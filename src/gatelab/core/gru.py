@@ -74,6 +74,7 @@ class GRU(Recurrent):
             hidden=self.hidden_size,
             batch=x.shape[1],
             steps=x.shape[0],
+            training=torch.is_grad_enabled() and (x.requires_grad or self.weight_ih_l0.requires_grad),
         )
 
     def _run(

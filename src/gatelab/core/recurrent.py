@@ -61,6 +61,10 @@ class Recurrent(nn.Module):
         self.bidirectional = bidirectional
         self.directions = 2 if bidirectional else 1
         self.output_size = self.directions * hidden_size
+        self._names = [
+            [tuple(f"{name}_{suffix}" for name in NAMES) for suffix in self._suffixes(layer)]
+            for layer in range(num_layers)
+        ]
         rows = self.gates * hidden_size
         for layer in range(num_layers):
             width = input_size if layer == 0 else self.output_size
@@ -92,8 +96,9 @@ class Recurrent(nn.Module):
 
     def weights(self, layer: int, direction: int = 0) -> Weights:
         """The parameters of one layer (0 ... L-1) in one direction (0 forward, 1 reverse)."""
-        suffix = self._suffixes(layer)[direction]
-        return Weights(*(getattr(self, f"{name}_{suffix}", None) for name in NAMES))  # type: ignore[arg-type]
+        own = self._parameters  # where a parameter is replaced (parametrize), it is an attribute instead
+        names = self._names[layer][direction]
+        return Weights(*[own[n] if n in own else getattr(self, n, None) for n in names])  # type: ignore[arg-type]
 
     def _suffixes(self, layer: int) -> tuple[str, ...]:
         return (f"l{layer}", f"l{layer}_reverse")[: self.directions]
@@ -164,7 +169,7 @@ class Recurrent(nn.Module):
                 raise TypeError(
                     f"{name} is {tensor.dtype} but the weights are {x.dtype}: convert one of them"
                 )
-            states.append(layout.state_in(tensor).to(x.dtype))
+            states.append(layout.state_in(tensor if tensor.dtype == x.dtype else tensor.to(x.dtype)))
         return tuple(states)
 
     def _stack(
@@ -175,7 +180,7 @@ class Recurrent(nn.Module):
             outputs = []
             for direction in range(self.directions):
                 row = layer * self.directions + direction
-                initial = tuple(s[row] for s in state)
+                initial = tuple([s[row] for s in state])
                 weights = self.weights(layer, direction)
                 run = self._run_backward if direction else self._run
                 y, final = run(x, initial, weights, lengths, reset_mask)

@@ -52,6 +52,9 @@ class Layout:
         return state
 
 
+_LAYOUTS = {(k, first): Layout(k, first) for k in ("unbatched", "batched") for first in (False, True)}
+
+
 def enter(
     input: Tensor | PackedSequence,
     input_size: int,
@@ -75,7 +78,7 @@ def enter(
     if input.dim() not in (2, 3):
         raise ValueError(f"input must be 2-D (unbatched) or 3-D (batched), got shape {list(input.shape)}")
     _check_size(input, input_size)
-    layout = Layout("unbatched" if input.dim() == 2 else "batched", batch_first)
+    layout = _LAYOUTS["unbatched" if input.dim() == 2 else "batched", batch_first]
     x = input.unsqueeze(1) if input.dim() == 2 else input.transpose(0, 1) if batch_first else input
     steps, batch = x.shape[:2]
     if steps == 0:

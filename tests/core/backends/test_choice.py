@@ -1,11 +1,14 @@
 """The choice: "auto" takes the fastest that can serve the call; a name is final."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from gatelab.core.backends import BACKENDS, BackendError, Spec, choose, explain, native, resolve
+from gatelab.core.backends import BACKENDS, BackendError, Spec, choose, dispatch, explain, native, resolve
 
 SPEC = Spec(
     device="cpu",
@@ -19,8 +22,61 @@ SPEC = Spec(
 )
 
 
-def test_auto_takes_the_fastest_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Replace the dispatch table by rows of (training, ragged, hidden, batch, steps, microseconds)."""
+
+    def write(*rows: Any) -> None:
+        names = (*dispatch.Point._fields, "microseconds")
+        path = tmp_path / "dispatch.json"
+        path.write_text(json.dumps({"cpu": {"float32": [dict(zip(names, r, strict=True)) for r in rows]}}))
+        monkeypatch.setattr(dispatch, "TABLE", path)
+        dispatch.table.cache_clear()
+        dispatch.nearest.cache_clear()
+
     monkeypatch.setattr(native, "UNAVAILABLE", None)
+    yield write
+    monkeypatch.undo()
+    dispatch.table.cache_clear()
+    dispatch.nearest.cache_clear()
+
+
+def test_auto_takes_what_was_measured_fastest_at_the_nearest_point(measured: Any) -> None:
+    measured(
+        (False, False, 64, 32, 64, {"nn.GRU": 1.0, "native": 10.0, "torch": 30.0, "reference": 90.0}),
+        (False, False, 64, 32, 1, {"native": 10.0, "torch": 30.0, "reference": 5.0}),
+        (True, False, 64, 32, 64, {"native": 30.0, "torch": 10.0}),
+        (False, True, 64, 32, 64, {"native": 10.4, "torch": 10.0}),
+    )
+    assert choose(SPEC._replace(hidden=100, batch=20)) == (
+        "native",
+        "measured fastest near H=64, B=32, T=64, inference "
+        "(torch took 3.00 times as long, reference took 9.00 times as long)",
+    )
+    assert choose(SPEC._replace(steps=2))[0] == "reference"
+    assert choose(SPEC._replace(training=True))[0] == "torch"
+    assert choose(SPEC._replace(has_lengths=True))[0] == "native"  # as good as the fastest
+    # the fastest that can: torch was not measured at one step of float64, so the order decides
+    assert choose(SPEC._replace(dtype=torch.float64, steps=1))[0] == "torch"
+
+
+def test_what_cannot_serve_is_passed_over(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured((False, False, 64, 32, 64, {"native": 1.0, "torch": 3.0, "reference": 2.0}))
+    monkeypatch.setattr(native, "UNAVAILABLE", "the object is missing")
+    assert choose(SPEC)[0] == "reference"
+
+
+def test_the_committed_table_is_whole() -> None:
+    table = dispatch.table("cpu", "float32")
+    assert {p.hidden for p in table} >= {16, 64, 128, 256, 512, 1024}
+    assert {p[:2] for p in table} == {(t, r) for t in (False, True) for r in (False, True)}
+    assert all({"native", "torch"} <= set(row) and min(row.values()) > 0 for row in table.values())
+
+
+def test_auto_takes_the_first_that_can_where_nothing_was_measured(
+    measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured()
     assert choose(SPEC)[0] == "native"
     assert choose(SPEC._replace(dtype=torch.float64))[0] == "torch"
     monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)

@@ -4,10 +4,14 @@
 way silently to another one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
+
 from gatelab.core.backends import cudnn, fused, native, reference
+from gatelab.core.backends.dispatch import Point, fastest, nearest, table
 from gatelab.core.backends.spec import Backend, Spec
 
 BackendName = Literal["auto", "reference", "torch", "native", "cudnn"]
@@ -15,6 +19,9 @@ BackendName = Literal["auto", "reference", "torch", "native", "cudnn"]
 BACKENDS: dict[str, Backend] = {
     module.BACKEND.name: module.BACKEND for module in (reference, fused, native, cudnn)
 }
+
+NAMES = get_args(BackendName)
+ORDER = ("cudnn", "native", "torch", "reference")  # the fastest first, as a rule
 
 
 class BackendError(RuntimeError):
@@ -35,14 +42,29 @@ class Explanation:
 
 
 def choose(spec: Spec) -> tuple[str, str]:
-    """Return the backend that "auto" takes, and the reason: the fastest one that can serve the call."""
-    if cudnn.unsupported(spec) is None:
-        return "cudnn", "cuDNN serves this call and is the fastest on a CUDA device"
-    if native.unsupported(spec) is None:
-        return "native", "the C kernel is the fastest for this call"
-    if fused.unsupported(spec) is None:
-        return "torch", f"it is the fastest that can serve this call on {spec.device}"
-    return "reference", "no faster backend can serve this call"
+    """Return the backend that "auto" takes, and the reason: the fastest one that can serve the call.
+
+    The dispatch table says which is the fastest (`dispatch.py`); where it says nothing, and while PyTorch compiles
+    (a graph must not depend on sizes), it is the first of `ORDER` that can.
+    """
+    able = tuple([name for name in ORDER if BACKENDS[name].unsupported(spec) is None])
+    if len(able) > 1 and not torch.compiler.is_compiling():
+        dtype = str(spec.dtype).removeprefix("torch.")
+        call = Point(spec.training, spec.has_lengths, spec.hidden, spec.batch, spec.steps)
+        point = nearest(spec.device, dtype, call)
+        microseconds = {} if point is None else table(spec.device, dtype)[point]
+        best = fastest(microseconds, able)
+        if best is not None:
+            return best, _measured(best, microseconds, able, point)
+    if able[0] == "reference":
+        return "reference", "no faster backend can serve this call"
+    return able[0], f"it is the fastest that can serve this call on {spec.device}"
+
+
+def _measured(best: str, microseconds: Mapping[str, float], able: tuple[str, ...], point: object) -> str:
+    times = {name: microseconds[name] / microseconds[best] for name in able if name in microseconds}
+    others = ", ".join(f"{n} took {ratio:.2f} times as long" for n, ratio in times.items() if n != best)
+    return f"measured fastest near {point}" + (f" ({others})" if others else "")
 
 
 def resolve(name: str, spec: Spec | None) -> Backend:
@@ -50,8 +72,8 @@ def resolve(name: str, spec: Spec | None) -> Backend:
 
     Raises ValueError for an unknown name and BackendError for a backend that cannot serve the call.
     """
-    if name not in get_args(BackendName):
-        raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(get_args(BackendName))}")
+    if name not in NAMES:
+        raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(NAMES)}")
     if spec is None or name == "auto":
         return BACKENDS[choose(spec)[0]] if spec else reference.BACKEND
     why = BACKENDS[name].unsupported(spec)

@@ -21,6 +21,7 @@ class Spec(NamedTuple):
     hidden: int
     batch: int
     steps: int
+    training: bool = False  # a gradient will be asked for
 
 
 class Run(Protocol):

@@ -153,8 +153,8 @@ def run(
         y, h_n = _Native.apply(x, h0, *weights, lengths, reset_mask, batch, reset_after)
         return y, h_n
     packed = _STORE.get(load(), weights, inputs=layer.fused_inputs(batch, inputs), reset_after=reset_after)
-    rows = batch.gather(x.detach()).contiguous()
+    rows = batch.gather(x).contiguous()
     y, h_n, _ = layer.forward(
-        rows, h0.detach().contiguous(), w_ih.detach(), packed, batch, reset_after=reset_after, training=False
+        rows, h0.contiguous(), w_ih, packed, batch, reset_after=reset_after, training=False
     )
     return y, h_n

@@ -10,24 +10,25 @@ from torch import Tensor
 
 def address(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
     """The address of a contiguous CPU tensor of exactly this shape and type. Raises TypeError or ValueError."""
+    if tensor.dtype is dtype and tensor.is_cpu and tensor.shape == shape and tensor.is_contiguous():
+        return tensor.data_ptr()
     if tensor.dtype != dtype or tensor.device.type != "cpu" or tensor.layout != torch.strided:
         raise TypeError(f"{name} must be a {dtype} tensor on the CPU, got {tensor.dtype} on {tensor.device}")
-    if tensor.shape != shape or not tensor.is_contiguous():
-        raise ValueError(
-            f"{name} must be contiguous and {list(shape)}, "
-            f"got {list(tensor.shape)} with strides {list(tensor.stride())}"
-        )
-    return tensor.data_ptr()
+    raise ValueError(
+        f"{name} must be contiguous and {list(shape)}, "
+        f"got {list(tensor.shape)} with strides {list(tensor.stride())}"
+    )
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+    if tensor.dtype is dtype and tensor.is_cpu and tensor.shape == shape:
+        return
     if tensor.dtype != dtype or tensor.device.type != "cpu":
         raise TypeError(
             f"the native GRU computes in float32 on the CPU: {name} must be {dtype} there, "
             f"got {tensor.dtype} on {tensor.device}"
         )
-    if tensor.shape != shape:
-        raise ValueError(f"{name} must be {list(shape)}, got {list(tensor.shape)}")
+    raise ValueError(f"{name} must be {list(shape)}, got {list(tensor.shape)}")
 
 
 def check_call(

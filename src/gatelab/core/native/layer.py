@@ -23,7 +23,8 @@ FUSED_INPUTS = 128  # up to this D, W_ih x is computed in the kernel: it spares 
 FUSED_ROWS = 64  # and up to this N, where a call to the matrix product costs more than it saves
 ALONE = 3e5  # multiply-adds of a whole call, below which a second thread does not pay
 SPLIT_STEP = 1e5  # multiply-adds of one step, below which a barrier a step does not pay
-NARROW = 128  # up to this H, dW_hh is faster by the kernel's own product
+NARROW = 16  # up to this D, the kernel's own products for dW_ih and dx are the faster ones
+MOST_CALLS = 64  # prepared calls that are kept with a layer's packed weights
 SPLIT_WEIGHTS = 320  # from this H on, a core's cache holds its share of the weights but not all of them
 
 
@@ -61,12 +62,13 @@ def _threads(batch: Batch, inputs: int, hidden: int) -> tuple[int, bool]:
 
 
 def _apart(columns: int) -> int:
-    """A stride for rows of so many floats: rows a large power of two apart would fall into few sets of a cache."""
-    return columns + (16 if columns % 128 == 0 else 0)
+    """A stride for rows of so many floats: rows 4096 bytes apart would all fall into the same sets of a cache."""
+    return columns + (16 if columns % 1024 == 0 else 0)
 
 
 def _rows_apart(rows: int, columns: int) -> Tensor:
-    return torch.empty(rows, _apart(columns))[:, :columns]
+    stride = _apart(columns)
+    return torch.empty(rows, columns) if stride == columns else torch.empty(rows, stride)[:, :columns]
 
 
 def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training: bool) -> Call:
@@ -91,6 +93,17 @@ def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training
     return call
 
 
+def _prepared(batch: Batch, hidden: int, packed: Packed, reset_after: bool) -> Call:
+    """A call for inference on plain rows, kept with the packed weights: a single step is over in microseconds."""
+    key = (batch.steps, batch.size, batch.reverse, most_threads())
+    call = packed.calls.get(key)
+    if call is None:
+        if len(packed.calls) >= MOST_CALLS:
+            packed.calls.clear()
+        call = packed.calls[key] = _call(batch, hidden, packed, reset_after, False)
+    return Call.from_buffer_copy(call)  # several threads may run it at once
+
+
 def forward(
     x: Tensor, h0: Tensor, w_ih: Tensor, packed: Packed, batch: Batch, *, reset_after: bool, training: bool
 ) -> tuple[Tensor, Tensor, Tape | None]:
@@ -99,7 +112,10 @@ def forward(
     Returns y [T, B, H], which is zero past each row's length, h_n [B, H], and the tape when `training`.
     """
     hidden, rows, ragged = h0.shape[1], batch.count, batch.order is not None
-    call = _call(batch, hidden, packed, reset_after, training)
+    if training or ragged or batch.resets is not None:
+        call = _call(batch, hidden, packed, reset_after, training)
+    else:
+        call = _prepared(batch, hidden, packed, reset_after)
     call.h0 = address("h0", h0, (batch.size, hidden))
     gates = states = y = memory = None
     if training:
@@ -137,9 +153,10 @@ def forward(
     return y, h_n, Tape(batch, packed, states, gates, memory, reset_after)
 
 
-def _products_here(inputs: int, hidden: int) -> tuple[bool, bool]:
-    """Whether the kernel's own products are used for dW_hh, and for dW_ih and dx."""
-    return hidden <= NARROW, 0 < inputs
+def _products_here(batch: Batch, inputs: int) -> tuple[bool, bool]:
+    """Whether the kernel's own products serve for dW_hh, and for dW_ih and dx: where a library's do badly."""
+    few = batch.count <= FUSED_ROWS
+    return few, inputs > 0 and (few or inputs <= NARROW)
 
 
 def through_time(
@@ -162,7 +179,7 @@ def through_time(
     if dh_n is not None:
         call.dh_n = address("dh_n", dh_n, (batch.size, hidden))
     call.dh0, call.dbias, call.work = dh0.data_ptr(), dbias.data_ptr(), work.data_ptr()
-    recurrent, input = _products_here(inputs, hidden)
+    recurrent, input = _products_here(batch, inputs)
     dx = torch.empty(batch.count if needed[0] and input else 0, inputs)
     dw_ih = torch.empty(3 * hidden if needed[2] and input else 0, inputs)
     dw_hh = torch.empty(3 * hidden if needed[3] and recurrent else 0, hidden)
@@ -186,8 +203,10 @@ def backward(
     """
     batch, hidden = tape.batch, tape.states.shape[1]
     dh0, dbias, *products = through_time(tape, dy, dh_n, x, needed)
-    recurrent, input = _products_here(tape.packed.inputs, hidden)
-    dx, dw_ih, dw_hh = (found if n else None for found, n in zip(products, (needed[0], *needed[2:4]), strict=True))
+    recurrent, input = _products_here(batch, tape.packed.inputs)
+    dx, dw_ih, dw_hh = (
+        found if n else None for found, n in zip(products, (needed[0], *needed[2:4]), strict=True)
+    )
     gates = tape.gates
     if not input:
         dx = torch.mm(gates[:, hidden:], w_ih) if needed[0] else None

@@ -10,8 +10,10 @@ weights does, but not one of single elements. Write under `torch.no_grad()` inst
 import threading
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from gatelab.core.native.checks import address
@@ -27,11 +29,15 @@ _SMALL = 1 << 15  # elements below which one thread packs faster than two
 
 @dataclass(frozen=True)
 class Packed:
-    """Packed weights: what they hold, and the size of the inputs packed with them (0: not packed)."""
+    """Packed weights: what they hold, and the size of the inputs packed with them (0: not packed).
+
+    `calls` is `layer.py`'s: what does not change from one call for inference to the next.
+    """
 
     data: Tensor
     inputs: int
     library: Library
+    calls: dict[tuple[int, ...], Any] = field(default_factory=dict, compare=False)
 
 
 def pack(library: Library, weights: Tensors, *, inputs: int, reset_after: bool, backward: bool) -> Packed:
@@ -63,16 +69,22 @@ class _Entry:
     packed: Packed
     tensors: tuple[weakref.ref[Tensor] | None, ...]
     versions: tuple[int, ...]
+    addresses: tuple[int | None, ...]
+    shapes: tuple[torch.Size, ...]
 
     def fits(self, weights: Tensors, versions: tuple[int, ...], reset_after: bool) -> bool:
         """Whether these very tensors were packed, and are unchanged as far as can be seen."""
         if versions != self.versions:
             return False
-        if any(r is not None and r() is not w for r, w in zip(self.tensors, weights, strict=True)):
+        for reference, address_, w in zip(self.tensors, self.addresses, weights, strict=True):
+            if reference is not None and (reference() is not w or w is None or w.data_ptr() != address_):
+                return False
+        if self.shapes != tuple([w.shape for w in weights if w is not None]):  # swapped through .data
             return False
         p, hidden = self.packed, weights[1].shape[1]
-        found = _addresses(weights)
-        return bool(p.library.same(*found, p.inputs, hidden, reset_after, SAMPLES, p.data.data_ptr()))
+        return bool(
+            p.library.same(*self.addresses, p.inputs, hidden, reset_after, SAMPLES, p.data.data_ptr())
+        )
 
 
 class Store:
@@ -86,10 +98,9 @@ class Store:
     def get(self, library: Library, weights: Tensors, *, inputs: int, reset_after: bool) -> Packed:
         """The packed form of these weights, made anew if any of them changed."""
         tensors = [w for w in weights if w is not None]
-        if any(
-            w.is_inference() or not w.is_contiguous() for w in tensors
-        ):  # no version counter, or copied first
-            return pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False)
+        for w in tensors:
+            if w.is_inference() or not w.is_contiguous():  # no version counter, or copied first
+                return pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False)
         key = (library, inputs, reset_after, *map(id, weights))
         versions = tuple([w._version for w in tensors])
         with self._lock:
@@ -100,7 +111,8 @@ class Store:
         packed = pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False)
         references = tuple(None if w is None else weakref.ref(w) for w in weights)
         with self._lock:
-            self._entries[key] = _Entry(packed, references, versions)
+            shapes = tuple([w.shape for w in tensors])
+            self._entries[key] = _Entry(packed, references, versions, _addresses(weights), shapes)
             while len(self._entries) > self._kept:
                 self._entries.popitem(last=False)
         return packed
