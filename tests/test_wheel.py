@@ -1,5 +1,7 @@
 """The wheel holds the package, every configuration and the licence, and nothing of the checkout besides."""
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -7,16 +9,31 @@ from pathlib import Path
 
 import pytest
 
+from gatelab.core.native.compile import CompileError, compiler, isas, object_name
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    return set(zipfile.ZipFile(build(ROOT, tmp_path_factory.mktemp("wheel"))).namelist())
+
+
+def build(source, folder, **environment):
+    """The wheel of `source`, built into `folder`."""
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(source),
+    ]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, **environment})
     (wheel,) = folder.glob("*.whl")
-    return set(zipfile.ZipFile(wheel).namelist())
+    return wheel
 
 
 def test_every_configuration_is_in_the_wheel(names):
@@ -34,3 +51,24 @@ def test_nothing_else_is(names):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} <= {"gatelab", "hydra_plugins"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_dispatch_table_and_the_kernel_are_in_the_wheel(names):
+    assert "gatelab/core/backends/dispatch.json" in names
+    try:
+        compiler()
+    except CompileError as error:
+        pytest.skip(str(error))
+    assert {f"gatelab/core/native/{object_name(isa)}" for isa in isas()} <= names
+
+
+def test_without_a_compiler_the_wheel_is_built_without_the_kernel(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "hatch_build.py"):
+        shutil.copy(ROOT / name, source)
+    for name in ("src", "conf"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    wheel = build(source, tmp_path, CC="no-such-compiler")
+    assert "-none-any" in wheel.name
+    assert not [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")]

@@ -23,6 +23,9 @@ def examine(root: str | Path = ".") -> dict[str, Any]:
     while not existing.exists():
         existing = existing.parent
     mirror = os.environ.get("GATELAB_DATA_MIRROR")
+    gru = GRU(32, 64)
+    with torch.no_grad():
+        one_step = str(gru.explain(torch.zeros(1, 1, 32)))
     return {
         **facts,
         "cores": os.cpu_count(),
@@ -33,7 +36,7 @@ def examine(root: str | Path = ".") -> dict[str, Any]:
         "compiler": shutil.which(os.environ.get("CC", "cc")),
         "wandb_key": has_wandb_key(),
         "gru": {
-            "training": str(GRU(32, 64).explain(torch.zeros(16, 8, 32))),
-            "one step": str(GRU(32, 64).eval().explain(torch.zeros(1, 1, 32))),
+            "training": str(gru.explain(torch.zeros(16, 8, 32))),
+            "one step": one_step,
         },
     }
