@@ -60,6 +60,13 @@ def _shape(r: Record) -> str:
     return f"{r['shape']:3} {r['T']},{r['B']},{r['D']},{r['H']}"
 
 
+def _label(shape: str) -> str:
+    """The name, then T,B and D,H below it: side by side they would not fit."""
+    name, sizes = shape.split()
+    steps, batch, inputs, hidden = sizes.split(",")
+    return f"{name}\n{steps},{batch}\n{inputs},{hidden}"
+
+
 def _time(microseconds: float) -> str:
     return f"{microseconds / 1000:.2f} ms" if microseconds >= 1000 else f"{microseconds:.0f} µs"
 
@@ -88,7 +95,7 @@ def picture(document: Record, path: Path) -> None:
             bars = axis.bar(at, [found.get(s, 0) for s in shapes], 0.38, color=COLOURS[name], label=name)
             axis.bar_label(bars, fmt="%.1f", fontsize=7)
         axis.axhline(1, color="black", linewidth=0.8)
-        axis.set_xticks(range(len(shapes)), [s.replace(" ", "\n", 1).replace("  ", "") for s in shapes])
+        axis.set_xticks(range(len(shapes)), [_label(s) for s in shapes])
         axis.tick_params(axis="x", labelsize=6)
         axis.set_yscale("log")
         axis.set_yticks([1, 2, 4, 8, 16], ["1x", "2x", "4x", "8x", "16x"])
