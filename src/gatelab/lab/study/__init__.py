@@ -1,0 +1,1 @@
+"""The study engine: many runs as one study, and the views of it."""

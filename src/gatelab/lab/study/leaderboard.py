@@ -1,0 +1,172 @@
+"""The leaderboard: the trials that have a value, best first, with how sure one can be; as table, text and CSV.
+
+A row is `same` where a paired t-test over the runs that it shares with the best (same seed, same fold) gives
+p > 0.05: on this evidence it may be as good. Each row is tested by itself, nothing is corrected for their number.
+In a study of several objectives there is no best; the rows of the Pareto front come first and are marked.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gatelab.lab.study.state import StudyState, Trial, short_names, show
+from gatelab.lab.study.statistics import Summary, over_what, paired_p, summarise, values_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial of the leaderboard.
+
+    Attributes:
+        rank: from 1.
+        trial: the facts.
+        summary: of its runs, for the first objective.
+        p: of the paired test against the best; None for the best itself, and without two common runs.
+        front: it is on the Pareto front (with one objective: it is the best).
+    """
+
+    rank: int
+    trial: Trial
+    summary: Summary
+    p: float | None = None
+    front: bool = False
+
+    @property
+    def same(self) -> bool:
+        """It cannot be told from the best on this evidence."""
+        return self.p is not None and self.p > ALPHA
+
+
+def leaderboard(state: StudyState) -> list[Row]:
+    """The rows, best first; of several objectives the Pareto front first, then the others, by the first one."""
+    sign = state.objectives[0].sign
+    front = {trial.number for trial in state.pareto}
+    several = len(state.objectives) > 1
+
+    def order(trial: Trial) -> tuple[bool, float, int]:
+        return several and trial.number not in front, sign * trial.values[0], trial.number
+
+    ranked = sorted(state.done, key=order)
+    reference = None if several or not ranked else values_of(ranked[0].runs)
+    rows = []
+    for rank, trial in enumerate(ranked, 1):
+        values = values_of(trial.runs)
+        p = paired_p(values, reference) if reference is not None and rank > 1 else None
+        rows.append(Row(rank, trial, _summary(trial, values), p, trial.number in front))
+    return rows
+
+
+def _summary(trial: Trial, values: Mapping[Any, float]) -> Summary:
+    """Of the runs; of the value alone where the runs' values are not known one by one."""
+    if not values:
+        return Summary(max(1, len(trial.runs)), trial.values[0])
+    return summarise(list(values.values()))
+
+
+def verdict(state: StudyState, rows: list[Row]) -> str:
+    """One sentence: which rows cannot be told from the best, by which rule."""
+    if not rows:
+        return "No trial has finished yet."
+    if len(state.objectives) > 1:
+        size = sum(row.front for row in rows)
+        names = " and ".join(objective.name for objective in state.objectives)
+        return f"{size} of {len(rows)} trials are on the Pareto front (*): no other is better in {names} at once."
+    if len(rows) == 1:
+        return "One trial has finished: there is nothing to compare it with."
+    tested = [row for row in rows[1:] if row.p is not None]
+    if not tested:
+        return "One run a point: how much of the differences is chance cannot be told (study.seeds=[0,1,2])."
+    same = [row.rank for row in tested if row.same]
+    pairs = rows[0].summary.n
+    of = "folds" if state.settings.get("folds") else "seeds"
+    rule = f"paired t-test over {pairs} common {of}, p > {ALPHA}, each row by itself"
+    if not same:
+        return f"Every other row is distinguishably worse than the best ({rule.replace('>', '<=')})."
+    return f"{len(same)} of {len(rows) - 1} other rows (=) cannot be told from the best ({rule})."
+
+
+def table(state: StudyState, rows: list[Row], limit: int | None = None) -> Table:
+    """The leaderboard as a table for a terminal; at most `limit` rows."""
+    from rich.table import Table
+
+    names = short_names(state.keys)
+    grid = Table(title=f"{state.name}: {over_what(state)}", title_justify="left", title_style="bold")
+    grid.add_column("", justify="right")
+    grid.add_column("trial", justify="right")
+    for objective in state.objectives:
+        grid.add_column(f"{objective.name} {'↓' if objective.sign > 0 else '↑'}", justify="right")
+    for title in ("n", *names.values(), *_hidden_titles(state), "parameters", "seconds"):
+        grid.add_column(title, justify="right", overflow="fold")
+    for row in rows[:limit]:
+        style = "bold" if row.front else ("" if row.same or len(state.objectives) > 1 else "dim")
+        grid.add_row(*_cells(state, row), style=style)
+    if limit is not None and len(rows) > limit:
+        grid.caption = f"{len(rows) - limit} more rows: leaderboard.csv, or --all"
+        grid.caption_justify = "left"
+    return grid
+
+
+def _cells(state: StudyState, row: Row) -> list[str]:
+    trial = row.trial
+    several = len(state.objectives) > 1
+    mark = "*" if row.front and several else "=" if row.same else ""
+    values = [str(row.summary), *(f"{value:.5g}" for value in trial.values[1:])]
+    params = [show(trial.params[key]) if key in trial.params else "" for key in state.keys]
+    hidden = [show(trial.hidden[key]) if key in trial.hidden else "" for key in _hidden_keys(state)]
+    cost = [
+        "" if trial.parameters is None else f"{trial.parameters:,}",
+        "" if trial.seconds is None else f"{trial.seconds:,.1f}",
+    ]
+    return [f"{row.rank}{mark}", str(trial.number), *values, str(row.summary.n), *params, *hidden, *cost]
+
+
+def _hidden_keys(state: StudyState) -> list[str]:
+    return list(dict.fromkeys(key for trial in state.trials for key in trial.hidden))
+
+
+def _hidden_titles(state: StudyState) -> list[str]:
+    return [f"{name} (solved)" for name in short_names(_hidden_keys(state)).values()]
+
+
+def to_csv(state: StudyState, rows: list[Row]) -> str:
+    """Every trial of the study as CSV: the leaderboard's rows in their order, then the others by number."""
+    ranked = {row.trial.number: row for row in rows}
+    order = [row.trial for row in rows] + [t for t in state.trials if t.number not in ranked]
+    first, *more = (objective.metric for objective in state.objectives)
+    columns = ["rank", "trial", "state", first, "sd", "half_width_95", "n", "p_against_best", "front", *more]
+    columns += [*state.keys, *(f"{key} (solved)" for key in _hidden_keys(state))]
+    columns += ["parameters", "seconds", "runs", "error"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    for trial in order:
+        writer.writerow(_csv_row(state, trial, ranked.get(trial.number)))
+    return out.getvalue()
+
+
+def _csv_row(state: StudyState, trial: Trial, row: Row | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"trial": trial.number, "state": trial.state, **trial.params}
+    facts |= {f"{key} (solved)": value for key, value in trial.hidden.items()}
+    facts |= {"parameters": trial.parameters, "seconds": trial.seconds, "error": trial.error}
+    facts["runs"] = " ".join(_below(run.directory, state) for run in trial.runs)
+    if row is not None:
+        several = zip(state.objectives[1:], trial.values[1:], strict=False)
+        facts |= {objective.metric: value for objective, value in several}
+        facts |= {"rank": row.rank, state.objectives[0].metric: row.summary.mean, "n": row.summary.n}
+        facts |= {"sd": row.summary.sd, "half_width_95": row.summary.half, "p_against_best": row.p}
+        facts["front"] = int(row.front)
+    return facts
+
+
+def _below(path: Any, state: StudyState) -> str:
+    """A path relative to `paths.root` where it lies below it."""
+    return str(path.relative_to(state.root)) if path.is_relative_to(state.root) else str(path)
