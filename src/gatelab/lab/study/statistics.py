@@ -70,10 +70,10 @@ def summarise(values: Sequence[float]) -> Summary:
     n, mean = len(values), fmean(values)
     if n == 1:
         return Summary(1, mean)
-    from scipy.stats import t
+    from scipy.special import stdtrit  # the quantile of scipy.stats.t, without importing all of scipy.stats
 
     sd = stdev(values)
-    return Summary(n, mean, sd, float(t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n))
+    return Summary(n, mean, sd, float(stdtrit(n - 1, (1 + LEVEL) / 2)) * sd / math.sqrt(n))
 
 
 def values_of(runs: Iterable[Run]) -> dict[tuple[Any, ...], float]:
@@ -110,7 +110,7 @@ def paired_p(one: Mapping[Any, float], other: Mapping[Any, float]) -> float | No
     sd = stdev(differences)
     if sd == 0.0:  # the same difference in every pair
         return 1.0 if differences[0] == 0.0 else 0.0
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     n = len(differences)
-    return float(2 * t.sf(abs(fmean(differences)) / (sd / math.sqrt(n)), n - 1))
+    return float(2 * stdtr(n - 1, -abs(fmean(differences)) / (sd / math.sqrt(n))))
