@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from gatelab.lab.compose import Composed
 
@@ -49,12 +49,17 @@ class Identity:
 
 
 def identify(composed: Composed) -> Identity:
-    """The identity of a composed configuration.
+    """The identity of a composed configuration."""
+    return identity_of(composed.config)
+
+
+def identity_of(config: DictConfig) -> Identity:
+    """The identity of a configuration that is not resolved yet.
 
     The seed is taken out of the hash, also where other keys refer to it, so that the seeds of one
     configuration share their hash.
     """
-    config = copy.deepcopy(composed.config)
+    config = copy.deepcopy(config)
     seed = int(config.seed)
     config.seed = 0
     plain = OmegaConf.to_container(config, resolve=True)

@@ -7,10 +7,11 @@ and line and the nearest spelling. It is not a check of values: those belong to 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,17 +59,22 @@ def check(composed: Composed) -> dict[str, Any]:
         RequestError: naming every mistake, one a line.
     """
     plain = composed.plain()
-    problems = [*_check_root(plain), *(p for group in GROUPS for p in check_node(plain.get(group), group))]
-    if problems:
-        raise RequestError("\n".join(f"{key}: {text}{_where(key, composed)}" for key, text in problems))
+    found = problems(plain)
+    if found:
+        raise RequestError("\n".join(f"{key}: {text}{_where(key, composed)}" for key, text in found))
     return plain
 
 
-def _check_root(plain: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def problems(plain: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with a resolved configuration, as (dotted key, what is wrong)."""
+    return [*_check_root(plain), *(p for group in GROUPS for p in check_node(plain.get(group), group))]
+
+
+def _check_root(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     known = typing.get_type_hints(Root)
     for key, value in plain.items():
         if key in known:
-            yield from _check_type(value, known[key], key)
+            yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
 
@@ -109,18 +115,21 @@ def _check_signature(target: Any, node: dict[str, Any], path: str) -> Iterator[t
         elif isinstance(value, dict) and "_target_" in value:
             yield from check_node(value, f"{path}.{key}")
         else:
-            yield from _check_type(value, hints.get(key, Any), f"{path}.{key}")
+            yield from type_problems(value, hints.get(key, Any), f"{path}.{key}")
     if not node.get("_partial_"):
         for name in named:
             if parameters[name].default is inspect.Parameter.empty and name not in {*node, *SUPPLIED}:
                 yield f"{path}.{name}", f"{node['_target_']} needs '{name}'; give {path}.{name}=..."
 
 
-def _check_type(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
+def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with the type of one value, as (key, text); nothing if it fits."""
     try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
-        return  # an annotation that no plain value could be checked against
+        adapter = _adapter(hint)
+    except TypeError:  # an annotation that cannot be hashed
+        return
+    if adapter is None:
+        return
     candidates = [value, tuple(value)] if isinstance(value, list) else [value]
     for candidate in candidates:
         try:
@@ -129,6 +138,15 @@ def _check_type(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
         except ValidationError:
             continue
     yield key, f"{value!r} is no {_readable(hint)}."
+
+
+@functools.cache
+def _adapter(hint: Any) -> TypeAdapter | None:
+    """The validator of an annotation; None for one that no plain value could be checked against."""
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
+        return None
 
 
 def locate(target: str) -> Any:
