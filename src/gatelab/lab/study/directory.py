@@ -92,7 +92,9 @@ class StudyDirectory:
         except json.JSONDecodeError as error:
             raise RequestError(f"{self.file}: not valid JSON ({error}).") from None
         if not isinstance(record, dict) or record.get("format") != STUDY_FORMAT:
-            raise RequestError(f"{self.file}: not a study of this version of Gatelab (format {STUDY_FORMAT}).")
+            raise RequestError(
+                f"{self.file}: not a study of this version of Gatelab (format {STUDY_FORMAT})."
+            )
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:

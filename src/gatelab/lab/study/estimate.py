@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -88,7 +88,7 @@ def _features(trials: Sequence[Trial], columns: Sequence[tuple[str, Any]]) -> np
     return rows
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[int | float]:
     """A number, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

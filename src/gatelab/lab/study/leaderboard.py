@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gatelab.lab.study.state import StudyState, Trial, short_names, show
-from gatelab.lab.study.statistics import Summary, over_what, paired_p, summarise, values_of
+from gatelab.lab.study.state import Objective, StudyState, Trial, short_names, show
+from gatelab.lab.study.statistics import Summary, decimals, over_what, paired_p, summarise, values_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -91,50 +91,62 @@ def verdict(state: StudyState, rows: list[Row]) -> str:
     rule = f"paired t-test over {pairs} common {of}, p > {ALPHA}, each row by itself"
     if not same:
         return f"Every other row is distinguishably worse than the best ({rule.replace('>', '<=')})."
-    return f"{len(same)} of {len(rows) - 1} other rows (=) cannot be told from the best ({rule})."
+    return f"{len(same)} of the {len(rows) - 1} other rows (=) cannot be told from the best ({rule})."
 
 
 def table(state: StudyState, rows: list[Row], limit: int | None = None) -> Table:
     """The leaderboard as a table for a terminal; at most `limit` rows."""
     from rich.table import Table
 
-    names = short_names(state.keys)
+    columns = _columns(state, rows)
     grid = Table(title=f"{state.name}: {over_what(state)}", title_justify="left", title_style="bold")
-    grid.add_column("", justify="right")
-    grid.add_column("trial", justify="right")
-    for objective in state.objectives:
-        grid.add_column(f"{objective.name} {'↓' if objective.sign > 0 else '↑'}", justify="right")
-    for title in ("n", *names.values(), *_hidden_titles(state), "parameters", "seconds"):
-        grid.add_column(title, justify="right", overflow="fold")
-    for row in rows[:limit]:
-        style = "bold" if row.front else ("" if row.same or len(state.objectives) > 1 else "dim")
-        grid.add_row(*_cells(state, row), style=style)
+    for title, cells in columns.items():
+        words = bool(title) and any(cell[:1].isalpha() for cell in cells)
+        grid.add_column(title, justify="left" if words else "right", no_wrap=True)
+    for index, row in enumerate(rows[:limit]):
+        style = "bold" if row.front else "" if row.same or row.p is None else "dim"
+        grid.add_row(*(cells[index] for cells in columns.values()), style=style)
     if limit is not None and len(rows) > limit:
-        grid.caption = f"{len(rows) - limit} more rows: leaderboard.csv, or --all"
+        grid.caption = f"and {len(rows) - limit} more"
         grid.caption_justify = "left"
     return grid
 
 
-def _cells(state: StudyState, row: Row) -> list[str]:
-    trial = row.trial
-    several = len(state.objectives) > 1
-    mark = "*" if row.front and several else "=" if row.same else ""
-    values = [str(row.summary), *(f"{value:.5g}" for value in trial.values[1:])]
-    params = [show(trial.params[key]) if key in trial.params else "" for key in state.keys]
-    hidden = [show(trial.hidden[key]) if key in trial.hidden else "" for key in _hidden_keys(state)]
-    cost = [
-        "" if trial.parameters is None else f"{trial.parameters:,}",
-        "" if trial.seconds is None else f"{trial.seconds:,.1f}",
-    ]
-    return [f"{row.rank}{mark}", str(trial.number), *values, str(row.summary.n), *params, *hidden, *cost]
+def _columns(state: StudyState, rows: list[Row]) -> dict[str, list[str]]:
+    """Title -> one text a row; columns that would say the same everywhere are left out."""
+    several, first = len(state.objectives) > 1, state.objectives[0]
+    trials = [row.trial for row in rows]
+    digits = decimals([row.summary for row in rows])
+    marks = ["*" if row.front and several else "=" if row.same else "" for row in rows]
+    columns = {
+        "": [f"{row.rank}{mark}" for row, mark in zip(rows, marks, strict=True)],
+        "trial": [str(trial.number) for trial in trials],
+        _title(first): [row.summary.text(digits) for row in rows],
+    }
+    if any(row.summary.sd is not None for row in rows):
+        columns["sd"] = ["" if r.summary.sd is None else f"{r.summary.sd:.{digits}f}" for r in rows]
+        columns["n"] = [str(row.summary.n) for row in rows]
+    for index, objective in enumerate(state.objectives[1:], 1):
+        values = [Summary(1, trial.values[index]) for trial in trials]
+        whole = all(value.mean.is_integer() for value in values)
+        columns[_title(objective)] = [value.text(0 if whole else decimals(values)) for value in values]
+    for key, name in short_names(state.keys).items():
+        columns[name] = [show(trial.params[key]) if key in trial.params else "" for trial in trials]
+    for key, name in short_names(_hidden_keys(state)).items():
+        columns[f"{name} (solved)"] = [show(trial.hidden.get(key, "")) for trial in trials]
+    for name, form in (("parameters", ",.0f"), ("seconds", ",.1f")):
+        if name not in [objective.name for objective in state.objectives]:
+            facts = [getattr(trial, name) for trial in trials]
+            columns[name] = ["" if fact is None else format(fact, form) for fact in facts]
+    return columns
+
+
+def _title(objective: Objective) -> str:
+    return f"{objective.name} {'↓' if objective.sign > 0 else '↑'}"
 
 
 def _hidden_keys(state: StudyState) -> list[str]:
     return list(dict.fromkeys(key for trial in state.trials for key in trial.hidden))
-
-
-def _hidden_titles(state: StudyState) -> list[str]:
-    return [f"{name} (solved)" for name in short_names(_hidden_keys(state)).values()]
 
 
 def to_csv(state: StudyState, rows: list[Row]) -> str:

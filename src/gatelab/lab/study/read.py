@@ -11,13 +11,15 @@ import datetime
 import itertools
 import json
 import re
+import shlex
 import time
-import warnings
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatelab.lab.errors import RequestError
+from gatelab.lab.study.directory import StudyDirectory
+from gatelab.lab.study.owner import is_alive
 from gatelab.lab.study.state import Objective, Run, StudyState, Trial
 
 if TYPE_CHECKING:
@@ -53,8 +55,8 @@ class StudyReader:
     """
 
     def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory).absolute()
-        self.asked = _read_asked(self.directory / "study.json")
+        self.directory = StudyDirectory.open(directory)
+        self.asked = _asked(self.directory)
         self._storage: BaseStorage | None = None
         self._finished: dict[int, Trial] = {}
 
@@ -62,14 +64,14 @@ class StudyReader:
         """The study as it is now."""
         asked, settings = self.asked, self.asked["settings"]
         return StudyState(
-            directory=self.directory,
+            directory=self.directory.path,
             name=asked["name"],
             settings=settings,
             overrides=tuple(asked.get("overrides", ())),
             space=tuple(asked.get("space", ())),
             objectives=tuple(Objective(o["metric"], o["direction"]) for o in asked["objectives"]),
             trials=tuple(self._trials()),
-            workers=_living(self.directory / "workers", float(settings.get("stale_after") or 30.0)),
+            workers=_living(self.directory.workers, float(settings.get("stale_after") or 30.0)),
             command=_command(asked.get("command", "")),
             created=asked.get("created", ""),
             versions=asked.get("versions", {}),
@@ -80,24 +82,24 @@ class StudyReader:
             self._storage = _open(self.directory, self.asked["settings"].get("storage"))
         if self._storage is None:
             return
-        study = _study_id(self._storage, self.asked["name"])
+        study = _study_id(self._storage, str(self.asked["settings"].get("name") or self.asked["name"]))
         if study is None:
             return
         replicates = replicates_of(self.asked["settings"])
         for frozen in self._storage.get_all_trials(study, deepcopy=False):
             known = self._finished.get(frozen.number)
             if known is None:
-                known = _trial(frozen, self.directory.parent.parent, replicates)
+                known = _trial(frozen, self.directory.path.parent.parent, replicates)
                 if frozen.state.is_finished():  # it never changes again
                     self._finished[frozen.number] = known
             yield known
 
 
 def replicates_of(settings: Mapping[str, Any]) -> list[tuple[int | None, int | None]]:
-    """(fold, seed) of each run of a point, in the order in which they are run."""
-    folds = range(int(settings["folds"])) if settings.get("folds") else [None]
+    """(seed, fold) of each run of a point, in the order in which they are run."""
     seeds = list(settings.get("seeds") or []) or [None]
-    return list(itertools.product(folds, seeds))
+    folds = list(range(int(settings["folds"]))) if settings.get("folds") else [None]
+    return list(itertools.product(seeds, folds))
 
 
 def _trial(frozen: FrozenTrial, root: Path, replicates: list[tuple[int | None, int | None]]) -> Trial:
@@ -128,7 +130,7 @@ def _runs(
 ) -> tuple[Run, ...]:
     found = []
     for index, directory in enumerate(directories):
-        fold, seed = replicates[index] if index < len(replicates) else (None, None)
+        seed, fold = replicates[index] if index < len(replicates) else (None, None)
         value = values[index] if index < len(values) else None
         found.append(Run(root / directory, value, _seed_of(directory) if seed is None else seed, fold))
     return tuple(found)
@@ -148,33 +150,27 @@ def _aware(when: datetime.datetime | None) -> datetime.datetime | None:
 
 
 def _command(command: str | list[str]) -> str:
-    import shlex
-
     return command if isinstance(command, str) else shlex.join(command)
 
 
-def _read_asked(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise RequestError(f"{path.parent}: holds no study.json, so it is no study.")
+def _asked(directory: StudyDirectory) -> dict[str, Any]:
     try:
-        asked = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}: not valid JSON ({error}).") from None
-    missing = [k for k in ("name", "settings", "objectives") if not isinstance(asked, dict) or k not in asked]
+        asked = directory.read()
+    except (UnicodeDecodeError, PermissionError) as error:
+        raise RequestError(f"{directory.file}: cannot be read ({error}).") from None
+    missing = [key for key in ("name", "settings", "objectives") if key not in asked]
     if missing:
-        raise RequestError(f"{path}: '{missing[0]}' is missing, so it is not what `gatelab sweep` wrote.")
-    return dict(asked)
+        raise RequestError(
+            f"{directory.file}: '{missing[0]}' is missing, so it is not what `gatelab sweep` wrote."
+        )
+    return asked
 
 
-def _living(folder: Path, stale_after: float) -> int:
-    newest = time.time() - stale_after
-    count = 0
-    for file in folder.glob("*.alive"):
-        try:
-            count += file.stat().st_mtime >= newest
-        except FileNotFoundError:  # the worker has just left
-            continue
-    return count
+def _living(folder: Path, stale_after: float) -> frozenset[str]:
+    """Ids of the workers that are alive."""
+    now = time.time()
+    names = [file.stem for file in folder.glob("*.alive")]
+    return frozenset(name for name in names if is_alive(folder, name, now, stale_after))
 
 
 def _study_id(storage: BaseStorage, name: str) -> int | None:
@@ -184,17 +180,15 @@ def _study_id(storage: BaseStorage, name: str) -> int | None:
     return named[0]._study_id if named else None
 
 
-def _open(directory: Path, url: str | None) -> BaseStorage | None:
+def _open(directory: StudyDirectory, url: str | None) -> BaseStorage | None:
     """The study's storage, to read from; None while there is none yet."""
-    import optuna
+    from gatelab.lab.study.storage import open_storage, quiet_optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url is None:
-        path = directory / "journal.log"
-        return _journal(path) if path.is_file() else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.get_storage(url)
+    if url is not None and not url.startswith("journal://"):
+        return open_storage(url)
+    quiet_optuna()
+    path = directory.journal if url is None else Path(url.removeprefix("journal://"))
+    return _journal(path) if path.is_file() else None
 
 
 def _journal(path: Path) -> BaseStorage:

@@ -132,7 +132,9 @@ def _make(key: str, kind: Any, given: dict[str, Any]) -> Any:
     parameters = inspect.signature(kind).parameters
     for option in given:
         if option not in parameters:
-            raise RequestError(f"{key}.{option}: {kind.__name__} takes no '{option}'.{nearest(option, parameters)}")
+            raise RequestError(
+                f"{key}.{option}: {kind.__name__} takes no '{option}'.{nearest(option, parameters)}"
+            )
     needed = [n for n, p in parameters.items() if p.default is p.empty and n not in given]
     if needed:
         raise RequestError(f"{key}: {kind.__name__} needs '{needed[0]}'; give {key}.{needed[0]}=...")
@@ -140,6 +142,8 @@ def _make(key: str, kind: Any, given: dict[str, Any]) -> Any:
         return kind(**given)
     except ImportError as error:
         package = MISSING.get(kind.__name__, error.name or "")
-        raise RequestError(f"{key}: {kind.__name__} needs a package: pip install {package} ({error})") from None
+        raise RequestError(
+            f"{key}: {kind.__name__} needs a package: pip install {package} ({error})"
+        ) from None
     except (ValueError, TypeError) as error:
         raise RequestError(f"{key}: {kind.__name__}: {error}") from None

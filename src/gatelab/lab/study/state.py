@@ -73,7 +73,7 @@ class Trial:
         parameters: of the network.
         hidden: hidden size that a parameter budget was solved for, by key.
         error: last line of what went wrong.
-        attempts: how often it was started.
+        attempts: how often its worker or its run was killed.
         owner: worker and slot that have it now, or had it last.
         started, finished: of the last attempt, with a time zone.
         reported: step and value of the last report.
@@ -120,7 +120,7 @@ class StudyState:
         space: of the search, one entry a parameter.
         objectives: at least one.
         trials: by number.
-        workers: how many gave a sign of life lately.
+        workers: ids of those that are alive.
         command, created, versions: as `study.json` has them.
         now: when this was read.
     """
@@ -132,7 +132,7 @@ class StudyState:
     space: tuple[Mapping[str, Any], ...]
     objectives: tuple[Objective, ...]
     trials: tuple[Trial, ...]
-    workers: int = 0
+    workers: frozenset[str] = frozenset()
     command: str = ""
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -157,6 +157,10 @@ class StudyState:
         if counts["waiting"] + counts["running"] == 0:
             return "finished"
         return "running" if self.workers else "stopped"
+
+    def lost(self, trial: Trial) -> bool:
+        """Whether a running trial's worker has died; the next worker that looks lets the trial wait again."""
+        return trial.state == "running" and (trial.owner or "").partition("/")[0] not in self.workers
 
     @property
     def slots(self) -> int:

@@ -48,16 +48,23 @@ class Summary:
         """Upper end of the interval."""
         return None if self.half is None else self.mean + self.half
 
-    def __str__(self) -> str:
-        """`1.8362 ± 0.0041`: as many digits as the interval makes meaningful (two of its own)."""
-        if self.half is None or not math.isfinite(self.half):
-            return f"{self.mean:.5g}"
-        if self.half == 0.0:
-            return f"{self.mean:.5g} ± 0"
-        digits = max(0, 1 - math.floor(math.log10(self.half)))
-        if digits > 8:
-            return f"{self.mean:.5g} ± {self.half:.1e}"
-        return f"{self.mean:.{digits}f} ± {self.half:.{digits}f}"
+    def text(self, digits: int) -> str:
+        """`1.8362 ± 0.0041` with that many decimals; the mean alone without an interval."""
+        mean = f"{self.mean:,.{digits}f}"
+        return mean if self.half is None else f"{mean} ± {self.half:,.{digits}f}"
+
+
+def decimals(summaries: Sequence[Summary]) -> int:
+    """Decimals for a column of summaries: two significant digits of a typical interval, else five of the mean."""
+    halves = sorted(s.half for s in summaries if s.half and math.isfinite(s.half))
+    if halves:
+        return _clip(1 - math.floor(math.log10(halves[len(halves) // 2])))
+    means = [abs(s.mean) for s in summaries if s.mean and math.isfinite(s.mean)]
+    return _clip(4 - math.floor(math.log10(min(means)))) if means else 0
+
+
+def _clip(digits: int) -> int:
+    return min(8, max(0, digits))
 
 
 def summarise(values: Sequence[float]) -> Summary:

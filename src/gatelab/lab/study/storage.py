@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
 SCHEMES = ("journal", "sqlite", "postgresql", "mysql", "grpc")
-DRIVERS = {"postgresql": "psycopg[binary]", "mysql": "PyMySQL", "mariadb": "PyMySQL", "grpc": "grpcio protobuf"}
+DRIVERS = {
+    "postgresql": "psycopg[binary]",
+    "mysql": "PyMySQL",
+    "mariadb": "PyMySQL",
+    "grpc": "grpcio protobuf",
+}
 SERVER_SECONDS = 20.0
 """How long a gRPC proxy may take to answer for the first time."""
 
