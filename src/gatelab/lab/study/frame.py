@@ -17,7 +17,7 @@ INK, FAINT, GRID = "#222222", "#777777", "#e3e3e3"
 
 
 def scale_x(axes: Axes, found: Curves, state: StudyState) -> None:
-    """Powers of two where whole numbers span a factor of 4; powers of ten where others do and are meant to; else plain."""
+    """Powers of two where whole numbers span a factor of 4, powers of ten where others do and should; else plain."""
     xs = sorted({p.x for line in found.lines.values() for p in line} | {p.x for p in found.others})
     names = short_names([found.x, *(key for key in state.keys if key != found.x)])
     axes.set_xlabel(names[found.x].replace("_", " "), color=INK)
