@@ -20,7 +20,8 @@ from gatelab.lab.study.importance import importance
 from gatelab.lab.study.state import StudyState, Trial, short_names, show
 from gatelab.lab.study.statistics import Summary, summarise, values_of
 
-FACTS = ("parameters", "seconds")
+FACTS = {"solved_size": "hidden", "parameters": "parameters", "seconds": "seconds"}
+"""What x can be beside a parameter, and the trial's attribute that holds it."""
 MOST_LINES, MOST_PANELS = 8, 3
 
 
@@ -71,7 +72,7 @@ def curves(state: StudyState, x: str | None = None, by: str | None = None) -> Cu
     """The points of a study's picture; None while no trial has finished.
 
     Args:
-        x: key of the axis, also in short (`hidden_size`), or `parameters` or `seconds`; None: chosen.
+        x: key of the axis, also in short (`hidden_size`), or one of `FACTS`; None: chosen.
         by: key that tells the lines apart; None: chosen; an empty text: one line.
 
     Raises:
@@ -119,14 +120,13 @@ def _point(trial: Trial, x: float) -> Point:
 
 
 def _line(trial: Trial, by: str | None) -> str:
-    return "" if by is None else show(trial.params.get(by, trial.hidden.get(by, "none")))
+    return "" if by is None else show(trial.params.get(by, "none"))
 
 
 def choose_x(state: StudyState) -> str:
-    """A (solved) hidden size if it varies, else the parameter with the most numbers, else the one with most choices."""
-    hidden = [key for key in _solved(state) if _varies(state.done, key)]
+    """A hidden size if it varies, else the parameter with the most numbers, else the one with most choices."""
     keys = [key for key in state.keys if _varies(state.done, key)]
-    for key in [*hidden, *keys]:
+    for key in keys:
         if key.rpartition(".")[2] == "hidden_size":
             return key
     if not keys:
@@ -160,7 +160,7 @@ def choose_by(state: StudyState, x: str) -> str | None:
 
 
 def _named(state: StudyState, name: str) -> str:
-    known = [*state.keys, *_solved(state), *FACTS]
+    known = [*state.keys, *FACTS]
     found = [key for key in known if key == name or key.endswith(f".{name}")]
     if not found:
         raise RequestError(
@@ -170,15 +170,9 @@ def _named(state: StudyState, name: str) -> str:
     return found[0]
 
 
-def _solved(state: StudyState) -> list[str]:
-    return list(dict.fromkeys(key for trial in state.done for key in trial.hidden))
-
-
 def value_at(trial: Trial, key: str) -> Any:
-    """A parameter's value, a solved size, or the trial's `parameters` or `seconds`; None where it has none."""
-    if key in FACTS:
-        return getattr(trial, key)
-    return trial.hidden.get(key, trial.params.get(key))
+    """A parameter's value, or one of `FACTS`; None where the trial has none."""
+    return getattr(trial, FACTS[key]) if key in FACTS else trial.params.get(key)
 
 
 def _varies(trials: Sequence[Trial], key: str) -> bool:

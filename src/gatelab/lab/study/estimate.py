@@ -96,7 +96,7 @@ def is_number(value: Any) -> TypeGuard[int | float]:
 def utilisation(state: StudyState, since: float | None = None) -> float | None:
     """The share of slot time in which a trial ran, 0 to 1; None before any trial began.
 
-    Only last attempts are known, so what an interrupted attempt did is not counted.
+    Only last attempts are known, so what an interrupted attempt did is not counted, nor one whose worker died.
 
     Args:
         since: seconds since the epoch; from then to now. Without it: from the first start on, leaving out the
@@ -106,7 +106,7 @@ def utilisation(state: StudyState, since: float | None = None) -> float | None:
     spans = sorted(
         (max(t.started.timestamp(), since or 0.0), min((t.finished or state.now).timestamp(), until))
         for t in state.trials
-        if t.started is not None and t.state != "waiting"
+        if t.started is not None and t.state != "waiting" and not state.lost(t)
     )
     spans = [(start, end) for start, end in spans if end > start]
     if not spans:

@@ -132,8 +132,8 @@ def _columns(state: StudyState, rows: list[Row]) -> dict[str, list[str]]:
         columns[_title(objective)] = [value.text(0 if whole else decimals(values)) for value in values]
     for key, name in short_names(state.keys).items():
         columns[name] = [show(trial.params[key]) if key in trial.params else "" for trial in trials]
-    for key, name in short_names(_hidden_keys(state)).items():
-        columns[f"{name} (solved)"] = [show(trial.hidden.get(key, "")) for trial in trials]
+    if any(trial.hidden is not None for trial in trials):
+        columns["solved size"] = ["" if trial.hidden is None else str(trial.hidden) for trial in trials]
     for name, form in (("parameters", ",.0f"), ("seconds", ",.1f")):
         if name not in [objective.name for objective in state.objectives]:
             facts = [getattr(trial, name) for trial in trials]
@@ -145,18 +145,13 @@ def _title(objective: Objective) -> str:
     return f"{objective.name} {'↓' if objective.sign > 0 else '↑'}"
 
 
-def _hidden_keys(state: StudyState) -> list[str]:
-    return list(dict.fromkeys(key for trial in state.trials for key in trial.hidden))
-
-
 def to_csv(state: StudyState, rows: list[Row]) -> str:
     """Every trial of the study as CSV: the leaderboard's rows in their order, then the others by number."""
     ranked = {row.trial.number: row for row in rows}
     order = [row.trial for row in rows] + [t for t in state.trials if t.number not in ranked]
     first, *more = (objective.metric for objective in state.objectives)
     columns = ["rank", "trial", "state", first, "sd", "half_width_95", "n", "p_against_best", "front", *more]
-    columns += [*state.keys, *(f"{key} (solved)" for key in _hidden_keys(state))]
-    columns += ["parameters", "seconds", "runs", "error"]
+    columns += [*state.keys, "solved_size", "parameters", "seconds", "runs", "error"]
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
     writer.writeheader()
@@ -167,8 +162,8 @@ def to_csv(state: StudyState, rows: list[Row]) -> str:
 
 def _csv_row(state: StudyState, trial: Trial, row: Row | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"trial": trial.number, "state": trial.state, **trial.params}
-    facts |= {f"{key} (solved)": value for key, value in trial.hidden.items()}
-    facts |= {"parameters": trial.parameters, "seconds": trial.seconds, "error": trial.error}
+    facts |= {"solved_size": trial.hidden, "parameters": trial.parameters}
+    facts |= {"seconds": trial.seconds, "error": trial.error}
     facts["runs"] = " ".join(_below(run.directory, state) for run in trial.runs)
     if row is not None:
         several = zip(state.objectives[1:], trial.values[1:], strict=False)

@@ -71,7 +71,7 @@ class Trial:
         runs: those that were begun, in their order.
         seconds: of training, over all runs.
         parameters: of the network.
-        hidden: hidden size that a parameter budget was solved for, by key.
+        hidden: hidden size that a parameter budget was solved for.
         error: last line of what went wrong.
         attempts: how often its worker or its run was killed.
         owner: worker and slot that have it now, or had it last.
@@ -87,7 +87,7 @@ class Trial:
     runs: tuple[Run, ...] = ()
     seconds: float | None = None
     parameters: int | None = None
-    hidden: Mapping[str, int] = field(default_factory=dict)
+    hidden: int | None = None
     error: str | None = None
     attempts: int = 0
     owner: str | None = None
