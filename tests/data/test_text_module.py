@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from gatelab.data.baselines_text import text_baselines
 from gatelab.data.batches import IGNORE
 from gatelab.data.errors import DataError
 from gatelab.data.text_module import TextDataModule
@@ -164,6 +165,19 @@ def test_a_fold_has_the_vocabulary_and_baselines_of_its_own_training_text(tmp_pa
     assert set(data.tokenizer.decode(data.tokens["valid"])) == {"\ufffd", "\n"}
     for metrics in data.baselines("valid").values():
         assert metrics["tokens"] == data.spec.tokens["valid"] == 400
+
+
+def test_the_bigram_of_a_fold_counts_no_pair_across_the_gap(tmp_path):
+    (tmp_path / "digits.txt").write_text("".join(f"{i}\n" for i in range(100, 1000)))
+    data = module(str(tmp_path / "digits.txt"), folds=3, fold=1)
+    train, valid = (data.tokens[split].numpy() for split in ("train", "valid"))
+    options = {
+        "vocabulary": data.spec.vocabulary,
+        "seed_token": data.spec.seed_token,
+        "characters": len(valid),
+    }
+    assert data.baselines("valid") == text_baselines(train, valid, boundaries=data.boundaries, **options)
+    assert data.baselines("valid") != text_baselines(train, valid, **options)
 
 
 def test_published_vocabularies_stay_in_every_fold(mirror):
