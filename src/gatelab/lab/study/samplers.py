@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +42,12 @@ def seed_of(seed: int, part: int | str) -> int:
     """The seed of a part (a trial's number, a parameter's name), below 2**32: it depends on nothing but the two."""
     digest = hashlib.sha256(f"{seed}/{part}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def quiet_optuna() -> None:
+    """Silence Optuna's remarks about its own progress; what matters is in the study."""
+    optuna.logging.set_verbosity(logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class RandomByName(BaseSampler):
@@ -129,6 +137,7 @@ def _find(key: str, name: str, short: Mapping[str, str], module: Any, suffix: st
 
 
 def _make(key: str, kind: Any, given: dict[str, Any]) -> Any:
+    quiet_optuna()
     parameters = inspect.signature(kind).parameters
     for option in given:
         if option not in parameters:

@@ -29,7 +29,10 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal
 
 
 def main(target: str) -> int:
-    """Import `target` and what its `PRELOAD` names; serve until stdin ends; in each forked child run its request instead. Returns the exit code."""
+    """Import `target` and what its `PRELOAD` names, and serve until stdin ends.
+
+    In each forked child run its request instead. Returns the exit code.
+    """
     die_with_parent(int(os.environ["GATELAB_PARENT"]))
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -154,8 +157,8 @@ def _become(target: str, request: dict[str, Any]) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
+    for source, standard in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, standard)
     os.close(log)
     os.close(nothing)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
