@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from gatelab.lab.errors import RequestError
-from gatelab.lab.study.samplers import RandomByName, make_pruner, make_sampler, seed_of
+from gatelab.lab.study.samplers import NEEDED, RandomByName, make_pruner, make_sampler, seed_of
 
 
 def draw(sampler, names):
@@ -54,8 +54,8 @@ def test_every_sampler_of_optuna_is_made_or_refused_with_the_reason(name):
         expected = "no such sampler"
     elif name in ("GridSampler", "PartialFixedSampler"):
         expected = "needs '(search_space|fixed_params)'"
-    elif name == "CmaEsSampler" and not importlib.util.find_spec("cmaes"):
-        expected = "pip install cmaes"
+    elif name in NEEDED and not importlib.util.find_spec(NEEDED[name]):
+        expected = f"pip install {NEEDED[name]}"
     else:
         assert isinstance(make_sampler(name, 0), getattr(optuna.samplers, name))
         return
