@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": "continue a text with a trained language model",
     "predict": "forecast the continuation of a table with a trained forecaster",
     "check": "compose and check a configuration without running it",
+    "study": "show a study of many runs, or list the studies below a folder",
     "runs": "list the runs below a folder",
     "doctor": "show what is installed and what this machine can do",
 }

@@ -19,7 +19,6 @@ from typing import Any
 
 import filelock
 
-from gatelab.lab.environment import describe
 from gatelab.lab.errors import RequestError
 
 RUN_FORMAT = 1
@@ -96,6 +95,8 @@ class RunDirectory:
 
     def begin(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         """Write `run.json`, or add one more attempt to the one that is there."""
+        from gatelab.lab.environment import describe  # imports torch; whoever only reads records needs none
+
         attempt = {
             "started": now(),
             "command": command(),

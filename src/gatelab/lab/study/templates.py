@@ -82,9 +82,11 @@ class Templates:
             if isinstance(value, str):
                 config.paths[key] = str(Path(value).absolute())
         config.test = False  # test data is touched by `eval`
-        logger = OmegaConf.to_container(config, resolve=False)["logger"]  # type: ignore[index, call-overload]
-        if "wandb" in (logger or {}) and logger["wandb"].get("group") in (None, "${name}"):
-            config.logger.wandb.group = self.study
+        wandb = OmegaConf.select(config, "logger.wandb")
+        if OmegaConf.is_dict(wandb) and (
+            wandb._get_node("group") is None or wandb.group in (None, config.name)
+        ):
+            wandb.group = self.study
         return composed
 
     def keep(self, folder: Path) -> dict[str, str]:
