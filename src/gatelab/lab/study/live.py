@@ -183,7 +183,8 @@ def _running(state: StudyState, watcher: Watcher) -> Table:
         value = "" if progress.value is None else f"{progress.value:.5g}"
         note = "its worker died" if state.lost(trial) else str(progress)
         params = [show(trial.params[key]) if key in trial.params else "" for key in keys]
-        table.add_row(str(trial.number), *params, note, value, duration(trial.elapsed(state.now) or 0.0))
+        elapsed = "" if state.lost(trial) else duration(trial.elapsed(state.now) or 0.0)
+        table.add_row(str(trial.number), *params, note, value, elapsed)
     if len(running) > MOST_ROWS:
         table.add_row(f"and {len(running) - MOST_ROWS} more")
     return table
