@@ -84,7 +84,7 @@ def compose(
     except MissingConfigException as error:
         raise RequestError(_explain_missing(error)) from None
     except OverrideParseException as error:
-        raise RequestError(_explain_grammar(error)) from None
+        raise RequestError(explain_grammar(error)) from None
     except ConfigCompositionException as error:
         raise RequestError(_explain_key(str(error), root, overrides, hydra_overrides, conf_dir)) from None
     except yaml.YAMLError as error:
@@ -139,7 +139,8 @@ def _explain_missing(error: MissingConfigException) -> str:
     )
 
 
-def _explain_grammar(error: OverrideParseException) -> str:
+def explain_grammar(error: OverrideParseException) -> str:
+    """Which override Hydra's grammar cannot read, and why."""
     first = str(error).splitlines()[0]
     return f"cannot read the override '{error.override}': {first}. Overrides are written key=value."
 

@@ -33,6 +33,8 @@ LEFT_OUT_OF = {
         "default_root_dir",
     ),
 }
+# Keys that came later: null is what was done before them, so the runs of then keep their hash.
+LEFT_OUT_IF_NULL = {"data.folds", "data.fold"}
 
 
 @dataclass(frozen=True)
@@ -72,5 +74,9 @@ def hash_of(plain: Mapping[Any, Any]) -> str:
     kept = {str(key): value for key, value in plain.items() if key not in LEFT_OUT}
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):
-            kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+            kept[group] = {
+                key: value
+                for key, value in kept[group].items()
+                if key not in keys and not (value is None and f"{group}.{key}" in LEFT_OUT_IF_NULL)
+            }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

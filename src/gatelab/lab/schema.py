@@ -61,7 +61,7 @@ def check(composed: Composed) -> dict[str, Any]:
     plain = composed.plain()
     found = problems(plain)
     if found:
-        raise RequestError("\n".join(f"{key}: {text}{_where(key, composed)}" for key, text in found))
+        raise RequestError("\n".join(f"{key}: {text}{where(key, composed)}" for key, text in found))
     return plain
 
 
@@ -155,7 +155,7 @@ def _readable(hint: Any) -> str:
     return text.replace("typing.", "").replace("NoneType", "None").replace("collections.abc.", "")
 
 
-def _where(key: str, composed: Composed) -> str:
+def where(key: str, composed: Composed) -> str:
     """` (conf/experiment/x.yaml:7)` or ` (on the command line)`: where a key was set, if that can be found."""
     if any(o.lstrip("+~").split("=")[0] == key for o in composed.overrides):
         return " (on the command line)"

@@ -248,10 +248,11 @@ def fit_as_rank(plain: dict[str, Any], callbacks: Sequence[Any] = ()) -> dict[st
     A run that stops early in good order ends here without an error: a process that failed would be taken for one
     that breaks the run, and the first one would be killed while it writes its record.
     """
+    number = rank()
     prepare_process(plain)
     with contextlib.suppress(RunInterrupted):
         fit(RunDirectory(os.environ[RANK_OF]), plain, build_data(plain), callbacks)
-    return {"outcome": "rank", "rank": rank()}
+    return {"outcome": "rank", "rank": number}
 
 
 def rank() -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.lab.study.lifeline import kill_group
+from gatelab.lab.train import say
 
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PARENT = "GATELAB_PARENT"
@@ -62,8 +63,9 @@ class Runner(ABC):
             cwd: working directory.
         """
 
+    @abstractmethod
     def close(self) -> None:
-        """End what the runner itself has started, and all runs with it."""
+        """End what the runner itself has started."""
 
 
 class FreshProcess(Process):
@@ -109,6 +111,9 @@ class FreshRunner(Runner):
                 start_new_session=True,
             )
         return FreshProcess(popen)
+
+    def close(self) -> None:
+        """Nothing: the runs are the caller's."""
 
 
 class ForkedProcess(Process):
@@ -223,35 +228,24 @@ class ForkRunner(Runner):
     """Forks each run from a zygote. One that has died is started again for the next run."""
 
     def __init__(self) -> None:
-        if not hasattr(os, "fork"):
-            raise RunnerError("this system cannot fork")
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._zygote = Zygote()
 
-    def wait_ready(self) -> None:
-        """Wait until the zygote has imported everything; raises `RunnerError` if it cannot be used."""
-        self._zygote.wait_ready()
-
     def start(self, request: Path, log: Path, env: Mapping[str, str], cwd: Path) -> Process:
-        """Begin a run.
-
-        Raises:
-            RunnerError: the zygote cannot be used.
-        """
+        """Begin a run; in a fresh interpreter, which is said, where the zygote cannot be used."""
         with self._lock:
             if not self._zygote.alive:
                 self._zygote = Zygote()
             zygote, number = self._zygote, next(self._numbers)
-        zygote.wait_ready()
+        try:
+            zygote.wait_ready()
+        except RunnerError as error:
+            say(f"study.isolation=fork: {error}; this run gets a fresh interpreter")
+            return FreshRunner().start(request, log, env, cwd)
         message = {"argv": [str(request)], "env": dict(env), "cwd": str(cwd), "log": str(log)}
         return zygote.fork(number, message)
 
     def close(self) -> None:
         """End the zygote and all runs."""
         self._zygote.close()
-
-
-def make_runner(isolation: str) -> Runner:
-    """The runner for `study.isolation`: fork or process."""
-    return ForkRunner() if isolation == "fork" else FreshRunner()

@@ -48,7 +48,9 @@ class Pruning(pl.Callback):
         if trainer.is_global_zero:
             if self.monitor not in trainer.callback_metrics:
                 have = ", ".join(sorted(trainer.callback_metrics))
-                raise ValueError(f"study.objectives: '{self.monitor}' is not among the metrics of this run: {have}")
+                raise ValueError(
+                    f"study.objectives: '{self.monitor}' is not among the metrics of this run: {have}"
+                )
             prune = self._report(float(trainer.callback_metrics[self.monitor]))
         if trainer.world_size > 1:
             prune = bool(trainer.strategy.broadcast(prune))

@@ -186,8 +186,8 @@ class Queue:
         *,
         state: TrialState = TrialState.COMPLETE,
         attributes: Mapping[str, Any] | None = None,
-    ) -> bool:
-        """End a row: COMPLETE with `values`, PRUNED or FAIL. False if it is no longer this claim's.
+    ) -> TrialState | None:
+        """End a row: COMPLETE with `values`, PRUNED or FAIL. Its state now; None if it is no longer this claim's.
 
         A value that is not a number makes it FAIL, since Optuna could not order it.
         """
@@ -197,14 +197,14 @@ class Queue:
             values, state = None, TrialState.FAIL
         with self.directory.locked():
             if not self.owns(claim):
-                return False
+                return None
             with batch(self.storage):
                 for key, value in notes.items():
                     self.storage.set_trial_user_attr(claim.trial_id, key, value)
                 claim.trial.study.tell(
                     claim.trial, None if values is None else list(values), state=state, skip_if_finished=False
                 )
-        return True
+        return state
 
     def give_back(self, claim: Claim, why: str, *, lost: bool) -> bool:
         """Let a row wait again: its run was interrupted, or with `lost` killed, which has an end (`retries`).
@@ -249,9 +249,9 @@ class Queue:
         found = Counter(row.state.name.lower() for row in self._rows())
         return {state.name.lower(): found[state.name.lower()] for state in TrialState}
 
-    def running(self) -> int:
-        """Rows that somebody owns."""
-        return len(self._rows(TrialState.RUNNING))
+    def unfinished(self) -> int:
+        """Rows that wait, or that somebody owns and might give back."""
+        return len(self._rows(TrialState.WAITING, TrialState.RUNNING))
 
     def failed(self) -> int:
         """Rows that failed for good."""
@@ -268,7 +268,9 @@ class Queue:
 
     def _study(self, number: int) -> optuna.Study:
         settings = self.settings
-        sampler = make_sampler(settings["strategy"], settings["seed"], number, settings["sampler_options"])
+        sampler = make_sampler(
+            settings["strategy"] or "tpe", settings["seed"], number, settings["sampler_options"]
+        )
         return optuna.Study(self.name, self.storage, sampler, self.pruner)
 
 

@@ -29,7 +29,9 @@ class Reports:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="gatelab-")  # short: a socket's path has at most 107 characters
+        self._folder = tempfile.mkdtemp(
+            prefix="gatelab-"
+        )  # short: a socket's path has at most 107 characters
         self.address = str(Path(self._folder) / "reports")
         self._judges: dict[str, Callable[[int, float], bool]] = {}
         judges = self._judges

@@ -7,7 +7,6 @@ and said by the exit code: 0 done or pruned, 1 failed, 2 refused, 75 interrupted
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from gatelab.lab.record import RunDirectory, write_json
 from gatelab.lab.study.lifeline import die_with_parent
 
 REQUEST_FORMAT = 1
@@ -26,24 +26,24 @@ STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 def main(arguments: list[str]) -> int:
     """Run one request; return the exit code."""
-    die_with_parent(int(os.environ.get("GATELAB_PARENT", 0)) or None)
+    die_with_parent(int(os.environ["GATELAB_PARENT"]) if "GATELAB_PARENT" in os.environ else None)
     os.environ["GATELAB_PARENT"] = str(os.getpid())  # of the ranks that Lightning starts
     for number in STOP:
         signal.signal(number, _leave)
     path = Path(arguments[0]).absolute()
     request = json.loads(path.read_text())
-    first = int(os.environ.get("LOCAL_RANK", 0)) == 0 or "GATELAB_RANK_OF" not in os.environ
+    rank = os.environ.get("LOCAL_RANK", "0") if "GATELAB_RANK_OF" in os.environ else "0"
     try:
         end = run(request)
     except BaseException as error:
         end = _explain(error)
         traceback.print_exc() if end["outcome"] == "failed" else print(end["error"], file=sys.stderr)
-        if first and end["outcome"] == "failed" and (dead := _killed_rank()):
+        if rank == "0" and end["outcome"] == "failed" and (dead := _killed_rank()):
             end = {"outcome": "lost", "error": dead}
-    if first:
-        write_end(path, end)
+    if rank == "0":
+        write_json(end_file(path), end)
     elif end["outcome"] in ("failed", "refused"):
-        write_end(path, end, os.environ["LOCAL_RANK"])
+        write_json(end_file(path, rank), end)
     return {"done": 0, "pruned": 0, "rank": 0, "refused": 2, "interrupted": 75}.get(end["outcome"], 1)
 
 
@@ -73,8 +73,6 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 def _pruned_before(request: dict[str, Any], identity: Any) -> dict[str, Any] | None:
     """The result of a run that this very trial has pruned already: its worker died before it could say so."""
-    from gatelab.lab.record import RunDirectory
-
     result = RunDirectory(identity.directory(request["config"]["paths"]["runs"])).result()
     mine = {"study": request["study"], "trial": request["number"]}
     return result if result is not None and result.get("by") == mine else None
@@ -85,17 +83,12 @@ def end_file(request: Path, rank: str | None = None) -> Path:
     return request.with_suffix(f".rank{rank}.json" if rank else ".end.json")
 
 
-def write_end(request: Path, end: dict[str, Any], rank: str | None = None) -> None:
-    """Say how the run ended."""
-    from gatelab.lab.record import write_json
-
-    write_json(end_file(request, rank), end)
-
-
 def _leave(number: int, frame: FrameType | None) -> None:
     """Outside of training there is nothing to save: stop at once (inside, `Checkpoints` has taken the signals)."""
     from gatelab.lab.errors import Interrupted
 
+    for other in STOP:
+        signal.signal(other, signal.SIG_IGN)
     raise Interrupted(f"stopped by {signal.Signals(number).name}; it will be continued")
 
 
@@ -112,17 +105,16 @@ def _explain(error: BaseException) -> dict[str, Any]:
 
 def _killed_rank() -> str | None:
     """If another rank was killed: which signal did it. Then this rank's own error is only what followed."""
-    from gatelab.lab.train import RANK_OF  # the name under which ranks are started
-
-    del RANK_OF
     for _ in range(10):  # the connection may break a moment before the process is gone
-        with contextlib.suppress(ChildProcessError):
+        try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is not None and ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED):
-                return f"another rank (process {ended.si_pid}) was killed by signal {ended.si_status}"
-            time.sleep(0.1)
-            continue
-        return None
+        except ChildProcessError:
+            return None
+        if ended is not None:
+            killed = ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED) and ended.si_status != signal.SIGTERM
+            text = f"process {ended.si_pid} of the run was killed by signal {ended.si_status}"
+            return text if killed else None
+        time.sleep(0.1)
     return None
 
 

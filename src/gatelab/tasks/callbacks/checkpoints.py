@@ -77,11 +77,15 @@ class Checkpoints(Checkpoint):
         """Take up the best score of an earlier part of the run."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock and listen to signals."""
-        self._saved_at = time.monotonic()
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals, and keep Lightning from doing so: it would talk to other ranks inside the handler."""
         if self._use_signals:
+            setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
             self._signals.listen()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._saved_at = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
