@@ -18,9 +18,9 @@ from gatelab.lab.study.estimate import duration, time_left, utilisation
 from gatelab.lab.study.leaderboard import leaderboard
 from gatelab.lab.study.progress import Watcher
 from gatelab.lab.study.read import StudyReader
-from gatelab.lab.study.report import headline
 from gatelab.lab.study.state import StudyState, Trial, short_names, show
 from gatelab.lab.study.statistics import decimals
+from gatelab.lab.study.tell import headline
 
 if TYPE_CHECKING:
     from rich.console import Group
