@@ -10,6 +10,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from gatelab.lab.configs import CONF_DIR
+from gatelab.lab.study.templates import copy_sources, sources_of
+
 STATES = {
     "done": TrialState.COMPLETE,
     "running": TrialState.RUNNING,
@@ -20,14 +23,15 @@ STATES = {
 BEGIN = datetime.datetime(2026, 1, 1, 12, 0, 0)
 
 
-def choice(key, *values):
+def choice(key, *values, group=False):
     """A space entry as study.json has it."""
-    return {"key": key, "kind": "choice", "choices": list(values), "low": None, "high": None, "log": False}
+    entry = {"key": key, "kind": "choice", "choices": list(values), "low": None, "high": None, "log": False}
+    return {**entry, "step": None, "group": group, "prefix": ""}
 
 
 def interval(key, low, high, log=False):
     kind = "int" if isinstance(low, int) and isinstance(high, int) else "float"
-    return {"key": key, "kind": kind, "choices": [], "low": low, "high": high, "log": log}
+    return {**choice(key), "kind": kind, "low": low, "high": high, "log": log}
 
 
 def distribution(entry):
@@ -43,7 +47,17 @@ class Maker:
     def __init__(self, root):
         self.root = Path(root)
 
-    def __call__(self, name, space, trials, *, objectives=("val/loss:minimize",), overrides=(), **settings):
+    def __call__(
+        self,
+        name,
+        space,
+        trials,
+        *,
+        objectives=("val/loss:minimize",),
+        overrides=(),
+        config_dirs=(),
+        **settings,
+    ):
         """Write the study; return its folder.
 
         Each trial is a dict: `params`, and as wanted `state`, `values` (of the runs), `objectives` (the trial's
@@ -59,6 +73,11 @@ class Maker:
         record |= {"objectives": asked, "templates": {}, "versions": {"gatelab": "0.1.0", "torch": "2.13.0"}}
         (folder / "study.json").write_text(json.dumps(record))
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+        if config_dirs:
+            copy_sources(sources_of(config_dirs), folder / "conf")
+        else:
+            (folder / "conf").mkdir()
+            (folder / "conf" / "0").symlink_to(CONF_DIR)
         study = optuna.create_study(
             study_name=name, storage=storage, directions=[o["direction"] for o in asked]
         )
@@ -73,7 +92,9 @@ class Maker:
         mine = {entry["key"]: distribution(entry) for entry in space if entry["key"] in trial["params"]}
         attrs = {"runs": runs, "values": values}
         attrs |= {
-            k: trial[k] for k in ("seconds", "parameters", "hidden", "error", "attempts", "owner") if k in trial
+            k: trial[k]
+            for k in ("seconds", "parameters", "hidden", "error", "attempts", "owner")
+            if k in trial
         }
         start = BEGIN + datetime.timedelta(seconds=trial.get("start", 0.0))
         end = start + datetime.timedelta(seconds=trial.get("length", trial.get("seconds", 1.0)))
@@ -133,7 +154,7 @@ def grid(make_study):
         }
         for index, ((model, size), mean) in enumerate(means.items())
     ]
-    space = [choice("model", "gru", "rnn"), choice("model.hidden_size", 32, 64, 128)]
+    space = [choice("model", "gru", "rnn", group=True), choice("model.hidden_size", 32, 64, 128)]
     return make_study("grid", space, trials, seeds=[0, 1, 2])
 
 

@@ -118,9 +118,7 @@ def test_a_conditional_choice_gets_what_is_beyond_its_condition(make_study, entr
     choice, _ = entries
     points = [{"m": "a"}, {"m": "b", "d": 1}, {"m": "b", "d": 2}]
     values = {None: 1.0, 1: 5.0, 2: 5.2}
-    trials = [
-        {"params": p, "values": [values[p.get("d")] + e for e in (-0.01, 0.0, 0.01)]} for p in points
-    ]
+    trials = [{"params": p, "values": [values[p.get("d")] + e for e in (-0.01, 0.0, 0.01)]} for p in points]
     found = importance(
         read_study(make_study("s", [choice("m", "a", "b"), choice("d", 1, 2)], trials, seeds=[0, 1, 2]))
     )

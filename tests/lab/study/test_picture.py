@@ -56,7 +56,9 @@ def test_a_line_passes_through_the_best_of_several_trials(make_study, entries):
     assert "the best over lr" in texts(drawn(state, by=""))
 
 
-@pytest.mark.parametrize(("x", "expected"), [("parameters", "parameters"), ("hidden_size", "model.hidden_size")])
+@pytest.mark.parametrize(
+    ("x", "expected"), [("parameters", "parameters"), ("hidden_size", "model.hidden_size")]
+)
 def test_any_parameter_can_be_the_axis(grid, x, expected):
     assert curves(read_study(grid), x=x).x == expected
 
@@ -87,7 +89,9 @@ def test_near_baselines_are_lines_and_far_ones_are_named(grid):
     axes = drawn(state)
     assert "bigram 1.9" in texts(axes)
     assert "above the frame: unigram 3" in texts(axes)
-    dashed = [line for line in axes.lines if isinstance(line.get_linestyle(), str) and line.get_linestyle() == "--"]
+    dashed = [
+        line for line in axes.lines if isinstance(line.get_linestyle(), str) and line.get_linestyle() == "--"
+    ]
     assert [float(line.get_ydata()[0]) for line in dashed] == pytest.approx([1.9])
 
 

@@ -39,7 +39,9 @@ def test_several_objectives_have_no_single_best():
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12))
 def test_the_front_is_what_nothing_dominates(pairs):
-    state = state_of([done(i, float(a), float(b)) for i, (a, b) in enumerate(pairs)], ["minimize", "maximize"])
+    state = state_of(
+        [done(i, float(a), float(b)) for i, (a, b) in enumerate(pairs)], ["minimize", "maximize"]
+    )
     front = {
         i
         for i, (a, b) in enumerate(pairs)

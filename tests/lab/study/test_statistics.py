@@ -66,7 +66,10 @@ def test_the_paired_test_without_spread_or_pairs(other, expected):
 @pytest.mark.parametrize(
     ("summaries", "texts"),
     [
-        ([Summary(3, 1.83621, 0.01, 0.0041), Summary(3, 2.1, 0.1, 0.2)], ["1.8362 ± 0.0041", "2.1000 ± 0.2000"]),
+        (
+            [Summary(3, 1.83621, 0.01, 0.0041), Summary(3, 2.1, 0.1, 0.2)],
+            ["1.8362 ± 0.0041", "2.1000 ± 0.2000"],
+        ),
         ([Summary(3, 1.83621, 0.01, 0.0041)], ["1.8362 ± 0.0041"]),
         ([Summary(3, 144.21, 9.0, 12.6)], ["144 ± 13"]),
         ([Summary(1, 1.83621)], ["1.8362"]),
