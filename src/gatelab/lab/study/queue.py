@@ -74,7 +74,9 @@ class Queue:
             )
             self._claim_folder(study, directions)
         self.name, self.study_id, self.several = name, study._study_id, len(directions) > 1
-        self.grown = bool(record.get("grown"))  # Optuna keeps no further choices of a parameter: see `propose`
+        self.grown = bool(
+            record.get("grown")
+        )  # Optuna keeps no further choices of a parameter: see `propose`
         self.pruner = make_pruner(self.settings["pruner"], self.settings["pruner_options"])
         self._study(0)  # a sampler that cannot be made is refused now
 
