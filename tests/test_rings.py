@@ -22,6 +22,10 @@ OUTER = {
     "gatelab.data.series_module": ["gatelab.tasks", "gatelab.lab", "hydra", "omegaconf"],
     "gatelab.tasks": ["gatelab.lab", "gatelab.cli", "hydra", "omegaconf"],
     "gatelab.lab.train": ["gatelab.cli", "wandb", "tensorboard"],
+    "gatelab.lab.schema": ["gatelab.cli", "torch", "pytorch_lightning", "pandas"],
+    "gatelab.lab.record": ["gatelab.cli", "torch", "pytorch_lightning", "pandas"],
+    "gatelab.lab.study.live": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
+    "gatelab.lab.study.report": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
     "gatelab.cli.main": ["torch", "hydra", "pytorch_lightning", "wandb", "numpy"],
 }
 

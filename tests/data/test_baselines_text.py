@@ -32,6 +32,16 @@ def test_bigram_equals_a_count_by_hand():
     assert closed["bigram"]["loss"] == pytest.approx(-(math.log(first) + math.log(second)) / 2)
 
 
+def test_pairs_across_a_boundary_are_not_counted():
+    train, scored = np.array([0, 1, 1, 0]), np.array([1, 0])
+    whole = text_baselines(train, scored, vocabulary=2, seed_token=0)
+    parted = text_baselines(train, scored, vocabulary=2, seed_token=0, boundaries=(2,))
+    assert parted["unigram"] == whole["unigram"]
+    # pairs: 0>1 1>0 without 1>1; scored after the seed token: 0>1 1>0
+    assert parted["bigram"]["loss"] == pytest.approx(-math.log(0.7 * 1 + 0.3 * 0.5))
+    assert whole["bigram"]["loss"] > parted["bigram"]["loss"]
+
+
 def test_unseen_tokens_and_contexts_stay_finite():
     found = text_baselines(np.array([0, 1, 0]), np.array([2, 2, 1]), vocabulary=3, seed_token=0)
     assert all(math.isfinite(metrics["ppl"]) for metrics in found.values())

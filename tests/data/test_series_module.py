@@ -135,6 +135,10 @@ def test_two_fractions_leave_out_the_test_split(table):
         ({"lookback": 6200}, r"data\.lookback=6200"),
         ({"target": ["demnad"]}, "no channel 'demnad'; did you mean 'demand'"),
         ({"split": [0.5, 0.4, 0.2]}, r"data\.split=\[0\.5, 0\.4, 0\.2\]"),
+        ({"folds": 3}, r"data\.folds=3 without data\.fold"),
+        ({"fold": 0}, r"data\.fold=0 without data\.folds"),
+        ({"folds": 3, "fold": 3}, r"data\.fold=3: .*data\.fold=0 to 2"),
+        ({"folds": 80, "fold": 0}, r"data\.folds=80: the 6989 rows .* data\.folds=45 fits"),
         ({"series": "etth3"}, r"data\.series='etth3': expected one of etth1"),
     ],
 )
@@ -146,3 +150,72 @@ def test_bad_options_are_named(options, message):
 def test_prescribed_borders_are_not_overridden(mirror):
     with pytest.raises(DataError, match=r"data\.split: etth1 has prescribed borders"):
         module(series="etth1", split=[0.7, 0.1, 0.2], mirror=str(mirror))
+
+
+@pytest.mark.parametrize("fold", [0, 1, 2])
+def test_etth1_folds_train_on_the_past_of_the_block_they_validate_on(mirror, fold):
+    plain = module(series="etth1", mirror=str(mirror))
+    data = module(series="etth1", folds=3, fold=fold, mirror=str(mirror))
+    start, end = [(2880, 5760), (5760, 8640), (8640, 11520)][fold]
+    assert data.spec.windows == {"train": start - 191, "valid": 2785, "test": 2785}
+    assert (int(data.origins["train"][0]), int(data.origins["train"][-1]) + 96) == (96, start)
+    # every row of the block is forecast, and the look-back may reach into the training rows
+    assert (int(data.origins["valid"][0]), int(data.origins["valid"][-1]) + 96) == (start, end)
+    assert np.array_equal(data.origins["test"], plain.origins["test"])
+    assert data.fingerprint == plain.fingerprint
+    original = [d.scaled[11424:] * np.array(d.spec.std) + np.array(d.spec.mean) for d in (plain, data)]
+    assert np.allclose(*original)
+
+
+def test_scaler_mase_and_baselines_of_a_fold_see_its_training_rows_only(table):
+    options = {"series": "table", "time": "date", "lookback": 10, "horizon": 5, "folds": 3, "season": 24}
+    first = module(path=table(), fold=1, **options)
+    cut = int(first.origins["valid"][0])
+    assert cut == 160
+    load = pd.read_csv(table())["load"].to_numpy().copy()
+    assert np.allclose(first.spec.mean[0], load[:cut].mean())
+    assert np.allclose(first.spec.mase_scale[0], np.abs(load[24:cut] - load[: cut - 24]).mean())
+    counts = {metrics["windows"] for metrics in first.baselines("valid").values()}
+    assert counts == {first.spec.windows["valid"]} == {80 - 4}
+    load[240:] = 1e9  # what comes after the block
+    later = module(path=table(load=load), fold=1, **options)
+    assert later.spec == first.spec
+    assert later.baselines("valid") == first.baselines("valid")
+    load[cut:] = 1e9  # the block itself
+    block = module(path=table(load=load), fold=1, **options)
+    assert block.spec == first.spec
+
+
+def test_every_row_behind_the_first_training_part_is_validated_on_once(table):
+    path, seen = table(), []
+    for fold in range(4):
+        data = module(series="table", path=path, time="date", lookback=10, horizon=1, folds=4, fold=fold)
+        assert data.origins["train"][-1] < data.origins["valid"][0]
+        seen += data.origins["valid"].tolist()
+    assert seen == list(range(64, 320))
+
+
+def test_two_fractions_give_all_rows_to_the_folds(table):
+    options = {"series": "table", "path": table(), "time": "date", "lookback": 10, "horizon": 5}
+    data = module(split=[0.8, 0.2], folds=3, fold=2, **options)
+    assert data.splits == ("train", "valid")
+    assert int(data.origins["valid"][-1]) + 5 == 400
+
+
+def test_folds_null_is_the_ordinary_split(table):
+    options = {"series": "table", "path": table(), "time": "date", "lookback": 10, "horizon": 5}
+    one, other = module(**options), module(folds=None, fold=None, **options)
+    assert one.spec == other.spec
+    assert one.notes == other.notes
+    assert [int(o[0]) for o in one.origins.values()] == [10, 280, 320]
+    (note,) = module(folds=3, fold=0, **options).notes
+    assert "data.fold=0 of data.folds=3" in note
+
+
+def test_a_target_that_is_constant_in_the_training_rows_of_a_fold_is_refused(table):
+    wind = np.arange(400.0)
+    wind[:120] = 0.5
+    options = {"series": "table", "path": table(wind=wind), "time": "date", "lookback": 10, "horizon": 5}
+    with pytest.raises(DataError, match=r"'wind' is constant .0\.5. in the 80 training rows"):
+        module(folds=3, fold=0, **options)
+    module(folds=3, fold=1, **options)

@@ -109,3 +109,67 @@ def test_windows_can_be_asked_for_by_number_or_array():
     assert torch.equal(windows[2].inputs, windows[np.array([2])].inputs)
     with pytest.raises(IndexError):
         windows[len(windows)]
+
+
+@given(
+    n=st.integers(10, 300),
+    streams=st.integers(1, 6),
+    window=st.integers(1, 40),
+    world_size=st.integers(1, 3),
+    data=st.data(),
+)
+@settings(max_examples=150, deadline=None)
+def test_nothing_crosses_a_boundary_and_every_position_is_scored_once(n, streams, window, world_size, data):
+    streams = min(streams * world_size, n // world_size * world_size)
+    boundary = data.draw(st.integers(1, n - 1))
+    cut = train_streams(positions(n), streams, SEED_TOKEN, (boundary,))
+    scored = []
+    for rank in range(world_size):
+        windows = StreamWindows(cut, window, rank=rank, world_size=world_size)
+        memory = [[] for _ in range(streams // world_size)]  # what a state can know: tokens since its reset
+        for batch in (windows[k] for k in range(len(windows))):
+            for column, reset in enumerate(batch.reset.tolist()):
+                if reset:
+                    memory[column] = []
+                for read, target in zip(batch.inputs[:, column], batch.targets[:, column], strict=True):
+                    memory[column].append(int(read))
+                    if int(target) != IGNORE:
+                        scored.append(int(target))
+                        before = [token for token in memory[column] if token != SEED_TOKEN]
+                        assert all((token <= boundary) == (int(target) <= boundary) for token in before)
+                        # and on either side it is the text in order: each token after the one before it
+                        assert int(read) in (int(target) - 1, SEED_TOKEN)
+                        assert (int(read) == SEED_TOKEN) == (int(target) in (1, boundary + 1))
+    assert sorted(scored) == list(range(1, n + 1))
+
+
+@given(
+    n=st.integers(1, 400), streams=st.integers(1, 12), burn_in=st.integers(0, 60), window=st.integers(1, 50)
+)
+@settings(max_examples=60, deadline=None)
+def test_without_a_boundary_windows_end_only_where_they_are_full_or_the_burn_in_is(
+    n, streams, burn_in, window
+):
+    cut = eval_streams(positions(n), streams, burn_in, SEED_TOKEN)
+    steps, burn = len(cut.inputs), cut.burn_in
+    assert StreamWindows(cut, window).cuts == [*range(0, burn, window), *range(burn, steps, window), steps]
+    assert cut.resets == ()
+
+
+def test_a_boundary_inside_a_stream_ends_a_window_and_resets_that_stream_alone():
+    windows = StreamWindows(train_streams(positions(20), 2, SEED_TOKEN, (14,)), 3)
+    assert windows.cuts == [0, 3, 4, 7, 10]
+    assert [windows[k].reset.tolist() for k in range(4)] == [
+        [True, True],
+        [False, False],
+        [False, True],
+        [False, False],
+    ]
+    assert windows[2].inputs[0].tolist() == [4, SEED_TOKEN]
+    assert windows[2].targets[0].tolist() == [5, 15]
+
+
+def test_a_boundary_between_two_streams_needs_no_window_of_its_own():
+    windows = StreamWindows(train_streams(positions(20), 2, SEED_TOKEN, (10,)), 3)
+    assert windows.cuts == [0, 3, 6, 9, 10]
+    assert windows[0].inputs[0].tolist() == [SEED_TOKEN, SEED_TOKEN]

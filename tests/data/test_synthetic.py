@@ -80,3 +80,23 @@ def test_copy_memory_module():
 def test_bad_options_are_named(make, message):
     with pytest.raises(DataError, match=message):
         make()
+
+
+@pytest.mark.parametrize("kind", [AddingDataModule, CopyMemoryDataModule])
+def test_folds_share_out_the_train_and_valid_items(kind):
+    def items(split, **options) -> np.ndarray:
+        data = kind(train_items=20, eval_items=6, batch_size=4, eval_batch_size=4, **options)
+        data.setup()
+        assert data.spec == data._spec({name: len(arrays[0]) for name, arrays in data.arrays.items()})
+        return data.arrays[split][0]
+
+    pool = np.concatenate([items("train"), items("valid")])
+    blocks = [items("valid", folds=4, fold=fold) for fold in range(4)]
+    assert [len(block) for block in blocks] == [7, 7, 6, 6]
+    assert np.array_equal(np.concatenate(blocks), pool)
+    for fold in range(4):
+        others = np.concatenate(blocks[:fold] + blocks[fold + 1 :])
+        assert np.array_equal(items("train", folds=4, fold=fold), others)
+        assert np.array_equal(items("test", folds=4, fold=fold), items("test"))
+    with pytest.raises(DataError, match=r"data\.folds=27: there are only 26 items"):
+        items("valid", folds=27, fold=0)

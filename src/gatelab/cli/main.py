@@ -15,11 +15,13 @@ from gatelab.lab.errors import Interrupted, RequestError, RunFailed
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
+    "sweep": "try many configurations as one study, or continue it",
     "eval": "score a run's best checkpoint on the valid or test split",
     "baseline": "score the trivial models on a data set",
     "generate": "continue a text with a trained language model",
     "predict": "forecast the continuation of a table with a trained forecaster",
     "check": "compose and check a configuration without running it",
+    "study": "show a study of many runs, or list the studies below a folder",
     "runs": "list the runs below a folder",
     "doctor": "show what is installed and what this machine can do",
 }
@@ -89,8 +91,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     except OSError as error:
         return _say(f"gatelab {name}: {error}", 1, error)
     except KeyboardInterrupt:
-        resumable = name == "train"
-        hint = "; the same command continues from the last checkpoint" if resumable else ""
+        resumable = name in ("train", "sweep")
+        hint = "; the same command continues" if resumable else ""
         return _say(f"gatelab {name}: interrupted{hint}", 75 if resumable else 130)
 
 

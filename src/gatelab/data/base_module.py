@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
 from gatelab.data.errors import DataError
+from gatelab.data.folds import check_folds
 from gatelab.data.order import BatchOrder
 from gatelab.data.tokenizer import Tokenizer
 
@@ -31,19 +32,32 @@ class GatelabDataModule(pl.LightningDataModule):
         asked for and the first pass begins there. It is cleared once used.
     first_epoch: the epoch number whose order the first pass takes; None asks the trainer for the epoch it
         resumes.
+    folds, fold: cross-validation (see folds.py): this is fold `fold` (from 0) of `folds`; both None: the ordinary
+        split.
     """
 
     spec: Any
     tokenizer: Tokenizer | None = None
     splits: tuple[str, ...]
 
-    def __init__(self, *, batch_size: int, eval_batch_size: int, seed: int, num_workers: int) -> None:
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        eval_batch_size: int,
+        seed: int,
+        num_workers: int,
+        folds: int | None = None,
+        fold: int | None = None,
+    ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1")
         if num_workers < 0:
             raise DataError(f"data.num_workers={num_workers}: give 0 or more")
+        check_folds(folds, fold)
+        self.folds, self.fold = folds, fold
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.seed, self.num_workers = seed, num_workers
         self.skip_batches = 0

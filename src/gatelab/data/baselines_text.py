@@ -3,15 +3,16 @@
     unigram: p(w)     = (n(w) + a) / (N + a V)
     bigram:  p(w | v) = 0.7 n(v, w) / n(v) + 0.3 p(w)
 
-n counts the training split: its pairs lie inside it, and the first scored token follows the seed token. a is
-0 when every token of the vocabulary occurs in training (PTB, WikiText-2), else 1 (Laplace), since a perplexity
-of infinity tells nothing. A context v never seen leaves p(w). Probabilities and sums in float64, natural
-logarithms.
+n counts the training split: its pairs lie inside it and cross no boundary (see streams.py), and the first
+scored token follows the seed token. a is 0 when every token of the vocabulary occurs in training (PTB,
+WikiText-2), else 1 (Laplace), since a perplexity of infinity tells nothing. A context v never seen leaves p(w).
+Probabilities and sums in float64, natural logarithms.
 
 Dimensions: `N` training tokens, `n` scored tokens, `V` vocabulary.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -34,7 +35,13 @@ def _metrics(log_probability: np.ndarray, characters: int) -> dict[str, float]:
 
 
 def text_baselines(
-    train: np.ndarray, scored: np.ndarray, *, vocabulary: int, seed_token: int, characters: int = 0
+    train: np.ndarray,
+    scored: np.ndarray,
+    *,
+    vocabulary: int,
+    seed_token: int,
+    characters: int = 0,
+    boundaries: Sequence[int] = (),
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of both models on `scored` `[n]`, learnt from `train` `[N]` (integer token ids).
 
@@ -45,8 +52,11 @@ def text_baselines(
     smoothing = 0 if counts.all() else 1
     unigram = (counts + smoothing) / (len(train) + smoothing * vocabulary)
 
-    context = train[:-1].astype(np.int64)
-    seen, times = np.unique(context * vocabulary + train[1:], return_counts=True)
+    context, following = train[:-1].astype(np.int64), train[1:]
+    if boundaries:
+        inside = np.delete(np.arange(len(context)), np.array(boundaries) - 1)
+        context, following = context[inside], following[inside]
+    seen, times = np.unique(context * vocabulary + following, return_counts=True)
     contexts = np.bincount(context, minlength=vocabulary)
     context = np.concatenate([[seed_token], scored[:-1]]).astype(np.int64)
     pair = context * vocabulary + scored

@@ -26,6 +26,10 @@ _FILES: Final[dict[str, dict[str, str]]] = {
 }
 # encodings that belong to a corpus: another level would not be the benchmark of that name
 _ONLY_LEVEL: Final = {"ptb_word": "word", "ptb_char": "char"}
+# whose vocabulary is part of the benchmark: the symbols of the published training split
+PUBLISHED_VOCABULARY: Final = frozenset(
+    [("ptb_word", "word"), ("ptb_char", "char"), ("wikitext2", "word"), ("tinyshakespeare", "char")]
+)
 _DEFAULT_SPLIT: Final = {"tinyshakespeare": [0.9, 0.1], "stdlib": [0.9, 0.05, 0.05], "text": [0.8, 0.1, 0.1]}
 
 
@@ -34,11 +38,13 @@ class Corpus:
     """A text for each split.
 
     text: split -> text, in the order train, valid, test; fingerprint: file -> sha256; notes: what was done.
+    one_text: the splits were cut from one text, so that valid goes on where train ends.
     """
 
     text: dict[str, str]
     fingerprint: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    one_text: bool = False
 
 
 def load_corpus(
@@ -168,6 +174,7 @@ def _cut(corpus: Corpus, split: list[float], whole_lines: bool) -> None:
         cuts.append(at)
     cuts.append(len(text))
     corpus.text = {name: text[a:b] for name, a, b in zip(SPLITS, cuts[:-1], cuts[1:], strict=False)}
+    corpus.one_text = True
     corpus.notes.append(
         "cut into " + ", ".join(f"{name} {len(part):,}" for name, part in corpus.text.items()) + " characters"
     )

@@ -4,6 +4,7 @@ It joins the parts and publishes the spec: series_sources.py and table.py read, 
 """
 
 import difflib
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.baselines_series import series_baselines
 from gatelab.data.errors import DataError
+from gatelab.data.folds import rolling_cuts
 from gatelab.data.order import BatchOrder
 from gatelab.data.series import (
     Scaler,
@@ -37,6 +39,10 @@ class SeriesDataModule(GatelabDataModule):
     target: names of the channels to forecast (None: all). season: steps (None: from the frequency).
     split: fractions [train, valid, test] where the data set does not prescribe its borders (None:
     0.7/0.1/0.2). seed decides the order of training, data_seed the values of a made-up series.
+    folds, fold: rolling origin over the rows before the test split (see folds.py); the scaler, MASE and the
+        baselines see that fold's training rows only. The test split keeps its rows and is standardised by the same
+        scaler, the one that the model was trained with: `mse_original` and `mae_original` compare between folds,
+        the standardised errors within one.
     mirror, cache: folders to look for files in before downloading (see fetch.py).
     """
 
@@ -62,11 +68,18 @@ class SeriesDataModule(GatelabDataModule):
         seed: int = 0,
         data_seed: int = 0,
         num_workers: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
         mirror: str | None = None,
         cache: str | None = None,
     ) -> None:
         super().__init__(
-            batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            folds=folds,
+            fold=fold,
         )
         for name, value in (
             ("lookback", lookback),
@@ -99,22 +112,44 @@ class SeriesDataModule(GatelabDataModule):
             return
         data = self._load()
         target_index = self._targets(data)
-        if data.borders and self.split:
-            raise DataError(f"data.split: {self.series} has prescribed borders; leave data.split out")
-        borders = data.borders or fraction_borders(len(data.values), self.split or [0.7, 0.1, 0.2])
-        starts = (0, *borders[:-1])
+        spans, notes = self._spans(data)
         self.origins = {
             name: window_origins(start, end, self.lookback, self.horizon, name)
-            for name, start, end in zip(SPLITS, starts, borders, strict=False)
+            for name, (start, end) in spans.items()
         }
-        train = data.values[: borders[0]]
+        train = data.values[: spans["train"][1]]
         self.scaler = Scaler.fit(train)
         self.scaled = self.scaler.transform(data.values)
         self.splits = tuple(self.origins)
         self.fingerprint = dict(data.fingerprint)
-        self.notes = [*data.notes, *self._constant(data, train, target_index)]
+        self.notes = [*data.notes, *notes, *self._constant(data, train, target_index)]
         self.spec = self._spec(data, train, target_index)
         self.data = data
+
+    def _spans(self, data: Series) -> tuple[dict[str, tuple[int, int]], list[str]]:
+        """Return the rows [start, end) of each split, and what there is to say about them."""
+        if data.borders and self.split:
+            raise DataError(f"data.split: {self.series} has prescribed borders; leave data.split out")
+        borders = data.borders or fraction_borders(len(data.values), self.split or [0.7, 0.1, 0.2])
+        spans = dict(zip(SPLITS, pairwise((0, *borders)), strict=False))
+        if self.folds is None or self.fold is None:
+            return spans, []
+        cuts = rolling_cuts(
+            spans["valid"][1],
+            self.folds,
+            lookback=self.lookback,
+            horizon=self.horizon,
+            season=self._season(data),
+        )
+        start, end = cuts[self.fold], cuts[self.fold + 1]
+        note = (
+            f"data.fold={self.fold} of data.folds={self.folds}, rolling origin: train is rows 0 to {start:,}, valid "
+            f"{start:,} to {end:,} of the {cuts[-1]:,} before the test split; scaled by these training rows, test too"
+        )
+        return spans | {"train": (0, start), "valid": (start, end)}, [note]
+
+    def _season(self, data: Series) -> int:
+        return self.season or default_season(data.frequency)
 
     def _constant(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> list[str]:
         """Return a note on inputs that never change in the training rows; a target that never changes is an error."""
@@ -129,7 +164,7 @@ class SeriesDataModule(GatelabDataModule):
         return [f"constant in the training rows, hence centred but not scaled: {names}"] if constant else []
 
     def _spec(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> SeriesSpec:
-        season = self.season or default_season(data.frequency)
+        season = self._season(data)
         return SeriesSpec(
             channels=data.channels,
             targets=tuple(data.channels[i] for i in target_index),

@@ -2,12 +2,16 @@
 
 Training streams are contiguous pieces of near-equal length. Evaluation streams have a burn-in: a stream that
 starts inside the corpus first reads the tokens before its own part without being scored, so that its state,
-and with it the perplexity, does not depend on how many streams there are. Pure arithmetic on arrays; no
-files, no Lightning.
+and with it the perplexity, does not depend on how many streams there are. A training text may have a boundary:
+a place where it does not go on from the token before (a fold's validation block was taken out there). Nothing
+crosses it: the input there is the seed token, a window ends before it, and that stream's state is reset. Pure
+arithmetic on arrays; no files, no Lightning.
 
 Dimensions: `N` tokens, `B` streams, `L` steps of the longest stream.
 """
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -24,15 +28,22 @@ class Streams(NamedTuple):
 
     inputs, targets: `[L, B]` int32 (targets `IGNORE` where not scored).
     burn_in: first steps during which only stream 0 is scored.
+    resets: (step, stream) of every boundary inside a stream.
     """
 
     inputs: Tensor
     targets: Tensor
     burn_in: int
+    resets: tuple[tuple[int, int], ...] = ()
 
 
 def _gather(
-    tokens: Tensor, seed_token: int, starts: np.ndarray, first: np.ndarray, ends: np.ndarray
+    tokens: Tensor,
+    seed_token: int,
+    starts: np.ndarray,
+    first: np.ndarray,
+    ends: np.ndarray,
+    boundaries: Sequence[int] = (),
 ) -> Streams:
     """Lay out streams that read positions `starts..ends` and score `first..ends`, all `[B]`."""
     steps = int((ends - starts).max())
@@ -42,15 +53,21 @@ def _gather(
     scored = inside & (position >= torch.from_numpy(first)[None, :])
     position = torch.where(inside, position, 0)  # position 0 reads the seed token
     targets = torch.where(scored, before[position + 1], IGNORE)
-    return Streams(before[position], targets, int((first - starts).max()))
+    before[list(boundaries)] = seed_token
+    resets = tuple(
+        (int(at - starts[stream]), int(stream))
+        for at in boundaries
+        for stream in np.flatnonzero((starts < at) & (at < ends))
+    )
+    return Streams(before[position], targets, int((first - starts).max()), resets)
 
 
-def train_streams(tokens: Tensor, streams: int, seed_token: int) -> Streams:
+def train_streams(tokens: Tensor, streams: int, seed_token: int, boundaries: Sequence[int] = ()) -> Streams:
     """Cut `tokens` `[N]` into contiguous streams whose lengths differ by at most one; nothing is dropped.
 
     The input of a stream's first step is the token before it in the corpus (the seed token for the first
-    stream). A stream that is one token shorter ends with one padded step. Raises `DataError` if there are
-    fewer tokens than streams.
+    stream). A stream that is one token shorter ends with one padded step. boundaries: places in `tokens` that do
+    not follow the token before them. Raises `DataError` if there are fewer tokens than streams.
     """
     if len(tokens) < streams:
         raise DataError(
@@ -59,7 +76,7 @@ def train_streams(tokens: Tensor, streams: int, seed_token: int) -> Streams:
     lengths = np.full(streams, len(tokens) // streams)
     lengths[: len(tokens) % streams] += 1
     ends = np.cumsum(lengths)
-    return _gather(tokens, seed_token, ends - lengths, ends - lengths, ends)
+    return _gather(tokens, seed_token, ends - lengths, ends - lengths, ends, boundaries)
 
 
 def eval_streams(tokens: Tensor, streams: int, burn_in: int, seed_token: int, world_size: int = 1) -> Streams:
@@ -91,7 +108,7 @@ class StreamWindows(Dataset):
     """Windows of `window` steps over a rank's share of the streams; item k is the k-th `TokenBatch` in time.
 
     A window also ends where the burn-in ends, so the states at that moment are the ones carried between two
-    windows.
+    windows; and before a boundary, for all streams alike, since a state can be reset between two windows only.
     """
 
     def __init__(self, streams: Streams, window: int | None, *, rank: int = 0, world_size: int = 1) -> None:
@@ -101,8 +118,12 @@ class StreamWindows(Dataset):
         self.inputs = streams.inputs[:, mine].contiguous()
         self.targets = streams.targets[:, mine].contiguous()
         size = window or steps
-        cuts = [*range(0, streams.burn_in, size), *range(streams.burn_in, steps, size), steps]
-        self.cuts = cuts
+        stops = sorted({0, streams.burn_in, *(step for step, _ in streams.resets), steps})
+        self.cuts = [*(cut for start, stop in pairwise(stops) for cut in range(start, stop, size)), steps]
+        self.resets: dict[int, list[int]] = {}
+        for step, stream in streams.resets:
+            if stream // share == rank:
+                self.resets.setdefault(step, []).append(stream % share)
 
     def __len__(self) -> int:
         return len(self.cuts) - 1
@@ -114,4 +135,5 @@ class StreamWindows(Dataset):
             raise IndexError(k)
         rows = slice(self.cuts[k], self.cuts[k + 1])
         reset = torch.full((self.inputs.shape[1],), k == 0)
+        reset[self.resets.get(self.cuts[k], [])] = True
         return TokenBatch(self.inputs[rows].long(), self.targets[rows].long(), reset)

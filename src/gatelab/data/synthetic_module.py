@@ -1,7 +1,7 @@
 """DataModules of the two memory problems in synthetic.py. Items are drawn at `setup` and kept in memory.
 
 `data_seed` decides the items and `seed` the order of training, so runs with other seeds still solve the same
-problem.
+problem. Of `data.folds`, fold k validates on the k-th block of the train and valid items (see folds.py).
 
 Dimensions: `B` batch, `T` steps.
 """
@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.batches import SeriesBatch, TokenBatch
 from gatelab.data.errors import DataError
+from gatelab.data.folds import item_cuts
 from gatelab.data.order import BatchOrder
 from gatelab.data.specs import SeriesSpec, TextSpec
 from gatelab.data.synthetic import MEMORY, SYMBOLS, adding, copy_memory, generator
@@ -76,9 +77,16 @@ class _SyntheticDataModule(GatelabDataModule):
         seed: int,
         data_seed: int,
         num_workers: int,
+        folds: int | None,
+        fold: int | None,
     ) -> None:
         super().__init__(
-            batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            folds=folds,
+            fold=fold,
         )
         if min(train_items, eval_items) < 1:
             raise DataError(f"data.train_items={train_items}, data.eval_items={eval_items}: give at least 1")
@@ -103,8 +111,22 @@ class _SyntheticDataModule(GatelabDataModule):
             digest = hashlib.sha256(b"".join(array.tobytes() for array in self.arrays[split]))
             self.fingerprint[f"{self.problem}/{split}"] = digest.hexdigest()
         self.splits = tuple(counts)
-        self.spec = self._spec(counts)
         self.notes = [f"synthetic: drawn from data_seed {self.data_seed}"]
+        if self.folds is not None and self.fold is not None:
+            self._take_fold(self.folds, self.fold)
+        self.spec = self._spec({split: len(arrays[0]) for split, arrays in self.arrays.items()})
+
+    def _take_fold(self, folds: int, fold: int) -> None:
+        """Put the fold's items in the place of the train and valid items."""
+        pool = [np.concatenate(pair) for pair in zip(self.arrays["train"], self.arrays["valid"], strict=True)]
+        cuts = item_cuts(len(pool[0]), folds)
+        block = slice(cuts[fold], cuts[fold + 1])
+        self.arrays["train"] = (np.delete(pool[0], block, axis=0), np.delete(pool[1], block, axis=0))
+        self.arrays["valid"] = (pool[0][block], pool[1][block])
+        self.notes.append(
+            f"data.fold={fold} of data.folds={folds}: valid is items {block.start:,} to {block.stop:,} of the "
+            f"{len(pool[0]):,} of train and valid"
+        )
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         size = self.batch_size if split == "train" else self.eval_batch_size
@@ -135,6 +157,8 @@ class AddingDataModule(_SyntheticDataModule):
         seed: int = 0,
         data_seed: int = 0,
         num_workers: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
     ) -> None:
         super().__init__(
             train_items=train_items,
@@ -144,6 +168,8 @@ class AddingDataModule(_SyntheticDataModule):
             seed=seed,
             data_seed=data_seed,
             num_workers=num_workers,
+            folds=folds,
+            fold=fold,
         )
         if steps < 2:
             raise DataError(f"data.steps={steps}: the adding problem needs at least 2")
@@ -202,6 +228,8 @@ class CopyMemoryDataModule(_SyntheticDataModule):
         seed: int = 0,
         data_seed: int = 0,
         num_workers: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
     ) -> None:
         super().__init__(
             train_items=train_items,
@@ -211,6 +239,8 @@ class CopyMemoryDataModule(_SyntheticDataModule):
             seed=seed,
             data_seed=data_seed,
             num_workers=num_workers,
+            folds=folds,
+            fold=fold,
         )
         if delay < 1:
             raise DataError(f"data.delay={delay}: give at least 1 step")

@@ -4,15 +4,18 @@ One window is one batch, in the corpus's order, so a task can carry its state fr
 only joins the parts: corpora.py finds the text, tokenizer.py encodes it, streams.py cuts it.
 """
 
+from itertools import accumulate
 from typing import Literal
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.baselines_text import text_baselines
-from gatelab.data.corpora import Corpus, load_corpus
+from gatelab.data.corpora import PUBLISHED_VOCABULARY, Corpus, load_corpus
 from gatelab.data.errors import DataError
+from gatelab.data.folds import fold_of_text
 from gatelab.data.order import BatchOrder
 from gatelab.data.specs import TextSpec
 from gatelab.data.streams import StreamWindows, eval_streams, train_streams
@@ -31,7 +34,12 @@ class TextDataModule(GatelabDataModule):
     eval_batch_size, eval_window: the same for evaluation (window None: whole streams). burn_in: unscored
         tokens that an evaluation stream reads before its part, so that the result is the one of a single
         stream (see streams.py).
+    folds, fold: validate on block `fold` (from 0) of `folds` of the train and valid text (see folds.py).
     mirror, cache: folders to look for files in before downloading (see fetch.py).
+
+    A fold's vocabulary comes from its own training text. Where the vocabulary is part of the benchmark, it stays the
+    published one: perplexities over different vocabularies could not be averaged, and PTB's and WikiText-2's texts
+    already hold `<unk>` for every word outside it.
     """
 
     spec: TextSpec
@@ -56,11 +64,18 @@ class TextDataModule(GatelabDataModule):
         burn_in: int = 1000,
         seed: int = 0,
         num_workers: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
         mirror: str | None = None,
         cache: str | None = None,
     ) -> None:
         super().__init__(
-            batch_size=batch_size, eval_batch_size=eval_batch_size, seed=seed, num_workers=num_workers
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            folds=folds,
+            fold=fold,
         )
         if window < 1 or (eval_window is not None and eval_window < 1):
             raise DataError(f"data.window={window}, data.eval_window={eval_window}: give at least 1 step")
@@ -74,6 +89,7 @@ class TextDataModule(GatelabDataModule):
         self.window, self.eval_window, self.burn_in = window, eval_window, burn_in
         self.mirror, self.cache = mirror, cache
         self.tokens: dict[str, Tensor] = {}
+        self.boundaries: tuple[int, ...] = ()
 
     def prepare_data(self) -> None:
         """Fetch the files (Lightning calls this on one process per machine)."""
@@ -84,15 +100,20 @@ class TextDataModule(GatelabDataModule):
         if self.tokens:
             return
         corpus = self._load()
-        named = self.corpus not in ("text", "stdlib")
-        train = corpus.text["train"]
-        self.tokenizer = train_tokenizer(
-            self.level,
-            train,
-            self.vocabulary_size,
-            open_vocabulary=not named or self.vocabulary_size is not None,
-        )
-        self.tokens = {split: self.tokenizer.encode(text) for split, text in corpus.text.items()}
+        published = corpus.text["train"]
+        pieces = [published] if self.fold is None else self._take_fold(corpus)
+        self.tokenizer = self._vocabulary(published, "".join(pieces))
+        ids = [self.tokenizer.encode(piece) for piece in pieces]
+        self.boundaries = tuple(accumulate(map(len, ids[:-1])))
+        later = {
+            split: self.tokenizer.encode(text) for split, text in corpus.text.items() if split != "train"
+        }
+        tokens = {"train": torch.cat(ids)} | later
+        empty = [split for split in ("train", "valid") if not len(tokens[split])]
+        if empty and self.fold is not None:
+            where = f"data.fold={self.fold} of data.folds={self.folds}"
+            raise DataError(f"{where}: the {empty[0]} part holds no token; give fewer folds")
+        self.tokens = tokens
         self.splits = tuple(corpus.text)
         self.fingerprint, self.notes = dict(corpus.fingerprint), list(corpus.notes)
         self.spec = TextSpec(
@@ -101,6 +122,30 @@ class TextDataModule(GatelabDataModule):
             seed_token=self.tokenizer.seed_token,
             tokens={split: len(ids) for split, ids in self.tokens.items()},
             characters={split: len(text) for split, text in corpus.text.items()},
+        )
+
+    def _take_fold(self, corpus: Corpus) -> list[str]:
+        """Replace the train and valid text of `corpus` by the fold's; return the pieces of the training text."""
+        assert self.folds is not None
+        assert self.fold is not None
+        train = corpus.text["train"]
+        if not corpus.one_text and not train.endswith("\n"):
+            train += "\n"
+            corpus.notes.append("a newline was put between the train and the valid text")
+        pieces, valid, note = fold_of_text(train + corpus.text["valid"], self.folds, self.fold)
+        corpus.text |= {"train": "".join(pieces), "valid": valid}
+        corpus.notes.append(note)
+        return pieces
+
+    def _vocabulary(self, published: str, train: str) -> Tokenizer:
+        """Return the tokenizer: of the text `train` that is trained on, or of the corpus' own training split."""
+        if self.fold is None:
+            closed = self.corpus not in ("text", "stdlib") and self.vocabulary_size is None
+        else:
+            whole = self.vocabulary_size is None and self.max_characters is None
+            closed = whole and (self.corpus, self.level) in PUBLISHED_VOCABULARY
+        return train_tokenizer(
+            self.level, published if closed else train, self.vocabulary_size, open_vocabulary=not closed
         )
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
@@ -112,6 +157,7 @@ class TextDataModule(GatelabDataModule):
             vocabulary=self.spec.vocabulary,
             seed_token=self.spec.seed_token,
             characters=self.spec.characters[split],
+            boundaries=self.boundaries,
         )
 
     def _load(self) -> Corpus:
@@ -128,7 +174,8 @@ class TextDataModule(GatelabDataModule):
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         tokens, seed_token = self.tokens[split], self.spec.seed_token
         if split == "train":
-            streams, window = train_streams(tokens, self.batch_size, seed_token), self.window
+            streams = train_streams(tokens, self.batch_size, seed_token, self.boundaries)
+            window = self.window
         else:
             streams = eval_streams(tokens, self.eval_batch_size, self.burn_in, seed_token, world_size)
             window = self.eval_window or len(tokens)

@@ -21,7 +21,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
 from gatelab.lab.errors import RequestError
-from gatelab.lab.schema import locate
+from gatelab.lab.signatures import locate
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

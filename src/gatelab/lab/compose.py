@@ -6,9 +6,8 @@ but not its nearest spelling; here every mistake becomes one `RequestError` that
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.lab.configs import CONF_DIR
 from gatelab.lab.errors import RequestError
+from gatelab.lab.spelling import nearest as nearest
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,11 @@ class Composed:
 
 
 def compose(
-    overrides: Sequence[str] = (), *, root: str = "train", config_dirs: Sequence[Path] = ()
+    overrides: Sequence[str] = (),
+    *,
+    root: str = "train",
+    config_dirs: Sequence[Path] = (),
+    conf_dir: Path = CONF_DIR,
 ) -> Composed:
     """Compose `conf/<root>.yaml` with `overrides`.
 
@@ -65,6 +69,7 @@ def compose(
         overrides: Hydra's override grammar, e.g. `["data=ptb_word", "model.hidden_size=200"]`.
         root: name of the root file.
         config_dirs: further folders laid out like `conf/`, searched after it.
+        conf_dir: the folder `conf/` itself, or a copy of it.
 
     Raises:
         RequestError: a wrong key, group choice, value or file, with the nearest spelling.
@@ -75,13 +80,13 @@ def compose(
     search = [f"file://{folder.resolve()}" for folder in config_dirs]
     hydra_overrides = [*overrides, *([f"hydra.searchpath=[{','.join(search)}]"] if search else [])]
     try:
-        config = _compose(root, hydra_overrides)
+        config = _compose(root, hydra_overrides, conf_dir)
     except MissingConfigException as error:
         raise RequestError(_explain_missing(error)) from None
     except OverrideParseException as error:
-        raise RequestError(_explain_grammar(error)) from None
+        raise RequestError(explain_grammar(error)) from None
     except ConfigCompositionException as error:
-        raise RequestError(_explain_key(str(error), root, overrides, hydra_overrides)) from None
+        raise RequestError(_explain_key(str(error), root, overrides, hydra_overrides, conf_dir)) from None
     except yaml.YAMLError as error:
         raise RequestError(f"not valid YAML: {' '.join(str(error).split())}") from None
     except (HydraException, OmegaConfBaseException) as error:
@@ -91,12 +96,12 @@ def compose(
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     if config.get("name", "") is None:
         config.name = experiment or f"{choices['data']}-{choices['model']}"
-    return Composed(config, choices, tuple(overrides), (CONF_DIR, *config_dirs))
+    return Composed(config, choices, tuple(overrides), (conf_dir, *config_dirs))
 
 
-def _compose(root: str, overrides: Sequence[str]) -> DictConfig:
+def _compose(root: str, overrides: Sequence[str], conf_dir: Path) -> DictConfig:
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(conf_dir.resolve()), version_base="1.3"):
         return hydra_compose(root, list(overrides), return_hydra_config=True)
 
 
@@ -115,12 +120,6 @@ def keys_of(config: DictConfig) -> list[str]:
     return found
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known spelling, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
 def _explain_missing(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     options = [o for o in (error.options or []) if not o.startswith("_")]
@@ -134,19 +133,25 @@ def _explain_missing(error: MissingConfigException) -> str:
     )
 
 
-def _explain_grammar(error: OverrideParseException) -> str:
+def explain_grammar(error: OverrideParseException) -> str:
+    """Which override Hydra's grammar cannot read, and why."""
     first = str(error).splitlines()[0]
     return f"cannot read the override '{error.override}': {first}. Overrides are written key=value."
 
 
-def _explain_key(message: str, root: str, overrides: Sequence[str], hydra_overrides: Sequence[str]) -> str:
+def _explain_key(
+    message: str, root: str, overrides: Sequence[str], hydra_overrides: Sequence[str], conf_dir: Path
+) -> str:
+    swept = re.search(r"Sweep parameters '([^']+)'", message)
+    if swept:
+        return f"{swept[1]}: several values; `gatelab sweep` tries them all."
     match = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
     if match is None:
         return f"the configuration does not compose: {message.splitlines()[0]}"
     key = match[1]
     without = [o for o in hydra_overrides if o.lstrip("+~").split("=")[0].split("@")[0] != key]
     try:
-        known = keys_of(_compose(root, without))
+        known = keys_of(_compose(root, without, conf_dir))
     except (HydraException, OmegaConfBaseException):
         known = []
     known = [k for k in known if not k.startswith("hydra") and "_target_" not in k and "_partial_" not in k]

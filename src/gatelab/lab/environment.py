@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 PACKAGES = (
     "gatelab",
     "torch",
@@ -25,6 +23,8 @@ PACKAGES = (
 
 def describe() -> dict[str, Any]:
     """Everything about this machine and installation that can change a result, as plain data."""
+    import torch  # not needed to tell versions
+
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -51,6 +51,8 @@ def versions() -> dict[str, str]:
 
 def gpus() -> list[str]:
     """Names of the GPUs that torch sees."""
+    import torch
+
     if not torch.cuda.is_available():
         return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from gatelab.lab.compose import Composed
 
@@ -33,6 +33,8 @@ LEFT_OUT_OF = {
         "default_root_dir",
     ),
 }
+# Keys that came later: null is what was done before them, so the runs of then keep their hash.
+LEFT_OUT_IF_NULL = {"data.folds", "data.fold"}
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,17 @@ class Identity:
 
 
 def identify(composed: Composed) -> Identity:
-    """The identity of a composed configuration.
+    """The identity of a composed configuration."""
+    return identity_of(composed.config)
+
+
+def identity_of(config: DictConfig) -> Identity:
+    """The identity of a configuration that is not resolved yet.
 
     The seed is taken out of the hash, also where other keys refer to it, so that the seeds of one
     configuration share their hash.
     """
-    config = copy.deepcopy(composed.config)
+    config = copy.deepcopy(config)
     seed = int(config.seed)
     config.seed = 0
     plain = OmegaConf.to_container(config, resolve=True)
@@ -67,5 +74,9 @@ def hash_of(plain: Mapping[Any, Any]) -> str:
     kept = {str(key): value for key, value in plain.items() if key not in LEFT_OUT}
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):
-            kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+            kept[group] = {
+                key: value
+                for key, value in kept[group].items()
+                if key not in keys and not (value is None and f"{group}.{key}" in LEFT_OUT_IF_NULL)
+            }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -13,7 +13,8 @@ def list_runs(runs: str | Path) -> list[dict[str, Any]]:
     """Every run directory below `runs`, by name; one that cannot be read is listed as `unreadable`.
 
     Returns:
-        for each: `run_dir`, `state`, `metric` and `value` (the monitored one on the validation split),
+        for each: `run_dir`, `state`, `metric` and `value` (the monitored one on the validation split; of a
+        pruned run the best so far),
         `parameters`, `seconds` and `started`.
     """
     return [_facts(RunDirectory(file.parent)) for file in sorted(Path(runs).glob("*/*/run.json"))]
@@ -27,14 +28,14 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
         facts["started"] = record["attempts"][0]["started"]
     except (RequestError, KeyError, OSError):
         return facts
-    if result is None or result["outcome"] != "done":
+    if result is None or result["outcome"] not in ("done", "pruned"):
         return facts
     metric = result["monitor"]
     valid = result["splits"].get("valid", {}).get("metrics", {})
     return {
         **facts,
         "metric": metric,
-        "value": valid.get(metric.removeprefix("val/")),
+        "value": valid.get(metric.removeprefix("val/"), result.get("best")),
         "parameters": result["parameters"],
         "seconds": result["seconds"]["fit"],
     }

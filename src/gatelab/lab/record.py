@@ -19,7 +19,6 @@ from typing import Any
 
 import filelock
 
-from gatelab.lab.environment import describe
 from gatelab.lab.errors import RequestError
 
 RUN_FORMAT = 1
@@ -88,7 +87,7 @@ class RunDirectory:
         return _read(self.result_file) if self.result_file.is_file() else None
 
     def state(self) -> str:
-        """`done`, `failed`, `refused`, `interrupted`, or `unfinished` (running now, or killed)."""
+        """`done`, `pruned`, `failed`, `refused`, `interrupted`, or `unfinished` (running now, or killed)."""
         result = self.result()
         if result is not None:
             return str(result["outcome"])
@@ -96,6 +95,8 @@ class RunDirectory:
 
     def begin(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         """Write `run.json`, or add one more attempt to the one that is there."""
+        from gatelab.lab.environment import describe  # imports torch; whoever only reads records needs none
+
         attempt = {
             "started": now(),
             "command": command(),
@@ -108,7 +109,7 @@ class RunDirectory:
             record = self.read()
             record.pop("state", None)
             earlier = self.result()
-            if earlier is not None:  # it failed; result.json is for the end of this attempt
+            if earlier is not None:  # it failed or was pruned; result.json is for the end of this attempt
                 record["attempts"][-1]["result"] = earlier
                 self.result_file.unlink()
             record["attempts"].append(attempt)
@@ -151,8 +152,8 @@ class RunDirectory:
         return target
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run: a second process that wants it is refused.
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
+        """Hold the run: a second process that wants it is refused, or with `wait` begins when the first has ended.
 
         Raises:
             RequestError: another process holds it.
@@ -160,7 +161,7 @@ class RunDirectory:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"))
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=-1 if wait else 0)
         except filelock.Timeout:
             raise RequestError(f"{self.path}: another process is training this run now.") from None
         try:

@@ -7,10 +7,10 @@ and line and the nearest spelling. It is not a check of values: those belong to 
 
 from __future__ import annotations
 
-import importlib
+import functools
 import inspect
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pydantic import (
 
 from gatelab.lab.compose import Composed, nearest
 from gatelab.lab.errors import RequestError
+from gatelab.lab.signatures import Signature, signature_of
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that the lab gives, never a configuration
@@ -58,17 +59,22 @@ def check(composed: Composed) -> dict[str, Any]:
         RequestError: naming every mistake, one a line.
     """
     plain = composed.plain()
-    problems = [*_check_root(plain), *(p for group in GROUPS for p in check_node(plain.get(group), group))]
-    if problems:
-        raise RequestError("\n".join(f"{key}: {text}{_where(key, composed)}" for key, text in problems))
+    found = problems(plain)
+    if found:
+        raise RequestError("\n".join(f"{key}: {text}{where(key, composed)}" for key, text in found))
     return plain
 
 
-def _check_root(plain: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def problems(plain: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with a resolved configuration, as (dotted key, what is wrong)."""
+    return [*_check_root(plain), *(p for group in GROUPS for p in check_node(plain.get(group), group))]
+
+
+def _check_root(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     known = typing.get_type_hints(Root)
     for key, value in plain.items():
         if key in known:
-            yield from _check_type(value, known[key], key)
+            yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
 
@@ -85,23 +91,20 @@ def check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:
             yield from check_node(value, f"{path}.{key}")
         return
     try:
-        target = locate(node["_target_"])
+        signature = signature_of(node["_target_"])
     except (ImportError, AttributeError) as error:
         yield f"{path}._target_", str(error)
         return
-    yield from _check_signature(target, node, path)
+    yield from _check_signature(signature, node, path)
 
 
-def _check_signature(target: Any, node: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
-    parameters = {n: p for n, p in inspect.signature(target).parameters.items() if n != "self"}
-    hints = _hints(target)
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    named = [n for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
+    named = list(signature.names)
     for key, value in node.items():
         if key in MARKS:
             continue
         if key not in named:
-            if not open_ended:
+            if not signature.open_ended:
                 yield (
                     f"{path}.{key}",
                     f"{node['_target_']} takes no '{key}'.{nearest(key, named) or _listed(named)}",
@@ -109,18 +112,21 @@ def _check_signature(target: Any, node: dict[str, Any], path: str) -> Iterator[t
         elif isinstance(value, dict) and "_target_" in value:
             yield from check_node(value, f"{path}.{key}")
         else:
-            yield from _check_type(value, hints.get(key, Any), f"{path}.{key}")
+            yield from type_problems(value, signature.hints.get(key, Any), f"{path}.{key}")
     if not node.get("_partial_"):
         for name in named:
-            if parameters[name].default is inspect.Parameter.empty and name not in {*node, *SUPPLIED}:
+            if name in signature.required and name not in {*node, *SUPPLIED}:
                 yield f"{path}.{name}", f"{node['_target_']} needs '{name}'; give {path}.{name}=..."
 
 
-def _check_type(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
+def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with the type of one value, as (key, text); nothing if it fits."""
     try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
-        return  # an annotation that no plain value could be checked against
+        adapter = validator(hint)
+    except TypeError:  # an annotation that cannot be hashed
+        return
+    if adapter is None:
+        return
     candidates = [value, tuple(value)] if isinstance(value, list) else [value]
     for candidate in candidates:
         try:
@@ -131,33 +137,13 @@ def _check_type(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
     yield key, f"{value!r} is no {_readable(hint)}."
 
 
-def locate(target: str) -> Any:
-    """The object that a dotted name points to; ImportError or AttributeError with the nearest spelling."""
-    module_name, _, name = target.rpartition(".")
-    if not module_name:
-        raise ImportError(f"'{target}' is no dotted name of a class or function.")
+@functools.cache
+def validator(hint: Any) -> TypeAdapter | None:
+    """The validator of an annotation; None for one that no plain value could be checked against."""
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        outer_name, _, inner = module_name.rpartition(".")
-        if not outer_name or error.name not in (module_name, outer_name):
-            raise ImportError(f"cannot import '{module_name}': {error}.") from None
-        module = None
-        try:
-            module = getattr(importlib.import_module(outer_name), inner)
-        except (ModuleNotFoundError, AttributeError):
-            raise ImportError(f"there is no module '{module_name}'.") from None
-    if not hasattr(module, name):
-        raise AttributeError(f"'{module_name}' has no '{name}'.{nearest(name, dir(module))}")
-    return getattr(module, name)
-
-
-def _hints(target: Any) -> dict[str, Any]:
-    function = target.__init__ if inspect.isclass(target) else target
-    try:
-        return typing.get_type_hints(function)
-    except (NameError, TypeError):  # an annotation that exists for type checkers only
-        return {}
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
+        return None
 
 
 def _listed(names: list[str]) -> str:
@@ -169,7 +155,7 @@ def _readable(hint: Any) -> str:
     return text.replace("typing.", "").replace("NoneType", "None").replace("collections.abc.", "")
 
 
-def _where(key: str, composed: Composed) -> str:
+def where(key: str, composed: Composed) -> str:
     """` (conf/experiment/x.yaml:7)` or ` (on the command line)`: where a key was set, if that can be found."""
     if any(o.lstrip("+~").split("=")[0] == key for o in composed.overrides):
         return " (on the command line)"

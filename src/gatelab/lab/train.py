@@ -6,6 +6,7 @@ checkpoint. Models, data and loops are other rings' business.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -30,13 +31,13 @@ from gatelab.lab.build import (
 from gatelab.lab.compose import compose
 from gatelab.lab.errors import Interrupted, RequestError, RunFailed
 from gatelab.lab.evaluate import evaluate_split
-from gatelab.lab.identity import identify
+from gatelab.lab.identity import Identity, identify
 from gatelab.lab.load import load_task
 from gatelab.lab.metrics_csv import MetricsCSV
 from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.schema import check
 from gatelab.tasks import CheckpointError, load_checkpoint
-from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted
+from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
 RANK_OF = "GATELAB_RANK_OF"
@@ -61,12 +62,39 @@ def train(
         Interrupted: a signal came; the run saved itself.
     """
     if rank() > 0:
-        return _fit_as_rank(RunDirectory(os.environ[RANK_OF]))
+        return fit_as_rank(RunDirectory(os.environ[RANK_OF]).read()["config"])
     composed = compose(overrides, config_dirs=config_dirs)
     plain = check(composed)
-    identity = identify(composed)
+    return train_frozen(plain, identify(composed), force=force)
+
+
+def train_frozen(
+    plain: dict[str, Any],
+    identity: Identity,
+    *,
+    force: bool = False,
+    wait: bool = False,
+    callbacks: Sequence[Any] = (),
+) -> dict[str, Any]:
+    """Train the run of a configuration that is composed and checked already.
+
+    Args:
+        plain: the resolved configuration, as `check` returns it.
+        identity: of the composed configuration.
+        force: train a finished run again; the old directory is renamed, never deleted.
+        wait: for another process that is training this run, instead of refusing; it may have finished it then.
+        callbacks: Lightning callbacks beside the configured ones. They may stop the run with
+            `Checkpoints.stop_with(RunPruned(..))`.
+
+    Returns:
+        as `train`. Of a pruned run: what `result.json` holds, with the outcome `pruned`; asked for again without
+        the callback that stopped it, it is continued.
+
+    Raises:
+        as `train`.
+    """
     run = RunDirectory(identity.directory(plain["paths"]["runs"]))
-    with run.locked():
+    with run.locked(wait=wait):
         if force:
             moved = run.set_aside()
             if moved is not None:
@@ -79,7 +107,7 @@ def train(
         refuse_changed_data(run, data)
         run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
         try:
-            return {**_train_locked(run, plain, data), "already": False}
+            return {**_train_locked(run, plain, data, callbacks), "already": False}
         except RunInterrupted as error:
             run.update(state="interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
@@ -119,33 +147,43 @@ def refuse_changed_data(run: RunDirectory, data: Any) -> None:
         )
 
 
-def _train_locked(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict[str, Any]:
+def _train_locked(
+    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any]
+) -> dict[str, Any]:
     for note in data.notes:
         say(note)
     run.update(data=data.fingerprint, data_notes=data.notes, spec=data.spec.to_dict())
     if getattr(data, "tokenizer", None) is not None:
         write_json(run.tokenizer_file, data.tokenizer.to_dict())
     started = time.perf_counter()
+    pruned: RunPruned | None = None
     try:
-        trainer = fit(run, plain, data)
+        trainer, pruned = fit(run, plain, data, callbacks)
     finally:
         run.add_seconds(time.perf_counter() - started)
-    parameters = sum(p.numel() for p in trainer.lightning_module.parameters())
-    result = {
-        "outcome": "done",
+    result = {"outcome": "done", **_facts(run, plain, trainer)}
+    if pruned is None:
+        result["splits"] = evaluate_splits(run, plain, data)
+    else:
+        best = saver_of(trainer.callbacks).best_score
+        result |= {"outcome": "pruned", "why": str(pruned), "by": pruned.by, "best": best, "splits": {}}
+    result["finished"] = now()
+    run.finish(result)
+    return result
+
+
+def _facts(run: RunDirectory, plain: dict[str, Any], trainer: Any) -> dict[str, Any]:
+    """What `result.json` says about a run that has ended in good order, whatever its outcome."""
+    return {
         "run_dir": str(run.path),
         "identity": run.read()["identity"],
         "monitor": plain["task"]["monitor"],
         "validated": saver_of(trainer.callbacks).best_score is not None,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "parameters": parameters,
+        "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
         "seconds": {"fit": run.seconds()},
-        "splits": evaluate_splits(run, plain, data),
-        "finished": now(),
     }
-    run.finish(result)
-    return result
 
 
 def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict[str, Any]:
@@ -155,24 +193,32 @@ def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict
     return {split: evaluate_split(loaded.task, data, split) for split in wanted}
 
 
-def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> Any:
-    """Train until the configured end, continuing from `last.ckpt` where there is one; return the Trainer."""
+def fit(
+    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any] = ()
+) -> tuple[Any, RunPruned | None]:
+    """Train until the configured end, continuing from `last.ckpt` where there is one.
+
+    Returns:
+        the Trainer, and why the run was pruned, if it was.
+    """
     pl.seed_everything(plain["seed"], workers=False, verbose=False)
     task = build_task(plain, data.spec)
     checkpoint = load_checkpoint(run.last) if run.last.is_file() else None
     step = int(checkpoint["global_step"]) if checkpoint else None
     if step is not None:
         say(f"continuing {run.path} from step {step}")
-    callbacks = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
-    saver_of(callbacks)
+    own = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
+    saver_of(own)
     loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path, run.read()["tracker_id"])]
-    trainer: Any = build_trainer(plain, callbacks=callbacks, loggers=loggers, run_dir=run.path)
+    trainer: Any = build_trainer(plain, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
     with request_errors("data"):  # what does not fit together shows before the run begins
         data.train_dataloader()
         data.val_dataloader()
     os.environ[RANK_OF] = str(run.path.absolute())
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(run.last) if checkpoint else None)
+    except RunPruned as pruned:
+        return trainer, pruned
     except (*REQUEST_ERRORS, BackendError) as error:
         if trainer.global_step > (step or 0) or os.environ.get("GATELAB_TRACEBACK"):
             raise
@@ -181,7 +227,7 @@ def fit(run: RunDirectory, plain: dict[str, Any], data: Any) -> Any:
         del os.environ[RANK_OF]
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-    return trainer
+    return trainer, None
 
 
 def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
@@ -196,11 +242,17 @@ def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
     raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
 
 
-def _fit_as_rank(run: RunDirectory) -> dict[str, Any]:
-    plain = run.read()["config"]
+def fit_as_rank(plain: dict[str, Any], callbacks: Sequence[Any] = ()) -> dict[str, Any]:
+    """Take part in a run as one of the processes that Lightning started beside the first, which keeps the record.
+
+    A run that stops early in good order ends here without an error: a process that failed would be taken for one
+    that breaks the run, and the first one would be killed while it writes its record.
+    """
+    number = rank()
     prepare_process(plain)
-    fit(run, plain, build_data(plain))
-    return {"outcome": "rank", "rank": rank()}
+    with contextlib.suppress(RunInterrupted):
+        fit(RunDirectory(os.environ[RANK_OF]), plain, build_data(plain), callbacks)
+    return {"outcome": "rank", "rank": number}
 
 
 def rank() -> int:

@@ -2,20 +2,43 @@
 `gatelab.data`.
 
 Metrics, optimisers, schedules, checkpoints, exact resume and callbacks live here too. Nothing in this ring
-imports hydra; configs reach it as plain arguments.
+imports hydra; configs reach it as plain arguments. Names are imported when they are first asked for, so that an
+optimiser can be made without Lightning.
 """
 
-from gatelab.tasks.base import Task
-from gatelab.tasks.callbacks.checkpoints import Checkpoints
-from gatelab.tasks.callbacks.gradient_norm import GradientNorm
-from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
-from gatelab.tasks.callbacks.progress import Progress
-from gatelab.tasks.callbacks.signals import RunInterrupted
-from gatelab.tasks.callbacks.throughput import Throughput
-from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
-from gatelab.tasks.forecast import ForecastTask
-from gatelab.tasks.language_model import LanguageModelTask
-from gatelab.tasks.metrics import ForecastError, TokenLoss
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gatelab.tasks.base import Task
+    from gatelab.tasks.callbacks.checkpoints import Checkpoints
+    from gatelab.tasks.callbacks.gradient_norm import GradientNorm
+    from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
+    from gatelab.tasks.callbacks.progress import Progress
+    from gatelab.tasks.callbacks.signals import RunInterrupted
+    from gatelab.tasks.callbacks.throughput import Throughput
+    from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
+    from gatelab.tasks.forecast import ForecastTask
+    from gatelab.tasks.language_model import LanguageModelTask
+    from gatelab.tasks.metrics import ForecastError, TokenLoss
+
+_HOME = {
+    "Task": "base",
+    "Checkpoints": "callbacks.checkpoints",
+    "GradientNorm": "callbacks.gradient_norm",
+    "NonFiniteGuard": "callbacks.guard",
+    "NonFiniteLossError": "callbacks.guard",
+    "Progress": "callbacks.progress",
+    "RunInterrupted": "callbacks.signals",
+    "Throughput": "callbacks.throughput",
+    "AtomicCheckpointIO": "checkpoint_io",
+    "CheckpointError": "checkpoint_io",
+    "load_checkpoint": "checkpoint_io",
+    "ForecastTask": "forecast",
+    "LanguageModelTask": "language_model",
+    "ForecastError": "metrics",
+    "TokenLoss": "metrics",
+}
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -34,3 +57,14 @@ __all__ = [
     "TokenLoss",
     "load_checkpoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the file that holds `name` when the name is first asked for (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"gatelab.tasks.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

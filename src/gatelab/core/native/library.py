@@ -6,7 +6,8 @@ library is the one that PyTorch brought: there is one pool of threads, and `torc
 
 After a fork the pool's threads do not exist in the child and waiting for them would never end. So a child runs
 the kernel on one thread, without the OpenMP library. (PyTorch's own products have the same trouble: a forked
-child must call `torch.set_num_threads(1)`, as the workers of a DataLoader do.)
+child must call `torch.set_num_threads(1)`, as the workers of a DataLoader do.) A child whose parent has never had
+a second thread is free of that: it says so with `forked_from_one_thread`.
 """
 
 import ctypes
@@ -139,6 +140,15 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def forked_from_one_thread() -> None:
+    """Say, in a forked child, that its parent has never had a second thread: then the child may make a pool.
+
+    The parent must have made sure of it just before the fork. If it is not so, the child may wait for ever.
+    """
+    global _forked
+    _forked = False
+
+
 def most_threads() -> int:
-    """How many threads a call may use: PyTorch's setting, but one in a forked child."""
+    """How many threads a call may use: PyTorch's setting, but one in a forked child (see above)."""
     return 1 if _forked else torch.get_num_threads()

@@ -7,7 +7,7 @@ from gatelab.tasks.callbacks.checkpoints import Checkpoints
 from gatelab.tasks.callbacks.gradient_norm import GradientNorm
 from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
 from gatelab.tasks.callbacks.progress import Progress
-from gatelab.tasks.callbacks.signals import RunInterrupted
+from gatelab.tasks.callbacks.signals import RunInterrupted, RunPruned
 from gatelab.tasks.callbacks.throughput import Throughput
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "NonFiniteLossError",
     "Progress",
     "RunInterrupted",
+    "RunPruned",
     "Throughput",
 ]

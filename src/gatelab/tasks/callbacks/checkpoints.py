@@ -61,6 +61,7 @@ class Checkpoints(Checkpoint):
         self._use_signals = stop_signals
         self._saved_at = math.inf
         self._due = self._stop = self._improved = False
+        self._reason: Exception | None = None
 
     # Lightning asks for these when `ckpt_path="best"` is given
     @property
@@ -76,11 +77,15 @@ class Checkpoints(Checkpoint):
         """Take up the best score of an earlier part of the run."""
         self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock and listen to signals."""
-        self._saved_at = time.monotonic()
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen to signals, and keep Lightning from doing so: it would talk to other ranks inside the handler."""
         if self._use_signals:
+            setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
             self._signals.listen()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._saved_at = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -146,10 +151,22 @@ class Checkpoints(Checkpoint):
             trainer.save_checkpoint(self.best)
             self._improved = False
 
+    def stop_with(self, reason: Exception) -> None:
+        """Write `last.ckpt` at the next moment from which the run can go on, then raise `reason`.
+
+        Every process has to ask for it in the same step.
+        """
+        self._reason, self._due = reason, True
+
     def save_last(self, trainer: pl.Trainer) -> None:
-        """Write `last.ckpt` now; a collective call. Raises `RunInterrupted` if the run was asked to stop."""
+        """Write `last.ckpt` now; a collective call.
+
+        Raises `RunInterrupted` if the run was asked to stop, or the reason given to `stop_with`.
+        """
         trainer.save_checkpoint(self.last)
         self._saved_at, self._due = time.monotonic(), False
+        if self._reason is not None:
+            raise self._reason
         if self._stop:
             name = self._signals.received or "another process"
             raise RunInterrupted(

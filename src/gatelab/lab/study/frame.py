@@ -1,0 +1,130 @@
+"""The frame of a study's picture: the scales of both axes, the baselines, titles. `picture.py` draws what is in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gatelab.lab.labels import LABELS
+from gatelab.lab.study.curves import Curves, Point, baselines
+from gatelab.lab.study.state import Objective, StudyState, short_names, show
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK, FAINT, GRID = "#222222", "#777777", "#e3e3e3"
+
+
+def scale_x(axes: Axes, found: Curves, state: StudyState) -> None:
+    """Powers of two where whole numbers span a factor of 4, powers of ten where others do and should; else plain."""
+    xs = sorted({p.x for line in found.lines.values() for p in line} | {p.x for p in found.others})
+    names = short_names([found.x, *(key for key in state.keys if key != found.x)])
+    axes.set_xlabel(names[found.x].replace("_", " "), color=INK)
+    if found.words:
+        axes.set_xlim(-0.5, len(xs) - 0.5)
+        axes.set_xticks(range(len(found.ticks or ())), [show(tick) for tick in found.ticks or ()])
+        return
+    low, high = xs[0], xs[-1]
+    whole = all(float(x).is_integer() for x in xs)
+    if low > 0 and high / low >= 4 and (whole or found.log):
+        base = 2 if whole else 10
+        axes.set_xscale("log", base=base)
+        margin = max(1.12, (high / low) ** 0.05)
+        axes.set_xlim(low / margin, high * margin)
+    else:
+        margin = 0.06 * (high - low) or max(0.5, abs(low) * 0.1)
+        axes.set_xlim(low - margin, high + margin)
+    _ticks_x(axes, found, xs)
+
+
+def _ticks_x(axes: Axes, found: Curves, xs: Sequence[float]) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    if found.ticks is not None and len(xs) <= 12:
+        axes.set_xticks(list(xs), [f"{x:g}" if abs(x) < 1e5 else f"{x:.0e}" for x in xs])
+    elif axes.get_xscale() == "log" and all(float(x).is_integer() for x in xs):
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    if axes.get_xscale() == "log":
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def short(value: float) -> str:
+    """`64`, `16k`, `1.5M`."""
+    for size, letter in ((1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e6 if letter == 'M' else 1e3):.3g}{letter}"
+    return f"{value:g}"
+
+
+def scale_y(axes: Axes, points: Iterable[Point]) -> None:
+    """All values in sight; an interval may run out of the frame where it would dwarf them (two seeds)."""
+    points = [p for p in points if math.isfinite(p.summary.mean)]
+    values = [value for p in points for value in (*p.values, p.summary.mean) if math.isfinite(value)]
+    low, high = min(values), max(values)
+    if low > 0 and high / low > 6:
+        _log_y(axes, low, high)
+        return
+    span = (high - low) or abs(high) * 0.1 or 1.0
+    ends = [(p.summary.low, p.summary.high) for p in points]
+    least = min([low, *(end for end, _ in ends if end is not None)])
+    most = max([high, *(end for _, end in ends if end is not None)])
+    axes.set_ylim(max(least, low - 0.35 * span) - 0.06 * span, min(most, high + 0.35 * span) + 0.06 * span)
+
+
+def _log_y(axes: Axes, low: float, high: float) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.15, high * 1.15)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_baselines(axes: Axes, state: StudyState) -> None:
+    """Dashed lines; the frame grows for one that is near, and what is far away is named at its edge."""
+    low, high = axes.get_ylim()
+    span = high - low
+    far: list[tuple[str, float]] = []
+    for name, value in baselines(state).items():
+        linear = axes.get_yscale() == "linear"
+        if not (low - 0.5 * span <= value <= high + 0.5 * span if linear else low <= value <= high):
+            far.append((name, value))
+            continue
+        bottom, top = axes.get_ylim()
+        if linear:
+            axes.set_ylim(min(bottom, value - 0.05 * span), max(top, value + 0.07 * span))
+        axes.axhline(value, color=FAINT, ls=(0, (4, 3)), lw=1.1, zorder=1)
+        text = f"{name.replace('_', ' ')} {value:.4g}"
+        place: Any = axes.get_yaxis_transform()
+        axes.text(
+            0.995, value, text, transform=place, ha="right", va="bottom", fontsize=7.5, color=FAINT, zorder=5
+        )
+    for edge, sign in (("above", 1.0), ("below", -1.0)):
+        there = [f"{n.replace('_', ' ')} {v:.4g}" for n, v in far if (v > high) == (sign > 0)]
+        if there:
+            y, va = (0.99, "top") if sign > 0 else (0.01, "bottom")
+            text = f"{edge} the frame: {', '.join(there)}"
+            axes.text(0.995, y, text, transform=axes.transAxes, ha="right", va=va, fontsize=7.5, color=FAINT)
+
+
+def label(objective: Objective) -> str:
+    """An axis' name with its unit and which way is better."""
+    better = "lower is better" if objective.sign > 0 else "higher is better"
+    name = LABELS.get(objective.name, objective.name.replace("_", " "))
+    return f"{name} ({better})" if "(" not in name else f"{name.removesuffix(')')}; {better})"
+
+
+def finish(axes: Axes, title: str, *lines: str) -> None:
+    """Title, small lines below it, grid and spines."""
+    shown = [line for line in lines if line]
+    pad = 6.0 + 11.5 * len(shown)
+    axes.set_title(title, loc="left", fontsize=11.5, fontweight="bold", color=INK, pad=pad)
+    text = "\n".join(shown)
+    axes.text(0.0, 1.015, text, transform=axes.transAxes, fontsize=8.2, color=FAINT, linespacing=1.35)
+    axes.grid(color=GRID, lw=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(colors=INK, labelsize=9)

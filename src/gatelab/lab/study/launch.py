@@ -1,0 +1,156 @@
+"""Start the workers of a study through a Hydra launcher: on this machine, with joblib, Slurm or Ray.
+
+A worker gets the study's folder and nothing else; what it runs stands there. The launcher's own configuration is
+`conf/sweep.yaml` with `conf/launcher/<name>.yaml`. What a worker does is `worker.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from gatelab.lab.compose import nearest
+from gatelab.lab.errors import RequestError
+
+EXTRAS = {
+    "joblib": ("joblib", "joblib"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+    "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
+}
+"""Launcher -> the module it needs, and the extra that brings it."""
+
+
+@dataclass
+class WorkerTask:
+    """The task function of the launcher's jobs: run one worker of a study.
+
+    Attributes:
+        study: the folder.
+        launcher: what started it, for the record.
+    """
+
+    study: str
+    launcher: str
+
+    def __call__(self, _config: DictConfig) -> dict[str, Any]:
+        """Work until nothing is left to do; what the worker did."""
+        from gatelab.lab.study.worker import Worker
+
+        index = int(HydraConfig.get().job.num)
+        done: dict[str, Any] = Worker(self.study, index, self.launcher).run()
+        return done
+
+
+def check_launcher(name: str, options: Sequence[str], sources: Sequence[Path]) -> None:
+    """Refuse a launcher that is not there, lacks its package, or does not know one of the options.
+
+    Raises:
+        RequestError: with the nearest spelling, or the command that installs the package.
+    """
+    known = sorted({path.stem for source in sources for path in (source / "launcher").glob("*.yaml")})
+    if name not in known:
+        raise RequestError(
+            f"launcher={name}: no such choice.{nearest(name, known)} Choices: {', '.join(known)}."
+        )
+    if name in EXTRAS:
+        module, extra = EXTRAS[name]
+        if not _is_there(module):
+            raise RequestError(f"launcher={name} needs a package: pip install 'gatelab[{extra}]'")
+    config = _compose(name, options, Path("launcher"), sources)
+    GlobalHydra.instance().clear()
+    if config.hydra.launcher is None:
+        raise RequestError(f"launcher={name}: its file chooses no hydra/launcher.")
+
+
+def _is_there(module: str) -> bool:
+    import importlib.util
+
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _compose(name: str, options: Sequence[str], folder: Path, sources: Sequence[Path]) -> DictConfig:
+    """The launcher's configuration; Hydra stays initialised with it."""
+    first, *others = sources
+    search = ",".join(f"file://{source.resolve()}" for source in others)
+    overrides = [
+        f"launcher={name}",
+        *(f"hydra.{option}" for option in options),
+        "hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")),
+        *([f"hydra.searchpath=[{search}]"] if search else []),
+    ]
+    GlobalHydra.instance().clear()
+    initialize_config_dir(str(first.resolve()), version_base="1.3", job_name="gatelab")
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    try:
+        return hydra.compose_config("sweep", overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
+    except MissingConfigException as error:
+        raise RequestError(f"launcher={name}: {str(error).splitlines()[0]}") from None
+    except ConfigCompositionException as error:
+        raise RequestError(_explain(str(error), name, folder, sources)) from None
+    except HydraException as error:
+        raise RequestError(f"launcher={name}: {error}") from None
+
+
+def _explain(message: str, name: str, folder: Path, sources: Sequence[Path]) -> str:
+    match = re.search(r"'hydra\.launcher\.([^']+)'", message)
+    if match is None:
+        return f"launcher={name}: {' '.join(message.split())}"
+    node = OmegaConf.to_container(_compose(name, [], folder, sources).hydra.launcher, resolve=False)
+    known = list(_paths(node)) if isinstance(node, dict) else []
+    return f"launcher.{match[1]}: no such key of launcher={name}.{nearest(match[1], known)}"
+
+
+def _paths(node: dict[Any, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in node.items():
+        if not str(key).startswith("_"):
+            found.append(f"{prefix}{key}")
+            found += _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else []
+    return found
+
+
+def launch(
+    study: Path, workers: int, name: str, options: Sequence[str], sources: Sequence[Path]
+) -> list[str]:
+    """Start the workers and wait for all of them.
+
+    Args:
+        study: the folder.
+        workers: how many.
+        name, options: of the launcher.
+        sources: folders with configuration files; the study's own copies, since every worker can read these.
+
+    Returns:
+        what went wrong with a worker, one text each; empty if nothing did.
+    """
+    config = _compose(name, options, study / "launcher", sources)
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
+    task = WorkerTask(str(study), name)
+    launcher = Plugins.instance().instantiate_launcher(context, task, config)
+    returned = launcher.launch([[f"launcher={name}"]] * workers, initial_job_idx=0)
+    problems = []
+    for number, job in enumerate(returned):
+        try:
+            _ = job.return_value
+        except Exception as error:
+            problems.append(f"worker {number}: {type(error).__name__}: {error}")
+    return problems

@@ -1,0 +1,224 @@
+"""A study at one moment, as plain facts: what was asked, what each trial did, what is best so far.
+
+Nothing is read or written here: `read.py` makes a `StudyState`, every view takes one.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STATES = ("done", "running", "pruned", "failed", "waiting")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One thing that the study optimises.
+
+    Attributes:
+        metric: as it is logged, e.g. `val/bpc`, or `parameters` or `seconds`.
+        direction: `minimize` or `maximize`.
+    """
+
+    metric: str
+    direction: str = "minimize"
+
+    @property
+    def sign(self) -> float:
+        """1 where smaller is better, else -1: `sign * value` is always better when smaller."""
+        return -1.0 if self.direction == "maximize" else 1.0
+
+    @property
+    def name(self) -> str:
+        """The metric without its split, e.g. `bpc`."""
+        return self.metric.removeprefix("val/")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a trial: a seed, and with cross-validation a fold.
+
+    Attributes:
+        directory: its run directory, absolute.
+        value: of the first objective; None while the run is not finished.
+        seed: of the run; None where it cannot be told.
+        fold: of the cross-validation; None without one.
+    """
+
+    directory: Path
+    value: float | None
+    seed: int | None = None
+    fold: int | None = None
+
+    @property
+    def key(self) -> tuple[int | None, int | None]:
+        """(fold, seed): runs of two trials with the same key are a pair."""
+        return self.fold, self.seed
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One point of the study.
+
+    Attributes:
+        number: index of the point.
+        state: one of `STATES`.
+        params: override key -> value; of a waiting point what is fixed already.
+        values: one a objective; empty until it is done.
+        runs: those that were begun, in their order.
+        seconds: of training, over all runs.
+        parameters: of the network.
+        hidden: hidden size that a parameter budget was solved for.
+        error: last line of what went wrong.
+        attempts: how often its worker or its run was killed.
+        owner: worker and slot that have it now, or had it last.
+        started, finished: of the last attempt, with a time zone.
+        reported: step and value of the last report.
+        distributions: Optuna's, by key.
+    """
+
+    number: int
+    state: str
+    params: Mapping[str, Any]
+    values: tuple[float, ...] = ()
+    runs: tuple[Run, ...] = ()
+    seconds: float | None = None
+    parameters: int | None = None
+    hidden: int | None = None
+    error: str | None = None
+    attempts: int = 0
+    owner: str | None = None
+    started: datetime.datetime | None = None
+    finished: datetime.datetime | None = None
+    reported: tuple[int, float] | None = None
+    distributions: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def value(self) -> float | None:
+        """Of the first objective."""
+        return self.values[0] if self.values else None
+
+    def elapsed(self, now: datetime.datetime) -> float | None:
+        """Seconds that the last attempt took, or has taken so far."""
+        if self.started is None:
+            return None
+        return max(0.0, ((self.finished or now) - self.started).total_seconds())
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """A study at one moment.
+
+    Attributes:
+        directory: the study's folder, absolute.
+        name: of the study.
+        settings: of `study.*`, as plain data.
+        overrides: that all trials share.
+        space: of the search, one entry a parameter.
+        objectives: at least one.
+        trials: by number.
+        workers: ids of those that are alive.
+        command, created, versions: as `study.json` has them.
+        now: when this was read.
+    """
+
+    directory: Path
+    name: str
+    settings: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    space: tuple[Mapping[str, Any], ...]
+    objectives: tuple[Objective, ...]
+    trials: tuple[Trial, ...]
+    workers: frozenset[str] = frozenset()
+    command: str = ""
+    created: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+
+    @property
+    def root(self) -> Path:
+        """`paths.root`: the folder that holds `studies/` and `runs/`."""
+        return self.directory.parent.parent
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials are in each state."""
+        return {state: sum(t.state == state for t in self.trials) for state in STATES}
+
+    @property
+    def state(self) -> str:
+        """`empty`, `finished`, `running`, or `stopped`: trials are left and no worker is alive."""
+        counts = self.counts
+        if not self.trials:
+            return "empty"
+        if counts["waiting"] + counts["running"] == 0:
+            return "finished"
+        return "running" if self.workers else "stopped"
+
+    def lost(self, trial: Trial) -> bool:
+        """Whether a running trial's worker has died; the next worker that looks lets the trial wait again."""
+        return trial.state == "running" and (trial.owner or "").partition("/")[0] not in self.workers
+
+    @property
+    def slots(self) -> int:
+        """Trials that can run at once, on all workers."""
+        return max(1, int(self.settings.get("workers") or 1) * int(self.settings.get("slots") or 1))
+
+    @property
+    def done(self) -> list[Trial]:
+        """Trials that have a value."""
+        return [trial for trial in self.trials if trial.state == "done" and trial.values]
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial so far; None without one, and in a study of several objectives."""
+        if len(self.objectives) > 1:
+            return None
+        sign = self.objectives[0].sign
+        return min(self.done, key=lambda t: (sign * t.values[0], t.number), default=None)
+
+    @property
+    def pareto(self) -> list[Trial]:
+        """Trials that no other beats in every objective, by the first one; `[best]` with one objective."""
+        if len(self.objectives) == 1:
+            return [self.best] if self.best else []
+        signs = [objective.sign for objective in self.objectives]
+        scored = [(tuple(s * v for s, v in zip(signs, t.values, strict=True)), t) for t in self.done]
+        front = [(v, t) for v, t in scored if not any(_dominates(other, v) for other, _ in scored)]
+        return [trial for _, trial in sorted(front, key=lambda pair: (pair[0], pair[1].number))]
+
+    @property
+    def keys(self) -> list[str]:
+        """Every parameter that some trial has, in the order of the space."""
+        return list(dict.fromkeys([*(str(s["key"]) for s in self.space), *_keys_of(self.trials)]))
+
+
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+def _keys_of(trials: Iterable[Trial]) -> list[str]:
+    return [key for trial in trials for key in trial.params]
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Each key's last parts, as few as tell the keys apart: `model.hidden_size` -> `hidden_size`."""
+    names: dict[str, str] = {}
+    for key in keys:
+        parts = key.split(".")
+        for depth in range(1, len(parts) + 1):
+            tail = parts[-depth:]
+            if not any(other != key and other.split(".")[-depth:] == tail for other in keys):
+                break
+        names[key] = ".".join(tail)
+    return names
+
+
+def show(value: Any) -> str:
+    """A parameter's value as a person writes it: floats short, everything else as it is."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
