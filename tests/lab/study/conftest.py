@@ -73,7 +73,9 @@ class Maker:
         mine = {entry["key"]: distribution(entry) for entry in space if entry["key"] in trial["params"]}
         attrs = {"runs": runs, "values": values}
         attrs |= {
-            k: trial[k] for k in ("seconds", "parameters", "hidden", "error", "attempts", "owner") if k in trial
+            k: trial[k]
+            for k in ("seconds", "parameters", "hidden", "error", "attempts", "owner")
+            if k in trial
         }
         start = BEGIN + datetime.timedelta(seconds=trial.get("start", 0.0))
         end = start + datetime.timedelta(seconds=trial.get("length", trial.get("seconds", 1.0)))

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gatelab.lab.remarks import say
 from gatelab.lab.study.attempt import Attempt, Means
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.freeze import Frozen
@@ -24,7 +25,6 @@ from gatelab.lab.study.process import ForkRunner, FreshRunner, Runner
 from gatelab.lab.study.queue import Claim, Queue
 from gatelab.lab.study.reports import Reports
 from gatelab.lab.study.shares import Share, find_gpus, share_of, slots_on_machine
-from gatelab.lab.train import say
 
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 LOOK_SECONDS = 0.2
