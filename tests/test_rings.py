@@ -24,6 +24,8 @@ OUTER = {
     "gatelab.lab.train": ["gatelab.cli", "wandb", "tensorboard"],
     "gatelab.lab.schema": ["gatelab.cli", "torch", "pytorch_lightning", "pandas"],
     "gatelab.lab.record": ["gatelab.cli", "torch", "pytorch_lightning", "pandas"],
+    "gatelab.lab.study.live": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
+    "gatelab.lab.study.report": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
     "gatelab.cli.main": ["torch", "hydra", "pytorch_lightning", "wandb", "numpy"],
 }
 

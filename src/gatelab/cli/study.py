@@ -70,8 +70,9 @@ def _show(directory: Path, options: argparse.Namespace) -> int:
     from rich import box
 
     from gatelab.lab.study.read import read_study
-    from gatelab.lab.study.report import render, write_report
+    from gatelab.lab.study.report import write_report
     from gatelab.lab.study.summary import summary
+    from gatelab.lab.study.tell import render
 
     lines = write_report(directory, x=options.x, by=options.by) if options.write else []
     state = read_study(directory)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gatelab.lab.labels import LABELS
 from gatelab.lab.metrics_csv import read_metrics
 from gatelab.lab.record import RunDirectory
 
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LABELS = {
-    "bpc": "bits per character",
-    "ppl": "perplexity",
-    "loss": "loss (nats per token)",
-    "mse": "mean squared error (standardised)",
-}
 TRAIN, VALID, TRUTH = "#9aa5b1", "#1f6fb2", "#333333"
 
 

@@ -76,13 +76,17 @@ def curves(state: StudyState, x: str | None = None, by: str | None = None) -> Cu
         by: key that tells the lines apart; None: chosen; an empty text: one line.
 
     Raises:
-        RequestError: no such parameter.
+        RequestError: no such parameter, or no finished trial has it.
     """
     if not state.done:
         return None
     x = _named(state, x) if x else choose_x(state)
     by = _named(state, by) if by else (choose_by(state, x) if by is None else None)
     trials = [trial for trial in state.done if value_at(trial, x) is not None]
+    if not trials:
+        raise RequestError(
+            f"{x}: no finished trial of {state.name} has it, so it cannot be the picture's axis."
+        )
     values = [value_at(trial, x) for trial in trials]
     words = not all(is_number(value) for value in values)
     ticks = tuple(_order(values, words))

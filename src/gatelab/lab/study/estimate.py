@@ -32,7 +32,7 @@ def time_left(state: StudyState) -> float | None:
         finished, [float(_cost(t, state) or 0.0) for t in finished], running + waiting, state.keys
     )
     rest = [
-        max(seconds - (trial.elapsed(state.now) or 0.0), 0.0)
+        max(seconds - (0.0 if state.lost(trial) else trial.elapsed(state.now) or 0.0), 0.0)
         for trial, seconds in zip(running, predicted, strict=False)
     ]
     slots = rest[: state.slots] + [0.0] * max(0, state.slots - len(rest))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gatelab.lab.plots import LABELS
+from gatelab.lab.labels import LABELS
 from gatelab.lab.study.curves import Curves, Point, baselines
 from gatelab.lab.study.state import Objective, StudyState, short_names, show
 

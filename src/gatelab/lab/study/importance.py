@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -68,9 +68,14 @@ def importance(state: StudyState) -> Importance:
     if not varied:
         why = "no trial has finished" if not trials else "no parameter has taken two values yet"
         return Importance(None, (), len(trials), (f"Nothing can be said: {why}.",))
-    listed = all(_listed(trials, key) for key in varied)
-    if listed and len(state.objectives) == 1 and _degrees(trials, varied) < len(trials):
-        found = _variance(trials, varied)
+    values, owner = _observations(trials)
+    listed = len(state.objectives) == 1 and all(_listed(trials, key) for key in varied)
+    if listed and len(varied) == 1 and len(values) == len(trials):
+        note = f"Nothing can be said: with one run a point, chance cannot be told from the effect of {varied[0]}."
+        return Importance(None, (), len(trials), (note,))
+    columns = {key: _columns(trials, key)[owner] for key in varied} if listed else {}
+    if listed and _rank(len(values), columns.values()) < len(values):
+        found = _variance(trials, values, owner, columns)
     else:
         found = _ped_anova(state, trials, varied)
     if constant and found.method:
@@ -96,32 +101,27 @@ def _listed(trials: Sequence[Trial], key: str) -> bool:
     return kinds <= {"CategoricalDistribution"}
 
 
-def _degrees(trials: Sequence[Trial], keys: Sequence[str]) -> int:
-    """Columns that the main effects take, with the mean."""
-    return 1 + sum(len({_level(t, key) for t in trials}) - 1 for key in keys)
-
-
-def _variance(trials: Sequence[Trial], keys: list[str]) -> Importance:
-    values, owner = _observations(trials)
+def _variance(
+    trials: Sequence[Trial], values: np.ndarray, owner: np.ndarray, columns: dict[str, np.ndarray]
+) -> Importance:
     total = float(((values - values.mean()) ** 2).sum())
     if total == 0.0:
         note = "Nothing can be said: all trials have the same value."
         return Importance(None, (), len(trials), (note,))
-    mean = np.ones((len(values), 1))
-    columns = {key: _dummies([_level(t, key) for t in trials])[owner] for key in keys}
-    full = _residual(values, [mean, *columns.values()])
     means = np.bincount(owner, values) / np.bincount(owner)
     cells = float(((values - means[owner]) ** 2).sum())
     spare = len(values) - len(trials)  # degrees of freedom between the runs of a trial
     noise = cells / spare if spare else 0.0
+    full, rank = _residual(values, columns.values()), _rank(len(values), columns.values())
     effects = {}
-    for key in keys:
-        without = _residual(values, [mean, *(c for other, c in columns.items() if other != key)])
-        effects[key] = _omega(without - full, columns[key].shape[1], noise, total)
-    left = _omega(full - cells, max(0, len(trials) - _degrees(trials, keys)), noise, total)
+    for key in columns:
+        others = [column for other, column in columns.items() if other != key]
+        squares, freedom = _residual(values, others) - full, rank - _rank(len(values), others)
+        effects[key] = _omega(squares, freedom, noise, total)
+    left = _omega(full - cells, max(0, len(trials) - rank), noise, total)
     chance = min(1.0, len(values) * noise / (total + noise)) if spare else None
     shares = _shares(trials, effects, left, chance)
-    return Importance("variance", shares, len(trials), _variance_notes(trials, keys, spare > 0))
+    return Importance("variance", shares, len(trials), _variance_notes(trials, columns))
 
 
 def _observations(trials: Sequence[Trial]) -> tuple[np.ndarray, np.ndarray]:
@@ -135,14 +135,30 @@ def _observations(trials: Sequence[Trial]) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(values), np.asarray(owner)
 
 
-def _dummies(levels: Sequence[str]) -> np.ndarray:
-    names = sorted(set(levels))
-    return np.asarray([[float(level == name) for name in names[1:]] for level in levels])
+def _columns(trials: Sequence[Trial], key: str) -> np.ndarray:
+    """One column a value but the first; 0 on average where the key is there, and 0 where it is not.
+
+    So a conditional parameter explains differences among the trials that have it, and what it depends on the rest.
+    """
+    levels = [_level(trial, key) for trial in trials]
+    names = sorted({level for level in levels if level})
+    columns = np.asarray([[float(level == name) for name in names[1:]] for level in levels])
+    there = np.asarray([bool(level) for level in levels])
+    columns[there] -= columns[there].mean(axis=0)
+    return columns
 
 
-def _residual(values: np.ndarray, columns: Sequence[np.ndarray]) -> float:
+def _design(rows: int, columns: Iterable[np.ndarray]) -> np.ndarray:
+    return np.hstack([np.ones((rows, 1)), *columns])
+
+
+def _rank(rows: int, columns: Iterable[np.ndarray]) -> int:
+    return int(np.linalg.matrix_rank(_design(rows, columns)))
+
+
+def _residual(values: np.ndarray, columns: Iterable[np.ndarray]) -> float:
     """Sum of squares that a least-squares fit leaves."""
-    design = np.hstack(columns)
+    design = _design(len(values), columns)
     fitted = design @ np.linalg.lstsq(design, values, rcond=None)[0]
     return float(((values - fitted) ** 2).sum())
 
@@ -162,16 +178,16 @@ def _shares(
     if len(effects) > 1:
         found.append(Share(None, "interactions", left, everything))
     found.append(Share(None, "chance (runs of one point differ)", chance, everything))
-    rest = 1.0 - sum(share.share for share in found)
-    if rest > 0.01:  # the points are no full grid: parameters went together
-        found.append(Share(None, "of several parameters together", rest, everything))
+    whole = sum(share.share for share in found)
+    if whole > 1.0:  # what came out below 0 was set to 0
+        found = [replace(share, share=share.share / whole) for share in found]
+    elif whole < 0.99:  # the points are no full grid: parameters went together
+        found.append(Share(None, "of several parameters together", 1.0 - whole, everything))
     return tuple(found)
 
 
-def _variance_notes(trials: Sequence[Trial], keys: Sequence[str], replicated: bool) -> tuple[str, ...]:
+def _variance_notes(trials: Sequence[Trial], keys: Iterable[str]) -> tuple[str, ...]:
     notes = ["Share of the variance between all runs that each parameter explains."]
-    if not replicated and len(keys) == 1:
-        notes.append("With one run a point, chance cannot be told from the parameter's effect.")
     conditional = [key for key in keys if any(key not in t.params for t in trials)]
     if conditional:
         notes.append(f"Only some trials have {', '.join(conditional)}; its share is beyond its condition's.")

@@ -18,9 +18,9 @@ from gatelab.lab.study.estimate import duration, time_left, utilisation
 from gatelab.lab.study.leaderboard import leaderboard
 from gatelab.lab.study.progress import Watcher
 from gatelab.lab.study.read import StudyReader
-from gatelab.lab.study.report import headline
 from gatelab.lab.study.state import StudyState, Trial, short_names, show
 from gatelab.lab.study.statistics import decimals
+from gatelab.lab.study.tell import headline
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -183,7 +183,8 @@ def _running(state: StudyState, watcher: Watcher) -> Table:
         value = "" if progress.value is None else f"{progress.value:.5g}"
         note = "its worker died" if state.lost(trial) else str(progress)
         params = [show(trial.params[key]) if key in trial.params else "" for key in keys]
-        table.add_row(str(trial.number), *params, note, value, duration(trial.elapsed(state.now) or 0.0))
+        elapsed = "" if state.lost(trial) else duration(trial.elapsed(state.now) or 0.0)
+        table.add_row(str(trial.number), *params, note, value, elapsed)
     if len(running) > MOST_ROWS:
         table.add_row(f"and {len(running) - MOST_ROWS} more")
     return table

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 
 STYLES = (
     ("#12436d", "o"),
-    ("#e8702a", "s"),
-    ("#1f9e89", "^"),
-    ("#801650", "D"),
-    ("#8a8a8a", "v"),
-    ("#a285d1", "P"),
+    ("#ee8a3a", "s"),
+    ("#157a6e", "^"),
+    ("#b08fd8", "D"),
+    ("#801650", "v"),
+    ("#9a9a9a", "P"),
     ("#3d3d3d", "X"),
     ("#c9a227", "<"),
 )
+"""Colour and marker of each line; neighbours are dark and light."""
 WIDTH, NARROW, HEIGHT, DPI = 7.4, 4.4, 4.6, 150
 
 

@@ -55,10 +55,10 @@ class Summary:
 
 
 def decimals(summaries: Sequence[Summary]) -> int:
-    """Decimals for a column of summaries: two significant digits of a typical interval, else five of the mean."""
+    """Decimals for a column of summaries: two significant digits of a narrow interval, else five of the mean."""
     halves = sorted(s.half for s in summaries if s.half and math.isfinite(s.half))
     if halves:
-        return _clip(1 - math.floor(math.log10(halves[len(halves) // 2])))
+        return _clip(1 - math.floor(math.log10(halves[len(halves) // 4])))
     means = [abs(s.mean) for s in summaries if s.mean and math.isfinite(s.mean)]
     return _clip(4 - math.floor(math.log10(min(means)))) if means else 0
 

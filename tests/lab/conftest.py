@@ -10,6 +10,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from gatelab.lab.configs import CONF_DIR
+from gatelab.lab.study.templates import copy_sources, sources_of
+
 STATES = {
     "done": TrialState.COMPLETE,
     "running": TrialState.RUNNING,
@@ -20,14 +23,15 @@ STATES = {
 BEGIN = datetime.datetime(2026, 1, 1, 12, 0, 0)
 
 
-def choice(key, *values):
+def choice(key, *values, group=False):
     """A space entry as study.json has it."""
-    return {"key": key, "kind": "choice", "choices": list(values), "low": None, "high": None, "log": False}
+    entry = {"key": key, "kind": "choice", "choices": list(values), "low": None, "high": None, "log": False}
+    return {**entry, "step": None, "group": group, "prefix": ""}
 
 
 def interval(key, low, high, log=False):
     kind = "int" if isinstance(low, int) and isinstance(high, int) else "float"
-    return {"key": key, "kind": kind, "choices": [], "low": low, "high": high, "log": log}
+    return {**choice(key), "kind": kind, "low": low, "high": high, "log": log}
 
 
 def distribution(entry):
@@ -43,7 +47,17 @@ class Maker:
     def __init__(self, root):
         self.root = Path(root)
 
-    def __call__(self, name, space, trials, *, objectives=("val/loss:minimize",), overrides=(), **settings):
+    def __call__(
+        self,
+        name,
+        space,
+        trials,
+        *,
+        objectives=("val/loss:minimize",),
+        overrides=(),
+        config_dirs=(),
+        **settings,
+    ):
         """Write the study; return its folder.
 
         Each trial is a dict: `params`, and as wanted `state`, `values` (of the runs), `objectives` (the trial's
@@ -59,6 +73,11 @@ class Maker:
         record |= {"objectives": asked, "templates": {}, "versions": {"gatelab": "0.1.0", "torch": "2.13.0"}}
         (folder / "study.json").write_text(json.dumps(record))
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+        if config_dirs:
+            copy_sources(sources_of(config_dirs), folder / "conf")
+        else:
+            (folder / "conf").mkdir()
+            (folder / "conf" / "0").symlink_to(CONF_DIR)
         study = optuna.create_study(
             study_name=name, storage=storage, directions=[o["direction"] for o in asked]
         )
@@ -115,3 +134,31 @@ class Maker:
 def make_study(tmp_path):
     """`make_study(name, space, trials, **settings)`: the folder of a new study below `tmp_path`."""
     return Maker(tmp_path)
+
+
+@pytest.fixture
+def grid(make_study):
+    """A finished study: 2 models x 3 hidden sizes x 3 seeds. The GRU of 128 is best, that of 64 is hardly worse."""
+    means = {("gru", 32): 1.6, ("gru", 64): 1.42, ("gru", 128): 1.4}
+    means |= {("rnn", 32): 2.0, ("rnn", 64): 1.8, ("rnn", 128): 1.7}
+    noise = {128: (0.01, -0.01, 0.0), 64: (-0.02, 0.03, -0.01), 32: (0.0, 0.01, -0.01)}
+    trials = [
+        {
+            "params": {"model": model, "model.hidden_size": size},
+            "values": [mean + e for e in noise[size]],
+            "seconds": size / 4,
+            "parameters": 3 * size * size,
+            "start": index * 10,
+            "length": 10,
+            "baselines": {"unigram": 3.0, "bigram": 1.9},
+        }
+        for index, ((model, size), mean) in enumerate(means.items())
+    ]
+    space = [choice("model", "gru", "rnn", group=True), choice("model.hidden_size", 32, 64, 128)]
+    return make_study("grid", space, trials, seeds=[0, 1, 2])
+
+
+@pytest.fixture
+def entries():
+    """`choice` and `interval`: the space entries of study.json."""
+    return choice, interval

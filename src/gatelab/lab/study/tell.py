@@ -1,0 +1,82 @@
+"""What a person is told about a study: headline, leaderboard, what matters, what it cost, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gatelab.lab.study.estimate import duration, time_left, utilisation
+from gatelab.lab.study.importance import importance
+from gatelab.lab.study.leaderboard import leaderboard, table, verdict
+from gatelab.lab.study.state import StudyState, short_names
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+BAR = 24
+
+
+def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table]:
+    """What a person is told about a study: headline, leaderboard, verdict, importance, what went wrong."""
+    rows = leaderboard(state)
+    yield headline(state)
+    if rows:
+        yield cost(state)
+        yield table(state, rows, limit)
+        yield verdict(state, rows)
+        yield from _importance(state)
+    yield from failures(state)
+
+
+def headline(state: StudyState) -> str:
+    """`hidden: running, 12 of 25 trials done, 2 running, 11 waiting, about 3 min 20 s left`."""
+    counts, said = state.counts, []
+    for name in ("running", "pruned", "failed", "waiting"):
+        cut_off = name == "running" and state.state == "stopped"
+        if counts[name]:
+            said.append(f"{counts[name]} {'cut off' if cut_off else name}")
+    left = time_left(state)
+    if left:
+        said.append(f"about {duration(left)} left")
+    if state.state == "stopped":
+        said.append("no worker is alive: the same sweep command continues it")
+    return ", ".join(
+        [f"{state.name}: {state.state}, {counts['done']} of {len(state.trials)} trials done", *said]
+    )
+
+
+def cost(state: StudyState) -> str:
+    """`47 min 10 s of training in 75 runs, 2 slots 97 % busy`; empty before anything is finished."""
+    seconds = sum(trial.seconds or 0.0 for trial in state.trials)
+    runs = sum(run.value is not None for trial in state.trials for run in trial.runs)
+    busy = utilisation(state)
+    if not runs or busy is None:
+        return ""
+    slots = f"{state.slots} slot{'s' * (state.slots > 1)}"
+    return f"{duration(seconds)} of training in {runs} finished runs, {slots} {busy:.0%} busy"
+
+
+def _importance(state: StudyState) -> Iterator[str]:
+    found = importance(state)
+    names = short_names(state.keys)
+    width = max((len(names.get(share.name, share.name)) for share in found.shares), default=0)
+    if found.shares:
+        yield "\nimportance"
+    for share in found.shares:
+        bar = "█" * round(BAR * min(1.0, share.share))
+        some = f"  (in {share.trials} of {found.trials} trials)" if share.trials < found.trials else ""
+        name = names.get(share.name, share.name)
+        yield f"  {name:{width}}  {share.share:5.1%}  {bar}{some}"
+    for note in found.notes:
+        yield f"  {note}"
+
+
+def failures(state: StudyState, most: int = 5) -> Iterator[str]:
+    """The failed trials with their errors, and where their logs are."""
+    failed = [trial for trial in state.trials if trial.state == "failed"]
+    if failed:
+        yield f"\nfailed (logs: {state.directory / 'trials'}/NUMBER/)"
+    for trial in failed[:most]:
+        yield f"  trial {trial.number}: {trial.error or 'no error was recorded'}"
+    if len(failed) > most:
+        yield f"  and {len(failed) - most} more"
