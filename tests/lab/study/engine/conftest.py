@@ -1,5 +1,6 @@
 """Real studies of tiny runs: a character model of a thousand weights, seconds each."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.draft import draft, write
 from gatelab.lab.study.points import grid
+from gatelab.lab.study.process import ForkRunner
 from gatelab.lab.study.queue import Queue
 from gatelab.lab.study.request import read_request
 from gatelab.lab.study.templates import sources_of
@@ -24,12 +26,34 @@ TINY = [
 ]
 
 
+HERE = Path(__file__).parent
+SOURCE = HERE.parents[3] / "src"
+
+
+@pytest.fixture(scope="session")
+def importable():
+    """Let runs import `probe` and `spy`, which stand beside this file."""
+    patch = pytest.MonkeyPatch()
+    before = os.environ.get("PYTHONPATH")
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(HERE), str(SOURCE), before))))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def runner(importable):
+    """One zygote for all studies here: it takes seconds to begin."""
+    made = ForkRunner()
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def make_study(tmp_path):
     """`make_study("name", overrides...)`: a frozen study with its rows."""
 
-    def make(name, *overrides):
-        return write_study(tmp_path, name, *overrides)
+    def make(name, *overrides, root=tmp_path):
+        return write_study(root, name, *overrides)
 
     return make
 

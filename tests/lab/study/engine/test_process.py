@@ -6,30 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from gatelab.lab.study.owner import birth
 from gatelab.lab.study.process import ForkRunner, FreshRunner
 
-HERE = str(Path(__file__).parent)
-
 
 @pytest.fixture(scope="module")
-def path_to_probe():
-    before = os.environ.get("PYTHONPATH")
-    source = str(Path(__file__).parents[4] / "src")
-    os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (HERE, source, before) if p)
-    yield
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
-
-
-@pytest.fixture(scope="module")
-def runners(path_to_probe):
+def runners(importable):
     made = {"fork": ForkRunner("probe"), "process": FreshRunner("probe")}
     yield made
     for runner in made.values():
@@ -37,7 +22,7 @@ def runners(path_to_probe):
 
 
 @pytest.fixture(params=["fork", "process"])
-def runner(runners, request):
+def either(runners, request):
     return runners[request.param]
 
 
@@ -96,39 +81,39 @@ def test_what_starts_a_run_again_starts_the_run(told):
     assert facts["command"] == ["probe", str(folder / "request.json")]
 
 
-def test_an_error_ends_the_run_with_its_text_in_the_log(runner, tmp_path):
-    process, _ = begin(runner, tmp_path, "fail")
+def test_an_error_ends_the_run_with_its_text_in_the_log(either, tmp_path):
+    process, _ = begin(either, tmp_path, "fail")
     assert process.wait() == 1
     assert "ValueError: as requested" in (tmp_path / "log").read_text()
 
 
-def test_no_process_of_a_session_outlives_its_first_one(runner, tmp_path):
-    process, out = begin(runner, tmp_path, "leave_children")
+def test_no_process_of_a_session_outlives_its_first_one(either, tmp_path):
+    process, out = begin(either, tmp_path, "leave_children")
     assert process.wait() == 0
     eventually(lambda: gone(out.read_text()), 10)
 
 
-def test_a_run_can_be_asked_to_stop_and_leaves_nothing(runner, tmp_path):
-    process, out = begin(runner, tmp_path, "wait")
+def test_a_run_can_be_asked_to_stop_and_leaves_nothing(either, tmp_path):
+    process, out = begin(either, tmp_path, "wait")
     *_, child = text_of(out).split()
     process.terminate()
     assert process.wait() == 75
     eventually(lambda: gone(child), 10)
 
 
-def test_a_run_can_be_killed_with_all_of_its_processes(runner, tmp_path):
-    process, out = begin(runner, tmp_path, "wait")
+def test_a_run_can_be_killed_with_all_of_its_processes(either, tmp_path):
+    process, out = begin(either, tmp_path, "wait")
     *_, child = text_of(out).split()
     process.kill()
     assert process.wait() == -signal.SIGKILL
     eventually(lambda: gone(child), 10)
 
 
-def test_several_runs_go_on_at_once(runner, tmp_path):
+def test_several_runs_go_on_at_once(either, tmp_path):
     folders = [tmp_path / str(index) for index in range(4)]
     for folder in folders:
         folder.mkdir()
-    started = [begin(runner, folder, "wait") for folder in folders]
+    started = [begin(either, folder, "wait") for folder in folders]
     pids = [text_of(out).split()[0] for _, out in started]
     assert len(set(pids)) == 4
     started[2][0].terminate()
@@ -162,7 +147,7 @@ runner.start(folder / "request.json", folder / "log", dict(os.environ), folder).
 
 
 @pytest.mark.parametrize("kind", ["fork", "process"])
-def test_everything_dies_with_the_worker(kind, path_to_probe, tmp_path):
+def test_everything_dies_with_the_worker(kind, importable, tmp_path):
     worker = subprocess.Popen([sys.executable, "-c", WORKER, kind, str(tmp_path)])
     pid, parent, _ = text_of(tmp_path / "out").split()
     worker.kill()
