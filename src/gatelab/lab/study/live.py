@@ -149,7 +149,8 @@ def dashboard(state: StudyState, watcher: Watcher, since: float | None = None) -
 
 def _best(state: StudyState) -> str:
     if len(state.objectives) > 1:
-        return f"{len(state.pareto)} trials on the Pareto front" if state.done else ""
+        size = len(state.pareto)
+        return f"Pareto front: {size} trial{'s' * (size > 1)}" if size else ""
     rows = leaderboard(state)[:1]
     if not rows:
         return ""
