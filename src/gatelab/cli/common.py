@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,12 +45,12 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
-def choices_epilog() -> str:
-    """The choices of every configuration group, read from the file names."""
+def choices_epilog(more: Sequence[str] = ()) -> str:
+    """The choices of every configuration group, and of `more` of them, read from the file names."""
     from gatelab.lab.configs import CONF_DIR
 
     lines = ["choices (group=choice; any key inside can be given too, e.g. data.batch_size=64):"]
-    for group in GROUPS:
+    for group in (*more, *GROUPS):
         names = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml") if not p.stem.startswith("_"))
         lines.append(f"  {group + '=':12}{', '.join(names)}")
     lines.append("\npaths.root=DIR moves everything that a command writes.")

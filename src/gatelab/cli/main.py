@@ -15,6 +15,7 @@ from gatelab.lab.errors import Interrupted, RequestError, RunFailed
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
+    "sweep": "try many configurations as one study, or continue it",
     "eval": "score a run's best checkpoint on the valid or test split",
     "baseline": "score the trivial models on a data set",
     "generate": "continue a text with a trained language model",
@@ -90,8 +91,8 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     except OSError as error:
         return _say(f"gatelab {name}: {error}", 1, error)
     except KeyboardInterrupt:
-        resumable = name == "train"
-        hint = "; the same command continues from the last checkpoint" if resumable else ""
+        resumable = name in ("train", "sweep")
+        hint = "; the same command continues" if resumable else ""
         return _say(f"gatelab {name}: interrupted{hint}", 75 if resumable else 130)
 
 

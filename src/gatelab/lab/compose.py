@@ -6,9 +6,8 @@ but not its nearest spelling; here every mistake becomes one `RequestError` that
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.lab.configs import CONF_DIR
 from gatelab.lab.errors import RequestError
+from gatelab.lab.spelling import nearest as nearest
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,6 @@ def keys_of(config: DictConfig) -> list[str]:
     return found
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known spelling, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
-
-
 def _explain_missing(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     options = [o for o in (error.options or []) if not o.startswith("_")]
@@ -148,6 +142,9 @@ def explain_grammar(error: OverrideParseException) -> str:
 def _explain_key(
     message: str, root: str, overrides: Sequence[str], hydra_overrides: Sequence[str], conf_dir: Path
 ) -> str:
+    swept = re.search(r"Sweep parameters '([^']+)'", message)
+    if swept:
+        return f"{swept[1]}: several values; `gatelab sweep` tries them all."
     match = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
     if match is None:
         return f"the configuration does not compose: {message.splitlines()[0]}"

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from gatelab.lab.compose import nearest
 from gatelab.lab.sources import UnclearSource, find, name_of
+from gatelab.lab.spelling import nearest
 
 REAL_MODULES = {"typing", "typing_extensions", "collections.abc", "pathlib", "datetime", "types", "os"}
 NOT_PLAIN = ("torch", "torch.nn")  # what these hold is made in C or by star imports, and is no plain value

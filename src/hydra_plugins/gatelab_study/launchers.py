@@ -1,10 +1,10 @@
 """Two Hydra launchers: `gatelab_local` starts a process for each job, `gatelab_joblib` uses joblib's loky.
 
+No `from __future__ import annotations` here: Hydra runs the module before Python knows it by name.
+
 Both run the jobs at the same time, write what a job prints to `<its output directory>.log`, and end it when the
 launching process dies. `joblib` is imported when it is used. What a job does is the task function's business.
 """
-
-from __future__ import annotations
 
 import os
 import pickle
@@ -42,9 +42,7 @@ class JoblibConf:
 class _Processes(Launcher):
     """What both have in common: the jobs."""
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what a job needs."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
@@ -52,7 +50,14 @@ class _Processes(Launcher):
         """The jobs, numbered from `first`."""
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         return [
-            Job(self.hydra_context, self.task_function, self.config, tuple(overrides), first + number, os.getpid())
+            Job(
+                self.hydra_context,
+                self.task_function,
+                self.config,
+                tuple(overrides),
+                first + number,
+                os.getpid(),
+            )
             for number, overrides in enumerate(job_overrides)
         ]
 
@@ -84,7 +89,9 @@ class LocalLauncher(_Processes):
         if process.returncode == 0 and answer:
             returned: JobReturn = pickle.loads(answer)
             return returned
-        how = f"exit code {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}"
+        how = (
+            f"exit code {process.returncode}" if process.returncode >= 0 else f"signal {-process.returncode}"
+        )
         error = RuntimeError(f"worker {job.number} ended with {how}; what it printed: {job.log()}")
         return JobReturn(overrides=job.overrides, status=JobStatus.FAILED, _return_value=error)
 

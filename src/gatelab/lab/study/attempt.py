@@ -77,7 +77,19 @@ class Means:
     stopping: threading.Event
     share: Callable[[int, Mapping[str, Any]], Share]
     cwd: Path
-    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    env: Mapping[str, str] = field(default_factory=lambda: environment())
+
+
+def environment() -> dict[str, str]:
+    """This process' environment, right for a run in another working directory too."""
+    env = dict(os.environ)
+    if "PYTHONPATH" in env:
+        env["PYTHONPATH"] = os.pathsep.join(
+            str(Path(p).absolute()) for p in env["PYTHONPATH"].split(os.pathsep)
+        )
+    if env.get("GATELAB_DATA_MIRROR"):
+        env["GATELAB_DATA_MIRROR"] = str(Path(env["GATELAB_DATA_MIRROR"]).absolute())
+    return env
 
 
 class Attempt:
@@ -205,6 +217,7 @@ class Attempt:
 
     def _stop_at(self, end: End) -> str:
         if end.outcome == "pruned":
+            self.notes |= {"seconds": end.result["seconds"]["fit"], "parameters": end.result["parameters"]}
             return self._tell(TrialState.PRUNED)
         if end.outcome in ("interrupted", "lost"):
             lost = end.outcome == "lost"

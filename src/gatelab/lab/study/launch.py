@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -46,11 +47,10 @@ class WorkerTask:
 
     def __call__(self, _config: DictConfig) -> dict[str, Any]:
         """Work until nothing is left to do; what the worker did."""
-        from gatelab.lab.study.directory import StudyDirectory
         from gatelab.lab.study.worker import Worker
 
         index = int(HydraConfig.get().job.num)
-        done: dict[str, Any] = Worker(StudyDirectory(self.study), index, launcher=self.launcher).run()
+        done: dict[str, Any] = Worker(self.study, index, self.launcher).run()
         return done
 
 
@@ -62,7 +62,9 @@ def check_launcher(name: str, options: Sequence[str], sources: Sequence[Path]) -
     """
     known = sorted({path.stem for source in sources for path in (source / "launcher").glob("*.yaml")})
     if name not in known:
-        raise RequestError(f"launcher={name}: no such choice.{nearest(name, known)} Choices: {', '.join(known)}.")
+        raise RequestError(
+            f"launcher={name}: no such choice.{nearest(name, known)} Choices: {', '.join(known)}."
+        )
     if name in EXTRAS:
         module, extra = EXTRAS[name]
         if not _is_there(module):
@@ -89,7 +91,7 @@ def _compose(name: str, options: Sequence[str], folder: Path, sources: Sequence[
     overrides = [
         f"launcher={name}",
         *(f"hydra.{option}" for option in options),
-        f"hydra.sweep.dir='{folder}'",
+        "hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")),
         *([f"hydra.searchpath=[{search}]"] if search else []),
     ]
     GlobalHydra.instance().clear()
@@ -141,7 +143,7 @@ def launch(
     config = _compose(name, options, study / "launcher", sources)
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=hydra.callbacks)
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
     task = WorkerTask(str(study), name)
     launcher = Plugins.instance().instantiate_launcher(context, task, config)
     returned = launcher.launch([[f"launcher={name}"]] * workers, initial_job_idx=0)

@@ -22,7 +22,12 @@ from typing import Any
 from gatelab.lab.study.lifeline import kill_group
 from gatelab.lab.train import say
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+}
+"""Keeps the imports of the zygote from starting threads: of numpy's OpenBLAS, and of the allocator in pyarrow."""
+TRIAL = "gatelab.lab.study.trial"
 PARENT = "GATELAB_PARENT"
 """Names, to a process, the pid that must have started it."""
 START_SECONDS = 300.0
@@ -97,9 +102,12 @@ class FreshProcess(Process):
 class FreshRunner(Runner):
     """Starts a fresh interpreter for each run: nothing is shared, and the imports take their seconds each time."""
 
+    def __init__(self, target: str = TRIAL) -> None:
+        self.target = target
+
     def start(self, request: Path, log: Path, env: Mapping[str, str], cwd: Path) -> Process:
         """Begin a run."""
-        command = [sys.executable, "-m", "gatelab.lab.study.trial", str(request)]
+        command = [sys.executable, "-m", self.target, str(request)]
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,
@@ -144,8 +152,8 @@ class Zygote:
     The thread that starts it also listens to it until it ends, because the kernel ties it to that thread's life.
     """
 
-    def __init__(self) -> None:
-        self.alive = True
+    def __init__(self, target: str) -> None:
+        self.alive, self.target = True, target
         self._popen: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._processes: dict[int, ForkedProcess] = {}
@@ -157,10 +165,10 @@ class Zygote:
     def _keep(self) -> None:
         try:
             self._popen = subprocess.Popen(
-                [sys.executable, "-m", "gatelab.lab.study.zygote"],
+                [sys.executable, "-m", "gatelab.lab.study.zygote", self.target],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, **dict.fromkeys(ONE_THREAD, "1"), PARENT: str(os.getpid())},
+                env={**os.environ, **ONE_THREAD, PARENT: str(os.getpid())},
             )
             assert self._popen.stdout is not None
             for line in self._popen.stdout:
@@ -193,8 +201,8 @@ class Zygote:
         """
         if not self._known.wait(START_SECONDS) or self._greeting is None:
             raise RunnerError("the process that imports everything once did not start")
-        if self._greeting["threads"] != 1:
-            raise RunnerError(f"importing everything leaves {self._greeting['threads']} threads")
+        if self._greeting["threads"] != 1 or self._greeting["cuda"]:
+            raise RunnerError(f"importing everything started threads or CUDA ({self._greeting})")
 
     def fork(self, number: int, message: Mapping[str, Any]) -> ForkedProcess:
         """Begin a run; one that cannot begin any more has ended as if killed."""
@@ -225,24 +233,29 @@ class Zygote:
 
 
 class ForkRunner(Runner):
-    """Forks each run from a zygote. One that has died is started again for the next run."""
+    """Forks each run from a zygote. One that has died is started again for the next run.
 
-    def __init__(self) -> None:
+    Args:
+        target: the module whose `main` a run calls.
+    """
+
+    def __init__(self, target: str = TRIAL) -> None:
+        self.target = target
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._zygote = Zygote()
+        self._zygote = Zygote(self.target)
 
     def start(self, request: Path, log: Path, env: Mapping[str, str], cwd: Path) -> Process:
         """Begin a run; in a fresh interpreter, which is said, where the zygote cannot be used."""
         with self._lock:
             if not self._zygote.alive:
-                self._zygote = Zygote()
+                self._zygote = Zygote(self.target)
             zygote, number = self._zygote, next(self._numbers)
         try:
             zygote.wait_ready()
         except RunnerError as error:
             say(f"study.isolation=fork: {error}; this run gets a fresh interpreter")
-            return FreshRunner().start(request, log, env, cwd)
+            return FreshRunner(self.target).start(request, log, env, cwd)
         message = {"argv": [str(request)], "env": dict(env), "cwd": str(cwd), "log": str(log)}
         return zygote.fork(number, message)
 

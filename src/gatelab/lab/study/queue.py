@@ -177,7 +177,7 @@ class Queue:
         trial = claim.trial
         if step not in trial._cached_frozen_trial.intermediate_values:
             trial.report(value, step)
-        return trial.should_prune()
+        return bool(trial.should_prune())
 
     def tell(
         self,

@@ -69,7 +69,7 @@ def answer(judges: dict[str, Callable[[int, float], bool]], line: bytes) -> dict
     """The answer to one report: `{"prune": ...}`, or `{"error": ...}`."""
     try:
         report = json.loads(line)
-        return {"prune": judges[report["run"]](int(report["step"]), float(report["value"]))}
+        return {"prune": bool(judges[report["run"]](int(report["step"]), float(report["value"])))}
     except Exception as error:  # whatever it is, the run must hear of it and go on
         return {"error": f"{type(error).__name__}: {error}"}
 

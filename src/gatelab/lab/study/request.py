@@ -169,9 +169,9 @@ def read_search(name: str, sources: Sequence[Path]) -> tuple[list[Override], dic
         raise RequestError(f"{shown}: cannot be read: {error!s}") from None
     if not isinstance(content, dict):
         raise RequestError(f"{shown}: give `params:` and `study:`.")
-    for key in content:
+    for key in map(str, content):
         if key not in ("params", "study"):
-            raise RequestError(f"{shown}: {key}: no such key.{nearest(str(key), ['params', 'study'])}")
+            raise RequestError(f"{shown}: {key}: no such key.{nearest(key, ['params', 'study'])}")
     params, settings = content.get("params") or {}, content.get("study") or {}
     if not isinstance(params, dict) or not isinstance(settings, dict):
         raise RequestError(f"{shown}: params and study hold keys and values.")

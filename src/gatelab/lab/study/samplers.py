@@ -7,7 +7,10 @@ wrong with it is said before anything runs.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import inspect
+import logging
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -32,14 +35,20 @@ PRUNERS = {
 }
 ONE_SEQUENCE = ("QMCSampler",)
 """Samplers whose trials are points of one sequence: they need the same seed for all of them."""
-MISSING = {"CmaEsSampler": "cmaes", "GPSampler": "scipy torch"}
-"""What some samplers import only when they are used."""
+NEEDED = {"CmaEsSampler": "cmaes", "GPSampler": "scipy", "QMCSampler": "scipy"}
+"""What some samplers import only in the middle of a study."""
 
 
 def seed_of(seed: int, part: int | str) -> int:
     """The seed of a part (a trial's number, a parameter's name), below 2**32: it depends on nothing but the two."""
     digest = hashlib.sha256(f"{seed}/{part}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+def quiet_optuna() -> None:
+    """Silence Optuna's remarks about its own progress; what matters is in the study."""
+    optuna.logging.set_verbosity(logging.WARNING)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class RandomByName(BaseSampler):
@@ -129,6 +138,7 @@ def _find(key: str, name: str, short: Mapping[str, str], module: Any, suffix: st
 
 
 def _make(key: str, kind: Any, given: dict[str, Any]) -> Any:
+    quiet_optuna()
     parameters = inspect.signature(kind).parameters
     for option in given:
         if option not in parameters:
@@ -138,12 +148,10 @@ def _make(key: str, kind: Any, given: dict[str, Any]) -> Any:
     needed = [n for n, p in parameters.items() if p.default is p.empty and n not in given]
     if needed:
         raise RequestError(f"{key}: {kind.__name__} needs '{needed[0]}'; give {key}.{needed[0]}=...")
+    package = NEEDED.get(kind.__name__)
+    if package and importlib.util.find_spec(package) is None:
+        raise RequestError(f"{key}: {kind.__name__} needs a package: pip install {package}.")
     try:
         return kind(**given)
-    except ImportError as error:
-        package = MISSING.get(kind.__name__, error.name or "")
-        raise RequestError(
-            f"{key}: {kind.__name__} needs a package: pip install {package} ({error})"
-        ) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         raise RequestError(f"{key}: {kind.__name__}: {error}") from None

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 
 from gatelab.lab.compose import nearest
 from gatelab.lab.errors import RequestError
+from gatelab.lab.study.samplers import quiet_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -115,12 +114,6 @@ def hide_password(url: str) -> str:
     scheme, slashes, login = before.partition("://")
     user, colon, _ = login.partition(":")
     return f"{scheme}{slashes}{user}:***{at}{after}" if colon else url
-
-
-def quiet_optuna() -> None:
-    """Silence Optuna's remarks about its own progress; what matters is in the study."""
-    optuna.logging.set_verbosity(logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 class RepairingLock(BaseJournalFileLock):

@@ -21,6 +21,18 @@ from gatelab.lab.record import RunDirectory, write_json
 from gatelab.lab.study.lifeline import die_with_parent
 
 REQUEST_FORMAT = 1
+PRELOAD = (
+    "gatelab.lab.study.pruning",
+    "gatelab.data.text_module",
+    "gatelab.data.series_module",
+    "gatelab.data.synthetic_module",
+    "gatelab.tasks.optimizers",
+    "gatelab.tasks.schedules",
+    "gatelab.core.native.library",
+    "torch.distributed",
+    "torch.utils.serialization",
+)
+"""What runs import: the zygote does so once for all of them."""
 STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 

@@ -1,8 +1,9 @@
 """The zygote: a process that has imported everything once and forks one child for each run.
 
-`python -m gatelab.lab.study.zygote` reads requests from stdin and writes what became of them to stdout, one JSON
-document a line (`process.py` is the other end). It starts no thread, computes nothing and leaves the GPU alone,
-so that a child is as free as a fresh process. It dies when stdin ends or its parent dies, and its children with it.
+`python -m gatelab.lab.study.zygote MODULE` reads requests from stdin and writes what became of them to stdout, one
+JSON document a line (`process.py` is the other end). A child calls `main(arguments)` of the module, as if it were
+`python -m MODULE`. The zygote starts no thread, computes nothing and leaves the GPU alone, so that a child is as
+free as a fresh process. It dies when stdin ends or its parent dies, and its children with it.
 """
 
 from __future__ import annotations
@@ -23,41 +24,32 @@ from typing import Any
 
 from gatelab.lab.study.lifeline import die_with_parent, kill_group
 
-IMPORTS = (
-    "torch",
-    "pytorch_lightning",
-    "gatelab.lab.study.trial",
-    "gatelab.lab.train",
-    "gatelab.data.text_module",
-    "gatelab.data.series_module",
-    "gatelab.data.synthetic_module",
-    "gatelab.core.native.library",
-    "torch._dynamo",
-    "torch.distributed",
-    "torch.utils.tensorboard" if importlib.util.find_spec("tensorboard") else "torch",
-)
-TARGET = "gatelab.lab.study.trial"
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 """Signals to the whole group or job: the worker decides what becomes of the runs."""
 
 
-def main() -> int:
-    """Serve until stdin ends; in each forked child run its request instead. Returns the exit code."""
+def main(target: str) -> int:
+    """Import `target` and what its `PRELOAD` names, and serve until stdin ends.
+
+    In each forked child run its request instead. Returns the exit code.
+    """
     die_with_parent(int(os.environ["GATELAB_PARENT"]))
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     answers = os.dup(1)
     os.dup2(2, 1)  # what an import prints is no answer
-    for name in IMPORTS:
+    module = importlib.import_module(target)
+    for name in getattr(module, "PRELOAD", ()):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what is here stays shared with the children
-    _answer(answers, {"ready": os.getpid(), "threads": threads()})
+    cuda = "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
+    _answer(answers, {"ready": os.getpid(), "threads": threads(), "cuda": cuda})
     request = serve(0, answers)
     if request is None:
         return 0
     os.close(answers)
-    return _run(request)
+    return _run(target, request)
 
 
 def threads() -> int:
@@ -136,14 +128,12 @@ def _answer(answers: int, value: dict[str, Any]) -> None:
     os.write(answers, json.dumps(value).encode() + b"\n")
 
 
-def _run(request: dict[str, Any]) -> int:
+def _run(target: str, request: dict[str, Any]) -> int:
     """Become the run: its session, its output, its environment, its command line. Never returns."""
     code = 1
     try:
-        _become(request)
-        from gatelab.lab.study import trial
-
-        code = trial.main(sys.argv[1:])
+        _become(target, request)
+        code = sys.modules[target].main(sys.argv[1:])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException:
@@ -157,19 +147,18 @@ def _run(request: dict[str, Any]) -> int:
     os._exit(code)
 
 
-def _become(request: dict[str, Any]) -> None:
-    from gatelab.core.native import library
-
+def _become(target: str, request: dict[str, Any]) -> None:
     os.setsid()
     die_with_parent(request["parent"])
-    library.forked_from_one_thread()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if "gatelab.core.native.library" in sys.modules:
+        sys.modules["gatelab.core.native.library"].forked_from_one_thread()
     for number in IGNORED:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
+    for source, standard in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, standard)
     os.close(log)
     os.close(nothing)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -177,11 +166,11 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.update(request["env"], GATELAB_PARENT=str(request["parent"]))
     os.chdir(request["cwd"])
     # what starts this command again (Lightning's other ranks) must start the trial, not the zygote
-    spec = importlib.util.find_spec(TARGET)
+    spec = importlib.util.find_spec(target)
     assert spec is not None
     sys.argv = [str(Path(str(spec.origin))), *request["argv"]]
     sys.modules["__main__"].__spec__ = spec
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

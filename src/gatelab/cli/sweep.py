@@ -1,0 +1,104 @@
+"""Try many configurations: one study, one folder, every job checked before the first one starts.
+
+The values come from Hydra's own grammar: choices (64,128), range(1,5), interval(a,b), tag(log, interval(a,b)),
+glob(*gru), and from committed spaces (search=NAME). Everything that can be listed is a grid, else TPE proposes.
+The same command again runs exactly what is missing. The study's folder is <paths.root>/studies/<study>/.
+
+examples:
+  gatelab sweep experiment=quickstart study=size model.hidden_size=64,128,256 study.seeds=[0,1,2]
+  gatelab sweep experiment=ptb_gru study=lr 'optim.lr=tag(log, interval(1e-4, 1e-2))' study.n_trials=20
+  gatelab sweep data=etth1 study=cells search=cells_equal_size study.slots=2
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_overrides(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="begin the study anew; the earlier folder is renamed and kept"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check every job and print them; start nothing"
+    )
+    add_json(parser)
+
+
+def epilog() -> str:
+    """The settings of a study, the launchers and spaces, and the groups with their choices."""
+    from dataclasses import fields
+
+    from gatelab.lab.study.settings import StudySettings
+
+    lines = ["settings (study=NAME, study.KEY=VALUE; the defaults are shown):"]
+    described = _described(StudySettings.__doc__ or "")
+    for item in fields(StudySettings):
+        if item.name != "name":
+            default = item.default if isinstance(item.default, str | int | float) else ""
+            lines.append(
+                f"  {item.name + (f'={default}' if default != '' else ''):18} {described.get(item.name, '')}"
+            )
+    return "\n".join([*lines, "", choices_epilog(("launcher", "search"))])
+
+
+def _described(text: str) -> dict[str, str]:
+    """Setting -> its line in the dataclass' docstring."""
+    found: dict[str, str] = {}
+    last = ""
+    for line in text.partition("Attributes:")[2].splitlines():
+        key, colon, rest = line.strip().partition(": ")
+        if colon and key.isidentifier() and line.startswith(" " * 8) and not line.startswith(" " * 12):
+            last, found[key] = key, rest
+        elif last and line.strip():
+            found[last] += f" {line.strip()}"
+    return found
+
+
+def run(options: argparse.Namespace) -> int:
+    """Sweep, and print the leaderboard."""
+    from gatelab.lab.study.nets import Nets
+
+    nets = Nets()  # imports torch while this process imports Hydra
+    from gatelab.lab.study.sweep import sweep
+
+    result = sweep(
+        options.overrides,
+        config_dirs=options.config_dir,
+        force=options.force,
+        dry_run=options.dry_run,
+        nets=nets,
+    )
+    if options.dry_run:
+        print_json(result) if options.json else _print_jobs(result)
+        return 0
+    from gatelab.lab.study.read import read_study
+    from gatelab.lab.study.summary import summary
+
+    state = read_study(result["directory"])
+    if options.json:
+        print_json({**summary(state), "report": result["report"]})
+        return 0
+    from gatelab.lab.study.report import render
+
+    for part in render(state):
+        print(part) if isinstance(part, str) else print_table(part)
+    print("\n" + "\n".join(result["report"]))
+    return 0
+
+
+def _print_jobs(result: dict[str, Any]) -> None:
+    known = [job for job in result["jobs"] if job["params"] is not None]
+    for job in known:
+        values = " ".join(f"{key}={value}" for key, value in job["params"].items())
+        size = f"  hidden_size {job['hidden']}, {job['parameters']:,} parameters" if "hidden" in job else ""
+        print(f"{job['job']:5}  {values}{size}\n       {'  '.join(job['runs'])}")
+    unknown = len(result["jobs"]) - len(known)
+    if unknown:
+        print(f"{unknown} trials, whose values the sampler proposes one after the other")
+    print(f"study {result['study']}: {len(result['jobs'])} jobs, checked; nothing was started")
