@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({**summary(state), "report": result["report"]})
         return 0
-    from gatelab.lab.study.report import render
+    from gatelab.lab.study.tell import render
 
     for part in render(state):
         print(part) if isinstance(part, str) else print_table(part)

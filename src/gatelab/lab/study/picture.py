@@ -109,20 +109,22 @@ def draw(
         _draw_line(axes, found, name, colour, marker, _shift(found, index))
     for point in found.others:
         axes.plot(point.x, point.summary.mean, ".", ms=4, color="#bbbbbb", zorder=1)
-    scale_y(axes, [*(p for line in found.lines.values() for p in line), *found.others])
+    cut = scale_y(axes, [*(p for line in found.lines.values() for p in line), *found.others])
     draw_baselines(axes, state)
     best = _mark_best(axes, state, found)
     if last:
         _legend(axes, found)
     if first:
         axes.set_ylabel(label(state.objectives[0]), color=INK)
-        finish(axes, state.name, best, _subtitle(state, found))
+        finish(axes, state.name, best, _subtitle(state, found, cut))
     else:
         finish(axes, "", " ", " ")
 
 
-def _subtitle(state: StudyState, found: Curves) -> str:
+def _subtitle(state: StudyState, found: Curves, cut: bool) -> str:
     parts = [over_what(state)]
+    if cut:
+        parts.append("some run out of the frame")
     if found.rest and not found.ranged:
         parts.append(f"lines: the best over {', '.join(found.rest)}")
     if state.state != "finished":

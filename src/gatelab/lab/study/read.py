@@ -183,7 +183,8 @@ def _study_id(storage: BaseStorage, name: str) -> int | None:
 
 def _open(directory: StudyDirectory, url: str | None) -> BaseStorage | None:
     """The study's storage, to read from; None while there is none yet."""
-    from gatelab.lab.study.storage import open_storage, quiet_optuna
+    from gatelab.lab.study.samplers import quiet_optuna
+    from gatelab.lab.study.storage import open_storage
 
     if url is not None and not url.startswith("journal://"):
         return open_storage(url)

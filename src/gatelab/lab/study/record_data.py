@@ -116,8 +116,9 @@ def shown_command(command: str) -> str:
     """A command that others can type: without the places of this machine, and by the program's plain name."""
     first, *words = shlex.split(command) or ["gatelab"]
     kept = [without_paths(word) for word in words if not word.startswith(PLACES)]
-    program = "python " + first if first.endswith(".py") else Path(first).name
-    return shlex.join([*shlex.split(program), *kept])
+    if Path(first).name == "__main__.py":  # python -m gatelab
+        first = "gatelab"
+    return shlex.join([*(["python", first] if first.endswith(".py") else [Path(first).name]), *kept])
 
 
 def without_paths(text: str) -> str:
