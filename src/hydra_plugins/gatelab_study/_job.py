@@ -13,6 +13,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydra import version
 from hydra.core.utils import JobReturn, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -28,6 +29,7 @@ class Job:
         hydra_context, task_function, config: of the launcher.
         overrides: of this job; number: its place among the jobs.
         parent: the process whose death ends this one.
+        version_base: of Hydra, which is global there.
     """
 
     hydra_context: HydraContext
@@ -36,6 +38,7 @@ class Job:
     overrides: tuple[str, ...]
     number: int
     parent: int
+    version_base: str
 
     def log(self) -> Path:
         """Where what the job prints is kept."""
@@ -50,6 +53,7 @@ def run(job: Job) -> JobReturn:
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
+    version.setbase(job.version_base)
     setup_globals()
     config = job.hydra_context.config_loader.load_sweep_config(job.config, list(job.overrides))
     with open_dict(config):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra import version
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -49,15 +50,10 @@ class _Processes(Launcher):
     def jobs(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
         """The jobs, numbered from `first`."""
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        given = (self.hydra_context, self.task_function, self.config)
+        base = str(version.getbase())
         return [
-            Job(
-                self.hydra_context,
-                self.task_function,
-                self.config,
-                tuple(overrides),
-                first + number,
-                os.getpid(),
-            )
+            Job(*given, tuple(overrides), first + number, os.getpid(), base)
             for number, overrides in enumerate(job_overrides)
         ]
 

@@ -44,6 +44,7 @@ class GatelabSweeper(Sweeper):
         from gatelab.lab.configs import CONF_DIR
         from gatelab.lab.study.sweep import sweep
 
+        assert self.config is not None
         sources = [source for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
         folders = [Path(source.path) for source in sources if source.provider != "schema"]
         others = [folder for folder in folders if folder.resolve() != CONF_DIR.resolve()]
@@ -56,8 +57,8 @@ class GatelabSweeper(Sweeper):
         assert isinstance(options, dict)
         return [
             f"launcher={self.chosen}",
-            *(f"launcher.{key}={_text(value)}" for key, value in options.items()),
-            *(f"study.{key}={_text(value)}" for key, value in settings.items()),
+            *(f"launcher.{key!s}={_text(value)}" for key, value in options.items()),
+            *(f"study.{key!s}={_text(value)}" for key, value in settings.items()),
         ]
 
 

@@ -84,8 +84,7 @@ def representatives(frozen: Frozen) -> list[Point]:
 def _drawn(frozen: Frozen) -> list[Point]:
     import optuna
 
-    from gatelab.lab.study.samplers import RandomByName, seed_of
-    from gatelab.lab.study.storage import quiet_optuna
+    from gatelab.lab.study.samplers import RandomByName, quiet_optuna, seed_of
 
     quiet_optuna()
     found = []

@@ -74,6 +74,9 @@ class Queue:
             )
             self._claim_folder(study, directions)
         self.name, self.study_id, self.several = name, study._study_id, len(directions) > 1
+        self.grown = bool(
+            record.get("grown")
+        )  # Optuna keeps no further choices of a parameter: see `propose`
         self.pruner = make_pruner(self.settings["pruner"], self.settings["pruner_options"])
         self._study(0)  # a sampler that cannot be made is refused now
 
@@ -151,6 +154,9 @@ class Queue:
         Returns:
             Parameters by key.
         """
+        fixed = claim.trial._cached_frozen_trial.system_attrs.get("fixed_params", {})
+        if fixed and self.grown:
+            return dict(fixed)
         reads_nothing_back = isinstance(claim.trial.study.sampler, RandomByName)
         with batch(self.storage) if reads_nothing_back else contextlib.nullcontext():
             suggest(claim.trial)

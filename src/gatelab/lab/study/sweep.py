@@ -207,6 +207,11 @@ def submit(made: Plan, *, force: bool = False) -> dict[str, int]:
             raise RequestError(
                 f"study {directory.name}: it is being stopped now; try again when its workers left."
             )
+        if made.new and made.frozen.settings.strategy == "grid" and living(directory):
+            raise RequestError(
+                f"study {directory.name}: its workers know the grid as it was; let them end, or stop them, and give the "
+                "command with more choices then."
+            )
         _extend(made, directory)
     directory.go_on()
     queue = Queue(directory)
@@ -238,9 +243,10 @@ def _extend(made: Plan, directory: StudyDirectory) -> None:
     record = directory.read()
     written = draft.record_of(made.frozen, made.points)
     kept = {key: written[key] for key in ("settings", "space", "sizes", "points")}
-    templates = {**record["templates"], **made.frozen.templates.keep(directory.templates)}
-    if any(record.get(key) != value for key, value in {**kept, "templates": templates}.items()):
-        directory.write({**record, **kept, "templates": templates})
+    kept["templates"] = {**record["templates"], **made.frozen.templates.keep(directory.templates)}
+    kept["grown"] = bool(record.get("grown")) or record["space"] != kept["space"]
+    if any(record.get(key) != value for key, value in kept.items()):
+        directory.write({**record, **kept})
 
 
 def finish(made: Plan, ended: Ended) -> dict[str, Any]:
