@@ -45,9 +45,8 @@ def headline(state: StudyState, *, starting: bool = False) -> str:
         said.append(f"about {duration(left)} left")
     if stopped:
         said.append("no worker is alive: the same sweep command continues it")
-    return ", ".join(
-        [f"{state.name}: {state.state}, {counts['done']} of {len(state.trials)} trials done", *said]
-    )
+    word = "starting" if starting and state.state == "stopped" else state.state
+    return ", ".join([f"{state.name}: {word}, {counts['done']} of {len(state.trials)} trials done", *said])
 
 
 def cost(state: StudyState) -> str:
