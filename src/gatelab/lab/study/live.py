@@ -123,7 +123,11 @@ def one_line(state: StudyState, since: float | None = None, *, starting: bool = 
     best = _best(state)
     busy = utilisation(state, since)
     return "; ".join(
-        [headline(state), *([best] if best else []), *([f"slots {busy:.0%} busy"] if busy else [])]
+        [
+            headline(state, starting=starting),
+            *([best] if best else []),
+            *([f"slots {busy:.0%} busy"] if busy else []),
+        ]
     )
 
 
