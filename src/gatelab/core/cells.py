@@ -21,6 +21,18 @@ Two GRUs, and which way z points. Papers disagree about what an open update gate
 Because 1 - sigmoid(a) = sigmoid(-a), weights that come from a source with the other meaning of z are
 converted exactly by negating the z rows of the weights and of the bias; `convert.py` does that. The place
 of the reset gate is a different function, not a convention: no conversion of weights removes it.
+
+Two things may be added to a GRU's step. Neither changes the other:
+
+* Layer normalisation (Ba, Kiros and Hinton 2016, arXiv:1607.06450, section 3 and supplement): every product
+  W_ix x and W_hx h of a gate, a vector a of H numbers, is replaced by
+
+      LN(a) = g * (a - mean(a)) / sqrt(var(a) + 1e-5),   mean and var = mean((a - mean(a))^2) over its H units,
+
+  before the bias is added, so that the biases of the GRU are those of the normalisation. Each gate is normalised
+  by itself (the paper's supplement takes r and z together), input and state apart; the gains g are rows
+  (r, z, n) of `g_ih` and `g_hh` [3H]. With `reset_after=False` n's second product is W_hn (r * h).
+* Zoneout (Krueger et al. 2017, arXiv:1606.01305): see `zone_out`.
 """
 
 import math
@@ -31,9 +43,39 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Nonlinearity = Literal["tanh", "relu"]
+EPSILON = 1e-5  # of the layer normalisation, as in `torch.nn.LayerNorm`
 
 
-def gru_step_after(i: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> Tensor:
+def normalize(a: Tensor, hidden: int) -> Tensor:
+    """Each gate's H numbers in a [*, G*H] brought to mean 0 and variance 1, as LN above without the gain."""
+    blocks = a.unflatten(-1, (-1, hidden))
+    return F.layer_norm(blocks, (hidden,), eps=EPSILON).flatten(-2)
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, gain: Tensor | None = None, hidden: int = 0
+) -> Tensor:
+    """W x + b [*, G*H], or LN(W x) + b with a gain [G*H]; G gates of `hidden` units each."""
+    if gain is None:
+        return F.linear(x, weight, bias)
+    a = normalize(F.linear(x, weight), hidden) * gain
+    return a if bias is None else a + bias
+
+
+def zone_out(new: Tensor, old: Tensor, kept: Tensor | float) -> Tensor:
+    """Zoneout of a state: h'' = m * h + (1 - m) * h', element by element.
+
+    In training m is drawn, 1 with probability p: that unit keeps its old state. In evaluation it is p itself,
+    so that h'' is what training gives on average. `kept` is the drawn m [B, H] as bool, or p.
+    """
+    if isinstance(kept, Tensor):
+        return torch.where(kept, old, new)
+    return kept * old + (1 - kept) * new
+
+
+def gru_step_after(
+    i: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None, g_hh: Tensor | None = None
+) -> Tensor:
     """One GRU step with the reset gate after the product (cuDNN, `torch.nn.GRU`).
 
         r  = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
@@ -41,23 +83,29 @@ def gru_step_after(i: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None) -> T
         n  = tanh(W_in x + b_in + r * (W_hn h + b_hn))
         h' = (1 - z) * n + z * h
 
+    With a gain g_hh [3H] the products W_hr h, W_hz h and W_hn h are normalised, see the top of the file.
+
     Shapes: i [B, 3H] = W_ih x + b_ih, h [B, H], w_hh [3H, H], b_hh [3H]; returns h' [B, H].
     """
     i_r, i_z, i_n = i.chunk(3, dim=-1)
-    h_r, h_z, h_n = F.linear(h, w_hh, b_hh).chunk(3, dim=-1)
+    h_r, h_z, h_n = linear(h, w_hh, b_hh, g_hh, h.shape[-1]).chunk(3, dim=-1)
     r = torch.sigmoid(i_r + h_r)
     z = torch.sigmoid(i_z + h_z)
     n = torch.tanh(i_n + r * h_n)
     return (1 - z) * n + z * h
 
 
-def gru_step_before(i: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None = None) -> Tensor:
+def gru_step_before(
+    i: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None = None, g_hh: Tensor | None = None
+) -> Tensor:
     """One GRU step with the reset gate before the product (Cho et al. 2014, z as in Chung et al. 2014).
 
         r  = sigmoid(W_ir x + W_hr h + b_r)
         z  = sigmoid(W_iz x + W_hz h + b_z)
         n  = tanh(W_in x + W_hn (r * h) + b_n)
         h' = (1 - z) * h + z * n
+
+    With a gain g_hh [3H] the products W_hr h, W_hz h and W_hn (r * h) are normalised, see the top of the file.
 
     Shapes: i [B, 3H] = W_ih x + b, h [B, H], w_hh [3H, H]; returns h' [B, H]. There is no second bias:
     it would add to the first, so `b_hh` must be None (the argument keeps the two steps' signatures equal).
@@ -67,9 +115,10 @@ def gru_step_before(i: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor | None = No
     hidden = h.shape[-1]
     i_r, i_z, i_n = i.chunk(3, dim=-1)
     w_hr, w_hz, w_hn = w_hh.split(hidden)
-    r = torch.sigmoid(i_r + F.linear(h, w_hr))
-    z = torch.sigmoid(i_z + F.linear(h, w_hz))
-    n = torch.tanh(i_n + F.linear(r * h, w_hn))
+    g_hr, g_hz, g_hn = (None, None, None) if g_hh is None else g_hh.split(hidden)
+    r = torch.sigmoid(i_r + linear(h, w_hr, None, g_hr, hidden))
+    z = torch.sigmoid(i_z + linear(h, w_hz, None, g_hz, hidden))
+    n = torch.tanh(i_n + linear(r * h, w_hn, None, g_hn, hidden))
     return (1 - z) * h + z * n
 
 

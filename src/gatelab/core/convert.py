@@ -27,7 +27,10 @@ def from_torch(module: nn.GRU, *, backend: BackendName = "auto") -> GRU:
 
 
 def to_torch(module: GRU) -> nn.GRU:
-    """The inverse of `from_torch`. Raises ValueError for `reset_after=False`, which `torch.nn.GRU` has not."""
+    """The inverse of `from_torch`. Raises ValueError for what `torch.nn.GRU` has not: `reset_after=False`,
+    layer normalisation, zoneout.
+    """
+    _refuse_extras(module, "torch.nn.GRU")
     if not module.reset_after:
         raise ValueError(
             "torch.nn.GRU has only the variant reset_after=True; weights cannot make up for that"
@@ -35,6 +38,19 @@ def to_torch(module: GRU) -> nn.GRU:
     theirs = nn.GRU(**_options(module))
     theirs.load_state_dict(module.state_dict())
     return theirs.train(module.training)
+
+
+def _refuse_extras(module: GRU, target: str) -> None:
+    if module.layer_norm:
+        raise ValueError(
+            f"{target} has no layer normalisation, and no weights make up for that: only a GRU with "
+            "layer_norm=False can be converted"
+        )
+    if module.zoneout:
+        raise ValueError(
+            f"{target} has no zoneout, which acts in evaluation too (there each state is averaged with the one "
+            "before it): set module.zoneout = 0.0 first if it is to be dropped"
+        )
 
 
 def _options(module: nn.GRU | GRU) -> dict[str, Any]:
@@ -58,10 +74,14 @@ class KerasWeights(NamedTuple):
 
 
 def to_keras(module: GRU, layer: int = 0, direction: int = 0) -> KerasWeights:
-    """The weights of one layer (0 ... L-1) in one direction (0 forward, 1 reverse), in Keras' layout."""
+    """The weights of one layer (0 ... L-1) in one direction (0 forward, 1 reverse), in Keras' layout.
+
+    Raises ValueError for layer normalisation and zoneout, which Keras' GRU has not.
+    """
+    _refuse_extras(module, "keras.layers.GRU")
     w_ih, w_hh, b_ih, b_hh = (
         None if w is None else _to_zrh(w.detach(), not module.reset_after)
-        for w in module.weights(layer, direction)
+        for w in module.weights(layer, direction)[:4]
     )
     assert w_ih is not None
     assert w_hh is not None

@@ -5,17 +5,18 @@ The equations are in `cells.py`, the stack around them in `recurrent.py`, the wa
 choice of the backend.
 """
 
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gatelab.core.backends import BackendName, Explanation, Spec, explain, resolve
-from gatelab.core.recurrent import NAMES, Recurrent, Weights
+from gatelab.core.recurrent import GAINS, NAMES, Recurrent, Weights
 from gatelab.core.sequence import enter
-from gatelab.core.unroll import State
+from gatelab.core.unroll import State, reverse
 
 
 class GRU(Recurrent):
@@ -26,6 +27,11 @@ class GRU(Recurrent):
             `torch.nn.GRU`.
         reset_after: True is `torch.nn.GRU`'s function; False puts the reset gate before the product (Cho et
             al. 2014) and has `bias_ih` only. `cells.py` gives both equations and says how z differs.
+        zoneout: the probability, 0 <= p < 1, with which a unit keeps its old state at a step in training (Krueger
+            et al. 2016); in evaluation the state is the expectation. The masks of a call come from PyTorch's
+            generator of the device, one [T, B, H] for each layer and direction, whatever the backend.
+        layer_norm: normalise each gate's products (Ba et al. 2016, see `cells.py`); adds `gain_ih` and `gain_hh`
+            [3H] to every layer and direction. They begin at 1 and the biases at 0.
         backend: "auto" chooses; a named backend runs or raises, it never gives way to another one.
 
     Example: `y, h_n = GRU(10, 20)(torch.randn(5, 3, 10))` gives y [5, 3, 20] and h_n [1, 3, 20].
@@ -46,8 +52,12 @@ class GRU(Recurrent):
         dtype: torch.dtype | None = None,
         *,
         reset_after: bool = True,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
         backend: BackendName = "auto",
     ) -> None:
+        _check_extras(zoneout, layer_norm, hidden_size)
+        names = NAMES if reset_after else NAMES[:3]
         super().__init__(
             input_size,
             hidden_size,
@@ -58,11 +68,21 @@ class GRU(Recurrent):
             bidirectional,
             device,
             dtype,
-            names=NAMES if reset_after else NAMES[:3],
+            names=names + GAINS if layer_norm else names,
         )
         self.reset_after = reset_after
+        self.zoneout, self.layer_norm = float(zoneout), layer_norm
         self.backend = backend
         resolve(backend, None)
+
+    def reset_parameters(self) -> None:
+        """As `torch.nn.GRU`; with layer normalisation the gains are 1 and the biases, which are its own, 0."""
+        super().reset_parameters()
+        named = dict(self.named_parameters())
+        if any(name.startswith("gain") for name in named):  # `layer_norm` is set only after the first call
+            for name, parameter in named.items():
+                if name.startswith(("gain", "bias")):
+                    nn.init.constant_(parameter, float(name.startswith("gain")))
 
     def _spec(self, x: Tensor, lengths: Tensor | None, reset_mask: Tensor | None) -> Spec:
         return Spec(
@@ -75,14 +95,32 @@ class GRU(Recurrent):
             batch=x.shape[1],
             steps=x.shape[0],
             training=torch.is_grad_enabled() and (x.requires_grad or self.weight_ih_l0.requires_grad),
+            zoneout=self.zoneout > 0,
+            layer_norm=self.layer_norm,
         )
+
+    def _zoneout(self, x: Tensor) -> Tensor | float | None:
+        """What keeps states in this call, in the order in which the steps are walked; see `spec.Run`."""
+        if self.zoneout == 0:
+            return None
+        if not self.training:
+            return self.zoneout
+        shape = (*x.shape[:2], self.hidden_size)
+        # one dtype for all, so that a seed gives the same mask in every precision
+        return torch.rand(shape, device=x.device, dtype=torch.float32) < self.zoneout
 
     def _run(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
     ) -> tuple[Tensor, State]:
         backend = resolve(self.backend, self._spec(x, lengths, reset_mask))
         y, h = backend.run(
-            x, state[0], *weights, reset_after=self.reset_after, lengths=lengths, reset_mask=reset_mask
+            x,
+            state[0],
+            *weights,
+            reset_after=self.reset_after,
+            lengths=lengths,
+            reset_mask=reset_mask,
+            zoneout=self._zoneout(x),
         )
         return y, (h,)
 
@@ -92,8 +130,15 @@ class GRU(Recurrent):
         run = resolve(self.backend, self._spec(x, lengths, reset_mask)).run_backward
         if run is None:
             return super()._run_backward(x, state, weights, lengths, reset_mask)
+        zoneout = self._zoneout(x)
         y, h = run(
-            x, state[0], *weights, reset_after=self.reset_after, lengths=lengths, reset_mask=reset_mask
+            x,
+            state[0],
+            *weights,
+            reset_after=self.reset_after,
+            lengths=lengths,
+            reset_mask=reset_mask,
+            zoneout=reverse(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout,
         )
         return y, (h,)
 
@@ -121,14 +166,30 @@ class GRU(Recurrent):
         bidirectional: bool = False,
         *,
         reset_after: bool = True,
+        layer_norm: bool = False,
         **_other: Any,
     ) -> int:
         """Number of parameters in closed form; arguments that do not change it are accepted and ignored."""
         biases = (2 if reset_after else 1) if bias else 0
-        return GRU._count(hidden_size + biases, input_size, hidden_size, num_layers, bidirectional)
+        columns = hidden_size + biases + (2 if layer_norm else 0)
+        return GRU._count(columns, input_size, hidden_size, num_layers, bidirectional)
 
     def extra_repr(self) -> str:
-        """The sizes as `torch.nn.GRU` prints them, then the variant and the backend if they were chosen."""
+        """The sizes as `torch.nn.GRU` prints them, then what only this GRU has, if it was chosen."""
         text = super().extra_repr()
-        text += "" if self.reset_after else ", reset_after=False"
-        return text if self.backend == "auto" else f"{text}, backend={self.backend}"
+        defaults = {"reset_after": True, "zoneout": 0.0, "layer_norm": False, "backend": "auto"}
+        chosen = {name: getattr(self, name) for name in defaults}
+        return text + "".join(f", {name}={v}" for name, v in chosen.items() if v != defaults[name])
+
+
+def _check_extras(zoneout: float, layer_norm: bool, hidden_size: int) -> None:
+    if not isinstance(zoneout, numbers.Real) or isinstance(zoneout, bool) or not 0 <= zoneout < 1:
+        raise ValueError(
+            f"zoneout must be a probability below 1 (at 1 no state would ever change), got {zoneout!r}"
+        )
+    if not isinstance(layer_norm, bool):
+        raise TypeError(f"layer_norm must be True or False, got {layer_norm!r}")
+    if layer_norm and hidden_size == 1:
+        raise ValueError(
+            "layer_norm=True needs hidden_size of 2 or more: one unit, normalised by itself, is always zero"
+        )

@@ -40,7 +40,7 @@ class LSTM(Recurrent):
     def _run(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
     ) -> tuple[Tensor, State]:
-        w_ih, w_hh, b_ih, b_hh = weights
+        w_ih, w_hh, b_ih, b_hh = weights[:4]
         projected = F.linear(x, w_ih, b_ih)
         return unroll(
             lambda i, s: lstm_step(i, s[0], s[1], w_hh, b_hh),

@@ -22,6 +22,7 @@ from gatelab.core.sequence import Layout, enter
 from gatelab.core.unroll import State, reverse, reverse_reset
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+GAINS = ("gain_ih", "gain_hh")  # of a layer-normalised GRU
 
 
 class Weights(NamedTuple):
@@ -31,6 +32,8 @@ class Weights(NamedTuple):
     w_hh: Tensor
     b_ih: Tensor | None
     b_hh: Tensor | None
+    g_ih: Tensor | None = None
+    g_hh: Tensor | None = None
 
 
 class Recurrent(nn.Module):
@@ -61,8 +64,12 @@ class Recurrent(nn.Module):
         self.bidirectional = bidirectional
         self.directions = 2 if bidirectional else 1
         self.output_size = self.directions * hidden_size
+        names = names if bias else tuple([name for name in names if not name.startswith("bias")])
         self._names = [
-            [tuple(f"{name}_{suffix}" for name in NAMES) for suffix in self._suffixes(layer)]
+            [
+                tuple([f"{name}_{suffix}" if name in names else None for name in NAMES + GAINS])
+                for suffix in self._suffixes(layer)
+            ]
             for layer in range(num_layers)
         ]
         rows = self.gates * hidden_size
@@ -71,9 +78,8 @@ class Recurrent(nn.Module):
             shapes = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size)}
             for suffix in self._suffixes(layer):
                 for name in names:
-                    if bias or not name.startswith("bias"):
-                        value = torch.empty(shapes.get(name, (rows,)), device=device, dtype=dtype)
-                        self.register_parameter(f"{name}_{suffix}", nn.Parameter(value))
+                    value = torch.empty(shapes.get(name, (rows,)), device=device, dtype=dtype)
+                    self.register_parameter(f"{name}_{suffix}", nn.Parameter(value))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -98,7 +104,8 @@ class Recurrent(nn.Module):
         """The parameters of one layer (0 ... L-1) in one direction (0 forward, 1 reverse)."""
         own = self._parameters  # where a parameter is replaced (parametrize), it is an attribute instead
         names = self._names[layer][direction]
-        return Weights(*[own[n] if n in own else getattr(self, n, None) for n in names])  # type: ignore[arg-type]
+        found = [own[n] if n in own else None if n is None else getattr(self, n, None) for n in names]
+        return Weights(*found)  # type: ignore[arg-type]
 
     def _suffixes(self, layer: int) -> tuple[str, ...]:
         return (f"l{layer}", f"l{layer}_reverse")[: self.directions]
@@ -212,7 +219,7 @@ class Recurrent(nn.Module):
     def _count(cls, columns: int, input_size: int, hidden_size: int, num_layers: int, both: bool) -> int:
         """Parameters in closed form: dirs * sum over layers of G*H*(D_l + columns).
 
-        `columns` is what a row of gates has besides its D_l input weights: H recurrent ones and the biases.
+        `columns` is what a row of gates has besides its D_l input weights: H recurrent ones, biases and gains.
         """
         directions = 2 if both else 1
         widths = input_size + (num_layers - 1) * directions * hidden_size

@@ -43,7 +43,7 @@ class RNN(Recurrent):
     def _run(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
     ) -> tuple[Tensor, State]:
-        w_ih, w_hh, b_ih, b_hh = weights
+        w_ih, w_hh, b_ih, b_hh = weights[:4]
         projected = F.linear(x, w_ih, b_ih)
         return unroll(
             lambda i, s: (rnn_step(i, s[0], w_hh, b_hh, self.nonlinearity),),

@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gatelab.core.cells import zone_out
+
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State], State]
 
@@ -22,6 +24,7 @@ def unroll(
     *,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
+    zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, State]:
     """Apply `step(inputs[t], state) -> state` for t = 0 ... T-1 and collect the first tensor of each state.
 
@@ -31,6 +34,8 @@ def unroll(
         state: tensors [B, H]; the state before step 0.
         lengths: [B] integers; at t >= lengths[b] row b keeps its state and its output is zero.
         reset_mask: [T, B] bool; where True the state is set to zero before step t is computed.
+        zoneout: [T, B, H] bool, True where a unit keeps the state that entered step t (after a reset: zero);
+            or the probability, for the expectation. See `cells.zone_out`.
 
     Returns:
         outputs [T, B, H] and the state at each row's length.
@@ -41,7 +46,10 @@ def unroll(
         if reset_mask is not None:
             ends = reset_mask[t].unsqueeze(-1)
             state = tuple(s.masked_fill(ends, 0) for s in state)
-        state = step(x, state)
+        entering, state = state, step(x, state)
+        if zoneout is not None:
+            kept = zoneout[t] if isinstance(zoneout, Tensor) else zoneout
+            state = tuple(zone_out(new, old, kept) for new, old in zip(state, entering, strict=True))
         y = state[0]
         if lengths is not None:
             over = (t >= lengths).unsqueeze(-1)

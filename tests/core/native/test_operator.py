@@ -16,16 +16,20 @@ def _nothing_compiled_before():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("drawn", [False, True], ids=["", "zoneout"])
 @pytest.mark.parametrize("seed", [1, 4, 5, 6])
-def test_the_operation_is_registered_as_pytorch_wants_it(seed):
+def test_the_operation_is_registered_as_pytorch_wants_it(seed, drawn):
     case = random_case(seed)
     options = case.options
+    steps, batch = case.tensors[0].shape[:2]
     arguments = (
         *case.leaves(torch.float32),
         options["lengths"],
         options["reset_mask"],
+        torch.rand(steps, batch, case.tensors[1].shape[1]) < 0.3 if drawn else None,
         options["reset_after"],
         options["reverse"],
+        0.0,
         True,
     )
     torch.library.opcheck(torch.ops.gatelab.gru_layer.default, arguments, test_utils=CHECKS)
@@ -103,7 +107,15 @@ def test_the_operation_s_shapes_need_no_kernel():
     with torch._subclasses.FakeTensorMode():
         weights = (torch.empty(60, 7), torch.empty(60, 20), None, None)
         y, h_n = operator.call(
-            torch.empty(9, 5, 7), torch.empty(5, 20), *weights, None, None, reset_after=True, reverse=False
+            torch.empty(9, 5, 7),
+            torch.empty(5, 20),
+            *weights,
+            None,
+            None,
+            None,
+            reset_after=True,
+            reverse=False,
+            p=0.0,
         )
     assert y.shape == (9, 5, 20)
     assert h_n.shape == (5, 20)

@@ -48,7 +48,8 @@ def choose(spec: Spec) -> tuple[str, str]:
     (a graph must not depend on sizes), it is the first of `ORDER` that can.
     """
     able = tuple([name for name in ORDER if BACKENDS[name].unsupported(spec) is None])
-    if len(able) > 1 and not torch.compiler.is_compiling():
+    measured = not spec.layer_norm  # the table is of the plain layer; zoneout adds the same to all
+    if len(able) > 1 and measured and not torch.compiler.is_compiling():
         dtype = str(spec.dtype).removeprefix("torch.")
         call = Point(spec.training, spec.has_lengths, spec.hidden, spec.batch, spec.steps)
         point = nearest(spec.device, dtype, call)

@@ -24,14 +24,19 @@ def run(
     w_hh: Tensor,
     b_ih: Tensor | None,
     b_hh: Tensor | None,
+    g_ih: Tensor | None = None,
+    g_hh: Tensor | None = None,
     *,
     reset_after: bool,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
+    zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `spec.Run`."""
     if not reset_after or reset_mask is not None:
         raise ValueError("cuDNN's GRU has reset_after=True only and no reset_mask")
+    if g_ih is not None or g_hh is not None or zoneout is not None:
+        raise ValueError("cuDNN's GRU has neither layer normalisation nor zoneout")
     weights = _one_block([w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None])
     training = torch.is_grad_enabled()  # cuDNN keeps what backward needs only when it is told so
     y, final = torch._VF.gru(x, h0.unsqueeze(0), weights, b_ih is not None, 1, 0.0, training, False, False)
@@ -61,6 +66,10 @@ def unsupported(spec: Spec) -> str | None:
         return "cuDNN has the variant reset_after=True only"
     if spec.has_reset_mask:
         return "cuDNN cannot reset the state inside a sequence"
+    if spec.layer_norm:
+        return "cuDNN has no layer normalisation"
+    if spec.zoneout:
+        return "cuDNN has no zoneout"
     return None
 
 

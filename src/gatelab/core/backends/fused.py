@@ -8,8 +8,7 @@ T*B rows each.
 
 It is not the oracle (`reference.py` is, and it serves double backward here), and it needs no compiler.
 
-Ragged lengths cost nothing in the loop: rows run on past their length on zero input, the outputs there are
-masked, and the final state is read, and its gradient put back, at the length.
+With layer normalisation the layer is `fused_norm.py`'s, which works in the same way.
 
 Dimensions: B batch, T time, D input, H hidden.
 """
@@ -19,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatelab.core.backends import fused_after, fused_before, reference
+from gatelab.core.backends import fused_after, fused_before, fused_norm, reference
+from gatelab.core.backends.fused_sequence import entering, outputs, parts, reaching, reset_steps
 from gatelab.core.backends.spec import Backend, Spec
-from gatelab.core.unroll import padding
 
 
 class _Fused(torch.autograd.Function):
@@ -39,11 +38,13 @@ class _Fused(torch.autograd.Function):
         reset_after: bool,
         lengths: Tensor | None,
         reset_mask: Tensor | None,
+        zoneout: Tensor | float | None,
     ) -> tuple[Tensor, Tensor]:
         variant = fused_after if reset_after else fused_before
         resets = reset_steps(reset_mask)
-        states, saved = variant.forward(x, h0, w_ih, w_hh, b_ih, b_hh, resets)
-        ctx.save_for_backward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, states, *saved)
+        drawn, ctx.p = parts(zoneout)
+        states, saved = variant.forward(x, h0, w_ih, w_hh, b_ih, b_hh, resets, drawn, ctx.p)
+        ctx.save_for_backward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, drawn, states, *saved)
         ctx.reset_after, ctx.resets = reset_after, resets
         ctx.set_materialize_grads(False)
         y, final = outputs(states, lengths)
@@ -52,7 +53,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, states, *saved = ctx.saved_tensors
+        x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, drawn, states, *saved = ctx.saved_tensors
         dy, dh = grads
         if torch.is_grad_enabled():
             inputs = (x, h0, w_ih, w_hh, b_ih, b_hh)
@@ -63,50 +64,15 @@ class _Fused(torch.autograd.Function):
                 reset_after=ctx.reset_after,
                 lengths=lengths,
                 reset_mask=reset_mask,
+                zoneout=(ctx.p or None) if drawn is None else drawn,
             )
-            return (*found, None, None, None)
+            return (*found, *[None] * 4)
         variant = fused_after if ctx.reset_after else fused_before
         outside = reaching(dy, dh, states, lengths)
         before = entering(states, reset_mask)
-        found = variant.backward(outside, x, w_ih, w_hh, before, saved, ctx.resets, ctx.needs_input_grad[:6])
-        return (*found, None, None, None)
-
-
-def reset_steps(reset_mask: Tensor | None) -> dict[int, Tensor]:
-    """The steps at which any row resets, each with its mask [B, 1]; most steps of most batches have none."""
-    if reset_mask is None:
-        return {}
-    return {t: reset_mask[t].unsqueeze(-1) for t in reset_mask.any(1).nonzero().flatten().tolist()}
-
-
-def entering(states: Tensor, reset_mask: Tensor | None) -> Tensor:
-    """The state [T, B, H] that each step started from: the one before it, or zero after a reset."""
-    before = states[:-1]
-    return before if reset_mask is None else before.masked_fill(reset_mask.unsqueeze(-1), 0)
-
-
-def outputs(states: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """y [T, B, H] and h_n [B, H] from states [T+1, B, H]; h_n is a copy and keeps nothing else alive."""
-    y = states[1:]
-    if lengths is None:
-        return y, states[-1].clone()
-    final = states.gather(0, lengths.view(1, -1, 1).expand(1, -1, states.shape[2]))[0]
-    return y.masked_fill(padding(lengths, y.shape[0]).unsqueeze(-1), 0), final
-
-
-def reaching(dy: Tensor | None, dh: Tensor | None, states: Tensor, lengths: Tensor | None) -> Tensor:
-    """The gradient [T+1, B, H] that reaches each state from outside: dy after each step, dh at the length."""
-    total = torch.zeros_like(states)
-    if dy is not None:
-        total[1:] = dy
-    if lengths is not None:
-        total[1:].masked_fill_(padding(lengths, states.shape[0] - 1).unsqueeze(-1), 0)
-    if dh is not None:
-        if lengths is None:
-            total[-1] += dh
-        else:
-            total.scatter_add_(0, lengths.view(1, -1, 1).expand(1, -1, states.shape[2]), dh.unsqueeze(0))
-    return total
+        needed = ctx.needs_input_grad[:6]
+        found = variant.backward(outside, x, w_ih, w_hh, before, saved, ctx.resets, ctx.p, needed)
+        return (*found, *[None] * 4)
 
 
 def run(
@@ -116,17 +82,23 @@ def run(
     w_hh: Tensor,
     b_ih: Tensor | None,
     b_hh: Tensor | None,
+    g_ih: Tensor | None = None,
+    g_hh: Tensor | None = None,
     *,
     reset_after: bool,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
+    zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `spec.Run`."""
+    if g_ih is not None and g_hh is not None:
+        options = (reset_after, lengths, reset_mask, zoneout)
+        return fused_norm.run(x, h0, w_ih, w_hh, b_ih, b_hh, g_ih, g_hh, *options)
     tensors = (x, h0, w_ih, w_hh, b_ih, b_hh)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _Fused.apply(x, h0, w_ih, w_hh, b_ih, b_hh, reset_after, lengths, reset_mask)
+        return _Fused.apply(*tensors, reset_after, lengths, reset_mask, zoneout)
     variant = fused_after if reset_after else fused_before
-    return outputs(variant.infer(x, h0, w_ih, w_hh, b_ih, b_hh, reset_steps(reset_mask)), lengths)
+    return outputs(variant.infer(*tensors, reset_steps(reset_mask), *parts(zoneout)), lengths)
 
 
 def unsupported(spec: Spec) -> str | None:

@@ -6,8 +6,14 @@ derivative with respect to h' and becomes, multiplied by dh, the gradients of th
 last three blocks are then the gradient of W_ih x + b_ih and its first three that of W_hh h + b_hh (in the
 order n, r, z), so neither has to be copied together.
 
+Zoneout changes the update gate only. Where a unit keeps its state z is 1, and it becomes that, with a derivative
+of 0, when infinity is added before the sigmoid: no step does anything more. With the probability p instead of a
+drawn mask each step averages h' with h, and backward has the factor 1 - p.
+
 `fused.py` wraps this into an autograd function. Dimensions: B batch, T time, D input, H hidden.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -24,8 +30,13 @@ def forward(
     b_ih: Tensor | None,
     b_hh: Tensor | None,
     resets: dict[int, Tensor],
+    drawn: Tensor | None,
+    p: float,
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return the states [T+1, B, H], the first of which is h0, and (G,)."""
+    """Return the states [T+1, B, H], the first of which is h0, and (G,).
+
+    `drawn` [T, B, H] and p are zoneout's, the one in training, the other in evaluation.
+    """
     steps, batch = x.shape[:2]
     hidden = h0.shape[1]
     gates = x.new_empty(steps, batch, 4 * hidden)
@@ -33,6 +44,8 @@ def forward(
     flat = gates.flatten(0, 1)
     torch.addmm(bias, x.flatten(0, 1), w_ih.t(), out=flat[:, hidden:])
     gates[..., :hidden] = b_n  # so that one product a step adds to all three recurrent blocks
+    if drawn is not None:
+        gates[..., 2 * hidden : 3 * hidden].masked_fill_(drawn, math.inf)
     weight = transposed(_nrz(w_hh), steps)
     states = empty_states(h0, steps)
     nrz_t, rz_t = gates[..., : 3 * hidden].unbind(0), gates[..., hidden : 3 * hidden].unbind(0)
@@ -45,6 +58,8 @@ def forward(
         rz_t[t].sigmoid_()
         n = n_t[t].addcmul_(r_t[t], nh_t[t]).tanh_()
         lerp(n, h, z_t[t], out=h_t[t + 1])
+        if p:
+            h_t[t + 1].lerp_(h, p)
     return states, (gates,)
 
 
@@ -56,11 +71,15 @@ def infer(
     b_ih: Tensor | None,
     b_hh: Tensor | None,
     resets: dict[int, Tensor],
+    drawn: Tensor | None,
+    p: float,
 ) -> Tensor:
     """Return the states [T+1, B, H] and keep nothing for a gradient."""
     steps, batch = x.shape[:2]
     hidden = h0.shape[1]
     gates = F.linear(x.flatten(0, 1), w_ih, b_ih).view(steps, batch, 3 * hidden)
+    if drawn is not None:
+        gates[..., hidden : 2 * hidden].masked_fill_(drawn, math.inf)
     bias = w_hh.new_zeros(3 * hidden) if b_hh is None else b_hh
     weight = transposed(w_hh, steps)
     states = empty_states(h0, steps)
@@ -76,6 +95,8 @@ def infer(
         rz_t[t].add_(by_rz).sigmoid_()
         n = n_t[t].addcmul_(r_t[t], by_n).tanh_()
         lerp(n, h, z_t[t], out=h_t[t + 1])
+        if p:
+            h_t[t + 1].lerp_(h, p)
     return states
 
 
@@ -114,16 +135,17 @@ def backward(
     before: Tensor,
     saved: list[Tensor],
     resets: dict[int, Tensor],
+    p: float,
     needed: tuple[bool, ...],
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of (x, h0, w_ih, w_hh, b_ih, b_hh), None where not `needed`.
 
     dh [T+1, B, H] holds what reaches each state from outside and is completed in place; `before` [T, B, H]
-    is the state that each step started from.
+    is the state that each step started from; p is forward's.
     """
     (gates,) = saved
     steps, batch, hidden = before.shape
-    grads, z = _coefficients(gates, before)
+    grads, z = coefficients(gates, before, p)
     by_gate = grads.view(steps, batch, 4, hidden).unbind(0)
     recurrent = grads[..., : 3 * hidden].unbind(0)
     z_t, dh_t, wide_t = z.unbind(0), dh.unbind(0), dh.unsqueeze(2).unbind(0)
@@ -138,8 +160,8 @@ def backward(
     return _parameter_gradients(grads.flatten(0, 1), dh[0], x, w_ih, before, needed)
 
 
-def _coefficients(gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
-    """C [T, B, 4H], the derivatives of h' by the four pre-activations, and a contiguous copy of z."""
+def coefficients(gates: Tensor, before: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    """C [T, B, 4H], the derivatives of the new state by the four pre-activations, and that by h, [T, B, H]."""
     nh, r, z, n = gates.split(before.shape[2], dim=2)
     z = z.contiguous()
     closed = 1 - z
@@ -150,6 +172,9 @@ def _coefficients(gates: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
     torch.mul(by_n, r, out=d_nh)
     torch.mul(by_n.mul_(nh), torch.addcmul(r, r, r, value=-1), out=d_r)
     torch.mul(before - n, closed.mul_(z), out=d_z)
+    if p:
+        grads.mul_(1 - p)
+        z.mul_(1 - p).add_(p)
     return grads, z
 
 

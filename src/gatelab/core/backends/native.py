@@ -1,7 +1,7 @@
 """The `native` backend: the C kernel of `gatelab.core.native`, for float32 on a CPU.
 
-It has both variants, ragged lengths, resets and both directions. What it cannot have here, and why, is settled
-once, when this module is imported: building the kernel later shows in the next process.
+It has both variants, ragged lengths, resets, both directions and zoneout, but no layer normalisation. Why the
+kernel cannot be had here is settled once, when this module is imported: building it later shows in the next process.
 """
 
 import functools
@@ -21,6 +21,8 @@ def unsupported(spec: Spec) -> str | None:
         return f"the native kernel runs on the CPU and the input is on {spec.device}"
     if spec.dtype != torch.float32:
         return f"the native kernel computes in torch.float32, not in {spec.dtype}"
+    if spec.layer_norm:
+        return "the kernel has no layer normalisation"
     if spec.batch == 0:
         return "the native kernel needs at least one row and the batch is empty"
     return UNAVAILABLE

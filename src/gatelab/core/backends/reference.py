@@ -6,13 +6,13 @@ hand-written gradient one that can be differentiated again.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from gatelab.core.backends.spec import Backend, Spec
-from gatelab.core.cells import gru_step_after, gru_step_before
+from gatelab.core.cells import gru_step_after, gru_step_before, linear
 from gatelab.core.unroll import reverse as turned
 from gatelab.core.unroll import reverse_reset, unroll
 
@@ -24,19 +24,50 @@ def run(
     w_hh: Tensor,
     b_ih: Tensor | None,
     b_hh: Tensor | None,
+    g_ih: Tensor | None = None,
+    g_hh: Tensor | None = None,
     *,
     reset_after: bool,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
+    zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `spec.Run`."""
+    i = linear(x, w_ih, b_ih, g_ih, h0.shape[1])
+    return recur(
+        i,
+        h0,
+        w_hh,
+        b_hh,
+        g_hh,
+        reset_after=reset_after,
+        lengths=lengths,
+        reset_mask=reset_mask,
+        zoneout=zoneout,
+    )
+
+
+def recur(
+    i: Tensor,
+    h0: Tensor,
+    w_hh: Tensor,
+    b_hh: Tensor | None,
+    g_hh: Tensor | None,
+    *,
+    reset_after: bool,
+    lengths: Tensor | None,
+    reset_mask: Tensor | None,
+    zoneout: Tensor | float | None,
+) -> tuple[Tensor, Tensor]:
+    """`run` from the input's contribution i [T, B, 3H] on."""
     step = gru_step_after if reset_after else gru_step_before
     y, (h,) = unroll(
-        lambda i, state: (step(i, state[0], w_hh, b_hh),),
-        F.linear(x, w_ih, b_ih),
+        lambda i_t, state: (step(i_t, state[0], w_hh, b_hh, g_hh),),
+        i,
         (h0,),
         lengths=lengths,
         reset_mask=reset_mask,
+        zoneout=zoneout,
     )
     return y, h
 
@@ -49,25 +80,32 @@ def gradient(
     reset_after: bool,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
+    zoneout: Tensor | float | None = None,
     reverse: bool = False,
 ) -> list[Tensor | None]:
     """The gradient of a layer as a differentiable function: the sequence is computed again by the plain loop.
 
-    Takes the six tensors of `run`, which of their gradients are `needed`, the gradients (dy, dh_n) that
-    reach the results, and whether the rows were walked backward; returns six gradients or None.
+    Takes the tensors of `run`, which of their gradients are `needed`, the gradients (dy, dh_n) that reach the
+    results, and whether the rows were walked backward; returns a gradient or None for each tensor.
     """
-    x, h0, w_ih, w_hh, b_ih, b_hh = inputs
+    x, *others = inputs
     assert x is not None
-    assert h0 is not None
-    assert w_ih is not None
-    assert w_hh is not None
     if reverse:
         x = turned(x, lengths)
         reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
-    y, h_n = run(
-        x, h0, w_ih, w_hh, b_ih, b_hh, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask
-    )
-    results = (turned(y, lengths) if reverse else y, h_n)
+        zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
+    arguments: list[Any] = [x, *others]
+    y, h_n = run(*arguments, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask, zoneout=zoneout)
+    return differentiate((turned(y, lengths) if reverse else y, h_n), inputs, needed, outer)
+
+
+def differentiate(
+    results: tuple[Tensor, Tensor],
+    inputs: Sequence[Tensor | None],
+    needed: Sequence[bool],
+    outer: tuple[Tensor | None, Tensor | None],
+) -> list[Tensor | None]:
+    """The gradients of (y, h_n) by those of the inputs that are `needed`, with a graph of their own."""
     pairs = [(y, g) for y, g in zip(results, outer, strict=True) if g is not None and y.requires_grad]
     wanted = [(i, t) for i, t in enumerate(inputs) if t is not None and needed[i]]
     found = torch.autograd.grad(

@@ -22,6 +22,8 @@ class Spec(NamedTuple):
     batch: int
     steps: int
     training: bool = False  # a gradient will be asked for
+    zoneout: bool = False
+    layer_norm: bool = False
 
 
 class Run(Protocol):
@@ -31,6 +33,10 @@ class Run(Protocol):
     lengths [B] int64 on x's device, reset_mask [T, B] bool. x is zero past each length. Returns y [T, B,
     H], zero past each length, and the state [B, H] at each length. No result shares memory with an
     argument.
+
+    g_ih and g_hh [3H] are the gains of the layer normalisation, both None without it. `zoneout` is the drawn
+    mask [T, B, H] bool in training, True where a unit keeps its state; the probability in evaluation; None
+    without it. A backend that cannot serve them raises.
     """
 
     def __call__(
@@ -41,10 +47,13 @@ class Run(Protocol):
         w_hh: Tensor,
         b_ih: Tensor | None,
         b_hh: Tensor | None,
+        g_ih: Tensor | None = None,
+        g_hh: Tensor | None = None,
         *,
         reset_after: bool,
         lengths: Tensor | None,
         reset_mask: Tensor | None,
+        zoneout: Tensor | float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the layer."""
         ...
@@ -62,9 +71,9 @@ class Unsupported(Protocol):
 class Backend:
     """One way to compute a GRU layer.
 
-    `run_backward` walks the rows from their last step to their first on tensors in the order of time, with
-    `reset_mask` marking the same boundaries between steps; where it is missing the caller turns the sequence
-    round before and after `run`.
+    `run_backward` walks the rows from their last step to their first on tensors in the order of time, the mask
+    of zoneout among them, with `reset_mask` marking the same boundaries between steps; where it is missing the
+    caller turns the sequence round before and after `run`.
     """
 
     name: str

@@ -65,12 +65,11 @@ class _Native(torch.autograd.Function):
         *inputs, lengths, reset_mask = ctx.saved_tensors
         batch, after = ctx.batch, ctx.reset_after
         if torch.is_grad_enabled():
-            return (
-                *_twice_differentiable(
-                    inputs, ctx.needs_input_grad, (dy, dh_n), after, lengths, reset_mask, batch.reverse
-                ),
-                *[None] * 4,
+            outer = (dy, dh_n)
+            found = _twice_differentiable(
+                inputs, ctx.needs_input_grad, outer, after, lengths, reset_mask, batch
             )
+            return (*found, *[None] * 4)
         rows, h0, weights = ctx.rows, inputs[1].contiguous(), tuple(inputs[2:])
         tape, ctx.tape = ctx.tape, None
         # an earlier backward pass (retain_graph) has overwritten the gates, or the caller has overwritten y
@@ -95,7 +94,7 @@ def _twice_differentiable(
     reset_after: bool,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
-    reverse: bool,
+    batch: Batch,
 ) -> list[Tensor | None]:
     from gatelab.core.backends import reference  # the backends import this module
 
@@ -106,7 +105,8 @@ def _twice_differentiable(
         reset_after=reset_after,
         lengths=lengths,
         reset_mask=reset_mask,
-        reverse=reverse,
+        zoneout=(batch.p or None) if batch.drawn is None else batch.drawn,
+        reverse=batch.reverse,
     )
 
 
@@ -117,10 +117,13 @@ def run(
     w_hh: Tensor,
     b_ih: Tensor | None,
     b_hh: Tensor | None,
+    g_ih: Tensor | None = None,
+    g_hh: Tensor | None = None,
     *,
     reset_after: bool,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
+    zoneout: Tensor | float | None = None,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction.
@@ -132,6 +135,8 @@ def run(
         lengths: [B] int64, in any order; row b runs for lengths[b] steps.
         reset_mask: [T, B] bool, True where the state is zero before step t (walking backward the same
             boundaries hold: the state is zero on the way from t to t-1).
+        zoneout: [T, B, H] bool in the order of time, True where a unit keeps its state; or the probability, for
+            the expectation.
         reverse: walk each row from its last step to its first.
 
     Returns:
@@ -141,14 +146,17 @@ def run(
         TypeError, ValueError: a tensor that does not fit, by name.
         NativeError: the kernel cannot be had here.
     """
+    if g_ih is not None or g_hh is not None:
+        raise ValueError("the kernel has no layer normalisation: g_ih and g_hh must be None")
+    drawn, p = (zoneout, 0.0) if isinstance(zoneout, Tensor) else (None, zoneout or 0.0)
+    weights = (w_ih, w_hh, b_ih, b_hh)
     if torch.compiler.is_compiling():
         return operator.call(
-            x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, reset_after=reset_after, reverse=reverse
+            x, h0, *weights, lengths, reset_mask, drawn, reset_after=reset_after, reverse=reverse, p=p
         )
-    check_call(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, reset_after)
+    check_call(x, h0, *weights, lengths, reset_mask, drawn, reset_after)
     steps, size, inputs = x.shape
-    batch = plan(steps, size, lengths, reset_mask, reverse)
-    weights = (w_ih, w_hh, b_ih, b_hh)
+    batch = plan(steps, size, lengths, reset_mask, reverse, drawn, p)
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h0, *weights)):
         y, h_n = _Native.apply(x, h0, *weights, lengths, reset_mask, batch, reset_after)
         return y, h_n

@@ -18,7 +18,10 @@ SMALL = 1 << 16  # floats below which one thread copies faster than two
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch as the kernel sees it (csrc/gru.h). Without lengths, N = T*B and `order` is None."""
+    """A batch as the kernel sees it (csrc/gru.h). Without lengths, N = T*B and `order` is None.
+
+    Zoneout comes with it, because it too says which states go on: in training the drawn mask, in evaluation p.
+    """
 
     steps: int
     size: int
@@ -28,6 +31,8 @@ class Batch:
     rows: Tensor | None = None  # [B] int64, the batch row of each place
     order: Tensor | None = None  # [N] int64, the row of x.view(T*B, D) for each row that is computed
     listed: Tensor | None = None  # [T*B] int64: `order`, then the rows past the lengths
+    drawn: Tensor | None = None  # [T, B, H] bool, by time and batch row: where a unit keeps its state
+    p: float = 0.0
 
     @property
     def count(self) -> int:
@@ -53,7 +58,13 @@ class Batch:
 
 
 def plan(
-    steps: int, size: int, lengths: Tensor | None, reset_mask: Tensor | None, reverse: bool = False
+    steps: int,
+    size: int,
+    lengths: Tensor | None,
+    reset_mask: Tensor | None,
+    reverse: bool = False,
+    drawn: Tensor | None = None,
+    p: float = 0.0,
 ) -> Batch:
     """Sort the rows by length, longest first, and list the rows of the input in the order of the walk.
 
@@ -66,11 +77,11 @@ def plan(
         reset_mask = reset_mask & (torch.arange(steps).unsqueeze(1) != last)
     resets = None if reset_mask is None else reset_mask.contiguous()
     if lengths is None:
-        return Batch(steps, size, reverse, resets)
+        return Batch(steps, size, reverse, resets, drawn=drawn, p=p)
     ordered, rows = lengths.sort(descending=True, stable=True)
     listed = torch.empty(steps * size, dtype=torch.int64)
     places = (address("lengths", t, (size,), torch.int64) for t in (ordered, rows))
     count = load().order(*places, steps, size, reverse, listed.data_ptr())
     if count == steps * size:
-        return Batch(steps, size, reverse, resets)
-    return Batch(steps, size, reverse, resets, ordered, rows, listed[:count], listed)
+        return Batch(steps, size, reverse, resets, drawn=drawn, p=p)
+    return Batch(steps, size, reverse, resets, ordered, rows, listed[:count], listed, drawn, p)

@@ -40,6 +40,7 @@ def check_call(
     b_hh: Tensor | None,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
+    drawn: Tensor | None,
     reset_after: bool,
 ) -> None:
     """Check the tensors of one call against each other; raises TypeError or ValueError naming the argument."""
@@ -60,6 +61,8 @@ def check_call(
             raise ValueError("reset_after=False has one bias per gate: b_hh must be None, add it to b_ih")
     if reset_mask is not None:
         _check("reset_mask", reset_mask, (steps, batch), torch.bool)
+    if drawn is not None:
+        _check("zoneout", drawn, (steps, batch, hidden), torch.bool)
     if lengths is not None:
         _check("lengths", lengths, (batch,), torch.int64)
         shortest, longest = lengths.aminmax()

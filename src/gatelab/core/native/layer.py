@@ -8,6 +8,7 @@ Dimensions: T time, B batch, D input, H hidden, N rows that are computed (the su
 """
 
 import ctypes
+import math
 from dataclasses import dataclass
 
 import torch
@@ -46,7 +47,9 @@ class Tape:
 
 
 def fused_inputs(batch: Batch, inputs: int) -> int:
-    """D if the kernel is to compute W_ih x itself, else 0."""
+    """D if the kernel is to compute W_ih x itself, else 0: drawn masks of zoneout are put into W_ih x."""
+    if batch.drawn is not None:
+        return 0
     return inputs if inputs <= FUSED_INPUTS or batch.count <= FUSED_ROWS else 0
 
 
@@ -84,6 +87,7 @@ def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training
         threads=threads,
         split_units=split,
         packed=packed.data.data_ptr(),
+        zoneout=batch.p,
     )
     if batch.lengths is not None and batch.rows is not None:
         call.lengths = address("lengths", batch.lengths, (batch.size,), torch.int64)
@@ -95,7 +99,7 @@ def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training
 
 def _prepared(batch: Batch, hidden: int, packed: Packed, reset_after: bool) -> Call:
     """A call for inference on plain rows, kept with the packed weights: a single step is over in microseconds."""
-    key = (batch.steps, batch.size, batch.reverse, most_threads())
+    key = (batch.steps, batch.size, batch.reverse, most_threads(), batch.p)
     call = packed.calls.get(key)
     if call is None:
         if len(packed.calls) >= MOST_CALLS:
@@ -139,6 +143,9 @@ def forward(
     else:
         projected = gates[:, hidden:] if training and gates is not None else torch.empty(rows, 3 * hidden)
         torch.mm(x, w_ih.t(), out=projected)
+        if batch.drawn is not None:  # a gate held at its end keeps the state, and its derivative is zero
+            z = projected[:, hidden : 2 * hidden]
+            z.masked_fill_(batch.gather(batch.drawn), math.inf if reset_after else -math.inf)
         call.projected = projected.data_ptr()
         call.projected_stride = projected.stride(0)
     # these were made above; what came from outside goes through `address`

@@ -19,7 +19,7 @@ import torch
 
 from gatelab.core.native.compile import isas, object_name
 
-ABI = 3
+ABI = 4
 VARIABLE = "GATELAB_NATIVE_ISA"
 ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
 
@@ -52,6 +52,7 @@ class Call(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in _BATCH + _FORWARD),
         *((name, ctypes.c_int64) for name in _STRIDES),
         *((name, ctypes.c_void_p) for name in _BACKWARD),
+        ("zoneout", ctypes.c_float),
     ]
 
 

@@ -20,9 +20,9 @@ from gatelab.core.native.weights import Packed, Tensors, pack
 
 _TENSORS = (
     "Tensor x, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, "
-    "Tensor? lengths, Tensor? reset_mask"
+    "Tensor? lengths, Tensor? reset_mask, Tensor? drawn"
 )
-_FLAGS = "bool reset_after, bool reverse"
+_FLAGS = "bool reset_after, bool reverse, float p"
 
 
 def _prepare(
@@ -30,13 +30,15 @@ def _prepare(
     weights: Tensors,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
+    drawn: Tensor | None,
     reset_after: bool,
     reverse: bool,
+    p: float,
     training: bool,
 ) -> tuple[Batch, Tensor, Packed]:
     """The plan of the walk, the rows [N, D] of x in its order, and the packed weights."""
     steps, size, width = x.shape
-    batch = plan(steps, size, lengths, reset_mask, reverse)
+    batch = plan(steps, size, lengths, reset_mask, reverse, drawn, p)
     inputs = layer.fused_inputs(batch, width)
     packed = pack(load(), weights, inputs=inputs, reset_after=reset_after, backward=training)
     return batch, batch.gather(x).contiguous(), packed
@@ -65,13 +67,16 @@ def _forward(
     b_hh: Tensor | None,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
+    drawn: Tensor | None,
     reset_after: bool,
     reverse: bool,
+    p: float,
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    check_call(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, reset_after)
+    check_call(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, drawn, reset_after)
     weights = (w_ih, w_hh, b_ih, b_hh)
-    batch, rows, packed = _prepare(x, weights, lengths, reset_mask, reset_after, reverse, training)
+    how = (lengths, reset_mask, drawn, reset_after, reverse, p)
+    batch, rows, packed = _prepare(x, weights, *how, training)
     y, h_n, tape = layer.forward(
         rows, h0.contiguous(), w_ih, packed, batch, reset_after=reset_after, training=training
     )
@@ -109,13 +114,16 @@ def _backward(
     b_hh: Tensor | None,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
+    drawn: Tensor | None,
     states: Tensor,
     gates: Tensor,
     reset_after: bool,
     reverse: bool,
+    p: float,
 ) -> tuple[Tensor, ...]:
     weights = (w_ih, w_hh, b_ih, b_hh)
-    batch, rows, packed = _prepare(x, weights, lengths, reset_mask, reset_after, reverse, True)
+    how = (lengths, reset_mask, drawn, reset_after, reverse, p)
+    batch, rows, packed = _prepare(x, weights, *how, True)
     count = batch.count
     tape = layer.Tape(
         batch,
@@ -137,14 +145,14 @@ def _(dy: Tensor, dh_n: Tensor, *others: Any) -> tuple[Tensor, ...]:
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.reset_after, ctx.reverse, _ = inputs
+    *tensors, ctx.reset_after, ctx.reverse, ctx.p, _ = inputs
     ctx.save_for_backward(*tensors, *output[2:])
 
 
 def _gradient(ctx: Any, dy: Tensor, dh_n: Tensor, *_tape: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
-    grads = _backward(dy, dh_n, *saved, ctx.reset_after, ctx.reverse)
-    return (*(None if t is None else g for g, t in zip(grads, saved, strict=False)), *[None] * 5)
+    grads = _backward(dy, dh_n, *saved, ctx.reset_after, ctx.reverse, ctx.p)
+    return (*(None if t is None else g for g, t in zip(grads, saved, strict=False)), *[None] * 7)
 
 
 _forward.register_autograd(_gradient, setup_context=_save)
@@ -159,12 +167,17 @@ def call(
     b_hh: Tensor | None,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
+    drawn: Tensor | None,
     *,
     reset_after: bool,
     reverse: bool,
+    p: float,
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer in one direction through the registered operations; the arguments are `autograd.run`'s."""
+    """Run one layer in one direction through the registered operations; the arguments are `autograd.run`'s.
+
+    `drawn` and p are the two forms of its zoneout.
+    """
     tensors = (x, h0, w_ih, w_hh, b_ih, b_hh)
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    y, h_n, _, _ = _forward(*tensors, lengths, reset_mask, reset_after, reverse, training)
+    y, h_n, _, _ = _forward(*tensors, lengths, reset_mask, drawn, reset_after, reverse, p, training)
     return y, h_n

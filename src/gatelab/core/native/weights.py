@@ -37,7 +37,7 @@ class Packed:
     data: Tensor
     inputs: int
     library: Library
-    calls: dict[tuple[int, ...], Any] = field(default_factory=dict, compare=False)
+    calls: dict[tuple[float, ...], Any] = field(default_factory=dict, compare=False)
 
 
 def pack(library: Library, weights: Tensors, *, inputs: int, reset_after: bool, backward: bool) -> Packed:

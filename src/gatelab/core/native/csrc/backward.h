@@ -10,6 +10,8 @@
  *   d nh = d ni r                               d r = dq h r (1 - r)
  *   dh   = D z + W_h' (d nh, d r, d z)          dh  = D (1 - z) + dq r + W_h' (d r, d z)
  *
+ * With zoneout D is (1 - p) times what arrives, and p times it goes to dh as well.
+ *
  * The gradients replace the gates. Those of the weights are products over all rows, left to the caller; the
  * biases' are summed here, where the numbers are at hand.
  */
@@ -74,7 +76,7 @@ static void gates_after(const backward_step *b, idx u) {
     for (idx row = 0; row < b->rows; row++) {
         backward_row at = backward_row_of(b, row);
         float *g = at.gates + u;
-        vec d = arriving(&at, u, inside);
+        vec whole = arriving(&at, u, inside), d = whole * (1.0f - b->c->zoneout);
         vec nh = load_part(g, inside), r = load_part(g + hidden, inside);
         vec z = load_part(g + 2 * hidden, inside), n = load_part(g + 3 * hidden, inside);
         vec dn = d * (1.0f - z) * (1.0f - n * n);
@@ -85,7 +87,7 @@ static void gates_after(const backward_step *b, idx u) {
         store_part(g + hidden, inside, dr);
         store_part(g + 2 * hidden, inside, dz);
         store_part(g + 3 * hidden, inside, dn);
-        store(at.dh + u, d * z);
+        store(at.dh + u, d * z + (whole - d));
         sum_nh += dnh;
         sum_r += dr;
         sum_z += dz;
@@ -105,13 +107,13 @@ static void gates_before(const backward_step *b, idx u) {
     for (idx row = 0; row < b->rows; row++) {
         backward_row at = backward_row_of(b, row);
         float *g = at.gates + u;
-        vec d = arriving(&at, u, inside);
+        vec whole = arriving(&at, u, inside), d = whole * (1.0f - b->c->zoneout);
         vec z = load_part(g + 2 * hidden, inside), n = load_part(g + 3 * hidden, inside);
         vec dn = d * z * (1.0f - n * n);
         vec dz = d * (n - load_part(at.h + u, inside)) * (z * (1.0f - z));
         store_part(g + 2 * hidden, inside, dz);
         store_part(g + 3 * hidden, inside, dn);
-        store(at.dh + u, d * (1.0f - z));
+        store(at.dh + u, d * (1.0f - z) + (whole - d));
         sum_z += dz;
         sum_n += dn;
     }

@@ -58,6 +58,9 @@ INLINE void put(destination d, idx u, lanes n, vec h) {
         store_part(d.next + u, n, d.reset ? (vec){0} : h);
 }
 
+/* Zoneout's expectation of a new state. */
+INLINE vec average(const gru_call *c, vec next, vec h) { return next + c->zoneout * (h - next); }
+
 /* sums of r, z (and n, for reset_after=1): the recurrent products, and those of the inputs if they are fused. */
 static void sum_gates(const forward_step *f, idx row, idx rows, idx panel, float *sums) {
     const gru_call *c = f->c;
@@ -103,7 +106,8 @@ static void finish_after(const forward_step *f, idx row, idx rows, idx panel, co
             r = sigmoid(r);
             z = sigmoid(z);
             vec n = tanh_of(r * nh + ni);
-            put(to, u, inside, z * (load_part(old + u, inside) - n) + n);
+            vec h = load_part(old + u, inside);
+            put(to, u, inside, average(c, z * (h - n) + n, h));
             if (gates) {
                 store_part(gates + u, inside, nh);
                 store_part(gates + hidden + u, inside, r);
@@ -151,7 +155,7 @@ static void finish_before(const forward_step *f, idx row, idx rows, idx panel, c
             vec h = load_part(old + u, inside), z = load_part(gates + 2 * hidden + u, inside);
             vec n = tanh_of(load(sums + i * SUMS + v * W) + load_part(gates + 3 * hidden + u, inside));
             store_part(gates + 3 * hidden + u, inside, n);
-            put(to, u, inside, z * (n - h) + h);
+            put(to, u, inside, average(c, z * (n - h) + h, h));
         }
     }
 }

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define GRU_ABI 3
+#define GRU_ABI 4
 
 typedef struct {
     /* sizes and choices */
@@ -53,6 +53,10 @@ typedef struct {
     float *dw_ih;            /* [3H, D] or NULL; needs inputs > 0 and `x` as forward had it */
     float *dx;               /* [N, D] or NULL; needs inputs > 0 */
     float *work;             /* gru_work_size floats */
+
+    /* both passes: h'' = zoneout * h + (1 - zoneout) * h', the expectation; 0 for none. A drawn mask does not come
+     * here: the caller adds infinity to `projected`, so that the update gate is 0 or 1. */
+    float zoneout;
 } gru_call;
 
 /* `gates` holds, per row, four blocks of H:
