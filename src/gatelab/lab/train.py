@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from gatelab.lab.identity import Identity, identify
 from gatelab.lab.load import load_task
 from gatelab.lab.metrics_csv import MetricsCSV
 from gatelab.lab.record import RunDirectory, now, write_json
+from gatelab.lab.remarks import say
 from gatelab.lab.schema import check
 from gatelab.tasks import CheckpointError, load_checkpoint
 from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
@@ -258,8 +258,3 @@ def fit_as_rank(plain: dict[str, Any], callbacks: Sequence[Any] = ()) -> dict[st
 def rank() -> int:
     """This process's rank on its machine; 0 unless Lightning started it for another."""
     return int(os.environ.get("LOCAL_RANK", 0)) if RANK_OF in os.environ else 0
-
-
-def say(text: str) -> None:
-    """A remark for the person at the terminal, on stderr."""
-    print(text, file=sys.stderr, flush=True)

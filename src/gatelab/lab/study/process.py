@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gatelab.lab.remarks import say
 from gatelab.lab.study.lifeline import kill_group
-from gatelab.lab.train import say
 
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -81,10 +81,12 @@ class FreshProcess(Process):
 
     def wait(self) -> int:
         """Wait for the end."""
-        # a zombie's number is nobody else's, so its group may be killed before it is buried
-        os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
+        if self._popen.returncode is None:
+            # a zombie's number is nobody else's, so its group may be killed before it is buried
+            os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
-            kill_group(self._popen.pid)
+            if self._popen.returncode is None:
+                kill_group(self._popen.pid)
             return self._popen.wait()
 
     def terminate(self) -> None:
@@ -114,7 +116,7 @@ class FreshRunner(Runner):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**env, PARENT: str(os.getpid())},
+                env={**env, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
                 cwd=cwd,
                 start_new_session=True,
             )
@@ -164,16 +166,15 @@ class Zygote:
 
     def _keep(self) -> None:
         try:
-            self._popen = subprocess.Popen(
+            with subprocess.Popen(
                 [sys.executable, "-m", "gatelab.lab.study.zygote", self.target],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, **ONE_THREAD, PARENT: str(os.getpid())},
-            )
-            assert self._popen.stdout is not None
-            for line in self._popen.stdout:
-                self._hear(json.loads(line))
-            self._popen.wait()
+            ) as self._popen:
+                assert self._popen.stdout is not None
+                for line in self._popen.stdout:
+                    self._hear(json.loads(line))
         finally:
             self.alive = False
             self._known.set()

@@ -11,8 +11,9 @@ from typing import Any
 import pytorch_lightning as pl
 
 from gatelab.lab.metrics_csv import MetricsCSV, read_metrics
+from gatelab.lab.remarks import say
 from gatelab.lab.study.reports import send_report
-from gatelab.lab.train import saver_of, say
+from gatelab.lab.train import saver_of
 from gatelab.tasks.callbacks import RunPruned
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from gatelab.lab.remarks import say
 from gatelab.lab.study.attempt import Attempt, Means
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.freeze import Frozen
@@ -24,7 +25,6 @@ from gatelab.lab.study.process import ForkRunner, FreshRunner, Runner
 from gatelab.lab.study.queue import Claim, Queue
 from gatelab.lab.study.reports import Reports
 from gatelab.lab.study.shares import Share, find_gpus, share_of, slots_on_machine
-from gatelab.lab.train import say
 
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 LOOK_SECONDS = 0.2
@@ -39,17 +39,20 @@ class Worker:
         path: the study's folder.
         index: which of the study's workers it is, from 0: slots of one machine share its GPUs by it.
         launcher: what started it; it tells whether all workers are on this machine.
+        runner: what starts the runs, and stays the caller's; None: one after `study.isolation`.
 
     Raises:
         RequestError: no such study, or its storage cannot be opened.
     """
 
-    def __init__(self, path: str | Path, index: int = 0, launcher: str = "local") -> None:
+    def __init__(
+        self, path: str | Path, index: int = 0, launcher: str = "local", runner: Runner | None = None
+    ) -> None:
         self.directory = StudyDirectory.open(path)
         self.frozen = Frozen.load(self.directory.path)
         self.settings = self.frozen.settings
         self.queue = Queue(self.directory)
-        self.index, self.launcher = index, launcher
+        self.index, self.launcher, self._given = index, launcher, runner
         self.owner = Owner.me(index, self.settings.slots, launcher)
         self.stopping, self._lock = threading.Event(), threading.Lock()
         self.ended: Counter[str] = Counter()
@@ -70,7 +73,7 @@ class Worker:
             `worker` (its id), `ended` (rows by what became of them here), `interrupted`, and `errors` of slots that
             could not go on.
         """
-        runner: Runner = ForkRunner() if self.settings.isolation == "fork" else FreshRunner()
+        runner = self._given or (ForkRunner() if self.settings.isolation == "fork" else FreshRunner())
         reports, heart = Reports(), Heartbeat(self.owner, self.directory.workers)
         means = Means(
             directory=self.directory,
@@ -95,10 +98,10 @@ class Worker:
         finally:
             if any(slot.is_alive() for slot in slots):  # an error of this thread: nobody would look any more
                 self._stop(now=True)
-                runner.close()
             for slot in slots:
                 slot.join()
-            runner.close()
+            if self._given is None:
+                runner.close()
             reports.close()
             heart.stop()
             self.queue.close()

@@ -17,7 +17,8 @@ from gatelab.tasks import resume
 from gatelab.tasks.callbacks.signals import RunInterrupted, StopSignals
 
 AGREE_EVERY = 20
-"""Batches between two agreements of several processes on whether to save or to stop (a collective call)."""
+"""Batches between two agreements of several processes on whether to save or to stop (a collective call); they also
+agree at the end of each epoch, which may be shorter."""
 
 
 class Checkpoints(Checkpoint):
@@ -96,7 +97,7 @@ class Checkpoints(Checkpoint):
         stop = self._signals.received is not None
         if trainer.world_size > 1:
             # clocks and signals differ among processes; saving is a collective call
-            agree = (batch_idx + 1) % AGREE_EVERY == 0
+            agree = (batch_idx + 1) % AGREE_EVERY == 0 or resume.epoch_ends(trainer)
             late, stop = (
                 agree and trainer.strategy.reduce_boolean_decision(x, all=False) for x in (late, stop)
             )
