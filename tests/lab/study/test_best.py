@@ -73,7 +73,7 @@ def test_the_first_seed_of_the_study_is_named(best_of):
 
 
 def test_the_chosen_configuration_has_no_fold(best_of):
-    file, state, frozen = best_of(["experiment=etth1_gru"], {"model.hidden_size": 16}, folds=3)
+    file, state, _ = best_of(["experiment=etth1_gru"], {"model.hidden_size": 16}, folds=3)
     config = compose(["experiment=best"], config_dirs=[state.directory]).config
     assert config.data.fold is None
     assert "trains on the whole training split" in file.read_text()

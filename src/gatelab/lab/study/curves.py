@@ -204,6 +204,8 @@ def baselines(state: StudyState) -> dict[str, float]:
 
     With folds: the mean over the folds of the first finished trial. Empty where no run tells.
     """
+    if state.baselines is not None:
+        return dict(state.baselines)
     for trial in state.done:
         found = [_baselines_of(run.directory, state.objectives[0].name) for run in trial.runs]
         names = [name for name in (found[0] if found else {}) if all(name in values for values in found)]

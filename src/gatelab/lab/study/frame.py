@@ -13,6 +13,7 @@ from gatelab.lab.study.state import Objective, StudyState, short_names, show
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+BEHIND = {"fc": "white", "ec": "none", "alpha": 0.75, "pad": 0.6}
 INK, FAINT, GRID = "#222222", "#777777", "#e3e3e3"
 
 
@@ -57,19 +58,27 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def scale_y(axes: Axes, points: Iterable[Point]) -> None:
-    """All values in sight; an interval may run out of the frame where it would dwarf them (two seeds)."""
+def scale_y(axes: Axes, points: Iterable[Point]) -> bool:
+    """All values in sight; an interval may run out of the frame where it would dwarf them (two seeds).
+
+    Returns:
+        whether one does.
+    """
     points = [p for p in points if math.isfinite(p.summary.mean)]
     values = [value for p in points for value in (*p.values, p.summary.mean) if math.isfinite(value)]
+    if not values:
+        return False
     low, high = min(values), max(values)
+    ends = [end for p in points for end in (p.summary.low, p.summary.high) if end is not None]
+    least, most = min([low, *ends]), max([high, *ends])
     if low > 0 and high / low > 6:
         _log_y(axes, low, high)
-        return
-    span = (high - low) or abs(high) * 0.1 or 1.0
-    ends = [(p.summary.low, p.summary.high) for p in points]
-    least = min([low, *(end for end, _ in ends if end is not None)])
-    most = max([high, *(end for _, end in ends if end is not None)])
-    axes.set_ylim(max(least, low - 0.35 * span) - 0.06 * span, min(most, high + 0.35 * span) + 0.06 * span)
+    else:
+        span = (high - low) or abs(high) * 0.1 or 1.0
+        bottom, top = max(least, low - 0.35 * span), min(most, high + 0.35 * span)
+        axes.set_ylim(bottom - 0.06 * span, top + 0.06 * span)
+    bottom, top = axes.get_ylim()
+    return least < bottom or most > top
 
 
 def _log_y(axes: Axes, low: float, high: float) -> None:
@@ -97,10 +106,8 @@ def draw_baselines(axes: Axes, state: StudyState) -> None:
             axes.set_ylim(min(bottom, value - 0.05 * span), max(top, value + 0.07 * span))
         axes.axhline(value, color=FAINT, ls=(0, (4, 3)), lw=1.1, zorder=1)
         text = f"{name.replace('_', ' ')} {value:.4g}"
-        place: Any = axes.get_yaxis_transform()
-        axes.text(
-            0.995, value, text, transform=place, ha="right", va="bottom", fontsize=7.5, color=FAINT, zorder=5
-        )
+        options: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "bbox": dict(BEHIND)}
+        axes.text(0.995, value, text, ha="right", va="bottom", fontsize=7.5, color=FAINT, zorder=5, **options)
     for edge, sign in (("above", 1.0), ("below", -1.0)):
         there = [f"{n.replace('_', ' ')} {v:.4g}" for n, v in far if (v > high) == (sign > 0)]
         if there:

@@ -98,47 +98,47 @@ def table(state: StudyState, rows: list[Row], limit: int | None = None) -> Table
     """The leaderboard as a table for a terminal; at most `limit` rows."""
     from rich.table import Table
 
-    columns = _columns(state, rows)
+    shown = columns(state, rows)
     grid = Table(title=f"{state.name}: {over_what(state)}", title_justify="left", title_style="bold")
-    for title, cells in columns.items():
+    for title, cells in shown.items():
         words = bool(title) and any(cell[:1].isalpha() for cell in cells)
         grid.add_column(title, justify="left" if words else "right", no_wrap=True)
     for index, row in enumerate(rows[:limit]):
         style = "bold" if row.front else "" if row.same or row.p is None else "dim"
-        grid.add_row(*(cells[index] for cells in columns.values()), style=style)
+        grid.add_row(*(cells[index] for cells in shown.values()), style=style)
     if limit is not None and len(rows) > limit:
         grid.caption = f"and {len(rows) - limit} more"
         grid.caption_justify = "left"
     return grid
 
 
-def _columns(state: StudyState, rows: list[Row]) -> dict[str, list[str]]:
+def columns(state: StudyState, rows: list[Row]) -> dict[str, list[str]]:
     """Title -> one text a row; columns that would say the same everywhere are left out."""
     several, first = len(state.objectives) > 1, state.objectives[0]
     trials = [row.trial for row in rows]
     digits = decimals([row.summary for row in rows])
     marks = ["*" if row.front and several else "=" if row.same else "" for row in rows]
-    columns = {
+    found = {
         "": [f"{row.rank}{mark}" for row, mark in zip(rows, marks, strict=True)],
         "trial": [str(trial.number) for trial in trials],
         _title(first): [row.summary.text(digits) for row in rows],
     }
     if any(row.summary.sd is not None for row in rows):
-        columns["sd"] = ["" if r.summary.sd is None else f"{r.summary.sd:.{digits}f}" for r in rows]
-        columns["n"] = [str(row.summary.n) for row in rows]
+        found["sd"] = ["" if r.summary.sd is None else f"{r.summary.sd:.{digits}f}" for r in rows]
+        found["n"] = [str(row.summary.n) for row in rows]
     for index, objective in enumerate(state.objectives[1:], 1):
         values = [Summary(1, trial.values[index]) for trial in trials]
         whole = all(value.mean.is_integer() for value in values)
-        columns[_title(objective)] = [value.text(0 if whole else decimals(values)) for value in values]
+        found[_title(objective)] = [value.text(0 if whole else decimals(values)) for value in values]
     for key, name in short_names(state.keys).items():
-        columns[name] = [show(trial.params[key]) if key in trial.params else "" for trial in trials]
+        found[name] = [show(trial.params[key]) if key in trial.params else "" for trial in trials]
     if any(trial.hidden is not None for trial in trials):
-        columns["solved size"] = ["" if trial.hidden is None else str(trial.hidden) for trial in trials]
+        found["solved size"] = ["" if trial.hidden is None else str(trial.hidden) for trial in trials]
     for name, form in (("parameters", ",.0f"), ("seconds", ",.1f")):
         if name not in [objective.name for objective in state.objectives]:
             facts = [getattr(trial, name) for trial in trials]
-            columns[name] = ["" if fact is None else format(fact, form) for fact in facts]
-    return columns
+            found[name] = ["" if fact is None else format(fact, form) for fact in facts]
+    return found
 
 
 def _title(objective: Objective) -> str:
@@ -150,10 +150,10 @@ def to_csv(state: StudyState, rows: list[Row]) -> str:
     ranked = {row.trial.number: row for row in rows}
     order = [row.trial for row in rows] + [t for t in state.trials if t.number not in ranked]
     first, *more = (objective.metric for objective in state.objectives)
-    columns = ["rank", "trial", "state", first, "sd", "half_width_95", "n", "p_against_best", "front", *more]
-    columns += [*state.keys, "solved_size", "parameters", "seconds", "runs", "error"]
+    header = ["rank", "trial", "state", first, "sd", "half_width_95", "n", "p_against_best", "front", *more]
+    header += [*state.keys, "solved_size", "parameters", "seconds", "runs", "error"]
     out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer = csv.DictWriter(out, header, lineterminator="\n")
     writer.writeheader()
     for trial in order:
         writer.writerow(_csv_row(state, trial, ranked.get(trial.number)))

@@ -48,6 +48,7 @@ def following(directory: str | Path, *, every: float = 1.0, lines_every: float =
     def show_until_end() -> None:
         try:
             with view:
+                view.look()
                 while not end.wait(every):
                     view.look()
                 view.look(last=True)
@@ -91,6 +92,7 @@ class _View:
         self.since, self.lines_every = since, lines_every
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
+        self.starting = since is not None
         self._said, self._said_at = "", 0.0
 
     def __enter__(self) -> _View:
@@ -105,17 +107,18 @@ class _View:
     def look(self, *, last: bool = False) -> StudyState:
         """Read the study and show it; `last` for the line that stays."""
         state = self.reader.read()
+        self.starting = self.starting and not state.workers and not last
         if self.console.is_terminal:
             self.live.update(dashboard(state, self.watcher, self.since), refresh=True)
         due = last or time.monotonic() - self._said_at >= self.lines_every
-        line = one_line(state, self.since)
+        line = one_line(state, self.since, starting=self.starting)
         if (last or not self.console.is_terminal) and due and line != self._said:
             print(line, file=sys.stderr, flush=True)
             self._said, self._said_at = line, time.monotonic()
         return state
 
 
-def one_line(state: StudyState, since: float | None = None) -> str:
+def one_line(state: StudyState, since: float | None = None, *, starting: bool = False) -> str:
     """The headline with the best so far."""
     best = _best(state)
     busy = utilisation(state, since)
@@ -149,7 +152,8 @@ def dashboard(state: StudyState, watcher: Watcher, since: float | None = None) -
 
 def _best(state: StudyState) -> str:
     if len(state.objectives) > 1:
-        return f"{len(state.pareto)} trials on the Pareto front" if state.done else ""
+        size = len(state.pareto)
+        return f"Pareto front: {size} trial{'s' * (size > 1)}" if size else ""
     rows = leaderboard(state)[:1]
     if not rows:
         return ""

@@ -36,7 +36,12 @@ WIDTH, NARROW, HEIGHT, DPI = 7.4, 4.4, 4.6, 150
 
 
 def write_picture(
-    states: Sequence[StudyState], path: str | Path, *, x: str | None = None, by: str | None = None
+    states: Sequence[StudyState],
+    path: str | Path,
+    *,
+    x: str | None = None,
+    by: str | None = None,
+    note: str | None = None,
 ) -> Path | None:
     """Draw studies side by side into a PNG file, put in place in one step.
 
@@ -45,6 +50,7 @@ def write_picture(
             most important parameters, else each study gets one.
         path: of the file.
         x, by: as `curves` takes them.
+        note: kept inside the file as its description.
 
     Returns:
         the path, or None where there was nothing to draw.
@@ -57,13 +63,13 @@ def write_picture(
         return None
     if len(drawn) == 1 and x is None and len(states[0].objectives) == 1:
         drawn = [(drawn[0][0], key) for key in slices(drawn[0][0])]
-    same = len({state.directory for state, _ in drawn}) == 1
+    same = len({state.name for state, _ in drawn}) == 1
     figure, panels = _figure(len(drawn), WIDTH if len(drawn) == 1 or not same else NARROW, share=same)
     for axes, (state, key) in zip(panels, drawn, strict=True):
         draw(axes, state, x=key, by=by, first=axes is panels[0], last=axes is panels[-1] or not same)
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None})
+    figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None, "Description": note})
     os.replace(temporary, path)
     return path
 
@@ -103,20 +109,22 @@ def draw(
         _draw_line(axes, found, name, colour, marker, _shift(found, index))
     for point in found.others:
         axes.plot(point.x, point.summary.mean, ".", ms=4, color="#bbbbbb", zorder=1)
-    scale_y(axes, [*(p for line in found.lines.values() for p in line), *found.others])
+    cut = scale_y(axes, [*(p for line in found.lines.values() for p in line), *found.others])
     draw_baselines(axes, state)
     best = _mark_best(axes, state, found)
     if last:
         _legend(axes, found)
     if first:
         axes.set_ylabel(label(state.objectives[0]), color=INK)
-        finish(axes, state.name, best, _subtitle(state, found))
+        finish(axes, state.name, best, _subtitle(state, found, cut))
     else:
         finish(axes, "", " ", " ")
 
 
-def _subtitle(state: StudyState, found: Curves) -> str:
+def _subtitle(state: StudyState, found: Curves, cut: bool) -> str:
     parts = [over_what(state)]
+    if cut:
+        parts.append("some run out of the frame")
     if found.rest and not found.ranged:
         parts.append(f"lines: the best over {', '.join(found.rest)}")
     if state.state != "finished":

@@ -123,6 +123,7 @@ class StudyState:
         workers: ids of those that are alive.
         command, created, versions: as `study.json` has them.
         now: when this was read.
+        baselines: trivial models' values of the first objective; None: they stand in the runs' files.
     """
 
     directory: Path
@@ -137,6 +138,7 @@ class StudyState:
     created: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    baselines: Mapping[str, float] | None = None
 
     @property
     def root(self) -> Path:

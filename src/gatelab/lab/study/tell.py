@@ -28,21 +28,25 @@ def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table
     yield from failures(state)
 
 
-def headline(state: StudyState) -> str:
-    """`hidden: running, 12 of 25 trials done, 2 running, 11 waiting, about 3 min 20 s left`."""
+def headline(state: StudyState, *, starting: bool = False) -> str:
+    """`hidden: running, 12 of 25 trials done, 2 running, 11 waiting, about 3 min 20 s left`.
+
+    Args:
+        starting: a study without a living worker is about to have one.
+    """
     counts, said = state.counts, []
+    stopped = state.state == "stopped" and not starting
     for name in ("running", "pruned", "failed", "waiting"):
-        cut_off = name == "running" and state.state == "stopped"
+        cut_off = name == "running" and stopped
         if counts[name]:
             said.append(f"{counts[name]} {'cut off' if cut_off else name}")
     left = time_left(state)
     if left:
         said.append(f"about {duration(left)} left")
-    if state.state == "stopped":
+    if stopped:
         said.append("no worker is alive: the same sweep command continues it")
-    return ", ".join(
-        [f"{state.name}: {state.state}, {counts['done']} of {len(state.trials)} trials done", *said]
-    )
+    word = "starting" if starting and state.state == "stopped" else state.state
+    return ", ".join([f"{state.name}: {word}, {counts['done']} of {len(state.trials)} trials done", *said])
 
 
 def cost(state: StudyState) -> str:
