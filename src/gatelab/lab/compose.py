@@ -142,7 +142,7 @@ def explain_grammar(error: OverrideParseException) -> str:
 def _explain_key(
     message: str, root: str, overrides: Sequence[str], hydra_overrides: Sequence[str], conf_dir: Path
 ) -> str:
-    swept = re.search(r"Sweep parameters '([^']+)'", message)
+    swept = re.search(r"(?:Sweep parameters|Ambiguous value for argument) '([^']+)'", message)
     if swept:
         return f"{swept[1]}: several values; `gatelab sweep` tries them all."
     match = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)

@@ -49,12 +49,12 @@ def run(job: Job) -> JobReturn:
     """Run a job in this process: its output goes to its log, Ctrl-C at the terminal is not for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(job.parent)
+    version.setbase(job.version_base)
+    setup_globals()
     log = os.open(job.log(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):
         os.dup2(log, stream)
     os.close(log)
-    version.setbase(job.version_base)
-    setup_globals()
     config = job.hydra_context.config_loader.load_sweep_config(job.config, list(job.overrides))
     with open_dict(config):
         config.hydra.job.id, config.hydra.job.num = str(job.number), job.number

@@ -65,19 +65,33 @@ class LocalLauncher(_Processes):
     """
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Start all jobs and wait for them; a job that died has failed."""
-        command = [sys.executable, "-m", "hydra_plugins.gatelab_study._job"]
-        started = []
-        for job in self.jobs(job_overrides, initial_job_idx):
-            process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-            )
-            assert process.stdin is not None
-            process.stdin.write(pickle.dumps(job))
-            process.stdin.close()
-            process.stdin = None
-            started.append((job, process))
+        """Start all jobs and wait for them; a job that died has failed.
+
+        Raises:
+            RuntimeError: the task function cannot be pickled by its name.
+        """
+        jobs = self.jobs(job_overrides, initial_job_idx)
+        try:
+            payloads = [pickle.dumps(job) for job in jobs]
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise RuntimeError(
+                "hydra/launcher=gatelab_local starts fresh interpreters, so the task function must be importable: "
+                f"{error}. hydra/launcher=gatelab_joblib takes any."
+            ) from None
+        started = [(job, self._start(payload)) for job, payload in zip(jobs, payloads, strict=True)]
         return [self._ended(job, process) for job, process in started]
+
+    @staticmethod
+    def _start(payload: bytes) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "hydra_plugins.gatelab_study._job"]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert process.stdin is not None
+        process.stdin.write(payload)
+        process.stdin.close()
+        process.stdin = None
+        return process
 
     @staticmethod
     def _ended(job: Job, process: subprocess.Popen[bytes]) -> JobReturn:

@@ -1,12 +1,13 @@
 """A Hydra sweeper: `hydra/sweeper=gatelab` makes `-m` of an application on Gatelab's configurations a study.
 
-Its keys are the study's settings (`hydra.sweeper.name=...`). The application's own function is not called: a run of
-a study is what `gatelab train` does, in a process of its own, from a frozen configuration.
+`python app.py -m hydra/sweeper=gatelab hydra.sweeper.name=size model.hidden_size=64,128`. The application's own
+function is not called: a run of a study is what `gatelab train` does, in a process of its own, from a frozen
+configuration. No `from __future__ import annotations` here, as in `launchers.py`.
 """
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
@@ -19,11 +20,13 @@ class SweeperConf:
     """`hydra/sweeper=gatelab`.
 
     Attributes:
+        name: of the study; None: by its configuration.
         launcher: of Gatelab's `conf/launcher/`; options: its keys.
-        study: settings of the study, e.g. `hydra.sweeper.study.name=size`.
+        study: further settings, e.g. `+hydra.sweeper.study.slots=2`.
     """
 
     _target_: str = "hydra_plugins.gatelab_study.sweeper.GatelabSweeper"
+    name: Optional[str] = None
     launcher: str = "local"
     options: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)
@@ -32,8 +35,8 @@ class SweeperConf:
 class GatelabSweeper(Sweeper):
     """Hands the overrides to `gatelab.lab.study.sweep`."""
 
-    def __init__(self, launcher: str, options: DictConfig, study: DictConfig) -> None:
-        self.chosen, self.options, self.study = launcher, options, study
+    def __init__(self, name: str | None, launcher: str, options: DictConfig, study: DictConfig) -> None:
+        self.name, self.chosen, self.options, self.study = name, launcher, options, study
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep the configuration; its sources are where configurations are searched."""
@@ -56,6 +59,7 @@ class GatelabSweeper(Sweeper):
         assert isinstance(settings, dict)
         assert isinstance(options, dict)
         return [
+            *([f"study.name={self.name}"] if self.name else []),
             f"launcher={self.chosen}",
             *(f"launcher.{key!s}={_text(value)}" for key, value in options.items()),
             *(f"study.{key!s}={_text(value)}" for key, value in settings.items()),

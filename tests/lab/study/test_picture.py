@@ -68,6 +68,22 @@ def test_words_can_be_the_axis(grid):
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["gru", "rnn"]
 
 
+def test_solved_sizes_stand_below_the_choices(make_study, entries):
+    choice, _ = entries
+    trials = [{"params": {"model": m}, "values": [1.0], "hidden": [h]} for m, h in (("gru", 35), ("rnn", 51))]
+    state = read_study(make_study("s", [choice("model", "gru", "rnn")], trials, budget="parameters:8000"))
+    ticks = [tick.get_text() for tick in drawn(state).get_xticklabels()]
+    assert ticks == ["gru\nhidden size 35", "rnn\nhidden size 51"]
+
+
+def test_sizes_of_equal_parameters_say_whose_they_are(make_study, entries):
+    choice, _ = entries
+    trials = [{"params": {"model.hidden_size": h}, "values": [1.0 / h], "hidden": [2 * h]} for h in (8, 16)]
+    space = [choice("model.hidden_size", 8, 16)]
+    state = read_study(make_study("s", space, trials, budget="parameters:match(gru)"))
+    assert drawn(state).get_xlabel() == "hidden size of gru (the others: equal parameters)"
+
+
 def test_an_unknown_axis_is_named_with_the_nearest(grid):
     with pytest.raises(RequestError, match="Did you mean 'hidden_size'"):
         curves(read_study(grid), x="hiden_size")

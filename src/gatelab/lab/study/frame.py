@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +22,12 @@ def scale_x(axes: Axes, found: Curves, state: StudyState) -> None:
     """Powers of two where whole numbers span a factor of 4, powers of ten where others do and should; else plain."""
     xs = sorted({p.x for line in found.lines.values() for p in line} | {p.x for p in found.others})
     names = short_names([found.x, *(key for key in state.keys if key != found.x)])
-    axes.set_xlabel(names[found.x].replace("_", " "), color=INK)
+    match = re.fullmatch(r"parameters:match\((.+)\)", str(state.settings.get("budget")))
+    of = f" of {match[1]} (the others: equal parameters)" if match and found.x.endswith("hidden_size") else ""
+    axes.set_xlabel(names[found.x].replace("_", " ") + of, color=INK)
     if found.words:
-        axes.set_xlim(-0.5, len(xs) - 0.5)
-        axes.set_xticks(range(len(found.ticks or ())), [show(tick) for tick in found.ticks or ()])
+        axes.set_xlim(-0.5, len(found.ticks or ()) - 0.5)
+        axes.set_xticks(range(len(found.ticks or ())), _words(found))
         return
     low, high = xs[0], xs[-1]
     whole = all(float(x).is_integer() for x in xs)
@@ -37,6 +40,18 @@ def scale_x(axes: Axes, found: Curves, state: StudyState) -> None:
         margin = 0.06 * (high - low) or max(0.5, abs(low) * 0.1)
         axes.set_xlim(low - margin, high + margin)
     _ticks_x(axes, found, xs)
+
+
+def _words(found: Curves) -> list[str]:
+    """The choices, with the hidden size that a budget gave them where all points of a choice have the same."""
+    sizes: dict[float, set[int | None]] = {}
+    for point in (*(p for line in found.lines.values() for p in line), *found.others):
+        sizes.setdefault(point.x, set()).add(point.trial.hidden)
+    words = []
+    for place, tick in enumerate(found.ticks or ()):
+        size = sizes[place].pop() if len(sizes[place]) == 1 else None
+        words.append(show(tick) if size is None else f"{show(tick)}\nhidden size {size}")
+    return words
 
 
 def _ticks_x(axes: Axes, found: Curves, xs: Sequence[float]) -> None:
@@ -106,14 +121,15 @@ def draw_baselines(axes: Axes, state: StudyState) -> None:
             axes.set_ylim(min(bottom, value - 0.05 * span), max(top, value + 0.07 * span))
         axes.axhline(value, color=FAINT, ls=(0, (4, 3)), lw=1.1, zorder=1)
         text = f"{name.replace('_', ' ')} {value:.4g}"
-        options: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "bbox": dict(BEHIND)}
-        axes.text(0.995, value, text, ha="right", va="bottom", fontsize=7.5, color=FAINT, zorder=5, **options)
+        options: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+        options |= {"bbox": BEHIND, "ha": "right", "fontsize": 7.5, "color": FAINT, "zorder": 5}
+        axes.annotate(text, (0.995, value), xytext=(0, 2.5), va="bottom", **options)
     for edge, sign in (("above", 1.0), ("below", -1.0)):
         there = [f"{n.replace('_', ' ')} {v:.4g}" for n, v in far if (v > high) == (sign > 0)]
         if there:
-            y, va = (0.99, "top") if sign > 0 else (0.01, "bottom")
+            x, y, ha, va = (0.995, 0.99, "right", "top") if sign > 0 else (0.008, 0.01, "left", "bottom")
             text = f"{edge} the frame: {', '.join(there)}"
-            axes.text(0.995, y, text, transform=axes.transAxes, ha="right", va=va, fontsize=7.5, color=FAINT)
+            axes.text(x, y, text, transform=axes.transAxes, ha=ha, va=va, fontsize=7.5, color=FAINT)
 
 
 def label(objective: Objective) -> str:

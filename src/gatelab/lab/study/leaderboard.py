@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatelab.lab.study.state import Objective, StudyState, Trial, short_names, show
-from gatelab.lab.study.statistics import Summary, decimals, over_what, paired_p, summarise, values_of
+from gatelab.lab.study.statistics import Summary, decimals, paired_p, summarise, values_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,7 +99,7 @@ def table(state: StudyState, rows: list[Row], limit: int | None = None) -> Table
     from rich.table import Table
 
     shown = columns(state, rows)
-    grid = Table(title=f"{state.name}: {over_what(state)}", title_justify="left", title_style="bold")
+    grid = Table()
     for title, cells in shown.items():
         words = bool(title) and any(cell[:1].isalpha() for cell in cells)
         grid.add_column(title, justify="left" if words else "right", no_wrap=True)

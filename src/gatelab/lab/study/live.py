@@ -120,15 +120,10 @@ class _View:
 
 def one_line(state: StudyState, since: float | None = None, *, starting: bool = False) -> str:
     """The headline with the best so far."""
-    best = _best(state)
+    parts = [headline(state, starting=starting), _best(state)]
     busy = utilisation(state, since)
-    return "; ".join(
-        [
-            headline(state, starting=starting),
-            *([best] if best else []),
-            *([f"slots {busy:.0%} busy"] if busy else []),
-        ]
-    )
+    parts += [f"slots {busy:.0%} busy"] if busy else []
+    return "; ".join(part for part in parts if part)
 
 
 def dashboard(state: StudyState, watcher: Watcher, since: float | None = None) -> Group:

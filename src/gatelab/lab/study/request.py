@@ -46,16 +46,23 @@ class Request:
 
 
 def parse(lines: Iterable[str]) -> list[Override]:
-    """Read overrides with Hydra's grammar.
+    """Read overrides with Hydra's grammar; a setting of the study that it cannot read is taken as text.
 
     Raises:
         RequestError: naming the one that cannot be read.
     """
     parser = OverridesParser.create()
-    try:
-        return [parser.parse_override(line) for line in lines]
-    except OverrideParseException as error:
-        raise RequestError(explain_grammar(error)) from None
+    found = []
+    for line in lines:
+        try:
+            found += parser.parse_overrides([line])
+        except OverrideParseException as error:
+            key, equals, value = line.partition("=")
+            if not equals or not key.lstrip("+").startswith("study.") or not value:
+                raise RequestError(explain_grammar(error)) from None
+            quoted = value.replace("'", "\\'")
+            found += parser.parse_overrides([f"{key}='{quoted}'"])  # study.budget=parameters:match(gru)
+    return found
 
 
 def read_request(overrides: Sequence[str], sources: Sequence[Path]) -> Request:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,8 @@ from gatelab.lab.errors import RequestError
 
 if TYPE_CHECKING:
     import optuna
+
+WHOLE = re.compile(r"interval\(\s*(?:start=)?[-+]?\d+\s*,\s*(?:end=)?[-+]?\d+\s*\)")
 
 
 @dataclass(frozen=True)
@@ -147,16 +150,16 @@ def _interval(value: IntervalSweep, key: str, prefix: str, line: str, group: boo
     assert high is not None
     if group:
         raise RequestError(f"{line}: '{key}' is a group of files; list its choices instead of an interval.")
-    unknown = sorted(value.tags - {"log", "int", "float"})
+    unknown = sorted(value.tags - {"log"})
     if unknown:
-        raise RequestError(f"{line}: no such tag: {', '.join(unknown)}. Tags: log, int, float.")
+        raise RequestError(f"{line}: no such tag: {', '.join(unknown)}. The tag is log.")
     if not low < high:
         raise RequestError(f"{line}: the interval is empty; its first end must be below its second.")
     if log and low <= 0:
         raise RequestError(f"{line}: a logarithmic interval begins above 0.")
-    whole = isinstance(low, int) and isinstance(high, int) and "float" not in value.tags
-    if "int" in value.tags and not whole:
-        raise RequestError(f"{line}: tag(int, ..) needs whole numbers.")
+    whole = isinstance(low, int) and isinstance(high, int)  # int(interval(..))
+    if WHOLE.search(line) and "float(" not in line:  # Hydra itself makes real numbers of them
+        whole, low, high = True, int(low), int(high)
     return Parameter(key, "int" if whole else "float", low=low, high=high, log=log, prefix=prefix)
 
 

@@ -209,8 +209,8 @@ def submit(made: Plan, *, force: bool = False) -> dict[str, int]:
             )
         if made.new and made.frozen.settings.strategy == "grid" and living(directory):
             raise RequestError(
-                f"study {directory.name}: its workers know the grid as it was; let them end, or stop them, and "
-                "give the command with more choices then."
+                f"study {directory.name}: its workers know the grid as it was; let them end, or stop them, and then "
+                "give the command with more choices."
             )
         _extend(made, directory)
     directory.go_on()

@@ -9,6 +9,7 @@ from gatelab.lab.study.estimate import duration, time_left, utilisation
 from gatelab.lab.study.importance import importance
 from gatelab.lab.study.leaderboard import leaderboard, table, verdict
 from gatelab.lab.study.state import StudyState, short_names
+from gatelab.lab.study.statistics import over_what
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +23,7 @@ def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table
     yield headline(state)
     if rows:
         yield cost(state)
+        yield f"{', '.join(o.metric for o in state.objectives)}: {over_what(state)}"
         yield table(state, rows, limit)
         yield verdict(state, rows)
         yield from _importance(state)
