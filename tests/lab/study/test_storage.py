@@ -15,7 +15,8 @@ import optuna
 import pytest
 
 from gatelab.lab.errors import RequestError
-from gatelab.lab.study.storage import Journal, batch, check_storage, hide_password, open_storage, repair
+from gatelab.lab.study.journal import Journal, repair
+from gatelab.lab.study.storage import batch, check_storage, hide_password, open_storage
 
 
 def new_study(storage, name="s"):
@@ -56,10 +57,10 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
 HOLDER = """
 import sys
 from pathlib import Path
-from gatelab.lab.study.storage import RepairingLock
-RepairingLock(Path(sys.argv[1])).acquire()
-print("held", flush=True)
-sys.stdin.read()
+from gatelab.lab.study.journal import JournalFile
+with JournalFile(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
 """
 
 
@@ -83,7 +84,7 @@ WRITER = """
 import sys, threading
 from pathlib import Path
 import optuna
-from gatelab.lab.study.storage import Journal
+from gatelab.lab.study.journal import Journal
 storage = Journal(Path(sys.argv[1]))
 study = optuna.load_study(study_name="s", storage=storage)
 def write(thread):

@@ -106,17 +106,21 @@ class StudyDirectory:
         return str(self.read()["settings"].get("storage") or f"journal://{self.journal}")
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[float]:
-        """Hold the queue's lock; gives the file system's own time, in seconds.
+    def locked(self, *, shared: bool = False) -> Iterator[float]:
+        """Hold the queue's lock, alone or with others who share it; gives the file system's own time, in seconds.
 
         The kernel frees the lock of a process that dies. Heartbeats are compared with the file system's time, so
         that the clocks of two machines may differ.
+
+        Raises:
+            RequestError: the file system has no locks.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path / "queue.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.utime(self.path / "queue.lock")
+            _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, self.path)
+            if not shared:
+                os.utime(descriptor)
             yield os.fstat(descriptor).st_mtime
         finally:
             os.close(descriptor)
@@ -137,3 +141,12 @@ class StudyDirectory:
         except FileNotFoundError:
             return "no"
         return "now" if text.strip() == "now" else "soon"
+
+
+def _lock(descriptor: int, kind: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, kind)
+    except OSError as error:
+        raise RequestError(
+            f"{path}: this file system has no locks ({error.strerror}); let paths.root lie on another one."
+        ) from None

@@ -1,15 +1,17 @@
 """The queue of a study: n rows made in advance, claimed one at a time, given back when their owner dies.
 
 A row is an Optuna trial and stays the same one for good: WAITING, RUNNING while a worker owns it, WAITING again if
-it was interrupted or lost, and in the end COMPLETE, PRUNED or FAIL. Everything that changes an owner happens under
-one lock (`StudyDirectory.locked`), and the decisive change is written last, so that a kill between two writes
-leaves a row that somebody will find. Nothing is trained here.
+it was interrupted or lost, and in the end COMPLETE, PRUNED or FAIL. Of two who take a row the storage lets one have
+it; then the owner is noted. All this happens under one lock (`StudyDirectory.locked`), which is shared, so that
+nobody waits; who looks for the rows of the dead holds it alone, so that nobody is in the middle of it, and a row that
+runs without an owner is one whose claimer was killed. Nothing is trained here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +24,12 @@ from gatelab.lab.errors import RequestError
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.owner import is_alive
 from gatelab.lab.study.samplers import RandomByName, make_pruner, make_sampler
-from gatelab.lab.study.storage import batch, open_storage
+from gatelab.lab.study.storage import batch, open_storage, sync, take
 
 FOLDER = "gatelab"
 """The study's attribute that names its folder."""
+AT_ONCE = 16
+"""Who was too late for the first row that waits takes any of so many."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Queue:
                 with batch(self.storage):
                     for point in missing[begin : begin + 256]:
                         self.storage.create_new_trial(self.study_id, _row(point))
+        sync(self.storage)
         return len(missing)
 
     def claim(self, owner: str) -> Claim | None:
@@ -129,21 +134,27 @@ class Queue:
         Args:
             owner: `<worker id>/<slot>`; the worker has registered itself.
         """
-        with self.directory.locked():
-            waiting = self._rows(TrialState.WAITING)
-            if not waiting:
-                return None
-            row = waiting[0]
-            with batch(self.storage):
-                self.storage.set_trial_user_attr(row._trial_id, "owner", owner)
-                self.storage.set_trial_state_values(row._trial_id, TrialState.RUNNING)
+        row = self._take(owner)
+        if row is None:
+            return None
         try:
             trial = optuna.Trial(self._study(row.number), row._trial_id)
         except BaseException as error:
-            with self.directory.locked():
+            with self.directory.locked(shared=True):
                 self._return(row, f"it could not be begun: {error}", lost=True)
             raise
         return Claim(row.number, owner, row.user_attrs.get("attempts", 0), trial)
+
+    def _take(self, owner: str) -> FrozenTrial | None:
+        with self.directory.locked(shared=True):
+            chosen = 0
+            while waiting := self._rows(TrialState.WAITING):
+                row = waiting[min(chosen, len(waiting) - 1)]
+                chosen = random.randrange(AT_ONCE)  # if somebody was faster: away from the crowd
+                if take(self.storage, row._trial_id):
+                    self.storage.set_trial_user_attr(row._trial_id, "owner", owner)
+                    return row
+        return None
 
     def propose(self, claim: Claim, suggest: Callable[[optuna.Trial], Any]) -> dict[str, Any]:
         """The parameters of a claimed row: those it has, else the fixed ones, else what the sampler proposes.
@@ -201,7 +212,7 @@ class Queue:
         if values is not None and any(math.isnan(value) for value in values):
             notes["error"] = f"the objective is not a number: {list(values)}"
             values, state = None, TrialState.FAIL
-        with self.directory.locked():
+        with self.directory.locked(shared=True):
             if not self.owns(claim):
                 return None
             with batch(self.storage):
@@ -218,7 +229,7 @@ class Queue:
         Returns:
             False if it is no longer this claim's.
         """
-        with self.directory.locked():
+        with self.directory.locked(shared=True):
             if not self.owns(claim):
                 return False
             self._return(self.storage.get_trial(claim.trial_id), why, lost)
@@ -241,14 +252,15 @@ class Queue:
     def _return(self, row: FrozenTrial, why: str, lost: bool) -> None:
         attempts = row.user_attrs.get("attempts", 0) + lost
         spent = attempts > int(self.settings["retries"])
+        state = TrialState.FAIL if spent else TrialState.WAITING
         key, text = ("error", f"lost {attempts} times; the last time: {why}") if spent else ("returned", why)
         with batch(self.storage):
             self.storage.set_trial_user_attr(row._trial_id, key, text)
             if lost:
                 self.storage.set_trial_user_attr(row._trial_id, "attempts", attempts)
-            self.storage.set_trial_state_values(
-                row._trial_id, TrialState.FAIL if spent else TrialState.WAITING
-            )
+            if not spent:
+                self.storage.set_trial_user_attr(row._trial_id, "owner", "")
+            self.storage.set_trial_state_values(row._trial_id, state)
 
     def counts(self) -> dict[str, int]:
         """Rows by state: waiting, running, complete, pruned, fail."""
@@ -263,8 +275,17 @@ class Queue:
         """Rows that failed for good."""
         return len(self._rows(TrialState.FAIL))
 
+    def sync(self) -> None:
+        """Wait until everything written is on the disk.
+
+        Only a machine that goes down needs it, and even then no training is lost: the row is carried out again, and
+        its run, whose own files are on the disk, is found finished.
+        """
+        sync(self.storage)
+
     def close(self) -> None:
-        """Let go of connections."""
+        """See everything written to the disk, and let go of connections."""
+        self.sync()
         for name in ("close", "remove_session"):
             if hasattr(self.storage, name):
                 getattr(self.storage, name)()

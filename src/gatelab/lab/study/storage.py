@@ -1,27 +1,21 @@
 """Where Optuna keeps a study: a journal file, a database, or Optuna's gRPC proxy in front of one.
 
-The journal's lock is the kernel's, which dies with its holder, and whoever takes it cuts off a last line that was
-left half written. Who may run which trial is not decided here (`queue.py`).
+What is special about the journal is in `journal.py`. Who may run which trial is not decided here (`queue.py`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.trial import TrialState
 
 from gatelab.lab.compose import nearest
 from gatelab.lab.errors import RequestError
-from gatelab.lab.study.samplers import quiet_optuna
+from gatelab.lab.study.journal import Journal
+from gatelab.lab.study.samplers import quiet_optuna as quiet_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -116,97 +110,22 @@ def hide_password(url: str) -> str:
     return f"{scheme}{slashes}{user}:***{at}{after}" if colon else url
 
 
-class RepairingLock(BaseJournalFileLock):
-    """The kernel's lock beside a journal file: it dies with its holder, and taking it mends the file's end.
-
-    Args:
-        path: the journal; the lock is on `<path>.flock` (Optuna's own locks delete `<path>.lock`).
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._descriptor = -1
-
-    def acquire(self) -> bool:
-        """Wait for the lock, then cut off a last line that was left half written."""
-        descriptor = os.open(f"{self.path}.flock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        self._descriptor = descriptor
-        repair(self.path)
-        return True
-
-    def release(self) -> None:
-        """Free the lock."""
-        os.close(self._descriptor)
-
-
-def repair(path: Path) -> int:
-    """Cut off what follows the last line break; only the lock's holder may. Returns the bytes cut off.
-
-    A process that was killed, or a full disk, leaves such a line. Nobody has been told that it was written.
-    """
-    try:
-        file = path.open("r+b")
-    except FileNotFoundError:
-        return 0
-    with file:
-        size = position = file.seek(0, os.SEEK_END)
-        while position > 0:
-            begin = max(0, position - (1 if position == size else 4096))  # mostly one byte tells
-            file.seek(begin)
-            found = file.read(position - begin).rfind(b"\n")
-            if found >= 0:
-                position = begin + found + 1
-                break
-            position = begin
-        if position < size:
-            file.truncate(position)
-        return size - position
-
-
-class Journal(JournalStorage):
-    """Optuna's journal storage on one file, with a lock that cannot be left behind, and batches.
-
-    Raises:
-        ValueError: a line in the middle of the file is damaged; the message says which.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._batches = threading.local()
-        try:
-            super().__init__(JournalFileBackend(str(path), lock_obj=RepairingLock(path)))
-        except ValueError as error:
-            line = self._replay_result.log_number_read + 1
-            raise ValueError(f"{path}: line {line} is damaged ({error})") from None
-        self._replay_result._last_created_trial_id_by_this_process = -1
-
-    def _write_log(self, op_code: int, extra_fields: dict[str, Any]) -> None:
-        lines: list[dict[str, Any]] | None = getattr(self._batches, "lines", None)
-        if lines is None:
-            super()._write_log(op_code, extra_fields)
-        else:
-            lines.append({"op_code": op_code, "worker_id": self._replay_result.worker_id, **extra_fields})
-
-    @contextlib.contextmanager
-    def batch(self) -> Iterator[None]:
-        """Write what this thread changes inside together at the end: one lock, one flush to the disk.
-
-        Inside, this thread does not see its changes yet. What was changed before an exception is written, too.
-        A kill in the middle of writing leaves the first few of the changes, so the decisive one comes last.
-        """
-        lines: list[dict[str, Any]] = []
-        self._batches.lines = lines
-        try:
-            yield
-        finally:
-            self._batches.lines = None
-            if lines:
-                with self._thread_lock:
-                    self._backend.append_logs(lines)
-                    self._sync_with_backend()
-
-
 def batch(storage: BaseStorage) -> contextlib.AbstractContextManager[None]:
     """`Journal.batch`; on other storages the changes are written one by one."""
     return storage.batch() if isinstance(storage, Journal) else contextlib.nullcontext()
+
+
+def take(storage: BaseStorage, trial_id: int) -> bool:
+    """Let a waiting trial run; False if somebody else was faster, or has ended it."""
+    try:
+        if isinstance(storage, Journal):
+            return storage.take(trial_id)
+        return storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return False
+
+
+def sync(storage: BaseStorage) -> None:
+    """Wait until everything written is on the disk; databases see to that themselves."""
+    if isinstance(storage, Journal):
+        storage.sync()

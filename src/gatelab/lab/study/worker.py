@@ -30,6 +30,7 @@ STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 LOOK_SECONDS = 0.2
 """Time between two looks for a wish to stop, and for rows that came back."""
 REAP_SECONDS = 2.0
+"""Time between two looks for rows of dead workers, and between two waits for the disk."""
 
 
 class Worker:
@@ -145,6 +146,7 @@ class Worker:
             due = time.monotonic() - self._reaped >= REAP_SECONDS
             self._reaped = time.monotonic() if due else self._reaped
         if due:
+            self.queue.sync()
             for number in self.queue.reap():
                 say(f"trial {number}: its worker died; it waits again")
 
