@@ -135,7 +135,8 @@ def _explain_missing(error: MissingConfigException) -> str:
 
 def explain_grammar(error: OverrideParseException) -> str:
     """Which override Hydra's grammar cannot read, and why."""
-    first = str(error).splitlines()[0]
+    lines = [line for line in str(error).splitlines() if not line.startswith("Error parsing override")]
+    first = lines[0] if lines else "not in Hydra's grammar"
     return f"cannot read the override '{error.override}': {first}. Overrides are written key=value."
 
 

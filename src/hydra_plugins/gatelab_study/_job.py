@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import version
-from hydra.core.utils import JobReturn, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -29,7 +29,7 @@ class Job:
         hydra_context, task_function, config: of the launcher.
         overrides: of this job; number: its place among the jobs.
         parent: the process whose death ends this one.
-        version_base: of Hydra, which is global there.
+        version_base, name: of Hydra and of the application, which are global there.
     """
 
     hydra_context: HydraContext
@@ -39,6 +39,7 @@ class Job:
     number: int
     parent: int
     version_base: str
+    name: str
 
     def log(self) -> Path:
         """Where what the job prints is kept."""
@@ -50,6 +51,7 @@ def run(job: Job) -> JobReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(job.parent)
     version.setbase(job.version_base)
+    JobRuntime.instance().set("name", job.name)
     setup_globals()
     log = os.open(job.log(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):

@@ -17,7 +17,7 @@ from typing import Any
 
 from hydra import version
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -51,9 +51,9 @@ class _Processes(Launcher):
         """The jobs, numbered from `first`."""
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         given = (self.hydra_context, self.task_function, self.config)
-        base = str(version.getbase())
+        ours = (os.getpid(), str(version.getbase()), str(JobRuntime.instance().get("name")))
         return [
-            Job(*given, tuple(overrides), first + number, os.getpid(), base)
+            Job(*given, tuple(overrides), first + number, *ours)
             for number, overrides in enumerate(job_overrides)
         ]
 

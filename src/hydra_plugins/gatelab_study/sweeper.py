@@ -7,7 +7,7 @@ configuration. No `from __future__ import annotations` here, as in `launchers.py
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
@@ -26,7 +26,7 @@ class SweeperConf:
     """
 
     _target_: str = "hydra_plugins.gatelab_study.sweeper.GatelabSweeper"
-    name: Optional[str] = None
+    name: str | None = None
     launcher: str = "local"
     options: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)

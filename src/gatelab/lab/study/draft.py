@@ -191,6 +191,7 @@ def record_of(frozen: Frozen, points: Sequence[Mapping[str, Any] | None]) -> dic
         "objectives": [{"metric": metric, "direction": direction} for metric, direction in frozen.objectives],
         "sizes": frozen.sizes,
         "points": listed,
+        "grown": False,
         "versions": versions(),
     }
 

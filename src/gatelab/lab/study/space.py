@@ -14,10 +14,19 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import (
+    FloatRange,
+    Glob,
+    IntervalSweep,
+    Override,
+    RangeSweep,
+    Transformer,
+)
+from hydra.errors import HydraException
 
 from gatelab.lab.errors import RequestError
 
@@ -120,8 +129,7 @@ def parameter(override: Override, *, group: bool, options: Sequence[str] = (), s
         if not choices:
             raise RequestError(f"{line}: no choice of {key} matches. Choices: {', '.join(options)}.")
     else:
-        ordered = replace_shuffle(value)
-        choices = [Override._convert_value(v) for v in _listed(override, ordered, line)]
+        choices = _listed(override, line)
         if getattr(value, "shuffle", False):
             random.Random(f"{seed}:{key}").shuffle(choices)
     _refuse_repeats(choices, line)
@@ -132,15 +140,18 @@ def parameter(override: Override, *, group: bool, options: Sequence[str] = (), s
     return made
 
 
-def replace_shuffle(value: Any) -> Any:
-    """The sweep without its own shuffling, which would be another one each time."""
-    return replace(value, shuffle=False) if getattr(value, "shuffle", False) else value
-
-
-def _listed(override: Override, value: Any, line: str) -> list[Any]:
+def _listed(override: Override, line: str) -> list[Any]:
+    """The choices in the order they are written; Hydra's own shuffling would be another one each time."""
+    value = override._value
     try:
-        return list(replace(override, _value=value).sweep_iterator(transformer=Transformer.identity))
-    except Exception as error:
+        if isinstance(value, RangeSweep) and not isinstance(value.range(), range):
+            # from the numbers as they are written: of Hydra's own, 0.1 and two steps of 0.1 are 0.30000000000000004
+            start, stop, step = (Decimal(str(n)) for n in (value.start, value.stop, value.step))
+            return [float(n) for n in FloatRange(start, stop, step)]
+        ordered = replace(value, shuffle=False) if getattr(value, "shuffle", False) else value
+        listed = replace(override, _value=ordered).sweep_iterator(transformer=Transformer.identity)
+        return [Override._convert_value(item) for item in listed]
+    except HydraException as error:
         raise RequestError(f"{line}: cannot be listed: {error}") from None
 
 
