@@ -67,7 +67,7 @@ def test_a_diverged_trial_spoils_neither_table_nor_picture(make_study, entries):
 
 def test_the_headline_counts_what_there_is(grid):
     assert headline(read_study(grid)) == "grid: finished, 6 of 6 trials done"
-    assert cost(read_study(grid)) == "1 min 52 s of training in 18 finished runs, 1 slot 100% busy"
+    assert cost(read_study(grid)) == "1 min 52 s of training, 18 finished runs, 1 slot 100% busy"
 
 
 def test_failures_are_told_with_their_errors_and_logs(make_study, entries):

@@ -6,6 +6,7 @@ A look costs milliseconds: the journal is read from where the last look ended, a
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -15,11 +16,10 @@ from typing import TYPE_CHECKING
 
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.estimate import duration, time_left, utilisation
-from gatelab.lab.study.leaderboard import leaderboard
 from gatelab.lab.study.progress import Watcher
 from gatelab.lab.study.read import StudyReader
 from gatelab.lab.study.state import StudyState, Trial, short_names, show
-from gatelab.lab.study.statistics import decimals
+from gatelab.lab.study.statistics import decimals, summarise, values_of
 from gatelab.lab.study.tell import headline
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class _View:
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         self.starting = since is not None
-        self._said, self._said_at = "", 0.0
+        self._said, self._said_at = "", -math.inf
 
     def __enter__(self) -> _View:
         if self.console.is_terminal:
@@ -110,12 +110,16 @@ class _View:
         self.starting = self.starting and not state.workers and not last
         if self.console.is_terminal:
             self.live.update(dashboard(state, self.watcher, self.since), refresh=True)
-        due = last or time.monotonic() - self._said_at >= self.lines_every
-        line = one_line(state, self.since, starting=self.starting)
-        if (last or not self.console.is_terminal) and due and line != self._said:
-            print(line, file=sys.stderr, flush=True)
-            self._said, self._said_at = line, time.monotonic()
+        told = self.console.is_terminal and (not last or state.state == "finished")
+        if not told and (last or time.monotonic() - self._said_at >= self.lines_every):
+            self._say(one_line(state, self.since, starting=self.starting))
         return state
+
+    def _say(self, line: str) -> None:
+        self._said_at = time.monotonic()
+        if line != self._said:
+            print(line, file=sys.stderr, flush=True)
+            self._said = line
 
 
 def one_line(state: StudyState, since: float | None = None, *, starting: bool = False) -> str:
@@ -146,19 +150,18 @@ def dashboard(state: StudyState, watcher: Watcher, since: float | None = None) -
     facts = [_best(state) or "no trial has finished yet"]
     facts += [f"about {duration(left)} left"] if left else []
     facts += [f"slots {busy:.0%} busy"] if busy else []
-    return Group(head, Text(" · ".join(facts)), _running(state, watcher))
+    return Group(head, Text(" · ".join(facts)), *([_running(state, watcher)] if counts["running"] else []))
 
 
 def _best(state: StudyState) -> str:
     if len(state.objectives) > 1:
         size = len(state.pareto)
         return f"Pareto front: {size} trial{'s' * (size > 1)}" if size else ""
-    rows = leaderboard(state)[:1]
-    if not rows:
+    if state.best is None:
         return ""
-    best = rows[0]
-    value = best.summary.text(decimals([best.summary]))
-    return f"best {state.objectives[0].name} {value} (trial {best.trial.number}: {_point(state, best.trial)})"
+    summary = summarise(list(values_of(state.best.runs).values()) or [state.best.values[0]])
+    value = summary.text(decimals([summary]))
+    return f"best {state.objectives[0].name} {value} (trial {state.best.number}: {_point(state, state.best)})"
 
 
 def _point(state: StudyState, trial: Trial) -> str:

@@ -52,14 +52,14 @@ def headline(state: StudyState, *, starting: bool = False) -> str:
 
 
 def cost(state: StudyState) -> str:
-    """`47 min 10 s of training in 75 runs, 2 slots 97 % busy`; empty before anything is finished."""
+    """`47 min 10 s of training, 75 finished runs, 2 slots 97% busy`; empty before anything is finished."""
     seconds = sum(trial.seconds or 0.0 for trial in state.trials)
     runs = sum(run.value is not None for trial in state.trials for run in trial.runs)
     busy = utilisation(state)
     if not runs or busy is None:
         return ""
     slots = f"{state.slots} slot{'s' * (state.slots > 1)}"
-    return f"{duration(seconds)} of training in {runs} finished runs, {slots} {busy:.0%} busy"
+    return f"{duration(seconds)} of training, {runs} finished runs, {slots} {busy:.0%} busy"
 
 
 def _importance(state: StudyState) -> Iterator[str]:
