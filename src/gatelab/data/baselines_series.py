@@ -147,21 +147,33 @@ class LinearForecast:
         return np.stack(forecasts, axis=2)
 
 
+def fit_linear(scaled: np.ndarray, origins: Mapping[str, np.ndarray], spec: SeriesSpec) -> LinearForecast:
+    """Return the linear forecast of the training windows: the same for every split that it is scored on."""
+    targets = np.ascontiguousarray(scaled[:, list(spec.target_index)])
+    linear = LinearForecast(targets, spec.lookback, spec.horizon)
+    linear.fit(origins["train"], origins["valid"])
+    return linear
+
+
 def series_baselines(
-    scaled: np.ndarray, origins: Mapping[str, np.ndarray], split: str, spec: SeriesSpec
+    scaled: np.ndarray,
+    origins: Mapping[str, np.ndarray],
+    split: str,
+    spec: SeriesSpec,
+    linear: LinearForecast | None = None,
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of the three forecasts on `split`.
 
-    scaled: `[N, C]`, standardised; origins: first future rows of the windows of each split.
-    The linear one also reports the ridge strength it chose and the weights it has.
+    scaled: `[N, C]`, standardised; origins: first future rows of the windows of each split; linear: what
+    `fit_linear` returned (None: fitted here). The linear one also reports the ridge strength it chose and the
+    weights it has.
     """
     targets = np.ascontiguousarray(scaled[:, list(spec.target_index)])
+    linear = linear or fit_linear(scaled, origins, spec)
 
     def score(forecast: Forecast) -> dict[str, float]:
         return forecast_metrics(forecast, targets, origins[split], spec)
 
-    linear = LinearForecast(targets, spec.lookback, spec.horizon)
-    linear.fit(origins["train"], origins["valid"])
     return {
         "repeat_last": score(repeat_last(targets, spec.horizon)),
         "seasonal_naive": score(seasonal_naive(targets, spec.horizon, spec.season)),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from gatelab.data.errors import DataError
-from gatelab.data.fetch import fetch
+from gatelab.data.fetch import fetch, sha256_of
 from gatelab.data.splits import SPLITS, check_fractions
 
 _FILES: Final[dict[str, dict[str, str]]] = {
@@ -45,6 +45,20 @@ class Corpus:
     fingerprint: dict[str, str]
     notes: list[str] = field(default_factory=list)
     one_text: bool = False
+
+
+def corpus_sources(
+    name: str, paths: Mapping[str, str | None], mirror: str | None = None, cache: str | None = None
+) -> dict[str, str]:
+    """Return file -> sha256 of the bytes that `load_corpus` would read; raise as it does where one is missing."""
+    if name == "text":
+        return {f"{split}/{path.name}": sha256_of(path) for split, path in _paths(paths).items()}
+    if name == "stdlib":
+        digest = hashlib.sha256()
+        for path in _stdlib_files():
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        return {"stdlib": digest.hexdigest()}
+    return {file: fetch(file, mirror=mirror, cache=cache).sha256 for file in _FILES[name].values()}
 
 
 def load_corpus(
@@ -110,21 +124,27 @@ def stdlib_text() -> tuple[str, int]:
     Only names in `sys.stdlib_module_names` count: build files and what a distribution put beside them differ
     by machine.
     """
+    files = _stdlib_files()
+    return "".join(_decode(path, path.read_bytes()) for path in files), len(files)
+
+
+def _stdlib_files() -> list[Path]:
     folder = Path(sysconfig.get_paths()["stdlib"])
     files = [path for path in sorted(folder.glob("*.py")) if path.stem in sys.stdlib_module_names]
     if not files:
         raise DataError(
             f"{folder}: no modules in source form here; use another corpus, e.g. data=text data.path=FILE"
         )
-    return "".join(_decode(path, path.read_bytes()) for path in files), len(files)
+    return files
 
 
-def _read_paths(paths: Mapping[str, str | None]) -> Corpus:
+def _paths(paths: Mapping[str, str | None]) -> dict[str, Path]:
+    """Return the file of each split that has one; `DataError` where it is missing."""
     if paths["train"] is None:
         raise DataError("data=text needs data.path=FILE (a UTF-8 text file)")
     if paths["valid"] is None and paths["test"] is not None:
         raise DataError("data.test_path is given without data.valid_path; give both, or only data.path")
-    corpus = Corpus({}, {})
+    found = {}
     for split, name in paths.items():
         if name is None:
             continue
@@ -132,6 +152,13 @@ def _read_paths(paths: Mapping[str, str | None]) -> Corpus:
         key = "data.path" if split == "train" else f"data.{split}_path"
         if not path.is_file():
             raise DataError(f"{key}={name}: there is no such file (looked in {path.resolve().parent})")
+        found[split] = path
+    return found
+
+
+def _read_paths(paths: Mapping[str, str | None]) -> Corpus:
+    corpus = Corpus({}, {})
+    for split, path in _paths(paths).items():
         raw = path.read_bytes()
         corpus.text[split] = _decode(path, raw)
         # the name says which file it was on any machine; the whole path only where two names are alike

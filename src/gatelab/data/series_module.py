@@ -11,7 +11,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import GatelabDataModule
-from gatelab.data.baselines_series import series_baselines
+from gatelab.data.baselines_series import LinearForecast, fit_linear, series_baselines
+from gatelab.data.derived import Kept, remember, sha256_of_array
 from gatelab.data.errors import DataError
 from gatelab.data.folds import rolling_cuts
 from gatelab.data.order import BatchOrder
@@ -24,10 +25,9 @@ from gatelab.data.series import (
     mase_scale,
     window_origins,
 )
-from gatelab.data.series_sources import load_named
+from gatelab.data.series_sources import read_series
 from gatelab.data.specs import SeriesSpec
 from gatelab.data.splits import SPLITS, check_fractions
-from gatelab.data.table import read_table
 
 
 class SeriesDataModule(GatelabDataModule):
@@ -101,10 +101,11 @@ class SeriesDataModule(GatelabDataModule):
         self.lookback, self.horizon, self.split, self.season = lookback, horizon, split, season
         self.mirror, self.cache = mirror, cache
         self.data: Series | None = None
+        self._linear: LinearForecast | None = None
 
     def prepare_data(self) -> None:
-        """Fetch the file (Lightning calls this on one process per machine)."""
-        self._load()
+        """Set up here: the other processes of the machine then find what was worked out."""
+        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Read, standardise by the training rows, lay out the windows; a second call does nothing."""
@@ -182,13 +183,27 @@ class SeriesDataModule(GatelabDataModule):
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""
         self._known(split)
-        return series_baselines(self.scaled, self.origins, split, self.spec)
+        arrays = {name: sha256_of_array(origins) for name, origins in self.origins.items()}
+        arrays["scaled"] = sha256_of_array(self.scaled)
+        return remember(
+            self.cache,
+            lambda: {"what": "baselines", "split": split, "arrays": arrays, "spec": self.spec.to_dict()},
+            lambda: Kept({}, self._baselines(split)),
+        ).facts
+
+    def _baselines(self, split: str) -> dict[str, dict[str, float]]:
+        if self._linear is None:
+            self._linear = fit_linear(self.scaled, self.origins, self.spec)
+        return series_baselines(self.scaled, self.origins, split, self.spec, self._linear)
 
     def _load(self) -> Series:
-        if self.path is None:
-            return load_named(self.series, seed=self.data_seed, mirror=self.mirror, cache=self.cache)
-        return read_table(
-            self.path, time=self.time, channels=self.channels, gaps=self.gaps, missing=self.missing
+        return read_series(
+            self.series,
+            self.path,
+            {"time": self.time, "channels": self.channels, "gaps": self.gaps, "missing": self.missing},
+            seed=self.data_seed,
+            mirror=self.mirror,
+            cache=self.cache,
         )
 
     def _targets(self, data: Series) -> tuple[int, ...]:

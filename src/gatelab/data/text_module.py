@@ -1,25 +1,24 @@
 """The DataModule of language modelling: a corpus, its tokenizer, and windows over parallel streams.
 
 One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file
-only joins the parts: corpora.py finds the text, tokenizer.py encodes it, streams.py cuts it.
+only joins the parts: encoded.py gives the token ids, streams.py cuts them.
 """
 
-from itertools import accumulate
 from typing import Literal
 
-import torch
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.baselines_text import text_baselines
-from gatelab.data.corpora import PUBLISHED_VOCABULARY, Corpus, load_corpus
+from gatelab.data.derived import Kept, remember, sha256_of_array
+from gatelab.data.encoded import TextOptions, encoded_text
 from gatelab.data.errors import DataError
-from gatelab.data.folds import fold_of_text
 from gatelab.data.order import BatchOrder
 from gatelab.data.specs import TextSpec
 from gatelab.data.streams import StreamWindows, eval_streams, train_streams
-from gatelab.data.tokenizer import Tokenizer, train_tokenizer
+from gatelab.data.tokenizer import Tokenizer
 
 
 class TextDataModule(GatelabDataModule):
@@ -92,84 +91,63 @@ class TextDataModule(GatelabDataModule):
         self.boundaries: tuple[int, ...] = ()
 
     def prepare_data(self) -> None:
-        """Fetch the files (Lightning calls this on one process per machine)."""
-        self._load()
+        """Set up here: the other processes of the machine then find what was worked out."""
+        self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Read, build the vocabulary from the training split, encode; a second call does nothing."""
         if self.tokens:
             return
-        corpus = self._load()
-        published = corpus.text["train"]
-        pieces = [published] if self.fold is None else self._take_fold(corpus)
-        self.tokenizer = self._vocabulary(published, "".join(pieces))
-        ids = [self.tokenizer.encode(piece) for piece in pieces]
-        self.boundaries = tuple(accumulate(map(len, ids[:-1])))
-        later = {
-            split: self.tokenizer.encode(text) for split, text in corpus.text.items() if split != "train"
-        }
-        tokens = {"train": torch.cat(ids)} | later
-        empty = [split for split in ("train", "valid") if not len(tokens[split])]
-        if empty and self.fold is not None:
-            where = f"data.fold={self.fold} of data.folds={self.folds}"
-            raise DataError(f"{where}: the {empty[0]} part holds no token; give fewer folds")
-        self.tokens = tokens
-        self.splits = tuple(corpus.text)
-        self.fingerprint, self.notes = dict(corpus.fingerprint), list(corpus.notes)
+        options = TextOptions(
+            corpus=self.corpus,
+            level=self.level,
+            paths={"train": self.path, "valid": self.valid_path, "test": self.test_path},
+            split=self.split,
+            vocabulary_size=self.vocabulary_size,
+            max_characters=self.max_characters,
+            folds=self.folds,
+            fold=self.fold,
+        )
+        text = encoded_text(options, self.mirror, self.cache)
+        self.tokenizer, self.tokens, self.boundaries = text.tokenizer, text.tokens, text.boundaries
+        self.splits = tuple(text.tokens)
+        self.fingerprint, self.notes = text.fingerprint, text.notes
         self.spec = TextSpec(
             vocabulary=self.tokenizer.size,
             level=self.level,
             seed_token=self.tokenizer.seed_token,
             tokens={split: len(ids) for split, ids in self.tokens.items()},
-            characters={split: len(text) for split, text in corpus.text.items()},
-        )
-
-    def _take_fold(self, corpus: Corpus) -> list[str]:
-        """Replace the train and valid text of `corpus` by the fold's; return the pieces of the training text."""
-        assert self.folds is not None
-        assert self.fold is not None
-        train = corpus.text["train"]
-        if not corpus.one_text and not train.endswith("\n"):
-            train += "\n"
-            corpus.notes.append("a newline was put between the train and the valid text")
-        pieces, valid, note = fold_of_text(train + corpus.text["valid"], self.folds, self.fold)
-        corpus.text |= {"train": "".join(pieces), "valid": valid}
-        corpus.notes.append(note)
-        return pieces
-
-    def _vocabulary(self, published: str, train: str) -> Tokenizer:
-        """Return the tokenizer: of the text `train` that is trained on, or of the corpus' own training split."""
-        if self.fold is None:
-            closed = self.corpus not in ("text", "stdlib") and self.vocabulary_size is None
-        else:
-            whole = self.vocabulary_size is None and self.max_characters is None
-            closed = whole and (self.corpus, self.level) in PUBLISHED_VOCABULARY
-        return train_tokenizer(
-            self.level, published if closed else train, self.vocabulary_size, open_vocabulary=not closed
+            characters=text.characters,
         )
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of the train-unigram and the interpolated bigram model on every token of `split`."""
         self._known(split)
-        return text_baselines(
-            self.tokens["train"].numpy(),
-            self.tokens[split].numpy(),
-            vocabulary=self.spec.vocabulary,
-            seed_token=self.spec.seed_token,
-            characters=self.spec.characters[split],
-            boundaries=self.boundaries,
-        )
+        narrow = np.min_scalar_type(self.spec.vocabulary - 1)
+        train, scored = (self.tokens[name].numpy().astype(narrow) for name in ("train", split))
+        characters, boundaries = self.spec.characters[split], self.boundaries
+        key = {
+            "what": "text baselines",
+            "train": sha256_of_array(train),
+            "scored": sha256_of_array(scored),
+            "vocabulary": self.spec.vocabulary,
+            "seed_token": self.spec.seed_token,
+            "characters": characters,
+            "boundaries": boundaries,
+        }
 
-    def _load(self) -> Corpus:
-        return load_corpus(
-            self.corpus,
-            level=self.level,
-            paths={"train": self.path, "valid": self.valid_path, "test": self.test_path},
-            split=self.split,
-            max_characters=self.max_characters,
-            mirror=self.mirror,
-            cache=self.cache,
-        )
+        def make() -> Kept:
+            metrics = text_baselines(
+                train,
+                scored,
+                vocabulary=self.spec.vocabulary,
+                seed_token=self.spec.seed_token,
+                characters=characters,
+                boundaries=boundaries,
+            )
+            return Kept({}, metrics)
+
+        return remember(self.cache, lambda: key, make).facts
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         tokens, seed_token = self.tokens[split], self.spec.seed_token

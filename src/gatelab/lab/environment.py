@@ -1,7 +1,12 @@
-"""What a run ran on: versions, git revision, processor, GPUs, threads. Facts only, nothing secret."""
+"""What a run ran on: versions, git revision, processor, GPUs, threads. Facts only, nothing secret.
+
+Versions and the git revision are looked up once in a process, whatever is installed or edited later: the code that
+runs is the one that the process began with. A process that starts others by forking looks them up for all of them.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -38,6 +43,7 @@ def describe() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Installed versions of the packages that matter."""
     found = {}
@@ -58,6 +64,7 @@ def gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
+@functools.cache
 def cpu_name() -> str:
     """The processor's name as the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -68,6 +75,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def git_state(folder: Path) -> dict[str, str] | None:
     """Revision and uncommitted difference of the checkout that `folder` belongs to; None outside one."""
     revision = _git(folder, "rev-parse", "HEAD")

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from gatelab.lab.compose import nearest
 from gatelab.lab.errors import RequestError
-from gatelab.lab.schema import type_problems
+from gatelab.lab.spelling import nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")

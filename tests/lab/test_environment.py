@@ -1,0 +1,44 @@
+"""What a run ran on: the revision and difference of the checkout, looked up once in a process."""
+
+import subprocess
+
+import pytest
+
+from gatelab.lab import environment
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=x", "-c", "user.email=x@y"]
+        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "first")
+    return tmp_path
+
+
+def test_revision_and_difference_of_a_checkout(checkout):
+    (checkout / "code.py").write_text("a = 2\n")
+    found = environment.git_state(checkout)
+    assert len(found["revision"]) == 40
+    assert "+a = 2" in found["diff"]
+
+
+def test_a_process_keeps_the_state_it_began_with(checkout):
+    before = environment.git_state(checkout)
+    (checkout / "code.py").write_text("a = 3\n")
+    assert environment.git_state(checkout) == before
+
+
+def test_outside_a_checkout_there_is_no_state(tmp_path):
+    assert environment.git_state(tmp_path) is None
+
+
+def test_what_can_change_inside_a_process_is_looked_up_each_time(monkeypatch):
+    first = environment.describe()
+    monkeypatch.setattr(environment.torch, "get_num_threads", lambda: 77)
+    second = environment.describe()
+    assert second == {**first, "threads": 77}
