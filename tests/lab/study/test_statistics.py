@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from gatelab.lab.study.state import Objective, Run, StudyState
 from gatelab.lab.study.statistics import Summary, decimals, over_what, paired_p, summarise, values_of
 
-numbers = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda x: round(x, 3)), min_size=2, max_size=9)
+numbers = st.lists(
+    st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda x: round(x, 3)), min_size=2, max_size=9
+)
 
 
 @given(numbers)
@@ -48,7 +50,9 @@ def test_runs_without_a_value_do_not_count():
 
 @given(numbers, st.data())
 def test_the_paired_test_is_scipys(one, data):
-    other = data.draw(st.lists(st.floats(-10, 10, allow_subnormal=False), min_size=len(one), max_size=len(one)))
+    other = data.draw(
+        st.lists(st.floats(-10, 10, allow_subnormal=False), min_size=len(one), max_size=len(one))
+    )
     differences = [a - b for a, b in zip(one, other, strict=True)]
     if max(differences) - min(differences) < 1e-6:
         return

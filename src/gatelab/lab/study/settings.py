@@ -100,6 +100,8 @@ class StudySettings:
         Raises:
             RequestError: every key that does not exist, and every value that cannot be, one a line.
         """
+        from gatelab.lab.schema import type_problems  # brings Hydra, which --help does not need
+
         values = {key: [value] if _single(key, value) else value for key, value in values.items()}
         hints = typing.get_type_hints(cls)
         problems = [f"study.{k}: no such key.{nearest(k, hints)}" for k in values if k not in hints]
