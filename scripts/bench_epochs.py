@@ -44,15 +44,15 @@ def parser() -> argparse.ArgumentParser:
         help="the contenders, each one argument of one or more overrides; ratios are to the last "
         f"(default: {', '.join(map(repr, MODELS))})",
     )
-    p.add_argument("--batches", type=int, default=60, help="training batches of a turn (default: %(default)s)")
+    p.add_argument(
+        "--batches", type=int, default=60, help="training batches of a turn (default: %(default)s)"
+    )
     p.add_argument("--val-batches", type=int, default=5, help="validation batches (default: %(default)s)")
     p.add_argument(
         "--warmup", type=int, default=5, help="batches before the clock starts (default: %(default)s)"
     )
     p.add_argument("--rounds", type=int, default=5, help="turns of each model (default: %(default)s)")
-    p.add_argument(
-        "--threads", nargs="+", type=int, metavar="N", help="default: one for each core, then 1"
-    )
+    p.add_argument("--threads", nargs="+", type=int, metavar="N", help="default: one for each core, then 1")
     p.add_argument(
         "--profile",
         action="store_true",

@@ -28,7 +28,9 @@ def tables(result: dict[str, Any]) -> Iterable[Table]:
 
 def parts(models: list[dict[str, Any]]) -> Table:
     """Seconds per epoch and share of each part, a contender a column."""
-    table = Table(title="where an epoch's seconds go (one turn each, under the profiler)", title_justify="left")
+    table = Table(
+        title="where an epoch's seconds go (one turn each, under the profiler)", title_justify="left"
+    )
     table.add_column("part")
     for row in models:
         table.add_column(row["model"], justify="right")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydra.core.override_parser.types import (
+    ChoiceSweep,
     FloatRange,
     Glob,
     IntervalSweep,
@@ -148,7 +149,9 @@ def _listed(override: Override, line: str) -> list[Any]:
             # from the numbers as they are written: of Hydra's own, 0.1 and two steps of 0.1 are 0.30000000000000004
             start, stop, step = (Decimal(str(n)) for n in (value.start, value.stop, value.step))
             return [float(n) for n in FloatRange(start, stop, step)]
-        ordered = replace(value, shuffle=False) if getattr(value, "shuffle", False) else value
+        ordered = value
+        if isinstance(value, ChoiceSweep | RangeSweep) and value.shuffle:
+            ordered = replace(value, shuffle=False)
         listed = replace(override, _value=ordered).sweep_iterator(transformer=Transformer.identity)
         return [Override._convert_value(item) for item in listed]
     except HydraException as error:
