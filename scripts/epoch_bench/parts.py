@@ -12,9 +12,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from epoch_bench.turn import Contender, Slice, fit
 from pytorch_lightning.profilers import Profiler
 from torch import nn
+
+from epoch_bench.turn import Contender, Slice, fit
 
 ENTRY = "embedding, window normalisation"
 FORWARD, BACKWARD = "recurrence, forward", "recurrence, backward"
