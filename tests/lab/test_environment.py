@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+import torch
 
 from gatelab.lab import environment
 
@@ -39,6 +40,6 @@ def test_outside_a_checkout_there_is_no_state(tmp_path):
 
 def test_what_can_change_inside_a_process_is_looked_up_each_time(monkeypatch):
     first = environment.describe()
-    monkeypatch.setattr(environment.torch, "get_num_threads", lambda: 77)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
     second = environment.describe()
     assert second == {**first, "threads": 77}

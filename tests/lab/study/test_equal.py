@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 
 from gatelab.core import GRU, LSTM, Forecaster, LanguageModel, MinGRU
+from gatelab.data import TextDataModule
 from gatelab.lab.errors import RequestError
 from gatelab.lab.study.nets import Nets
 from gatelab.lab.study.sweep import plan, submit
@@ -63,7 +64,10 @@ def test_the_vocabulary_counts(nets, tmp_path):
     lines = ["study=mine", "data=text", f"data.path={tmp_path}/text.txt", "model=gru,lstm"]
     frozen = plan([*lines, "study.budget=parameters:3000"], nets=nets).frozen
     size = frozen.solved({"model": "gru"})
-    assert size["parameters"] == LanguageModel.parameter_count(9, partial(GRU, hidden_size=size["hidden"]))
+    data = TextDataModule("text", level="char", path=str(tmp_path / "text.txt"))
+    data.setup()
+    core = partial(GRU, hidden_size=size["hidden"])
+    assert size["parameters"] == LanguageModel.parameter_count(data.spec.vocabulary, core)
 
 
 def test_the_solved_sizes_are_frozen_with_the_study(nets, tmp_path):
@@ -94,7 +98,7 @@ def test_what_cannot_be_solved_is_refused(lines, expected):
 
 
 def test_a_budget_that_is_too_small_says_what_is_needed(nets):
-    with pytest.raises(RequestError, match=r"a budget of 10 parameters is too small: hidden size 1 needs 21"):
+    with pytest.raises(RequestError, match=r"a budget of 10 parameters is too small: hidden size 1 needs 17"):
         plan(["study=mine", *TINY, "study.budget=parameters:10"], nets=nets)
 
 

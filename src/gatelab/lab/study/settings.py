@@ -103,6 +103,8 @@ class StudySettings:
         from gatelab.lab.schema import type_problems  # brings Hydra, which --help does not need
 
         values = {key: [value] if _single(key, value) else value for key, value in values.items()}
+        if isinstance(values.get("budget"), int | float):  # its own message says how it is written
+            values["budget"] = str(values["budget"])
         hints = typing.get_type_hints(cls)
         problems = [f"study.{k}: no such key.{nearest(k, hints)}" for k in values if k not in hints]
         for key, value in values.items():
