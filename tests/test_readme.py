@@ -17,6 +17,10 @@ LINES = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitl
 COMMANDS = [shlex.split(line, comments=True) for line in LINES]
 FEW = ["trainer.max_epochs=1", "trainer.max_steps=2", "model.hidden_size=8", "trainer.limit_val_batches=1"]
 QUIET = ["callbacks=none", "test=false"]
+TINY = [
+    *("data=adding", "data.steps=4", "data.train_items=32", "data.eval_items=8", "model.hidden_size=4"),
+    "trainer.max_epochs=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,11 @@ def test_a_command_of_the_readme_runs(command, place, monkeypatch, request):
     if name == "train":
         given = {a.split("=")[0] for a in arguments}
         arguments += [o for o in (*FEW, *QUIET) if o.split("=")[0] not in given or "epochs" not in o]
+    if name == "sweep":
+        arguments.append("--dry-run")  # every job is composed and checked
     monkeypatch.chdir(folder)
+    if name == "study":
+        assert main(["sweep", *TINY, f"study={arguments[0]}"]) == 0
     assert main([name, *arguments]) == 0
 
 
