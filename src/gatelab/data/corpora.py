@@ -47,6 +47,16 @@ class Corpus:
     one_text: bool = False
 
 
+def check_corpus(name: str, level: str, paths: Mapping[str, str | None]) -> None:
+    """Raise `DataError` where the options contradict each other, before any file is looked for."""
+    if name in _ONLY_LEVEL and level != _ONLY_LEVEL[name]:
+        raise DataError(
+            f"data.level={level}: {name} is read at level {_ONLY_LEVEL[name]} only; use data=text for others"
+        )
+    if name != "text" and any(paths.values()):
+        raise DataError(f"data.path is for data=text; {name} has its own files")
+
+
 def corpus_sources(
     name: str, paths: Mapping[str, str | None], mirror: str | None = None, cache: str | None = None
 ) -> dict[str, str]:
@@ -72,12 +82,7 @@ def load_corpus(
     cache: str | None = None,
 ) -> Corpus:
     """Return the corpus `name` cut into splits; `DataError` or `FetchError` say what is missing or wrong."""
-    if name in _ONLY_LEVEL and level != _ONLY_LEVEL[name]:
-        raise DataError(
-            f"data.level={level}: {name} is read at level {_ONLY_LEVEL[name]} only; use data=text for others"
-        )
-    if name != "text" and any(paths.values()):
-        raise DataError(f"data.path is for data=text; {name} has its own files")
+    check_corpus(name, level, paths)
     if name == "text":
         corpus = _read_paths(paths)
     elif name == "stdlib":

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatelab.data.corpora import PUBLISHED_VOCABULARY, Corpus, corpus_sources, load_corpus
+from gatelab.data.corpora import PUBLISHED_VOCABULARY, Corpus, check_corpus, corpus_sources, load_corpus
 from gatelab.data.derived import Kept, remember
 from gatelab.data.errors import DataError
 from gatelab.data.folds import fold_of_text
@@ -51,6 +51,8 @@ class EncodedText:
 
 def encoded_text(options: TextOptions, mirror: str | None, cache: str | None) -> EncodedText:
     """Return the encoded text, worked out or found; `DataError` or `FetchError` say what is missing or wrong."""
+
+    check_corpus(options.corpus, options.level, options.paths)
 
     def key() -> dict[str, Any]:
         sources = corpus_sources(options.corpus, options.paths, mirror, cache)
