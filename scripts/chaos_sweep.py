@@ -92,9 +92,19 @@ class Tally:
 
     def summary(self) -> dict[str, Any]:
         """As plain data."""
-        found = asdict(self) | {"seconds": round(time.monotonic() - self.began, 1), "good": self.good}
-        del found["began"]
-        return {"kills_done": self.done, **found}
+        return {
+            "launcher": self.launcher,
+            "seed": self.seed,
+            "kills_wanted": self.wanted,
+            "kills_done": self.done,
+            "kills": dict(self.kills),
+            "starts": self.starts,
+            "studies": self.rounds,
+            **asdict(self.verdict),
+            "left_behind": self.left_behind,
+            "seconds": round(time.monotonic() - self.began, 1),
+            "good": self.good,
+        }
 
 
 class Round:
@@ -176,7 +186,9 @@ class Round:
             time.sleep(0.1)
 
 
-def start(root: Path, kind: str, options: argparse.Namespace, *, calm: bool = False) -> subprocess.Popen[bytes]:
+def start(
+    root: Path, kind: str, options: argparse.Namespace, *, calm: bool = False
+) -> subprocess.Popen[bytes]:
     """Begin `gatelab sweep`; what it says goes to `<root>/sweep.log`."""
     root.mkdir(parents=True, exist_ok=True)
     means = ["launcher=local", "study.slots=2"]
@@ -186,7 +198,16 @@ def start(root: Path, kind: str, options: argparse.Namespace, *, calm: bool = Fa
             f"study.workers={options.workers}",
             f"study.slots={options.slots}",
         ]
-    command = [sys.executable, "-m", "gatelab", "sweep", *COMMON, *STUDIES[kind], *means, f"paths.root={root}"]
+    command = [
+        sys.executable,
+        "-m",
+        "gatelab",
+        "sweep",
+        *COMMON,
+        *STUDIES[kind],
+        *means,
+        f"paths.root={root}",
+    ]
     with (root / "sweep.log").open("ab") as log:
         return subprocess.Popen(
             command,

@@ -122,7 +122,9 @@ def _judge_row(verdict: Verdict, number: int, row: Row, expected: Row) -> None:
     if row.state is not TrialState.COMPLETE:
         verdict.lost.append(f"trial {number}: {row.state.name.lower()} at the end {row.error}".rstrip())
     if row.owned_twice:
-        verdict.twice.append(f"trial {number}: given to a slot while it was not waiting, {row.owned_twice} times")
+        verdict.twice.append(
+            f"trial {number}: given to a slot while it was not waiting, {row.owned_twice} times"
+        )
     if row.ends > 1:
         verdict.twice.append(f"trial {number}: ended {row.ends} times")
     for what in ("params", "runs", "values"):
@@ -159,13 +161,17 @@ def _judge_run(verdict: Verdict, name: str, run: Path, reference: Path, claims: 
 
 
 def weights_hash(path: Path) -> str:
-    """sha256 of a checkpoint's contents: weights, optimiser, schedule, positions; `missing` without a file."""
+    """sha256 of a checkpoint's weights, optimiser, schedule and positions; `missing` without a file.
+
+    Its configuration is left out: it names the folders, which are not the same.
+    """
     import torch
 
     if not path.is_file():
         return "missing"
     digest = hashlib.sha256()
-    _feed(digest, torch.load(path, weights_only=True, map_location="cpu"))
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    _feed(digest, {key: value for key, value in checkpoint.items() if key != "hyper_parameters"})
     return digest.hexdigest()
 
 
