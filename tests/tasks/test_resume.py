@@ -187,13 +187,13 @@ def test_a_run_killed_right_after_a_checkpoint_has_logged_its_step(
 
     def save_and_die(self: Checkpoints, trainer: pl.Trainer) -> None:
         save(self, trainer)
-        if trainer.global_step == 5:
+        if trainer.global_step == 4:  # a step that is logged
             raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_last", save_and_die)
         _, _, before = run(text_data(), folder="killed", kill_after=100 * STEPS)
-    assert load_checkpoint(tmp_path / "killed" / "last.ckpt")["global_step"] == 5
+    assert load_checkpoint(tmp_path / "killed" / "last.ckpt")["global_step"] == 4
     _, _, after = run(text_data(), folder="killed", resume="killed")
     assert before | after == rows
-    assert max(step for step, _ in before) == 4
+    assert max(step for step, _ in before) == 3
