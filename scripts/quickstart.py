@@ -1,19 +1,21 @@
-"""What `make run` does: train a language model and a forecaster on data that every machine has, and show them.
+"""What `make run` does: two small studies on data that every machine has, and what came of them.
 
-The corpus is the source text of Python's standard library, the series is made from a seed. Ends with a table of
-test scores beside the trivial baselines, a sample of generated text, and a picture.
+Which hidden size, and does the from-scratch GRU do what nn.GRU does? Three sizes, two seeds each, as a language model
+on the source text of Python's standard library and as a forecaster of a series that is made from a seed. Ends with
+the leaderboards, the test scores of the best configurations beside the trivial baselines, a sample of generated text
+and a picture. Asked for again, it reports what is there; stopped half-way, it continues.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import dataclasses
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-EXPERIMENTS = {"language model": "quickstart", "forecaster": "quickstart_series"}
+STUDIES = {"language model": "quickstart", "forecaster": "quickstart_series"}
 PROMPT = "def "
 
 
@@ -22,34 +24,60 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="for both runs, e.g. trainer.max_steps=50"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="for both studies, e.g. trainer.max_steps=50"
     )
-    parser.add_argument("--force", action="store_true", help="train again what is already trained")
+    parser.add_argument("--force", action="store_true", help="begin anew; earlier studies and runs are kept")
     options = parser.parse_args()
     started = time.perf_counter()
 
-    from gatelab.cli.common import print_table
     from gatelab.lab.errors import Interrupted, RequestError, RunFailed
-    from gatelab.lab.train import train
 
-    results = {}
-    for name, experiment in EXPERIMENTS.items():
-        print(f"-- {name}: gatelab train experiment={experiment}", file=sys.stderr)
-        try:
-            results[name] = train([f"experiment={experiment}", *options.overrides], force=options.force)
-        except (RequestError, RunFailed, Interrupted) as error:
-            print(error, file=sys.stderr)
-            return error.exit_code
-    from gatelab.lab.generate import generate
-
-    text = generate(results["language model"]["run_dir"], PROMPT, tokens=400, temperature=0.6)
-    picture = draw(results)
-    print_table(scores(results))
-    print(f"\ngenerated text (temperature 0.6):\n{text}\n")
-    print(f"picture: {picture}")
-    print(f"runs:    {', '.join(r['run_dir'] for r in results.values())}")
+    try:
+        directories = {name: study(name, options) for name in STUDIES}
+        results = {name: best(directory) for name, directory in directories.items()}
+        report(directories, results)
+    except (RequestError, RunFailed, Interrupted) as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     print(f"{time.perf_counter() - started:.0f} s in all")
     return 0
+
+
+def study(name: str, options: argparse.Namespace) -> Path:
+    """Run a study, or what is missing of it; its folder."""
+    from gatelab.lab.study.sweep import sweep
+
+    asked = [f"experiment={STUDIES[name]}", "search=quickstart", f"study={STUDIES[name]}", *options.overrides]
+    print(f"-- {name}: gatelab sweep {' '.join(asked)}", file=sys.stderr)
+    return Path(sweep(asked, force=options.force)["directory"])
+
+
+def best(directory: Path) -> dict[str, Any]:
+    """The finished run of a study's best configuration with its first seed, now scored on the test split, too."""
+    from gatelab.lab.train import train
+
+    return train(["experiment=best", f"paths.root={directory.parents[1]}"], config_dirs=[directory])
+
+
+def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> None:
+    """Print the leaderboards, the scores and the sample; draw the picture."""
+    from gatelab.cli.common import print_table
+    from gatelab.lab.generate import generate
+    from gatelab.lab.study.leaderboard import leaderboard, table, verdict
+    from gatelab.lab.study.read import read_study
+    from gatelab.lab.study.tell import cost
+
+    states = {name: read_study(directory) for name, directory in directories.items()}
+    for state in states.values():
+        rows = leaderboard(state)
+        print_table(table(state, rows))
+        print(f"{verdict(state, rows)}\n{cost(state)}\n")
+    print_table(scores(results))
+    text = generate(results["language model"]["run_dir"], PROMPT, tokens=400, temperature=0.6)
+    print(f"\ngenerated text (temperature 0.6):\n{text}\n")
+    print(f"picture: {draw(states, results)}")
+    for name, directory in directories.items():
+        print(f"{name}: {directory}, best run {results[name]['run_dir']}")
 
 
 def scores(results: dict[str, dict[str, Any]]) -> Any:
@@ -58,17 +86,16 @@ def scores(results: dict[str, dict[str, Any]]) -> Any:
 
     from gatelab.cli.common import number
 
-    table = Table(title="test split", title_justify="left")
+    table = Table(title="test split, the best configuration's run of seed 0", title_justify="left")
     for column in ("model", "metric", "value", "scored", "parameters", "seconds"):
         table.add_column(column, justify="left" if column in ("model", "metric") else "right")
     for (name, result), metric, unit in zip(
         results.items(), ("bpc", "mse"), ("tokens", "windows"), strict=True
     ):
-        report = result["splits"]["test"]
+        split = result["splits"]["test"]
         size, seconds = number(result["parameters"]), f"{result['seconds']['fit']:.1f}"
-        rows = {f"GRU {name}": report["metrics"], **report["baselines"]}
         label = {"bpc": "bits per character", "mse": "MSE, standardised"}[metric]
-        for index, (row, figures) in enumerate(rows.items()):
+        for index, (row, figures) in enumerate({name: split["metrics"], **split["baselines"]}.items()):
             mine = (size, seconds) if index == 0 else ("", "")
             scored = f"{number(figures[unit])} {unit}"
             table.add_row(row.replace("_", " "), label, f"{figures[metric]:.3f}", scored, *mine)
@@ -76,28 +103,26 @@ def scores(results: dict[str, dict[str, Any]]) -> Any:
     return table
 
 
-def draw(results: dict[str, dict[str, Any]]) -> Path:
-    """Learning curves of both runs and one forecast against the truth; the picture's path."""
+def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
+    """The metric over hidden size of both studies, and one forecast against the truth; the picture's path."""
     from gatelab.lab import plots
     from gatelab.lab.load import load_data, load_task
-    from gatelab.lab.record import RunDirectory
+    from gatelab.lab.study import picture
+    from gatelab.lab.study.frame import finish
 
     figure, axes = plots.new_figure(3)
-    text, series = (RunDirectory(result["run_dir"]) for result in results.values())
-    baselines = [result["splits"]["valid"]["baselines"] for result in results.values()]
-    plots.draw_curves(axes[0], text, "bpc", baselines[0], scale=1 / math.log(2))
-    axes[0].set_title("language model: Python's standard library")
-    plots.draw_curves(axes[1], series, "mse", baselines[1])
-    axes[1].set_title("forecaster: embedded hourly series")
-    loaded = load_task(series.path)
+    figure.set_size_inches(18.5, 4.6)
+    for axis, (name, state) in zip(axes, states.items(), strict=False):
+        picture.draw(axis, dataclasses.replace(state, name=name), x="model.hidden_size", by="model")
+    loaded = load_task(results["forecaster"]["run_dir"])
     data = load_data(loaded.record)
     target = len(data.spec.targets) // 2
     window = data.spec.windows["test"] // 2
     plots.draw_forecast(
         axes[2], *plots.window_forecast(loaded.task, data, window, target), data.spec.targets[target]
     )
-    axes[2].set_title(f"forecast of test window {window}")
-    path = Path(series.path).parents[1] / "quickstart.png"
+    finish(axes[2], "forecast", f"test window {window}, by the best forecaster")
+    path = states["language model"].root / "quickstart.png"
     figure.savefig(path, dpi=120)
     return path
 

@@ -54,7 +54,7 @@ def test_a_missing_file_exits_with_2(capsys, tmp_path):
 def test_check_prints_the_configuration_and_the_run_directory(capsys, tmp_path):
     assert main(["check", "experiment=quickstart", f"paths.root={tmp_path}", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["config"]["model"]["hidden_size"] == 256
+    assert report["config"]["model"]["hidden_size"] == 128
     assert report["run_dir"].startswith(str(tmp_path))
     assert report["state"] == "new"
 

@@ -26,6 +26,7 @@ class Rows(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         assert step is not None
+        assert not {(step, k) for k in metrics if k != "epoch"} & self.rows.keys()  # nothing is logged twice
         self.rows |= {(step, k): v for k, v in metrics.items() if not k.startswith("time/")}
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -176,3 +177,23 @@ def test_resume_with_a_plateau_schedule_is_bitwise_equal(
     # a threshold that nothing reaches: the rate falls after every validation but the first
     options = {"schedule": lambda optimizer, steps: plateau(optimizer, steps, threshold=100.0)}
     assert_same_run(run, text_data, kill_after, tmp_path, task_options=options, max_epochs=3)
+
+
+def test_a_run_killed_right_after_a_checkpoint_has_logged_its_step(
+    run: Any, text_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, rows = run(text_data(), folder="whole")
+    save = Checkpoints.save_last
+
+    def save_and_die(self: Checkpoints, trainer: pl.Trainer) -> None:
+        save(self, trainer)
+        if trainer.global_step == 4:  # a step that is logged
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save_last", save_and_die)
+        _, _, before = run(text_data(), folder="killed", kill_after=100 * STEPS)
+    assert load_checkpoint(tmp_path / "killed" / "last.ckpt")["global_step"] == 4
+    _, _, after = run(text_data(), folder="killed", resume="killed")
+    assert before | after == rows
+    assert max(step for step, _ in before) == 3

@@ -19,6 +19,8 @@ from gatelab.tasks.callbacks.signals import RunInterrupted, StopSignals
 AGREE_EVERY = 20
 """Batches between two agreements of several processes on whether to save or to stop (a collective call); they also
 agree at the end of each epoch, which may be shorter."""
+ROW = "update_train_step_metrics"
+"""What Lightning calls to give a step's row to the loggers."""
 
 
 class Checkpoints(Checkpoint):
@@ -86,6 +88,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
+        vars(trainer._logger_connector).pop(ROW, None)  # a run that was stopped never took it away
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(
@@ -105,6 +108,7 @@ class Checkpoints(Checkpoint):
         if not self._due or resume.epoch_ends(trainer) or resume.between_micro_batches(trainer):
             return
         if not resume.validation_follows(trainer):
+            _log_first(trainer)
             self.save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -173,3 +177,13 @@ class Checkpoints(Checkpoint):
             raise RunInterrupted(
                 f"stopped by {name} after step {trainer.global_step}; the state is in {self.last}"
             )
+
+
+def _log_first(trainer: pl.Trainer) -> None:
+    """Give the loggers the row of the current step, before the checkpoint instead of after it.
+
+    A run that is killed between the two, or stopped by the checkpoint, would continue without that row.
+    """
+    connector = trainer._logger_connector
+    getattr(connector, ROW)()
+    setattr(connector, ROW, lambda: vars(connector).pop(ROW, None))  # Lightning's own call, once

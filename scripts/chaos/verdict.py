@@ -1,0 +1,215 @@
+"""What became of a study that was killed again and again, beside an undisturbed one: lost, twice, different.
+
+Read from what the study itself wrote: Optuna's journal, each run's `run.json`, `result.json`, `metrics.csv` and
+checkpoints. Nothing is repaired or excused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import TrialState
+
+CHECKPOINTS = ("best.ckpt", "last.ckpt")
+
+
+@dataclass
+class Verdict:
+    """What is wrong, as sentences; empty lists if nothing is.
+
+    Attributes:
+        lost: trials and runs that have no result.
+        twice: trials that were given out, told or trained again although they were at work or finished.
+        different: runs and values that are not those of the undisturbed study.
+        trials, runs: how many there are; claims: how often a trial was given to a slot; attempts: how often a run
+            was begun; resumed: how many runs went on from a checkpoint or began again at least once.
+    """
+
+    lost: list[str] = field(default_factory=list)
+    twice: list[str] = field(default_factory=list)
+    different: list[str] = field(default_factory=list)
+    trials: int = 0
+    runs: int = 0
+    claims: int = 0
+    attempts: int = 0
+    resumed: int = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not (self.lost or self.twice or self.different)
+
+    def add(self, other: Verdict) -> None:
+        """Take in another study's."""
+        for key, value in asdict(other).items():
+            setattr(self, key, getattr(self, key) + value)
+
+
+@dataclass
+class Row:
+    """A trial in the journal.
+
+    Attributes:
+        state: the last one; claims: how often it was set RUNNING; ends: how often it was ended.
+        runs: run directories, below `paths.root`; values: of the objectives.
+    """
+
+    state: TrialState = TrialState.WAITING
+    claims: int = 0
+    ends: int = 0
+    owned_twice: int = 0
+    error: str = ""
+    params: dict[str, Any] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
+    values: list[float] | None = None
+
+
+def judge(root: Path, reference: Path, name: str) -> Verdict:
+    """Compare the study `name` below `root` with the undisturbed one below `reference`."""
+    rows, wanted = read_journal(root / "studies" / name), read_journal(reference / "studies" / name)
+    verdict = Verdict(trials=len(wanted), claims=sum(row.claims for row in rows.values()))
+    if len(rows) > len(wanted):
+        verdict.twice.append(f"{len(rows)} trials in the journal, {len(wanted)} points")
+    for number, expected in wanted.items():
+        row = rows.get(number)
+        if row is None:
+            verdict.lost.append(f"trial {number}: not in the journal")
+            continue
+        _judge_row(verdict, number, row, expected)
+        for run in expected.runs:
+            _judge_run(verdict, f"trial {number}, {run}", root / run, reference / run, row.claims)
+    for run in sorted(_runs_below(root) - _runs_below(reference)):
+        verdict.twice.append(f"{run}: the undisturbed study has no such run")
+    return verdict
+
+
+def read_journal(study: Path) -> dict[int, Row]:
+    """The history of each trial, by its number."""
+    rows: dict[int, Row] = {}
+    path = study / "journal.log"
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        entry = json.loads(line)
+        operation = entry["op_code"]
+        if operation == JournalOperation.CREATE_TRIAL:
+            rows[len(rows)] = Row()
+        elif "trial_id" in entry:
+            _replay(rows[entry["trial_id"]], operation, entry)
+    return rows
+
+
+def _replay(row: Row, operation: int, entry: dict[str, Any]) -> None:
+    if operation == JournalOperation.SET_TRIAL_STATE_VALUES:
+        state = TrialState(entry["state"])
+        if state is TrialState.RUNNING:
+            row.claims += 1
+            row.owned_twice += row.state is not TrialState.WAITING
+        row.ends += state.is_finished()
+        row.state, row.values = state, entry.get("values")
+    elif operation == JournalOperation.SET_TRIAL_PARAM:
+        row.params[entry["param_name"]] = entry["param_value_internal"]
+    elif operation == JournalOperation.SET_TRIAL_USER_ATTR:
+        row.runs = entry["user_attr"].get("runs", row.runs)
+        row.error = entry["user_attr"].get("error", row.error)
+
+
+def _judge_row(verdict: Verdict, number: int, row: Row, expected: Row) -> None:
+    if row.state is not TrialState.COMPLETE:
+        verdict.lost.append(f"trial {number}: {row.state.name.lower()} at the end {row.error}".rstrip())
+    if row.owned_twice:
+        verdict.twice.append(
+            f"trial {number}: given to a slot while it was not waiting, {row.owned_twice} times"
+        )
+    if row.ends > 1:
+        verdict.twice.append(f"trial {number}: ended {row.ends} times")
+    for what in ("params", "runs", "values"):
+        mine, other = getattr(row, what), getattr(expected, what)
+        if mine != other and row.state is TrialState.COMPLETE:
+            verdict.different.append(f"trial {number}: {what} {mine}, undisturbed {other}")
+
+
+def _judge_run(verdict: Verdict, name: str, run: Path, reference: Path, claims: int) -> None:
+    result = _read(run / "result.json")
+    verdict.runs += 1
+    if result is None or result["outcome"] != "done":
+        verdict.lost.append(f"{name}: {'no result' if result is None else result['outcome']}")
+        return
+    attempts = (_read(run / "run.json") or {}).get("attempts", [])
+    verdict.attempts += len(attempts)
+    verdict.resumed += len(attempts) > 1
+    if len(attempts) > claims:
+        verdict.twice.append(f"{name}: begun {len(attempts)} times, given out {claims} times")
+    again = sum(attempt.get("result", {}).get("outcome") == "done" for attempt in attempts)
+    if again:
+        verdict.twice.append(f"{name}: trained again after it was done")
+    expected = _read(reference / "result.json") or {}
+    for what in ("steps", "epochs", "parameters"):
+        if result.get(what) != expected.get(what):
+            verdict.different.append(f"{name}: {what} {result.get(what)}, undisturbed {expected.get(what)}")
+    if _scores(result) != _scores(expected):
+        verdict.different.append(f"{name}: other scores in result.json")
+    if _bytes(run / "metrics.csv") != _bytes(reference / "metrics.csv"):
+        verdict.different.append(f"{name}: another metrics.csv")
+    for file in CHECKPOINTS:
+        if weights_hash(run / "checkpoints" / file) != weights_hash(reference / "checkpoints" / file):
+            verdict.different.append(f"{name}: other contents of {file}")
+
+
+def weights_hash(path: Path) -> str:
+    """sha256 of a checkpoint's weights, optimiser, schedule and positions; `missing` without a file.
+
+    Its configuration is left out: it names the folders, which are not the same.
+    """
+    import torch
+
+    if not path.is_file():
+        return "missing"
+    digest = hashlib.sha256()
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+    _feed(digest, {key: value for key, value in checkpoint.items() if key != "hyper_parameters"})
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, value: Any) -> None:
+    import torch
+
+    if isinstance(value, dict):
+        for key, item in value.items():
+            digest.update(repr(key).encode())
+            _feed(digest, item)
+    elif isinstance(value, list | tuple):
+        digest.update(f"{type(value).__name__}{len(value)}".encode())
+        for item in value:
+            _feed(digest, item)
+    elif isinstance(value, torch.Tensor):
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    else:
+        digest.update(repr(value).encode())
+
+
+def _scores(result: dict[str, Any]) -> dict[str, Any]:
+    return {
+        split: {key: value for key, value in report.items() if key != "seconds"}
+        for split, report in result.get("splits", {}).items()
+    }
+
+
+def _runs_below(root: Path) -> Counter[str]:
+    return Counter(str(file.parent.relative_to(root)) for file in root.glob("runs/*/*/run.json"))
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
