@@ -17,6 +17,7 @@ from typing import Any
 
 STUDIES = {"language model": "quickstart", "forecaster": "quickstart_series"}
 OBJECTIVES = {"language model": "val/bpc", "forecaster": "val/mse"}
+SIZES = {"language model": "32,64,128", "forecaster": "16,32,64"}
 PROMPT = "def "
 
 
@@ -49,8 +50,8 @@ def study(name: str, options: argparse.Namespace) -> Path:
     from gatelab.lab.study.sweep import sweep
 
     experiment = STUDIES[name]
-    asked = [f"experiment={experiment}", "search=quickstart", f"study={experiment}"]
-    asked += [f"study.objectives={OBJECTIVES[name]}", *options.overrides]
+    asked = [f"experiment={experiment}", "search=quickstart", f"model.hidden_size={SIZES[name]}"]
+    asked += [f"study={experiment}", f"study.objectives={OBJECTIVES[name]}", *options.overrides]
     print(f"-- {name}: gatelab sweep {' '.join(asked)}", file=sys.stderr)
     return Path(sweep(asked, force=options.force)["directory"])
 
