@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 STUDIES = {"language model": "quickstart", "forecaster": "quickstart_series"}
+OBJECTIVES = {"language model": "val/bpc", "forecaster": "val/mse"}
+SIZES = {"language model": "32,64,128", "forecaster": "16,32,64"}
 PROMPT = "def "
 
 
@@ -47,7 +49,9 @@ def study(name: str, options: argparse.Namespace) -> Path:
     """Run a study, or what is missing of it; its folder."""
     from gatelab.lab.study.sweep import sweep
 
-    asked = [f"experiment={STUDIES[name]}", "search=quickstart", f"study={STUDIES[name]}", *options.overrides]
+    experiment = STUDIES[name]
+    asked = [f"experiment={experiment}", "search=quickstart", f"model.hidden_size={SIZES[name]}"]
+    asked += [f"study={experiment}", f"study.objectives={OBJECTIVES[name]}", *options.overrides]
     print(f"-- {name}: gatelab sweep {' '.join(asked)}", file=sys.stderr)
     return Path(sweep(asked, force=options.force)["directory"])
 
@@ -111,9 +115,15 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     from gatelab.lab.study.frame import finish
 
     figure, axes = plots.new_figure(3)
-    figure.set_size_inches(18.5, 4.6)
+    figure.set_size_inches(17.0, 4.6)
     for axis, (name, state) in zip(axes, states.items(), strict=False):
-        picture.draw(axis, dataclasses.replace(state, name=name), x="model.hidden_size", by="model")
+        picture.draw(
+            axis,
+            dataclasses.replace(state, name=name),
+            x="model.hidden_size",
+            by="model",
+            last=axis is axes[1],
+        )
     loaded = load_task(results["forecaster"]["run_dir"])
     data = load_data(loaded.record)
     target = len(data.spec.targets) // 2
