@@ -45,6 +45,7 @@ CASES = {
     "a key that is taken away": (["~trainer.deterministic"], {"model.num_layers": 2}),
     "a callback that is taken away": (["~callbacks.progress"], {"model.num_layers": 2}),
     "a seed of its own": (["seed=7"], {"model.num_layers": 2}),
+    "an integer where the file has a float": (["task.net.dropout=0"], {"model.num_layers": 2}),
     "values that look like something else": (["data.max_characters=null"], {"task.label_smoothing": 1e-05}),
 }
 

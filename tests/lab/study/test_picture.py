@@ -141,6 +141,14 @@ def test_diverged_trials_do_not_flatten_the_rest(make_study, entries):
     assert drawn(read_study(make_study("s", [choice("h", 1, 2, 3)], trials))).get_yscale() == "log"
 
 
+def test_one_diverged_point_of_many_is_named_outside_the_frame(make_study, entries):
+    choice, _ = entries
+    trials = [{"params": {"h": h}, "values": [9.0 if h == 7 else 3.0 - h / 10]} for h in range(12)]
+    axes = drawn(read_study(make_study("s", [choice("h", *range(12))], trials)))
+    assert axes.get_ylim()[1] < 5
+    assert "out of the frame: 9" in texts(axes)
+
+
 def test_the_ring_marks_the_best_and_words_name_it(grid):
     assert "the best, 1.400 ± 0.025 with model gru, hidden_size 128" in texts(drawn(read_study(grid)))
 
@@ -173,6 +181,16 @@ def test_two_studies_stand_side_by_side(grid, make_study, entries, tmp_path):
     path = write_picture([read_study(grid), read_study(other)], tmp_path / "p.png")
     with Image.open(path) as image:
         assert image.width > 1.8 * image.height
+
+
+def test_each_of_two_studies_has_its_titles_and_its_unit(grid, make_study, entries, tmp_path, monkeypatch):
+    choice, _ = entries
+    other = make_study("other", [choice("h", 1, 2)], [{"params": {"h": h}, "values": [1.0]} for h in (1, 2)])
+    seen = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, *_, **__: seen.append(figure))
+    monkeypatch.setattr("os.replace", lambda *_: None)
+    write_picture([read_study(grid), read_study(other)], tmp_path / "p.png")
+    assert all(axes.get_ylabel() and axes.get_title("left") for axes in seen[0].axes)
 
 
 def test_an_empty_study_has_no_picture(make_study, tmp_path):

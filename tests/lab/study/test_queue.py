@@ -212,7 +212,7 @@ def test_a_row_is_lost_so_often_and_then_fails_with_the_reason(directory):
     assert row.state is TrialState.FAIL
     assert row.user_attrs["error"] == "lost 3 times; the last time: killed by SIGKILL"
     assert queue.claim(owner) is None
-    assert (queue.unfinished(), queue.failed()) == (0, 1)
+    assert (queue.unfinished(), queue.counts()["fail"]) == (0, 1)
 
 
 def test_an_interrupted_row_is_not_a_lost_one(directory):

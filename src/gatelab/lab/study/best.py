@@ -8,6 +8,7 @@ found again and is not trained twice.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -171,7 +172,7 @@ def _differences(target: DictConfig, base: Composed) -> dict[str, Any]:
     there: Any = OmegaConf.to_container(base.config, resolve=False)
     found = {}
     for key, value in wanted.items():
-        if key in OMITTED or value == there.get(key):
+        if key in OMITTED or _same(value, there.get(key)):
             continue
         found[key] = _difference(value, there.get(key), str(key))
         if found[key] == {} != value:  # it lacks only what does not count
@@ -188,8 +189,15 @@ def _difference(wanted: Any, there: Any, group: str) -> Any:
     if set(there) - set(wanted) - set(LEFT_OUT_OF.get(group, ())):
         raise Unwritable(group)
     return {
-        k: _difference(v, there.get(k), group) for k, v in wanted.items() if k not in there or v != there[k]
+        key: _difference(value, there.get(key), group)
+        for key, value in wanted.items()
+        if key not in there or not _same(value, there[key])
     }
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as the identity sees it: 0, 0.0 and false are three values."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 class _Dumper(yaml.SafeDumper):

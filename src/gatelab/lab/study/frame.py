@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gatelab.lab.labels import LABELS
 from gatelab.lab.study.curves import Curves, Point, baselines
@@ -73,18 +76,18 @@ def short(value: float) -> str:
     return f"{value:g}"
 
 
-def scale_y(axes: Axes, points: Iterable[Point]) -> bool:
-    """All values in sight; an interval may run out of the frame where it would dwarf them (two seeds).
+def scale_y(axes: Axes, points: Iterable[Point]) -> str:
+    """All values in sight, but for a few that would squeeze the others (a run that diverged) and for long intervals.
 
     Returns:
-        whether one does.
+        what lies out of the frame, in words.
     """
-    points = [p for p in points if math.isfinite(p.summary.mean)]
-    values = [value for p in points for value in (*p.values, p.summary.mean) if math.isfinite(value)]
-    if not values:
-        return False
-    low, high = min(values), max(values)
-    ends = [end for p in points for end in (p.summary.low, p.summary.high) if end is not None]
+    every = [p for p in points if math.isfinite(p.summary.mean)]
+    if not every:
+        return ""
+    shown = _in_sight(every)
+    low, high = _reach(shown)
+    ends = [end for p in shown for end in (p.summary.low, p.summary.high) if end is not None]
     least, most = min([low, *ends]), max([high, *ends])
     if low > 0 and high / low > 6:
         _log_y(axes, low, high)
@@ -93,7 +96,29 @@ def scale_y(axes: Axes, points: Iterable[Point]) -> bool:
         bottom, top = max(least, low - 0.35 * span), min(most, high + 0.35 * span)
         axes.set_ylim(bottom - 0.06 * span, top + 0.06 * span)
     bottom, top = axes.get_ylim()
-    return least < bottom or most > top
+    outside = [f"{p.summary.mean:.4g}" for p in every if not bottom <= p.summary.mean <= top]
+    words = [f"out of the frame: {', '.join(outside)}"] if outside else []
+    words += ["some run out of the frame"] if least < bottom or most > top else []
+    return "; ".join(words)
+
+
+def _reach(points: Sequence[Point]) -> tuple[float, float]:
+    """The least and the largest value of any run or mean."""
+    values = [value for p in points for value in (*p.values, p.summary.mean) if math.isfinite(value)]
+    return min(values), max(values)
+
+
+def _in_sight(points: list[Point]) -> list[Point]:
+    """Without the points, one in ten at most, that would leave all others less than a third of the frame."""
+    middle = statistics.median(p.summary.mean for p in points)
+    nearest = sorted(points, key=lambda p: max(abs(end - middle) for end in _reach([p])))
+    low, high = _reach(points)
+    for count in range(1, len(points) // 10 + 1):
+        rest = nearest[:-count]
+        least, most = _reach(rest)
+        if 0 < 3 * (most - least) < high - low:
+            return rest
+    return points
 
 
 def _log_y(axes: Axes, low: float, high: float) -> None:
@@ -123,7 +148,15 @@ def draw_baselines(axes: Axes, state: StudyState) -> None:
         text = f"{name.replace('_', ' ')} {value:.4g}"
         options: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
         options |= {"bbox": BEHIND, "ha": "right", "fontsize": 7.5, "color": FAINT, "zorder": 5}
-        axes.annotate(text, (0.995, value), xytext=(0, 2.5), va="bottom", **options)
+        cells = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+        ends = [float(np.asarray(line.get_ydata())[-1]) for line in cells]
+        crowded = linear and any(
+            0 <= end - value < 0.08 * span for end in ends
+        )  # a line would run through it
+        below: dict[str, Any] = {"xytext": (0, -2.5), "va": "top"}
+        axes.annotate(
+            text, (0.995, value), **(below if crowded else {"xytext": (0, 2.5), "va": "bottom"}), **options
+        )
     for edge, sign in (("above", 1.0), ("below", -1.0)):
         there = [f"{n.replace('_', ' ')} {v:.4g}" for n, v in far if (v > high) == (sign > 0)]
         if there:

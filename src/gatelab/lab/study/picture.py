@@ -66,7 +66,8 @@ def write_picture(
     same = len({state.name for state, _ in drawn}) == 1
     figure, panels = _figure(len(drawn), WIDTH if len(drawn) == 1 or not same else NARROW, share=same)
     for axes, (state, key) in zip(panels, drawn, strict=True):
-        draw(axes, state, x=key, by=by, first=axes is panels[0], last=axes is panels[-1] or not same)
+        first, last = axes is panels[0] or not same, axes is panels[-1] or not same
+        draw(axes, state, x=key, by=by, first=first, last=last)
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None, "Description": note})
@@ -121,10 +122,10 @@ def draw(
         finish(axes, "", " ", " ")
 
 
-def _subtitle(state: StudyState, found: Curves, cut: bool) -> str:
+def _subtitle(state: StudyState, found: Curves, cut: str) -> str:
     parts = [over_what(state)]
     if cut:
-        parts.append("some run out of the frame")
+        parts.append(cut)
     if found.rest and not found.ranged:
         parts.append(f"lines: the best over {', '.join(found.rest)}")
     if state.state != "finished":

@@ -78,9 +78,7 @@ class Queue:
             )
             self._claim_folder(study, directions)
         self.name, self.study_id, self.several = name, study._study_id, len(directions) > 1
-        self.grown = bool(
-            record.get("grown")
-        )  # Optuna keeps no further choices of a parameter: see `propose`
+        self.grown = bool(record.get("grown"))  # Optuna keeps no further choices of a parameter
         self.pruner = make_pruner(self.settings["pruner"], self.settings["pruner_options"])
         self._study(0)  # a sampler that cannot be made is refused now
 
@@ -271,10 +269,6 @@ class Queue:
         """Rows that wait, or that somebody owns and might give back."""
         return len(self._rows(TrialState.WAITING, TrialState.RUNNING))
 
-    def failed(self) -> int:
-        """Rows that failed for good."""
-        return len(self._rows(TrialState.FAIL))
-
     def sync(self) -> None:
         """Wait until everything written is on the disk.
 
@@ -294,10 +288,9 @@ class Queue:
         return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
 
     def _study(self, number: int) -> optuna.Study:
-        settings = self.settings
-        sampler = make_sampler(
-            settings["strategy"] or "tpe", settings["seed"], number, settings["sampler_options"]
-        )
+        chosen = self.settings
+        name = chosen["strategy"] or "tpe"
+        sampler = make_sampler(name, chosen["seed"], number, chosen["sampler_options"])
         return optuna.Study(self.name, self.storage, sampler, self.pruner)
 
 

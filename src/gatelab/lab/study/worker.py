@@ -131,7 +131,7 @@ class Worker:
         limit = self.settings.max_failures
         while not self.stopping.is_set() and time.monotonic() < self._until:
             self._reap()
-            if limit is not None and self.queue.failed() >= limit:
+            if limit is not None and self.queue.counts()["fail"] >= limit:
                 return None
             claim = self.queue.claim(f"{self.owner.id}/{slot}")
             if claim is not None:
