@@ -47,7 +47,7 @@ def test_the_history_of_a_whole_run_is_metrics_csv(tmp_path, capfd):
     assert segment.summary["val/mse"] == min(losses)
     assert segment.summary["valid/mse"] == result["splits"]["valid"]["metrics"]["mse"]
     assert segment.summary["outcome"] == "done"
-    assert {"curves", "results"} <= set(segment.summary)
+    assert {"curves/_type", "results/_type"} <= set(segment.summary)
     assert "offline (no key)" in capfd.readouterr().err
 
 
