@@ -41,7 +41,7 @@ def test_a_resumed_run_leaves_the_trace_of_the_undisturbed_one(
     assert read_trace(path) == whole[:9]
 
     task = traced(make_task, data := make_data(), path)
-    make_trainer().fit(task, datamodule=data, ckpt_path=saver.last)
+    make_trainer(callbacks=[saver]).fit(task, datamodule=data, ckpt_path=saver.last)
     assert read_trace(path) == whole
     assert read_trace(path.with_suffix(".superseded.csv")) == whole[6:9]
     steps = [row.step for row in whole if row.what == "loss"]
