@@ -111,10 +111,10 @@ def train_frozen(
         try:
             return {**_train_locked(run, plain, data, callbacks), "already": False}
         except RunInterrupted as error:
-            run.update(state="interrupted")
+            run.stop("interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
         except RequestError:
-            run.update(state="refused")
+            run.stop("refused")
             raise
         except (NonFiniteLossError, CheckpointError) as error:
             run.finish({"outcome": "failed", "error": str(error), "finished": now()})
