@@ -39,6 +39,7 @@ from gatelab.lab.schema import check
 from gatelab.lab.trackers.tracked import tracked
 from gatelab.tasks import CheckpointError, load_checkpoint
 from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
+from gatelab.tasks.trace import Trace
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
 RANK_OF = "GATELAB_RANK_OF"
@@ -111,10 +112,10 @@ def train_frozen(
             with tracked(run, plain) as trackers:
                 return {**_train_locked(run, plain, data, callbacks, trackers), "already": False}
         except RunInterrupted as error:
-            run.update(state="interrupted")
+            run.stop("interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
         except RequestError:
-            run.update(state="refused")
+            run.stop("refused")
             raise
         except (NonFiniteLossError, CheckpointError) as error:
             run.finish({"outcome": "failed", "error": str(error), "finished": now()})
@@ -214,7 +215,8 @@ def fit(
         the Trainer, and why the run was pruned, if it was.
     """
     pl.seed_everything(plain["seed"], workers=False, verbose=False)
-    task = build_task(plain, data.spec)
+    task: Any = build_task(plain, data.spec)
+    task.trace = Trace(run.trace_file)
     checkpoint = load_checkpoint(run.last) if run.last.is_file() else None
     step = int(checkpoint["global_step"]) if checkpoint else None
     if step is not None:
@@ -237,6 +239,8 @@ def fit(
         raise RequestError(f"the run cannot begin: {error}") from error
     finally:
         del os.environ[RANK_OF]
+        if task.trace is not None:
+            task.trace.flush()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return trainer, None
