@@ -40,7 +40,8 @@ def place(tmp_path_factory):
         "data.lookback=24",
     ]
     series = train([*request, "data.horizon=24", *FEW, *QUIET, f"paths.root={folder}"])
-    return folder, {"generate": text["run_dir"], "eval": series["run_dir"], "predict": series["run_dir"]}
+    runs = dict.fromkeys(("eval", "predict", "reproduce"), series["run_dir"])
+    return folder, {**runs, "generate": text["run_dir"]}
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "gatelab"], ids=" ".join)

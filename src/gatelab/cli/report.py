@@ -9,13 +9,19 @@ examples:
   gatelab report runs/etth1_gru --output etth1.html    every run of a folder
   gatelab report experiments/002-hidden-size           a record, without the runs it was made from
   gatelab report size --format md --output -           to paste into a message
+  gatelab report size --record hidden-size             the record experiments/NNN-hidden-size, to be committed
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gatelab.lab.report.gather import Subject
 
 FORMATS = ("html", "md", "csv")
 FEW = 20
@@ -37,6 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, help="default: by the file's ending, else html")
     parser.add_argument(
+        "--record",
+        metavar="NNN-SLUG",
+        help="write a record of finished studies below experiments/ (a slug gets the next number) instead of a page; "
+        "with --output or --format both",
+    )
+    parser.add_argument("--question", metavar="TEXT", help="of a new record; a plain one is made without it")
+    parser.add_argument(
+        "--conclusion", metavar="TEXT", help="of a new record; README.template.md is edited later"
+    )
+    parser.add_argument(
         "--no-samples", action="store_true", help="do not let the best runs forecast or write"
     )
 
@@ -56,8 +72,15 @@ def run(options: argparse.Namespace) -> int:
     if not paths:
         raise RequestError("give at least one study, run directory or record.")
     form = _format(options.format, options.output)
+    if (options.question or options.conclusion) and not options.record:
+        raise RequestError("--question and --conclusion are for --record.")
     studies = Path(compose(overrides).plain()["paths"]["root"]) / "studies"
     subjects, notes = gather(paths, studies)
+    if options.record:
+        for file in _record(subjects, options):
+            print(f"record  {file}")
+        if not (options.output or options.format):
+            return 0
     if form == "html":
         output = Path(options.output or "report.html")
         runs = sum(len(trial.runs) for subject in subjects for trial in subject.state.trials)
@@ -80,6 +103,21 @@ def run(options: argparse.Namespace) -> int:
     output.write_text(content)
     print(f"report  {output}")
     return 0
+
+
+def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Path]:
+    from gatelab.lab.errors import RequestError
+    from gatelab.lab.study.record import first_words, record_target, write_record
+
+    other = [subject.state.name for subject in subjects if subject.kind != "study"]
+    if other:
+        raise RequestError(f"--record {options.record}: a record is of studies, and {other[0]} is none.")
+    target = record_target(options.record)
+    question, conclusion = options.question, options.conclusion
+    if question or conclusion or not (target / "README.template.md").is_file():
+        plain = first_words([subject.state for subject in subjects])
+        question, conclusion = question or plain[0], conclusion or plain[1]
+    return write_record([subject.state.directory for subject in subjects], target, question, conclusion)
 
 
 def _format(asked: str | None, output: str | None) -> str:

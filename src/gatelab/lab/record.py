@@ -1,7 +1,8 @@
 """The record of a run: its directory, `run.json`, `result.json`, and the lock on them.
 
 `run.json` is written before anything is trained, `result.json` last; it alone says "finished". Both are
-written atomically. What is measured during the run goes to `metrics.csv` (`metrics_csv.py`).
+written atomically. What is measured during the run goes to `metrics.csv` (`metrics_csv.py`) and `trace.csv`
+(`gatelab.tasks.trace`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import filelock
 
 from gatelab.lab.errors import RequestError
+from gatelab.lab.secrets import without_secrets
 
 RUN_FORMAT = 1
 
@@ -62,6 +64,11 @@ class RunDirectory:
     def metrics_file(self) -> Path:
         """`metrics.csv`."""
         return self.path / "metrics.csv"
+
+    @property
+    def trace_file(self) -> Path:
+        """`trace.csv`."""
+        return self.path / "trace.csv"
 
     @property
     def tokenizer_file(self) -> Path:
@@ -121,11 +128,11 @@ class RunDirectory:
                 "config": dict(config),
                 "attempts": [attempt],
             }
-        write_json(self.run_file, record)
+        write_json(self.run_file, without_secrets(record))
 
     def update(self, **values: Any) -> None:
         """Add facts to `run.json` that are known only later (the data's sha256, the parameter count...)."""
-        write_json(self.run_file, {**self.read(), **values})
+        write_json(self.run_file, {**self.read(), **without_secrets(values)})
 
     def add_seconds(self, seconds: float) -> None:
         """Note how long the last attempt trained, also when it was stopped."""
@@ -138,8 +145,19 @@ class RunDirectory:
         return round(sum(attempt.get("fit_seconds", 0.0) for attempt in self.read()["attempts"]), 2)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`."""
-        write_json(self.result_file, dict(result))
+        """Write `result.json`, and into `run.json` how this attempt ended."""
+        self._end_attempt(str(result["outcome"]))
+        write_json(self.result_file, without_secrets(dict(result)))
+
+    def stop(self, state: str) -> None:
+        """Note that this attempt ended before the run did: `interrupted` or `refused`."""
+        self._end_attempt(state)
+        self.update(state=state)
+
+    def _end_attempt(self, outcome: str) -> None:
+        attempts = self.read()["attempts"]
+        attempts[-1] |= {"outcome": outcome, "ended": now()}
+        self.update(attempts=attempts)
 
     def set_aside(self) -> Path | None:
         """Rename an existing directory to `<name>.old-N`, so that nothing recorded is lost; its new path."""

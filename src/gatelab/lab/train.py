@@ -22,7 +22,6 @@ from gatelab.lab.build import (
     build_callbacks,
     build_data,
     build_task,
-    build_trackers,
     build_trainer,
     prepare_process,
     request_errors,
@@ -37,8 +36,10 @@ from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.remarks import say
 from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
+from gatelab.lab.trackers.tracked import tracked
 from gatelab.tasks import CheckpointError, load_checkpoint
 from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
+from gatelab.tasks.trace import Trace
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
 RANK_OF = "GATELAB_RANK_OF"
@@ -108,12 +109,13 @@ def train_frozen(
         refuse_changed_data(run, data)
         run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
         try:
-            return {**_train_locked(run, plain, data, callbacks), "already": False}
+            with tracked(run, plain) as trackers:
+                return {**_train_locked(run, plain, data, callbacks, trackers), "already": False}
         except RunInterrupted as error:
-            run.update(state="interrupted")
+            run.stop("interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
         except RequestError:
-            run.update(state="refused")
+            run.stop("refused")
             raise
         except (NonFiniteLossError, CheckpointError) as error:
             run.finish({"outcome": "failed", "error": str(error), "finished": now()})
@@ -149,7 +151,7 @@ def refuse_changed_data(run: RunDirectory, data: Any) -> None:
 
 
 def _train_locked(
-    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any]
+    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any], trackers: Sequence[Any]
 ) -> dict[str, Any]:
     for note in data.notes:
         say(note)
@@ -159,7 +161,7 @@ def _train_locked(
     started = time.perf_counter()
     pruned: RunPruned | None = None
     try:
-        trainer, pruned = fit(run, plain, data, callbacks)
+        trainer, pruned = fit(run, plain, data, callbacks, trackers)
     finally:
         run.add_seconds(time.perf_counter() - started)
     result = {"outcome": "done", **_facts(run, plain, trainer)}
@@ -201,7 +203,11 @@ def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict
 
 
 def fit(
-    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any] = ()
+    run: RunDirectory,
+    plain: dict[str, Any],
+    data: Any,
+    callbacks: Sequence[Any] = (),
+    trackers: Sequence[Any] = (),
 ) -> tuple[Any, RunPruned | None]:
     """Train until the configured end, continuing from `last.ckpt` where there is one.
 
@@ -209,14 +215,15 @@ def fit(
         the Trainer, and why the run was pruned, if it was.
     """
     pl.seed_everything(plain["seed"], workers=False, verbose=False)
-    task = build_task(plain, data.spec)
+    task: Any = build_task(plain, data.spec)
+    task.trace = Trace(run.trace_file)
     checkpoint = load_checkpoint(run.last) if run.last.is_file() else None
     step = int(checkpoint["global_step"]) if checkpoint else None
     if step is not None:
         say(f"continuing {run.path} from step {step}")
     own = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
-    loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path, run.read()["tracker_id"])]
+    loggers = [MetricsCSV(run.metrics_file, step), *trackers]
     trainer: Any = build_trainer(plain, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
     with request_errors("data"):  # what does not fit together shows before the run begins
         data.train_dataloader()
@@ -232,6 +239,8 @@ def fit(
         raise RequestError(f"the run cannot begin: {error}") from error
     finally:
         del os.environ[RANK_OF]
+        if task.trace is not None:
+            task.trace.flush()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return trainer, None
