@@ -13,8 +13,8 @@ import torch
 
 from gatelab.tasks import load_checkpoint
 
-FREE = {"run_dir", "seconds", "finished"}
-"""Keys of `result.json` that are a place or a time."""
+FREE = {"run_dir", "seconds", "finished", "memory", "throughput"}
+"""Keys of `result.json` that are a place, a time, or the machine's."""
 
 
 def first_difference(run: Path, reference: Path) -> str | None:
