@@ -18,6 +18,17 @@ def test_a_second_attempt_keeps_the_first(tmp_path):
     assert len(record["attempts"]) == 2
 
 
+def test_every_attempt_says_how_it_ended(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({}, {})
+    run.stop("interrupted")
+    assert run.state() == "interrupted"
+    run.begin({}, {})
+    run.finish({"outcome": "done"})
+    assert [attempt["outcome"] for attempt in run.read()["attempts"]] == ["interrupted", "done"]
+    assert run.state() == "done"
+
+
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
     file = tmp_path / "a.json"
     write_json(file, {"kept": 1})

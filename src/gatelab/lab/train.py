@@ -115,11 +115,11 @@ def train_frozen(
             run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
             return {**_train_locked(run, plain, data, callbacks), "already": False}
         except RunInterrupted as error:
-            run.update(state="interrupted")
+            run.stop("interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
         except RequestError:
             with contextlib.suppress(OSError):  # the refusal matters more than its record
-                run.update(state="refused")
+                run.stop("refused")
             raise
         except (NonFiniteLossError, CheckpointError) as error:
             with contextlib.suppress(OSError):  # nor does a full disk hide why it failed
