@@ -18,8 +18,9 @@ STEPS = 6
 SMALL = [
     *("data=lorenz", "data.lookback=8", "data.horizon=4", "data.batch_size=512", "trainer.max_epochs=2"),
     *("trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "trainer.log_every_n_steps=1"),
-    *("model.hidden_size=4", "callbacks.progress=null", "callbacks.throughput=null", "test=false"),
+    *("model.hidden_size=4", "callbacks.progress=null", "callbacks.throughput=null", "callbacks.memory=null"),
     "callbacks.checkpoints.every_n_steps=1",
+    "test=false",
 ]
 
 
