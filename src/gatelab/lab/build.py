@@ -108,7 +108,8 @@ def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> lis
 def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
     """The loggers of `logger=` (besides `metrics.csv`, which is always on)."""
     nodes = plain["logger"] or {}
-    return [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
+    made = [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
+    return [tracker for tracker in made if tracker is not None]
 
 
 def build_trainer(

@@ -23,7 +23,6 @@ from gatelab.lab.build import (
     build_callbacks,
     build_data,
     build_task,
-    build_trackers,
     build_trainer,
     prepare_process,
     request_errors,
@@ -39,6 +38,7 @@ from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.remarks import say
 from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
+from gatelab.lab.trackers.tracked import tracked
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
 from gatelab.tasks.trace import Trace
@@ -113,7 +113,8 @@ def train_frozen(
         run.remove_temporaries()
         try:
             run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
-            return {**_train_locked(run, plain, data, callbacks), "already": False}
+            with tracked(run, plain) as trackers:
+                return {**_train_locked(run, plain, data, callbacks, trackers), "already": False}
         except RunInterrupted as error:
             run.stop("interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
@@ -162,7 +163,7 @@ def refuse_changed_data(run: RunDirectory, data: Any) -> None:
 
 
 def _train_locked(
-    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any]
+    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any], trackers: Sequence[Any]
 ) -> dict[str, Any]:
     for note in data.notes:
         say(note)
@@ -172,7 +173,7 @@ def _train_locked(
     started = time.perf_counter()
     pruned: RunPruned | None = None
     try:
-        trainer, pruned = fit(run, plain, data, callbacks)
+        trainer, pruned = fit(run, plain, data, callbacks, trackers)
     finally:
         run.add_seconds(time.perf_counter() - started)
     result = {"outcome": "done", **_facts(run, plain, trainer)}
@@ -214,7 +215,11 @@ def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict
 
 
 def fit(
-    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any] = ()
+    run: RunDirectory,
+    plain: dict[str, Any],
+    data: Any,
+    callbacks: Sequence[Any] = (),
+    trackers: Sequence[Any] = (),
 ) -> tuple[Any, RunPruned | None]:
     """Train until the configured end, continuing from the newest checkpoint where there is one.
 
@@ -231,7 +236,7 @@ def fit(
         say(f"continuing {run.path} from step {step}")
     own = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
-    loggers = [MetricsCSV(run.metrics_file, step), *build_trackers(plain, run.path, run.read()["tracker_id"])]
+    loggers = [MetricsCSV(run.metrics_file, step), *trackers]
     trainer: Any = build_trainer(plain, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
     with request_errors("data"):  # what does not fit together shows before the run begins
         data.train_dataloader()
