@@ -57,6 +57,7 @@ def test_a_run_leaves_the_record_that_the_contract_names(series):
         "run.json",
         "result.json",
         "metrics.csv",
+        "trace.csv",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }

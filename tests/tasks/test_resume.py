@@ -48,6 +48,13 @@ class KillAfter(pl.Callback):
             raise Killed
 
 
+class EpochRow(pl.Callback):
+    """Logs something at the end of each epoch."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.log("train/epochs_done", float(trainer.current_epoch + 1))
+
+
 @pytest.fixture
 def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], tmp_path: Path) -> Any:
     """Train once; return the task, the trainer and the logged rows."""
@@ -67,6 +74,7 @@ def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], 
             Checkpoints(str(tmp_path / folder), every_n_steps=every_n_steps),
             GradientNorm(),
             Throughput(),
+            EpochRow(),
         ]
         if kill_after is not None:
             callbacks.append(KillAfter(kill_after))
@@ -179,21 +187,24 @@ def test_resume_with_a_plateau_schedule_is_bitwise_equal(
     assert_same_run(run, text_data, kill_after, tmp_path, task_options=options, max_epochs=3)
 
 
+@pytest.mark.parametrize(
+    "step", [4, STEPS]
+)  # a step that is logged; the end of an epoch, which has a row too
 def test_a_run_killed_right_after_a_checkpoint_has_logged_its_step(
-    run: Any, text_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, run: Any, text_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, _, rows = run(text_data(), folder="whole")
     save = Checkpoints.save_last
 
     def save_and_die(self: Checkpoints, trainer: pl.Trainer) -> None:
         save(self, trainer)
-        if trainer.global_step == 4:  # a step that is logged
+        if trainer.global_step == step:
             raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save_last", save_and_die)
         _, _, before = run(text_data(), folder="killed", kill_after=100 * STEPS)
-    assert load_checkpoint(tmp_path / "killed" / "last.ckpt")["global_step"] == 4
+    assert load_checkpoint(tmp_path / "killed" / "last.ckpt")["global_step"] == step
     _, _, after = run(text_data(), folder="killed", resume="killed")
     assert before | after == rows
-    assert max(step for step, _ in before) == 3
+    assert max(at for at, _ in before) == step - 1

@@ -73,16 +73,15 @@ def print_table(table: Table) -> None:
 
 
 def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
-    """A table of models and baselines: one row each, one column a metric; absent values stay blank."""
+    """A table of models and baselines: one column each, one row a metric, so that it fits a narrow terminal."""
     from rich.table import Table
 
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     table = Table(title=title, title_justify="left")
-    table.add_column("model")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, row in rows.items():
-        table.add_row(name.replace("_", " "), *(number(row[c]) if c in row else "" for c in columns))
+    table.add_column("metric")
+    for name in rows:
+        table.add_column(name.replace("_", " "), justify="right")
+    for metric in dict.fromkeys(key for row in rows.values() for key in row):
+        table.add_row(metric, *(number(row[metric]) if metric in row else "" for row in rows.values()))
     return table
 
 

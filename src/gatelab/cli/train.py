@@ -13,17 +13,9 @@ examples:
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from gatelab.cli.common import (
-    add_json,
-    add_overrides,
-    choices_epilog,
-    number,
-    print_json,
-    print_table,
-    scores_table,
-)
+from gatelab.cli.closing import print_summary
+from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,21 +44,3 @@ def run(options: argparse.Namespace) -> int:
     else:
         print_summary(result)
     return 0
-
-
-def print_summary(result: dict[str, Any]) -> None:
-    """The scores beside the baselines, and where everything is."""
-    if result["already"]:
-        print(f"This run is already finished ({result['finished']}); --force trains it again.")
-    for split, report in result["splits"].items():
-        validated = result["validated"]
-        which = (
-            f"best checkpoint by {result['monitor']}" if validated else "last checkpoint (no validation ran)"
-        )
-        title = f"{split} split, {which}"
-        print_table(scores_table(title, {"this run": report["metrics"], **report["baselines"]}))
-    print(
-        f"{number(result['parameters'])} parameters, {result['epochs']} epochs, {number(result['steps'])} steps, "
-        f"{result['seconds']['fit']:.1f} s of training"
-    )
-    print(f"run directory: {result['run_dir']}")

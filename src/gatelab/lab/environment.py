@@ -7,6 +7,7 @@ runs is the one that the process began with. A process that starts others by for
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -25,6 +26,23 @@ PACKAGES = (
     "wandb",
 )
 
+# Environment variables that can change a result. An allow-list: whatever is not named here is never recorded.
+# (CUBLAS_WORKSPACE_CONFIG is not: Lightning sets it itself, at the first deterministic run of a process.)
+VARIABLES = (
+    "ATEN_CPU_CAPABILITY",
+    "CUDA_VISIBLE_DEVICES",
+    "GATELAB_NATIVE_ISA",
+    "KMP_AFFINITY",
+    "MKL_CBWR",
+    "MKL_NUM_THREADS",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_NUM_THREADS",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+CODE = ("*.py", "*.c", "*.h", "dispatch.json")
+
 
 def describe() -> dict[str, Any]:
     """Everything about this machine and installation that can change a result, as plain data."""
@@ -35,11 +53,14 @@ def describe() -> dict[str, Any]:
         "platform": platform.platform(),
         "versions": versions(),
         "git": git_state(Path(__file__).parent),
+        "code": code_sha256(),
         "threads": torch.get_num_threads(),
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "native": native(),
         "gpus": gpus(),
         "cuda": torch.version.cuda,
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
 
@@ -53,6 +74,29 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+@functools.cache
+def code_sha256() -> str:
+    """sha256 of Gatelab's own code as it is installed, whether it lies in a checkout or not."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(file for pattern in CODE for file in package.rglob(pattern)):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+@functools.cache
+def native() -> dict[str, str] | None:
+    """The GRU kernel that this process would load: its instruction set, and sha256 of the compiled file."""
+    from gatelab.core.native.library import NativeError, load
+
+    try:
+        library = load()
+    except NativeError:
+        return None
+    return {"isa": library.isa, "sha256": hashlib.sha256(library.path.read_bytes()).hexdigest()}
 
 
 def gpus() -> list[str]:

@@ -4,7 +4,7 @@
 
 Rows are appended and flushed as they come, so a killed run keeps them. A resumed run continues the file:
 rows from after the checkpoint are computed again, so they move to `metrics.superseded.csv` first.
-It holds no clock times: two runs that are the same have the same file.
+Two runs that are the same have the same file, but for the columns under `time/` and `memory/`.
 """
 
 from __future__ import annotations

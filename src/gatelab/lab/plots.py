@@ -66,10 +66,12 @@ def draw_forecast(
     axes.legend(frameon=False, fontsize=8)
 
 
-def window_forecast(task: Any, data: Any, window: int, target: int) -> tuple[torch.Tensor, ...]:
-    """`past`, `future` and `forecast` of one target on one test window, in original units."""
+def window_forecast(
+    task: Any, data: Any, window: int, target: int, split: str = "test"
+) -> tuple[torch.Tensor, ...]:
+    """`past` [Lb], `future` [P] and `forecast` [P] of one target on one window of a split, in original units."""
     spec = data.spec
-    batch = next(b for i, b in enumerate(data.dataloader("test")) if i == window // data.eval_batch_size)
+    batch = next(b for i, b in enumerate(data.dataloader(split)) if i == window // data.eval_batch_size)
     row = window % data.eval_batch_size
     with torch.inference_mode():
         forecast = task.net(batch.past[row : row + 1])[0]

@@ -1,7 +1,8 @@
 """The record of a run: its directory, `run.json`, `result.json`, and the lock on them.
 
 `run.json` is written before anything is trained, `result.json` last; it alone says "finished". Both are
-written atomically. What is measured during the run goes to `metrics.csv` (`metrics_csv.py`).
+written atomically. What is measured during the run goes to `metrics.csv` (`metrics_csv.py`) and `trace.csv`
+(`gatelab.tasks.trace`).
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ class RunDirectory:
     def metrics_file(self) -> Path:
         """`metrics.csv`."""
         return self.path / "metrics.csv"
+
+    @property
+    def trace_file(self) -> Path:
+        """`trace.csv`."""
+        return self.path / "trace.csv"
 
     @property
     def tokenizer_file(self) -> Path:

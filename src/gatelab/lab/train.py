@@ -35,9 +35,11 @@ from gatelab.lab.load import load_task
 from gatelab.lab.metrics_csv import MetricsCSV
 from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.remarks import say
+from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
 from gatelab.tasks import CheckpointError, load_checkpoint
 from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
+from gatelab.tasks.trace import Trace
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
 RANK_OF = "GATELAB_RANK_OF"
@@ -165,24 +167,30 @@ def _train_locked(
     if pruned is None:
         result["splits"] = evaluate_splits(run, plain, data)
     else:
-        best = saver_of(trainer.callbacks).best_score
-        result |= {"outcome": "pruned", "why": str(pruned), "by": pruned.by, "best": best, "splits": {}}
+        result |= {"outcome": "pruned", "why": str(pruned), "by": pruned.by, "splits": {}}
     result["finished"] = now()
     run.finish(result)
     return result
 
 
 def _facts(run: RunDirectory, plain: dict[str, Any], trainer: Any) -> dict[str, Any]:
-    """What `result.json` says about a run that has ended in good order, whatever its outcome."""
+    """What `result.json` says about a run that has ended in good order, whatever its outcome.
+
+    `best_epoch` counts from 0, as in `metrics.csv`.
+    """
+    saver = saver_of(trainer.callbacks)
     return {
         "run_dir": str(run.path),
         "identity": run.read()["identity"],
         "monitor": plain["task"]["monitor"],
-        "validated": saver_of(trainer.callbacks).best_score is not None,
+        "validated": saver.best_score is not None,
+        "best": saver.best_score,
+        "best_epoch": saver.best_epoch,
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
         "seconds": {"fit": run.seconds()},
+        **resources(run.metrics_file),
     }
 
 
@@ -202,7 +210,8 @@ def fit(
         the Trainer, and why the run was pruned, if it was.
     """
     pl.seed_everything(plain["seed"], workers=False, verbose=False)
-    task = build_task(plain, data.spec)
+    task: Any = build_task(plain, data.spec)
+    task.trace = Trace(run.trace_file)
     checkpoint = load_checkpoint(run.last) if run.last.is_file() else None
     step = int(checkpoint["global_step"]) if checkpoint else None
     if step is not None:
@@ -225,6 +234,8 @@ def fit(
         raise RequestError(f"the run cannot begin: {error}") from error
     finally:
         del os.environ[RANK_OF]
+        if task.trace is not None:
+            task.trace.flush()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     return trainer, None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gatelab.tasks.callbacks.checkpoints import Checkpoints
     from gatelab.tasks.callbacks.gradient_norm import GradientNorm
     from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
+    from gatelab.tasks.callbacks.memory import Memory
     from gatelab.tasks.callbacks.progress import Progress
     from gatelab.tasks.callbacks.signals import RunInterrupted
     from gatelab.tasks.callbacks.throughput import Throughput
@@ -26,6 +27,7 @@ _HOME = {
     "Task": "base",
     "Checkpoints": "callbacks.checkpoints",
     "GradientNorm": "callbacks.gradient_norm",
+    "Memory": "callbacks.memory",
     "NonFiniteGuard": "callbacks.guard",
     "NonFiniteLossError": "callbacks.guard",
     "Progress": "callbacks.progress",
@@ -48,6 +50,7 @@ __all__ = [
     "ForecastTask",
     "GradientNorm",
     "LanguageModelTask",
+    "Memory",
     "NonFiniteGuard",
     "NonFiniteLossError",
     "Progress",

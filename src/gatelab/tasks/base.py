@@ -23,6 +23,7 @@ from gatelab.tasks import resume
 from gatelab.tasks.intervals import logs_step
 from gatelab.tasks.plain import check_plain
 from gatelab.tasks.randomness import seed_step
+from gatelab.tasks.trace import Trace
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
@@ -48,6 +49,7 @@ class Task(pl.LightningModule):
         kind: the kind of spec that the task reads; unit: what its batches are counted in; figures: its metrics.
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
         steps: training batches seen by this process, over all epochs and restarts.
+        trace: where the first process notes every step's loss and every epoch's weights; None: nowhere.
     """
 
     kind: ClassVar[str]
@@ -80,6 +82,7 @@ class Task(pl.LightningModule):
         self.monitor, self.mode, self.seed = monitor, mode, seed
         self.results: dict[str, dict[str, float]] = {}
         self.steps = 0
+        self.trace: Trace | None = None
         self._sums = torch.zeros(2, dtype=torch.float64)  # loss and count since the last logged step
         self._resumed: resume.Position | None = None
 
@@ -169,12 +172,29 @@ class Task(pl.LightningModule):
         if self._resumed is not None:
             resume.begin(self.trainer, self._resumed)
             self._resumed = None
+        if self.trace is not None and not self.trainer.is_global_zero:
+            self.trace = None
+        if self.trace is not None:
+            self.trace.begin(self.steps, self.current_epoch, self.net)
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the trace which epoch it is."""
+        if self.trace is not None:
+            self.trace.flush()
+            self.trace.epoch = self.current_epoch
+
+    def on_train_epoch_end(self) -> None:
+        """Note the weights; the epoch's checkpoint is written after this."""
+        if self.trace is not None:
+            self.trace.add_weights(self.net)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch; random draws depend on (seed, rank, step) only."""
         seed_step(self.seed, self.global_rank, self.steps, self.device)
         objective, loss, count = self.train_loss(batch)
         self.steps += 1
+        if self.trace is not None:
+            self.trace.add_loss(objective)
         self._sums[0] += loss.detach()
         self._sums[1] += count
         return objective
@@ -236,6 +256,8 @@ class Task(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the spec, the position in the data and what every process carries; a collective call."""
+        if self.trace is not None:  # a run that goes on from here finds every row until here
+            self.trace.flush()
         saved: dict[str, Any] = {"task": type(self).__name__, "spec": self.spec.to_dict()}
         if resume.is_fitting(self._trainer):
             saved["position"] = resume.Position.of(self.trainer)._asdict()

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from gatelab.core.backends import BACKENDS, BackendError, Spec, choose, dispatch, explain, native, resolve
+from gatelab.core.backends import (
+    BACKENDS,
+    BackendError,
+    Spec,
+    choice,
+    choose,
+    dispatch,
+    explain,
+    native,
+    resolve,
+)
 
 SPEC = Spec(
     device="cpu",
@@ -22,6 +32,11 @@ SPEC = Spec(
 )
 
 
+def forget() -> None:
+    dispatch.table.cache_clear()
+    choice._by_table.cache_clear()
+
+
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """Replace the dispatch table by rows of (training, ragged, hidden, batch, steps, microseconds)."""
@@ -31,14 +46,12 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         path = tmp_path / "dispatch.json"
         path.write_text(json.dumps({"cpu": {"float32": [dict(zip(names, r, strict=True)) for r in rows]}}))
         monkeypatch.setattr(dispatch, "TABLE", path)
-        dispatch.table.cache_clear()
-        dispatch.nearest.cache_clear()
+        forget()
 
     monkeypatch.setattr(native, "UNAVAILABLE", None)
     yield write
     monkeypatch.undo()
-    dispatch.table.cache_clear()
-    dispatch.nearest.cache_clear()
+    forget()
 
 
 def test_auto_takes_what_was_measured_fastest_at_the_nearest_point(measured: Any) -> None:

@@ -1,13 +1,19 @@
-"""Throughput, gradient norm and progress: what they report."""
+"""Throughput, gradient norm, memory and progress: what they report."""
 
+import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 
-from gatelab.tasks import GradientNorm, Progress, Throughput
+from gatelab.tasks import Checkpoints, GradientNorm, Memory, Progress, Throughput
+from gatelab.tasks.callbacks.line import Field, bar_line, clock, figure, rate
+from gatelab.tasks.callbacks.memory import memory
 
 Make = Callable[..., Any]
 
@@ -24,6 +30,22 @@ def test_throughput_counts_tokens_and_leaves_validation_out(
     running = throughput.seconds
     trainer.validate(make_task(data), datamodule=data, verbose=False)
     assert throughput.seconds == running
+
+
+class Rows(Logger):
+    """Keeps what is logged."""
+
+    name, version = "rows", ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.seen.append((step, dict(metrics)))
 
 
 class Norms(pl.Callback):
@@ -61,8 +83,40 @@ def test_progress_prints_lines_where_stderr_is_no_terminal(
     assert out == ""
     lines = [line for line in err.splitlines() if line.startswith("epoch 1/1")]
     assert "3/16 batches, loss 2." in lines[2]
-    assert lines[2].endswith("tokens/s")
+    assert re.search(r"tokens/s, \d:\d\d left$", lines[2])
     assert "val/ppl" in lines[-1]
+
+
+def test_progress_shows_the_best_value_and_the_best_baseline(
+    series_data: Make, make_task: Make, make_trainer: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, saver = series_data(), Checkpoints(str(tmp_path))
+    trainer = make_trainer(
+        callbacks=[saver, Progress(line_seconds=1e-9)], enable_progress_bar=True, max_epochs=2
+    )
+    trainer.fit(
+        make_task(data, lr=0.0), datamodule=data
+    )  # nothing is learned: the second is as good as the first
+    lines = capsys.readouterr().err.splitlines()
+    name, value = min(
+        ((name, row["mse"]) for name, row in data.baselines("valid").items()), key=lambda pair: pair[1]
+    )
+    shown = f"val/mse {saver.best_score:#.4g}  best  {name.replace('_', ' ')} {value:#.4g}"
+    assert shown in lines[-1]
+    assert not any("best" in line or name in line for line in lines[:12])
+
+
+def test_progress_says_nothing_of_a_baseline_over_another_number_of_windows(
+    series_data: Make, make_task: Make, make_trainer: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = series_data()
+    trainer = make_trainer(
+        callbacks=[Progress()], enable_progress_bar=True, max_epochs=1, limit_val_batches=1
+    )
+    trainer.fit(make_task(data), datamodule=data)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "val/mse" in last
+    assert "linear" not in last
 
 
 def test_progress_draws_a_bar_on_a_terminal(
@@ -74,11 +128,71 @@ def test_progress_draws_a_bar_on_a_terminal(
 ) -> None:
     data = text_data()
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    trainer = make_trainer(callbacks=[Progress(refresh_seconds=1e-9)], enable_progress_bar=True, max_epochs=1)
+    trainer = make_trainer(callbacks=[Progress(refresh_seconds=1e-9)], enable_progress_bar=True, max_epochs=2)
     trainer.fit(make_task(data), datamodule=data)
-    err = capsys.readouterr().err
-    assert "epoch 1/1: 100%" in err or "16/16" in err
-    assert "loss" in err
+    drawn = re.split(r"[\r\n]+", capsys.readouterr().err)
+    assert any(re.search(r"epoch 1/2 [━#]+ 100%  loss \d.*tokens/s  \d:\d\d left", line) for line in drawn)
+    assert any(line.startswith("epoch 1/2 validating") for line in drawn)
+    assert any(re.search(r"epoch 2/2 .* val/loss \d", line) for line in drawn)
+    assert max(map(len, drawn)) < 80
+
+
+def test_the_bar_of_a_run_that_ends_inside_an_epoch_ends_full(
+    text_data: Make,
+    make_task: Make,
+    make_trainer: Make,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = text_data()
+    trainer = make_trainer(callbacks=[Progress(line_seconds=1e-9)], enable_progress_bar=True, max_steps=5)
+    trainer.fit(make_task(data), datamodule=data)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "batches" in line]
+    assert [line.split(" batches")[0].split()[-1] for line in lines] == [f"{n}/5" for n in range(1, 6)]
+    assert lines[-1].endswith("0:00 left")
+
+
+def test_a_line_fits_any_width_without_cutting_a_number() -> None:
+    fields = [
+        Field("loss 2.345", 1),
+        Field("val/loss 2.400", 2),
+        Field("best 2.399", 4),
+        Field("bigram 3.1", 5),
+    ]
+    for width in range(18, 140):
+        line = bar_line("epoch 12/100", 0.5, fields, width, "#", "-")
+        assert len(line) <= width
+        assert " 50%" in line
+        assert set(re.findall(r"\d[\d.]*", line)) <= {"12", "100", "50", "2.345", "2.400", "2.399", "3.1"}
+    assert "loss 2.345" in bar_line("epoch 12/100", 0.5, fields, 40, "#", "-")
+
+
+def test_figures_rates_and_times_are_short() -> None:
+    assert [figure(x) for x in (0.381, 144.12, 1234.5, 1.2e-5, math.nan)] == [
+        "0.3810", "144.1", "1234", "1.200e-05", "nan"
+    ]  # fmt: skip
+    assert [rate(x, "tokens") for x in (7.5, 999.4, 12_345, 3.2e6)] == [
+        "7.5 tokens/s", "999 tokens/s", "12.3k tokens/s", "3.20M tokens/s"
+    ]  # fmt: skip
+    assert [clock(x) for x in (0.4, 67, 3723, 90_000)] == ["0:00", "1:07", "1:02:03", "1 d 01:00"]
+
+
+def test_memory_is_logged_at_its_interval_and_at_the_end_of_an_epoch(
+    text_data: Make, make_task: Make, make_trainer: Make
+) -> None:
+    data, rows = text_data(), Rows()
+    trainer = make_trainer(callbacks=[Memory(every_n_steps=5)], logger=rows, max_epochs=1)
+    trainer.fit(make_task(data), datamodule=data)
+    steps = [step for step, metrics in rows.seen if "memory/cpu_peak_mib" in metrics]
+    assert steps == [7, 11, 15, 15]  # from 0; steps 4, 8, 12, 16 are logged, and 5, 10, 15 call for 8, 12, 16
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says what a process holds now")
+def test_memory_grows_with_what_is_held() -> None:
+    before = memory(torch.device("cpu"))
+    held = torch.zeros(64 << 20, dtype=torch.uint8).fill_(1)
+    after = memory(torch.device("cpu"))
+    assert after["cpu"] - before["cpu"] > 0.9 * held.nbytes
+    assert after["cpu_peak"] >= after["cpu"]
 
 
 def test_reports_work_with_any_module(make_trainer: Make) -> None:

@@ -4,6 +4,7 @@
 way silently to another one.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -49,17 +50,24 @@ def choose(spec: Spec) -> tuple[str, str]:
     """
     able = tuple([name for name in ORDER if BACKENDS[name].unsupported(spec) is None])
     measured = not spec.layer_norm  # the table is of the plain layer; zoneout adds the same to all
+    found = None
     if len(able) > 1 and measured and not torch.compiler.is_compiling():
-        dtype = str(spec.dtype).removeprefix("torch.")
-        call = Point(spec.training, spec.has_lengths, spec.hidden, spec.batch, spec.steps)
-        point = nearest(spec.device, dtype, call)
-        microseconds = {} if point is None else table(spec.device, dtype)[point]
-        best = fastest(microseconds, able)
-        if best is not None:
-            return best, _measured(best, microseconds, able, point)
+        found = _by_table(spec, able)
+    if found is not None:
+        return found
     if able[0] == "reference":
         return "reference", "no faster backend can serve this call"
     return able[0], f"it is the fastest that can serve this call on {spec.device}"
+
+
+@functools.lru_cache(maxsize=4096)  # a single step is over in microseconds
+def _by_table(spec: Spec, able: tuple[str, ...]) -> tuple[str, str] | None:
+    dtype = str(spec.dtype).removeprefix("torch.")
+    call = Point(spec.training, spec.has_lengths, spec.hidden, spec.batch, spec.steps)
+    point = nearest(spec.device, dtype, call)
+    microseconds = {} if point is None else table(spec.device, dtype)[point]
+    best = fastest(microseconds, able)
+    return None if best is None else (best, _measured(best, microseconds, able, point))
 
 
 def _measured(best: str, microseconds: Mapping[str, float], able: tuple[str, ...], point: object) -> str:

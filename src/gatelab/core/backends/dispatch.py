@@ -42,7 +42,6 @@ def table(device: str, dtype: str) -> Table:
     return {Point(*(row[name] for name in Point._fields)): row["microseconds"] for row in rows}
 
 
-@functools.lru_cache(maxsize=4096)
 def nearest(device: str, dtype: str, call: Point) -> Point | None:
     """The measured point that is most like the call: of its kind, and nearest in powers of two."""
 

@@ -24,7 +24,7 @@ FUSED_INPUTS = 128  # up to this D, W_ih x is computed in the kernel: it spares 
 FUSED_ROWS = 64  # and up to this N, where a call to the matrix product costs more than it saves
 ALONE = 3e5  # multiply-adds of a whole call, below which a second thread does not pay
 SPLIT_STEP = 1e5  # multiply-adds of one step, below which a barrier a step does not pay
-NARROW = 16  # up to this D, the kernel's own products for dW_ih and dx are the faster ones
+NARROW = 64  # up to this D, the kernel's own products for dW_ih and dx are the faster ones
 MOST_CALLS = 64  # prepared calls that are kept with a layer's packed weights
 SPLIT_WEIGHTS = 320  # from this H on, a core's cache holds its share of the weights but not all of them
 

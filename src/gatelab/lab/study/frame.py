@@ -6,6 +6,7 @@ import math
 import re
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,47 +86,79 @@ def scale_y(axes: Axes, points: Iterable[Point]) -> str:
     every = [p for p in points if math.isfinite(p.summary.mean)]
     if not every:
         return ""
-    shown = _in_sight(every)
-    low, high = _reach(shown)
+    frame = frame_of(every)
+    if frame.log:
+        _log_y(axes)
+    axes.set_ylim(frame.bottom, frame.top)
+    return frame.outside(every)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What of the y axis is shown.
+
+    Attributes:
+        bottom, top: its ends.
+        log: equal steps are equal factors.
+        least, most: the lowest and the highest run or end of an interval of the points that it was made for.
+    """
+
+    bottom: float
+    top: float
+    log: bool
+    least: float
+    most: float
+
+    def outside(self, points: Sequence[Point]) -> str:
+        """What of the points lies out of the frame, in words; empty if nothing does."""
+        means = [p.summary.mean for p in points]
+        outside = [f"{mean:.4g}" for mean in means if not self.bottom <= mean <= self.top]
+        words = [f"out of the frame: {', '.join(outside)}"] if outside else []
+        words += ["some run out of the frame"] if self.least < self.bottom or self.most > self.top else []
+        return "; ".join(words)
+
+    def near(self, value: float) -> bool:
+        """Whether a line at `value` belongs into the picture, for which a plain frame may grow by half."""
+        span = 0.0 if self.log else 0.5 * (self.top - self.bottom)
+        return self.bottom - span <= value <= self.top + span
+
+
+def frame_of(points: Sequence[Point]) -> Frame:
+    """The frame for some points, at least one, whose means are finite."""
+    shown = in_sight(list(points))
+    low, high = reach(shown)
     ends = [end for p in shown for end in (p.summary.low, p.summary.high) if end is not None]
     least, most = min([low, *ends]), max([high, *ends])
     if low > 0 and high / low > 6:
-        _log_y(axes, low, high)
-    else:
-        span = (high - low) or abs(high) * 0.1 or 1.0
-        bottom, top = max(least, low - 0.35 * span), min(most, high + 0.35 * span)
-        axes.set_ylim(bottom - 0.06 * span, top + 0.06 * span)
-    bottom, top = axes.get_ylim()
-    outside = [f"{p.summary.mean:.4g}" for p in every if not bottom <= p.summary.mean <= top]
-    words = [f"out of the frame: {', '.join(outside)}"] if outside else []
-    words += ["some run out of the frame"] if least < bottom or most > top else []
-    return "; ".join(words)
+        return Frame(low / 1.15, high * 1.15, True, least, most)
+    span = (high - low) or abs(high) * 0.1 or 1.0
+    bottom, top = max(least, low - 0.35 * span), min(most, high + 0.35 * span)
+    return Frame(bottom - 0.06 * span, top + 0.06 * span, False, least, most)
 
 
-def _reach(points: Sequence[Point]) -> tuple[float, float]:
+def reach(points: Sequence[Point]) -> tuple[float, float]:
     """The least and the largest value of any run or mean."""
     values = [value for p in points for value in (*p.values, p.summary.mean) if math.isfinite(value)]
     return min(values), max(values)
 
 
-def _in_sight(points: list[Point]) -> list[Point]:
+def in_sight(points: list[Point]) -> list[Point]:
     """Without the points, one in ten at most, that would leave all others less than a third of the frame."""
     middle = statistics.median(p.summary.mean for p in points)
-    nearest = sorted(points, key=lambda p: max(abs(end - middle) for end in _reach([p])))
-    low, high = _reach(points)
+    nearest = sorted(points, key=lambda p: max(abs(end - middle) for end in reach([p])))
+    low, high = reach(points)
     for count in range(1, len(points) // 10 + 1):
         rest = nearest[:-count]
-        least, most = _reach(rest)
+        least, most = reach(rest)
         if 0 < 3 * (most - least) < high - low:
             return rest
     return points
 
 
-def _log_y(axes: Axes, low: float, high: float) -> None:
+def _log_y(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
-    axes.set_ylim(low / 1.15, high * 1.15)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())

@@ -19,8 +19,40 @@ from gatelab.lab.study.picture import write_picture
 from gatelab.lab.study.read import read_study
 from gatelab.lab.study.record_data import pack, read_json, unpack
 from gatelab.lab.study.record_page import fill, template
+from gatelab.lab.study.state import StudyState, short_names
 
 NAME = re.compile(r"(\d{3})-([a-z0-9]+(?:-[a-z0-9]+)*)")
+
+
+def record_target(given: str | Path) -> Path:
+    """The folder of a record: `given` itself, or for a name without a number the next one beside the others.
+
+    A slug alone (`hidden-size`) means `experiments/`; the record of that slug, if there is one.
+
+    Raises:
+        RequestError: a name that cannot be a record's.
+    """
+    path = Path(given)
+    if NAME.fullmatch(path.name):
+        return path
+    if not NAME.fullmatch(f"000-{path.name}"):
+        raise RequestError(f"{given}: a record is called NNN-slug or slug, e.g. hidden-size.")
+    folder = Path("experiments") if path.parent == Path() else path.parent
+    known = [match for there in folder.glob("*") if (match := NAME.fullmatch(there.name))]
+    same = [match for match in known if match[2] == path.name]
+    number = int(same[0][1]) if same else max((int(match[1]) for match in known), default=0) + 1
+    return folder / f"{number:03d}-{path.name}"
+
+
+def first_words(states: Sequence[StudyState]) -> tuple[str, str]:
+    """A question and a conclusion to begin with, as `write_record` takes them; a person says it better."""
+    questions, conclusions = [], []
+    for state in states:
+        names = " and ".join(short_names(state.keys).values()) or "configuration"
+        metric = " and ".join(objective.metric for objective in state.objectives)
+        questions.append(f"{state.name}: which {names.replace('_', ' ')} for the best {metric}?")
+        conclusions.append(f"{state.name}: best was {{{{best {state.name}}}}}. {{{{verdict {state.name}}}}}")
+    return " ".join(questions), "\n\n".join(conclusions)
 
 
 def write_record(

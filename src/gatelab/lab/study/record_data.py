@@ -104,9 +104,13 @@ def _asked(state: StudyState) -> dict[str, Any]:
 def _environment(run: Path) -> dict[str, Any]:
     """What the runs ran on, as the first of them noted it."""
     try:
-        noted = json.loads((run / "run.json").read_text())["attempts"][-1]["environment"]
+        return environment_of(json.loads((run / "run.json").read_text())["attempts"][-1]["environment"])
     except (OSError, ValueError, KeyError, IndexError):
         return {}
+
+
+def environment_of(noted: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the environment that a run noted is kept: versions, processor, threads, revision."""
     git = noted.get("git") or {}
     kept = {key: noted.get(key) for key in ("python", "versions", "cpu", "cpu_capability", "gpus", "threads")}
     return {**kept, "revision": git.get("revision"), "changed": bool(git.get("diff"))}
@@ -182,7 +186,13 @@ def _trial(number: int, rows: Sequence[Mapping[str, str]], space: Sequence[Mappi
     entries = {str(entry["key"]): entry for entry in space}
     params = {key: _read(first[key], entries.get(key)) for key in known if first[key]}
     runs = tuple(
-        Run(Path(row["run"]), float(row["value"]), _whole(row["seed"]), _whole(row["fold"]))
+        Run(
+            Path(row["run"]),
+            float(row["value"]),
+            _whole(row["seed"]),
+            _whole(row["fold"]),
+            _whole(row.get("steps") or ""),
+        )
         for row in rows
         if row["value"]
     )

@@ -28,20 +28,23 @@ LONG, SHORT = 40, 30  # rows of a table
 
 def template(title: str, question: str, conclusion: str, states: Sequence[StudyState]) -> str:
     """A page to begin with; `title` is the first line, question and conclusion are Markdown."""
-    parts = [f"# {title}", _wrap(f"**Question.** {question}"), "**Command.**\n\n{{commands}}"]
-    parts += [
+    blocks = [f"# {title}", _wrap(f"**Question.** {question}"), "**Command.**\n\n{{commands}}"]
+    blocks += [
         "`results.csv` has one row a run and `record.json` what was asked; this page and `figure.png` are made from\n"
         "them alone. `python scripts/check_experiments.py` makes the page again and fails where it differs.",
         "## Result",
         f"![{_alt(states)}](figure.png)",
     ]
     for state in states:
-        name = state.name
-        heading = [f"### {name}"] if len(states) > 1 else []
-        parts += [*heading, f"{{{{about {name}}}}}", f"{{{{table {name}}}}}", f"{{{{verdict {name}}}}}"]
-        parts += [f"{{{{importance {name}}}}}", f"{{{{cost {name}}}}}"]
-    parts += ["## Conclusion", conclusion.strip(), "**Versions.** {{versions}}"]
-    return "\n\n".join(parts) + "\n"
+        blocks += [f"### {state.name}"] if len(states) > 1 else []
+        blocks += parts(state.name)
+    blocks += ["## Conclusion", conclusion.strip(), "**Versions.** {{versions}}"]
+    return "\n\n".join(blocks) + "\n"
+
+
+def parts(study: str) -> list[str]:
+    """The placeholders that tell everything about one study, in their order."""
+    return [f"{{{{{name} {study}}}}}" for name in ("about", "table", "verdict", "importance", "cost")]
 
 
 def _alt(states: Sequence[StudyState]) -> str:
@@ -178,11 +181,12 @@ def _named(state: StudyState, trial: Trial) -> str:
 
 
 def _versions(asked: Mapping[str, Any]) -> str:
-    texts = list(dict.fromkeys(_ran_on(study["environment"]) for study in asked["studies"]))
+    texts = list(dict.fromkeys(ran_on(study["environment"]) for study in asked["studies"]))
     return _wrap("; ".join(texts))
 
 
-def _ran_on(environment: Mapping[str, Any]) -> str:
+def ran_on(environment: Mapping[str, Any]) -> str:
+    """What `record_data.environment_of` gave, in words."""
     versions = environment.get("versions") or {}
     known = [f"{n} {versions[n]}" for n in ("gatelab", "torch", "pytorch-lightning") if n in versions]
     if environment.get("python"):

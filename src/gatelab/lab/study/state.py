@@ -46,12 +46,14 @@ class Run:
         value: of the first objective; None while the run is not finished.
         seed: of the run; None where it cannot be told.
         fold: of the cross-validation; None without one.
+        steps: of the optimiser, where they are known without the run's files.
     """
 
     directory: Path
     value: float | None
     seed: int | None = None
     fold: int | None = None
+    steps: int | None = None
 
     @property
     def key(self) -> tuple[int | None, int | None]:

@@ -1,4 +1,4 @@
-"""Lightning callbacks: checkpoints, the non-finite guard, throughput, gradient norms, progress.
+"""Lightning callbacks: checkpoints, the non-finite guard, throughput, memory, gradient norms, progress.
 
 Each works with any task of `gatelab.tasks`; none of them changes what is trained.
 """
@@ -6,6 +6,7 @@ Each works with any task of `gatelab.tasks`; none of them changes what is traine
 from gatelab.tasks.callbacks.checkpoints import Checkpoints
 from gatelab.tasks.callbacks.gradient_norm import GradientNorm
 from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
+from gatelab.tasks.callbacks.memory import Memory
 from gatelab.tasks.callbacks.progress import Progress
 from gatelab.tasks.callbacks.signals import RunInterrupted, RunPruned
 from gatelab.tasks.callbacks.throughput import Throughput
@@ -13,6 +14,7 @@ from gatelab.tasks.callbacks.throughput import Throughput
 __all__ = [
     "Checkpoints",
     "GradientNorm",
+    "Memory",
     "NonFiniteGuard",
     "NonFiniteLossError",
     "Progress",

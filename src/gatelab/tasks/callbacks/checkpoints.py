@@ -123,6 +123,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save at the end of an epoch."""
+        _log_epoch_first(trainer)
         self._save_best(trainer)
         self.save_last(trainer)
 
@@ -187,3 +188,12 @@ def _log_first(trainer: pl.Trainer) -> None:
     connector = trainer._logger_connector
     getattr(connector, ROW)()
     setattr(connector, ROW, lambda: vars(connector).pop(ROW, None))  # Lightning's own call, once
+
+
+def _log_epoch_first(trainer: pl.Trainer) -> None:
+    """Give the loggers the row of the epoch, for the same reason; Lightning's own call finds nothing left."""
+    connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
+    connector.on_epoch_end()
+    loop._batches_that_stepped -= 1  # the row belongs to the last step
+    connector.update_train_epoch_metrics()
+    loop._batches_that_stepped += 1

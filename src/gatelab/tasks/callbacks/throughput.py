@@ -64,17 +64,22 @@ class Throughput(pl.Callback):
         self.items += count(batch) * trainer.world_size if count is not None else 0
         if logs_step(trainer, trainer.global_step):
             self._advance()
-            items, seconds = self.items - self._logged[0], self.seconds - self._logged[1]
-            if items and seconds > 0:
-                unit = getattr(pl_module, "unit", "items")
-                pl_module.log(f"time/{unit}_per_second", items / seconds, rank_zero_only=True)
-            self._logged = (self.items, self.seconds)
+            self._log_rate(pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the epoch's seconds."""
+        """Log the epoch's seconds, and the rate if the epoch was too short for a logging interval."""
         self._advance()
+        if self._logged == (0, 0.0):
+            self._log_rate(pl_module)
         pl_module.log("time/epoch_seconds", self._epoch_seconds(), rank_zero_only=True)
         self._epoch_before, self._epoch_began = 0.0, self.seconds
+
+    def _log_rate(self, pl_module: pl.LightningModule) -> None:
+        items, seconds = self.items - self._logged[0], self.seconds - self._logged[1]
+        if items and seconds > 0:
+            unit = getattr(pl_module, "unit", "items")
+            pl_module.log(f"time/{unit}_per_second", items / seconds, rank_zero_only=True)
+        self._logged = (self.items, self.seconds)
 
     def _epoch_seconds(self) -> float:
         return self._epoch_before + self.seconds - self._epoch_began

@@ -1,0 +1,1 @@
+"""Parts of `scripts/check_resume.py` and `scripts/check_signals.py`."""

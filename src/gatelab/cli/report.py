@@ -1,0 +1,133 @@
+"""Write a report about studies, run directories or records: one HTML page that needs no network, or Markdown, or CSV.
+
+A PATH is a study (its name or folder), a folder of studies or of runs, a run directory, or a record below experiments/.
+The page has leaderboards with intervals, learning curves, pictures over hidden size and all parameters, importance, a
+sample of the best run, what failed and where configurations differ; it is readable on a phone and in the dark.
+
+examples:
+  gatelab report size                                  the study below ./studies, as report.html
+  gatelab report runs/etth1_gru --output etth1.html    every run of a folder
+  gatelab report experiments/002-hidden-size           a record, without the runs it was made from
+  gatelab report size --format md --output -           to paste into a message
+  gatelab report size --record hidden-size             the record experiments/NNN-hidden-size, to be committed
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gatelab.lab.report.gather import Subject
+
+FORMATS = ("html", "md", "csv")
+FEW = 20
+"""Runs that are read before one could look at a progress bar."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "arguments",
+        nargs="+",
+        metavar="PATH paths.root=DIR",
+        help="what the report is about, and where studies that are given by name are (default: .)",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="the file to write; - is stdout (default: report.html, report.md, report.csv)",
+    )
+    parser.add_argument("--format", choices=FORMATS, help="default: by the file's ending, else html")
+    parser.add_argument(
+        "--record",
+        metavar="NNN-SLUG",
+        help="write a record of finished studies below experiments/ (a slug gets the next number) instead of a page; "
+        "with --output or --format both",
+    )
+    parser.add_argument("--question", metavar="TEXT", help="of a new record; a plain one is made without it")
+    parser.add_argument(
+        "--conclusion", metavar="TEXT", help="of a new record; README.template.md is edited later"
+    )
+    parser.add_argument(
+        "--no-samples", action="store_true", help="do not let the best runs forecast or write"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the report."""
+    from tqdm import tqdm
+
+    from gatelab.lab.compose import compose
+    from gatelab.lab.errors import RequestError
+    from gatelab.lab.report.gather import gather
+    from gatelab.lab.report.page import title_of, write_page
+    from gatelab.lab.report.plain import to_markdown, to_table
+
+    paths = [given for given in options.arguments if not given.startswith("paths.")]
+    overrides = [given for given in options.arguments if given.startswith("paths.")]
+    if not paths:
+        raise RequestError("give at least one study, run directory or record.")
+    form = _format(options.format, options.output)
+    if (options.question or options.conclusion) and not options.record:
+        raise RequestError("--question and --conclusion are for --record.")
+    studies = Path(compose(overrides).plain()["paths"]["root"]) / "studies"
+    subjects, notes = gather(paths, studies)
+    if options.record:
+        for file in _record(subjects, options):
+            print(f"record  {file}")
+        if not (options.output or options.format):
+            return 0
+    if form == "html":
+        output = Path(options.output or "report.html")
+        runs = sum(len(trial.runs) for subject in subjects for trial in subject.state.trials)
+        with tqdm(total=runs, desc="runs", leave=False, disable=not sys.stderr.isatty() or runs < FEW) as bar:
+
+            def tick() -> None:
+                bar.update()
+
+            write_page(subjects, output, notes=notes, samples=not options.no_samples, tick=tick)
+        print(f"report  {output}  ({output.stat().st_size / 1e6:.1f} MB, needs no network)")
+        return 0
+    for note in notes:
+        print(f"not read: {note}", file=sys.stderr)
+    content = to_table(subjects) if form == "csv" else to_markdown(subjects, title_of(subjects), notes)
+    if options.output == "-":
+        print(content, end="")
+        return 0
+    output = Path(options.output or f"report.{form}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(content)
+    print(f"report  {output}")
+    return 0
+
+
+def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Path]:
+    from gatelab.lab.errors import RequestError
+    from gatelab.lab.study.record import first_words, record_target, write_record
+
+    other = [subject.state.name for subject in subjects if subject.kind != "study"]
+    if other:
+        raise RequestError(f"--record {options.record}: a record is of studies, and {other[0]} is none.")
+    target = record_target(options.record)
+    question, conclusion = options.question, options.conclusion
+    if question or conclusion or not (target / "README.template.md").is_file():
+        plain = first_words([subject.state for subject in subjects])
+        question, conclusion = question or plain[0], conclusion or plain[1]
+    return write_record([subject.state.directory for subject in subjects], target, question, conclusion)
+
+
+def _format(asked: str | None, output: str | None) -> str:
+    from gatelab.lab.errors import RequestError
+
+    ending = Path(output or "").suffix.lower().lstrip(".")
+    ending = {"htm": "html", "markdown": "md"}.get(ending, ending)
+    form = asked or (ending if ending in FORMATS else "html")
+    if output == "-" and form == "html":
+        raise RequestError("--output -: a page is a file; give its name, or --format md or csv.")
+    if output not in (None, "-") and ending != form:
+        raise RequestError(f"--output {output}: the format is {form}, so let the name end in .{form}.")
+    return form

@@ -1,0 +1,83 @@
+"""Train a recorded run again in a temporary place and compare every step's loss and every epoch's weights, bit for bit.
+
+The run directory is only read. The recorded configuration, threads and environment variables are used; what differs
+all the same (code, versions, processor, data) is named.
+
+exit codes: 0 every bit is the same, 1 something differs, 2 something differs and so does the environment, or the
+run cannot be made again here
+
+examples:
+  gatelab reproduce RUN_DIR
+  gatelab reproduce RUN_DIR --steps 100
+  gatelab reproduce RUN_DIR seed=1                 another seed must differ, at the first step
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatelab.cli.common import add_json, print_json
+
+if TYPE_CHECKING:
+    from gatelab.lab.reproduce import Verdict
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="change a value, to see whether it matters"
+    )
+    parser.add_argument("--steps", type=int, metavar="N", help="compare the first N training steps only")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="a new folder to keep the new run in")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 2 when the environment differs, even if no bit does"
+    )
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train again, compare, and say what came of it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from gatelab.lab.reproduce import reproduce
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("starting", total=None)
+        verdict = reproduce(
+            options.run_dir,
+            options.overrides,
+            steps=options.steps,
+            keep=options.keep,
+            strict=options.strict,
+            on_step=lambda done, total: progress.update(
+                bar, description="steps compared", completed=done, total=total
+            ),
+        )
+    print_json(verdict.to_dict()) if options.json else _print(verdict)
+    return verdict.exit_code
+
+
+def _print(verdict: Verdict) -> None:
+    compared = f"{verdict.steps:,} steps and the weights after {verdict.epochs:,} epochs"
+    partings = [parting for parting in (verdict.initial, verdict.first) if parting is not None]
+    if not partings:
+        print(f"the same: {compared}, bit for bit")
+    for parting in partings:
+        print(f"differs: {parting}")
+    if verdict.first is not None and verdict.initial is None:
+        print(f"the same until there: {compared}")
+    if verdict.overrides:
+        print(f"changed on purpose: {' '.join(verdict.overrides)}")
+    if verdict.environment:
+        print("the environment differs (recorded -> now):")
+        for difference in verdict.environment:
+            print(f"  {difference}")
+    elif partings and not verdict.overrides:
+        print("code, versions, processor, threads and data are the recorded ones")
+    if verdict.kept:
+        print(f"the new run is kept in {verdict.kept}")

@@ -1,0 +1,65 @@
+"""How much memory the training process takes, now and at most: on the CPU, and on the GPU where it trains on one.
+
+Logged under `memory/`, apart from the metrics that a repeated run must reproduce. It reads counters that the
+system keeps anyway and waits for nothing; the workers of a DataLoader are processes of their own and not counted.
+"""
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from gatelab.tasks.intervals import logs_rarely
+
+MIB = 2**20
+_PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`, in bytes
+_STATM = Path("/proc/self/statm")  # Linux only
+
+
+class Memory(pl.Callback):
+    """Log `memory/cpu_mib`, `memory/cpu_peak_mib` and, on CUDA, `memory/gpu_mib`, `memory/gpu_peak_mib`.
+
+    CPU: the resident set of the first process, everything included that it holds (libraries, data); its peak
+    since it began. GPU: what PyTorch has given to tensors there, and the peak of it. `cpu_mib` needs Linux.
+
+    Args:
+        every_n_steps: optimiser steps between two rows inside an epoch, rounded up to the next step that the
+            Trainer logs. There is a row at the end of every epoch too.
+    """
+
+    def __init__(self, every_n_steps: int = 200) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be at least 1, not {every_n_steps}")
+        self.every_n_steps = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log if it is this step's turn."""
+        if logs_rarely(trainer, trainer.global_step, self.every_n_steps):
+            self._log(pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log at the end of the epoch."""
+        self._log(pl_module)
+
+    def _log(self, pl_module: pl.LightningModule) -> None:
+        figures = {f"memory/{name}_mib": size / MIB for name, size in memory(pl_module.device).items()}
+        pl_module.log_dict(figures, rank_zero_only=True)
+
+
+def memory(device: torch.device) -> dict[str, int]:
+    """Bytes that this process takes: `cpu`, `cpu_peak`, and `gpu`, `gpu_peak` if `device` is one."""
+    found: dict[str, int] = {}
+    if _STATM.exists():
+        found["cpu"] = int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PEAK_UNIT
+    found["cpu_peak"] = max(peak, found.get("cpu", 0))  # Linux brings the two up to date at different moments
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.memory_allocated(device)
+        found["gpu_peak"] = torch.cuda.max_memory_allocated(device)
+    return found
