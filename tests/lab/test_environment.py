@@ -28,6 +28,27 @@ def test_revision_and_difference_of_a_checkout(checkout):
     assert "+a = 2" in found["diff"]
 
 
+def test_a_large_difference_is_cut_and_untracked_files_are_named(checkout, monkeypatch):
+    monkeypatch.setattr(environment, "MOST_DIFF", 300)
+    monkeypatch.setattr(environment, "MOST_UNTRACKED", 2)
+    (checkout / "code.py").write_text("a = 2\n" * 1000)
+    for name in "xyz":
+        (checkout / name).touch()
+    found = environment.git_state(checkout)
+    assert len(found["diff"]) < 500
+    assert "[cut after 300 of " in found["diff"]
+    assert found["untracked"] == ["x", "y", "and 1 more"]
+
+
+def test_only_named_variables_are_recorded(monkeypatch):
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("WANDB_API_KEY", "a-secret-key")
+    variables = environment.describe()["variables"]
+    assert variables["MKL_CBWR"] == "COMPATIBLE"
+    assert set(variables) <= set(environment.VARIABLES)
+    assert "WANDB_API_KEY" not in variables
+
+
 def test_a_process_keeps_the_state_it_began_with(checkout):
     before = environment.git_state(checkout)
     (checkout / "code.py").write_text("a = 3\n")

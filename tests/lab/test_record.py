@@ -18,6 +18,17 @@ def test_a_second_attempt_keeps_the_first(tmp_path):
     assert len(record["attempts"]) == 2
 
 
+def test_every_attempt_says_how_it_ended(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({}, {})
+    run.stop("interrupted")
+    assert run.state() == "interrupted"
+    run.begin({}, {})
+    run.finish({"outcome": "done"})
+    assert [attempt["outcome"] for attempt in run.read()["attempts"]] == ["interrupted", "done"]
+    assert run.state() == "done"
+
+
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
     file = tmp_path / "a.json"
     write_json(file, {"kept": 1})
@@ -66,3 +77,20 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RequestError, match="not valid JSON"):
         RunDirectory.open(tmp_path).read()
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({}, {})
+    run.last.parent.mkdir()
+    left = [
+        run.path / ".metrics.csv.7.tmp",
+        run.last.parent / ".last.ckpt.7.tmp",
+        run.last.parent / ".last.ckpt.7.old.tmp",
+    ]
+    for path in [*left, run.last]:
+        path.touch()
+    run.remove_temporaries()
+    assert not any(path.exists() for path in left)
+    assert run.last.exists()
+    assert run.run_file.exists()

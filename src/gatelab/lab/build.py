@@ -21,6 +21,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
 from gatelab.lab.errors import RequestError
+from gatelab.lab.secrets import without_secrets
 from gatelab.lab.signatures import locate
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def build_task(plain: Mapping[str, Any], spec: Any) -> pl.LightningModule:
     net_factory, core_factory = make(node.pop("net"), "task.net"), make(plain["model"], "model")
     with request_errors("model"):
         net = task_class.build_net(net_factory, core_factory, spec)
-    hparams = {"config": dict(plain), "spec": spec.to_dict()}
+    hparams = {"config": without_secrets(dict(plain)), "spec": spec.to_dict()}
     optimizer, schedule = make(plain["optim"], "optim"), make(plain["schedule"], "schedule")
     with request_errors("optim"):
         optimizer(net.parameters())
@@ -107,7 +108,8 @@ def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> lis
 def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
     """The loggers of `logger=` (besides `metrics.csv`, which is always on)."""
     nodes = plain["logger"] or {}
-    return [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
+    made = [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
+    return [tracker for tracker in made if tracker is not None]
 
 
 def build_trainer(

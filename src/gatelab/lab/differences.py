@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-FACTS = ("python", "platform", "threads", "cpu", "cpu_capability", "cuda")
+FACTS = ("python", "platform", "threads", "cpu", "cpu_capability", "cuda", "cudnn", "driver")
 ABSENT = "absent"
 
 

@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,12 @@ PACKAGES = (
     "hydra-core",
     "omegaconf",
     "numpy",
+    "pandas",
+    "tokenizers",
+    "optuna",
     "wandb",
+    "tensorboard",
+    "triton",
 )
 
 # Environment variables that can change a result. An allow-list: whatever is not named here is never recorded.
@@ -41,6 +47,8 @@ VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
+MOST_DIFF = 200_000
+MOST_UNTRACKED = 100
 CODE = ("*.py", "*.c", "*.h", "dispatch.json")
 
 
@@ -60,6 +68,8 @@ def describe() -> dict[str, Any]:
         "native": native(),
         "gpus": gpus(),
         "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "driver": driver(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
 
@@ -109,6 +119,14 @@ def gpus() -> list[str]:
 
 
 @functools.cache
+def driver() -> str | None:
+    """Version of the NVIDIA driver, without starting a process for it; None where there is none."""
+    file = Path("/proc/driver/nvidia/version")
+    found = re.search(r"Kernel Module.*?(\d+\.\d+[\d.]*)", file.read_text()) if file.is_file() else None
+    return found[1] if found else None
+
+
+@functools.cache
 def cpu_name() -> str:
     """The processor's name as the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -120,12 +138,25 @@ def cpu_name() -> str:
 
 
 @functools.cache
-def git_state(folder: Path) -> dict[str, str] | None:
-    """Revision and uncommitted difference of the checkout that `folder` belongs to; None outside one."""
+def git_state(folder: Path) -> dict[str, Any] | None:
+    """Revision, uncommitted difference and untracked files of the checkout that `folder` belongs to; None outside one.
+
+    A difference of more than `MOST_DIFF` characters is cut, which its last line says.
+    """
     revision = _git(folder, "rev-parse", "HEAD")
     if revision is None:
         return None
-    return {"revision": revision.strip(), "diff": _git(folder, "diff", "HEAD", "--no-color") or ""}
+    diff = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or ""
+    if len(diff) > MOST_DIFF:
+        sha256 = hashlib.sha256(diff.encode()).hexdigest()
+        diff = (
+            f"{diff[:MOST_DIFF]}\n[cut after {MOST_DIFF} of {len(diff)} characters; sha256 of all {sha256}]\n"
+        )
+    names = (
+        _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
+    ).splitlines()
+    more = [f"and {len(names) - MOST_UNTRACKED} more"] if len(names) > MOST_UNTRACKED else []
+    return {"revision": revision.strip(), "diff": diff, "untracked": [*names[:MOST_UNTRACKED], *more]}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

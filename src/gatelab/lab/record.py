@@ -21,6 +21,7 @@ from typing import Any
 import filelock
 
 from gatelab.lab.errors import RequestError
+from gatelab.lab.secrets import without_secrets
 
 RUN_FORMAT = 1
 
@@ -127,11 +128,11 @@ class RunDirectory:
                 "config": dict(config),
                 "attempts": [attempt],
             }
-        write_json(self.run_file, record)
+        write_json(self.run_file, without_secrets(record))
 
     def update(self, **values: Any) -> None:
         """Add facts to `run.json` that are known only later (the data's sha256, the parameter count...)."""
-        write_json(self.run_file, {**self.read(), **values})
+        write_json(self.run_file, {**self.read(), **without_secrets(values)})
 
     def add_seconds(self, seconds: float) -> None:
         """Note how long the last attempt trained, also when it was stopped."""
@@ -144,8 +145,25 @@ class RunDirectory:
         return round(sum(attempt.get("fit_seconds", 0.0) for attempt in self.read()["attempts"]), 2)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Write `result.json`."""
-        write_json(self.result_file, dict(result))
+        """Write `result.json`, and into `run.json` how this attempt ended."""
+        self._end_attempt(str(result["outcome"]))
+        write_json(self.result_file, without_secrets(dict(result)))
+
+    def stop(self, state: str) -> None:
+        """Note that this attempt ended before the run did: `interrupted` or `refused`."""
+        self._end_attempt(state)
+        self.update(state=state)
+
+    def _end_attempt(self, outcome: str) -> None:
+        attempts = self.read()["attempts"]
+        attempts[-1] |= {"outcome": outcome, "ended": now()}
+        self.update(attempts=attempts)
+
+    def remove_temporaries(self) -> None:
+        """Delete what was being written when an earlier attempt was killed; call it while the run is held."""
+        for folder in (self.path, self.last.parent):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
 
     def set_aside(self) -> Path | None:
         """Rename an existing directory to `<name>.old-N`, so that nothing recorded is lost; its new path."""

@@ -115,6 +115,18 @@ def test_learning_curves_are_those_of_metrics_csv_and_seeds_share_a_name(make_ru
     assert [t["showlegend"] for t in figure["data"]] == [True, False, False, False]
 
 
+def test_steps_and_the_most_memory_of_a_points_runs_are_columns(make_run, tmp_path):
+    make_run("a", "aaaaaaaa", 0)
+    head, row = Reader(written([tmp_path], tmp_path)).tables[0]
+    told = dict(zip(head, row, strict=True))
+    assert (told["steps"], told["cpu peak MiB"], told["parameters"], told["seconds"]) == (
+        "40",
+        "6",
+        "100",
+        "2.0",
+    )
+
+
 def test_only_keys_that_differ_are_told(make_run, tmp_path):
     make_run("a", "aaaaaaaa", 0)
     make_run("a", "bbbbbbbb", 1, hidden=16)
