@@ -20,7 +20,7 @@ from gatelab.lab.compose import Composed
 # Where things lie, who watches and what machine it is: not part of what a run is.
 LEFT_OUT = ("name", "paths", "logger", "threads", "test")
 LEFT_OUT_OF = {
-    "callbacks": ("progress", "throughput", "gradient_norm", "memory"),
+    "callbacks": ("progress", "throughput", "gradient_norm", "gates", "memory"),
     "data": ("mirror", "cache", "num_workers"),
     "trainer": (
         "accelerator",
