@@ -25,6 +25,7 @@ from gatelab.lab.errors import Interrupted
 from gatelab.lab.leaving import RANK_OF, stoppable
 from gatelab.lab.record import RunDirectory
 from gatelab.lab.train import fit_as_rank, train_frozen
+from gatelab.tasks.stop import STOP
 from resume_check.cases import Request
 
 Prepare = Callable[[int], list[Any]]
@@ -53,6 +54,9 @@ class ForkedRun:
         port = _free_port() if request.kind.ranks > 1 else 0
         self.pids: list[int] = []
         self.group = 0
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, STOP
+        )  # until a child listens, as one not yet started
         for rank in range(request.kind.ranks):
             pid = os.fork()
             if pid == 0:
@@ -61,6 +65,7 @@ class ForkedRun:
             with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself
                 os.setpgid(pid, self.group)
             self.pids.append(pid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._codes: dict[int, int] = {}
 
     def poll(self) -> list[int] | None:
@@ -112,6 +117,7 @@ class ForkedRun:
             if rank > 0:
                 os.environ[RANK_OF] = str(self.run.path.absolute())
             with stoppable():
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
                 callbacks = prepare(rank) if prepare else []
                 if rank == 0:
                     _say_when_fitting(self._fitting)
