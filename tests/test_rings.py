@@ -25,6 +25,14 @@ OUTER = {
     "gatelab.lab.schema": ["gatelab.cli", "torch", "pytorch_lightning", "pandas"],
     "gatelab.lab.record": ["gatelab.cli", "torch", "pytorch_lightning", "pandas"],
     "gatelab.lab.study.live": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
+    "gatelab.lab.report.page": [
+        "gatelab.cli",
+        "torch",
+        "pytorch_lightning",
+        "pandas",
+        "matplotlib",
+        "plotly",
+    ],
     "gatelab.lab.study.report": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
     "gatelab.cli.main": ["torch", "hydra", "pytorch_lightning", "wandb", "numpy"],
 }

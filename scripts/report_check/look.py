@@ -32,7 +32,7 @@ VIEWS = tuple(View(width, scheme) for width in (360, 390, 1280) for scheme in ("
 MOST_HEIGHT = 16000  # pixels of a screenshot; the browser draws no higher ones
 DRAWN = """
 new Promise(resolve => {
-  let left = 100;
+  let left = 40;
   const look = () => {
     const plots = [...document.querySelectorAll('.plot')];
     const drawn = plots.filter(p => p.querySelector('.main-svg')).length;
@@ -86,7 +86,7 @@ def look(browser: Browser, page: Path, view: View, shots: Path | None) -> Found:
     browser.wait_for("Page.loadEventFired", session)
     seen = browser.evaluate(session, DRAWN)
     found = Found(f"{seen['drawn']} of {seen['plots']} pictures, {seen['width']} x {seen['height']} pixels")
-    found.problems += [problem for event in browser.events if (problem := _problem(event, address))]
+    found.problems += [problem for event in browser.events if (problem := problem_of(event, address))]
     if seen["drawn"] < seen["plots"]:
         found.problems.append(f"{seen['plots'] - seen['drawn']} pictures were not drawn")
     if seen["width"] > seen["window"]:
@@ -96,7 +96,7 @@ def look(browser: Browser, page: Path, view: View, shots: Path | None) -> Found:
     return found
 
 
-def _problem(event: dict[str, Any], address: str) -> str | None:
+def problem_of(event: dict[str, Any], address: str) -> str | None:
     """What an event says that must not be; None for all others."""
     method, params = event["method"], event["params"]
     if method == "Runtime.exceptionThrown":

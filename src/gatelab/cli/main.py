@@ -24,6 +24,7 @@ COMMANDS = {
     "check": "compose and check a configuration without running it",
     "study": "show a study of many runs, or list the studies below a folder",
     "report": "write a page, a table or a list about studies, runs or records",
+    "dashboard": "show studies and runs in the browser until Ctrl-C",
     "runs": "list the runs below a folder",
     "reproduce": "train a recorded run again and compare it bit for bit",
     "doctor": "show what is installed and what this machine can do",

@@ -108,7 +108,8 @@ def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> lis
 def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
     """The loggers of `logger=` (besides `metrics.csv`, which is always on)."""
     nodes = plain["logger"] or {}
-    return [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
+    made = [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
+    return [tracker for tracker in made if tracker is not None]
 
 
 def build_trainer(
@@ -118,12 +119,15 @@ def build_trainer(
     from pytorch_lightning.callbacks import ProgressBar
 
     from gatelab.tasks import AtomicCheckpointIO
+    from gatelab.tasks.lean import NoProfiler, skip_empty_hooks
 
     node = dict(plain["trainer"])
     if node.get("profiler") == "simple":
         from pytorch_lightning.profilers import SimpleProfiler
 
         node["profiler"] = SimpleProfiler(dirpath=run_dir, filename="profile")
+    elif node.get("profiler") is None:
+        node["profiler"] = NoProfiler()
     with request_errors("trainer"):
         trainer: pl.Trainer = locate(node.pop("_target_"))(
             **node,
@@ -134,6 +138,7 @@ def build_trainer(
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             use_distributed_sampler=False,
         )
+    skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
     return trainer
 
 

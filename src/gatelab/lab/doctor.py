@@ -12,7 +12,7 @@ import torch
 from gatelab.core import GRU
 from gatelab.lab.configs import CONF_DIR
 from gatelab.lab.environment import describe
-from gatelab.lab.trackers import has_wandb_key
+from gatelab.lab.trackers.wandb_reach import has_wandb_key
 
 
 def examine(root: str | Path = ".") -> dict[str, Any]:

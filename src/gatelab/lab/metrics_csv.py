@@ -18,6 +18,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from gatelab.lab.metrics_read import read_metrics as read_metrics
+
 
 class MetricsCSV(Logger):
     """Write metrics to `<run directory>/metrics.csv`.
@@ -92,13 +94,6 @@ class MetricsCSV(Logger):
             columns = list(dict.fromkeys([*(earlier[0] if earlier else []), *self._columns]))
             _rewrite(beside, columns, [*earlier, *superseded])
         _rewrite(self.path, self._columns, kept)
-
-
-def read_metrics(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a metrics file as text; a last line that was cut off by a kill is left out."""
-    text = Path(path).read_text()
-    whole = text[: text.rfind("\n") + 1]
-    return [row for row in csv.DictReader(whole.splitlines()) if row.get("step")]
 
 
 def _rewrite(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:

@@ -68,6 +68,7 @@ def test_error_is_at_most_twice_that_of_plain_float32(isa, start, monkeypatch, t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # minutes on a free machine
 @pytest.mark.parametrize("isa", ISAS, indirect=True)
 def test_error_is_at_most_twice_that_of_plain_float32_on_500_shapes(isa, monkeypatch, threads):
     for seed in range(1000, 1500):

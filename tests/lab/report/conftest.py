@@ -37,8 +37,11 @@ class Runs:
             valid = {"metrics": {"mse": value}, "baselines": {"linear": {"mse": 2.0}}}
             result["splits"] = {"valid": valid} if state == "done" else {}
             (folder / "result.json").write_text(json.dumps(result))
-        lines = [f"{step},0,{3.0 / step},{2.0 / step if step % 2 == 0 else ''}" for step in range(1, 7)]
-        (folder / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/mse", *lines, ""]))
+        lines = [
+            f"{step},0,{3.0 / step},{2.0 / step if step % 2 == 0 else ''},{step}" for step in range(1, 7)
+        ]
+        head = "step,epoch,train/loss,val/mse,memory/cpu_peak_mib"
+        (folder / "metrics.csv").write_text("\n".join([head, *lines, ""]))
         return folder
 
 

@@ -19,11 +19,11 @@ def test_a_short_curve_is_left_as_it_is():
     assert thin([1, 2], [3.0, 4.0], 2).values == [3.0, 4.0]
 
 
-def test_the_most_memory_is_found_under_the_name_it_was_logged_by(make_run):
+def test_the_most_memory_and_the_steps_are_found(make_run):
     run = make_run("a", "aaaaaaaa", 0)
-    rows = ["step,epoch,val/mse,memory/cpu_mb", "1,0,1.0,10", "2,0,nan,30", "3,0,,20", ""]
+    rows = ["step,epoch,val/mse,memory/cpu_peak_mib", "1,0,1.0,10", "2,0,nan,30", "3,0,,20", ""]
     (run / "metrics.csv").write_text("\n".join(rows))
     (facts,) = read_facts(gather([run])[0][0].state).values()
-    assert facts.memory == ("memory/cpu_mb", 30.0)
+    assert facts.memory == {"cpu peak": 30.0}
     assert facts.steps == 40
     assert facts.valid.values == [1.0]  # what is not finite cannot be drawn

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gatelab.lab.errors import RequestError
+from gatelab.lab.metrics_read import read_metrics
 from gatelab.lab.record import RunDirectory
 from gatelab.lab.report.loose import GROUPS, flatten
 from gatelab.lab.study.state import Run, StudyState
 
+PEAK = re.compile(r"memory/(\w+)_peak_mib")
 MOST_POINTS = 400
 """Points of a curve in the page; more are thinned."""
 
@@ -38,7 +41,7 @@ class RunFacts:
         config: the resolved configuration, dotted key -> value.
         environment: what it ran on, as the last attempt noted it.
         steps: of the optimiser; None while unknown.
-        memory: the largest figure of a metric that has `memory` in its name, and that name.
+        memory: the most MiB that the process took, by `cpu peak` and `gpu peak`; empty where it was not logged.
         train, valid: curves of `train/loss` and of the first objective.
     """
 
@@ -46,7 +49,7 @@ class RunFacts:
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None
-    memory: tuple[str, float] | None = None
+    memory: Mapping[str, float] = field(default_factory=dict)
     train: Curve | None = None
     valid: Curve | None = None
 
@@ -82,13 +85,14 @@ def _facts(run: Run, metric: str) -> RunFacts | None:
         for group, node in record.get("config", {}).items()
         if group in (*GROUPS, "seed", "threads")
     }
-    memory = [(name, max(values)) for name, (_, values) in columns.items() if "memory" in name and values]
+    peaks = {name: match[1] for name in columns if (match := PEAK.fullmatch(name))}
+    memory = {f"{device} peak": max(columns[name][1]) for name, device in peaks.items()}
     return RunFacts(
         run,
         dict(flatten(kept)),
         attempts[-1].get("environment", {}),
         result.get("steps", run.steps),
-        max(memory, key=lambda pair: pair[1], default=None),
+        memory,
         _curve(columns, "train/loss"),
         _curve(columns, metric),
     )
@@ -96,8 +100,6 @@ def _facts(run: Run, metric: str) -> RunFacts | None:
 
 def _columns(path: Path) -> dict[str, tuple[list[int], list[float]]]:
     """Metric -> steps and values of a `metrics.csv`."""
-    from gatelab.lab.metrics_csv import read_metrics
-
     found: dict[str, tuple[list[int], list[float]]] = {}
     for row in read_metrics(path):
         step = int(row["step"])

@@ -96,20 +96,16 @@ def _steps(trial: Trial, facts: Facts) -> str:
 
 
 def _memory(trials: Sequence[Trial], facts: Facts) -> dict[str, list[str]]:
-    """A column for the most memory that a trial's runs took, by the metric's own name; empty where none was logged."""
-    found = {
-        trial.number: [
-            m for run in trial.runs if run.directory in facts and (m := facts[run.directory].memory)
-        ]
-        for trial in trials
-    }
-    names = {name for known in found.values() for name, _ in known}
+    """Columns for the most memory that a trial's runs took; none where it was not logged."""
+    found: dict[str, dict[int, float]] = {}
+    for trial in trials:
+        for run in trial.runs:
+            for name, value in (facts[run.directory].memory if run.directory in facts else {}).items():
+                known = found.setdefault(f"{name} MiB", {})
+                known[trial.number] = max(value, known.get(trial.number, 0.0))
     return {
-        f"most {name}": [
-            format(max(values), ",.4g") if (values := [v for n, v in found[t.number] if n == name]) else ""
-            for t in trials
-        ]
-        for name in sorted(names)
+        name: [f"{known[trial.number]:,.0f}" if trial.number in known else "" for trial in trials]
+        for name, known in found.items()
     }
 
 
@@ -146,6 +142,8 @@ def _overview(state: StudyState, figures: Figures) -> Iterator[str]:
         note, figure = found
         yield "<h3>All parameters at once</h3>"
         yield figures.place(figure, "Parallel coordinates: one line a finished trial", note)
+    if len(state.done) < 2:
+        return
     shares = importance(state)
     yield "<h3>What matters</h3>"
     bars = importance_bars(state, shares)

@@ -181,6 +181,19 @@ def _study_id(storage: BaseStorage, name: str) -> int | None:
     return named[0]._study_id if named else None
 
 
+def open_storage_to_read(folder: str | Path) -> BaseStorage:
+    """A study's storage as Optuna knows it; a journal cannot be written through it.
+
+    Raises:
+        RequestError: the folder holds no study, or nothing of it has begun.
+    """
+    directory = StudyDirectory.open(folder)
+    storage = _open(directory, _asked(directory)["settings"].get("storage"))
+    if storage is None:
+        raise RequestError(f"{folder}: the study has no journal yet, so there is nothing to show.")
+    return storage
+
+
 def _open(directory: StudyDirectory, url: str | None) -> BaseStorage | None:
     """The study's storage, to read from; None while there is none yet."""
     from gatelab.lab.study.samplers import quiet_optuna

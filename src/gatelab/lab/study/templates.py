@@ -83,10 +83,11 @@ class Templates:
                 config.paths[key] = str(Path(value).absolute())
         config.test = False  # test data is touched by `eval`
         wandb = OmegaConf.select(config, "logger.wandb")
-        if OmegaConf.is_dict(wandb) and (
-            wandb._get_node("group") is None or wandb.group in (None, config.name)
-        ):
-            wandb.group = self.study
+        if OmegaConf.is_dict(wandb):
+            if wandb._get_node("group") is None or wandb.group in (None, config.name):
+                wandb.group = self.study
+            if wandb.get("job_type", "train") == "train":
+                wandb.job_type = "sweep"
         return composed
 
     def keep(self, folder: Path) -> dict[str, str]:

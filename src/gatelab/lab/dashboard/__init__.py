@@ -1,0 +1,1 @@
+"""`gatelab dashboard`: servers on this machine's loopback that show runs and studies, and end with the command."""

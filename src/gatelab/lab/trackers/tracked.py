@@ -1,0 +1,71 @@
+"""The trackers of a run: made before training, told its outcome at the end. None can stop the run, or another."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gatelab.lab.build import build_trackers
+from gatelab.lab.record import RunDirectory
+from gatelab.lab.remarks import say
+from gatelab.tasks.callbacks import RunInterrupted
+
+
+@contextlib.contextmanager
+def tracked(run: RunDirectory, plain: Mapping[str, Any]) -> Iterator[list[Any]]:
+    """Open the trackers that the configuration asks for; when the block ends, tell them how the run ended.
+
+    Raises:
+        RequestError: a tracker cannot be made, e.g. because its package is missing.
+    """
+    trackers = build_trackers(plain, run.path, run.read()["tracker_id"])
+    outcome, error = "failed", None
+    try:
+        yield trackers
+        outcome = run.state()
+    except RunInterrupted as stopped:
+        outcome, error = "interrupted", str(stopped)
+        raise
+    except BaseException as failure:
+        error = f"{type(failure).__name__}: {failure}"
+        raise
+    finally:
+        _conclude(trackers, run, outcome, error)
+
+
+def _conclude(trackers: Sequence[Any], run: RunDirectory, outcome: str, error: str | None) -> None:
+    waiting = [tracker for tracker in trackers if hasattr(tracker, "conclude")]
+    if not waiting:
+        return
+    pictures = guarded(lambda: draw(run), "the picture of the run") or []
+    for tracker in waiting:
+        guarded(lambda tracker=tracker: tracker.conclude(outcome, error, pictures), tracker.name)
+
+
+def guarded(act: Any, what: str) -> Any:
+    """Do it; an error is a remark with its last line, and None."""
+    try:
+        return act()
+    except Exception as error:
+        say(f"{what}: {traceback.format_exception_only(error)[-1].strip()}; the run itself is not concerned")
+        return None
+
+
+def draw(run: RunDirectory) -> list[Path]:
+    """Draw the learning curves of a finished run beside its baselines, into the trackers' folder."""
+    from gatelab.lab.plots import draw_curves, new_figure
+
+    result = run.result()
+    if result is None or not result.get("splits"):
+        return []
+    metric = str(result["monitor"]).rpartition("/")[2]
+    figure, (axes,) = new_figure(1)
+    valid = result["splits"].get("valid", {})
+    draw_curves(axes, run, metric, valid.get("baselines", {}))
+    path = run.path / "wandb" / "curves.png"
+    path.parent.mkdir(exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return [path]

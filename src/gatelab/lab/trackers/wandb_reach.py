@@ -1,0 +1,97 @@
+"""Whether Weights & Biases can be reached: is there a key, does the server answer, does it know the key?
+
+Asks nobody and waits a second and a half at most. What comes out decides between online and offline.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import netrc
+import os
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+SECONDS = 1.5
+"""How long the server may take to answer."""
+SERVER = "https://api.wandb.ai"
+NO_KEY = "no key"
+
+
+def server() -> str:
+    """The server's address: `WANDB_BASE_URL`, else the user's settings of wandb, else the public one."""
+    return str(os.environ.get("WANDB_BASE_URL") or _settings().get("base_url") or SERVER).rstrip("/")
+
+
+def find_key() -> str | None:
+    """The key that wandb would take without asking: `WANDB_API_KEY`, the netrc file, the user's settings."""
+    host = urllib.parse.urlsplit(server()).netloc
+    return os.environ.get("WANDB_API_KEY") or _netrc_key(host) or _settings().get("api_key") or None
+
+
+def has_wandb_key() -> bool:
+    """Whether Weights & Biases could log in without asking."""
+    return bool(find_key() or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"))
+
+
+def why_offline(seconds: float = SECONDS) -> str | None:
+    """Why a run cannot be sent to the server now, in a few words; None if it can.
+
+    Args:
+        seconds: how long the server may take, names and connections included.
+    """
+    if not has_wandb_key():
+        return NO_KEY
+    answer: list[str | None] = [f"{server()} did not answer within {seconds:g} s"]
+    asking = threading.Thread(target=lambda: answer.insert(0, _ask(seconds)), daemon=True)
+    asking.start()
+    asking.join(seconds)  # looking a name up knows no time limit of its own
+    return answer[0]
+
+
+def _ask(seconds: float) -> str | None:
+    request = urllib.request.Request(
+        f"{server()}/graphql",
+        data=json.dumps({"query": "query Viewer { viewer { id } }"}).encode(),
+        headers={"Content-Type": "application/json", "User-Agent": "gatelab"},
+    )
+    key = find_key()
+    if key:
+        word = base64.b64encode(f"api:{key}".encode()).decode()
+        request.add_header("Authorization", f"Basic {word}")
+    try:
+        with urllib.request.urlopen(request, timeout=seconds) as reply:
+            viewer = (json.load(reply).get("data") or {}).get("viewer")
+    except urllib.error.HTTPError as error:
+        refused = error.code in (401, 403)
+        return f"{server()} refused the key" if refused else f"{server()} answered with {error.code}"
+    except (OSError, ValueError) as error:
+        return f"{server()} cannot be reached ({getattr(error, 'reason', None) or error})"
+    return None if viewer or not key else f"{server()} refused the key"
+
+
+def _netrc_key(host: str) -> str | None:
+    named = os.environ.get("NETRC")
+    candidates = [named] if named else ["~/.netrc", "~/_netrc"]
+    for name in candidates:
+        with contextlib.suppress(OSError, netrc.NetrcParseError):
+            found = netrc.netrc(Path(name).expanduser()).authenticators(host)
+            if found:
+                return found[2]
+    return None
+
+
+def _settings() -> dict[str, Any]:
+    """The `[default]` section of the user's settings of wandb."""
+    import configparser
+
+    folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
+    parser = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(OSError, configparser.Error):
+        parser.read(Path(folder).expanduser() / "settings")
+    return dict(parser["default"]) if "default" in parser else {}
