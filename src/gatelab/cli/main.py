@@ -26,6 +26,7 @@ COMMANDS = {
     "dashboard": "show studies and runs in the browser until Ctrl-C",
     "runs": "list the runs below a folder",
     "reproduce": "train a recorded run again and compare it bit for bit",
+    "sync": "send runs that were tracked offline to Weights & Biases",
     "doctor": "show what is installed and what this machine can do",
 }
 
