@@ -42,7 +42,8 @@ COMMON = [
     "trainer.log_every_n_steps=8",
     "callbacks.checkpoints.every_n_steps=8",
     "callbacks.progress=null",
-    "callbacks.throughput=null",  # its seconds are not the same twice
+    "callbacks.throughput=null",  # what the machine does is not the same twice
+    "callbacks.memory=null",
     "study.threads=1",
     "study.retries=100000",  # every kill counts as an attempt
 ]

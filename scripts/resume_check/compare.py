@@ -1,4 +1,4 @@
-"""What differs first between two directories of one run: checkpoints, metrics.csv, result.json, bit for bit.
+"""What differs first between two directories of one run: checkpoints, metrics.csv, trace.csv, result.json, bit for bit.
 
 Only folders, clock times and how often the run was begun may differ. Nothing is rounded.
 """
@@ -13,8 +13,8 @@ import torch
 
 from gatelab.tasks import load_checkpoint
 
-FREE = {"run_dir", "seconds", "finished"}
-"""Keys of `result.json` that are a place or a time."""
+FREE = {"run_dir", "seconds", "finished", "memory", "throughput"}
+"""Keys of `result.json` that are a place, a time, or the machine's."""
 
 
 def first_difference(run: Path, reference: Path) -> str | None:
@@ -23,9 +23,10 @@ def first_difference(run: Path, reference: Path) -> str | None:
         mine, other = (_checkpoint(folder / "checkpoints" / name) for folder in (run, reference))
         if difference := _compare(mine, other, name):
             return difference
-    mine, other = ((folder / "metrics.csv").read_text().splitlines() for folder in (run, reference))
-    if difference := _compare(mine, other, "metrics.csv, line "):
-        return difference
+    for name in ("metrics.csv", "trace.csv"):
+        mine, other = ((folder / name).read_text().splitlines() for folder in (run, reference))
+        if difference := _compare(mine, other, f"{name}, line "):
+            return difference
     mine, other = (json.loads((folder / "result.json").read_text()) for folder in (run, reference))
     return _compare(_fixed(mine), _fixed(other), "result.json")
 

@@ -77,3 +77,20 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RequestError, match="not valid JSON"):
         RunDirectory.open(tmp_path).read()
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({}, {})
+    run.last.parent.mkdir()
+    left = [
+        run.path / ".metrics.csv.7.tmp",
+        run.last.parent / ".last.ckpt.7.tmp",
+        run.last.parent / ".last.ckpt.7.old.tmp",
+    ]
+    for path in [*left, run.last]:
+        path.touch()
+    run.remove_temporaries()
+    assert not any(path.exists() for path in left)
+    assert run.last.exists()
+    assert run.run_file.exists()

@@ -24,10 +24,38 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patch:
             patch.setattr(os, name, full)
-            with pytest.raises(OSError, match="No space"):
+            message = r"last\.ckpt: No space left on device .* free there\)\. The one before it is untouched"
+            with pytest.raises(CheckpointError, match=message):
                 AtomicCheckpointIO().save_checkpoint({"step": 6}, path)
         assert load_checkpoint(path)["step"] == 5
         assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_last_checkpoint_but_one_is_kept(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    for step in range(4):
+        AtomicCheckpointIO().save_checkpoint({"step": step}, tmp_path / "last.ckpt")
+        AtomicCheckpointIO().save_checkpoint({"step": step}, tmp_path / "best.ckpt")
+    found = {path.name: load_checkpoint(path)["step"] for path in tmp_path.iterdir()}
+    assert found == {"last.ckpt": 3, "previous.ckpt": 2, "best.ckpt": 3}
+
+
+def test_one_changed_bit_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(SMALL, path)
+    whole = path.read_bytes()
+    at = whole.index(SMALL["weights"].numpy().tobytes())  # type: ignore[attr-defined]
+    path.write_bytes(whole[: at + 4] + bytes([whole[at + 4] ^ 1]) + whole[at + 5 :])
+    assert torch.load(path, weights_only=True)["weights"][1] != 1.0  # PyTorch does not notice
+    with pytest.raises(CheckpointError, match=r"last\.ckpt .*data/0 is not what was written"):
+        load_checkpoint(path)
 
 
 def test_the_temporary_file_lies_beside_the_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +99,11 @@ def test_every_checkpoint_of_a_run_is_plain_data(
     hparams = {"model": {"hidden_size": 12, "names": ["a", None]}, "lr": 0.01}
     task = make_task(data, hparams=hparams)
     make_trainer(callbacks=[Checkpoints(str(tmp_path / "ckpt"), every_n_steps=5)]).fit(task, datamodule=data)
-    assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert sorted(p.name for p in (tmp_path / "ckpt").iterdir()) == [
+        "best.ckpt",
+        "last.ckpt",
+        "previous.ckpt",
+    ]
     for path in (tmp_path / "ckpt").iterdir():
         checkpoint = torch.load(path, weights_only=True)
         assert checkpoint["hyper_parameters"] == hparams

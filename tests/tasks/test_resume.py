@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 
-from gatelab.tasks import Checkpoints, GradientNorm, Throughput, load_checkpoint
+from gatelab.tasks import Checkpoints, GateStatistics, GradientNorm, Throughput, load_checkpoint
 from gatelab.tasks.schedules import plateau
 
 STEPS = 16  # batches in an epoch of the text
@@ -73,6 +73,7 @@ def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], 
         callbacks: list[Any] = [
             Checkpoints(str(tmp_path / folder), every_n_steps=every_n_steps),
             GradientNorm(),
+            GateStatistics(every_n_steps=5),
             Throughput(),
             EpochRow(),
         ]

@@ -15,7 +15,14 @@ import torch
 
 from gatelab.core import GRU, Forecaster, LanguageModel
 from gatelab.data import SeriesDataModule, TextDataModule
-from gatelab.tasks import AtomicCheckpointIO, Checkpoints, ForecastTask, LanguageModelTask, NonFiniteGuard
+from gatelab.tasks import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    ForecastTask,
+    GateStatistics,
+    LanguageModelTask,
+    NonFiniteGuard,
+)
 from gatelab.tasks.optimizers import sgd
 
 
@@ -99,7 +106,8 @@ def weights(
     """Train with dropout, saving after each step; return this process' weights at the end, or [] if killed."""
     saver = Checkpoints(str(folder / name), every_n_steps=1)
     killer = [] if kill_after is None else [KillAfter(kill_after)]
-    trainer, data = make_trainer(2, folder, saver, *killer), make_data(kind, folder)
+    watch = [GateStatistics(every_n_steps=4)] if resume else []  # looking changes nothing
+    trainer, data = make_trainer(2, folder, saver, *killer, *watch), make_data(kind, folder)
     task = make_task(kind, data, dropout=0.5)
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(folder / name / "last.ckpt") if resume else None)

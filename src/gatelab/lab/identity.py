@@ -20,7 +20,7 @@ from gatelab.lab.compose import Composed
 # Where things lie, who watches and what machine it is: not part of what a run is.
 LEFT_OUT = ("name", "paths", "logger", "threads", "test")
 LEFT_OUT_OF = {
-    "callbacks": ("progress", "throughput", "gradient_norm", "memory"),
+    "callbacks": ("progress", "throughput", "gradient_norm", "gates", "memory"),
     "data": ("mirror", "cache", "num_workers"),
     "trainer": (
         "accelerator",
@@ -71,6 +71,30 @@ def identity_of(config: DictConfig) -> Identity:
 
 def hash_of(plain: Mapping[Any, Any]) -> str:
     """sha256 of what defines the run, as canonical JSON."""
+    return hashlib.sha256(json.dumps(_defining(plain), sort_keys=True).encode()).hexdigest()
+
+
+def first_difference(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> tuple[str, Any, Any] | None:
+    """The first key, dotted, of what defines a run that is not the same in two configurations, and both values."""
+    first, second = (_flat(json.loads(json.dumps(_defining(plain)))) for plain in (one, other))
+    for key in sorted(first.keys() | second.keys()):
+        values = first.get(key, "absent"), second.get(key, "absent")
+        if values[0] != values[1]:
+            return key, *values
+    return None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {
+        path: leaf
+        for key, item in value.items()
+        for path, leaf in _flat(item, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def _defining(plain: Mapping[Any, Any]) -> dict[str, Any]:
     kept = {str(key): value for key, value in plain.items() if key not in LEFT_OUT}
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):
@@ -79,4 +103,4 @@ def hash_of(plain: Mapping[Any, Any]) -> str:
                 for key, value in kept[group].items()
                 if key not in keys and not (value is None and f"{group}.{key}" in LEFT_OUT_IF_NULL)
             }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return kept

@@ -159,6 +159,12 @@ class RunDirectory:
         attempts[-1] |= {"outcome": outcome, "ended": now()}
         self.update(attempts=attempts)
 
+    def remove_temporaries(self) -> None:
+        """Delete what was being written when an earlier attempt was killed; call it while the run is held."""
+        for folder in (self.path, self.last.parent):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+
     def set_aside(self) -> Path | None:
         """Rename an existing directory to `<name>.old-N`, so that nothing recorded is lost; its new path."""
         if not self.path.exists():

@@ -7,6 +7,7 @@ checkpoint. Models, data and loops are other rings' business.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from gatelab.lab.build import (
     request_errors,
 )
 from gatelab.lab.compose import compose
+from gatelab.lab.continued import find_checkpoint, require_space
 from gatelab.lab.errors import Interrupted, RequestError, RunFailed
 from gatelab.lab.evaluate import evaluate_split
 from gatelab.lab.identity import Identity, identify
@@ -37,12 +39,13 @@ from gatelab.lab.remarks import say
 from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
 from gatelab.lab.trackers.tracked import tracked
-from gatelab.tasks import CheckpointError, load_checkpoint
+from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
 from gatelab.tasks.trace import Trace
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
 RANK_OF = "GATELAB_RANK_OF"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def train(
@@ -107,19 +110,28 @@ def train_frozen(
             return {**_finished(run, plain, result), "already": True}
         data = build_data(plain)
         refuse_changed_data(run, data)
-        run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
+        run.remove_temporaries()
         try:
+            run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
             with tracked(run, plain) as trackers:
                 return {**_train_locked(run, plain, data, callbacks, trackers), "already": False}
         except RunInterrupted as error:
             run.stop("interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
         except RequestError:
-            run.stop("refused")
+            with contextlib.suppress(OSError):  # the refusal matters more than its record
+                run.stop("refused")
             raise
         except (NonFiniteLossError, CheckpointError) as error:
-            run.finish({"outcome": "failed", "error": str(error), "finished": now()})
+            with contextlib.suppress(OSError):  # nor does a full disk hide why it failed
+                run.finish({"outcome": "failed", "error": str(error), "finished": now()})
             raise RunFailed(str(error)) from error
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise RunFailed(
+                f"{error.strerror} while writing below {run.path}: make room, and the same command continues the run"
+            ) from error
 
 
 def _finished(run: RunDirectory, plain: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +221,7 @@ def fit(
     callbacks: Sequence[Any] = (),
     trackers: Sequence[Any] = (),
 ) -> tuple[Any, RunPruned | None]:
-    """Train until the configured end, continuing from `last.ckpt` where there is one.
+    """Train until the configured end, continuing from the newest checkpoint where there is one.
 
     Returns:
         the Trainer, and why the run was pruned, if it was.
@@ -217,8 +229,9 @@ def fit(
     pl.seed_everything(plain["seed"], workers=False, verbose=False)
     task: Any = build_task(plain, data.spec)
     task.trace = Trace(run.trace_file)
-    checkpoint = load_checkpoint(run.last) if run.last.is_file() else None
-    step = int(checkpoint["global_step"]) if checkpoint else None
+    require_space(run, task)
+    found = find_checkpoint(run, plain, task)
+    step = int(found.checkpoint["global_step"]) if found else None
     if step is not None:
         say(f"continuing {run.path} from step {step}")
     own = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
@@ -230,7 +243,7 @@ def fit(
         data.val_dataloader()
     os.environ[RANK_OF] = str(run.path.absolute())
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=str(run.last) if checkpoint else None)
+        trainer.fit(task, datamodule=data, ckpt_path=str(found.path) if found else None)
     except RunPruned as pruned:
         return trainer, pruned
     except (*REQUEST_ERRORS, BackendError) as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gatelab.tasks.base import Task
     from gatelab.tasks.callbacks.checkpoints import Checkpoints
+    from gatelab.tasks.callbacks.gate_statistics import GateStatistics
     from gatelab.tasks.callbacks.gradient_norm import GradientNorm
     from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
     from gatelab.tasks.callbacks.memory import Memory
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Task": "base",
     "Checkpoints": "callbacks.checkpoints",
+    "GateStatistics": "callbacks.gate_statistics",
     "GradientNorm": "callbacks.gradient_norm",
     "Memory": "callbacks.memory",
     "NonFiniteGuard": "callbacks.guard",
@@ -48,6 +50,7 @@ __all__ = [
     "Checkpoints",
     "ForecastError",
     "ForecastTask",
+    "GateStatistics",
     "GradientNorm",
     "LanguageModelTask",
     "Memory",

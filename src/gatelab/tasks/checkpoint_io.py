@@ -2,12 +2,15 @@
 
 `AtomicCheckpointIO` is Lightning's plugin that writes: into a temporary file beside the target, flushed to
 the disk, then renamed over it. Lightning's own goes through the system's temporary folder and a move, which
-copies when that lies on another file system. When and under which names to write is decided in
-`callbacks/checkpoints.py`.
+copies when that lies on another file system. The `last.ckpt` that is replaced stays as `previous.ckpt`. When to
+write is decided in `callbacks/checkpoints.py`, which file a run goes on from in `newest.py`.
 """
 
 import contextlib
+import io
 import os
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,9 +20,11 @@ from pytorch_lightning.plugins.io import CheckpointIO
 
 from gatelab.tasks.plain import check_plain
 
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+
 
 class CheckpointError(RuntimeError):
-    """A checkpoint file that cannot be read; the message names the file and what to do."""
+    """A checkpoint file that cannot be read or written; the message names the file and what to do."""
 
 
 class AtomicCheckpointIO(CheckpointIO):
@@ -32,13 +37,18 @@ class AtomicCheckpointIO(CheckpointIO):
 
         Raises:
             TypeError: the checkpoint holds something that `weights_only=True` would refuse to load.
-            OSError: the disk is full or not writable; the old file, if any, is untouched.
+            CheckpointError: the disk is full or not writable; the old file, if any, is untouched.
         """
         check_plain(checkpoint, "the checkpoint")
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with AtomicFile(target) as file:
-            torch.save(checkpoint, file)
+        content = io.BytesIO()  # in memory first: on a full disk, PyTorch's own error would hide the system's
+        torch.save(checkpoint, content)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with AtomicFile(target, keep=target.with_name(PREVIOUS) if target.name == LAST else None) as file:
+                file.write(content.getbuffer())
+        except OSError as error:
+            raise CheckpointError(_not_written(target, content.tell(), error)) from error
 
     def load_checkpoint(
         self,
@@ -60,10 +70,17 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> dict[str, Any]:
-    """Load a checkpoint with `weights_only=True`; raise as `AtomicCheckpointIO.load_checkpoint` does."""
+    """Load a checkpoint with `weights_only=True`; raise as `AtomicCheckpointIO.load_checkpoint` does.
+
+    Every byte is checked first against the sums that the file holds: PyTorch would read changed weights without a
+    word.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (changed := archive.testzip()) is not None:
+                raise ValueError(f"its part {changed} is not what was written.")
         loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = (str(error) or repr(error)).splitlines()[0]
@@ -79,12 +96,14 @@ class AtomicFile(contextlib.AbstractContextManager[BinaryIO]):
     `target`.
 
     On an error the temporary file is removed and `target` stays what it was. The name holds the process id,
-    so that two processes do not write into one temporary file.
+    so that two processes do not write into one temporary file. With `keep` the file that is replaced stays under
+    that name, and there is a whole file under one of the two names at every moment.
     """
 
-    def __init__(self, target: Path) -> None:
-        self.target = target
+    def __init__(self, target: Path, keep: Path | None = None) -> None:
+        self.target, self.keep = target, keep
         self.temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        self.second = self.temporary.with_suffix(".old.tmp")
 
     def __enter__(self) -> BinaryIO:
         self.file = self.temporary.open("wb")
@@ -97,11 +116,36 @@ class AtomicFile(contextlib.AbstractContextManager[BinaryIO]):
                 os.fsync(self.file.fileno())
             self.file.close()
             if kind is None:
+                self._keep()
                 os.replace(self.temporary, self.target)
                 _sync_folder(self.target.parent)
         finally:
-            self.file.close()
+            with contextlib.suppress(OSError):  # a full disk again, when the buffer is flushed
+                self.file.close()
             self.temporary.unlink(missing_ok=True)
+            self.second.unlink(missing_ok=True)  # it stays where it and the kept file were one already
+
+    def _keep(self) -> None:
+        if self.keep is None or not self.target.is_file():
+            return
+        self.second.unlink(missing_ok=True)
+        try:
+            os.link(self.target, self.second)
+        except OSError:  # no hard links here: for a moment there is the kept file only
+            os.replace(self.target, self.keep)
+        else:
+            os.replace(self.second, self.keep)
+
+
+def _not_written(target: Path, size: int, error: OSError) -> str:
+    old = "The one before it is untouched" if target.exists() else "There is none before it"
+    free = "unknown"
+    with contextlib.suppress(OSError):
+        free = f"{shutil.disk_usage(target.parent).free / 1e6:.1f} MB"
+    return (
+        f"cannot write the checkpoint {target}: {error.strerror or error} ({size / 1e6:.1f} MB to write, "
+        f"{free} free there). {old}; make room, and the same command goes on from what there is"
+    )
 
 
 def _sync_folder(folder: Path) -> None:

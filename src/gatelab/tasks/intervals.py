@@ -1,4 +1,6 @@
-"""When a step is one of those that are logged: the Trainer's `log_every_n_steps`, read in one place."""
+"""When a step is one of those that are logged (the Trainer's `log_every_n_steps`), and figures of one step alone."""
+
+from collections.abc import Mapping
 
 import pytorch_lightning as pl
 
@@ -16,3 +18,12 @@ def logs_rarely(trainer: pl.Trainer, step: int, rarely: int) -> bool:
     """
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return logs_step(trainer, step) and step // rarely > (step - every) // rarely
+
+
+def log_once(trainer: pl.Trainer, figures: Mapping[str, float]) -> None:
+    """Give figures to the loggers as those of the step that just ended; for `on_train_batch_end`.
+
+    What `LightningModule.log` is given stands in the row of every logged step until the epoch ends, measured or not.
+    """
+    for logger in trainer.loggers:
+        logger.log_metrics(dict(figures), step=trainer.fit_loop.epoch_loop._batches_that_stepped)

@@ -115,6 +115,19 @@ def test_learning_curves_are_those_of_metrics_csv_and_seeds_share_a_name(make_ru
     assert [t["showlegend"] for t in figure["data"]] == [True, False, False, False]
 
 
+def test_a_steep_beginning_does_not_squeeze_what_comes_after(make_run, tmp_path):
+    run = make_run("a", "aaaaaaaa", 0)
+    rows = [f"{step},0,,{100.0 if step == 1 else 2.0 - step / 50}" for step in range(1, 51)]
+    (run / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/mse", *rows, ""]))
+    text = written([tmp_path], tmp_path)
+    (figure,) = [f for f in figures_of(text) if "yaxis2" in f["layout"]]
+    bottom, top = figure["layout"]["yaxis"]["range"]
+    assert 0.9 < bottom < 1.0
+    assert 1.9 < top < 2.2
+    assert max(figure["data"][0]["y"]) == 100.0
+    assert "the first tenth of the steps may lie above the frame" in text
+
+
 def test_steps_and_the_most_memory_of_a_points_runs_are_columns(make_run, tmp_path):
     make_run("a", "aaaaaaaa", 0)
     head, row = Reader(written([tmp_path], tmp_path)).tables[0]

@@ -37,7 +37,7 @@ def test_best_is_the_epoch_with_the_best_score_and_last_the_last(
     best = load_checkpoint(tmp_path / "best.ckpt")["gatelab"]["position"]
     assert best["epoch"] - 1 == saver.best_epoch == watch.scores.index(max(watch.scores))
     assert load_checkpoint(tmp_path / "last.ckpt")["gatelab"]["position"] == {"epoch": 3, "batch": 0}
-    assert sorted(os.listdir(tmp_path)) == ["best.ckpt", "last.ckpt"]
+    assert sorted(os.listdir(tmp_path)) == ["best.ckpt", "last.ckpt", "previous.ckpt"]
 
 
 def test_last_is_saved_inside_an_epoch_by_steps_or_by_time(

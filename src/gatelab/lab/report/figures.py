@@ -56,8 +56,11 @@ def axis_name(objective: Objective) -> str:
 
 
 def over_parameter(state: StudyState) -> list[tuple[str, str, go.Figure]]:
-    """The first objective over hidden size, or over what the study varied: (axis, what it shows, figure) of each."""
-    if not state.done:
+    """The first objective over hidden size, or over what the study varied: (axis, what it shows, figure) of each.
+
+    Empty with fewer than two finished trials.
+    """
+    if len(state.done) < 2:
         return []
     if len(state.objectives) > 1:
         return [_front(state)]

@@ -6,7 +6,7 @@ switched on; of very many only the best are in the page at all, and it says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gatelab.lab.report.facts import Curve, Facts
@@ -32,35 +32,63 @@ def learning_curves(state: StudyState, rows: Sequence[Row], facts: Facts) -> tup
     drawn = known[:MOST_POINTS]
     figure = _panels(state)
     names = short_names(state.keys)
-    reached: list[float] = []
+    panels: dict[int, list[Curve]] = {1: [], 2: []}
     for index, trial in enumerate(drawn):
         name = _name(trial, names)
-        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+        style = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+        shown = True if index < MOST_SHOWN else "legendonly"
         first = True
         for run in trial.runs:
             found = facts.get(run.directory)
             if found is None or found.valid is None:
                 continue
-            reached += found.valid.values
             for panel, curve in ((1, found.valid), (2, found.train)):
                 if curve is not None:
-                    shown = True if index < MOST_SHOWN else "legendonly"
-                    _add(figure, panel, curve, name, (colour, dash), legend=first, shown=shown, seed=run.seed)
+                    panels[panel].append(curve)
+                    _add(figure, panel, curve, name, style, legend=first, shown=shown, seed=run.seed)
                     first = False
-    far = []
-    low, high = min(reached), max(reached)
+    said = [f"{label(state.objectives[0])}; below it the training loss"]
+    said += [f"{len(drawn)} of {len(known)} points, the best first"] if len(drawn) < len(known) else []
+    if len(drawn) > MOST_SHOWN:
+        said.append(f"{MOST_SHOWN} points are shown, the others can be switched on")
+    return "; ".join([*said, *_frames(figure, state, panels)]), figure
+
+
+def _frames(figure: go.Figure, state: StudyState, panels: Mapping[int, Sequence[Curve]]) -> list[str]:
+    """Set the frames and draw the trivial models that are near; what is left out, in words."""
+    said, far = [], []
+    low, high, cut = _reach(panels[1])
+    margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
+    bottom, top = low, high
     for index, (name, value) in enumerate((state.baselines or {}).items()):
         if low - (high - low) / 2 <= value <= high + (high - low) / 2:
             add_baseline(figure, index, name, value, row=1, col=1)
+            bottom, top = min(bottom, value), max(top, value)
         else:
             far.append(f"{name.replace('_', ' ')} {value:.4g}")
-    said = [f"{label(state.objectives[0])}; below it the training loss"]
-    said += [f"{len(drawn)} of {len(known)} points, the best first"] if len(drawn) < len(known) else []
-    said += (
-        [f"{MOST_SHOWN} points are shown, the others can be switched on"] if len(drawn) > MOST_SHOWN else []
-    )
+    figure.update_yaxes(range=[bottom - margin, top + margin], row=1, col=1)
+    if panels[2]:
+        low, high, cut_below = _reach(panels[2])
+        margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
+        figure.update_yaxes(range=[low - margin, high + margin], row=2, col=1)
+        cut = cut or cut_below
     said += [f"trivial models outside the frame: {', '.join(far)}"] if far else []
-    return "; ".join(said), figure
+    said += ["the first tenth of the steps may lie above the frame (a double click shows all)"] if cut else []
+    return said
+
+
+def _reach(curves: Sequence[Curve]) -> tuple[float, float, bool]:
+    """The least and the largest value; without the first tenth of the steps where that would squeeze all others.
+
+    The last of the three says whether it was left out.
+    """
+    early = 0.1 * max(step for curve in curves for step in curve.steps)
+    every = [value for curve in curves for value in curve.values]
+    late = [v for c in curves for step, v in zip(c.steps, c.values, strict=True) if step > early]
+    low, high = min(every), max(every)
+    if late and high - low > 2.5 * (max(late) - min(late)) > 0:
+        return min(late), max(late), True
+    return low, high, False
 
 
 def _name(trial: Trial, names: dict[str, str]) -> str:

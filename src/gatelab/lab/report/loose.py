@@ -137,7 +137,7 @@ def _state(name: str, group: Sequence[Found]) -> StudyState:
     task = group[0].record["config"]["task"]
     maximize = task.get("mode") == "max"
     folds = {fold for found in group if (fold := found.flat.get("data.fold")) is not None}
-    commands = {str(found.record["attempts"][-1].get("command", "")) for found in group}
+    commands = {_command(found) for found in group}
     return StudyState(
         directory=group[0].run.path.absolute().parent,
         name=name,
@@ -153,6 +153,12 @@ def _state(name: str, group: Sequence[Found]) -> StudyState:
         created=min(str(found.record["attempts"][0]["started"]) for found in group),
         versions=attempt.get("environment", {}).get("versions", {}),
     )
+
+
+def _command(found: Found) -> str:
+    """What a person typed; empty for a run that a study started."""
+    command = str(found.record["attempts"][-1].get("command", ""))
+    return "" if command.startswith("trial.py ") else command
 
 
 def _point(found: Found) -> dict[str, Any]:

@@ -29,19 +29,19 @@
     return made;
   }
 
-  // on a phone the legend has one entry a line: the picture grows by it
+  // on a phone the legend has one entry a line: the picture grows by it; more than 14 scroll
   function grown(figure) {
     var entries = figure.data.concat(figure.layout.shapes || []).filter(function (item) {
       return item.showlegend !== false && item.name && (item.type !== "bar");
     }).length;
-    return figure.layout.height + (small.matches && entries > 3 ? 20 * entries : 0);
+    return figure.layout.height + (small.matches && entries > 3 ? 20 * Math.min(entries, 14) : 0);
   }
 
   function draw() {
     document.querySelectorAll(".plot").forEach(function (place) {
       var figure = JSON.parse(document.getElementById("figure-" + place.dataset.figure).textContent);
       figure.layout.height = grown(figure);
-      figure.layout.legend = Object.assign({ maxheight: 0.7 }, figure.layout.legend);
+      figure.layout.legend = Object.assign({ maxheight: small.matches ? 300 : 0.5 }, figure.layout.legend);
       place.style.height = figure.layout.height + "px";
       var options = {
         responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],

@@ -78,7 +78,7 @@ def _about(subjects: Sequence[Subject], notes: Sequence[str]) -> str:
     kinds = list(dict.fromkeys(KINDS[subject.kind] for subject in subjects))
     said = [
         paragraph(
-            f"{runs} runs, from {' and '.join(kinds)}. Written {now()[:16].replace('T', ' ')} UTC.",
+            f"{runs} run{'s' * (runs != 1)}, from {' and '.join(kinds)}. Written {now()[:16].replace('T', ' ')} UTC.",
             kind="faint",
         )
     ]

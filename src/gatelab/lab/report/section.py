@@ -142,6 +142,8 @@ def _overview(state: StudyState, figures: Figures) -> Iterator[str]:
         note, figure = found
         yield "<h3>All parameters at once</h3>"
         yield figures.place(figure, "Parallel coordinates: one line a finished trial", note)
+    if len(state.done) < 2:
+        return
     shares = importance(state)
     yield "<h3>What matters</h3>"
     bars = importance_bars(state, shares)

@@ -1,9 +1,10 @@
-"""Lightning callbacks: checkpoints, the non-finite guard, throughput, memory, gradient norms, progress.
+"""Lightning callbacks: checkpoints, the non-finite guard, throughput, memory, gradient norms, gates, progress.
 
 Each works with any task of `gatelab.tasks`; none of them changes what is trained.
 """
 
 from gatelab.tasks.callbacks.checkpoints import Checkpoints
+from gatelab.tasks.callbacks.gate_statistics import GateStatistics
 from gatelab.tasks.callbacks.gradient_norm import GradientNorm
 from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
 from gatelab.tasks.callbacks.memory import Memory
@@ -13,6 +14,7 @@ from gatelab.tasks.callbacks.throughput import Throughput
 
 __all__ = [
     "Checkpoints",
+    "GateStatistics",
     "GradientNorm",
     "Memory",
     "NonFiniteGuard",

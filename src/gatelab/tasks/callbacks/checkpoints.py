@@ -1,8 +1,8 @@
 """Writes `best.ckpt` and `last.ckpt`, and nothing else, at moments from which a run can go on exactly.
 
 Those moments are: after an optimiser step that no validation follows, after a validation inside an epoch, and
-the end of an epoch. Files are written by the Trainer's checkpoint plugin, which should be
-`AtomicCheckpointIO`; what they hold is the tasks' and Lightning's business.
+the end of an epoch. Files are written by the Trainer's checkpoint plugin, which should be `AtomicCheckpointIO`: it
+keeps the `last.ckpt` before as `previous.ckpt`. What they hold is the tasks' and Lightning's business.
 """
 
 import math
@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from gatelab.tasks import resume
 from gatelab.tasks.callbacks.signals import RunInterrupted, StopSignals
+from gatelab.tasks.checkpoint_io import BEST, LAST
 
 AGREE_EVERY = 20
 """Batches between two agreements of several processes on whether to save or to stop (a collective call); they also
@@ -27,7 +28,7 @@ class Checkpoints(Checkpoint):
     """Keep the best and the last state of a run.
 
     Args:
-        directory: folder of the two files.
+        directory: folder of the files.
         monitor: metric that decides which is best; None takes the task's `monitor`.
         mode: "min" if less is better; None takes the task's.
         every_n_steps: also write `last.ckpt` inside an epoch, every so many training batches.
@@ -55,7 +56,7 @@ class Checkpoints(Checkpoint):
         for name, value in (("every_n_steps", every_n_steps), ("every_seconds", every_seconds)):
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive or null, not {value}")
-        self.best, self.last = Path(directory) / "best.ckpt", Path(directory) / "last.ckpt"
+        self.best, self.last = Path(directory) / BEST, Path(directory) / LAST
         self.monitor, self.mode = monitor, mode
         self.every_n_steps, self.every_seconds = every_n_steps, every_seconds
         self.best_score: float | None = None
@@ -77,8 +78,9 @@ class Checkpoints(Checkpoint):
         return {"best_score": self.best_score, "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best score of an earlier part of the run."""
-        self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
+        """Take up the best score of an earlier part of the run; if its file is gone, seek the best anew."""
+        if self.best.is_file():
+            self.best_score, self.best_epoch = state_dict["best_score"], state_dict["best_epoch"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals, and keep Lightning from doing so: it would talk to other ranks inside the handler."""

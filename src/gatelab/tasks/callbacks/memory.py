@@ -13,7 +13,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from gatelab.tasks.intervals import logs_rarely
+from gatelab.tasks import resume
+from gatelab.tasks.intervals import log_once, logs_rarely
 
 MIB = 2**20
 _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`, in bytes
@@ -35,21 +36,25 @@ class Memory(pl.Callback):
         if every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, not {every_n_steps}")
         self.every_n_steps = every_n_steps
+        self._logged_at = -1
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log if it is this step's turn."""
-        if logs_rarely(trainer, trainer.global_step, self.every_n_steps):
-            self._log(pl_module)
+        due = logs_rarely(trainer, trainer.global_step, self.every_n_steps) and trainer.is_global_zero
+        if due and not resume.between_micro_batches(trainer):
+            log_once(trainer, _figures(pl_module))
+            self._logged_at = trainer.global_step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log at the end of the epoch."""
-        self._log(pl_module)
+        """Log at the end of the epoch, unless its last step did."""
+        if self._logged_at != trainer.global_step:
+            pl_module.log_dict(_figures(pl_module), rank_zero_only=True)
 
-    def _log(self, pl_module: pl.LightningModule) -> None:
-        figures = {f"memory/{name}_mib": size / MIB for name, size in memory(pl_module.device).items()}
-        pl_module.log_dict(figures, rank_zero_only=True)
+
+def _figures(pl_module: pl.LightningModule) -> dict[str, float]:
+    return {f"memory/{name}_mib": size / MIB for name, size in memory(pl_module.device).items()}
 
 
 def memory(device: torch.device) -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""Parts of `scripts/chaos_checkpoints.py`."""

@@ -1,0 +1,125 @@
+"""The gates of a recurrent layer at every step, for looking at what a network does with its memory.
+
+It runs a core once more, layer by layer, as in evaluation (no dropout, zoneout in expectation), and puts every
+step's gates into the equations of `cells.py` at once: they need the state before the step, which is the output of
+the step before. It trains nothing, and it draws no random number.
+
+Dimensions: T time, B batch, D input, H hidden.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatelab.core.backends import Spec, resolve
+from gatelab.core.cells import linear, lstm_step
+from gatelab.core.gru import GRU
+from gatelab.core.lstm import LSTM
+from gatelab.core.mingru import MinGRU
+from gatelab.core.recurrent import NAMES, Recurrent, Weights
+from gatelab.core.unroll import unroll
+
+Layers = GRU | nn.GRU | LSTM | nn.LSTM | MinGRU
+
+
+class Gates(NamedTuple):
+    """The gates of one layer in one direction, each [T, B, H], in the order of time.
+
+    Attributes:
+        layer: "layer0", "layer0_reverse", "layer1", ...
+        values: by name, between 0 and 1. GRU: `reset`, `update`; LSTM: `input`, `forget`, `output`; minGRU: `update`.
+            `update` is the share of the state that a step replaces, whichever way z points in the equation: 1 - z
+            in `h' = (1 - z) n + z h` (`reset_after=True`, nn.GRU), z in `h' = (1 - z) h + z n`
+            (`reset_after=False`, minGRU).
+        log_keep: the logarithm of the share that is kept, ln(1 - update) or ln(forget); never above 0.
+    """
+
+    layer: str
+    values: dict[str, Tensor]
+    log_keep: Tensor
+
+
+def has_gates(core: Any) -> bool:
+    """Whether `gates` knows this core; a simple recurrent network has none."""
+    return isinstance(core, Layers)
+
+
+def gates(core: Any, x: Tensor, state: Any = None) -> Iterator[Gates]:
+    """Yield the gates of every layer and direction of `core` on x [T, B, D], time first.
+
+    `state` is the initial state in the form that the core takes, zero when missing. Raises TypeError for a core
+    that has no gates (`has_gates`).
+    """
+    if not has_gates(core):
+        raise TypeError(f"{type(core).__name__} has no gates")
+    directions = 2 if core.bidirectional else 1
+    states = (state,) if isinstance(state, Tensor) else state
+    if states is None:
+        shape = (core.num_layers * directions, x.shape[1], core.hidden_size)
+        states = (x.new_zeros(shape),) * (2 if isinstance(core, LSTM | nn.LSTM) else 1)
+    training = core.training
+    core.training = False
+    try:
+        for layer in range(core.num_layers):
+            outputs = []
+            for direction in range(directions):
+                weights = _weights(core, layer, direction)
+                initial = tuple(s[layer * directions + direction] for s in states)
+                forward = x.flip(0) if direction else x
+                y = _run(core, forward, initial, weights)
+                before = torch.cat((initial[0].unsqueeze(0), y[:-1]))
+                values, log_keep = _gates(core, forward, before, weights)
+                if direction:
+                    y, log_keep = y.flip(0), log_keep.flip(0)
+                    values = {name: value.flip(0) for name, value in values.items()}
+                outputs.append(y)
+                yield Gates(f"layer{layer}" + "_reverse" * direction, values, log_keep)
+            x = outputs[0] if directions == 1 else torch.cat(outputs, dim=-1)
+    finally:
+        core.training = training
+
+
+def _weights(core: Any, layer: int, direction: int) -> Weights:
+    if isinstance(core, Recurrent):
+        return core.weights(layer, direction)
+    suffix = f"_l{layer}" + "_reverse" * direction
+    return Weights(*(getattr(core, name + suffix, None) for name in NAMES))  # type: ignore[arg-type]
+
+
+def _run(core: Any, x: Tensor, initial: tuple[Tensor, ...], weights: Weights) -> Tensor:
+    """The layer's states after each step [T, B, H]."""
+    if isinstance(core, Recurrent):
+        return core._run(x, initial, weights, None, None)[0]
+    if isinstance(core, nn.GRU):
+        kind, hidden = x.device.type, core.hidden_size
+        spec = Spec(kind, x.dtype, True, False, False, hidden=hidden, batch=x.shape[1], steps=x.shape[0])
+        run = resolve("auto", spec).run
+        return run(x, initial[0], *weights, reset_after=True, lengths=None, reset_mask=None)[0]
+    w_ih, w_hh, b_ih, b_hh = weights[:4]
+    projected = F.linear(x, w_ih, b_ih)
+    return unroll(lambda i, s: lstm_step(i, s[0], s[1], w_hh, b_hh), projected, initial)[0]
+
+
+def _gates(core: Any, x: Tensor, before: Tensor, weights: Weights) -> tuple[dict[str, Tensor], Tensor]:
+    """Gates and ln(kept share) from the input and the state before each step, by the equations of `cells.py`."""
+    w_ih, w_hh, b_ih, b_hh, g_ih, g_hh = weights
+    hidden = core.hidden_size
+    if isinstance(core, MinGRU):
+        z = F.linear(x, w_ih, b_ih)[..., :hidden]
+        return {"update": torch.sigmoid(z)}, F.logsigmoid(-z)
+    if isinstance(core, LSTM | nn.LSTM):
+        i, f, _, o = (F.linear(x, w_ih, b_ih) + F.linear(before, w_hh, b_hh)).chunk(4, dim=-1)
+        named = {"input": i, "forget": f, "output": o}
+        return {name: torch.sigmoid(a) for name, a in named.items()}, F.logsigmoid(f)
+    rows = slice(0, 2 * hidden)  # r and z; the candidate is no gate
+
+    def part(a: Tensor | None) -> Tensor | None:
+        return None if a is None else a[rows]
+
+    of_input = linear(x, w_ih[rows], part(b_ih), part(g_ih), hidden)
+    r, z = (of_input + linear(before, w_hh[rows], part(b_hh), part(g_hh), hidden)).chunk(2, dim=-1)
+    replace = -z if getattr(core, "reset_after", True) else z
+    return {"reset": torch.sigmoid(r), "update": torch.sigmoid(replace)}, F.logsigmoid(-replace)
