@@ -59,11 +59,15 @@ def why_offline(seconds: float = SECONDS) -> str | None:
     """
     if not has_wandb_key():
         return NO_KEY
-    answer: list[str | None] = [f"{server()} did not answer within {seconds:g} s"]
+    answer: list[str | None] = [_silent(seconds)]
     asking = threading.Thread(target=lambda: answer.insert(0, _ask(seconds)), daemon=True)
     asking.start()
     asking.join(seconds)  # looking a name up knows no time limit of its own
     return answer[0]
+
+
+def _silent(seconds: float) -> str:
+    return f"{server()} did not answer within {seconds:g} s"
 
 
 def _ask(seconds: float) -> str | None:
@@ -73,6 +77,8 @@ def _ask(seconds: float) -> str | None:
         refused = error.code in (401, 403)
         return f"{server()} refused the key" if refused else f"{server()} answered with {error.code}"
     except (OSError, ValueError) as error:
+        if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+            return _silent(seconds)
         return f"{server()} cannot be reached ({getattr(error, 'reason', None) or error})"
     return None if viewer or not find_key() else f"{server()} refused the key"
 
