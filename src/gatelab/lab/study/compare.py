@@ -20,7 +20,9 @@ from gatelab.lab.study.space import Parameter
 
 def only_continues(request: Request) -> bool:
     """Whether nothing but the name was asked for (where it is, and how to run it): the study goes on as it is."""
-    fixed = [text for text in request.fixed if text.lstrip("+").partition("=")[0].partition(".")[0] != "paths"]
+    fixed = [
+        text for text in request.fixed if text.lstrip("+").partition("=")[0].partition(".")[0] != "paths"
+    ]
     named = set(request.given) - OPERATIONAL - {"name"}
     return not (fixed or request.swept or request.search or named)
 
