@@ -20,6 +20,7 @@ COMMANDS = {
     "baseline": "score the trivial models on a data set",
     "generate": "continue a text with a trained language model",
     "predict": "forecast the continuation of a table with a trained forecaster",
+    "export": "write a run's network as safetensors, ONNX or torch.export",
     "check": "compose and check a configuration without running it",
     "study": "show a study of many runs, or list the studies below a folder",
     "report": "write a page, a table or a list about studies, runs or records",

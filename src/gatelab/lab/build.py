@@ -119,12 +119,15 @@ def build_trainer(
     from pytorch_lightning.callbacks import ProgressBar
 
     from gatelab.tasks import AtomicCheckpointIO
+    from gatelab.tasks.lean import NoProfiler, skip_empty_hooks
 
     node = dict(plain["trainer"])
     if node.get("profiler") == "simple":
         from pytorch_lightning.profilers import SimpleProfiler
 
         node["profiler"] = SimpleProfiler(dirpath=run_dir, filename="profile")
+    elif node.get("profiler") is None:
+        node["profiler"] = NoProfiler()
     with request_errors("trainer"):
         trainer: pl.Trainer = locate(node.pop("_target_"))(
             **node,
@@ -135,6 +138,7 @@ def build_trainer(
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             use_distributed_sampler=False,
         )
+    skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
     return trainer
 
 

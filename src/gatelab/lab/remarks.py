@@ -8,3 +8,8 @@ import sys
 def say(text: str) -> None:
     """Print a remark on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 worker`, `2 workers`."""
+    return f"{number} {thing}{'s' * (number != 1)}"

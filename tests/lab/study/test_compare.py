@@ -104,7 +104,7 @@ def test_force_is_refused_while_a_worker_is_alive(there):
     from gatelab.lab.study.owner import Owner
 
     Owner.me().register(there / "workers")
-    with pytest.raises(RequestError, match="1 workers are at work"):
+    with pytest.raises(RequestError, match="1 worker at work"):
         submitted(*GRID, force=True)
     with pytest.raises(RequestError, match="know the grid as it was"):
         submitted(*(line.replace("8,16", "4,8,16") for line in GRID))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.lab.errors import RequestError
 from gatelab.lab.identity import LEFT_OUT, LEFT_OUT_OF, Identity
+from gatelab.lab.remarks import counted
 from gatelab.lab.schema import problems, where
 from gatelab.lab.study import equal, points
 
@@ -67,7 +68,7 @@ def _refuse(mistakes: Mapping[str, str], of: int) -> None:
         return
     lines = [f"{job}: {text}" for text, job in mistakes.items()]
     more = [f"and {len(lines) - SHOWN} more mistakes"] if len(lines) > SHOWN else []
-    raise RequestError("\n  ".join([f"none of the {of} jobs was started:", *lines[:SHOWN], *more]))
+    raise RequestError("\n  ".join([f"none of the {counted(of, 'job')} was started:", *lines[:SHOWN], *more]))
 
 
 def _refuse_twins(

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gatelab.lab.remarks import counted
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.estimate import duration, time_left, utilisation
 from gatelab.lab.study.progress import Watcher
@@ -155,8 +156,7 @@ def dashboard(state: StudyState, watcher: Watcher, since: float | None = None) -
 
 def _best(state: StudyState) -> str:
     if len(state.objectives) > 1:
-        size = len(state.pareto)
-        return f"Pareto front: {size} trial{'s' * (size > 1)}" if size else ""
+        return f"Pareto front: {counted(len(state.pareto), 'trial')}" if state.pareto else ""
     if state.best is None:
         return ""
     summary = summarise(list(values_of(state.best.runs).values()) or [state.best.values[0]])

@@ -13,6 +13,7 @@ from typing import Any
 
 from gatelab.lab.compose import nearest
 from gatelab.lab.errors import RequestError
+from gatelab.lab.remarks import counted
 from gatelab.lab.study.curves import choose_by, choose_x
 from gatelab.lab.study.estimate import duration
 from gatelab.lab.study.importance import importance
@@ -193,7 +194,7 @@ def ran_on(environment: Mapping[str, Any]) -> str:
     known += [str(environment[key]) for key in ("cpu", "cpu_capability") if environment.get(key)]
     known += [str(gpu) for gpu in environment.get("gpus") or []]
     if environment.get("threads"):
-        known.append(f"{environment['threads']} thread{'s' * (environment['threads'] > 1)} a run")
+        known.append(f"{counted(environment['threads'], 'thread')} a run")
     if environment.get("revision"):
         changed = " with uncommitted changes" if environment.get("changed") else ""
         known.append(f"commit {environment['revision'][:12]}{changed}")

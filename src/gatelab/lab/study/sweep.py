@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.lab.errors import Interrupted, RequestError, RunFailed
+from gatelab.lab.remarks import counted
 from gatelab.lab.study import compare, draft, jobs, points
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.drive import Ended, drive, living, say
@@ -87,9 +88,10 @@ def sweep(
     checked = time.perf_counter() - began
     counts = submit(made, force=force)
     missing = counts["waiting"] + counts["running"]
+    means = f"{counted(settings.workers, 'worker')} of {counted(settings.slots, 'slot')}"
     say(
-        f"study {settings.name}: {len(made.points)} jobs checked in {checked:.1f} s, {missing} to run; "
-        f"launcher={made.request.launcher}, {settings.workers} workers of {settings.slots} slots; {made.path}"
+        f"study {settings.name}: {counted(len(made.points), 'job')} checked in {checked:.1f} s, {missing} to run; "
+        f"launcher={made.request.launcher}, {means}; {made.path}"
     )
     ended = Ended()
     if missing:
@@ -225,7 +227,7 @@ def _set_aside(directory: StudyDirectory) -> None:
     alive = living(directory)
     if alive:
         raise RequestError(
-            f"study {directory.name}: --force, but {len(alive)} workers are at work on it; stop them."
+            f"study {directory.name}: --force, but {counted(len(alive), 'worker')} at work on it; stop them first."
         )
     if not directory.storage_url().startswith("journal://"):
         raise RequestError(
@@ -269,7 +271,9 @@ def finish(made: Plan, ended: Ended) -> dict[str, Any]:
         raise _left(made, ended, counts, left)
     if not counts["complete"] and not counts["pruned"]:
         name = made.frozen.settings.name
-        raise RunFailed(f"study {name}: all {counts['fail']} trials failed; logs: {made.path}/trials/")
+        raise RunFailed(
+            f"study {name}: all of {counted(counts['fail'], 'trial')} failed; logs: {made.path}/trials/"
+        )
     return {
         "study": made.frozen.settings.name,
         "directory": str(made.path),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gatelab.lab.remarks import counted
 from gatelab.lab.study.estimate import duration, time_left, utilisation
 from gatelab.lab.study.importance import importance
 from gatelab.lab.study.leaderboard import leaderboard, table, verdict
@@ -58,8 +59,8 @@ def cost(state: StudyState) -> str:
     busy = utilisation(state)
     if not runs or busy is None:
         return ""
-    slots = f"{state.slots} slot{'s' * (state.slots > 1)}"
-    return f"{duration(seconds)} of training, {runs} finished runs, {slots} {busy:.0%} busy"
+    done, slots = counted(runs, "finished run"), counted(state.slots, "slot")
+    return f"{duration(seconds)} of training, {done}, {slots} {busy:.0%} busy"
 
 
 def _importance(state: StudyState) -> Iterator[str]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gatelab.core.gates import Gates, gates, has_gates
 from gatelab.tasks import resume
-from gatelab.tasks.intervals import log_once, logs_rarely
+from gatelab.tasks.intervals import current_step, log_once, logs_rarely
 
 CLOSED, OPEN = 0.05, 0.95
 """A gate outside of these is saturated: hardly any gradient passes it."""
@@ -52,7 +52,7 @@ class GateStatistics(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Wait for the core's next call, if it is this step's turn."""
-        if logs_rarely(trainer, trainer.global_step + 1, self.every_n_steps) and trainer.is_global_zero:
+        if logs_rarely(trainer, current_step(trainer), self.every_n_steps) and trainer.is_global_zero:
             core = getattr(getattr(pl_module, "net", None), "core", None)
             if has_gates(core):
                 self._listen(core)

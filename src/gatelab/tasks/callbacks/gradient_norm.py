@@ -1,7 +1,8 @@
 """The norm of the whole gradient, before clipping, logged as `train/grad_norm` at the Trainer's logging
 interval.
 
-It does not clip (`trainer.gradient_clip_val` does) and costs nothing on the steps in between.
+It does not clip (`trainer.gradient_clip_val` does) and costs nothing on the steps in between. Of several processes,
+which have the same gradient, the first one measures.
 """
 
 import pytorch_lightning as pl
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gatelab.tasks.intervals import logs_step
+from gatelab.tasks.intervals import current_step, log_once, logs_step
 
 
 def gradient_norm(module: nn.Module) -> Tensor:
@@ -25,5 +26,5 @@ class GradientNorm(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Measure and log, if it is this step's turn."""
-        if logs_step(trainer, trainer.global_step + 1):
-            pl_module.log("train/grad_norm", gradient_norm(pl_module))
+        if logs_step(trainer, current_step(trainer)) and trainer.is_global_zero:
+            log_once(trainer, {"train/grad_norm": float(gradient_norm(pl_module))})

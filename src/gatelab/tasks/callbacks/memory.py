@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from gatelab.tasks import resume
-from gatelab.tasks.intervals import log_once, logs_rarely
+from gatelab.tasks.intervals import current_step, log_once, logs_rarely
 
 MIB = 2**20
 _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`, in bytes
@@ -42,8 +42,8 @@ class Memory(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log if it is this step's turn."""
-        due = logs_rarely(trainer, trainer.global_step, self.every_n_steps) and trainer.is_global_zero
-        if due and not resume.between_micro_batches(trainer):
+        due = logs_rarely(trainer, current_step(trainer), self.every_n_steps)
+        if due and trainer.is_global_zero and not resume.between_micro_batches(trainer):
             log_once(trainer, _figures(pl_module))
             self._logged_at = trainer.global_step
 

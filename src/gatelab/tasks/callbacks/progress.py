@@ -75,7 +75,7 @@ class Progress(ProgressBar):
     ) -> None:
         """Count, and draw if it is time."""
         count = getattr(pl_module, "count", None)
-        self._items += count(batch) * trainer.world_size if count is not None else 0
+        self._items += count(batch) if count is not None else 0
         now = time.monotonic()
         if now < self._next or not self._enabled:
             return
@@ -154,10 +154,11 @@ class Progress(ProgressBar):
 
     def _fields(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: float) -> list[Field]:
         seconds = time.monotonic() - self._epoch_began - self._paused
+        items = self._items * trainer.world_size
         fields = [
             Field(f"loss {figure(loss)}", 1),
             *self._metric(trainer, pl_module),
-            Field(rate(self._items / max(seconds, 1e-9), getattr(pl_module, "unit", "items")), 3),
+            Field(rate(items / max(seconds, 1e-9), getattr(pl_module, "unit", "items")), 3),
         ]
         left = self._left(trainer)
         return fields if left is None else [*fields, Field(f"{clock(left)} left", 1)]

@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from gatelab.tasks import resume
-from gatelab.tasks.intervals import logs_step
+from gatelab.tasks.intervals import current_step, log_once, logs_step
 
 
 class Throughput(pl.Callback):
@@ -28,6 +28,7 @@ class Throughput(pl.Callback):
         self._epoch_began = 0.0  # `seconds` when the epoch began here
         self._logged = (0, 0.0)
         self._clock: float | None = None
+        self._processes = 1
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seconds of the epoch so far."""
@@ -39,6 +40,7 @@ class Throughput(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
+        self._processes = trainer.world_size
         self._clock = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -61,25 +63,25 @@ class Throughput(pl.Callback):
     ) -> None:
         """Count the batch; log the rate if it is this step's turn."""
         count = getattr(pl_module, "count", None)
-        self.items += count(batch) * trainer.world_size if count is not None else 0
-        if logs_step(trainer, trainer.global_step):
+        self.items += count(batch) * self._processes if count is not None else 0
+        if logs_step(trainer, current_step(trainer)) and not resume.between_micro_batches(trainer):
             self._advance()
-            self._log_rate(pl_module)
+            if trainer.is_global_zero:
+                log_once(trainer, self._rate(pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's seconds, and the rate if the epoch was too short for a logging interval."""
         self._advance()
         if self._logged == (0, 0.0):
-            self._log_rate(pl_module)
+            pl_module.log_dict(self._rate(pl_module), rank_zero_only=True)
         pl_module.log("time/epoch_seconds", self._epoch_seconds(), rank_zero_only=True)
         self._epoch_before, self._epoch_began = 0.0, self.seconds
 
-    def _log_rate(self, pl_module: pl.LightningModule) -> None:
+    def _rate(self, pl_module: pl.LightningModule) -> dict[str, float]:
         items, seconds = self.items - self._logged[0], self.seconds - self._logged[1]
-        if items and seconds > 0:
-            unit = getattr(pl_module, "unit", "items")
-            pl_module.log(f"time/{unit}_per_second", items / seconds, rank_zero_only=True)
         self._logged = (self.items, self.seconds)
+        unit = getattr(pl_module, "unit", "items")
+        return {f"time/{unit}_per_second": items / seconds} if items and seconds > 0 else {}
 
     def _epoch_seconds(self) -> float:
         return self._epoch_before + self.seconds - self._epoch_began

@@ -162,7 +162,7 @@ def test_the_same_study_has_the_same_values_with_any_number_of_slots(make_study,
         work(directory, runner)
         return [(row.params, row.value) for row in rows_of(directory)]
 
-    assert study(1) == study(3)
+    assert study(1) == study(2) == study(8)
 
 
 def test_killed_runs_zygotes_and_workers_lose_nothing(make_study, runner):
@@ -237,13 +237,22 @@ def ranks_of(directory, row):
     return [json.loads((run_of(directory, row).path / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
+def same_values(directory, row):
+    """The learning rate of a trial: what its row says, and what both of its ranks say that they train with."""
+    first, second = ranks_of(directory, row)
+    assert first == second
+    assert (first["world"], first["lr"], first["hparams"]["optim"]["lr"]) == (
+        2,
+        *[row.params["optim.lr"]] * 2,
+    )
+    return first["lr"]
+
+
 def test_both_ranks_of_a_trial_train_with_the_same_values(make_study, runner):
     directory = make_study("ddp", *DDP, "optim.lr=choice(2e-3)")
     assert work(directory, runner)["ended"] == {"complete": 1}
     (row,) = rows_of(directory)
-    first, second = ranks_of(directory, row)
-    assert first == second
-    assert (first["lr"], first["world"]) == (2e-3, 2)
+    assert same_values(directory, row) == 2e-3
 
 
 def other_rank(directory):
@@ -272,9 +281,7 @@ def test_a_killed_rank_costs_its_trial_only(make_study, runner):
     rows = rows_of(directory)
     assert sorted(row.user_attrs.get("attempts", 0) for row in rows) == [0, 1]
     for row in rows:
-        first, second = ranks_of(directory, row)
-        assert first == second
-        assert first["lr"] == row.params["optim.lr"]
+        same_values(directory, row)
 
 
 @pytest.mark.slow
@@ -284,6 +291,7 @@ def test_two_ranks_are_pruned_and_interrupted_together(make_study, runner, tmp_p
         "prune", *DDP, "study.strategy=tpe", "study.n_trials=2", "optim.lr=interval(1e-3,1e-2)", *pruning
     )
     assert work(directory, runner)["ended"] == {"pruned": 2}
+    assert len({same_values(directory, row) for row in rows_of(directory)}) == 2
 
     directory = make_study("interrupt", *LONG, *DDP, "optim.lr=choice(1e-2)", root=tmp_path / "interrupt")
     said = work(directory, runner, lambda: (eventually(lambda: other_rank(directory)), directory.stop()))
