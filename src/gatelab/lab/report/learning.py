@@ -91,7 +91,7 @@ def _reach(curves: Sequence[Curve]) -> tuple[float, float, bool]:
     every = _ends(curves, -1.0)
     late = _ends(curves, early) or every
     ends, cut = (late, True) if _squeezed(every, late) else (every, False)
-    for count in range(1, len(curves) // 8 + 1):
+    for count in range(1, len(ends) // 8 + 1):
         rest = sorted(ends, key=lambda pair: pair[1])[:-count]
         if _squeezed(ends, rest):
             return _least(rest), max(high for _, high in rest), True
