@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "write a page, a table or a list about studies, runs or records",
     "dashboard": "show studies and runs in the browser until Ctrl-C",
     "runs": "list the runs below a folder",
+    "diff": "show what differs between two runs",
     "reproduce": "train a recorded run again and compare it bit for bit",
     "doctor": "show what is installed and what this machine can do",
 }
