@@ -28,6 +28,7 @@ COMMANDS = {
     "runs": "list the runs below a folder",
     "diff": "show what differs between two runs",
     "reproduce": "train a recorded run again and compare it bit for bit",
+    "sync": "send runs that were tracked offline to Weights & Biases",
     "doctor": "show what is installed and what this machine can do",
 }
 

@@ -14,8 +14,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from gatelab.tasks import resume
-from gatelab.tasks.callbacks.signals import RunInterrupted, StopSignals
+from gatelab.tasks.callbacks.signals import RunInterrupted
 from gatelab.tasks.checkpoint_io import BEST, LAST
+from gatelab.tasks.stop import StopSignals
 
 AGREE_EVERY = 20
 """Batches between two agreements of several processes on whether to save or to stop (a collective call); they also
@@ -99,14 +100,10 @@ class Checkpoints(Checkpoint):
         """Save when it is time, unless a validation or the end of the epoch follows at once."""
         due = self.every_n_steps is not None and (batch_idx + 1) % self.every_n_steps == 0
         late = self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds
-        stop = self._signals.received is not None
-        if trainer.world_size > 1:
-            # clocks and signals differ among processes; saving is a collective call
-            agree = (batch_idx + 1) % AGREE_EVERY == 0 or resume.epoch_ends(trainer)
-            late, stop = (
-                agree and trainer.strategy.reduce_boolean_decision(x, all=False) for x in (late, stop)
-            )
-        self._due, self._stop = self._due or due or late or stop, self._stop or stop
+        # clocks and signals differ among processes, and agreeing is a collective call
+        if trainer.world_size == 1 or (batch_idx + 1) % AGREE_EVERY == 0 or resume.epoch_ends(trainer):
+            due = any(self._agree(trainer, late)) or due
+        self._due = self._due or due
         if not self._due or resume.epoch_ends(trainer) or resume.between_micro_batches(trainer):
             return
         if not resume.validation_follows(trainer):
@@ -118,6 +115,7 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking or not resume.is_fitting(trainer):
             return
         self._improved = self._compare(trainer, pl_module)
+        self._due |= any(self._agree(trainer, False))
         if not resume.epoch_ends(trainer):
             self._save_best(trainer)
             if self._due and not resume.between_micro_batches(trainer):
@@ -128,6 +126,14 @@ class Checkpoints(Checkpoint):
         _log_epoch_first(trainer)
         self._save_best(trainer)
         self.save_last(trainer)
+
+    def _agree(self, trainer: pl.Trainer, late: bool) -> tuple[bool, bool]:
+        """Whether it is late for any process, and whether any was asked to stop; a collective call."""
+        stop = self._signals.received is not None
+        if trainer.world_size > 1:
+            late, stop = (trainer.strategy.reduce_boolean_decision(x, all=False) for x in (late, stop))
+        self._stop = self._stop or stop
+        return late, stop
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the signals back; without any validation the last state is the best known."""
