@@ -40,7 +40,7 @@ def place(tmp_path_factory):
         "data.lookback=24",
     ]
     series = train([*request, "data.horizon=24", *FEW, *QUIET, f"paths.root={folder}"])
-    runs = dict.fromkeys(("eval", "predict", "reproduce"), series["run_dir"])
+    runs = dict.fromkeys(("eval", "predict", "reproduce", "export", "diff"), series["run_dir"])
     return folder, {**runs, "generate": text["run_dir"]}
 
 

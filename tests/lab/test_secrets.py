@@ -53,6 +53,13 @@ def test_the_value_of_a_secret_variable_is_masked_wherever_it_is(monkeypatch):
     assert without_secrets({"diff": f"+x = '{KEY}' # word"}) == {"diff": "+x = '***' # word"}
 
 
+def test_the_working_folder_is_no_secret(monkeypatch):
+    monkeypatch.setenv("PWD", "/home/me/project")
+    monkeypatch.setenv("OLDPWD", "/home/me/before")
+    paths = ["/home/me/project/runs/x", "/home/me/before/runs/x"]
+    assert without_secrets(paths) == paths
+
+
 def test_the_record_masks_what_it_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(sys, "argv", ["gatelab", "train", "+x.url=grpc://me:hunter2@host:1"])

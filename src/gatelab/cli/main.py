@@ -20,12 +20,15 @@ COMMANDS = {
     "baseline": "score the trivial models on a data set",
     "generate": "continue a text with a trained language model",
     "predict": "forecast the continuation of a table with a trained forecaster",
+    "export": "write a run's network as safetensors, ONNX or torch.export",
     "check": "compose and check a configuration without running it",
     "study": "show a study of many runs, or list the studies below a folder",
     "report": "write a page, a table or a list about studies, runs or records",
     "dashboard": "show studies and runs in the browser until Ctrl-C",
     "runs": "list the runs below a folder",
+    "diff": "show what differs between two runs",
     "reproduce": "train a recorded run again and compare it bit for bit",
+    "sync": "send runs that were tracked offline to Weights & Biases",
     "doctor": "show what is installed and what this machine can do",
 }
 

@@ -151,9 +151,9 @@ def _compare(expected: list[Row], new: _Again, verdict: Verdict, on_step: Callab
         if row.step < expected[0].step:  # the record may begin later, if an older version began the run
             continue
         if row[:3] == wanted[:3] and row.step == 0:  # go on: the first step shows what it amounts to
-            verdict.initial = None if row == wanted else _parting(wanted, row)
+            verdict.initial = None if row == wanted else parting(wanted, row)
         elif row != wanted:
-            verdict.first = _parting(wanted, row)
+            verdict.first = parting(wanted, row)
             return
         verdict.steps += row.what == "loss"
         verdict.epochs += row.what == "weights" and row.step > 0
@@ -165,16 +165,16 @@ def _compare(expected: list[Row], new: _Again, verdict: Verdict, on_step: Callab
     verdict.first = Parting(*wanted, None)
 
 
-def _parting(wanted: Row, row: Row) -> Parting:
-    """The difference of two rows at the same place of two files; the one that stands for less comes first."""
+def parting(wanted: Row, row: Row) -> Parting:
+    """The difference of two rows at the same place of two traces; if they are of different moments, of the earlier."""
     if wanted[:3] == row[:3]:
         return Parting(*wanted, row.value)
     return Parting(*wanted, None) if wanted[:3] < row[:3] else Parting(*row[:3], None, row.value)
 
 
-def _figure(parting: Parting, side: str) -> str:
-    value = str(getattr(parting, side))
-    return f"{value} ({float.fromhex(value):.9g})" if parting.what == "loss" else f"{value[:12]}..."
+def _figure(found: Parting, side: str) -> str:
+    value = str(getattr(found, side))
+    return f"{value} ({float.fromhex(value):.9g})" if found.what == "loss" else f"{value[:12]}..."
 
 
 class _Again:

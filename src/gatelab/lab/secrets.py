@@ -18,6 +18,7 @@ ASSIGNMENT = re.compile(
     rf"(?<![\w.+~-])((?:[\w.+~-]*[._+~-])?{NAMES}(?:=|\s*:\s+))([^\s'\"]+)", re.IGNORECASE
 )
 URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@", re.IGNORECASE)
+FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
 
 
@@ -27,7 +28,8 @@ def without_secrets(value: Any) -> Any:
 
 
 def _known() -> list[str]:
-    values = {v for k, v in os.environ.items() if SECRET_NAME.fullmatch(k) and len(v) >= SHORTEST}
+    named = {v for k, v in os.environ.items() if SECRET_NAME.fullmatch(k) and k not in FOLDERS}
+    values = {value for value in named if len(value) >= SHORTEST}
     return sorted(values, key=len, reverse=True)
 
 

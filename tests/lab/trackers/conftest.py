@@ -13,6 +13,7 @@ from gatelab.lab.trackers.wandb_tracker import WandbTracker
 SETTINGS = {"id": "abcd1234", "name": "x/one-s0", "project": "gatelab", "entity": None, "group": "mine"}
 SETTINGS |= {"job_type": "train", "tags": ["a"], "mode": "auto"}
 CONFIG = {"task": {"monitor": "val/loss", "mode": "min"}, "callbacks": {}, "model": {"hidden_size": 8}}
+CONFIG |= {"logger": {"wandb": {"_target_": "gatelab.lab.trackers.wandb_logger", "group": "mine"}}}
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,12 @@ class Parts:
         self.path = path
         path.mkdir()
         attempt = {"environment": {"git": {"revision": "c0ffee"}}}
-        record = {"identity": {"hash8": "one", "seed": 0}, "config": CONFIG, "attempts": [attempt]}
+        record = {
+            "tracker_id": SETTINGS["id"],
+            "identity": {"hash8": "one", "seed": 0},
+            "config": CONFIG,
+            "attempts": [attempt],
+        }
         (path / "run.json").write_text(json.dumps(record))
         (path / "metrics.csv").unlink(missing_ok=True)
 
@@ -53,8 +59,8 @@ class Parts:
                 logger.save()
         return logger
 
-    def part(self, steps, outcome="done", resume_step=None, error=None):
-        tracker = self.start()
+    def part(self, steps, outcome="done", resume_step=None, error=None, **settings):
+        tracker = self.start(**settings)
         self.log(steps, resume_step)
         tracker.conclude(outcome, error, [])
 

@@ -97,6 +97,9 @@ class FakeWandb:
                     "teams": {"edges": []},
                 }
             }
+        if "historyKeys" in query:
+            run = self.runs.get(given["run"])
+            return {"project": {"run": run and self._history(run, given["from"], given["to"])}}
         if "upsertBucket" in query:
             run = self.runs.setdefault(
                 given["name"],
@@ -147,3 +150,9 @@ class FakeWandb:
             "notes": "",
             "wandbConfig": '{"t": 1}',
         }
+
+    def _history(self, run: dict[str, Any], start: int, end: int) -> dict[str, Any]:
+        rows = [run["history"][number] for number in sorted(run["history"])]
+        last = max((row["_step"] for row in rows), default=-1)
+        page = [json.dumps(row) for row in rows if start <= row["_step"] < end]
+        return {"historyKeys": {"lastStep": last}, "history": page}

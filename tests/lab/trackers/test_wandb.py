@@ -71,6 +71,7 @@ def test_a_killed_run_is_marked_failed_and_resumed_it_is_one_run_without_gaps(pa
     assert second.summary["val/loss"] == 0.0  # the best of the whole run is in the first part
 
 
+@pytest.mark.slow
 def test_rows_that_a_part_lost_are_logged_by_the_next(parts):
     lost = parts.start()
     lost._process.kill()
@@ -83,7 +84,11 @@ def test_rows_that_a_part_lost_are_logged_by_the_next(parts):
 
 @pytest.mark.parametrize(
     ("outcome", "exit_code", "preempting"),
-    [("interrupted", 75, True), ("failed", 1, False), ("pruned", 0, False)],
+    [
+        ("interrupted", 75, True),
+        pytest.param("failed", 1, False, marks=pytest.mark.slow),
+        pytest.param("pruned", 0, False, marks=pytest.mark.slow),
+    ],
 )
 def test_the_end_is_marked(parts, outcome, exit_code, preempting):
     parts.part(range(5), outcome=outcome, error="why" if outcome == "failed" else None)
@@ -115,6 +120,7 @@ def test_a_tracker_that_dies_stops_nothing(parts, capfd):
     assert "W&B" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dead_network_means_offline(parts, silent_server, monkeypatch, capfd):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", silent_server)

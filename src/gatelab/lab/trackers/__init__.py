@@ -33,24 +33,33 @@ def wandb_logger(
     """
     from gatelab.lab.trackers.wandb_tracker import WandbTracker
 
-    asked = os.environ.get("WANDB_MODE", "")
-    if asked == "disabled":
+    if os.environ.get("WANDB_MODE") == "disabled":
         return None
-    if mode == "auto" and asked in ("offline", "dryrun"):
-        mode = "offline"
     return WandbTracker(
-        run_dir,
-        {
-            "id": run_id,
-            "name": "/".join(Path(run_dir).parts[-2:]),
-            "project": project,
-            "entity": entity,
-            "group": group,
-            "job_type": job_type,
-            "tags": list(tags),
-            "mode": mode,
-        },
+        run_dir, wandb_settings(run_dir, run_id, project, entity, group, job_type, tags, mode)
     )
+
+
+def wandb_settings(
+    run_dir: str,
+    run_id: str,
+    project: str = "gatelab",
+    entity: str | None = None,
+    group: str | None = None,
+    job_type: str = "train",
+    tags: Sequence[str] = (),
+    mode: str = "auto",
+) -> dict[str, Any]:
+    """What the process that talks to Weights & Biases is told; `WANDB_MODE=offline` is `mode: offline`."""
+    if mode == "auto" and os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
+        mode = "offline"
+    settings: dict[str, Any] = {
+        "id": run_id,
+        "name": "/".join(Path(run_dir).absolute().parts[-2:]),
+        "project": project,
+    }
+    settings |= {"entity": entity, "group": group, "job_type": job_type, "tags": list(tags), "mode": mode}
+    return settings
 
 
 def tensorboard_logger(run_dir: str, run_id: str) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from pathlib import Path
 from typing import IO
 
 STEP = "trainer/global_step"
 """The name under which trackers get the count of finished optimiser steps (`step` in the file)."""
+
+SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""How trackers write numbers that JSON does not know."""
 
 Row = dict[str, int | float]
 

@@ -8,19 +8,17 @@ its last piece. A file whose writer was killed ends in the middle of a piece; re
 from __future__ import annotations
 
 import json
-import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatelab.lab.trackers.follow import Row
+from gatelab.lab.trackers.follow import SPECIAL, Row
 
 MAGIC = b":W&B"
 FILE_HEADER, PIECE_HEADER, BLOCK = 7, 7, 32768
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4
-SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 @dataclass
@@ -30,7 +28,7 @@ class Segment:
     Attributes:
         path: the file.
         run_id, project, entity, group, job_type, name, tags: of the run.
-        rows: the metrics that were logged, in order.
+        rows: the metrics that were logged, in order; times: when, in seconds since 1970.
         summary: the last value of each summary key.
         config: the run's configuration.
         preempting: whether the run said that it will be continued.
@@ -46,6 +44,7 @@ class Segment:
     name: str = ""
     tags: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     preempting: bool = False
@@ -91,6 +90,8 @@ def _add(segment: Segment, record: Any) -> None:
         items = [item for item in record.history.item if not _name(item).startswith("_")]
         if items and all(len(item.nested_key) < 2 for item in items):  # a picture or table has parts
             segment.rows.append({_name(item): _value(item) for item in items})
+            own = {_name(item): _value(item) for item in record.history.item}
+            segment.times.append(float(own.get("_timestamp", 0.0)))
     elif kind == "summary":
         segment.summary |= {_name(item): _value(item) for item in record.summary.update}
     elif kind == "preempting":

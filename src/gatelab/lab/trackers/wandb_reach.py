@@ -1,6 +1,6 @@
-"""Whether Weights & Biases can be reached: is there a key, does the server answer, does it know the key?
+"""What can be learnt from the server of Weights & Biases: does it answer and know the key, what has it of a run?
 
-Asks nobody and waits a second and a half at most. What comes out decides between online and offline.
+Asks no person, and decides between online and offline within a second and a half. It sends nothing of a run.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import math
 import netrc
 import os
 import threading
@@ -17,10 +18,21 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from gatelab.lab.trackers.follow import SPECIAL, Row
+
 SECONDS = 1.5
 """How long the server may take to answer."""
 SERVER = "https://api.wandb.ai"
 NO_KEY = "no key"
+PAGE = 1000
+"""Steps of history that are asked for at once."""
+HISTORY = """query HistoryPage(
+  $entity: String, $project: String!, $run: String!, $from: Int64!, $to: Int64!, $size: Int!
+) {
+  project(name: $project, entityName: $entity) {
+    run(name: $run) { historyKeys history(minStep: $from, maxStep: $to, samples: $size) }
+  }
+}"""
 
 
 def server() -> str:
@@ -47,32 +59,73 @@ def why_offline(seconds: float = SECONDS) -> str | None:
     """
     if not has_wandb_key():
         return NO_KEY
-    answer: list[str | None] = [f"{server()} did not answer within {seconds:g} s"]
+    answer: list[str | None] = [_silent(seconds)]
     asking = threading.Thread(target=lambda: answer.insert(0, _ask(seconds)), daemon=True)
     asking.start()
     asking.join(seconds)  # looking a name up knows no time limit of its own
     return answer[0]
 
 
+def _silent(seconds: float) -> str:
+    return f"{server()} did not answer within {seconds:g} s"
+
+
 def _ask(seconds: float) -> str | None:
+    try:
+        viewer = _query("query Viewer { viewer { id } }", {}, seconds).get("viewer")
+    except urllib.error.HTTPError as error:
+        refused = error.code in (401, 403)
+        return f"{server()} refused the key" if refused else f"{server()} answered with {error.code}"
+    except (OSError, ValueError) as error:
+        if isinstance(error, TimeoutError) or isinstance(getattr(error, "reason", None), TimeoutError):
+            return _silent(seconds)
+        return f"{server()} cannot be reached ({getattr(error, 'reason', None) or error})"
+    return None if viewer or not find_key() else f"{server()} refused the key"
+
+
+def history(entity: str | None, project: str, run_id: str) -> list[Row]:
+    """The metrics that the server has of a run, in order; none if it does not know the run.
+
+    Raises:
+        OSError, ValueError: it cannot be asked.
+    """
+    rows: list[Row] = []
+    names = {"entity": entity or None, "project": project, "run": run_id}
+    for start in range(0, 1 << 62, PAGE):
+        data = _query(HISTORY, {**names, "from": start, "to": start + PAGE, "size": PAGE}, 30.0)
+        run = (data.get("project") or {}).get("run")
+        if run is None:
+            return []
+        lines = [json.loads(line) for line in run["history"] or []]
+        rows += [row for row in map(_row, lines) if row]
+        if start + PAGE > (run["historyKeys"] or {}).get("lastStep", -1):
+            break
+    return rows
+
+
+def _row(line: dict[str, Any]) -> Row:
+    """The metrics of a line of history; nothing if it holds a picture or a table."""
+    own = {name: value for name, value in line.items() if not name.startswith("_")}
+    if any(isinstance(value, dict) for value in own.values()):
+        return {}
+    values: Row = {}
+    for name, value in own.items():
+        values[name] = SPECIAL.get(value, math.nan) if isinstance(value, str) else value
+    return values
+
+
+def _query(query: str, variables: dict[str, Any], seconds: float) -> dict[str, Any]:
     request = urllib.request.Request(
         f"{server()}/graphql",
-        data=json.dumps({"query": "query Viewer { viewer { id } }"}).encode(),
+        data=json.dumps({"query": query, "variables": variables}).encode(),
         headers={"Content-Type": "application/json", "User-Agent": "gatelab"},
     )
     key = find_key()
     if key:
         word = base64.b64encode(f"api:{key}".encode()).decode()
         request.add_header("Authorization", f"Basic {word}")
-    try:
-        with urllib.request.urlopen(request, timeout=seconds) as reply:
-            viewer = (json.load(reply).get("data") or {}).get("viewer")
-    except urllib.error.HTTPError as error:
-        refused = error.code in (401, 403)
-        return f"{server()} refused the key" if refused else f"{server()} answered with {error.code}"
-    except (OSError, ValueError) as error:
-        return f"{server()} cannot be reached ({getattr(error, 'reason', None) or error})"
-    return None if viewer or not key else f"{server()} refused the key"
+    with urllib.request.urlopen(request, timeout=seconds) as reply:
+        return dict(json.load(reply).get("data") or {})
 
 
 def _netrc_key(host: str) -> str | None:
