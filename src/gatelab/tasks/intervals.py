@@ -9,7 +9,7 @@ def current_step(trainer: pl.Trainer) -> int:
     """Return the number, from 1, of the optimiser step whose batches are trained on, until its last hook.
 
     Inside a step and in `on_train_batch_end` this is the row that loggers are given. `trainer.global_step` jumps in
-    between, and takes ten times as long to ask for.
+    between, and takes longer to ask for.
     """
     return trainer.fit_loop.epoch_loop._batches_that_stepped + 1
 
@@ -33,7 +33,7 @@ def log_once(trainer: pl.Trainer, figures: Mapping[str, float]) -> None:
     """Give figures to the loggers as those of the step that goes on or just ended, before Lightning logs it.
 
     What `LightningModule.log` is given stands in the row of every logged step until the epoch ends, measured or not;
-    and it takes a hundred times as long.
+    and it takes much longer.
     """
     for logger in trainer.loggers if figures else ():
         logger.log_metrics(dict(figures), step=current_step(trainer) - 1)
