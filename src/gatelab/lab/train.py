@@ -41,7 +41,7 @@ from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
 from gatelab.lab.trackers.tracked import tracked
 from gatelab.tasks import CheckpointError
-from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
+from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.trace import Trace
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -125,7 +125,7 @@ def train_frozen(
             with contextlib.suppress(OSError):  # the refusal matters more than its record
                 run.stop("refused")
             raise
-        except (NonFiniteLossError, CheckpointError) as error:
+        except (TrainingDiverged, CheckpointError) as error:
             with contextlib.suppress(OSError):  # nor does a full disk hide why it failed
                 run.finish({"outcome": "failed", "error": str(error), "finished": now()})
             raise RunFailed(str(error)) from error

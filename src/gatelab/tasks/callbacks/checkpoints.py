@@ -5,6 +5,7 @@ the end of an epoch. Files are written by the Trainer's checkpoint plugin, which
 keeps the `last.ckpt` before as `previous.ckpt`. What they hold is the tasks' and Lightning's business.
 """
 
+import difflib
 import math
 import time
 from pathlib import Path
@@ -152,7 +153,11 @@ class Checkpoints(Checkpoint):
         mode = self.mode or getattr(pl_module, "mode", "min")
         if name not in trainer.callback_metrics:
             have = ", ".join(sorted(trainer.callback_metrics))
-            raise ValueError(f"callbacks: monitor={name!r} is not among the metrics of this run: {have}")
+            close = difflib.get_close_matches(str(name), list(trainer.callback_metrics), n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise ValueError(
+                f"callbacks: monitor={name!r} is not among the metrics of this run: {have}.{hint}"
+            )
         score = float(trainer.callback_metrics[name])
         old = self.best_score
         better = not math.isnan(score) and (old is None or (score < old if mode == "min" else score > old))
