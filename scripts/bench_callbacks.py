@@ -2,11 +2,11 @@
 
 One training of a small character model; every block of 200 steps it goes on with another set of callbacks: none, all
 of `conf/callbacks/default.yaml`, or one alone, in a new random order each round. So every set sees the same process,
-weights and moments, and each block holds one look of what looks rarely. Counted is the processor time of the process
-(one thread), which what else the machine does moves less than the clock. A cost is the median over the rounds of
-(block - the round's block without callbacks) / the latter, with a bootstrap interval of 95 %. Callbacks share work
-(a row that is logged anyway), so one alone may cost more than its part of all. The bar is drawn as on a terminal of
-80 columns, into nothing. Not in the figures: what happens at the end of an epoch (validation, checkpoints).
+weights and moments. Counted is the processor time of the process (one thread), step by step, in three kinds: ordinary
+steps, logged ones (one in 50) and those in which what looks rarely looks (one in 200). A cost is the median with the
+callbacks less the median without, kind by kind, weighted by how often the kind comes, with a bootstrap interval of
+95 %: what else the machine does moves it less than a mean. Not in it: the bar's drawing, five times a second, and what
+happens at the end of an epoch (validation, checkpoints).
 """
 
 import argparse
@@ -18,7 +18,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ RUN = ["data=stdlib", "data.batch_size=4", "data.window=32", "model=gru", "model
 RUN += ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "data.max_characters=null"]
 BLOCK = 200
 NONE, ALL = "none", "all"
+KINDS = {"ordinary": 196 / 200, "logged": 3 / 200, "rare": 1 / 200}
+Samples = dict[str, list[float]]
 
 
 class Terminal(io.TextIOWrapper):
@@ -47,13 +48,13 @@ class Rounds(pl.Callback):
     """Goes through the sets of callbacks, a block each, and times the blocks.
 
     Attributes:
-        seconds: for each set, the processor seconds a step of its block in every round.
+        seconds: for each set, the processor seconds of every step, by kind (`KINDS`).
     """
 
     def __init__(self, sets: dict[str, list[Any]], rounds: int) -> None:
         self.sets, self.rounds = sets, rounds
-        self.seconds: dict[str, list[float]] = {name: [] for name in sets}
-        self.queue: list[str] = [ALL]  # a block to warm up
+        self.seconds: dict[str, Samples] = {name: {kind: [] for kind in KINDS} for name in sets}
+        self.queue: list[str] = []
         self.random = random.Random(0)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
@@ -63,28 +64,29 @@ class Rounds(pl.Callback):
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """At the end of a block note its time and begin the next."""
-        if (batch_idx + 1) % BLOCK:
-            return
-        now = time.process_time()
-        self.seconds[self.queue.pop(0)].append((now - self.began) / BLOCK)
-        if not self.queue:
-            if batch_idx + 1 == BLOCK:
-                self.seconds = {name: [] for name in self.sets}
-            if len(self.seconds[NONE]) == self.rounds:
-                trainer.should_stop = True
-                return
-            self.queue = self.random.sample(list(self.sets), len(self.sets))
-        trainer.callbacks = [self, *self.sets[self.queue[0]]]
-        for key in [key for key in trainer._results if "train/l" not in key]:
-            del trainer._results[
-                key
-            ]  # what another set has logged would be in every row until the epoch ends
+        """Note the step's time; at the end of a block begin the next."""
+        done = batch_idx + 1
+        if self.queue:
+            kind = "ordinary" if done % 50 else "logged" if done % BLOCK else "rare"
+            self.seconds[self.queue[0]][kind].append(time.process_time() - self.began)
+        if done % BLOCK == 0:
+            self.queue = self.queue[1:]
+            if not self.queue:
+                if self.rounds == 0:
+                    trainer.should_stop = True
+                    return
+                self.rounds -= 1
+                self.queue = self.random.sample(list(self.sets), len(self.sets))
+            trainer.callbacks = [self, *self.sets[self.queue[0]]]
+            for key in [key for key in trainer._results if "train/l" not in key]:
+                del trainer._results[
+                    key
+                ]  # what another set has logged would be in every row until the epoch ends
         self.began = time.process_time()
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Train; return the seconds a step, for each set and round."""
+def measure(rounds: int) -> dict[str, Samples]:
+    """Train; return the processor seconds of each step, by set and kind."""
     plain = check(compose(RUN))
     prepare_process(plain)
     data = build_data(plain)
@@ -108,12 +110,16 @@ def measure(rounds: int) -> dict[str, list[float]]:
     return clock.seconds
 
 
-def cost(with_: Sequence[float], without: Sequence[float]) -> tuple[float, float, float]:
-    """The median share that is added, in percent, and its 95 % bootstrap interval."""
-    shares = [100 * (a - b) / b for a, b in zip(with_, without, strict=True)]
-    draw = random.Random(1)
-    medians = sorted(statistics.median(draw.choices(shares, k=len(shares))) for _ in range(2000))
-    return statistics.median(shares), medians[50], medians[1949]
+def cost(with_: Samples, without: Samples) -> tuple[float, float, float]:
+    """Microseconds a step that are added, and their 95 % bootstrap interval."""
+
+    def added(draw: Any) -> float:
+        pairs = ((share, draw(with_[kind]), draw(without[kind])) for kind, share in KINDS.items())
+        return 1e6 * sum(share * (statistics.median(a) - statistics.median(b)) for share, a, b in pairs)
+
+    source = random.Random(1)
+    drawn = sorted(added(lambda values: source.choices(values, k=len(values))) for _ in range(400))
+    return added(lambda values: values), drawn[10], drawn[389]
 
 
 def main() -> None:
@@ -124,15 +130,18 @@ def main() -> None:
     options = parser.parse_args()
     seconds = measure(options.rounds)
     without = seconds.pop(NONE)
-    base = 1000 * statistics.median(without)
-    print(f"a step without callbacks: {base:.3f} ms (median of {len(without)} blocks of {BLOCK} steps)")
+    step = 1e6 * sum(share * statistics.median(without[kind]) for kind, share in KINDS.items())
+    print(
+        f"a step without callbacks: {step / 1000:.3f} ms (medians of {sum(map(len, without.values()))} steps)"
+    )
     print(f"{'callback':16}{'us/step':>10}{'share':>10}   95 % interval")
-    table = {name: cost(values, without) for name, values in seconds.items()}
+    table = {name: cost(samples, without) for name, samples in seconds.items()}
     for name in [*(name for name in table if name != ALL), ALL]:
-        share, low, high = table[name]
-        print(f"{name:16}{10 * share * base:10.1f}{share:9.2f} %   {low:.2f} to {high:.2f} %")
+        mean, low, high = table[name]
+        shares = [100 * value / step for value in (mean, low, high)]
+        print(f"{name:16}{mean:10.1f}{shares[0]:9.2f} %   {shares[1]:.2f} to {shares[2]:.2f} %")
     if options.json:
-        options.json.write_text(json.dumps({"step_ms": base, "percent": table}, indent=1))
+        options.json.write_text(json.dumps({"step_us": step, "added_us": table}, indent=1))
 
 
 if __name__ == "__main__":

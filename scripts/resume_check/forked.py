@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import os
+import random
 import signal
 import socket
 import sys
@@ -19,13 +20,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
+
 from gatelab.lab.errors import Interrupted
+from gatelab.lab.leaving import RANK_OF, stoppable
 from gatelab.lab.record import RunDirectory
-from gatelab.lab.train import RANK_OF, fit_as_rank, train_frozen
+from gatelab.lab.train import fit_as_rank, train_frozen
+from gatelab.tasks.stop import STOP
 from resume_check.cases import Request
 
 Prepare = Callable[[int], list[Any]]
-STUCK_SECONDS = 40.0
+STUCK_SECONDS = 20.0
 """After that a run writes to its log where it is."""
 
 
@@ -45,18 +50,23 @@ class ForkedRun:
         self.plain, self.run = request.below(folder), RunDirectory(request.directory(folder))
         self.log = folder / "log.txt"
         folder.mkdir(parents=True, exist_ok=True)
-        begun = len(self.run.read()["attempts"]) if self.run.run_file.is_file() else 0
+        self._fitting = folder / "fitting"
+        self._fitting.unlink(missing_ok=True)
         port = _free_port() if request.kind.ranks > 1 else 0
         self.pids: list[int] = []
         self.group = 0
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, STOP
+        )  # until a child listens, as one not yet started
         for rank in range(request.kind.ranks):
             pid = os.fork()
             if pid == 0:
-                self._become(rank, port, begun, prepare)
+                self._become(rank, port, prepare)
             self.group = self.group or pid
             with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself
                 os.setpgid(pid, self.group)
             self.pids.append(pid)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._codes: dict[int, int] = {}
 
     def poll(self) -> list[int] | None:
@@ -88,7 +98,7 @@ class ForkedRun:
         """The end of what the processes said."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def _become(self, rank: int, port: int, begun: int, prepare: Prepare | None) -> None:
+    def _become(self, rank: int, port: int, prepare: Prepare | None) -> None:
         """Be rank `rank`; never returns."""
         code = 1
         try:
@@ -97,7 +107,6 @@ class ForkedRun:
             os.dup2(log, 1)
             os.dup2(log, 2)
             faulthandler.dump_traceback_later(STUCK_SECONDS, file=2)  # where a run hangs is in its log
-            callbacks = prepare(rank) if prepare else []
             if self.request.kind.ranks > 1:
                 os.environ |= {
                     "MASTER_ADDR": "127.0.0.1",
@@ -107,11 +116,15 @@ class ForkedRun:
                     "WORLD_SIZE": str(self.request.kind.ranks),
                 }
             if rank > 0:
-                _wait_for_attempt(self.run, begun)
                 os.environ[RANK_OF] = str(self.run.path.absolute())
-                fit_as_rank(self.plain, callbacks)
-            else:
-                train_frozen(self.plain, self.request.identity, callbacks=callbacks)
+            with stoppable():
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+                callbacks = prepare(rank) if prepare else []
+                if rank == 0:
+                    _say_when_fitting(self._fitting)
+                    train_frozen(self.plain, self.request.identity, callbacks=callbacks)
+                elif _wait_for(self._fitting, self.pids[0]):
+                    fit_as_rank(self.plain, callbacks)
             code = 0
         except Interrupted as error:
             print(error, file=sys.stderr)
@@ -124,16 +137,32 @@ class ForkedRun:
         os._exit(code)
 
 
-def _wait_for_attempt(run: RunDirectory, begun: int) -> None:
-    """Wait until the first rank has begun its record, which Lightning's own ranks find ready."""
-    end = time.monotonic() + 60
-    while not run.run_file.is_file() or len(run.read()["attempts"]) == begun:
-        if time.monotonic() > end or os.getppid() == 1:
-            raise TimeoutError("the first rank never began")
-        time.sleep(0.005)
+def _say_when_fitting(path: Path) -> None:
+    """Make `path` when the first rank comes to the moment in which Lightning would start the others."""
+    fit = pl.Trainer.fit
+
+    def say_and_fit(*args: Any, **kwargs: Any) -> None:
+        path.touch()
+        fit(*args, **kwargs)
+
+    pl.Trainer.fit = say_and_fit  # type: ignore[method-assign]
+
+
+def _wait_for(path: Path, first: int) -> bool:
+    """Wait for that moment; False if the first rank ended before."""
+    while not path.exists():
+        try:
+            os.kill(first, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.002)
+    return True
 
 
 def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """A port that nobody listens on, below those that the system gives to other programs meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(12000, 32000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port

@@ -60,7 +60,8 @@ def test_a_second_process_is_refused(tmp_path):
     process.start()
     try:
         assert ready.wait(60)
-        with pytest.raises(RequestError, match="another process"), RunDirectory(tmp_path / "r").locked():
+        named = f"process {process.pid} on .* is training this run now"
+        with pytest.raises(RequestError, match=named), RunDirectory(tmp_path / "r").locked():
             pass
     finally:
         release.set()

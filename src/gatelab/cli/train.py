@@ -34,6 +34,13 @@ def epilog() -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
+    from gatelab.lab.leaving import stoppable
+
+    with stoppable():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     from gatelab.lab.train import train
 
     result = train(options.overrides, force=options.force, config_dirs=options.config_dir)

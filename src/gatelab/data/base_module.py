@@ -4,6 +4,7 @@ It knows nothing about text or series; the two kinds fill in `setup` and `_datas
 pure parts of this ring and, with the other `*_module.py` files, the only place that imports Lightning.
 """
 
+import signal
 from abc import abstractmethod
 from typing import Any
 
@@ -15,10 +16,37 @@ from gatelab.data.folds import check_folds
 from gatelab.data.order import BatchOrder
 from gatelab.data.tokenizer import Tokenizer
 
+STOP = (
+    (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    if hasattr(signal, "pthread_sigmask")
+    else ()
+)
+
 
 def _as_it_is(batch: Any) -> Any:
     """Keep a batch that the dataset has already put together (a named function: workers must pickle it)."""
     return batch
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Ignore, in a loader worker, what asks the run to stop: it still needs batches. Workers end with their run."""
+    for number in STOP:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+
+
+class Loader(DataLoader):
+    """A DataLoader whose workers outlive the signals that ask a run to stop, from their first moment on."""
+
+    def __iter__(self) -> Any:
+        """Start the workers with the signals held back, until each of them ignores them."""
+        if self.num_workers == 0 or not STOP:
+            return super().__iter__()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class GatelabDataModule(pl.LightningDataModule):
@@ -90,13 +118,14 @@ class GatelabDataModule(pl.LightningDataModule):
         dataset, order = self._dataset(split, rank, world_size)
         if split == "train":
             self._resume(order)
-        return DataLoader(
+        return Loader(
             dataset,
             batch_size=None,
             sampler=order,
             num_workers=self.num_workers,
             collate_fn=_as_it_is,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_leave_signals_to_the_run if STOP else None,
         )
 
     def train_dataloader(self) -> DataLoader:

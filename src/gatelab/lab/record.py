@@ -11,6 +11,7 @@ import contextlib
 import datetime
 import json
 import os
+import platform
 import secrets
 import shlex
 import sys
@@ -184,13 +185,20 @@ class RunDirectory:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        holder = self.path.with_name(f".{self.path.name}.holder")
         try:
             lock.acquire(timeout=-1 if wait else 0)
         except filelock.Timeout:
-            raise RequestError(f"{self.path}: another process is training this run now.") from None
+            who = holder.read_text() if holder.is_file() else "another process"
+            raise RequestError(
+                f"{self.path}: {who} is training this run now; wait for it, or stop it and ask again."
+            ) from None
         try:
+            with contextlib.suppress(OSError):  # a full disk is named where it matters
+                holder.write_text(f"process {os.getpid()} on {platform.node()}, since {now()},")
             yield
         finally:
+            holder.unlink(missing_ok=True)
             lock.release()
 
 

@@ -32,6 +32,7 @@ from gatelab.lab.continued import find_checkpoint, require_space
 from gatelab.lab.errors import Interrupted, RequestError, RunFailed
 from gatelab.lab.evaluate import evaluate_split
 from gatelab.lab.identity import Identity, identify
+from gatelab.lab.leaving import RANK_OF, Left, noted, rank
 from gatelab.lab.load import load_task
 from gatelab.lab.metrics_csv import MetricsCSV
 from gatelab.lab.record import RunDirectory, now, write_json
@@ -40,11 +41,9 @@ from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
 from gatelab.lab.trackers.tracked import tracked
 from gatelab.tasks import CheckpointError
-from gatelab.tasks.callbacks import Checkpoints, NonFiniteLossError, RunInterrupted, RunPruned
+from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.trace import Trace
 
-# Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
-RANK_OF = "GATELAB_RANK_OF"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -118,11 +117,15 @@ def train_frozen(
         except RunInterrupted as error:
             run.stop("interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
+        except Left:
+            if run.run_file.is_file():
+                run.stop("interrupted")
+            raise
         except RequestError:
             with contextlib.suppress(OSError):  # the refusal matters more than its record
                 run.stop("refused")
             raise
-        except (NonFiniteLossError, CheckpointError) as error:
+        except (TrainingDiverged, CheckpointError) as error:
             with contextlib.suppress(OSError):  # nor does a full disk hide why it failed
                 run.finish({"outcome": "failed", "error": str(error), "finished": now()})
             raise RunFailed(str(error)) from error
@@ -243,7 +246,11 @@ def fit(
         data.val_dataloader()
     os.environ[RANK_OF] = str(run.path.absolute())
     try:
-        trainer.fit(task, datamodule=data, ckpt_path=str(found.path) if found else None)
+        # several processes start and end together, so none may leave alone
+        with noted() if trainer.world_size > 1 else contextlib.nullcontext() as signals:
+            trainer.fit(task, datamodule=data, ckpt_path=str(found.path) if found else None)
+        if signals is not None and signals.received:
+            raise RunInterrupted(f"stopped by {signals.received} after training")
     except RunPruned as pruned:
         return trainer, pruned
     except (*REQUEST_ERRORS, BackendError) as error:
@@ -282,8 +289,3 @@ def fit_as_rank(plain: dict[str, Any], callbacks: Sequence[Any] = ()) -> dict[st
     with contextlib.suppress(RunInterrupted):
         fit(RunDirectory(os.environ[RANK_OF]), plain, build_data(plain), callbacks)
     return {"outcome": "rank", "rank": number}
-
-
-def rank() -> int:
-    """This process's rank on its machine; 0 unless Lightning started it for another."""
-    return int(os.environ.get("LOCAL_RANK", 0)) if RANK_OF in os.environ else 0

@@ -125,7 +125,16 @@ def test_a_steep_beginning_does_not_squeeze_what_comes_after(make_run, tmp_path)
     assert 0.9 < bottom < 1.0
     assert 1.9 < top < 2.2
     assert max(figure["data"][0]["y"]) == 100.0
-    assert "the first tenth of the steps may lie above the frame" in text
+    assert "the beginning, or a run that diverged, lies above the frame" in text
+
+
+def test_a_run_that_diverged_does_not_squeeze_the_other_curves(make_run, tmp_path):
+    for number in range(8):
+        run = make_run("a", f"aaaaaaa{number}", 0, hidden=number, value=float(number))
+        rows = [f"{step},0,,{(500.0 if number == 5 else 1.0) + step / 9}" for step in range(1, 10)]
+        (run / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/mse", *rows, ""]))
+    (figure,) = [f for f in figures_of(written([tmp_path], tmp_path)) if "yaxis2" in f["layout"]]
+    assert figure["layout"]["yaxis"]["range"][1] < 3.0
 
 
 def test_steps_and_the_most_memory_of_a_points_runs_are_columns(make_run, tmp_path):

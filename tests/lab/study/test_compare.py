@@ -44,6 +44,12 @@ def test_the_name_alone_continues_and_may_change_how_it_is_run(there):
     assert (record["settings"]["workers"], record["settings"]["retries"]) == (3, 1)
 
 
+def test_the_name_and_the_place_alone_continue(there, monkeypatch):
+    monkeypatch.delenv("GATELAB_ROOT")
+    made, _ = submitted("study=mine", f"paths.root={there.parents[1]}")
+    assert (made.exists, made.new, len(made.points)) == (True, 0, 4)
+
+
 def test_more_choices_get_the_next_numbers(there):
     first = fixed_params(there)
     made, counts = submitted(*(line.replace("8,16", "4,8,16") for line in GRID))

@@ -70,7 +70,9 @@ def test_a_misspelt_monitor_is_named(
     text_data: Make, make_task: Make, make_trainer: Make, tmp_path: Path
 ) -> None:
     data = text_data()
-    with pytest.raises(ValueError, match=r"monitor='val/pppl' is not among the metrics.*val/ppl"):
+    with pytest.raises(
+        ValueError, match=r"monitor='val/pppl' is not among the metrics.*Did you mean 'val/ppl'"
+    ):
         make_trainer(callbacks=[Checkpoints(str(tmp_path), monitor="val/pppl")]).fit(
             make_task(data), datamodule=data
         )

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from gatelab.tasks import Checkpoints, NonFiniteGuard, NonFiniteLossError, load_checkpoint
+from gatelab.tasks.callbacks import ExplodedGradientError
 
 Make = Callable[..., Any]
 
@@ -56,3 +57,20 @@ def test_a_deferred_look_names_the_first_bad_step_and_keeps_it_out_of_checkpoint
 def test_an_impossible_interval_is_named() -> None:
     with pytest.raises(ValueError, match="every_n_steps must be at least 1"):
         NonFiniteGuard(every_n_steps=0)
+
+
+def test_a_gradient_beyond_the_limit_stops_the_run_before_its_step(
+    text_data: Make, make_task: Make, make_trainer: Make
+) -> None:
+    data = text_data()
+    make_trainer(callbacks=[NonFiniteGuard(max_gradient_norm=1e6)], max_epochs=1).fit(
+        make_task(data), datamodule=data
+    )
+    trainer = make_trainer(callbacks=[NonFiniteGuard(max_gradient_norm=1e-6)], gradient_clip_val=1e-9)
+    with pytest.raises(
+        ExplodedGradientError, match=r"is .* at step 1 \(epoch 0\), beyond max_gradient_norm=1e-06"
+    ):
+        trainer.fit(make_task(data), datamodule=data)
+    assert trainer.global_step == 0
+    with pytest.raises(ValueError, match="max_gradient_norm"):
+        NonFiniteGuard(max_gradient_norm=0)

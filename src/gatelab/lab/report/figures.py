@@ -151,6 +151,9 @@ def _scale_x(figure: go.Figure, found: Curves) -> None:
         margin = max(0.04, 0.04 * math.log10(xs[-1] / xs[0]))
         ends = [math.log10(xs[0]) - margin, math.log10(xs[-1]) + margin]
         figure.update_xaxes(type="log", range=ends)
+        if whole and found.ticks is None:
+            powers = [2**n for n in range(31) if xs[0] <= 2**n <= xs[-1]]
+            figure.update_xaxes(tickvals=powers, ticktext=[short(power) for power in powers])
     if found.ticks is not None and len(xs) <= 12:
         figure.update_xaxes(tickvals=xs, ticktext=[short(x) if x >= 1e4 else f"{x:g}" for x in xs])
 

@@ -44,7 +44,8 @@ def learning_curves(state: StudyState, rows: Sequence[Row], facts: Facts) -> tup
                 continue
             for panel, curve in ((1, found.valid), (2, found.train)):
                 if curve is not None:
-                    panels[panel].append(curve)
+                    if index < MOST_SHOWN:
+                        panels[panel].append(curve)
                     _add(figure, panel, curve, name, style, legend=first, shown=shown, seed=run.seed)
                     first = False
     said = [f"{label(state.objectives[0])}; below it the training loss"]
@@ -73,22 +74,44 @@ def _frames(figure: go.Figure, state: StudyState, panels: Mapping[int, Sequence[
         figure.update_yaxes(range=[low - margin, high + margin], row=2, col=1)
         cut = cut or cut_below
     said += [f"trivial models outside the frame: {', '.join(far)}"] if far else []
-    said += ["the first tenth of the steps may lie above the frame (a double click shows all)"] if cut else []
+    said += (
+        ["the beginning, or a run that diverged, lies above the frame (a double click shows all)"]
+        if cut
+        else []
+    )
     return said
 
 
 def _reach(curves: Sequence[Curve]) -> tuple[float, float, bool]:
-    """The least and the largest value; without the first tenth of the steps where that would squeeze all others.
+    """The least and the largest value; without the beginning, or one curve in eight, that would squeeze all others.
 
-    The last of the three says whether it was left out.
+    The beginning is the first tenth of the steps. The last of the three says whether something was left out.
     """
     early = 0.1 * max(step for curve in curves for step in curve.steps)
-    every = [value for curve in curves for value in curve.values]
-    late = [v for c in curves for step, v in zip(c.steps, c.values, strict=True) if step > early]
-    low, high = min(every), max(every)
-    if late and high - low > 2.5 * (max(late) - min(late)) > 0:
-        return min(late), max(late), True
-    return low, high, False
+    every = _ends(curves, -1.0)
+    late = _ends(curves, early) or every
+    ends, cut = (late, True) if _squeezed(every, late) else (every, False)
+    for count in range(1, len(ends) // 8 + 1):
+        rest = sorted(ends, key=lambda pair: pair[1])[:-count]
+        if _squeezed(ends, rest):
+            return _least(rest), max(high for _, high in rest), True
+    return _least(ends), max(high for _, high in ends), cut
+
+
+def _ends(curves: Sequence[Curve], after: float) -> list[tuple[float, float]]:
+    """The least and the largest value of each curve after a step; curves that end before it are left out."""
+    kept = [[v for step, v in zip(c.steps, c.values, strict=True) if step > after] for c in curves]
+    return [(min(values), max(values)) for values in kept if values]
+
+
+def _squeezed(every: Sequence[tuple[float, float]], some: Sequence[tuple[float, float]]) -> bool:
+    """Whether `some` would have less than two fifths of a frame for `every`."""
+    whole, part = (max(high for _, high in ends) - _least(ends) for ends in (every, some))
+    return whole > 2.5 * part > 0
+
+
+def _least(ends: Sequence[tuple[float, float]]) -> float:
+    return min(low for low, _ in ends)
 
 
 def _name(trial: Trial, names: dict[str, str]) -> str:

@@ -19,9 +19,12 @@ from gatelab.lab.study.space import Parameter
 
 
 def only_continues(request: Request) -> bool:
-    """Whether nothing but the name was asked for (and how to run it): the study goes on as it is."""
+    """Whether nothing but the name was asked for (where it is, and how to run it): the study goes on as it is."""
+    fixed = [
+        text for text in request.fixed if text.lstrip("+").partition("=")[0].partition(".")[0] != "paths"
+    ]
     named = set(request.given) - OPERATIONAL - {"name"}
-    return not (request.fixed or request.swept or request.search or named)
+    return not (fixed or request.swept or request.search or named)
 
 
 def continued(study: Frozen, request: Request, asked: Frozen | None) -> Frozen:

@@ -14,9 +14,9 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from gatelab.lab.leaving import rank, stoppable
 from gatelab.lab.record import RunDirectory, write_json
 from gatelab.lab.study.lifeline import die_with_parent
 
@@ -33,29 +33,27 @@ PRELOAD = (
     "torch.utils.serialization",
 )
 """What runs import: the zygote does so once for all of them."""
-STOP = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def main(arguments: list[str]) -> int:
     """Run one request; return the exit code."""
     die_with_parent(int(os.environ["GATELAB_PARENT"]) if "GATELAB_PARENT" in os.environ else None)
     os.environ["GATELAB_PARENT"] = str(os.getpid())  # of the ranks that Lightning starts
-    for number in STOP:
-        signal.signal(number, _leave)
     path = Path(arguments[0]).absolute()
     request = json.loads(path.read_text())
-    rank = os.environ.get("LOCAL_RANK", "0") if "GATELAB_RANK_OF" in os.environ else "0"
+    number = str(rank())
     try:
-        end = run(request)
+        with stoppable():
+            end = run(request)
     except BaseException as error:
         end = _explain(error)
         traceback.print_exc() if end["outcome"] == "failed" else print(end["error"], file=sys.stderr)
-        if rank == "0" and end["outcome"] == "failed" and (dead := _killed_rank()):
+        if number == "0" and end["outcome"] == "failed" and (dead := _killed_rank()):
             end = {"outcome": "lost", "error": dead}
-    if rank == "0":
+    if number == "0":
         write_json(end_file(path), end)
     elif end["outcome"] in ("failed", "refused"):
-        write_json(end_file(path, rank), end)
+        write_json(end_file(path, number), end)
     return {"done": 0, "pruned": 0, "rank": 0, "refused": 2, "interrupted": 75}.get(end["outcome"], 1)
 
 
@@ -69,7 +67,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
     from gatelab.lab.identity import Identity
     from gatelab.lab.study.pruning import Pruning
-    from gatelab.lab.train import fit_as_rank, rank, train_frozen
+    from gatelab.lab.train import fit_as_rank, train_frozen
 
     torch.set_num_threads(int(request["threads"]))
     plain = request["config"]
@@ -93,15 +91,6 @@ def _pruned_before(request: dict[str, Any], identity: Any) -> dict[str, Any] | N
 def end_file(request: Path, rank: str | None = None) -> Path:
     """Where a run says how it ended; a rank other than the first one only if it failed."""
     return request.with_suffix(f".rank{rank}.json" if rank else ".end.json")
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Outside of training there is nothing to save: stop at once (inside, `Checkpoints` has taken the signals)."""
-    from gatelab.lab.errors import Interrupted
-
-    for other in STOP:
-        signal.signal(other, signal.SIG_IGN)
-    raise Interrupted(f"stopped by {signal.Signals(number).name}; it will be continued")
 
 
 def _explain(error: BaseException) -> dict[str, Any]:

@@ -6,7 +6,12 @@ Each works with any task of `gatelab.tasks`; none of them changes what is traine
 from gatelab.tasks.callbacks.checkpoints import Checkpoints
 from gatelab.tasks.callbacks.gate_statistics import GateStatistics
 from gatelab.tasks.callbacks.gradient_norm import GradientNorm
-from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
+from gatelab.tasks.callbacks.guard import (
+    ExplodedGradientError,
+    NonFiniteGuard,
+    NonFiniteLossError,
+    TrainingDiverged,
+)
 from gatelab.tasks.callbacks.memory import Memory
 from gatelab.tasks.callbacks.progress import Progress
 from gatelab.tasks.callbacks.signals import RunInterrupted, RunPruned
@@ -14,6 +19,7 @@ from gatelab.tasks.callbacks.throughput import Throughput
 
 __all__ = [
     "Checkpoints",
+    "ExplodedGradientError",
     "GateStatistics",
     "GradientNorm",
     "Memory",
@@ -23,4 +29,5 @@ __all__ = [
     "RunInterrupted",
     "RunPruned",
     "Throughput",
+    "TrainingDiverged",
 ]

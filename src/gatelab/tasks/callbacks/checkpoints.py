@@ -5,6 +5,7 @@ the end of an epoch. Files are written by the Trainer's checkpoint plugin, which
 keeps the `last.ckpt` before as `previous.ckpt`. What they hold is the tasks' and Lightning's business.
 """
 
+import difflib
 import math
 import time
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from gatelab.tasks import resume
-from gatelab.tasks.callbacks.signals import RunInterrupted, StopSignals
+from gatelab.tasks.callbacks.signals import RunInterrupted
 from gatelab.tasks.checkpoint_io import BEST, LAST
+from gatelab.tasks.stop import StopSignals
 
 AGREE_EVERY = 20
 """Batches between two agreements of several processes on whether to save or to stop (a collective call); they also
@@ -99,14 +101,10 @@ class Checkpoints(Checkpoint):
         """Save when it is time, unless a validation or the end of the epoch follows at once."""
         due = self.every_n_steps is not None and (batch_idx + 1) % self.every_n_steps == 0
         late = self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds
-        stop = self._signals.received is not None
-        if trainer.world_size > 1:
-            # clocks and signals differ among processes; saving is a collective call
-            agree = (batch_idx + 1) % AGREE_EVERY == 0 or resume.epoch_ends(trainer)
-            late, stop = (
-                agree and trainer.strategy.reduce_boolean_decision(x, all=False) for x in (late, stop)
-            )
-        self._due, self._stop = self._due or due or late or stop, self._stop or stop
+        # clocks and signals differ among processes, and agreeing is a collective call
+        if trainer.world_size == 1 or (batch_idx + 1) % AGREE_EVERY == 0 or resume.epoch_ends(trainer):
+            due = any(self._agree(trainer, late)) or due
+        self._due = self._due or due
         if not self._due or resume.epoch_ends(trainer) or resume.between_micro_batches(trainer):
             return
         if not resume.validation_follows(trainer):
@@ -118,6 +116,7 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking or not resume.is_fitting(trainer):
             return
         self._improved = self._compare(trainer, pl_module)
+        self._due |= any(self._agree(trainer, False))
         if not resume.epoch_ends(trainer):
             self._save_best(trainer)
             if self._due and not resume.between_micro_batches(trainer):
@@ -128,6 +127,14 @@ class Checkpoints(Checkpoint):
         _log_epoch_first(trainer)
         self._save_best(trainer)
         self.save_last(trainer)
+
+    def _agree(self, trainer: pl.Trainer, late: bool) -> tuple[bool, bool]:
+        """Whether it is late for any process, and whether any was asked to stop; a collective call."""
+        stop = self._signals.received is not None
+        if trainer.world_size > 1:
+            late, stop = (trainer.strategy.reduce_boolean_decision(x, all=False) for x in (late, stop))
+        self._stop = self._stop or stop
+        return late, stop
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Give the signals back; without any validation the last state is the best known."""
@@ -146,7 +153,11 @@ class Checkpoints(Checkpoint):
         mode = self.mode or getattr(pl_module, "mode", "min")
         if name not in trainer.callback_metrics:
             have = ", ".join(sorted(trainer.callback_metrics))
-            raise ValueError(f"callbacks: monitor={name!r} is not among the metrics of this run: {have}")
+            close = difflib.get_close_matches(str(name), list(trainer.callback_metrics), n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise ValueError(
+                f"callbacks: monitor={name!r} is not among the metrics of this run: {have}.{hint}"
+            )
         score = float(trainer.callback_metrics[name])
         old = self.best_score
         better = not math.isnan(score) and (old is None or (score < old if mode == "min" else score > old))

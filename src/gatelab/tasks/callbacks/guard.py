@@ -18,7 +18,15 @@ DEFERRED_STEPS = 20
 """How often to look where that is dear: an accelerator is waited for, several processes have to agree."""
 
 
-class NonFiniteLossError(RuntimeError):
+class TrainingDiverged(RuntimeError):
+    """Going on would only lose the weights; the message says where, and what to change."""
+
+
+class ExplodedGradientError(TrainingDiverged):
+    """The norm of the gradient, before clipping, went beyond the limit that was set."""
+
+
+class NonFiniteLossError(TrainingDiverged):
     """The training loss became infinite or NaN.
 
     Attributes:
@@ -51,9 +59,14 @@ class NonFiniteGuard(pl.Callback):
         every_n_steps: optimiser steps between two looks; every loss is taken into account by the next look.
             None looks at each step on a single CPU process, before the optimiser uses the gradient, and every
             20 steps on accelerators and under DDP. A checkpoint is never written without a look.
+        max_gradient_norm: raise `ExplodedGradientError` beyond that norm, before clipping and before the step is
+            taken; None sets no limit and costs nothing.
     """
 
-    def __init__(self, every_n_steps: int | None = None) -> None:
+    def __init__(self, every_n_steps: int | None = None, max_gradient_norm: float | None = None) -> None:
+        if max_gradient_norm is not None and not max_gradient_norm > 0:
+            raise ValueError(f"max_gradient_norm must be positive or null, not {max_gradient_norm}")
+        self.max_gradient_norm = max_gradient_norm
         if every_n_steps is not None and every_n_steps < 1:
             raise ValueError(f"every_n_steps must be at least 1, not {every_n_steps}")
         self.every_n_steps = every_n_steps
@@ -76,9 +89,16 @@ class NonFiniteGuard(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Look, if it is this step's turn."""
+        """Look, if it is this step's turn; hold the gradient against its limit, if there is one."""
         if (trainer.global_step + 1) % self._every == 0:
             self._look(trainer, pl_module)
+        limit = self.max_gradient_norm
+        if limit is not None and not (norm := float(gradient_norm(pl_module))) <= limit:
+            raise ExplodedGradientError(
+                f"the gradient's norm is {norm:g} at step {trainer.global_step + 1} (epoch {trainer.current_epoch}), "
+                f"beyond max_gradient_norm={limit:g}: learning rate {optimizer.param_groups[0]['lr']:g}. "
+                "Lower optim.lr, or raise the limit"
+            )
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]

@@ -1,18 +1,6 @@
-"""Signals that ask a run to stop: only noted here, so that the run can stop between two steps with a
-checkpoint.
+"""How a run says that it stopped early in good order. Who notes the signals is `gatelab.tasks.stop`."""
 
-Lightning's own handler communicates inside the signal handler, which hangs under DDP. Who saves, and when, is
-`checkpoints.py`.
-"""
-
-import signal
-import threading
-from types import FrameType
 from typing import Any
-
-STOP = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
-)
 
 
 class RunInterrupted(Exception):
@@ -29,28 +17,3 @@ class RunPruned(Exception):
     def __init__(self, why: str, by: dict[str, Any] | None = None) -> None:
         super().__init__(why)
         self.by = by or {}
-
-
-class StopSignals:
-    """Notes the first stop signal between `listen` and `release`; a second Ctrl-C stops at once."""
-
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._previous: dict[int, Any] = {}
-
-    def listen(self) -> None:
-        """Take over the stop signals; does nothing outside the main thread, where Python forbids it."""
-        if threading.current_thread() is not threading.main_thread() or self._previous:
-            return
-        self._previous = {number: signal.signal(number, self._note) for number in STOP}
-
-    def release(self) -> None:
-        """Give the signals back to whoever handled them before."""
-        for number, handler in self._previous.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._previous = {}
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == "SIGINT":
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
