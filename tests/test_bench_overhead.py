@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from overhead_bench.figures import disagreement, ratios
+from overhead_bench.figures import disagreement, other_values, ratios
 
 
 def one_round(ours, other, value=0.5):
@@ -29,4 +29,5 @@ def test_a_tool_that_was_left_out_of_a_round_is_compared_in_the_others():
 
 def test_values_that_differ_are_told():
     assert disagreement([one_round(1.0, 1.0), one_round(1.0, 1.0)]) == 0
+    assert other_values([one_round(1.0, 1.0), one_round(1.0, 1.0, value=0.55)], "optuna") == 1
     assert disagreement([one_round(1.0, 1.0), one_round(1.0, 1.0, value=0.55)]) == pytest.approx(0.1)

@@ -49,6 +49,12 @@ def disagreement(rounds: Sequence[Round]) -> float:
     return max((max(column) - min(column)) / abs(min(column)) for column in columns)
 
 
+def other_values(rounds: Sequence[Round], name: str) -> int:
+    """Trials of a tool, in all rounds, with another value than ours has in the same round."""
+    pairs = [(this[OURS]["values"], this[name]["values"]) for this in rounds if name in this]
+    return sum(a != b for ours, others in pairs for a, b in zip(ours, others, strict=True))
+
+
 def show(document: Mapping[str, Any]) -> str:
     """The table for people."""
     rounds = document["rounds"]
@@ -59,10 +65,8 @@ def show(document: Mapping[str, Any]) -> str:
         beside = "" if name == OURS else f"{ratio:.2f} x"
         each = "  ".join(f"{value:.1f}" for value in seconds)
         lines.append(f"{name:14}{median(seconds):9.1f}  {beside:>12}   {each}")
-    difference = document["largest_difference"]
-    lines.append(
-        "every trial has the same value with every tool"
-        if difference == 0
-        else f"values of a trial differ by {difference:.1e} at most"
-    )
+    others = {name: other_values(rounds, name) for name in names_of(rounds)}
+    lines += [
+        f"{name}: other values than {OURS} in {count} trials" for name, count in others.items() if count
+    ]
     return "\n".join(lines)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 INITIALISING = threading.Lock()
-"""Held while a network is drawn: the generator belongs to the whole process, and trials may be threads of it."""
+"""Held while a network is drawn. It is not enough for threads: a step of one seeds the generator that all share."""
 
 
 def read_plan(path: str) -> tuple[dict[str, Any], list[float]]:

@@ -3,7 +3,7 @@
 import math
 
 from gatelab.lab.metrics_csv import MetricsCSV
-from gatelab.lab.trackers.follow import STEP, Follow, key
+from gatelab.lab.trackers.follow import STEP, Follow, identity, key
 
 
 def test_each_row_is_given_once_also_when_columns_are_added(tmp_path):
@@ -34,3 +34,9 @@ def test_a_line_that_is_not_finished_waits(tmp_path):
 def test_the_key_tells_bits_apart_and_knows_what_is_not_a_number():
     assert key({STEP: 1, "a": math.nan}) == key({"a": math.nan, STEP: 1})
     assert key({STEP: 1, "a": 0.1}) != key({STEP: 1, "a": math.nextafter(0.1, 1)})
+
+
+def test_a_row_computed_again_is_the_same_row_whatever_the_clock_says():
+    first = {STEP: 1, "train/loss": 0.5, "time/windows_per_second": 10.0}
+    assert identity(first) == identity({**first, "time/windows_per_second": 11.0})
+    assert identity(first) != identity({**first, "train/loss": 0.25})

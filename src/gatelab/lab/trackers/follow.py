@@ -11,6 +11,8 @@ from typing import IO
 STEP = "trainer/global_step"
 """The name under which trackers get the count of finished optimiser steps (`step` in the file)."""
 
+MEASURED = ("time/", "memory/")
+"""Metrics that are another number each time."""
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 """How trackers write numbers that JSON does not know."""
 
@@ -75,3 +77,8 @@ def to_row(cells: dict[str, str]) -> Row:
 def key(row: Row) -> tuple[tuple[str, str], ...]:
     """What two rows have in common exactly if they hold the same metrics with the same bits."""
     return tuple(sorted((name, float(value).hex()) for name, value in row.items()))
+
+
+def identity(row: Row) -> tuple[tuple[str, str], ...]:
+    """What a row has in common with the same row of a part that was computed again: all but what a clock measured."""
+    return key({name: value for name, value in row.items() if not name.startswith(MEASURED)})

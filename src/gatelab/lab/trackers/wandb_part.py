@@ -1,7 +1,7 @@
 """What Weights & Biases is told about a run: configuration, each row of `metrics.csv` once, best value, results.
 
 Which rows are new is decided by what they hold, never by counting: a row with the same step, the same metrics and the
-same bits is the same row. Whether there is a network, and who calls, is other files' business.
+same bits is the same row, whatever a clock measured. The network, and who calls, are the business of other files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gatelab.lab.trackers.follow import STEP, Follow, Row, key
+from gatelab.lab.trackers.follow import STEP, Follow, Row, identity
 
 EXIT_CODES = {"done": 0, "pruned": 0, "interrupted": 75}
 
@@ -48,16 +48,16 @@ class Part:
 
     def leave_out(self, rows: Iterable[Row]) -> None:
         """Rows that need not be logged."""
-        self._known |= {key(row) for row in rows}
+        self._known |= {identity(row) for row in rows}
 
     def measured_at(self, times: Mapping[Any, float]) -> None:
-        """When rows were measured, by `key`, in seconds since 1970; the others are from now."""
+        """When rows were measured, by `identity`, in seconds since 1970; the others are from now."""
         self._times |= times
 
     def pass_on(self) -> None:
         """Log the rows that came since the last time, but those that are to be left out."""
         for row in self._follow.rows():
-            name = key(row)
+            name = identity(row)
             if name not in self._known:
                 time = self._times.get(name)
                 self.run.log(row if time is None else {**row, "_timestamp": time})

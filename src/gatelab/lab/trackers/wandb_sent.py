@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.lab.record import RunDirectory, now, write_json
-from gatelab.lab.trackers.follow import Follow, key
+from gatelab.lab.trackers.follow import Follow, identity
 from gatelab.lab.trackers.wandb_file import segment_files
 from gatelab.lab.trackers.wandb_reach import history, server
 
@@ -28,10 +28,10 @@ def note_if_complete(run_dir: Path, entity: str | None, project: str, run_id: st
     Raises:
         OSError, ValueError: the server cannot be asked.
     """
-    rows = {key(row) for row in Follow(run_dir / "metrics.csv").rows()}
+    rows = {identity(row) for row in Follow(run_dir / "metrics.csv").rows()}
     lacking = len(rows)
     for attempt in range(TRIES):
-        lacking = len(rows - {key(row) for row in history(entity, project, run_id)})
+        lacking = len(rows - {identity(row) for row in history(entity, project, run_id)})
         if not lacking:
             write_json(
                 run_dir / "wandb" / "sent.json", {**_present(run_dir), "server": server(), "time": now()}

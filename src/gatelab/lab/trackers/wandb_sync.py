@@ -16,7 +16,7 @@ from typing import Any
 
 from gatelab.lab.errors import RequestError
 from gatelab.lab.record import RunDirectory
-from gatelab.lab.trackers.follow import Follow, key
+from gatelab.lab.trackers.follow import Follow, identity
 from gatelab.lab.trackers.wandb_file import read_segment, segment_files
 from gatelab.lab.trackers.wandb_part import Part
 from gatelab.lab.trackers.wandb_reach import NO_KEY, history, why_offline
@@ -109,7 +109,7 @@ def _service() -> Iterator[None]:
 
 def _times(path: Path) -> dict[Any, float]:
     parts = [read_segment(file) for file in segment_files(path)]
-    return {key(row): at for part in parts for row, at in zip(part.rows, part.times, strict=True)}
+    return {identity(row): at for part in parts for row, at in zip(part.rows, part.times, strict=True)}
 
 
 def _settings(record: dict[str, Any], path: Path) -> dict[str, Any]:
