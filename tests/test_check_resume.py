@@ -48,7 +48,11 @@ def test_folders_and_times_are_no_difference(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--tasks", "series", "--ranks", "1"], ["--tasks", "text", "--ranks", "2"]]
+    "options",
+    [
+        ["--tasks", "text", "--ranks", "1"],
+        pytest.param(["--tasks", "series", "--ranks", "2"], marks=pytest.mark.slow),
+    ],
 )
 def test_runs_killed_inside_and_between_epochs_are_exact(options: list[str]) -> None:
     command = [sys.executable, str(ROOT / "scripts/check_resume.py"), "--workers", "0", "--steps", "5", "10"]

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("ranks", ["1", "2"])
+@pytest.mark.parametrize("ranks", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_run_can_be_stopped_in_every_phase_and_goes_on_exactly(ranks: str) -> None:
     script = str(ROOT / "scripts/check_signals.py")
     command = [sys.executable, script, "--moments", "5", "--ranks", ranks, "--limit", "100"]

@@ -18,7 +18,13 @@ def test_an_experiment_passes_the_checks(name):
     check(compose([f"experiment={name}"]))
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+# two million words are read and counted: half a minute
+LONG = {"wikitext2_gru"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in EXPERIMENTS]
+)
 def test_an_experiment_trains_two_steps(name, tmp_path, request, monkeypatch):
     if compose([f"experiment={name}"]).choices["data"] not in NEEDS_NO_FILE:
         monkeypatch.setenv("GATELAB_DATA_MIRROR", str(request.getfixturevalue("mirror")))

@@ -37,6 +37,7 @@ def test_changed_weights_are_packed_again(which, how):
     assert torch.equal(found, pack(load(), weights, inputs=6, reset_after=True, backward=False).data)
 
 
+@pytest.mark.slow
 def test_other_tensors_at_the_same_address_are_packed_again():
     store = Store()
     for scale in range(1, 30):
