@@ -9,6 +9,7 @@ from gatelab.cli.main import main
 from gatelab.data.streams import StreamWindows
 from gatelab.lab.evaluate import evaluate
 from gatelab.lab.metrics_csv import read_metrics
+from gatelab.lab.trackers.follow import MEASURED
 from gatelab.lab.train import train
 from gatelab.tasks import load_checkpoint
 
@@ -90,8 +91,7 @@ def test_a_fold_that_was_killed_around_its_gap_is_the_undisturbed_one(
     assert continued["splits"]["valid"]["metrics"] == whole["splits"]["valid"]["metrics"]
     rows = [read_metrics(f"{result['run_dir']}/metrics.csv") for result in (continued, whole)]
     first, second = (
-        [{k: v for k, v in r.items() if not k.startswith(("time/", "memory/"))} for r in some]
-        for some in rows
+        [{k: v for k, v in r.items() if not k.startswith(MEASURED)} for r in some] for some in rows
     )
     assert first == second
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from gatelab.lab.metrics_csv import read_metrics
 
-MACHINE = ("time/", "memory/")
 RATE = re.compile(r"time/(\w+)_per_second")
 
 
