@@ -41,7 +41,8 @@ from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.remarks import say
 from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
-from gatelab.lab.trackers.tracked import tracked
+from gatelab.lab.trackers.tracked import show_finished, tracked
+from gatelab.lab.trackers.wandb_agent import started_by_agent
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.trace import Trace
@@ -72,7 +73,8 @@ def train(
     with nodes.leading():
         composed = compose(overrides, config_dirs=config_dirs)
         plain = check(composed)
-        return train_frozen(plain, identify(composed), force=force)
+        # two agents may be given the same configuration; the second shows what the first has found
+        return train_frozen(plain, identify(composed), force=force, wait=started_by_agent())
 
 
 def train_frozen(
@@ -110,7 +112,9 @@ def train_frozen(
         prepare_process(plain)
         result = run.result()
         if result is not None and result["outcome"] == "done":
-            return {**_finished(run, plain, result), "already": True}
+            result = _finished(run, plain, result)
+            show_finished(run, plain)
+            return {**result, "already": True}
         data = build_data(plain)
         refuse_changed_data(run, data)
         run.remove_temporaries()
