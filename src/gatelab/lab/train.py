@@ -18,6 +18,8 @@ import pytorch_lightning as pl
 import torch
 
 from gatelab.core import BackendError
+from gatelab.lab import nodes
+from gatelab.lab.as_rank import train_as_rank
 from gatelab.lab.build import (
     REQUEST_ERRORS,
     build_callbacks,
@@ -67,11 +69,12 @@ def train(
         Interrupted: a signal came; the run saved itself.
     """
     if rank() > 0:
-        return fit_as_rank(RunDirectory(os.environ[RANK_OF]).read()["config"])
-    composed = compose(overrides, config_dirs=config_dirs)
-    plain = check(composed)
-    # two agents may be given the same configuration; the second shows what the first has found
-    return train_frozen(plain, identify(composed), force=force, wait=started_by_agent())
+        return train_as_rank()
+    with nodes.leading():
+        composed = compose(overrides, config_dirs=config_dirs)
+        plain = check(composed)
+        # two agents may be given the same configuration; the second shows what the first has found
+        return train_frozen(plain, identify(composed), force=force, wait=started_by_agent())
 
 
 def train_frozen(
@@ -99,6 +102,7 @@ def train_frozen(
     Raises:
         as `train`.
     """
+    nodes.require_processes(plain["trainer"])
     run = RunDirectory(identity.directory(plain["paths"]["runs"]))
     with run.locked(wait=wait):
         if force:
@@ -218,7 +222,8 @@ def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict
     """Metrics, baselines and seconds of the best checkpoint on valid and, unless `test=false`, on test."""
     loaded = load_task(run.path)
     wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or plain["test"])]
-    return {split: evaluate_split(loaded.task, data, split) for split in wanted}
+    with nodes.alone():
+        return {split: evaluate_split(loaded.task, data, split) for split in wanted}
 
 
 def fit(
@@ -227,8 +232,13 @@ def fit(
     data: Any,
     callbacks: Sequence[Any] = (),
     trackers: Sequence[Any] = (),
+    *,
+    expected: int | None = None,
 ) -> tuple[Any, RunPruned | None]:
     """Train until the configured end, continuing from the newest checkpoint where there is one.
+
+    Args:
+        expected: of a process beside the first that torchrun started: the step from which rank 0 continues.
 
     Returns:
         the Trainer, and why the run was pruned, if it was.
@@ -249,6 +259,8 @@ def fit(
     with request_errors("data"):  # what does not fit together shows before the run begins
         data.train_dataloader()
         data.val_dataloader()
+    if trainer.world_size > 1:
+        nodes.meet(run.path, plain, step, expected)
     os.environ[RANK_OF] = str(run.path.absolute())
     try:
         # several processes start and end together, so none may leave alone
@@ -281,16 +293,3 @@ def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
         if isinstance(callback, Checkpoints):
             return callback
     raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
-
-
-def fit_as_rank(plain: dict[str, Any], callbacks: Sequence[Any] = ()) -> dict[str, Any]:
-    """Take part in a run as one of the processes that Lightning started beside the first, which keeps the record.
-
-    A run that stops early in good order ends here without an error: a process that failed would be taken for one
-    that breaks the run, and the first one would be killed while it writes its record.
-    """
-    number = rank()
-    prepare_process(plain)
-    with contextlib.suppress(RunInterrupted):
-        fit(RunDirectory(os.environ[RANK_OF]), plain, build_data(plain), callbacks)
-    return {"outcome": "rank", "rank": number}
