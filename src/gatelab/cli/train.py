@@ -34,8 +34,11 @@ def epilog() -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
-    from gatelab.lab.leaving import stoppable
+    from gatelab.lab.leaving import rank, stoppable
+    from gatelab.lab.study.lifeline import die_with_parent
 
+    if rank() > 0:
+        die_with_parent()  # else it waits for a first process that was killed
     with stoppable():
         return _run(options)
 
