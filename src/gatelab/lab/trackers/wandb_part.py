@@ -1,7 +1,8 @@
 """What Weights & Biases is told about a run: configuration, each row of `metrics.csv` once, best value, results.
 
 Which rows are new is decided by what they hold, never by counting: a row with the same step, the same metrics and the
-same bits is the same row, whatever a clock measured. Secrets are taken out of all of it. The network, and who calls, are the business of other files.
+same bits is the same row, whatever a clock measured. Secrets are taken out first. The network, and who calls, are the
+business of other files.
 """
 
 from __future__ import annotations
