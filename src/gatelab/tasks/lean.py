@@ -1,14 +1,18 @@
 """Takes away what Lightning spends on every step without doing anything.
 
-It calls each hook of each callback, also the ones that are empty, and wraps every call in a context manager for a
-profiler that is not there. Nothing that is computed changes; `scripts/bench_callbacks.py` measures what remains.
+It calls each hook of each callback by itself, also the ones that are empty, makes a name for every call, and wraps it
+in a context manager for a profiler that is not there. Nothing that is computed changes, nor the order;
+`scripts/bench_callbacks.py` measures what remains.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import pytorch_lightning as pl
 from pytorch_lightning.profilers import PassThroughProfiler
+
+from gatelab.tasks.intervals import current_step, logs_step
 
 STEP_HOOKS = (
     "on_train_batch_start",
@@ -30,9 +34,45 @@ class NoProfiler(PassThroughProfiler):
         return self._nothing
 
 
-def skip_empty_hooks(callbacks: Iterable[pl.Callback]) -> None:
-    """Set the empty ones among the hooks of a training step to None: Lightning calls what is callable."""
-    for callback in callbacks:
-        for hook in STEP_HOOKS:
-            if getattr(type(callback), hook) is getattr(pl.Callback, hook):
-                setattr(callback, hook, None)
+class Joined:
+    """A hook of a training step, of all callbacks and then of the module itself, as Lightning's order is.
+
+    Those that are marked by `on_logged_steps` are called on such steps only.
+    """
+
+    def __init__(
+        self, trainer: pl.Trainer, hooks: Sequence[Callable[..., Any]], own: Callable[..., Any]
+    ) -> None:
+        self.trainer, self.own = trainer, own
+        self.hooks = tuple(hooks)
+        self.ordinary = tuple(hook for hook in hooks if not hasattr(hook, "on_logged_steps"))
+
+    def __call__(self, *args: Any) -> Any:
+        """Call them; return what the module's own hook says."""
+        trainer = self.trainer
+        for hook in self.hooks if logs_step(trainer, current_step(trainer)) else self.ordinary:
+            hook(trainer, trainer.lightning_module, *args)
+        return self.own(*args)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copied module (averaged weights, say) has no run of its own."""
+        return self
+
+
+def join_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Hang the callbacks' hooks of a training step on the module's, which Lightning calls right after them anyway.
+
+    Those of the callbacks are set to None: Lightning calls what is callable. Trainer, module and callbacks belong
+    together from then on. A profiler tells the callbacks apart, so where there is one everything stays as it is.
+    """
+    if not isinstance(trainer.profiler, NoProfiler):  # type: ignore[attr-defined]
+        return
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for name in STEP_HOOKS:
+        having = [c for c in callbacks if getattr(type(c), name) is not getattr(pl.Callback, name)]
+        hooks = [getattr(type(callback), name).__get__(callback) for callback in having]
+        for callback in callbacks:
+            setattr(callback, name, None)
+        vars(pl_module).pop(name, None)
+        if hooks:
+            setattr(pl_module, name, Joined(trainer, hooks, getattr(pl_module, name)))
