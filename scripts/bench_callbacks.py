@@ -139,7 +139,8 @@ class Turns:
         for hook in STEP_HOOKS:
             if isinstance(joined := getattr(task, hook), Joined):
                 inner: Any = [around(names[id(h.__self__)], h) for h in joined.hooks]  # type: ignore[attr-defined]
-                setattr(task, hook, Joined(joined.trainer, inner, joined.own))
+                joined.hooks = tuple(inner)
+                joined.ordinary = tuple(h for h in inner if not hasattr(h, "on_logged_steps"))
 
     def step_done(self, trainer: Any) -> None:
         """At the end of a block note its time and begin the next."""

@@ -1,11 +1,13 @@
 """What is taken from Lightning's steps is only what does nothing."""
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import LambdaCallback
 from pytorch_lightning.profilers import SimpleProfiler
 
 from gatelab.tasks.intervals import on_logged_steps
@@ -21,7 +23,7 @@ class Early(pl.Callback):
         self.seen = seen
 
     def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
-        self.seen.append((trainer.global_step, "early", len(args)))
+        self.seen.append((trainer.global_step, "early", len(args) - 1))
 
 
 class Late(Early):
@@ -43,28 +45,20 @@ def test_hooks_that_do_something_are_called_in_the_same_order_and_the_run_is_the
     ends = []
     for profiler in (None, SimpleProfiler(), NoProfiler()):
         seen: list[Any] = []
-        callbacks = [Early(seen), Late(seen), pl.Callback()]
+        lambdas = LambdaCallback(on_before_zero_grad=lambda *_, seen=seen: seen.append("lambda"))
+        callbacks = [Early(seen), Late(seen), pl.Callback(), lambdas]
         task = make_task(data := text_data())
-        own = task.on_train_batch_start
-
-        def noted(batch: Any, batch_idx: int, seen: list[Any] = seen, own: Any = own) -> Any:
-            seen.append("own")
-            return own(batch, batch_idx)
-
-        type(task).on_train_batch_start, kept = staticmethod(noted), type(task).on_train_batch_start
-        try:
-            trainer = make_trainer(callbacks=callbacks, max_steps=4, log_every_n_steps=2, profiler=profiler)
-            trainer.fit(task, datamodule=data)
-        finally:
-            type(task).on_train_batch_start = kept
+        task.on_after_backward = functools.partial(seen.append, "own")
+        trainer = make_trainer(callbacks=callbacks, max_steps=4, log_every_n_steps=2, profiler=profiler)
+        trainer.fit(task, datamodule=data)
         ends.append((seen, task.state_dict()))
     (seen, weights), *others = ends
-    assert seen[:4] == [(0, "early", 3), (0, "early", 3), "own", "backward"]
+    assert seen[:5] == [(0, "early", 2), (0, "early", 2), "lambda", "backward", "own"]
     assert [entry[:3] for entry in seen if "logged" in entry] == [(2, "logged", 1), (4, "logged", 3)]
     for same, end in others:
         assert same == seen
         assert all(torch.equal(weights[name], end[name]) for name in weights)
-    assert all(getattr(callback, hook) is None for callback in callbacks for hook in STEP_HOOKS)
+    assert all(getattr(callback, hook) is None for callback in callbacks[:3] for hook in STEP_HOOKS)
     assert pl.Callback.on_after_backward is not None
 
 

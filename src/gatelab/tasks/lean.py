@@ -12,8 +12,7 @@ from typing import Any, Self
 import pytorch_lightning as pl
 from pytorch_lightning.profilers import PassThroughProfiler
 
-from gatelab.tasks.intervals import current_step, logs_step
-
+Hook = Callable[..., Any]
 STEP_HOOKS = (
     "on_train_batch_start",
     "on_before_backward",
@@ -41,18 +40,23 @@ class Joined:
     """
 
     def __init__(
-        self, trainer: pl.Trainer, hooks: Sequence[Callable[..., Any]], own: Callable[..., Any]
+        self, trainer: pl.Trainer, module: pl.LightningModule, name: str, hooks: Sequence[Hook]
     ) -> None:
-        self.trainer, self.own = trainer, own
+        self.trainer, self.module, self.loop = trainer, module, trainer.fit_loop.epoch_loop
         self.hooks = tuple(hooks)
         self.ordinary = tuple(hook for hook in hooks if not hasattr(hook, "on_logged_steps"))
+        self.every: int = trainer.log_every_n_steps if self.ordinary != self.hooks else 0  # type: ignore[attr-defined]
+        own: Hook = getattr(module, name)
+        empty = getattr(own, "__func__", None) is getattr(pl.LightningModule, name)
+        self.own = None if empty else own
 
     def __call__(self, *args: Any) -> Any:
         """Call them; return what the module's own hook says."""
-        trainer = self.trainer
-        for hook in self.hooks if logs_step(trainer, current_step(trainer)) else self.ordinary:
-            hook(trainer, trainer.lightning_module, *args)
-        return self.own(*args)
+        every = self.every
+        logged = not every or (self.loop._batches_that_stepped + 1) % every == 0
+        for hook in self.hooks if logged else self.ordinary:
+            hook(self.trainer, self.module, *args)
+        return None if self.own is None else self.own(*args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copied module (averaged weights, say) has no run of its own."""
@@ -67,12 +71,15 @@ def join_hooks(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
     """
     if not isinstance(trainer.profiler, NoProfiler):  # type: ignore[attr-defined]
         return
-    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for name in STEP_HOOKS:
-        having = [c for c in callbacks if getattr(type(c), name) is not getattr(pl.Callback, name)]
-        hooks = [getattr(type(callback), name).__get__(callback) for callback in having]
-        for callback in callbacks:
+        hooks = []
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callable(vars(callback).get(name)):
+                continue  # its own and not its class', as in a LambdaCallback: Lightning finds it
+            if (hook := getattr(type(callback), name)) is not getattr(pl.Callback, name):
+                hooks.append(hook.__get__(callback))
             setattr(callback, name, None)
-        vars(pl_module).pop(name, None)
+        if isinstance(vars(pl_module).get(name), Joined):  # of an earlier run
+            delattr(pl_module, name)
         if hooks:
-            setattr(pl_module, name, Joined(trainer, hooks, getattr(pl_module, name)))
+            setattr(pl_module, name, Joined(trainer, pl_module, name, hooks))
