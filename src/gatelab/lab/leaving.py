@@ -26,8 +26,15 @@ class Left(BaseException):
     """A stop signal came outside of training. No `Exception`: what mends errors must not mend this."""
 
 
+def launched() -> bool:
+    """Whether torchrun has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def rank() -> int:
-    """This process's rank on its machine; 0 unless Lightning started it for another."""
+    """This process's rank in its run; 0 unless Lightning or torchrun started it beside another."""
+    if launched():
+        return int(os.environ["RANK"])
     return int(os.environ.get("LOCAL_RANK", 0)) if RANK_OF in os.environ else 0
 
 

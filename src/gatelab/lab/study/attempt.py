@@ -29,6 +29,7 @@ from gatelab.lab.study.queue import Claim, Queue
 from gatelab.lab.study.reports import Reports
 from gatelab.lab.study.shares import Share
 from gatelab.lab.study.trial import REQUEST_FORMAT, end_file
+from gatelab.lab.trackers.wandb_agent import forget_agent
 
 TAIL_BYTES = 4000
 
@@ -89,6 +90,7 @@ def environment() -> dict[str, str]:
         )
     if env.get("GATELAB_DATA_MIRROR"):
         env["GATELAB_DATA_MIRROR"] = str(Path(env["GATELAB_DATA_MIRROR"]).absolute())
+    forget_agent(env)
     return env
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from gatelab.lab.build import build_trackers
 from gatelab.lab.record import RunDirectory
 from gatelab.lab.remarks import say
+from gatelab.lab.trackers.wandb_agent import started_by_agent
 from gatelab.tasks.callbacks import RunInterrupted
 
 
@@ -34,6 +35,16 @@ def tracked(run: RunDirectory, plain: Mapping[str, Any]) -> Iterator[list[Any]]:
         raise
     finally:
         _conclude(trackers, run, outcome, error)
+
+
+def show_finished(run: RunDirectory, plain: Mapping[str, Any]) -> None:
+    """Give a finished run to the agent that asked for it: its sweep waits for the values under an id of its own."""
+    wandb = (plain["logger"] or {}).get("wandb")
+    if wandb is None or not started_by_agent():
+        return
+    with tracked(run, {**plain, "logger": {"wandb": wandb}}) as trackers:
+        for tracker in trackers:
+            tracker.log_graph(None)
 
 
 def _conclude(trackers: Sequence[Any], run: RunDirectory, outcome: str, error: str | None) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from typing import Any
 
 from gatelab.lab.trackers.wandb_file import read_segment, segment_files
 from gatelab.lab.trackers.wandb_part import Part
-from gatelab.lab.trackers.wandb_reach import history, why_offline
+from gatelab.lab.trackers.wandb_reach import asked_to_stop, history, why_offline
 from gatelab.lab.trackers.wandb_sent import alone, note_if_complete
 
 EVERY = 0.5
@@ -53,7 +54,7 @@ def begin(run_dir: Path, settings: dict[str, Any]) -> Part:
     """Start a part of the run: online if it is asked for or possible, else offline."""
     # the server is asked while wandb is imported
     asking = ThreadPoolExecutor().submit(why_offline) if settings["mode"] == "auto" else None
-    earlier = [row for file in segment_files(run_dir) for row in read_segment(file).rows]
+    earlier = [row for file in segment_files(run_dir, settings["id"]) for row in read_segment(file).rows]
     why = asking.result() if asking is not None else None
     if settings["mode"] != "offline" and why is None:
         try:
@@ -83,6 +84,10 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     run_dir = Path(settings.pop("run_dir"))
     os.nice(5)  # training goes first
+    stop = threading.Event()
+    signal.signal(
+        signal.SIGINT, lambda *_: stop.set()
+    )  # so wandb tells that somebody asks at the server to stop
     ending = Ending()
     ending.start()
     try:
@@ -91,9 +96,15 @@ def main() -> None:
             while not ending.come.wait(EVERY):
                 part.pass_on()
             part.pass_on()
-            part.conclude(**ending.message)
+            message, where = ending.message, (part.run.entity, part.run.project, part.run.id)
+            interrupted = message["outcome"] == "interrupted" and not part.run.offline
+            if interrupted and (stop.is_set() or asked_to_stop(*where)):
+                message["outcome"] = (
+                    "stopped"  # nobody will continue it; as preempted it would be queued again
+                )
+            part.conclude(**message)
             if not part.run.offline:
-                note_if_complete(run_dir, part.run.entity, part.run.project, part.run.id)
+                note_if_complete(run_dir, *where)
     except Exception as error:
         traceback.print_exc()
         remark(f"failed ({error}); metrics.csv goes on, and wandb/tracker.log has the details")

@@ -14,7 +14,7 @@ from typing import Any
 
 from gatelab.lab.trackers.follow import STEP, Follow, Row, identity
 
-EXIT_CODES = {"done": 0, "pruned": 0, "interrupted": 75}
+EXIT_CODES = {"done": 0, "pruned": 0, "stopped": 0, "interrupted": 75}
 
 
 class Part:
@@ -100,7 +100,7 @@ class Part:
 def _init(settings: Mapping[str, Any], mode: str, folder: Path, config: dict[str, Any]) -> Any:
     import wandb
 
-    given = {name: value for name, value in settings.items() if name != "mode"}
+    given = {name: value for name, value in settings.items() if name not in ("mode", "sweep_id")}
     return wandb.init(
         **given,
         mode=mode,  # type: ignore[arg-type]
@@ -109,7 +109,12 @@ def _init(settings: Mapping[str, Any], mode: str, folder: Path, config: dict[str
         resume="allow",
         reinit="create_new",
         settings=wandb.Settings(
-            silent=True, console="off", disable_git=True, disable_code=True, init_timeout=30
+            sweep_id=settings.get("sweep_id"),
+            silent=True,
+            console="off",
+            disable_git=True,
+            disable_code=True,
+            init_timeout=30,
         ),
     )
 
