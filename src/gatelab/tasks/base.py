@@ -22,6 +22,7 @@ from torchmetrics import Metric
 from gatelab.tasks import resume
 from gatelab.tasks.intervals import logs_step
 from gatelab.tasks.lean import join_hooks
+from gatelab.tasks.metrics import not_among
 from gatelab.tasks.plain import check_plain
 from gatelab.tasks.randomness import seed_step
 from gatelab.tasks.trace import Trace
@@ -77,7 +78,7 @@ class Task(pl.LightningModule):
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
         if monitor not in (known := [f"val/{name}" for name in self.figures]):
-            raise ValueError(f"monitor={monitor!r} is not among the metrics: {', '.join(known)}")
+            raise ValueError(not_among(monitor, known))
         check_plain(hparams or {}, "hparams")
         self.save_hyperparameters(hparams or {}, logger=False)
         self.net: Any = net

@@ -5,7 +5,6 @@ the end of an epoch. Files are written by the Trainer's checkpoint plugin, which
 keeps the `last.ckpt` before as `previous.ckpt`. What they hold is the tasks' and Lightning's business.
 """
 
-import difflib
 import math
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from gatelab.tasks import resume
 from gatelab.tasks.callbacks.signals import RunInterrupted
 from gatelab.tasks.checkpoint_io import BEST, LAST
+from gatelab.tasks.metrics import not_among
 from gatelab.tasks.stop import StopSignals
 
 AGREE_EVERY = 20
@@ -156,12 +156,7 @@ class Checkpoints(Checkpoint):
         name = self.monitor or getattr(pl_module, "monitor", "val/loss")
         mode = self.mode or getattr(pl_module, "mode", "min")
         if name not in trainer.callback_metrics:
-            have = ", ".join(sorted(trainer.callback_metrics))
-            close = difflib.get_close_matches(str(name), list(trainer.callback_metrics), n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise ValueError(
-                f"callbacks: monitor={name!r} is not among the metrics of this run: {have}.{hint}"
-            )
+            raise ValueError(f"callbacks: {not_among(str(name), sorted(trainer.callback_metrics))}")
         score = float(trainer.callback_metrics[name])
         old = self.best_score
         better = not math.isnan(score) and (old is None or (score < old if mode == "min" else score > old))
