@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from torch.distributed.run import get_args_parser
 
 from gatelab.cli.main import main
 from gatelab.lab.train import train
@@ -61,7 +62,17 @@ def test_a_command_of_the_readme_runs(command, place, monkeypatch, request):
     assert main([name, *arguments]) == 0
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] != "gatelab"], ids=" ".join)
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "torchrun"], ids=" ".join)
+def test_torchrun_knows_its_arguments_and_gatelab_the_rest(command, mirror, monkeypatch):
+    monkeypatch.setenv("GATELAB_DATA_MIRROR", str(mirror))
+    known = get_args_parser().parse_args([a.replace("RANK", "0") for a in command[1:]])
+    assert (known.module, known.training_script, known.training_script_args[0]) == (True, "gatelab", "train")
+    assert main(["check", *known.training_script_args[1:]]) == 0
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if c[0] not in ("gatelab", "torchrun")], ids=" ".join
+)
 def test_the_other_commands_are_targets_of_the_makefile(command):
     assert command[0] == "make"
     assert re.search(rf"^{command[1]}:", (ROOT / "Makefile").read_text(), re.M)

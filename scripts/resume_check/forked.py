@@ -22,10 +22,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from gatelab.lab.as_rank import train_as_rank
 from gatelab.lab.errors import Interrupted
 from gatelab.lab.leaving import RANK_OF, stoppable
 from gatelab.lab.record import RunDirectory
-from gatelab.lab.train import fit_as_rank, train_frozen
+from gatelab.lab.train import train_frozen
 from gatelab.tasks.stop import STOP
 from resume_check.cases import Request
 
@@ -124,7 +125,7 @@ class ForkedRun:
                     _say_when_fitting(self._fitting)
                     train_frozen(self.plain, self.request.identity, callbacks=callbacks)
                 elif _wait_for(self._fitting, self.pids[0]):
-                    fit_as_rank(self.plain, callbacks)
+                    train_as_rank(callbacks)
             code = 0
         except Interrupted as error:
             print(error, file=sys.stderr)

@@ -13,6 +13,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
 
 from gatelab.cli.closing import print_summary
 from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json
@@ -34,10 +35,21 @@ def epilog() -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
-    from gatelab.lab.leaving import stoppable
+    from gatelab.lab.errors import Interrupted
+    from gatelab.lab.leaving import launched, rank, stoppable
+    from gatelab.lab.study.lifeline import die_with_parent
+    from gatelab.lab.trackers.wandb_agent import started_by_agent
 
-    with stoppable():
-        return _run(options)
+    if rank() > 0 and not launched():
+        die_with_parent()  # else it waits for a first process that was killed
+    try:
+        with stoppable():
+            return _run(options)
+    except Interrupted as stopped:
+        if not started_by_agent():
+            raise
+        print(stopped, file=sys.stderr)
+        return 0  # an agent counts every other code as a failure, and gives up after a few
 
 
 def _run(options: argparse.Namespace) -> int:

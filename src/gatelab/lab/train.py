@@ -18,6 +18,8 @@ import pytorch_lightning as pl
 import torch
 
 from gatelab.core import BackendError
+from gatelab.lab import nodes
+from gatelab.lab.as_rank import train_as_rank
 from gatelab.lab.build import (
     REQUEST_ERRORS,
     build_callbacks,
@@ -32,14 +34,15 @@ from gatelab.lab.continued import find_checkpoint, require_space
 from gatelab.lab.errors import Interrupted, RequestError, RunFailed
 from gatelab.lab.evaluate import evaluate_split
 from gatelab.lab.identity import Identity, identify
-from gatelab.lab.leaving import RANK_OF, Left, noted, rank
-from gatelab.lab.load import load_task
+from gatelab.lab.leaving import RANK_OF, Left, noted, rank, start_deaf
+from gatelab.lab.load import changed_data, load_task
 from gatelab.lab.metrics_csv import MetricsCSV
 from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.remarks import say
 from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
-from gatelab.lab.trackers.tracked import tracked
+from gatelab.lab.trackers.tracked import continue_from, show_finished, tracked
+from gatelab.lab.trackers.wandb_agent import started_by_agent
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.trace import Trace
@@ -66,10 +69,12 @@ def train(
         Interrupted: a signal came; the run saved itself.
     """
     if rank() > 0:
-        return fit_as_rank(RunDirectory(os.environ[RANK_OF]).read()["config"])
-    composed = compose(overrides, config_dirs=config_dirs)
-    plain = check(composed)
-    return train_frozen(plain, identify(composed), force=force)
+        return train_as_rank()
+    with nodes.leading():
+        composed = compose(overrides, config_dirs=config_dirs)
+        plain = check(composed)
+        # two agents may be given the same configuration; the second shows what the first has found
+        return train_frozen(plain, identify(composed), force=force, wait=started_by_agent())
 
 
 def train_frozen(
@@ -97,6 +102,7 @@ def train_frozen(
     Raises:
         as `train`.
     """
+    nodes.require_processes(plain["trainer"])
     run = RunDirectory(identity.directory(plain["paths"]["runs"]))
     with run.locked(wait=wait):
         if force:
@@ -106,7 +112,9 @@ def train_frozen(
         prepare_process(plain)
         result = run.result()
         if result is not None and result["outcome"] == "done":
-            return {**_finished(run, plain, result), "already": True}
+            result = _finished(run, plain, result)
+            show_finished(run, plain)
+            return {**result, "already": True}
         data = build_data(plain)
         refuse_changed_data(run, data)
         run.remove_temporaries()
@@ -156,12 +164,11 @@ def refuse_changed_data(run: RunDirectory, data: Any) -> None:
     Raises:
         RequestError: the run was begun with other files.
     """
-    begun = run.read().get("data") if run.run_file.is_file() else None
-    changed = [name for name, sha256 in (begun or {}).items() if data.fingerprint.get(name) != sha256]
+    changed = changed_data(run.read(), data) if run.run_file.is_file() else None
     if changed:
         raise RequestError(
-            f"data: {changed[0]} has changed since the run in {run.path} began; --force starts anew and keeps "
-            "the old run."
+            f"{changed}: {run.path} is left as it is. Put the file back as it was to go on, or --force starts anew "
+            "and keeps the old run."
         )
 
 
@@ -214,7 +221,8 @@ def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict
     """Metrics, baselines and seconds of the best checkpoint on valid and, unless `test=false`, on test."""
     loaded = load_task(run.path)
     wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or plain["test"])]
-    return {split: evaluate_split(loaded.task, data, split) for split in wanted}
+    with nodes.alone():
+        return {split: evaluate_split(loaded.task, data, split) for split in wanted}
 
 
 def fit(
@@ -223,8 +231,13 @@ def fit(
     data: Any,
     callbacks: Sequence[Any] = (),
     trackers: Sequence[Any] = (),
+    *,
+    expected: int | None = None,
 ) -> tuple[Any, RunPruned | None]:
     """Train until the configured end, continuing from the newest checkpoint where there is one.
+
+    Args:
+        expected: of a process beside the first that torchrun started: the step from which rank 0 continues.
 
     Returns:
         the Trainer, and why the run was pruned, if it was.
@@ -239,12 +252,16 @@ def fit(
         say(f"continuing {run.path} from step {step}")
     own = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
+    continue_from(trackers, step)
     loggers = [MetricsCSV(run.metrics_file, step), *trackers]
     trainer: Any = build_trainer(plain, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
     with request_errors("data"):  # what does not fit together shows before the run begins
         data.train_dataloader()
         data.val_dataloader()
+    if trainer.world_size > 1:
+        nodes.meet(run.path, plain, step, expected)
     os.environ[RANK_OF] = str(run.path.absolute())
+    start_deaf(trainer.strategy.launcher)
     try:
         # several processes start and end together, so none may leave alone
         with noted() if trainer.world_size > 1 else contextlib.nullcontext() as signals:
@@ -276,16 +293,3 @@ def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
         if isinstance(callback, Checkpoints):
             return callback
     raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
-
-
-def fit_as_rank(plain: dict[str, Any], callbacks: Sequence[Any] = ()) -> dict[str, Any]:
-    """Take part in a run as one of the processes that Lightning started beside the first, which keeps the record.
-
-    A run that stops early in good order ends here without an error: a process that failed would be taken for one
-    that breaks the run, and the first one would be killed while it writes its record.
-    """
-    number = rank()
-    prepare_process(plain)
-    with contextlib.suppress(RunInterrupted):
-        fit(RunDirectory(os.environ[RANK_OF]), plain, build_data(plain), callbacks)
-    return {"outcome": "rank", "rank": number}

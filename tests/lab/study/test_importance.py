@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from gatelab.lab.study.importance import ENOUGH, FEW, importance
+from gatelab.lab.study.importance import ENOUGH, FEW, _ranks, importance
 from gatelab.lab.study.read import read_study
 
 
@@ -48,6 +48,20 @@ def test_with_seeds_the_shares_sum_to_one_and_noise_gets_none(make_study, entrie
     assert result["b"] < 0.03
     # omega squared of what is left: the deviation 0.5 against the effect's variance 2/3
     assert result["chance (runs of one point differ)"] == pytest.approx(0.25 / (0.25 + 2 / 3), abs=0.08)
+
+
+def test_one_diverged_run_does_not_hide_what_matters(make_study, entries):
+    def value(a, b, seed):
+        return 1e4 if (a, b, seed) == (0, 1, 1) else a + 0.1 * b + 0.001 * seed
+
+    found = importance(grid_of(make_study, entries, value, seeds=(0, 1, 2)))
+    assert found.shares[0].name == "a"
+    assert shares(found)["a"] > 0.6
+    assert "one run alone (of trial 1) makes 97% of the variance" in found.notes[0]
+
+
+def test_ranks_of_equal_values_are_their_mean():
+    assert _ranks(np.array([3.0, 1.0, 3.0, 7.0])).tolist() == [2.5, 1.0, 2.5, 4.0]
 
 
 def test_a_grid_with_gaps_still_gives_the_strong_one_more(make_study, entries):

@@ -14,12 +14,17 @@ class FakeWandb:
 
     Attributes:
         refuse: answer every request to upload history with this status, if it is not None.
+        sweep: configuration of the one sweep; commands: what its agent is told, one a heartbeat.
+        stopped: ids of runs that were asked to stop.
     """
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
         self.refuse: int | None = None
+        self.sweep: dict[str, Any] = {}
+        self.commands: list[dict[str, Any]] = []
+        self.stopped: set[str] = set()
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -97,6 +102,22 @@ class FakeWandb:
                     "teams": {"edges": []},
                 }
             }
+        if "SweepWithRuns" in query:
+            sweep = {
+                "id": "1",
+                "name": given["sweep"],
+                "config": json.dumps(self.sweep),
+                "runs": {"edges": []},
+            }
+            return {"project": {"sweep": sweep}}
+        if "CreateAgent" in query:
+            return {"createAgent": {"agent": {"id": "1"}}}
+        if "Heartbeat" in query:
+            told = [self.commands.pop(0)] if self.commands else []
+            return {"agentHeartbeat": {"agent": {"id": "1"}, "commands": json.dumps(told)}}
+        if "stopped" in query:
+            run_id = given.get("run") or given.get("runId")
+            return {"project": {"run": {"stopped": run_id in self.stopped}}}
         if "historyKeys" in query:
             run = self.runs.get(given["run"])
             return {"project": {"run": run and self._history(run, given["from"], given["to"])}}
@@ -113,7 +134,7 @@ class FakeWandb:
                 "displayName": given.get("displayName"),
                 "project": project,
             }
-            bucket |= {"description": None, "config": given.get("config"), "sweepName": None}
+            bucket |= {"description": None, "config": given.get("config"), "sweepName": given.get("sweep")}
             bucket |= {"historyLineCount": len(run["history"])}
             return {"upsertBucket": {"bucket": bucket, "inserted": len(run["upserts"]) == 1}}
         if "bucket(" in query:

@@ -93,7 +93,7 @@ def test_an_upload_that_is_refused_is_told_and_tried_again(offline, server, monk
 @pytest.mark.slow
 def test_rows_keep_the_time_at_which_they_were_measured(offline, server):
     main(["sync", str(offline.path)])
-    sent = json.loads((offline.path / "wandb" / "sent.json").read_text())
+    sent = json.loads((offline.path / "wandb" / "sent.json").read_text())["abcd1234"]
     assert sent["metrics_bytes"] == (offline.path / "metrics.csv").stat().st_size
     files = sorted(offline.path.glob("wandb/offline*/*.wandb"))
     from gatelab.lab.trackers.wandb_file import read_segment

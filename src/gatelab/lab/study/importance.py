@@ -3,7 +3,8 @@
 Values that can be listed (a grid): analysis of variance. A parameter's share is what its main effect explains of the
 variance between all runs, given the other parameters (type II sums of squares, so gaps in the grid do no harm). The
 rest is interactions and, with several seeds or folds, the runs themselves (their share is what chance does).
-With replicates the shares are omega squared: what chance would explain is taken off (Hays 1963).
+With replicates the shares are omega squared: what chance would explain is taken off (Hays 1963). Where one run makes
+most of the variance (a training that diverged), the ranks of the values are analysed in their place.
 
 Ranges of numbers: PED-ANOVA (Watanabe et al. 2023; conditional parameters: arXiv 2601.20800), which asks how much the
 best quarter of the trials concentrates on some values. Optuna's implementation; needs nothing else installed. In a
@@ -24,6 +25,7 @@ from gatelab.lab.study.state import StudyState, Trial
 from gatelab.lab.study.statistics import values_of
 
 FEW, ENOUGH, QUANTILE = 8, 20, 0.25
+WILD = 0.5  # of the variance made by one run alone
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,17 @@ def _variance(
     if total == 0.0:
         note = "Nothing can be said: all trials have the same value."
         return Importance(None, (), len(trials), (note,))
+    notes = _variance_notes(trials, columns)
+    alone = float(((values - values.mean()) ** 2).max()) / total
+    if alone > WILD and len(values) >= FEW:
+        wild = trials[owner[int(np.abs(values - values.mean()).argmax())]].number
+        notes = (
+            f"Share of the variance between the ranks of all runs that each parameter explains: one run alone (of "
+            f"trial {wild}) makes {alone:.0%} of the variance between the values.",
+            *notes[1:],
+        )
+        values = _ranks(values)
+        total = float(((values - values.mean()) ** 2).sum())
     means = np.bincount(owner, values) / np.bincount(owner)
     cells = float(((values - means[owner]) ** 2).sum())
     spare = len(values) - len(trials)  # degrees of freedom between the runs of a trial
@@ -121,7 +134,13 @@ def _variance(
     left = _omega(full - cells, max(0, len(trials) - rank), noise, total)
     chance = min(1.0, len(values) * noise / (total + noise)) if spare else None
     shares = _shares(trials, effects, left, chance)
-    return Importance("variance", shares, len(trials), _variance_notes(trials, columns))
+    return Importance("variance", shares, len(trials), notes)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """1 for the smallest; equal values share the mean of their ranks."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[place]
 
 
 def _observations(trials: Sequence[Trial]) -> tuple[np.ndarray, np.ndarray]:

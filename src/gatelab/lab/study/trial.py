@@ -75,19 +75,22 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
+    from gatelab.lab import nodes
+    from gatelab.lab.as_rank import train_as_rank
     from gatelab.lab.identity import Identity
     from gatelab.lab.study.pruning import Pruning
-    from gatelab.lab.train import fit_as_rank, train_frozen
+    from gatelab.lab.train import train_frozen
 
     torch.set_num_threads(int(request["threads"]))
     plain = request["config"]
     callbacks = [Pruning(request)] if request["reports"] else []
     if rank() > 0:
-        return fit_as_rank(plain, callbacks)
+        return train_as_rank(callbacks)
     identity = Identity(**request["identity"])
-    result = _pruned_before(request, identity) or train_frozen(
-        plain, identity, wait=True, callbacks=callbacks
-    )
+    with nodes.leading():
+        result = _pruned_before(request, identity) or train_frozen(
+            plain, identity, wait=True, callbacks=callbacks
+        )
     return {"outcome": result["outcome"], "error": None, "run_dir": result["run_dir"]}
 
 

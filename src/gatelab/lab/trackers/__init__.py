@@ -5,14 +5,16 @@ The functions below are what `conf/logger/` names; `tracked.py` opens and conclu
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gatelab.lab.errors import RequestError
 
 if TYPE_CHECKING:
+    from gatelab.lab.trackers.tensorboard_tracker import TensorBoardTracker
     from gatelab.lab.trackers.wandb_tracker import WandbTracker
 
 
@@ -28,47 +30,44 @@ def wandb_logger(
 ) -> WandbTracker | None:
     """Weights & Biases, online with a key and a server that answers, else offline (`gatelab sync` uploads it later).
 
-    `run_id` is kept in `run.json`, so that a resumed run stays one run. `WANDB_MODE` says the same as `mode`, and
-    `disabled` leaves the tracker out (None).
+    `run_id` is kept in `run.json`, so that a resumed run stays one run; what `wandb agent` says about its run comes
+    before everything here. `WANDB_MODE` says the same as `mode`, and `disabled` leaves the tracker out (None).
     """
+    from gatelab.lab.trackers.wandb_agent import of_agent
     from gatelab.lab.trackers.wandb_tracker import WandbTracker
 
-    if os.environ.get("WANDB_MODE") == "disabled":
+    said = os.environ.get("WANDB_MODE")
+    if said == "disabled":
         return None
-    return WandbTracker(
-        run_dir, wandb_settings(run_dir, run_id, project, entity, group, job_type, tags, mode)
-    )
-
-
-def wandb_settings(
-    run_dir: str,
-    run_id: str,
-    project: str = "gatelab",
-    entity: str | None = None,
-    group: str | None = None,
-    job_type: str = "train",
-    tags: Sequence[str] = (),
-    mode: str = "auto",
-) -> dict[str, Any]:
-    """What the process that talks to Weights & Biases is told; `WANDB_MODE=offline` is `mode: offline`."""
-    if mode == "auto" and os.environ.get("WANDB_MODE") in ("offline", "dryrun"):
-        mode = "offline"
-    settings: dict[str, Any] = {
+    require("wandb", "wandb")
+    settings = {
         "id": run_id,
         "name": "/".join(Path(run_dir).absolute().parts[-2:]),
         "project": project,
+        "entity": entity,
+        "group": group,
+        "job_type": job_type,
+        "tags": list(tags),
+        "mode": "offline" if mode == "auto" and said in ("offline", "dryrun") else mode,
     }
-    settings |= {"entity": entity, "group": group, "job_type": job_type, "tags": list(tags), "mode": mode}
-    return settings
+    return WandbTracker(run_dir, {**settings, **of_agent()})
 
 
-def tensorboard_logger(run_dir: str, run_id: str) -> Any:
+def tensorboard_logger(run_dir: str, run_id: str) -> TensorBoardTracker:
     """TensorBoard event files in `<run directory>/tensorboard`; it knows runs by folder, not by `run_id`."""
-    from pytorch_lightning.loggers import TensorBoardLogger
+    require("tensorboard", "gatelab[tensorboard]")
+    from gatelab.lab.trackers.tensorboard_tracker import TensorBoardTracker
 
-    try:
-        return TensorBoardLogger(save_dir=run_dir, name="tensorboard", version="")
-    except ModuleNotFoundError:
+    return TensorBoardTracker(run_dir)
+
+
+def require(module: str, package: str) -> None:
+    """A tracker that is asked for by name must be there before the run begins.
+
+    Raises:
+        RequestError: it is not installed; the message has the command that mends it.
+    """
+    if importlib.util.find_spec(module) is None:
         raise RequestError(
-            "logger=tensorboard needs the package: pip install 'gatelab[tensorboard]'."
-        ) from None
+            f"logger={module}: not installed. Run pip install '{package}', or leave the tracker out."
+        )

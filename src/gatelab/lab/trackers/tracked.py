@@ -11,6 +11,7 @@ from typing import Any
 from gatelab.lab.build import build_trackers
 from gatelab.lab.record import RunDirectory
 from gatelab.lab.remarks import say
+from gatelab.lab.trackers.wandb_agent import started_by_agent
 from gatelab.tasks.callbacks import RunInterrupted
 
 
@@ -36,11 +37,29 @@ def tracked(run: RunDirectory, plain: Mapping[str, Any]) -> Iterator[list[Any]]:
         _conclude(trackers, run, outcome, error)
 
 
+def show_finished(run: RunDirectory, plain: Mapping[str, Any]) -> None:
+    """Give a finished run to the agent that asked for it: its sweep waits for the values under an id of its own."""
+    wandb = (plain["logger"] or {}).get("wandb")
+    if wandb is None or not started_by_agent():
+        return
+    with tracked(run, {**plain, "logger": {"wandb": wandb}}) as trackers:
+        for tracker in trackers:
+            tracker.log_graph(None)
+
+
+def continue_from(trackers: Sequence[Any], step: int | None) -> None:
+    """Tell those that want to know from which finished step a run continues (None: it begins)."""
+    for tracker in trackers:
+        if hasattr(tracker, "continue_from"):
+            guarded(lambda tracker=tracker: tracker.continue_from(step), tracker.name)
+
+
 def _conclude(trackers: Sequence[Any], run: RunDirectory, outcome: str, error: str | None) -> None:
     waiting = [tracker for tracker in trackers if hasattr(tracker, "conclude")]
     if not waiting:
         return
-    pictures = guarded(lambda: draw(run), "the picture of the run") or []
+    wanted = any(getattr(tracker, "shows_pictures", False) for tracker in waiting)
+    pictures = (guarded(lambda: draw(run), "the picture of the run") or []) if wanted else []
     for tracker in waiting:
         guarded(lambda tracker=tracker: tracker.conclude(outcome, error, pictures), tracker.name)
 

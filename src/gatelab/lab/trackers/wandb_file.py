@@ -27,7 +27,7 @@ class Segment:
 
     Attributes:
         path: the file.
-        run_id, project, entity, group, job_type, name, tags: of the run.
+        run_id, project, entity, group, job_type, name, tags: of the run; sweep_id: of its sweep, if any.
         rows: the metrics that were logged, in order; times: when, in seconds since 1970.
         summary: the last value of each summary key.
         config: the run's configuration.
@@ -42,6 +42,7 @@ class Segment:
     group: str = ""
     job_type: str = ""
     name: str = ""
+    sweep_id: str = ""
     tags: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -56,9 +57,16 @@ class Segment:
         return not self.path.parent.name.startswith("offline-")
 
 
-def segment_files(run_dir: str | Path) -> list[Path]:
-    """The `.wandb` files of a run directory, oldest first (their folders begin with the time)."""
-    found = (path for path in Path(run_dir).glob("wandb/*/*.wandb") if not path.parent.is_symlink())
+def segment_files(run_dir: str | Path, run_id: str = "*") -> list[Path]:
+    """The `.wandb` files of a run directory, oldest first (their folders begin with the time).
+
+    Args:
+        run_dir: the directory.
+        run_id: of the run at Weights & Biases, if only its files are wanted.
+    """
+    found = (
+        path for path in Path(run_dir).glob(f"wandb/*/run-{run_id}.wandb") if not path.parent.is_symlink()
+    )
     return sorted(found, key=lambda path: path.parent.name.removeprefix("offline-"))
 
 
@@ -84,7 +92,7 @@ def _add(segment: Segment, record: Any) -> None:
         run = record.run
         segment.run_id, segment.project, segment.entity = run.run_id, run.project, run.entity
         segment.group, segment.job_type, segment.name = run.run_group, run.job_type, run.display_name
-        segment.tags = list(run.tags)
+        segment.tags, segment.sweep_id = list(run.tags), run.sweep_id
         segment.config |= {item.key: json.loads(item.value_json) for item in run.config.update if item.key}
     elif kind == "history":
         items = [item for item in record.history.item if not _name(item).startswith("_")]

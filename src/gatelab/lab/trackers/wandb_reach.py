@@ -34,6 +34,10 @@ HISTORY = """query HistoryPage(
   }
 }"""
 
+STOPPED = """query RunStopped($entity: String, $project: String!, $run: String!) {
+  project(name: $project, entityName: $entity) { run(name: $run) { stopped } }
+}"""
+
 
 def server() -> str:
     """The server's address: `WANDB_BASE_URL`, else the user's settings of wandb, else the public one."""
@@ -101,6 +105,16 @@ def history(entity: str | None, project: str, run_id: str) -> list[Row]:
         if start + PAGE > (run["historyKeys"] or {}).get("lastStep", -1):
             break
     return rows
+
+
+def asked_to_stop(entity: str | None, project: str, run_id: str) -> bool:
+    """Whether the run was asked to stop at the server: by a person, or by a sweep that ends weak runs early."""
+    names = {"entity": entity or None, "project": project, "run": run_id}
+    try:
+        data = _query(STOPPED, names, 5.0)
+    except (OSError, ValueError):
+        return False
+    return bool(((data.get("project") or {}).get("run") or {}).get("stopped"))
 
 
 def _row(line: dict[str, Any]) -> Row:

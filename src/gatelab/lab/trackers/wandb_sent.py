@@ -1,5 +1,7 @@
 """Whether Weights & Biases has all of a run: `wandb/sent.json`, written when the server was seen to have it.
 
+A run that agents of sweeps asked for has several ids there, and may be complete under one and not under another.
+
 wandb's own mark says that an upload was tried; this one, that the server was asked afterwards and held every row.
 """
 
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.lab.record import RunDirectory, now, write_json
+from gatelab.lab.secrets import without_secrets
 from gatelab.lab.trackers.follow import Follow, identity
 from gatelab.lab.trackers.wandb_file import segment_files
 from gatelab.lab.trackers.wandb_reach import history, server
@@ -33,29 +36,33 @@ def note_if_complete(run_dir: Path, entity: str | None, project: str, run_id: st
     for attempt in range(TRIES):
         lacking = len(rows - {identity(row) for row in history(entity, project, run_id)})
         if not lacking:
-            write_json(
-                run_dir / "wandb" / "sent.json", {**_present(run_dir), "server": server(), "time": now()}
-            )
+            noted = {**_present(run_dir, run_id), "server": without_secrets(server()), "time": now()}
+            write_json(run_dir / "wandb" / "sent.json", {**_noted(run_dir), run_id: noted})
             break
         if attempt < TRIES - 1:
             time.sleep(1.0)
     return lacking
 
 
-def is_sent(run_dir: Path) -> bool:
-    """Whether the server was seen to have all that is there of the run."""
+def is_sent(run_dir: Path, run_id: str) -> bool:
+    """Whether the server was seen to have all that is there of the run, under that id."""
+    noted = _noted(run_dir).get(run_id)
+    return noted is not None and _present(run_dir, run_id).items() <= noted.items()
+
+
+def _noted(run_dir: Path) -> dict[str, dict[str, Any]]:
     try:
         noted = json.loads((run_dir / "wandb" / "sent.json").read_text())
     except (OSError, ValueError):
-        return False
-    return _present(run_dir).items() <= noted.items()
+        return {}
+    return {name: value for name, value in noted.items() if isinstance(value, dict)}
 
 
-def _present(run_dir: Path) -> dict[str, Any]:
+def _present(run_dir: Path, run_id: str) -> dict[str, Any]:
     """What changes when there is more to send: the parts, the metrics, how the run ended."""
     metrics = run_dir / "metrics.csv"
     size = metrics.stat().st_size if metrics.is_file() else 0
-    parts = [file.parent.name for file in segment_files(run_dir)]
+    parts = [file.parent.name for file in segment_files(run_dir, run_id)]
     return {"parts": parts, "metrics_bytes": size, "state": RunDirectory(run_dir).state()}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from gatelab.lab.errors import RequestError
 from gatelab.lab.record import RunDirectory
 from gatelab.lab.trackers.follow import Follow, identity
-from gatelab.lab.trackers.wandb_file import read_segment, segment_files
+from gatelab.lab.trackers.wandb_file import Segment, read_segment, segment_files
 from gatelab.lab.trackers.wandb_part import Part
 from gatelab.lab.trackers.wandb_reach import NO_KEY, history, why_offline
 from gatelab.lab.trackers.wandb_sent import alone, is_sent, note_if_complete
@@ -27,9 +27,10 @@ ANSWER_SECONDS = 10.0
 
 @dataclass
 class Pending:
-    """A run that the server was not seen to have in full: its directory, state, parts and rows."""
+    """A run that the server was not seen to have in full: its directory, its id there, state, parts and rows."""
 
     path: Path
+    run_id: str
     state: str
     parts: int
     rows: int
@@ -43,10 +44,10 @@ def find_pending(paths: Iterable[Path]) -> list[Pending]:
     """
     found = []
     for run in dict.fromkeys(run for path in paths for run in _runs(path)):
-        files = segment_files(run)
-        if files and not is_sent(run):
-            rows = len(Follow(run / "metrics.csv").rows())
-            found.append(Pending(run, RunDirectory(run).state(), len(files), rows))
+        ids = dict.fromkeys(_id(file) for file in segment_files(run))
+        for run_id in (run_id for run_id in ids if not is_sent(run, run_id)):
+            rows, parts = len(Follow(run / "metrics.csv").rows()), len(segment_files(run, run_id))
+            found.append(Pending(run, run_id, RunDirectory(run).state(), parts, rows))
     return found
 
 
@@ -79,13 +80,13 @@ def sync(pending: Sequence[Pending]) -> Iterator[tuple[Pending, str, bool]]:
 
 def _send(pending: Pending) -> tuple[str, bool]:
     run = RunDirectory(pending.path)
-    record = run.read()
-    settings = _settings(record, pending.path)
+    parts = [read_segment(file) for file in segment_files(pending.path, pending.run_id)]
+    settings = _settings(parts, run.read(), pending)
     with tempfile.TemporaryDirectory() as folder, _service():
         part = Part(pending.path, settings, "online", Path(folder))
         where = (part.run.entity, part.run.project, part.run.id)
         part.leave_out(history(*where))
-        part.measured_at(_times(pending.path))
+        part.measured_at(_times(parts))
         part.pass_on()
         outcome = "killed" if pending.state == "unfinished" else pending.state
         pictures = [str(path) for path in (pending.path / "wandb").glob("*.png")]
@@ -107,14 +108,19 @@ def _service() -> Iterator[None]:
         wandb.teardown()
 
 
-def _times(path: Path) -> dict[Any, float]:
-    parts = [read_segment(file) for file in segment_files(path)]
+def _times(parts: Sequence[Segment]) -> dict[Any, float]:
     return {identity(row): at for part in parts for row, at in zip(part.rows, part.times, strict=True)}
 
 
-def _settings(record: dict[str, Any], path: Path) -> dict[str, Any]:
-    from gatelab.lab.trackers import wandb_settings
+def _id(file: Path) -> str:
+    return file.stem.removeprefix("run-")
 
-    node = dict((record["config"].get("logger") or {}).get("wandb") or {})
-    node.pop("_target_", None)
-    return wandb_settings(str(path), record["tracker_id"], **node)
+
+def _settings(parts: Sequence[Segment], record: dict[str, Any], pending: Pending) -> dict[str, Any]:
+    """What the run was begun with; if a kill came before that was written, its configuration."""
+    begun = next((part for part in parts if part.run_id), None)
+    asked = (record["config"].get("logger") or {}).get("wandb") or {}
+    settings: dict[str, Any] = {"id": pending.run_id, "name": "/".join(pending.path.absolute().parts[-2:])}
+    for name in ("project", "entity", "group", "job_type", "tags"):
+        settings[name] = (begun and getattr(begun, name)) or asked.get(name)
+    return {**settings, "sweep_id": (begun and begun.sweep_id) or None}

@@ -19,6 +19,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from gatelab.lab.remarks import say
+from gatelab.lab.trackers.wandb_agent import forget_agent
 
 PATIENCE = 30.0
 """Seconds that a run waits at its end for the last upload; the other process goes on after that."""
@@ -29,9 +30,11 @@ class WandbTracker(Logger):
 
     Args:
         run_dir: the run directory.
-        settings: `id`, `name`, `project`, `entity`, `group`, `job_type`, `tags` and `mode`
-            ("auto", "online", "offline").
+        settings: `id`, `name`, `project`, `entity`, `group`, `job_type`, `tags`, `mode` ("auto", "online", "offline"),
+            and `sweep_id` if an agent asked for the run.
     """
+
+    shows_pictures = True
 
     def __init__(self, run_dir: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__()
@@ -57,6 +60,7 @@ class WandbTracker(Logger):
         folder = self.run_dir / "wandb"
         environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
         environment.setdefault("WANDB_ERROR_REPORTING", "false")
+        forget_agent(environment)  # it is in the settings; wandb would drop half of those if it saw it here
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "tracker.log").open("ab") as log:
