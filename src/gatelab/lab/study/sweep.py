@@ -21,6 +21,7 @@ from gatelab.lab.study.drive import Ended, drive, living, say
 from gatelab.lab.study.freeze import FUNCTION, Frozen
 from gatelab.lab.study.launch import check_launcher, launch
 from gatelab.lab.study.nets import Nets
+from gatelab.lab.study.processes import processes_of_study
 from gatelab.lab.study.request import Request, read_request, root_of
 from gatelab.lab.study.templates import kept_sources, sources_of, yaml_files
 
@@ -98,7 +99,7 @@ def sweep(
         run = functools.partial(
             launch,
             made.path,
-            settings.workers,
+            processes_of_study(made.frozen),
             made.request.launcher,
             made.request.options,
             kept_sources(made.path / "conf"),
@@ -184,7 +185,8 @@ def _check_means(made: Plan, sources: Sequence[Path]) -> None:
     from gatelab.lab.study.storage import check_storage
 
     settings = made.frozen.settings
-    check_launcher(made.request.launcher, made.request.options, sources)
+    processes = processes_of_study(made.frozen)
+    check_launcher(made.request.launcher, made.request.options, sources, processes)
     check_storage(settings.storage, settings.workers * settings.slots)
     assert settings.strategy is not None
     make_sampler(settings.strategy, settings.seed, 0, settings.sampler_options)
