@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 
 from gatelab.lab.study.lifeline import die_with_parent
@@ -32,8 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    options = [f"--signals_to_handle={SIGNALS}", f"--shutdown-timeout={SAVE_SECONDS}"]
     try:
-        run.main([f"--signals_to_handle={SIGNALS}", f"--shutdown-timeout={SAVE_SECONDS}", *arguments])
+        with tempfile.TemporaryDirectory(prefix="gatelab-torchrun-") as logs:  # torchrun's own stays
+            run.main([*options, f"--log-dir={logs}", *arguments])
     except ChildFailedError as error:
         return code_of([failure.exitcode for failure in error.failures.values()])
     except SignalException:

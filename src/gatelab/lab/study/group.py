@@ -65,10 +65,13 @@ class Line:
             self._connection.sendall(json.dumps(message).encode() + b"\n")
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """What the other end sends, until it is gone."""
-        with contextlib.suppress(OSError, ValueError), self._connection.makefile("rb") as lines:
-            for line in lines:
-                yield json.loads(line)
+        """What the other end sends, until it is gone; the connection is closed then."""
+        try:
+            with contextlib.suppress(OSError, ValueError), self._connection.makefile("rb") as lines:
+                for line in lines:
+                    yield json.loads(line)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Hang up; the other end's `messages` end."""
