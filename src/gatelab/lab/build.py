@@ -119,7 +119,7 @@ def build_trainer(
     from pytorch_lightning.callbacks import ProgressBar
 
     from gatelab.tasks import AtomicCheckpointIO
-    from gatelab.tasks.lean import NoProfiler, skip_empty_hooks
+    from gatelab.tasks.lean import NoProfiler
 
     node = dict(plain["trainer"])
     if node.get("profiler") == "simple":
@@ -138,7 +138,6 @@ def build_trainer(
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             use_distributed_sampler=False,
         )
-    skip_empty_hooks(trainer.callbacks)  # type: ignore[attr-defined]
     return trainer
 
 

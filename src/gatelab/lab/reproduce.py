@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatelab.lab.again import again, environment_for
+from gatelab.lab.again import GPUS, again, environment_for
 from gatelab.lab.build import request_errors
 from gatelab.lab.differences import Difference, between, environments
 from gatelab.lab.errors import RequestError, RunFailed
@@ -268,4 +268,4 @@ class _Again:
         now = mine["attempts"][-1]["environment"]
         found = [d for attempt in record["attempts"] for d in environments(attempt["environment"], now)]
         found += between(record.get("data", {}), mine.get("data", {}), "data")
-        return list({str(difference): difference for difference in found}.values())
+        return list({str(d): d for d in found if d.key != f"variables.{GPUS}"}.values())

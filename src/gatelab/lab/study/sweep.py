@@ -21,6 +21,7 @@ from gatelab.lab.study.drive import Ended, drive, living, say
 from gatelab.lab.study.freeze import FUNCTION, Frozen
 from gatelab.lab.study.launch import check_launcher, launch
 from gatelab.lab.study.nets import Nets
+from gatelab.lab.study.password import keep_password
 from gatelab.lab.study.request import Request, read_request, root_of
 from gatelab.lab.study.templates import kept_sources, sources_of, yaml_files
 
@@ -118,6 +119,7 @@ def plan(
     for folder in config_dirs:
         if not folder.is_dir():
             raise RequestError(f"--config-dir {folder}: no such folder")
+    overrides = keep_password(overrides)
     now = sources_of(config_dirs)
     request = read_request(overrides, now)
     name = str(request.given.get("name") or draft.default_name(request, now))
