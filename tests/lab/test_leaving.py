@@ -2,11 +2,13 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from gatelab.lab.errors import Interrupted
-from gatelab.lab.leaving import RANK_OF, noted, stoppable
+from gatelab.lab.leaving import RANK_OF, noted, start_deaf, stoppable
 from gatelab.tasks.stop import STOP, StopSignals
 
 
@@ -26,6 +28,22 @@ def test_a_signal_leaves_at_once_and_no_handler_of_errors_holds_it_up(name):
     with pytest.raises(Interrupted, match=f"stopped by {name}; the same command continues it"):
         stop_and_mend(getattr(signal, name))
     assert [signal.getsignal(number) for number in STOP] == before
+
+
+LATE = "import os, signal, sys; from gatelab.tasks.stop import StopSignals; os.kill(os.getpid(), signal.SIGTERM); "
+LATE += "signals = StopSignals(); signals.listen(); sys.exit(signals.received != 'SIGTERM')"
+
+
+def test_a_process_that_is_told_to_stop_before_it_listens_is_told_then():
+    class Launcher:
+        def _call_children_scripts(self):
+            self.codes = [subprocess.run([sys.executable, "-c", LATE], check=False).returncode]
+
+    launcher, before = Launcher(), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    start_deaf(launcher)
+    launcher._call_children_scripts()
+    assert launcher.codes == [0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 def test_a_process_beside_the_first_notes_the_signal_for_the_run(monkeypatch):

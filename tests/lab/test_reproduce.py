@@ -9,6 +9,7 @@ import pytest
 
 from gatelab.cli.main import main
 from gatelab.lab import differences
+from gatelab.lab.again import environment_for
 from gatelab.lab.errors import RequestError, RunFailed
 from gatelab.lab.identity import Identity
 from gatelab.lab.record import write_json
@@ -125,6 +126,21 @@ def test_another_environment_is_named_and_excused_while_every_bit_is_the_same(se
     same = reproduce(copy, steps=2)
     assert (same.first, same.exit_code) == (None, 0)
     assert reproduce(copy, steps=2, strict=True).exit_code == 2
+
+
+def test_which_gpu_it_was_is_no_difference_and_that_there_was_none_is_kept(
+    series, copying, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    copy = altered(series, tmp_path, 3, (1.5).hex())
+    record = json.loads((copy / "run.json").read_text())
+    variables = record["attempts"][0]["environment"]["variables"]
+    for recorded, kept in (("", ""), ("3", None)):
+        variables["CUDA_VISIBLE_DEVICES"] = recorded
+        write_json(copy / "run.json", record)
+        assert environment_for(record["attempts"][0]).get("CUDA_VISIBLE_DEVICES") == kept
+        verdict = reproduce(copy)
+        assert (verdict.environment, verdict.exit_code) == ([], 1)
 
 
 def test_a_trace_that_ends_early_is_a_difference(series, copying, tmp_path):

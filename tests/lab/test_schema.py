@@ -46,6 +46,7 @@ def test_an_unknown_group_is_named(tmp_path):
         ("seed=x", "seed"),
         ("task.net.tied=maybe", "task.net.tied"),
         ("data.level=letters", "data.level"),
+        ("task.monitor=val/los", "task.monitor"),
         ("trainer.max_epochs=many", "trainer.max_epochs"),
         ("callbacks.checkpoints.every_n_steps=often", "callbacks.checkpoints.every_n_steps"),
     ],
@@ -54,6 +55,12 @@ def test_a_wrong_type_is_named(override, key):
     message = refusal(override)
     assert message.startswith(f"{key}:")
     assert "on the command line" in message
+
+
+def test_a_misspelt_monitor_is_named_with_the_nearest_metric():
+    assert "no 'val/los'. Did you mean 'val/loss'? It logs val/loss, val/ppl" in refusal(
+        "task.monitor=val/los"
+    )
 
 
 def test_a_key_forced_in_with_plus_is_checked_too():
@@ -74,3 +81,8 @@ def test_an_integer_is_a_fine_float_and_null_a_fine_optional():
     plain = check(compose(["optim.lr=1", "data.eval_window=null"]))
     assert plain["optim"]["lr"] == 1
     assert plain["data"]["eval_window"] is None
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "''"])
+def test_the_name_of_a_run_is_that_of_one_folder(name):
+    assert "is no name of one folder below paths.runs" in refusal(f"name={name}")

@@ -25,6 +25,7 @@ KEY = "a1b2c3d4e5f6a7b8"
         ),
         (f"train '+x.password={KEY}' 'b=2'", "train '+x.password=***' 'b=2'"),
         ("study.storage=postgresql://me:pass@host/db", "study.storage=postgresql://***@host/db"),
+        ("open db://me:a/b:c@host/db", "open db://***@host/db"),
         ([f"https://{KEY}@example.org/repository.git"], ["https://***@example.org/repository.git"]),
         (f"+GITHUB_TOKEN={KEY}\n", "+GITHUB_TOKEN=***\n"),
         (f"+api_key: {KEY}\n", "+api_key: ***\n"),

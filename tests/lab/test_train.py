@@ -110,6 +110,8 @@ def test_a_finished_run_cannot_be_scored_as_another_one(text):
     _, result = text
     with pytest.raises(RequestError, match=r"model\.hidden_size=9: a finished run is scored as it is"):
         evaluate(result["run_dir"], "test", overrides=["model.hidden_size=9"])
+    with pytest.raises(RequestError, match=r"data\.eval_window=\[: '\[' cannot be read as a value"):
+        evaluate(result["run_dir"], "test", overrides=["data.eval_window=["])
 
 
 def test_generated_text_continues_the_prompt_and_follows_the_seed(text):
@@ -118,6 +120,12 @@ def test_generated_text_continues_the_prompt_and_follows_the_seed(text):
     assert first == second != other
     assert first.startswith("def ")
     assert len(first) == 44
+
+
+def test_characters_of_a_prompt_that_training_never_saw_are_named(text, capsys):
+    _, result = text
+    generate(result["run_dir"], "d\u2603d\u2603f", tokens=1)
+    assert capsys.readouterr().err == "not in the run's vocabulary, so read as unknown: '\u2603'\n"
 
 
 def test_test_scores_asked_for_later_are_added(tmp_path):
@@ -205,11 +213,45 @@ def test_changed_data_is_refused(tmp_path):
         "data.batch_size=2",
     ]
     result = train(request)
+    before = file.read_text()
     file.write_text("eight nine ten\n" * 400)
-    with pytest.raises(RequestError, match=r"mine\.txt has changed"):
+    with pytest.raises(RequestError, match=r"mine\.txt \(data\.path=.*\) has changed .* put the file back"):
         evaluate(result["run_dir"])
-    with pytest.raises(RequestError, match=r"mine\.txt has changed .*--force"):
+    with pytest.raises(RequestError, match=r"mine\.txt .* has changed .*--force"):
         train(request)
+    file.write_text(before)
+    assert evaluate(result["run_dir"])["metrics"] == result["splits"]["test"]["metrics"]
+
+
+def test_data_that_changed_between_a_kill_and_the_resume_is_refused_and_the_run_left_as_it_was(
+    tmp_path, monkeypatch
+):
+    file = tmp_path / "mine.txt"
+    file.write_text(text := "one two three four five six seven\n" * 400)
+    request = ["data=text", f"data.path={file}", f"paths.root={tmp_path}", "model.hidden_size=4"]
+    request += ["trainer.max_epochs=2", "callbacks.progress=null", "callbacks.checkpoints.every_n_steps=1"]
+    monkeypatch.setattr("gatelab.tasks.Checkpoints.save_last", save_and_end)
+    with pytest.raises(Killed):
+        train(request)
+    monkeypatch.undo()
+    (run,) = (path.parent for path in tmp_path.rglob("run.json"))
+    record, checkpoint = (run / "run.json").read_bytes(), (run / "checkpoints/last.ckpt").read_bytes()
+    file.write_text(text.replace("one", "eno", 1))
+    with pytest.raises(RequestError, match=r"mine\.txt .*has changed .*Put the file back .*--force"):
+        train(request)
+    assert (run / "run.json").read_bytes() == record
+    assert (run / "checkpoints/last.ckpt").read_bytes() == checkpoint
+    file.write_text(text)
+    assert train(request)["outcome"] == "done"
+
+
+class Killed(BaseException):
+    pass
+
+
+def save_and_end(self, trainer):
+    trainer.save_checkpoint(self.last)
+    raise Killed
 
 
 def run_command(root, *extra):

@@ -82,7 +82,7 @@ def test_plateau_follows_the_monitored_metric(text_data: Any, make_task: Any, ma
     trainer = make_trainer(max_epochs=3)
     trainer.fit(task, datamodule=data)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0025)
-    with pytest.raises(ValueError, match="monitor='val/los' is not among"):
+    with pytest.raises(ValueError, match=r"monitor='val/los' is not among.*Did you mean 'val/loss'"):
         make_task(data, monitor="val/los")
 
 

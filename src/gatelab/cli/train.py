@@ -36,9 +36,12 @@ def epilog() -> str:
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
     from gatelab.lab.errors import Interrupted
-    from gatelab.lab.leaving import stoppable
+    from gatelab.lab.leaving import launched, rank, stoppable
+    from gatelab.lab.study.lifeline import die_with_parent
     from gatelab.lab.trackers.wandb_agent import started_by_agent
 
+    if rank() > 0 and not launched():
+        die_with_parent()  # else it waits for a first process that was killed
     try:
         with stoppable():
             return _run(options)

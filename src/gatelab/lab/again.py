@@ -20,6 +20,8 @@ from gatelab.lab.errors import RequestError
 from gatelab.lab.schema import problems
 from gatelab.lab.spelling import nearest
 
+GPUS = "CUDA_VISIBLE_DEVICES"
+
 
 def again(record: dict[str, Any], overrides: Sequence[str], place: Path) -> dict[str, Any]:
     """The plain configuration of the run in `record`, writing below `place` only.
@@ -58,9 +60,10 @@ def environment_for(attempt: dict[str, Any]) -> dict[str, str]:
 
     env = environment()
     recorded = dict(attempt["environment"].get("variables", {}))
-    recorded.pop(
-        "CUDA_VISIBLE_DEVICES", None
-    )  # which of equal GPUs it was does not matter, and it may be taken
+    if recorded.get(
+        GPUS
+    ):  # which of equal GPUs it was does not matter, and it may be taken; that it had none does
+        del recorded[GPUS]
     if attempt["mirror"]:
         recorded["GATELAB_DATA_MIRROR"] = str(Path(attempt["cwd"]) / attempt["mirror"])
     for name, value in recorded.items():

@@ -14,6 +14,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from gatelab.lab.errors import Interrupted
 from gatelab.tasks.stop import STOP, StopSignals
@@ -80,6 +81,25 @@ def noted() -> Iterator[StopSignals]:
         yield signals
     finally:
         signals.release()
+
+
+def start_deaf(launcher: Any) -> None:
+    """Have Lightning's launcher start the other processes of a run with the stop signals blocked until they listen.
+
+    A signal to one that still imports would end it, and Lightning then kills the first one, which could save itself.
+    """
+    start = getattr(launcher, "_call_children_scripts", None)
+    if start is None or not hasattr(signal, "pthread_sigmask"):
+        return
+
+    def blocked() -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+        try:
+            start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    launcher._call_children_scripts = blocked
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -70,13 +70,26 @@ def load_data(record: dict[str, Any]) -> Any:
     """
     with _where_it_ran(record["attempts"][-1]):
         data = build_data(record["config"])
-    for name, sha256 in record["data"].items():
-        if data.fingerprint.get(name) != sha256:
-            raise RequestError(
-                f"data: {name} has changed since the run began: sha256 was {sha256}, "
-                f"is {data.fingerprint.get(name, 'missing')}."
-            )
+    if changed := changed_data(record, data):
+        raise RequestError(
+            f"{changed}. The run's figures belong to the data that it was trained on: put the file back as it was, "
+            "or train anew."
+        )
     return data
+
+
+def changed_data(record: dict[str, Any], data: Any) -> str | None:
+    """The first file of a run's data that is not as it was when the run began, in words; None if all are."""
+    for name, sha256 in record.get("data", {}).items():
+        now = data.fingerprint.get(name)
+        if now != sha256:
+            place = record["config"]["data"].get("path")
+            where = f" (data.path={place})" if place is not None and Path(place).name == name else ""
+            return (
+                f"data: {name}{where} has changed since the run began "
+                f"(sha256 {sha256[:12]}... then, {f'{now[:12]}...' if now else 'no such file'} now)"
+            )
+    return None
 
 
 @contextlib.contextmanager

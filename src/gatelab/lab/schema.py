@@ -26,7 +26,7 @@ from pydantic import (
 
 from gatelab.lab.compose import Composed, nearest
 from gatelab.lab.errors import RequestError
-from gatelab.lab.signatures import Signature, signature_of
+from gatelab.lab.signatures import Signature, constant_of, signature_of
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that the lab gives, never a configuration
@@ -67,7 +67,19 @@ def check(composed: Composed) -> dict[str, Any]:
 
 def problems(plain: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is wrong with a resolved configuration, as (dotted key, what is wrong)."""
-    return [*_check_root(plain), *(p for group in GROUPS for p in check_node(plain.get(group), group))]
+    nodes = (p for group in GROUPS for p in check_node(plain.get(group), group))
+    return [*_check_root(plain), *nodes, *_check_monitor(plain.get("task"))]
+
+
+def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:
+    """A task says which metrics it will log, so that a misspelt one need not wait for the first validation."""
+    if not isinstance(task, dict) or not isinstance(task.get("monitor"), str):
+        return
+    figures = constant_of(str(task.get("_target_")), "figures")
+    known = [f"val/{figure}" for figure in figures or ()]
+    if known and task["monitor"] not in known:
+        hint = nearest(task["monitor"], known)
+        yield "task.monitor", f"the task logs no '{task['monitor']}'.{hint} It logs {', '.join(known)}."
 
 
 def _check_root(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -77,6 +89,12 @@ def _check_root(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
+    name = plain.get("name")
+    if isinstance(name, str) and (name in ("", ".", "..") or any(mark in name for mark in "/\\\0")):
+        yield (
+            "name",
+            f"{name!r} is no name of one folder below paths.runs; paths.root=DIR says where that is.",
+        )
 
 
 def check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:

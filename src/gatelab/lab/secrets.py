@@ -17,7 +17,7 @@ SECRET_NAME = re.compile(rf"(?:.*[._-])?{NAMES}(?:[_-]id)?", re.IGNORECASE)
 ASSIGNMENT = re.compile(
     rf"(?<![\w.+~-])((?:[\w.+~-]*[._+~-])?{NAMES}(?:=|\s*:\s+))([^\s'\"]+)", re.IGNORECASE
 )
-URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@'\"]+@", re.IGNORECASE)
+URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'\":]*:[^\s'\"]*|[^\s/@'\"]+)@", re.IGNORECASE)
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
 

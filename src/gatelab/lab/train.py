@@ -34,14 +34,14 @@ from gatelab.lab.continued import find_checkpoint, require_space
 from gatelab.lab.errors import Interrupted, RequestError, RunFailed
 from gatelab.lab.evaluate import evaluate_split
 from gatelab.lab.identity import Identity, identify
-from gatelab.lab.leaving import RANK_OF, Left, noted, rank
-from gatelab.lab.load import load_task
+from gatelab.lab.leaving import RANK_OF, Left, noted, rank, start_deaf
+from gatelab.lab.load import changed_data, load_task
 from gatelab.lab.metrics_csv import MetricsCSV
 from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.remarks import say
 from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
-from gatelab.lab.trackers.tracked import show_finished, tracked
+from gatelab.lab.trackers.tracked import continue_from, show_finished, tracked
 from gatelab.lab.trackers.wandb_agent import started_by_agent
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
@@ -164,12 +164,11 @@ def refuse_changed_data(run: RunDirectory, data: Any) -> None:
     Raises:
         RequestError: the run was begun with other files.
     """
-    begun = run.read().get("data") if run.run_file.is_file() else None
-    changed = [name for name, sha256 in (begun or {}).items() if data.fingerprint.get(name) != sha256]
+    changed = changed_data(run.read(), data) if run.run_file.is_file() else None
     if changed:
         raise RequestError(
-            f"data: {changed[0]} has changed since the run in {run.path} began; --force starts anew and keeps "
-            "the old run."
+            f"{changed}: {run.path} is left as it is. Put the file back as it was to go on, or --force starts anew "
+            "and keeps the old run."
         )
 
 
@@ -253,6 +252,7 @@ def fit(
         say(f"continuing {run.path} from step {step}")
     own = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
+    continue_from(trackers, step)
     loggers = [MetricsCSV(run.metrics_file, step), *trackers]
     trainer: Any = build_trainer(plain, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
     with request_errors("data"):  # what does not fit together shows before the run begins
@@ -261,6 +261,7 @@ def fit(
     if trainer.world_size > 1:
         nodes.meet(run.path, plain, step, expected)
     os.environ[RANK_OF] = str(run.path.absolute())
+    start_deaf(trainer.strategy.launcher)
     try:
         # several processes start and end together, so none may leave alone
         with noted() if trainer.world_size > 1 else contextlib.nullcontext() as signals:

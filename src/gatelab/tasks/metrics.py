@@ -7,6 +7,7 @@ and nothing weights by a batch size. What a *step* does with a batch belongs to 
 Letters: P horizon, K target channels, N windows. NLL in nats.
 """
 
+import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+
+
+def not_among(name: str, known: Sequence[str]) -> str:
+    """That a metric is not among the known ones, with the nearest spelling, for a message."""
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"monitor={name!r} is not among the metrics: {', '.join(known)}.{hint}"
 
 
 class TokenLoss(Metric):

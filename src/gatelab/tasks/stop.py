@@ -26,7 +26,10 @@ class StopSignals:
         self._previous: dict[int, Any] = {}
 
     def listen(self) -> None:
-        """Take over the stop signals; does nothing outside the main thread, where Python forbids it."""
+        """Take over the stop signals, and those that wait because the process was begun with them blocked.
+
+        Does nothing outside the main thread, where Python forbids it.
+        """
         if threading.current_thread() is not threading.main_thread() or self._previous:
             return
         self._previous = {number: signal.signal(number, self._note) for number in STOP}
@@ -34,6 +37,8 @@ class StopSignals:
             outer = getattr(handler, "__self__", None)
             if isinstance(outer, StopSignals):
                 self.received = self.received or outer.received
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
     def release(self) -> None:
         """Give the signals back to whoever handled them before."""

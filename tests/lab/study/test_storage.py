@@ -10,13 +10,19 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import unquote
 
 import optuna
 import pytest
+import sqlalchemy
 
 from gatelab.lab.errors import RequestError
 from gatelab.lab.study.journal import Journal, repair
-from gatelab.lab.study.storage import batch, check_storage, hide_password, open_storage
+from gatelab.lab.study.password import PASSWORD, hide_password, keep_password, with_password
+from gatelab.lab.study.request import read_search
+from gatelab.lab.study.storage import batch, check_storage, open_storage
+
+from .front_tools import TINY, submitted
 
 
 def new_study(storage, name="s"):
@@ -166,6 +172,49 @@ def test_sqlite_serves_one_slot(tmp_path):
 def test_a_password_is_not_shown():
     assert hide_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
     assert hide_password("postgresql://host/db") == "postgresql://host/db"
+
+
+@pytest.mark.parametrize("password", ["secret", "a/b@c:d", "p%40ss"])
+def test_a_password_leaves_the_command_line_and_comes_back_from_the_environment(monkeypatch, password):
+    monkeypatch.setenv(PASSWORD, "")
+    url = f"postgresql+psycopg://me:{password}@host:5432/db"
+    kept = keep_password(["seed=1", f"study.storage={url}"])
+    assert kept == ["seed=1", "study.storage='postgresql+psycopg://me@host:5432/db'"]
+    url = sqlalchemy.make_url(with_password("postgresql+psycopg://me@host:5432/db"))
+    assert (url.password, url.host, url.port) == (unquote(password), "host", 5432)
+    for other in ("postgresql://host/db", "sqlite:///a.db", "grpc://host:1", "journal:///x@y:z"):
+        assert (keep_password([f"study.storage={other}"]), with_password(other)) == (
+            [f"study.storage={other}"],
+            other,
+        )
+
+
+def test_a_study_in_a_database_holds_no_password_and_is_continued_with_or_without_it(tmp_path, monkeypatch):
+    monkeypatch.setenv(PASSWORD, "")
+    connected = []
+    file = f"sqlite:///{tmp_path}/a.db"  # in the server's place
+    monkeypatch.setattr(
+        "gatelab.lab.study.storage.with_password", lambda url: connected.append(with_password(url)) or file
+    )
+    monkeypatch.chdir(tmp_path)
+    lines = [*TINY, "study=kept", "model.hidden_size=4,5"]
+    given = [*lines, "study.storage=postgresql://me:hunter2@host/db"]
+    monkeypatch.setattr(sys, "argv", ["gatelab", "sweep", *given])
+    assert submitted(*given)[1]["waiting"] == 2
+    assert set(connected) == {"postgresql://me:hunter2@host/db"}
+    files = [path for path in (tmp_path / "studies").rglob("*") if path.is_file()]
+    assert [path for path in files if b"hunter2" in path.read_bytes()] == []
+    assert submitted(*given)[1]["waiting"] == 2
+    assert submitted(*lines, "study.storage=postgresql://me@host/db")[1]["waiting"] == 2
+
+
+def test_a_password_that_cannot_be_kept_out_of_files_is_refused(tmp_path):
+    with pytest.raises(RequestError, match=r"USER:PASSWORD@HOST"):
+        check_storage("postgresql://host/db?user=me&password=secret", 1)
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search/mine.yaml").write_text("study: {storage: 'mysql://me:secret@host/db'}")
+    with pytest.raises(RequestError, match=r"search/mine\.yaml: .*no passwords in files"):
+        read_search("mine", [tmp_path])
 
 
 def test_a_missing_driver_is_named_with_its_package():

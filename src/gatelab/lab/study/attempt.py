@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from gatelab.lab.errors import RequestError
 from gatelab.lab.identity import Identity
 from gatelab.lab.record import RunDirectory, write_json
+from gatelab.lab.secrets import without_secrets
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.freeze import Frozen
 from gatelab.lab.study.process import Process, Runner
@@ -243,7 +244,7 @@ class Attempt:
         return self.means.queue.report(self.claim, step, ends[-1][0]) and step + 1 < runs
 
     def _fail(self, error: str) -> str:
-        self.notes["error"] = error
+        self.notes["error"] = without_secrets(error)
         return self._tell(TrialState.FAIL)
 
     def _tell(self, state: TrialState, values: list[float] | None = None) -> str:

@@ -20,6 +20,7 @@ from gatelab.lab.compose import compose, nearest
 from gatelab.lab.environment import versions
 from gatelab.lab.errors import RequestError
 from gatelab.lab.record import command, now
+from gatelab.lab.secrets import without_secrets
 from gatelab.lab.signatures import constant_of
 from gatelab.lab.study import equal
 from gatelab.lab.study.directory import StudyDirectory
@@ -183,7 +184,7 @@ def record_of(frozen: Frozen, points: Sequence[Mapping[str, Any] | None]) -> dic
     return {
         "name": frozen.settings.name,
         "created": now(),
-        "command": command(),
+        "command": without_secrets(command()),
         "cwd": str(Path.cwd()),
         "settings": frozen.settings.to_dict(),
         "overrides": list(frozen.overrides),

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gatelab.lab.compose import explain_grammar, nearest
 from gatelab.lab.configs import CONF_DIR
 from gatelab.lab.errors import RequestError
+from gatelab.lab.study.password import PASSWORD, split_password
 from gatelab.lab.study.settings import setting_names
 
 OURS = ("study", "search", "launcher")
@@ -185,6 +186,8 @@ def read_search(name: str, sources: Sequence[Path]) -> tuple[list[Override], dic
     for key in settings:
         if key not in setting_names() or key == "name":
             raise RequestError(f"{shown}: study.{key}: no such key.{nearest(str(key), setting_names())}")
+    if split_password(str(settings.get("storage")))[1] is not None:
+        raise RequestError(f"{shown}: study.storage: no passwords in files; set {PASSWORD} instead.")
     for key, value in params.items():
         if not isinstance(value, str | int | float):
             raise RequestError(f"{shown}: {key}: write the values as on a command line, e.g. 32,64,128.")

@@ -6,6 +6,7 @@ What is special about the journal is in `journal.py`. Who may run which trial is
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,15 @@ from optuna.trial import TrialState
 
 from gatelab.lab.compose import nearest
 from gatelab.lab.errors import RequestError
+from gatelab.lab.secrets import without_secrets
 from gatelab.lab.study.journal import Journal
+from gatelab.lab.study.password import PASSWORD, hide_password, with_password
 from gatelab.lab.study.samplers import quiet_optuna as quiet_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+ASKS = re.compile(r"password|access denied|authentication", re.IGNORECASE)
 SCHEMES = ("journal", "sqlite", "postgresql", "mysql", "grpc")
 DRIVERS = {
     "postgresql": "psycopg[binary]",
@@ -43,17 +47,22 @@ def check_storage(url: str | None, slots: int) -> None:
     """
     if url is None:
         return
-    scheme = scheme_of(url)
+    scheme, shown = scheme_of(url), hide_password(url)
     if scheme not in (*SCHEMES, "mariadb"):
         raise RequestError(
-            f"study.storage={url}: no such kind of storage.{nearest(scheme, SCHEMES)} It may be "
+            f"study.storage={shown}: no such kind of storage.{nearest(scheme, SCHEMES)} It may be "
             "journal:///PATH, postgresql://..., mysql://..., grpc://HOST:PORT or sqlite:///PATH."
         )
+    if re.search(r"[?&]password=", url):
+        raise RequestError(
+            f"study.storage: write the password as in {scheme}://USER:PASSWORD@HOST/DB, or set {PASSWORD}; it is "
+            "kept in no file."
+        )
     if scheme == "grpc" and len(url.removeprefix("grpc://").rsplit(":", 1)) != 2:
-        raise RequestError(f"study.storage={url}: write grpc://HOST:PORT.")
+        raise RequestError(f"study.storage={shown}: write grpc://HOST:PORT.")
     if scheme == "sqlite" and slots > 1:
         raise RequestError(
-            f"study.storage={url}: SQLite cannot serve {slots} slots. Two workers can be given the same trial by "
+            f"study.storage={shown}: SQLite cannot serve {slots} slots. Two workers can be given the same trial by "
             "it, and its file lock fails on network file systems. Leave study.storage away (a journal file, safe "
             "for any number), or name a PostgreSQL or MySQL server; SQLite does for study.workers=1 study.slots=1."
         )
@@ -83,7 +92,9 @@ def open_storage(url: str) -> BaseStorage:
             proxy.wait_server_ready(SERVER_SECONDS)
             return proxy
         options = {"connect_args": {"timeout": 100}} if scheme == "sqlite" else {"pool_pre_ping": True}
-        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=options))
+        return optuna.storages.get_storage(
+            optuna.storages.RDBStorage(with_password(url), engine_kwargs=options)
+        )
     except ImportError as error:
         raise RequestError(
             f"study.storage={shown}: a package is missing ({error.name or error}): "
@@ -99,15 +110,9 @@ def open_storage(url: str) -> BaseStorage:
     except Exception as error:  # SQLAlchemy's errors; imported only where it is used
         if not type(error).__module__.startswith("sqlalchemy"):
             raise
-        raise RequestError(f"study.storage={shown}: {str(error).splitlines()[0]}") from None
-
-
-def hide_password(url: str) -> str:
-    """The URL with `***` for a password."""
-    before, at, after = url.rpartition("@")
-    scheme, slashes, login = before.partition("://")
-    user, colon, _ = login.partition(":")
-    return f"{scheme}{slashes}{user}:***{at}{after}" if colon else url
+        told = without_secrets(str(error).splitlines()[0])
+        hint = f". The password is not kept with a study: set {PASSWORD}." if ASKS.search(str(error)) else ""
+        raise RequestError(f"study.storage={shown}: {told}{hint}") from None
 
 
 def batch(storage: BaseStorage) -> contextlib.AbstractContextManager[None]:

@@ -21,6 +21,7 @@ from gatelab.lab.study.drive import Ended, drive, living, say
 from gatelab.lab.study.freeze import FUNCTION, Frozen
 from gatelab.lab.study.launch import check_launcher, launch
 from gatelab.lab.study.nets import Nets
+from gatelab.lab.study.password import keep_password
 from gatelab.lab.study.processes import processes_of_study
 from gatelab.lab.study.request import Request, read_request, root_of
 from gatelab.lab.study.templates import kept_sources, sources_of, yaml_files
@@ -119,6 +120,7 @@ def plan(
     for folder in config_dirs:
         if not folder.is_dir():
             raise RequestError(f"--config-dir {folder}: no such folder")
+    overrides = keep_password(overrides)
     now = sources_of(config_dirs)
     request = read_request(overrides, now)
     name = str(request.given.get("name") or draft.default_name(request, now))
@@ -185,8 +187,7 @@ def _check_means(made: Plan, sources: Sequence[Path]) -> None:
     from gatelab.lab.study.storage import check_storage
 
     settings = made.frozen.settings
-    processes = processes_of_study(made.frozen)
-    check_launcher(made.request.launcher, made.request.options, sources, processes)
+    check_launcher(made.request.launcher, made.request.options, sources, processes_of_study(made.frozen))
     check_storage(settings.storage, settings.workers * settings.slots)
     assert settings.strategy is not None
     make_sampler(settings.strategy, settings.seed, 0, settings.sampler_options)

@@ -47,11 +47,19 @@ def show_finished(run: RunDirectory, plain: Mapping[str, Any]) -> None:
             tracker.log_graph(None)
 
 
+def continue_from(trackers: Sequence[Any], step: int | None) -> None:
+    """Tell those that want to know from which finished step a run continues (None: it begins)."""
+    for tracker in trackers:
+        if hasattr(tracker, "continue_from"):
+            guarded(lambda tracker=tracker: tracker.continue_from(step), tracker.name)
+
+
 def _conclude(trackers: Sequence[Any], run: RunDirectory, outcome: str, error: str | None) -> None:
     waiting = [tracker for tracker in trackers if hasattr(tracker, "conclude")]
     if not waiting:
         return
-    pictures = guarded(lambda: draw(run), "the picture of the run") or []
+    wanted = any(getattr(tracker, "shows_pictures", False) for tracker in waiting)
+    pictures = (guarded(lambda: draw(run), "the picture of the run") or []) if wanted else []
     for tracker in waiting:
         guarded(lambda tracker=tracker: tracker.conclude(outcome, error, pictures), tracker.name)
 

@@ -34,6 +34,8 @@ class WandbTracker(Logger):
             and `sweep_id` if an agent asked for the run.
     """
 
+    shows_pictures = True
+
     def __init__(self, run_dir: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__()
         self.run_dir = Path(run_dir)
