@@ -53,7 +53,7 @@ def test_two_trackers_of_a_whole_run_both_hold_metrics_csv(tmp_path, capfd, monk
     assert segment.summary["val/mse"] == min(losses)
     assert segment.summary["valid/mse"] == result["splits"]["valid"]["metrics"]["mse"]
     assert segment.summary["outcome"] == "done"
-    assert {"curves/_type", "results/_type"} <= set(segment.summary)
+    assert {"curves/_type", "forecast/_type", "results/_type"} <= set(segment.summary)
     assert list(temporary.iterdir()) == []  # wandb leaves nothing in the system's folder
     assert "offline (no key)" in capfd.readouterr().err
 
@@ -155,3 +155,12 @@ def test_nothing_secret_is_in_any_file_of_a_run_directory(parts, monkeypatch):
     held = {file.name: file.read_bytes() for file in files}
     assert any(b"***@host/db" in content for content in held.values())
     assert [name for name, content in held.items() if b"hunter2" in content or b"deadbeef" in content] == []
+
+
+@pytest.mark.slow
+def test_a_language_model_shows_a_text_that_it_wrote(tmp_path):
+    train([*RUN[1:6], "experiment=quickstart", "logger=wandb", "test=false", f"paths.root={tmp_path}"])
+    (run,) = tmp_path.glob("runs/*/*-s0")
+    (segment,) = segments(run)
+    assert segment.summary["sample/_type"] == "html-file"
+    assert (run / "wandb" / "sample.txt").read_text().strip()

@@ -8,6 +8,7 @@ business of other files.
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -84,7 +85,7 @@ class Part:
         self.run.summary.update(
             {**flat, "steps": result.get("steps"), "parameters": result.get("parameters")}
         )
-        shown: dict[str, Any] = {Path(path).stem: wandb.Image(path) for path in pictures}
+        shown: dict[str, Any] = {Path(path).stem: _media(Path(path)) for path in pictures}
         if splits:
             columns, rows = _table(splits)
             shown["results"] = wandb.Table(columns=[*columns], data=[*rows])
@@ -114,6 +115,14 @@ def _init(settings: Mapping[str, Any], mode: str, folder: Path, config: dict[str
             init_timeout=30,
         ),
     )
+
+
+def _media(path: Path) -> Any:
+    import wandb
+
+    if path.suffix == ".txt":
+        return wandb.Html(f"<pre>{html.escape(path.read_text('utf-8'))}</pre>")
+    return wandb.Image(str(path))
 
 
 def _table(splits: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:

@@ -96,7 +96,7 @@ class WandbTracker(Logger):
         Args:
             outcome: `done`, `pruned`, `interrupted`, or another word for a run that failed.
             error: what went wrong.
-            pictures: image files to show with the run.
+            pictures: images (.png) and texts (.txt) to show with the run.
         """
         if self._process is None:
             return
