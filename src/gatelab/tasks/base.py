@@ -21,6 +21,7 @@ from torchmetrics import Metric
 
 from gatelab.tasks import resume
 from gatelab.tasks.intervals import logs_step
+from gatelab.tasks.lean import join_hooks
 from gatelab.tasks.metrics import not_among
 from gatelab.tasks.plain import check_plain
 from gatelab.tasks.randomness import seed_step
@@ -29,7 +30,9 @@ from gatelab.tasks.trace import Trace
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
 CHECKPOINT_KEY = "gatelab"
-CHANGING = frozenset({"_current_fx_name", "_sums", "steps", "_train_state", "_eval_state", "_core_output"})
+CHANGING = frozenset(
+    {"_current_fx_name", "_sums", "steps", "items", "_train_state", "_eval_state", "_core_output"}
+)
 """Attributes set at every step or hook (the first one by Lightning, some forty times a step)."""
 
 
@@ -49,7 +52,8 @@ class Task(pl.LightningModule):
     Attributes:
         kind: the kind of spec that the task reads; unit: what its batches are counted in; figures: its metrics.
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
-        steps: training batches seen by this process, over all epochs and restarts.
+        steps: training batches seen by this process, over all epochs and restarts; items: how many `unit`s they
+            held, since the process began.
         trace: where the first process notes every step's loss and every epoch's weights; None: nowhere.
     """
 
@@ -82,9 +86,9 @@ class Task(pl.LightningModule):
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.monitor, self.mode, self.seed = monitor, mode, seed
         self.results: dict[str, dict[str, float]] = {}
-        self.steps = 0
+        self.steps = self.items = 0
         self.trace: Trace | None = None
-        self._sums = torch.zeros(2, dtype=torch.float64)  # loss and count since the last logged step
+        self._sums: Any = [0.0, 0.0]  # loss and count since the last logged step
         self._resumed: resume.Position | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -119,11 +123,11 @@ class Task(pl.LightningModule):
 
     def carried(self) -> dict[str, Any]:
         """Return what this process carries from step to step, as plain data on the CPU."""
-        return {"steps": self.steps, "sums": self._sums.cpu()}
+        return {"steps": self.steps, "sums": torch.as_tensor(self._sums, dtype=torch.float64).cpu()}
 
     def carry_on(self, carried: dict[str, Any]) -> None:
         """Take up what `carried` returned, inside the same epoch."""
-        self._sums = carried["sums"].to(self.device)
+        self._take_sums(carried["sums"])
 
     # training
 
@@ -165,8 +169,9 @@ class Task(pl.LightningModule):
             scheduler.step()
 
     def on_fit_start(self) -> None:
-        """Bring the sums to the device."""
-        self._sums = self._sums.to(self.device)
+        """Bring the sums to the device; take the callbacks' hooks along."""
+        join_hooks(self.trainer, self)
+        self._take_sums(torch.as_tensor(self._sums, dtype=torch.float64))
 
     def on_train_start(self) -> None:
         """Finish a resume, now that the loops stand."""
@@ -194,19 +199,26 @@ class Task(pl.LightningModule):
         seed_step(self.seed, self.global_rank, self.steps, self.device)
         objective, loss, count = self.train_loss(batch)
         self.steps += 1
+        self.items += self.count(batch)
         if self.trace is not None:
             self.trace.add_loss(objective)
-        self._sums[0] += loss.detach()
-        self._sums[1] += count
+        on_device = isinstance(self._sums, Tensor)
+        self._sums[0] += loss.detach() if on_device else loss.item()
+        self._sums[1] += count if on_device else count.item()
         return objective
+
+    def _take_sums(self, sums: Tensor) -> None:
+        """Go on from these sums, as numbers on the CPU: adding to an element of a tensor takes ten times as long."""
+        self._sums = sums.tolist() if self.device.type == "cpu" else sums.to(self.device)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the loss since the last time and the rate, every `log_every_n_steps` optimiser steps."""
         if logs_step(self.trainer, self.trainer.global_step + 1):
-            sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+            own = torch.as_tensor(self._sums, dtype=torch.float64)
+            sums = self.trainer.strategy.reduce(own, reduce_op="sum")
             self.log("train/loss", sums[0] / sums[1])
             self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"], dtype=torch.float64))
-            self._sums = torch.zeros_like(self._sums)
+            self._take_sums(torch.zeros(2, dtype=torch.float64))
 
     # evaluation
 

@@ -1,6 +1,8 @@
 """When a step is one of those that are logged (the Trainer's `log_every_n_steps`), and figures of one step alone."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -18,6 +20,21 @@ def logs_step(trainer: pl.Trainer, step: int) -> bool:
     """Return whether optimiser step `step`, counted from 1, is logged; with an interval of 0 none is."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return every > 0 and step % every == 0
+
+
+def on_logged_steps(hook: Callable[..., None]) -> Callable[..., None]:
+    """Let a callback's hook of a training step do nothing unless the step is logged; a decorator.
+
+    `lean.py` asks once for all the hooks that are marked so.
+    """
+
+    @functools.wraps(hook)
+    def called(self: Any, trainer: pl.Trainer, *args: Any) -> None:
+        if logs_step(trainer, current_step(trainer)):
+            hook(self, trainer, *args)
+
+    vars(called)["on_logged_steps"] = True
+    return called
 
 
 def logs_rarely(trainer: pl.Trainer, step: int, rarely: int) -> bool:

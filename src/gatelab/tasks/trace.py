@@ -44,7 +44,7 @@ class Trace:
 
     def __init__(self, path: str | Path) -> None:
         self.path, self.epoch = Path(path), 0
-        self._losses: list[Tensor] = []
+        self._losses: list[float] | list[Tensor] = []
         self._step = 0  # the last one that is written
         self._due = time.monotonic() + MOST_SECONDS
 
@@ -60,32 +60,31 @@ class Trace:
             self.add_weights(net)
 
     def add_loss(self, loss: Tensor) -> None:
-        """Note the loss (scalar) of the next step."""
-        self._losses.append(loss.detach())
+        """Note the loss (scalar) of the next step; that of an accelerator is not waited for."""
+        self._losses.append(loss.item() if loss.is_cpu else loss.detach())  # type: ignore[arg-type]
         if len(self._losses) >= MOST_ROWS or time.monotonic() >= self._due:
             self.flush()
 
     def add_weights(self, net: nn.Module) -> None:
         """Write what is waiting, and the hash of the weights as they are now."""
         self.flush()
-        self._append([Row(self._step, self.epoch, "weights", hash_weights(net))])
+        self._append(map(_line, [Row(self._step, self.epoch, "weights", hash_weights(net))]))
 
     def flush(self) -> None:
         """Write the losses that are waiting."""
         self._due = time.monotonic() + MOST_SECONDS
         if not self._losses:
             return
-        values = torch.stack(self._losses).tolist()
-        first = self._step + 1
-        self._append(
-            Row(first + index, self.epoch, "loss", value.hex()) for index, value in enumerate(values)
-        )
+        on_device = isinstance(self._losses[0], Tensor)
+        values: list[float] = torch.stack(self._losses).tolist() if on_device else self._losses  # type: ignore
+        first, rest = self._step + 1, f",{self.epoch},loss,"
+        self._append(f"{first + index}{rest}{value.hex()}\n" for index, value in enumerate(values))
         self._step += len(values)
         self._losses = []
 
-    def _append(self, rows: Iterable[Row]) -> None:
+    def _append(self, lines: Iterable[str]) -> None:
         with self.path.open("a", newline="\n") as file:
-            file.writelines(f"{','.join(map(str, row))}\n" for row in rows)
+            file.writelines(lines)
 
     def _supersede(self, step: int) -> None:
         rows = read_trace(self.path)
@@ -108,20 +107,39 @@ def hash_weights(net: nn.Module) -> str:
 
 
 def read_trace(path: str | Path) -> list[Row]:
-    """The rows of a trace; a last line that was cut off by a kill is left out."""
-    return parse_trace(Path(path).read_text())
+    """The rows of a trace; a last line that was cut off by a kill is left out.
+
+    Raises:
+        ValueError: a line is damaged; the message names file and line.
+    """
+    try:
+        return parse_trace(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, {error}") from None
 
 
 def parse_trace(text: str) -> list[Row]:
-    """The rows of the whole lines of `text`, which may begin anywhere in a trace."""
-    lines = (line.split(",") for line in text[: text.rfind("\n") + 1].splitlines())
-    return [Row(int(line[0]), int(line[1]), line[2], line[3]) for line in lines if line[0] != "step"]
+    """The rows of the whole lines of `text`, which may begin anywhere in a trace; `ValueError` names a wrong line."""
+    rows = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        if line == ",".join(Row._fields):
+            continue
+        try:
+            step, epoch, what, value = line.split(",")
+            rows.append(Row(int(step), int(epoch), what, value))
+        except ValueError:
+            raise ValueError(f"line {number} is no row of a trace: {line[:40]!r}") from None
+    return rows
+
+
+def _line(row: Iterable[object]) -> str:
+    return f"{','.join(map(str, row))}\n"
 
 
 def _replace(path: Path, rows: list[Row]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", newline="\n") as file:
-        file.writelines(f"{','.join(map(str, row))}\n" for row in [Row._fields, *rows])
+        file.writelines(map(_line, [Row._fields, *rows]))
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

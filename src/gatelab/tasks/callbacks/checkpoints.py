@@ -67,6 +67,7 @@ class Checkpoints(Checkpoint):
         self._use_signals = stop_signals
         self._saved_at = math.inf
         self._due = self._stop = self._improved = False
+        self._alone = True  # one process
         self._reason: Exception | None = None
 
     # Lightning asks for these when `ckpt_path="best"` is given
@@ -93,6 +94,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         vars(trainer._logger_connector).pop(ROW, None)  # a run that was stopped never took it away
+        self._alone = trainer.world_size == 1
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(
@@ -101,8 +103,10 @@ class Checkpoints(Checkpoint):
         """Save when it is time, unless a validation or the end of the epoch follows at once."""
         due = self.every_n_steps is not None and (batch_idx + 1) % self.every_n_steps == 0
         late = self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds
+        if self._alone and not (due or late or self._due or self._signals.received):
+            return
         # clocks and signals differ among processes, and agreeing is a collective call
-        if trainer.world_size == 1 or (batch_idx + 1) % AGREE_EVERY == 0 or resume.epoch_ends(trainer):
+        if self._alone or (batch_idx + 1) % AGREE_EVERY == 0 or resume.epoch_ends(trainer):
             due = any(self._agree(trainer, late)) or due
         self._due = self._due or due
         if not self._due or resume.epoch_ends(trainer) or resume.between_micro_batches(trainer):

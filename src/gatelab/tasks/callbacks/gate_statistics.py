@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gatelab.core.gates import Gates, gates, has_gates
 from gatelab.tasks import resume
-from gatelab.tasks.intervals import current_step, log_once, logs_rarely
+from gatelab.tasks.intervals import current_step, log_once, logs_rarely, on_logged_steps
 
 CLOSED, OPEN = 0.05, 0.95
 """A gate outside of these is saturated: hardly any gradient passes it."""
@@ -48,6 +48,7 @@ class GateStatistics(pl.Callback):
         self.every_n_steps, self.sequences = every_n_steps, sequences
         self._figures: dict[str, Tensor] = {}
 
+    @on_logged_steps
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -57,6 +58,7 @@ class GateStatistics(pl.Callback):
             if has_gates(core):
                 self._listen(core)
 
+    @on_logged_steps
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -71,10 +73,13 @@ class GateStatistics(pl.Callback):
             handle.remove()  # once: the steps in between call the core as if nobody looked
             x, state = (*args, None)[:2]
             if isinstance(x, Tensor) and all(value is None for value in kwargs.values()):
-                with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-                    self._figures = dict(self._statistics(module, x, state))
+                self._look(module, x, state)
 
         handle = core.register_forward_pre_hook(look, with_kwargs=True)
+
+    def _look(self, core: Any, x: Tensor, state: Any) -> None:
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            self._figures = dict(self._statistics(core, x, state))
 
     def _statistics(self, core: Any, x: Tensor, state: Any) -> Iterator[tuple[str, Tensor]]:
         x = (x.transpose(0, 1) if core.batch_first else x).to(core.weight_ih_l0.dtype)
@@ -90,10 +95,12 @@ class GateStatistics(pl.Callback):
 
 def statistics(layer: Gates) -> dict[str, Tensor]:
     """Means, saturated shares and time constants of one layer, as scalars."""
+    every = torch.stack(list(layer.values.values())) if layer.values else torch.zeros(0, 1, 1, 1)
+    means = every.mean(dim=(1, 2, 3))
+    saturated = ((every < CLOSED) | (every > OPEN)).mean(dim=(1, 2, 3), dtype=torch.float32)
     found = {}
-    for name, value in layer.values.items():
-        found[f"{name}_mean"] = value.mean()
-        found[f"{name}_saturation"] = ((value < CLOSED) | (value > OPEN)).float().mean()
+    for name, mean, saturation in zip(layer.values, means, saturated, strict=True):
+        found[f"{name}_mean"], found[f"{name}_saturation"] = mean, saturation
     # a gate that is open to the last bit has ln k = 0: its unit never forgets
     time_constants = -1 / layer.log_keep.float().mean(dim=(0, 1)).clamp(max=-1e-9)
     levels = time_constants.new_tensor(list(QUANTILES.values()))

@@ -77,10 +77,13 @@ class NonFiniteGuard(pl.Callback):
         """Choose how often to look."""
         direct = pl_module.device.type == "cpu" and trainer.world_size == 1
         self._every = self.every_n_steps or (1 if direct else DEFERRED_STEPS)
+        self._direct = direct and self._every == 1
         self._loss = self._first_bad = None
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
-        """Note the loss; on deferred looks also the first bad step, without waiting for the device."""
+        """Note a bad loss; on deferred looks each loss and the first bad step, without waiting for the device."""
+        if self._direct and math.isfinite(loss.item()):
+            return
         self._loss = loss.detach()
         if self._every > 1:
             step = torch.where(self._loss.isfinite(), math.inf, float(trainer.global_step + 1))
@@ -90,7 +93,9 @@ class NonFiniteGuard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Look, if it is this step's turn; hold the gradient against its limit, if there is one."""
-        if (trainer.global_step + 1) % self._every == 0:
+        if self._loss is None and self.max_gradient_norm is None:
+            return
+        if self._loss is not None and (trainer.global_step + 1) % self._every == 0:
             self._look(trainer, pl_module)
         limit = self.max_gradient_norm
         if limit is not None and not (norm := float(gradient_norm(pl_module))) <= limit:
@@ -108,7 +113,8 @@ class NonFiniteGuard(pl.Callback):
             self._look(trainer, pl_module)
 
     def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loss = math.nan if self._loss is None else float(self._loss)
+        assert self._loss is not None
+        loss = float(self._loss)
         first = float(trainer.global_step + 1)
         if self._first_bad is not None:
             if trainer.world_size > 1:

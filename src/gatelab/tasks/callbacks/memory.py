@@ -4,21 +4,22 @@ Logged under `memory/`, apart from the metrics that a repeated run must reproduc
 system keeps anyway and waits for nothing; the workers of a DataLoader are processes of their own and not counted.
 """
 
+import contextlib
 import os
 import resource
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from gatelab.tasks import resume
-from gatelab.tasks.intervals import current_step, log_once, logs_rarely
+from gatelab.tasks.intervals import current_step, log_once, logs_rarely, on_logged_steps
 
 MIB = 2**20
 _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`, in bytes
-_STATM = Path("/proc/self/statm")  # Linux only
+_STATM = "/proc/self/statm"  # Linux only
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Memory(pl.Callback):
@@ -38,6 +39,7 @@ class Memory(pl.Callback):
         self.every_n_steps = every_n_steps
         self._logged_at = -1
 
+    @on_logged_steps
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -60,8 +62,8 @@ def _figures(pl_module: pl.LightningModule) -> dict[str, float]:
 def memory(device: torch.device) -> dict[str, int]:
     """Bytes that this process takes: `cpu`, `cpu_peak`, and `gpu`, `gpu_peak` if `device` is one."""
     found: dict[str, int] = {}
-    if _STATM.exists():
-        found["cpu"] = int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(FileNotFoundError), open(_STATM, "rb", buffering=0) as file:
+        found["cpu"] = int(file.read().split()[1]) * _PAGE
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _PEAK_UNIT
     found["cpu_peak"] = max(peak, found.get("cpu", 0))  # Linux brings the two up to date at different moments
     if device.type == "cuda":

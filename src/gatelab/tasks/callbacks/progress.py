@@ -37,7 +37,7 @@ class Progress(ProgressBar):
         self._enabled = True
         self._drawn = 0  # characters of the bar that stand on the terminal
         self._next = self._epoch_began = self._run_began = self._paused = self._pause_began = 0.0
-        self._items = self._first_step = 0
+        self._counted = self._first_step = 0  # what the task had counted when the epoch began
         self._baseline: tuple[str, float] | None = None
         self._asked = False
 
@@ -65,19 +65,17 @@ class Progress(ProgressBar):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock of the epoch."""
         self._epoch_began = now = time.monotonic()
-        self._items, self._paused = 0, 0.0
-        self._next = now + self._interval()
+        self._counted, self._paused = getattr(pl_module, "items", 0), 0.0
+        self._next = now + self._interval() if self._enabled else math.inf
         if self._enabled and sys.stderr.isatty():
             self._draw(bar_line(_title(trainer), 0.0, [], _width() - 1, *_signs()))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count, and draw if it is time."""
-        count = getattr(pl_module, "count", None)
-        self._items += count(batch) if count is not None else 0
+        """Draw if it is time."""
         now = time.monotonic()
-        if now < self._next or not self._enabled:
+        if now < self._next:
             return
         self._next = now + self._interval()
         done, total = batch_idx + 1, _batches(trainer, batch_idx + 1)
@@ -154,7 +152,7 @@ class Progress(ProgressBar):
 
     def _fields(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: float) -> list[Field]:
         seconds = time.monotonic() - self._epoch_began - self._paused
-        items = self._items * trainer.world_size
+        items = (getattr(pl_module, "items", 0) - self._counted) * trainer.world_size
         fields = [
             Field(f"loss {figure(loss)}", 1),
             *self._metric(trainer, pl_module),

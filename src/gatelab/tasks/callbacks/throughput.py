@@ -11,15 +11,15 @@ from typing import Any
 import pytorch_lightning as pl
 
 from gatelab.tasks import resume
-from gatelab.tasks.intervals import current_step, log_once, logs_step
+from gatelab.tasks.intervals import log_once, on_logged_steps
 
 
 class Throughput(pl.Callback):
     """Log `time/<unit>_per_second` at the Trainer's logging interval and `time/epoch_seconds` after every
     epoch.
 
-    Units of all processes are counted. Attributes `items` and `seconds` hold the totals of this process'
-    training.
+    Units of all processes are counted, as the task's `items` says. Attributes `items` and `seconds` hold the totals
+    until the clock was last read.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Throughput(pl.Callback):
         self._epoch_began = 0.0  # `seconds` when the epoch began here
         self._logged = (0, 0.0)
         self._clock: float | None = None
-        self._processes = 1
+        self._processes, self._counted = 1, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seconds of the epoch so far."""
@@ -41,11 +41,12 @@ class Throughput(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         self._processes = trainer.world_size
+        self._counted = getattr(pl_module, "items", 0)
         self._clock = time.perf_counter()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self._advance()
+        self._advance(pl_module)
         self._clock = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -55,23 +56,22 @@ class Throughput(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop the clock."""
-        self._advance()
+        self._advance(pl_module)
         self._clock = None
 
+    @on_logged_steps
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch; log the rate if it is this step's turn."""
-        count = getattr(pl_module, "count", None)
-        self.items += count(batch) * self._processes if count is not None else 0
-        if logs_step(trainer, current_step(trainer)) and not resume.between_micro_batches(trainer):
-            self._advance()
+        """Log the rate."""
+        if not resume.between_micro_batches(trainer):
+            self._advance(pl_module)
             if trainer.is_global_zero:
                 log_once(trainer, self._rate(pl_module))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the epoch's seconds, and the rate if the epoch was too short for a logging interval."""
-        self._advance()
+        self._advance(pl_module)
         if self._logged == (0, 0.0):
             pl_module.log_dict(self._rate(pl_module), rank_zero_only=True)
         pl_module.log("time/epoch_seconds", self._epoch_seconds(), rank_zero_only=True)
@@ -86,9 +86,12 @@ class Throughput(pl.Callback):
     def _epoch_seconds(self) -> float:
         return self._epoch_before + self.seconds - self._epoch_began
 
-    def _advance(self) -> None:
-        """Add the time since the last call, if the clock runs."""
+    def _advance(self, pl_module: pl.LightningModule) -> None:
+        """Add the time and the items since the last call, if the clock runs."""
         if self._clock is not None:
+            counted = getattr(pl_module, "items", 0)
+            self.items += (counted - self._counted) * self._processes
+            self._counted = counted
             now = time.perf_counter()
             self.seconds += now - self._clock
             self._clock = now
