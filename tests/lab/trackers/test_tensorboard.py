@@ -1,5 +1,8 @@
 """TensorBoard shows metrics.csv, also of a run that was resumed; what goes wrong with it never stops a run."""
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
@@ -7,6 +10,15 @@ from gatelab.lab.metrics_csv import MetricsCSV, read_metrics
 from gatelab.lab.trackers.tensorboard_tracker import TensorBoardTracker
 
 from .event_files import points, points_of, read_events
+
+
+@pytest.fixture(autouse=True)
+def _a_second_between_parts(monkeypatch):
+    """TensorBoard reads files by name, which begins with the second; a real resume takes longer."""
+    clock = itertools.count(1_700_000_000)
+    monkeypatch.setattr(
+        "tensorboard.summary.writer.event_file_writer.time", SimpleNamespace(time=lambda: next(clock))
+    )
 
 
 def part(run_dir, steps, step=None, outcome="done"):
