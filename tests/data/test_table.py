@@ -200,9 +200,10 @@ def test_infinite_values_are_refused(frame, save):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "", "could not be read"),
+        ("a.csv", "", "the file is empty"),
         ("a.csv", "t,x\n", "has no rows"),
         ("a.csv", "t;x\n1;2\n3;4\n", "is one column; write the file with commas"),
+        ("a.csv", "t;x\n1;2,5\n3;4,5\n", "is one column; .* and points in the numbers"),
         ("a.csv", "x, x\n1,2\n3,4\n", "column 'x' occurs twice"),
         ("a.csv", "t,x\n1,2\n3,4,5\n", "could not be read"),
         ("a.xls", "x\n1\n", "expected a file named"),

@@ -55,6 +55,18 @@ def test_a_process_keeps_the_state_it_began_with(checkout):
     assert environment.git_state(checkout) == before
 
 
+def test_what_was_looked_up_is_not_looked_up_again_and_no_gpu_is_touched(monkeypatch):
+    def forbidden(*_):
+        raise AssertionError("looked up again")
+
+    monkeypatch.setattr(environment, "gpus", forbidden)
+    environment.look_up()
+    monkeypatch.undo()
+    monkeypatch.setattr(environment, "_git", forbidden)
+    monkeypatch.setattr(environment.importlib.metadata, "version", forbidden)
+    assert environment.describe()["code"] == environment.code_sha256()
+
+
 def test_outside_a_checkout_there_is_no_state(tmp_path):
     assert environment.git_state(tmp_path) is None
 

@@ -79,6 +79,6 @@ def test_other_processes_than_the_configuration_asks_for_are_refused_with_the_fi
         require_processes(trainer)
 
 
-@pytest.mark.parametrize(("codes", "code"), [([75], 75), ([2, 1], 2), ([75, 1], 1), ([-9, 75], 1)])
+@pytest.mark.parametrize(("codes", "code"), [([75], 75), ([2, 1], 2), ([75, 1], 1), ([1, -9], 137)])
 def test_the_exit_code_of_several_processes_is_that_of_the_cause(codes, code):
     assert code_of(codes) == code

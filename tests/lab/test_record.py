@@ -75,8 +75,20 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         RunDirectory.open(tmp_path)
     with pytest.raises(RequestError, match="no such run"):
         RunDirectory.open(tmp_path / "absent")
-    (tmp_path / "run.json").write_text("{")
-    with pytest.raises(RequestError, match="not valid JSON"):
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"config": {}}', "has no 'attempts'"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_to_do(tmp_path, content, said):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RequestError, match=rf"run\.json: {said}.*train again"):
         RunDirectory.open(tmp_path).read()
 
 

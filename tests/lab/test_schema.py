@@ -81,3 +81,8 @@ def test_an_integer_is_a_fine_float_and_null_a_fine_optional():
     plain = check(compose(["optim.lr=1", "data.eval_window=null"]))
     assert plain["optim"]["lr"] == 1
     assert plain["data"]["eval_window"] is None
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "''"])
+def test_the_name_of_a_run_is_that_of_one_folder(name):
+    assert "is no name of one folder below paths.runs" in refusal(f"name={name}")

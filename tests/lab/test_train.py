@@ -110,6 +110,8 @@ def test_a_finished_run_cannot_be_scored_as_another_one(text):
     _, result = text
     with pytest.raises(RequestError, match=r"model\.hidden_size=9: a finished run is scored as it is"):
         evaluate(result["run_dir"], "test", overrides=["model.hidden_size=9"])
+    with pytest.raises(RequestError, match=r"data\.eval_window=\[: '\[' cannot be read as a value"):
+        evaluate(result["run_dir"], "test", overrides=["data.eval_window=["])
 
 
 def test_generated_text_continues_the_prompt_and_follows_the_seed(text):
@@ -118,6 +120,12 @@ def test_generated_text_continues_the_prompt_and_follows_the_seed(text):
     assert first == second != other
     assert first.startswith("def ")
     assert len(first) == 44
+
+
+def test_characters_of_a_prompt_that_training_never_saw_are_named(text, capsys):
+    _, result = text
+    generate(result["run_dir"], "d\u2603d\u2603f", tokens=1)
+    assert capsys.readouterr().err == "not in the run's vocabulary, so read as unknown: '\u2603'\n"
 
 
 def test_test_scores_asked_for_later_are_added(tmp_path):

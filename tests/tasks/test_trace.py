@@ -68,6 +68,14 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     assert read_trace(file) == [Row(1, 0, "loss", "0x1p+0")]
 
 
+@pytest.mark.parametrize("line", ["1,0,loss", "one,0,loss,0x1p+0"])
+def test_a_damaged_line_is_named(tmp_path, line):
+    file = tmp_path / "trace.csv"
+    file.write_text(f"step,epoch,what,value\n1,0,loss,0x1p+0\n{line}\n")
+    with pytest.raises(ValueError, match=r"trace\.csv: damaged, line 3 is no row"):
+        read_trace(file)
+
+
 def test_the_hash_sees_every_bit_type_and_name():
     torch.manual_seed(0)
     net = nn.Linear(3, 2)

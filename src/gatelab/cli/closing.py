@@ -9,6 +9,7 @@ import shlex
 from typing import Any
 
 from gatelab.cli.common import number, print_table, scores_table
+from gatelab.lab.remarks import counted
 
 
 def print_summary(result: dict[str, Any]) -> None:
@@ -34,9 +35,8 @@ def facts(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and text of each line of the summary; what an earlier version did not record has none."""
     lines = [("best", best(result))] if result.get("best") is not None else []
     lines.append(("model", f"{number(result['parameters'])} parameters"))
-    text = (
-        f"{result['seconds']['fit']:.1f} s for {number(result['steps'])} steps in {result['epochs']} epochs"
-    )
+    work = f"{counted(result['steps'], 'step')} in {counted(result['epochs'], 'epoch')}"
+    text = f"{result['seconds']['fit']:.1f} s for {work}"
     if throughput := result.get("throughput"):
         text += f", {throughput['per_second']:,.0f} {throughput['unit']}/s"
     lines.append(("training", text))

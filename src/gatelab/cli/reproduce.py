@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.cli.common import add_json, print_json
+from gatelab.lab.remarks import counted
 
 if TYPE_CHECKING:
     from gatelab.lab.reproduce import Verdict
@@ -63,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print(verdict: Verdict) -> None:
-    compared = f"{verdict.steps:,} steps and the weights after {verdict.epochs:,} epochs"
+    compared = f"{counted(verdict.steps, 'step')} and the weights after {counted(verdict.epochs, 'epoch')}"
     partings = [parting for parting in (verdict.initial, verdict.first) if parting is not None]
     if not partings:
         print(f"the same: {compared}, bit for bit")

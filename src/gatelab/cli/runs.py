@@ -41,8 +41,7 @@ def _print(found: list[dict[str, Any]]) -> None:
             column, justify="left" if column in ("run", "state", "metric") else "right", no_wrap=True
         )
     for row in found:
-        figures = (
-            number(row[key]) if row[key] is not None else "" for key in ("value", "parameters", "seconds")
-        )
+        figures = [number(row[key]) if row[key] is not None else "" for key in ("value", "parameters")]
+        figures.append(f"{row['seconds']:.1f}" if row["seconds"] is not None else "")
         table.add_row(row["run_dir"], row["state"], row["metric"] or "", *figures)
     print_table(table)

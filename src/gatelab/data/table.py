@@ -76,18 +76,21 @@ def _read(path: Path) -> pd.DataFrame:
         raise DataError(f"{path}: expected a file named {', '.join(_CSV + _PARQUET)}")
     try:
         frame = pd.read_parquet(path) if name.endswith(_PARQUET) else pd.read_csv(path, encoding="utf-8-sig")
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: the file is empty; it needs a header and rows") from None
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are among these
-        raise DataError(f"{path}: could not be read as a table: {error}") from None
+        raise DataError(f"{path}: could not be read as a table: {' '.join(str(error).split())}") from None
     if frame.empty:
         raise DataError(f"{path}: the table has no rows")
+    if len(frame.columns) == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
+        raise DataError(
+            f"{path}: the header {frame.columns[0]!r} is one column; write the file with commas between columns "
+            "and points in the numbers"
+        )
     if not isinstance(frame.index, pd.RangeIndex):
         if not name.endswith(_PARQUET):  # pandas would take the first field for an index and shift the rest
             raise DataError(f"{path}: the rows have more fields than the header; name every column")
         frame = frame.reset_index()  # Parquet may keep the time as an index
-    if len(frame.columns) == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
-        raise DataError(
-            f"{path}: the header {frame.columns[0]!r} is one column; write the file with commas between columns"
-        )
     frame.columns = [str(column).strip() for column in frame.columns]
     if repeated := sorted({column for column in frame.columns if list(frame.columns).count(column) > 1}):
         raise DataError(f"{path}: column {repeated[0]!r} occurs twice; give every column its own name")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +22,21 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
 from gatelab.lab.errors import RequestError
+from gatelab.lab.remarks import say
 from gatelab.lab.secrets import without_secrets
 from gatelab.lab.signatures import locate
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-REQUEST_ERRORS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
+REQUEST_ERRORS = (
+    ValueError,
+    TypeError,
+    OSError,
+    ImportError,
+    MisconfigurationException,
+    InstantiationException,
+)
 
 
 def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
@@ -39,20 +48,25 @@ def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
     if node is None:
         return None
     with request_errors(where):
-        try:
-            return instantiate(OmegaConf.create(dict(node)), _convert_="all", **extra)
-        except InstantiationException as error:
-            raise error.__cause__ or error from None
+        return instantiated(node, **extra)
+
+
+def instantiated(node: Mapping[str, Any], **extra: Any) -> Any:
+    """What the node describes; errors are the constructor's own."""
+    try:
+        return instantiate(OmegaConf.create(dict(node)), _convert_="all", **extra)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
 
 
 @contextlib.contextmanager
-def request_errors(where: str) -> Iterator[None]:
+def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRORS) -> Iterator[None]:
     """Turn the errors of a bad request into `RequestError`s that name where it stands."""
     try:
         yield
     except RequestError:
         raise
-    except (*REQUEST_ERRORS, InstantiationException) as error:
+    except kinds as error:
         if os.environ.get("GATELAB_TRACEBACK"):
             raise
         raise RequestError(f"{where}: {error}") from error
@@ -106,9 +120,23 @@ def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> lis
 
 
 def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
-    """The loggers of `logger=` (besides `metrics.csv`, which is always on)."""
-    nodes = plain["logger"] or {}
-    made = [make(node, f"logger.{name}", run_dir=str(run_dir), run_id=run_id) for name, node in nodes.items()]
+    """The loggers of `logger=` (besides `metrics.csv`, which is always on); one that fails is told and left out.
+
+    Raises:
+        RequestError: the package that one needs is not installed.
+    """
+    made = []
+    for name, node in (plain["logger"] or {}).items():
+        try:
+            with request_errors(f"logger.{name}", (ModuleNotFoundError,)):
+                made.append(instantiated(node, run_dir=str(run_dir), run_id=run_id))
+        except RequestError:
+            raise
+        except Exception as error:
+            what = traceback.format_exception_only(error)[-1].strip()
+            say(
+                f"logger.{name} cannot be used: {what}. The run goes on without it; metrics.csv has everything."
+            )
     return [tracker for tracker in made if tracker is not None]
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from gatelab.lab.build import request_errors
 from gatelab.lab.differences import Difference, between, environments, flat
 from gatelab.lab.record import RunDirectory
 from gatelab.lab.reproduce import Parting, parting
@@ -79,7 +80,8 @@ def _figures(*runs: RunDirectory) -> list[Difference]:
 def _part(first: RunDirectory, second: RunDirectory) -> tuple[Parting | None, int | None]:
     if not (first.trace_file.is_file() and second.trace_file.is_file()):
         return None, None
-    rows = read_trace(first.trace_file), read_trace(second.trace_file)
+    with request_errors("trace"):
+        rows = read_trace(first.trace_file), read_trace(second.trace_file)
     for index, (one, two) in enumerate(zip(*rows, strict=False)):
         if one != two:
             return parting(one, two), index

@@ -1,7 +1,8 @@
 """What a run ran on: versions, git revision, processor, GPUs, threads. Facts only, nothing secret.
 
 Versions and the git revision are looked up once in a process, whatever is installed or edited later: the code that
-runs is the one that the process began with. A process that starts others by forking looks them up for all of them.
+runs is the one that the process began with. A process that starts others by forking looks them up for all of them
+(`look_up`).
 """
 
 from __future__ import annotations
@@ -72,6 +73,13 @@ def describe() -> dict[str, Any]:
         "driver": driver(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
     }
+
+
+def look_up() -> None:
+    """Look up what stays the same while the process lives, so that its forked children know it; no GPU is touched."""
+    git_state(Path(__file__).parent)
+    for fact in (versions, code_sha256, native, cpu_name, driver, platform.platform):
+        fact()
 
 
 @functools.cache

@@ -63,7 +63,10 @@ def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         if name not in READING or name not in node or not value:
             known = ", ".join(f"data.{name}" for name in READING if name in node)
             raise RequestError(f"{override}: a finished run is scored as it is; only {known} can be given.")
-        node[name] = yaml.safe_load(value)
+        try:
+            node[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RequestError(f"{override}: '{value}' cannot be read as a value.") from None
         if name in ("mirror", "cache", "path") and isinstance(node[name], str):
             node[name] = str(Path(node[name]).expanduser().absolute())
     problems = [f"{key}: {text}" for key, text in check_node(node, "data")]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gatelab.core import generate as sample
-from gatelab.data.tokenizer import tokenizer_from_dict
+from gatelab.data.tokenizer import WordTokenizer, tokenizer_from_dict
 from gatelab.lab.build import request_errors
 from gatelab.lab.errors import RequestError
 from gatelab.lab.load import load_task
+from gatelab.lab.record import read_json
+from gatelab.lab.remarks import say
 
 
 def generate(
@@ -41,8 +43,13 @@ def generate(
     loaded = load_task(path)
     if not loaded.run.tokenizer_file.is_file():
         raise RequestError(f"{path}: no language model of a text, so there is nothing to generate.")
-    tokenizer = tokenizer_from_dict(json.loads(loaded.run.tokenizer_file.read_text()))
-    with request_errors("generate"), torch.inference_mode():
+    tokenizer = tokenizer_from_dict(read_json(loaded.run.tokenizer_file, ("level",)))
+    if tokens < 0:
+        raise RequestError(f"--tokens {tokens}: at least 0.")
+    if unknown := unknown_in(tokenizer, prompt):
+        shown = ", ".join(map(repr, unknown[:5])) + ", ..." * (len(unknown) > 5)
+        say(f"not in the run's vocabulary, so read as unknown: {shown}")
+    with request_errors("settings"), torch.inference_mode():
         start = torch.tensor([tokenizer.seed_token, *tokenizer.encode(prompt).tolist()])
         drawn = sample(
             loaded.task.net,
@@ -54,6 +61,14 @@ def generate(
             generator=torch.Generator().manual_seed(seed),
         )
     return prompt + joint(tokenizer.level, prompt) + tokenizer.decode(drawn)
+
+
+def unknown_in(tokenizer: Any, text: str) -> list[str]:
+    """The words or characters of `text` that the run's vocabulary lacks, each once; pieces express any text."""
+    if tokenizer.level == "bpe":
+        return []
+    parts = WordTokenizer.split(text) if tokenizer.level == "word" else text
+    return list(dict.fromkeys(part for part in parts if part not in tokenizer.index))
 
 
 def joint(level: str, prompt: str) -> str:

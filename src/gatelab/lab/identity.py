@@ -71,12 +71,12 @@ def identity_of(config: DictConfig) -> Identity:
 
 def hash_of(plain: Mapping[Any, Any]) -> str:
     """sha256 of what defines the run, as canonical JSON."""
-    return hashlib.sha256(json.dumps(_defining(plain), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(defining(plain), sort_keys=True).encode()).hexdigest()
 
 
 def first_difference(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> tuple[str, Any, Any] | None:
     """The first key, dotted, of what defines a run that is not the same in two configurations, and both values."""
-    first, second = (_flat(json.loads(json.dumps(_defining(plain)))) for plain in (one, other))
+    first, second = (_flat(json.loads(json.dumps(defining(plain)))) for plain in (one, other))
     for key in sorted(first.keys() | second.keys()):
         values = first.get(key, "absent"), second.get(key, "absent")
         if values[0] != values[1]:
@@ -94,7 +94,8 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _defining(plain: Mapping[Any, Any]) -> dict[str, Any]:
+def defining(plain: Mapping[Any, Any]) -> dict[str, Any]:
+    """What of a resolved configuration defines the run."""
     kept = {str(key): value for key, value in plain.items() if key not in LEFT_OUT}
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):

@@ -21,6 +21,18 @@ from gatelab.tasks.stop import STOP, StopSignals
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
 RANK_OF = "GATELAB_RANK_OF"
+RANK_VARIABLES = (
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "WORLD_SIZE",
+    "RANK",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "GROUP_WORLD_SIZE",
+    "NODE_RANK",
+)
+"""By these a process knows that it is one of several; torchrun's own begin with TORCHELASTIC_."""
 
 
 class Left(BaseException):

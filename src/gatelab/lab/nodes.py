@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.lab.errors import RequestError, RunFailed
-from gatelab.lab.leaving import launched, noted
+from gatelab.lab.leaving import RANK_VARIABLES, launched, noted
 from gatelab.tasks.callbacks import RunInterrupted
 
 START_SECONDS = 1800.0
@@ -28,18 +28,6 @@ START_SECONDS = 1800.0
 SEE_SECONDS = 30.0
 """How long a new file may take to appear on another machine: what NFS is allowed to remember about a folder."""
 LOOK_SECONDS = 0.05
-VARIABLES = (
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "WORLD_SIZE",
-    "RANK",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "GROUP_RANK",
-    "GROUP_WORLD_SIZE",
-    "NODE_RANK",
-)
-"""By these a process knows that it is one of several; torchrun's own begin with TORCHELASTIC_."""
 
 
 class Dismissed(Exception):
@@ -212,7 +200,7 @@ def leading() -> Iterator[None]:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """What this process does inside, it does for itself: it scores a split that the others have no part in."""
-    names = [name for name in os.environ if name in VARIABLES or name.startswith("TORCHELASTIC_")]
+    names = [name for name in os.environ if name in RANK_VARIABLES or name.startswith("TORCHELASTIC_")]
     kept = {name: os.environ.pop(name) for name in names} if launched() else {}
     try:
         yield

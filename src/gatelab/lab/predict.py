@@ -38,7 +38,7 @@ def predict(path: str | Path, table: str | Path) -> pd.DataFrame:
         raise RequestError(f"{path}: no forecaster; `gatelab generate` is for language models.")
     node = loaded.config["data"]
     time = node.get("time") or ("date" if node.get("series") in DATED else None)
-    with request_errors("predict"):
+    with request_errors("--input"):
         series = read_table(
             table,
             time=time,

@@ -15,7 +15,7 @@ import platform
 import secrets
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +87,16 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.ckpt"
 
     def read(self) -> dict[str, Any]:
-        """What `run.json` says."""
-        return _read(self.run_file)
+        """What `run.json` says.
+
+        Raises:
+            RequestError: the file is damaged.
+        """
+        return read_json(self.run_file, ("config", "attempts"))
 
     def result(self) -> dict[str, Any] | None:
-        """What `result.json` says, or None while the run is not finished."""
-        return _read(self.result_file) if self.result_file.is_file() else None
+        """What `result.json` says, or None while the run is not finished; raises as `read` does."""
+        return read_json(self.result_file, ("outcome",)) if self.result_file.is_file() else None
 
     def state(self) -> str:
         """`done`, `pruned`, `failed`, `refused`, `interrupted`, or `unfinished` (running now, or killed)."""
@@ -214,13 +218,21 @@ def write_json(path: Path, value: Any) -> None:
     os.replace(temporary, path)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object in one of a run's files.
+
+    Raises:
+        RequestError: it is damaged, or lacks one of `keys`.
+    """
+    fix = "It is damaged: bring it back, or move the run directory away and train again."
     try:
         value = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{path}: not valid JSON ({error}).") from None
+    except ValueError as error:  # no JSON, or no text at all
+        raise RequestError(f"{path}: not valid JSON ({error}). {fix}") from None
     if not isinstance(value, dict):
-        raise RequestError(f"{path}: not a JSON object.")
+        raise RequestError(f"{path}: not a JSON object. {fix}")
+    if missing := [key for key in keys if key not in value]:
+        raise RequestError(f"{path}: has no '{missing[0]}'. {fix}")
     return value
 
 

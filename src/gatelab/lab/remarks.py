@@ -11,5 +11,5 @@ def say(text: str) -> None:
 
 
 def counted(number: int, thing: str) -> str:
-    """`1 worker`, `2 workers`."""
-    return f"{number} {thing}{'s' * (number != 1)}"
+    """`1 worker`, `2,000 workers`."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"

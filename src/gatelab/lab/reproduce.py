@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.lab.again import GPUS, again, environment_for
+from gatelab.lab.build import request_errors
 from gatelab.lab.differences import Difference, between, environments
 from gatelab.lab.errors import RequestError, RunFailed
 from gatelab.lab.identity import Identity
@@ -135,7 +136,8 @@ def _expected(run: RunDirectory, steps: int | None) -> list[Row]:
         )
     if steps is not None and steps < 1:
         raise RequestError(f"--steps {steps}: at least 1.")
-    rows = read_trace(run.trace_file)
+    with request_errors("trace"):
+        rows = read_trace(run.trace_file)
     found = rows if steps is None else [row for row in rows if row.step <= steps]
     if not any(row.what == "loss" for row in found):
         raise RequestError(f"{run.trace_file}: holds no step to compare.")

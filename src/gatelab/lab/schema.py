@@ -89,6 +89,12 @@ def _check_root(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
+    name = plain.get("name")
+    if isinstance(name, str) and (name in ("", ".", "..") or any(mark in name for mark in "/\\\0")):
+        yield (
+            "name",
+            f"{name!r} is no name of one folder below paths.runs; paths.root=DIR says where that is.",
+        )
 
 
 def check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:

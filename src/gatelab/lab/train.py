@@ -41,7 +41,7 @@ from gatelab.lab.record import RunDirectory, now, write_json
 from gatelab.lab.remarks import say
 from gatelab.lab.resources import resources
 from gatelab.lab.schema import check
-from gatelab.lab.trackers.tracked import show_finished, tracked
+from gatelab.lab.trackers.tracked import continue_from, show_finished, tracked
 from gatelab.lab.trackers.wandb_agent import started_by_agent
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
@@ -252,6 +252,7 @@ def fit(
         say(f"continuing {run.path} from step {step}")
     own = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
+    continue_from(trackers, step)
     loggers = [MetricsCSV(run.metrics_file, step), *trackers]
     trainer: Any = build_trainer(plain, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
     with request_errors("data"):  # what does not fit together shows before the run begins

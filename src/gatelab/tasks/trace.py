@@ -107,14 +107,29 @@ def hash_weights(net: nn.Module) -> str:
 
 
 def read_trace(path: str | Path) -> list[Row]:
-    """The rows of a trace; a last line that was cut off by a kill is left out."""
-    return parse_trace(Path(path).read_text())
+    """The rows of a trace; a last line that was cut off by a kill is left out.
+
+    Raises:
+        ValueError: a line is damaged; the message names file and line.
+    """
+    try:
+        return parse_trace(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, {error}") from None
 
 
 def parse_trace(text: str) -> list[Row]:
-    """The rows of the whole lines of `text`, which may begin anywhere in a trace."""
-    lines = (line.split(",") for line in text[: text.rfind("\n") + 1].splitlines())
-    return [Row(int(line[0]), int(line[1]), line[2], line[3]) for line in lines if line[0] != "step"]
+    """The rows of the whole lines of `text`, which may begin anywhere in a trace; `ValueError` names a wrong line."""
+    rows = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        if line == ",".join(Row._fields):
+            continue
+        try:
+            step, epoch, what, value = line.split(",")
+            rows.append(Row(int(step), int(epoch), what, value))
+        except ValueError:
+            raise ValueError(f"line {number} is no row of a trace: {line[:40]!r}") from None
+    return rows
 
 
 def _line(row: Iterable[object]) -> str:

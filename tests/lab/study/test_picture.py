@@ -111,6 +111,15 @@ def test_near_baselines_are_lines_and_far_ones_are_named(grid):
     assert [float(line.get_ydata()[0]) for line in dashed] == pytest.approx([1.9])
 
 
+def test_the_names_of_baselines_do_not_lie_on_each_other(grid):
+    axes = drawn(read_study(grid))
+    axes.figure.draw_without_rendering()
+    named = [text for text in axes.texts if "gram" in text.get_text()]
+    (first, second) = (text.get_window_extent() for text in named)
+    assert len(named) == 2
+    assert not first.overlaps(second)
+
+
 def test_baselines_are_averaged_over_folds(make_study, entries):
     choice, _ = entries
     trial = {"params": {"a": 1}, "values": [1.0, 2.0], "baselines": {"naive": 4.0}}

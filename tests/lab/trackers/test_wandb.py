@@ -11,6 +11,8 @@ from gatelab.lab.trackers.follow import STEP, key, to_row
 from gatelab.lab.trackers.wandb_file import read_segment, segment_files
 from gatelab.lab.train import train
 
+from .event_files import points, points_of
+
 RUN = [
     "experiment=quickstart_series",
     "trainer.max_steps=12",
@@ -18,7 +20,7 @@ RUN = [
     "trainer.log_every_n_steps=1",
     "model.hidden_size=8",
 ]
-RUN += ["callbacks.progress=null", "data.lookback=24", "logger=wandb", "test=false"]
+RUN += ["callbacks.progress=null", "data.lookback=24", "logger=[wandb,tensorboard]", "test=false"]
 
 
 def segments(run_dir):
@@ -33,11 +35,15 @@ def recorded(run_dir):
     return [key(to_row(row)) for row in read_metrics(run_dir / "metrics.csv")]
 
 
-def test_the_history_of_a_whole_run_is_metrics_csv(tmp_path, capfd):
+def test_two_trackers_of_a_whole_run_both_hold_metrics_csv(tmp_path, capfd, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     result = train([*RUN, f"paths.root={tmp_path}"])
     (run,) = tmp_path.glob("runs/*/*-s0")
     (segment,) = segments(run)
     assert logged(run) == recorded(run)
+    assert points(run) == pytest.approx(points_of(read_metrics(run / "metrics.csv")), rel=1e-6, nan_ok=True)
     assert not segment.online
     assert segment.exit_code == 0
     assert segment.run_id == json.loads((run / "run.json").read_text())["tracker_id"]
@@ -47,7 +53,8 @@ def test_the_history_of_a_whole_run_is_metrics_csv(tmp_path, capfd):
     assert segment.summary["val/mse"] == min(losses)
     assert segment.summary["valid/mse"] == result["splits"]["valid"]["metrics"]["mse"]
     assert segment.summary["outcome"] == "done"
-    assert {"curves/_type", "results/_type"} <= set(segment.summary)
+    assert {"curves/_type", "forecast/_type", "results/_type"} <= set(segment.summary)
+    assert list(temporary.iterdir()) == []  # wandb leaves nothing in the system's folder
     assert "offline (no key)" in capfd.readouterr().err
 
 
@@ -136,3 +143,24 @@ def test_disabled_by_the_environment_leaves_nothing(tmp_path, monkeypatch):
     from gatelab.lab.trackers import wandb_logger
 
     assert wandb_logger(str(tmp_path), "abcd1234") is None
+
+
+def test_nothing_secret_is_in_any_file_of_a_run_directory(parts, monkeypatch):
+    for name in ("WANDB_API_KEY", "MY_SERVICE_TOKEN"):
+        monkeypatch.setenv(name, "deadbeef" * 5)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://me:hunter2@127.0.0.1:9")
+    url = "postgresql://me:hunter2@host/db"
+    parts.part(range(5), "failed", error=f"{url} refused {'deadbeef' * 5}", tags=[url], group=url)
+    files = [file for file in parts.path.rglob("*") if file.is_file()]
+    held = {file.name: file.read_bytes() for file in files}
+    assert any(b"***@host/db" in content for content in held.values())
+    assert [name for name, content in held.items() if b"hunter2" in content or b"deadbeef" in content] == []
+
+
+@pytest.mark.slow
+def test_a_language_model_shows_a_text_that_it_wrote(tmp_path):
+    train([*RUN[1:6], "experiment=quickstart", "logger=wandb", "test=false", f"paths.root={tmp_path}"])
+    (run,) = tmp_path.glob("runs/*/*-s0")
+    (segment,) = segments(run)
+    assert segment.summary["sample/_type"] == "html-file"
+    assert (run / "wandb" / "sample.txt").read_text().strip()

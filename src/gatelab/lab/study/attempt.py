@@ -166,6 +166,7 @@ class Attempt:
                 "run": name,
                 "monitor": means.frozen.objectives[0][0],
                 "reports": means.reports.address if reporting else None,
+                "slot": self.slot,
                 "threads": share.threads,
                 "identity": vars(run.identity),
                 "config": run.plain,

@@ -169,11 +169,13 @@ def draw_baselines(axes: Axes, state: StudyState) -> None:
     low, high = axes.get_ylim()
     span = high - low
     far: list[tuple[str, float]] = []
+    near: list[float] = []
+    linear = axes.get_yscale() == "linear"
     for name, value in baselines(state).items():
-        linear = axes.get_yscale() == "linear"
         if not (low - 0.5 * span <= value <= high + 0.5 * span if linear else low <= value <= high):
             far.append((name, value))
             continue
+        near.append(value)
         bottom, top = axes.get_ylim()
         if linear:
             axes.set_ylim(min(bottom, value - 0.05 * span), max(top, value + 0.07 * span))
@@ -193,9 +195,13 @@ def draw_baselines(axes: Axes, state: StudyState) -> None:
     for edge, sign in (("above", 1.0), ("below", -1.0)):
         there = [f"{n.replace('_', ' ')} {v:.4g}" for n, v in far if (v > high) == (sign > 0)]
         if there:
+            bottom, top = axes.get_ylim()
+            if linear and sign > 0 and near:  # room for the label of the line below
+                axes.set_ylim(bottom, max(top, max(near) + 0.11 * (top - bottom)))
             x, y, ha, va = (0.995, 0.99, "right", "top") if sign > 0 else (0.008, 0.01, "left", "bottom")
             text = f"{edge} the frame: {', '.join(there)}"
-            axes.text(x, y, text, transform=axes.transAxes, ha=ha, va=va, fontsize=7.5, color=FAINT)
+            small: dict[str, Any] = {"fontsize": 7.5, "color": FAINT, "bbox": BEHIND, "zorder": 5}
+            axes.text(x, y, text, transform=axes.transAxes, ha=ha, va=va, **small)
 
 
 def label(objective: Objective) -> str:

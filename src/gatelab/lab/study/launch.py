@@ -7,6 +7,7 @@ A worker gets the study's folder and nothing else; what it runs stands there. Th
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from gatelab.lab.compose import nearest
 from gatelab.lab.errors import RequestError
+from gatelab.lab.study.group import Place
+from gatelab.lab.study.processes import ONE, Processes, set_nodes
 
 EXTRAS = {
     "joblib": ("joblib", "joblib"),
@@ -40,22 +43,42 @@ class WorkerTask:
     Attributes:
         study: the folder.
         launcher: what started it, for the record.
+        nodes: that a trial takes; gang: whether one job of the launcher has a process on each of them.
+        group: a name that is new at each launch.
     """
 
     study: str
     launcher: str
+    nodes: int = 1
+    gang: bool = False
+    group: str = ""
 
     def __call__(self, _config: DictConfig) -> dict[str, Any]:
-        """Work until nothing is left to do; what the worker did."""
+        """Work, or follow a worker, until nothing is left to do; what was done."""
         from gatelab.lab.study.worker import Worker
 
-        index = int(HydraConfig.get().job.num)
-        done: dict[str, Any] = Worker(self.study, index, self.launcher).run()
+        place = self._place(int(HydraConfig.get().job.num))
+        if place.node > 0:
+            from gatelab.lab.study.follower import Follower
+
+            return Follower(self.study, place, self.launcher).run()
+        done: dict[str, Any] = Worker(self.study, place.index, self.launcher, place=place).run()
         return done
 
+    def _place(self, job: int) -> Place:
+        if self.gang:
+            import submitit
 
-def check_launcher(name: str, options: Sequence[str], sources: Sequence[Path]) -> None:
-    """Refuse a launcher that is not there, lacks its package, or does not know one of the options.
+            index, node = job, int(submitit.JobEnvironment().global_rank)
+        else:
+            index, node = divmod(job, self.nodes)
+        return Place(f"{self.group}-{index}", index, node, self.nodes)
+
+
+def check_launcher(
+    name: str, options: Sequence[str], sources: Sequence[Path], processes: Processes = ONE
+) -> None:
+    """Refuse a launcher that is not there, lacks its package, cannot start so many, or does not know an option.
 
     Raises:
         RequestError: with the nearest spelling, or the command that installs the package.
@@ -73,6 +96,7 @@ def check_launcher(name: str, options: Sequence[str], sources: Sequence[Path]) -
     GlobalHydra.instance().clear()
     if config.hydra.launcher is None:
         raise RequestError(f"launcher={name}: its file chooses no hydra/launcher.")
+    set_nodes(config.hydra.launcher, options, processes)
 
 
 def _is_there(module: str) -> bool:
@@ -127,13 +151,13 @@ def _paths(node: dict[Any, Any], prefix: str = "") -> list[str]:
 
 
 def launch(
-    study: Path, workers: int, name: str, options: Sequence[str], sources: Sequence[Path]
+    study: Path, processes: Processes, name: str, options: Sequence[str], sources: Sequence[Path]
 ) -> list[str]:
-    """Start the workers and wait for all of them.
+    """Start the workers, with their followers on further nodes, and wait for all of them.
 
     Args:
         study: the folder.
-        workers: how many.
+        processes: how many.
         name, options: of the launcher.
         sources: folders with configuration files; the study's own copies, since every worker can read these.
 
@@ -144,13 +168,16 @@ def launch(
     hydra = GlobalHydra.instance().hydra
     assert hydra is not None
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
-    task = WorkerTask(str(study), name)
+    gang = set_nodes(config.hydra.launcher, options, processes)
+    task = WorkerTask(str(study), name, processes.nodes, gang, secrets.token_hex(4))
     launcher = Plugins.instance().instantiate_launcher(context, task, config)
-    returned = launcher.launch([[f"launcher={name}"]] * workers, initial_job_idx=0)
+    jobs = processes.workers * (1 if gang else processes.nodes)
+    returned = launcher.launch([[f"launcher={name}"]] * jobs, initial_job_idx=0)
     problems = []
     for number, job in enumerate(returned):
         try:
-            _ = job.return_value
+            done = job.return_value
+            problems += [f"worker {number}: {problem}" for problem in done.get("errors", ())]
         except Exception as error:
             problems.append(f"worker {number}: {type(error).__name__}: {error}")
     return problems

@@ -2,15 +2,22 @@
 
 The worker alone talks to Optuna: it has the study open already, so a run neither reads a long journal nor needs
 the password of a database. It answers one line with one line.
+
+On Linux the socket has a name and no file, so a worker that is killed leaves nothing behind; anybody on the machine
+could connect to it, and is heard only if it is the same user. Elsewhere it is a file in a folder of this user's own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
+import secrets
 import shutil
 import socket
 import socketserver
+import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -29,10 +36,12 @@ class Reports:
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(
-            prefix="gatelab-"
-        )  # short: a socket's path has at most 107 characters
-        self.address = str(Path(self._folder) / "reports")
+        self._folder: str | None = None
+        if sys.platform.startswith("linux"):
+            self.address = f"\0gatelab-{secrets.token_hex(16)}"
+        else:  # a short path: it has at most 103 characters
+            self._folder = tempfile.mkdtemp(prefix="gatelab-")
+            self.address = str(Path(self._folder) / "reports")
         self._judges: dict[str, Callable[[int, float], bool]] = {}
         judges = self._judges
 
@@ -46,6 +55,9 @@ class Reports:
 
         class Server(socketserver.ThreadingUnixStreamServer):
             daemon_threads = True
+
+            def verify_request(self, request: Any, client_address: Any) -> bool:
+                return is_mine(request)
 
         self._server = Server(self.address, Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.1,), name="reports", daemon=True).start()
@@ -62,7 +74,17 @@ class Reports:
         """Close the socket."""
         self._server.shutdown()
         self._server.server_close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def is_mine(connection: socket.socket) -> bool:
+    """Whether this user has opened the connection; True where the socket's folder sees to that."""
+    if not sys.platform.startswith("linux"):
+        return True
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return bool(user == os.getuid())
 
 
 def answer(judges: dict[str, Callable[[int, float], bool]], line: bytes) -> dict[str, Any]:

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gatelab.lab.errors import RequestError
+from gatelab.lab.leaving import RANK_OF, RANK_VARIABLES
+from gatelab.lab.study.settings import StudySettings
 
 ON_ONE_MACHINE = ("local", "basic", "joblib", "submitit_local")
 """Launchers that start all workers on this machine."""
-RANKS = (
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "WORLD_SIZE",
-    "RANK",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "GROUP_RANK",
-    "NODE_RANK",
-    "PL_GLOBAL_SEED",
-    "GATELAB_RANK_OF",
-)
+RANKS = (*RANK_VARIABLES, RANK_OF, "PL_GLOBAL_SEED")
 """Variables by which a run would take itself for a rank of something else; each run finds its own free port."""
 
 
@@ -108,6 +100,50 @@ def _ranks(devices: Any) -> int | None:
     except (TypeError, ValueError):
         return None
     return number if number > 0 else None
+
+
+class Shares:
+    """The shares of a worker's slots on one of its nodes.
+
+    Args:
+        settings: of the study.
+        index: of the worker; node, nodes: of it.
+        launcher: tells whether all of them are on this machine.
+    """
+
+    def __init__(
+        self, settings: StudySettings, index: int, launcher: str, node: int = 0, nodes: int = 1
+    ) -> None:
+        self.settings, self.nodes = settings, nodes
+        self.here = launcher in ON_ONE_MACHINE
+        self._first = (index * nodes + node if self.here else index) * settings.slots
+        self._slots = slots_on_machine(settings.slots, settings.workers * nodes, launcher)
+        self._gpus: list[str] | None = None
+        self._lock = threading.Lock()
+
+    def of(self, slot: int, trainer: Mapping[str, Any]) -> Share:
+        """The share of a slot, for a run with this `trainer` group.
+
+        Raises:
+            RequestError: it needs more GPUs than there are.
+        """
+        with self._lock:
+            if self._gpus is None:
+                on_cpu = trainer.get("accelerator") == "cpu"
+                self._gpus = [] if on_cpu else find_gpus(self.settings.gpus)
+        ranks = _ranks(trainer.get("devices", 1)) or 1
+        if self._gpus and self.here and self.nodes > 1 and ranks * self.nodes > len(self._gpus):
+            raise RequestError(
+                f"trainer.num_nodes={self.nodes} trainer.devices={ranks}: this launcher has one machine, with "
+                f"{len(self._gpus)} GPUs; give trainer.num_nodes=1, or a launcher of several machines."
+            )
+        return share_of(
+            self._first + slot,
+            trainer=trainer,
+            gpus=self._gpus,
+            slots=self._slots,
+            threads=self.settings.threads,
+        )
 
 
 def usable_cores() -> int:

@@ -22,6 +22,7 @@ from gatelab.lab.study.freeze import FUNCTION, Frozen
 from gatelab.lab.study.launch import check_launcher, launch
 from gatelab.lab.study.nets import Nets
 from gatelab.lab.study.password import keep_password
+from gatelab.lab.study.processes import processes_of_study
 from gatelab.lab.study.request import Request, read_request, root_of
 from gatelab.lab.study.templates import kept_sources, sources_of, yaml_files
 
@@ -99,7 +100,7 @@ def sweep(
         run = functools.partial(
             launch,
             made.path,
-            settings.workers,
+            processes_of_study(made.frozen),
             made.request.launcher,
             made.request.options,
             kept_sources(made.path / "conf"),
@@ -186,7 +187,7 @@ def _check_means(made: Plan, sources: Sequence[Path]) -> None:
     from gatelab.lab.study.storage import check_storage
 
     settings = made.frozen.settings
-    check_launcher(made.request.launcher, made.request.options, sources)
+    check_launcher(made.request.launcher, made.request.options, sources, processes_of_study(made.frozen))
     check_storage(settings.storage, settings.workers * settings.slots)
     assert settings.strategy is not None
     make_sampler(settings.strategy, settings.seed, 0, settings.sampler_options)

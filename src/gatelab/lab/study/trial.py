@@ -27,6 +27,9 @@ PRELOAD = (
     "gatelab.data.text_module",
     "gatelab.data.series_module",
     "gatelab.data.synthetic_module",
+    "gatelab.tasks.language_model",
+    "gatelab.tasks.forecast",
+    "gatelab.tasks.lean",
     "gatelab.tasks.optimizers",
     "gatelab.tasks.schedules",
     "gatelab.core.native.library",
@@ -34,6 +37,13 @@ PRELOAD = (
     "torch.utils.serialization",
 )
 """What runs import: the zygote does so once for all of them."""
+
+
+def prepare() -> None:
+    """Look up what all runs record alike; the zygote does so once for all of them."""
+    from gatelab.lab.environment import look_up
+
+    look_up()
 
 
 def main(arguments: list[str]) -> int:

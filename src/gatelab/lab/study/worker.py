@@ -12,7 +12,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,13 @@ from gatelab.lab.remarks import say
 from gatelab.lab.study.attempt import Attempt, Means
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.freeze import Frozen
+from gatelab.lab.study.group import Leader, Place
 from gatelab.lab.study.owner import Heartbeat, Owner
 from gatelab.lab.study.process import ForkRunner, FreshRunner, Runner
 from gatelab.lab.study.queue import Claim, Queue
 from gatelab.lab.study.reports import Reports
-from gatelab.lab.study.shares import Share, find_gpus, share_of, slots_on_machine
+from gatelab.lab.study.shares import Shares
+from gatelab.lab.study.spread import SpreadRunner
 
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 LOOK_SECONDS = 0.2
@@ -41,19 +43,26 @@ class Worker:
         index: which of the study's workers it is, from 0: slots of one machine share its GPUs by it.
         launcher: what started it; it tells whether all workers are on this machine.
         runner: what starts the runs, and stays the caller's; None: one after `study.isolation`.
+        place: of a worker with followers; None: its trials take one node.
 
     Raises:
         RequestError: no such study, or its storage cannot be opened.
     """
 
     def __init__(
-        self, path: str | Path, index: int = 0, launcher: str = "local", runner: Runner | None = None
+        self,
+        path: str | Path,
+        index: int = 0,
+        launcher: str = "local",
+        runner: Runner | None = None,
+        place: Place | None = None,
     ) -> None:
         self.directory = StudyDirectory.open(path)
         self.frozen = Frozen.load(self.directory.path)
         self.settings = self.frozen.settings
         self.queue = Queue(self.directory)
-        self.index, self.launcher, self._given = index, launcher, runner
+        self._given, self.place = runner, place or Place(index=index)
+        self.leader = Leader(self.directory.path, self.place) if self.place.nodes > 1 else None
         self.owner = Owner.me(index, self.settings.slots, launcher)
         self.stopping, self._lock = threading.Event(), threading.Lock()
         self.ended: Counter[str] = Counter()
@@ -62,7 +71,7 @@ class Worker:
         self._reaped = float("-inf")
         self._until = time.monotonic() + (self.settings.timeout or float("inf"))
         self._signals: list[int] = []
-        self._gpus: list[str] | None = None
+        self._shares = Shares(self.settings, index, launcher, nodes=self.place.nodes)
 
     def run(self) -> dict[str, Any]:
         """Work until nothing is left, or until asked to stop.
@@ -74,7 +83,7 @@ class Worker:
             `worker` (its id), `ended` (rows by what became of them here), `interrupted`, and `errors` of slots that
             could not go on.
         """
-        runner = self._given or (ForkRunner() if self.settings.isolation == "fork" else FreshRunner())
+        runner = self._given or self._runner()
         reports, heart = Reports(), Heartbeat(self.owner, self.directory.workers)
         means = Means(
             directory=self.directory,
@@ -83,14 +92,14 @@ class Worker:
             runner=runner,
             reports=reports,
             stopping=self.stopping,
-            share=self._share,
+            share=self._shares.of,
             cwd=Path(self.frozen.record.get("cwd") or Path.cwd()),
         )
         numbers = range(self.settings.slots)
         slots = [threading.Thread(target=self._slot, args=(means, n), name=f"slot-{n}") for n in numbers]
         heart.start()
         try:
-            with self._listening():
+            with noting(self._signals):
                 for slot in slots:
                     slot.start()
                 while any(slot.is_alive() for slot in slots):
@@ -113,6 +122,11 @@ class Worker:
             "errors": self.errors,
         }
 
+    def _runner(self) -> Runner:
+        if self.leader is not None:
+            return SpreadRunner(self.leader)
+        return ForkRunner() if self.settings.isolation == "fork" else FreshRunner()
+
     def _slot(self, means: Means, slot: int) -> None:
         try:
             while (claim := self._next(slot)) is not None:
@@ -130,6 +144,12 @@ class Worker:
         """The next row for a slot; None when nothing is left that could come back, or when it is time to stop."""
         limit = self.settings.max_failures
         while not self.stopping.is_set() and time.monotonic() < self._until:
+            if self.leader is not None and not self.leader.whole():
+                if problem := self.leader.problem():
+                    self._cannot(problem)
+                    return None
+                self.stopping.wait(LOOK_SECONDS)
+                continue
             self._reap()
             if limit is not None and self.queue.counts()["fail"] >= limit:
                 return None
@@ -141,6 +161,13 @@ class Worker:
             self.stopping.wait(LOOK_SECONDS)
         return None
 
+    def _cannot(self, problem: str) -> None:
+        """Note why the worker takes no more rows; others may."""
+        with self._lock:
+            if problem not in self.errors:
+                self.errors.append(problem)
+                say(problem)
+
     def _reap(self) -> None:
         with self._lock:
             due = time.monotonic() - self._reaped >= REAP_SECONDS
@@ -149,20 +176,6 @@ class Worker:
             self.queue.sync()
             for number in self.queue.reap():
                 say(f"trial {number}: its worker died; it waits again")
-
-    def _share(self, slot: int, trainer: Mapping[str, Any]) -> Share:
-        settings = self.settings
-        with self._lock:
-            if self._gpus is None:
-                on_cpu = trainer.get("accelerator") == "cpu"
-                self._gpus = [] if on_cpu else find_gpus(settings.gpus)
-        return share_of(
-            self.index * settings.slots + slot,
-            trainer=trainer,
-            gpus=self._gpus,
-            slots=slots_on_machine(settings.slots, settings.workers, self.launcher),
-            threads=settings.threads,
-        )
 
     def _look(self) -> None:
         """See whether somebody wants the worker to stop, and pass that on."""
@@ -178,15 +191,17 @@ class Worker:
         for attempt in list(self._attempts.values()):
             attempt.stop(now=now)
 
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Note stop signals, where Python lets this thread do so."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, lambda n, _: self._signals.append(n)) for number in STOP}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+@contextlib.contextmanager
+def noting(signals: list[int] | None = None) -> Iterator[list[int]]:
+    """Note stop signals in a list, where Python lets this thread do so."""
+    noted = [] if signals is None else signals
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    before = {number: signal.signal(number, lambda n, _: noted.append(n)) for number in STOP}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -19,6 +19,7 @@ import select
 import signal
 import sys
 import traceback
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal
 
 
 def main(target: str) -> int:
-    """Import `target` and what its `PRELOAD` names, and serve until stdin ends.
+    """Import `target` and what its `PRELOAD` names, call its `prepare()` if it has one, and serve until stdin ends.
 
-    `PRELOAD` holds `MODULE`, or `MODULE:FUNCTION` to be called. In each forked child run its request instead. Returns the exit code.
+    `PRELOAD` holds `MODULE`, or `MODULE:FUNCTION` to be called. In each forked child run its request instead.
+    Returns the exit code.
     """
     die_with_parent(int(os.environ["GATELAB_PARENT"]))
     for number in IGNORED:
@@ -45,6 +47,10 @@ def main(target: str) -> int:
         found = importlib.import_module(loaded)
         if function:
             getattr(found, function)()
+    if hasattr(module, "prepare"):
+        module.prepare()
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False  # e.g. of 10,000 kernels of PyTorch: a child undoes its own doings only
     gc.collect()
     gc.freeze()  # what is here stays shared with the children
     gc.enable()

@@ -5,14 +5,16 @@ The functions below are what `conf/logger/` names; `tracked.py` opens and conclu
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gatelab.lab.errors import RequestError
 
 if TYPE_CHECKING:
+    from gatelab.lab.trackers.tensorboard_tracker import TensorBoardTracker
     from gatelab.lab.trackers.wandb_tracker import WandbTracker
 
 
@@ -37,6 +39,7 @@ def wandb_logger(
     said = os.environ.get("WANDB_MODE")
     if said == "disabled":
         return None
+    require("wandb", "wandb")
     settings = {
         "id": run_id,
         "name": "/".join(Path(run_dir).absolute().parts[-2:]),
@@ -50,13 +53,21 @@ def wandb_logger(
     return WandbTracker(run_dir, {**settings, **of_agent()})
 
 
-def tensorboard_logger(run_dir: str, run_id: str) -> Any:
+def tensorboard_logger(run_dir: str, run_id: str) -> TensorBoardTracker:
     """TensorBoard event files in `<run directory>/tensorboard`; it knows runs by folder, not by `run_id`."""
-    from pytorch_lightning.loggers import TensorBoardLogger
+    require("tensorboard", "gatelab[tensorboard]")
+    from gatelab.lab.trackers.tensorboard_tracker import TensorBoardTracker
 
-    try:
-        return TensorBoardLogger(save_dir=run_dir, name="tensorboard", version="")
-    except ModuleNotFoundError:
+    return TensorBoardTracker(run_dir)
+
+
+def require(module: str, package: str) -> None:
+    """A tracker that is asked for by name must be there before the run begins.
+
+    Raises:
+        RequestError: it is not installed; the message has the command that mends it.
+    """
+    if importlib.util.find_spec(module) is None:
         raise RequestError(
-            "logger=tensorboard needs the package: pip install 'gatelab[tensorboard]'."
-        ) from None
+            f"logger={module}: not installed. Run pip install '{package}', or leave the tracker out."
+        )

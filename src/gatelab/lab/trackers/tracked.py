@@ -11,6 +11,7 @@ from typing import Any
 from gatelab.lab.build import build_trackers
 from gatelab.lab.record import RunDirectory
 from gatelab.lab.remarks import say
+from gatelab.lab.trackers.pictures import draw_run, draw_sample
 from gatelab.lab.trackers.wandb_agent import started_by_agent
 from gatelab.tasks.callbacks import RunInterrupted
 
@@ -47,11 +48,21 @@ def show_finished(run: RunDirectory, plain: Mapping[str, Any]) -> None:
             tracker.log_graph(None)
 
 
+def continue_from(trackers: Sequence[Any], step: int | None) -> None:
+    """Tell those that want to know from which finished step a run continues (None: it begins)."""
+    for tracker in trackers:
+        if hasattr(tracker, "continue_from"):
+            guarded(lambda tracker=tracker: tracker.continue_from(step), tracker.name)
+
+
 def _conclude(trackers: Sequence[Any], run: RunDirectory, outcome: str, error: str | None) -> None:
     waiting = [tracker for tracker in trackers if hasattr(tracker, "conclude")]
     if not waiting:
         return
-    pictures = guarded(lambda: draw(run), "the picture of the run") or []
+    pictures: list[Path] = []
+    if any(getattr(tracker, "shows_pictures", False) for tracker in waiting):
+        for draw in (draw_run, draw_sample):
+            pictures += guarded(lambda draw=draw: draw(run), "a picture of the run") or []
     for tracker in waiting:
         guarded(lambda tracker=tracker: tracker.conclude(outcome, error, pictures), tracker.name)
 
@@ -63,20 +74,3 @@ def guarded(act: Any, what: str) -> Any:
     except Exception as error:
         say(f"{what}: {traceback.format_exception_only(error)[-1].strip()}; the run itself is not concerned")
         return None
-
-
-def draw(run: RunDirectory) -> list[Path]:
-    """Draw the learning curves of a finished run beside its baselines, into the trackers' folder."""
-    from gatelab.lab.plots import draw_curves, new_figure
-
-    result = run.result()
-    if result is None or not result.get("splits"):
-        return []
-    metric = str(result["monitor"]).rpartition("/")[2]
-    figure, (axes,) = new_figure(1)
-    valid = result["splits"].get("valid", {})
-    draw_curves(axes, run, metric, valid.get("baselines", {}))
-    path = run.path / "wandb" / "curves.png"
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=120)
-    return [path]

@@ -12,11 +12,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,7 @@ class Ending(threading.Thread):
             self.message = json.loads(sys.stdin.readline())
         self.come.set()
         time.sleep(LINGER)
+        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)  # our own
         os._exit(1)
 
 
@@ -88,28 +92,43 @@ def main() -> None:
     signal.signal(
         signal.SIGINT, lambda *_: stop.set()
     )  # so wandb tells that somebody asks at the server to stop
-    ending = Ending()
-    ending.start()
-    try:
-        with alone(run_dir):
-            part = begin(run_dir, settings)
-            while not ending.come.wait(EVERY):
-                part.pass_on()
-            part.pass_on()
-            message, where = ending.message, (part.run.entity, part.run.project, part.run.id)
-            interrupted = message["outcome"] == "interrupted" and not part.run.offline
-            if interrupted and (stop.is_set() or asked_to_stop(*where)):
-                message["outcome"] = (
-                    "stopped"  # nobody will continue it; as preempted it would be queued again
-                )
-            part.conclude(**message)
-            if not part.run.offline:
-                note_if_complete(run_dir, *where)
-    except Exception as error:
-        traceback.print_exc()
-        remark(f"failed ({error}); metrics.csv goes on, and wandb/tracker.log has the details")
+    with own_temporaries():
+        ending = Ending()
+        ending.start()
+        try:
+            with alone(run_dir):
+                follow(run_dir, settings, ending, stop)
+        except Exception as error:
+            traceback.print_exc()
+            remark(f"failed ({error}); metrics.csv goes on, and wandb/tracker.log has the details")
     sys.stderr.flush()
     os._exit(0)  # wandb would still try for ten seconds to send reports about itself
+
+
+def follow(run_dir: Path, settings: dict[str, Any], ending: Ending, stop: threading.Event) -> None:
+    """Pass on what comes until the run has ended, then how it ended."""
+    part = begin(run_dir, settings)
+    while not ending.come.wait(EVERY):
+        part.pass_on()
+    part.pass_on()
+    message, where = ending.message, (part.run.entity, part.run.project, part.run.id)
+    interrupted = message["outcome"] == "interrupted" and not part.run.offline
+    if interrupted and (stop.is_set() or asked_to_stop(*where)):
+        message["outcome"] = "stopped"  # nobody will continue it; as preempted it would be queued again
+    part.conclude(**message)
+    if not part.run.offline:
+        note_if_complete(run_dir, *where)
+
+
+@contextlib.contextmanager
+def own_temporaries() -> Iterator[None]:
+    """A folder for wandb's temporary files: wandb removes them when a process ends by itself, and this one does not."""
+    folder = tempfile.mkdtemp(prefix="gatelab-wandb-")
+    tempfile.tempdir = os.environ["TMPDIR"] = folder
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

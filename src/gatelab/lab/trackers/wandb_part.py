@@ -1,17 +1,21 @@
 """What Weights & Biases is told about a run: configuration, each row of `metrics.csv` once, best value, results.
 
 Which rows are new is decided by what they hold, never by counting: a row with the same step, the same metrics and the
-same bits is the same row, whatever a clock measured. The network, and who calls, are the business of other files.
+same bits is the same row, whatever a clock measured. Secrets are taken out first. The network, and who calls, are the
+business of other files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import html
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gatelab.lab.secrets import without_secrets
+from gatelab.lab.trackers.best import Best
 from gatelab.lab.trackers.follow import STEP, Follow, Row, identity
 
 EXIT_CODES = {"done": 0, "pruned": 0, "stopped": 0, "interrupted": 75}
@@ -36,15 +40,14 @@ class Part:
     ) -> None:
         self.run_dir = run_dir
         record = json.loads((run_dir / "run.json").read_text())
-        self._monitor, self._sign = _monitored(record["config"])
-        self._best: float | None = None
+        self._best = Best(record["config"])
         self._follow = Follow(run_dir / "metrics.csv")
         self._known: set[Any] = set()
         self._times: dict[Any, float] = {}
         self.sent = 0
         self.run = _init(settings, mode, folder or run_dir, _config(record, run_dir))
         self.run.define_metric("*", step_metric=STEP)
-        self.run.define_metric(self._monitor, step_metric=STEP, summary="none")
+        self.run.define_metric(self._best.name, step_metric=STEP, summary="none")
 
     def leave_out(self, rows: Iterable[Row]) -> None:
         """Rows that need not be logged."""
@@ -62,19 +65,12 @@ class Part:
                 time = self._times.get(name)
                 self.run.log(row if time is None else {**row, "_timestamp": time})
                 self.sent += 1
-            self._compare(row)
-
-    def _compare(self, row: Row) -> None:
-        value = row.get(self._monitor)
-        if value is None or value != value:
-            return
-        if self._best is None or self._sign * value < self._sign * self._best:
-            self._best = value
-            self.run.summary.update({self._monitor: value, f"best/{STEP}": row[STEP]})
+            if self._best.take(row):
+                self.run.summary.update({self._best.name: self._best.value, f"best/{STEP}": self._best.step})
 
     def conclude(self, outcome: str, error: str | None, pictures: Iterable[str]) -> None:
         """Give the results, the pictures and how the run ended; wait for the upload."""
-        self.run.summary.update({"outcome": outcome, **({"error": error} if error else {})})
+        self.run.summary.update({"outcome": outcome, **({"error": without_secrets(error)} if error else {})})
         with contextlib.suppress(FileNotFoundError):
             self._results(json.loads((self.run_dir / "result.json").read_text()), pictures)
         if outcome == "interrupted":
@@ -89,7 +85,7 @@ class Part:
         self.run.summary.update(
             {**flat, "steps": result.get("steps"), "parameters": result.get("parameters")}
         )
-        shown: dict[str, Any] = {Path(path).stem: wandb.Image(path) for path in pictures}
+        shown: dict[str, Any] = {Path(path).stem: _media(Path(path)) for path in pictures}
         if splits:
             columns, rows = _table(splits)
             shown["results"] = wandb.Table(columns=[*columns], data=[*rows])
@@ -100,12 +96,14 @@ class Part:
 def _init(settings: Mapping[str, Any], mode: str, folder: Path, config: dict[str, Any]) -> Any:
     import wandb
 
-    given = {name: value for name, value in settings.items() if name not in ("mode", "sweep_id")}
+    where = {name: settings.get(name) for name in ("id", "project", "entity")}
+    shown = {name: settings.get(name) for name in ("name", "group", "job_type", "tags")}
     return wandb.init(
-        **given,
+        **where,
+        **without_secrets(shown),
         mode=mode,  # type: ignore[arg-type]
         dir=folder,
-        config=config,
+        config=without_secrets(config),
         resume="allow",
         reinit="create_new",
         settings=wandb.Settings(
@@ -119,6 +117,14 @@ def _init(settings: Mapping[str, Any], mode: str, folder: Path, config: dict[str
     )
 
 
+def _media(path: Path) -> Any:
+    import wandb
+
+    if path.suffix == ".txt":
+        return wandb.Html(f"<pre>{html.escape(path.read_text('utf-8'))}</pre>")
+    return wandb.Image(str(path))
+
+
 def _table(splits: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows: this run and each baseline on each split, with every metric."""
     lines = {
@@ -129,14 +135,6 @@ def _table(splits: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
     metrics = list(dict.fromkeys(name for scores in lines.values() for name in scores))
     rows = [[split, who, *(scores.get(m) for m in metrics)] for (split, who), scores in lines.items()]
     return ["split", "model", *metrics], rows
-
-
-def _monitored(config: dict[str, Any]) -> tuple[str, int]:
-    """The metric that decides which epoch is best, and 1 if less is better, else -1."""
-    own = (config.get("callbacks") or {}).get("checkpoints") or {}
-    task = config["task"]
-    name, mode = own.get("monitor") or task["monitor"], own.get("mode") or task["mode"]
-    return str(name), 1 if mode == "min" else -1
 
 
 def _config(record: dict[str, Any], run_dir: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.lab.record import RunDirectory, now, write_json
+from gatelab.lab.secrets import without_secrets
 from gatelab.lab.trackers.follow import Follow, identity
 from gatelab.lab.trackers.wandb_file import segment_files
 from gatelab.lab.trackers.wandb_reach import history, server
@@ -35,7 +36,7 @@ def note_if_complete(run_dir: Path, entity: str | None, project: str, run_id: st
     for attempt in range(TRIES):
         lacking = len(rows - {identity(row) for row in history(entity, project, run_id)})
         if not lacking:
-            noted = {**_present(run_dir, run_id), "server": server(), "time": now()}
+            noted = {**_present(run_dir, run_id), "server": without_secrets(server()), "time": now()}
             write_json(run_dir / "wandb" / "sent.json", {**_noted(run_dir), run_id: noted})
             break
         if attempt < TRIES - 1:

@@ -89,7 +89,9 @@ def _send(pending: Pending) -> tuple[str, bool]:
         part.measured_at(_times(parts))
         part.pass_on()
         outcome = "killed" if pending.state == "unfinished" else pending.state
-        pictures = [str(path) for path in (pending.path / "wandb").glob("*.png")]
+        pictures = [
+            str(path) for path in (pending.path / "wandb").glob("*.*") if path.suffix in (".png", ".txt")
+        ]
         part.conclude(outcome, (run.result() or {}).get("error"), pictures)
     lacking = note_if_complete(pending.path, *where)
     if lacking:

@@ -34,6 +34,8 @@ class WandbTracker(Logger):
             and `sweep_id` if an agent asked for the run.
     """
 
+    shows_pictures = True
+
     def __init__(self, run_dir: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__()
         self.run_dir = Path(run_dir)
@@ -94,7 +96,7 @@ class WandbTracker(Logger):
         Args:
             outcome: `done`, `pruned`, `interrupted`, or another word for a run that failed.
             error: what went wrong.
-            pictures: image files to show with the run.
+            pictures: images (.png) and texts (.txt) to show with the run.
         """
         if self._process is None:
             return

@@ -76,6 +76,13 @@ def test_a_run_may_use_threads_and_has_not_started_cuda(told):
     assert not facts["cuda"]
 
 
+def test_the_zygote_prepares_once_and_a_run_undoes_its_own_doings_only(told):
+    facts, folder = told
+    assert facts["prepared_by"] in ([], [facts["parent"]])
+    undone = [line for line in (folder / "log").read_text().splitlines() if line.startswith("undone")]
+    assert undone == ["undone by the run"]
+
+
 def test_what_starts_a_run_again_starts_the_run(told):
     facts, folder = told
     assert facts["command"] == ["probe", str(folder / "request.json")]

@@ -1,6 +1,10 @@
 """A run of a study is an ordinary run that reports: pruned it keeps what it has, and can be continued by anybody."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -126,3 +130,19 @@ def test_reports_are_told_apart_and_strangers_are_refused(reports):
     with pytest.raises(RuntimeError, match="KeyError"):
         send_report(reports.address, "a", 2, 0.5)
     assert heard == [(0, 0.5), (1, 1.5)]
+
+
+def test_reports_of_another_user_are_not_heard(reports, monkeypatch):
+    reports.admit("a", lambda step, value: True)
+    monkeypatch.setattr(os, "getuid", lambda: -1)
+    with pytest.raises((RuntimeError, OSError)):
+        send_report(reports.address, "a", 0, 0.5)
+
+
+def test_a_killed_worker_leaves_no_socket_behind(tmp_path):
+    script = (
+        "import os; from gatelab.lab.study.reports import Reports; r = Reports(); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert ended.returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
