@@ -5,8 +5,8 @@ picture that was not drawn, and writes a screenshot of each view. Any Chromium o
 and exits with 0, or with --need with 1.
 
 examples:
-  gatelab report experiments/002-hidden-size --output /tmp/report.html
-  python scripts/check_report.py /tmp/report.html --browser /usr/bin/chromium --shots /tmp/shots
+  gatelab report experiments/002-hidden-size --output report.html
+  python scripts/check_report.py report.html --browser /usr/bin/chromium --shots shots
 """
 
 import argparse

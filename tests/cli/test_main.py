@@ -51,6 +51,13 @@ def test_a_missing_file_exits_with_2(capsys, tmp_path):
     assert "absent.txt" in capsys.readouterr().err
 
 
+def test_a_place_that_cannot_be_written_is_named_with_what_to_do(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert main(["train", "data=adding", f"paths.root={tmp_path}/file"]) == 2
+    assert f"{tmp_path}/file" in (said := capsys.readouterr().err)
+    assert "not a directory. Choose another place (paths.root=DIR" in said
+
+
 def test_check_prints_the_configuration_and_the_run_directory(capsys, tmp_path):
     assert main(["check", "experiment=quickstart", f"paths.root={tmp_path}", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

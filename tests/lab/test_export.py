@@ -12,6 +12,7 @@ from safetensors.torch import load
 from gatelab.cli.main import main
 from gatelab.lab.errors import RequestError, RunFailed
 from gatelab.lab.export import export
+from gatelab.lab.load import load_task
 from gatelab.lab.train import train
 
 SMALL = ["trainer.max_steps=1", "trainer.max_epochs=1", "model.hidden_size=6", "threads=1", "callbacks=none"]
@@ -19,6 +20,9 @@ DATA = {
     "text": ["data=stdlib", "data.max_characters=20000", "model.num_layers=2"],
     "lstm": ["data=stdlib", "data.max_characters=20000", "model=lstm"],
     "cho": ["data=stdlib", "data.max_characters=20000", "model.reset_after=false"],
+    "nn": ["data=stdlib", "data.max_characters=20000", "model=nn_lstm"],
+    "rnn": ["data=stdlib", "data.max_characters=20000", "model=nn_rnn"],
+    "min": ["data=stdlib", "data.max_characters=20000", "model=mingru"],
     "series": ["data=embedded_series", "data.lookback=8", "data.horizon=4"],
 }
 
@@ -67,6 +71,25 @@ def test_torch_export_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     assert next(iter(done.inputs.values())) == inputs
     assert done.difference <= done.tolerance
     assert torch.export.load(tmp_path / "x.pt2").graph.find_nodes(op="placeholder")
+
+
+@pytest.mark.parametrize("kind", ["text", "lstm", "cho", "nn", "rnn", "min"])
+def test_time_is_free_in_torch_export_of_a_language_model_of_any_cell(kind, run, tmp_path):
+    done = export(run(kind), "torch-export", tmp_path / "x.pt2")
+    assert done.inputs["tokens"] == ["time", "batch"]
+    loaded = load_task(run(kind))
+    graph = torch.export.load(tmp_path / "x.pt2").module()
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(loaded.task.spec.vocabulary, (37, 3), generator=generator)
+    with torch.inference_mode():
+        expected, state = loaded.task.net(tokens)
+        begin = torch.zeros_like(state[0] if isinstance(state, tuple) else state)
+        carried = [begin] * (len(done.inputs) - 1)
+        pieces = []
+        for piece in (tokens[:1], tokens[1:6], tokens[6:]):  # the state that comes out goes in again
+            y, *carried = graph(piece, *carried)
+            pieces.append(y)
+    assert torch.allclose(torch.cat(pieces), expected, atol=1e-5)
 
 
 def test_a_file_that_is_there_is_replaced_with_force_only(run, capsys):

@@ -57,6 +57,20 @@ def test_a_wrong_type_is_named(override, key):
     assert "on the command line" in message
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.level=wrod"], "data.level: 'wrod' is none of word, char, bpe. Did you mean 'word'?"),
+        (["data=etth1", "data.target=OT"], "A list is written [OT]."),
+        (["data=text"], "data.path: missing; give data.path=..."),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_how_to_write_it(overrides, said):
+    message = refusal(*overrides)
+    assert said in message
+    assert "\n" not in message
+
+
 def test_a_misspelt_monitor_is_named_with_the_nearest_metric():
     assert "no 'val/los'. Did you mean 'val/loss'? It logs val/loss, val/ppl" in refusal(
         "task.monitor=val/los"

@@ -2,7 +2,7 @@
 
 safetensors     the weights, with the configuration and the data's spec in the metadata; compared bit for bit
 onnx            the graph for ONNX Runtime; batch and, for GRU, LSTM and RNN, time are free
-torch-export    the graph for torch.export.load; batch is free, the number of steps is fixed (--steps)
+torch-export    the graph for torch.export.load; batch is free, and time for a language model without --steps
 
 A language model takes tokens [T, B] and its state and gives logits [T, B, V] and the state after; a forecaster takes
 the standardised past [B, T, C] and gives the standardised forecast [B, P, K].
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=int,
         metavar="T",
-        help="steps of a graph with a fixed number of them (default: 1, look-back)",
+        help="a graph for T steps only: with one, a step is fastest (a forecaster's default: its look-back)",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
     add_json(parser)

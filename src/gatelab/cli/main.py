@@ -32,6 +32,7 @@ COMMANDS = {
     "doctor": "show what is installed and what this machine can do",
 }
 
+WRONG_PLACE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError)
 EPILOG = """exit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted and resumable
 `gatelab COMMAND --help` tells more about a command."""
 
@@ -95,11 +96,21 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        return _say(f"gatelab {name}: {error}", 1, error)
+        return _say(f"gatelab {name}: {_where(error)}", 2 if isinstance(error, WRONG_PLACE) else 1, error)
     except KeyboardInterrupt:
         resumable = name in ("train", "sweep")
         hint = "; the same command continues" if resumable else ""
         return _say(f"gatelab {name}: interrupted{hint}", 75 if resumable else 130)
+
+
+def _where(error: OSError) -> str:
+    """What the system says about which file, and what can be done where the place is wrong."""
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    fix = ". Choose another place (paths.root=DIR, --output FILE), or mend this one" * isinstance(
+        error, WRONG_PLACE
+    )
+    return f"{error.filename}: {error.strerror.lower()}{fix}"
 
 
 def _say(text: str, code: int, error: Exception | None = None) -> int:

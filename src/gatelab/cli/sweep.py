@@ -16,6 +16,7 @@ import argparse
 from typing import Any
 
 from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
+from gatelab.lab.remarks import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,4 +102,4 @@ def _print_jobs(result: dict[str, Any]) -> None:
     unknown = len(result["jobs"]) - len(known)
     if unknown:
         print(f"{unknown} trials, whose values the sampler proposes one after the other")
-    print(f"study {result['study']}: {len(result['jobs'])} jobs, checked; nothing was started")
+    print(f"study {result['study']}: {counted(len(result['jobs']), 'job')}, checked; nothing was started")

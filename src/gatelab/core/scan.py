@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gatelab.core.unroll import time_is_free, unroll
+
 
 class _Scan(torch.autograd.Function):
     """h from (a, b, h0). The gradient is the same recurrence run backward, so it differentiates again."""
@@ -50,4 +52,7 @@ def linear_scan(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
 
     Shapes: a and b [T, B, H], h0 [B, H]. Meant for 0 <= a <= 1; a = 0 forgets everything before that step.
     """
+    if time_is_free(a):
+        y, _ = unroll(lambda ab, state: (ab[0] * state[0] + ab[1],), torch.stack((a, b), dim=1), (h0,))
+        return y
     return _Scan.apply(a, b, h0)

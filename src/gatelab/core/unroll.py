@@ -40,6 +40,8 @@ def unroll(
     Returns:
         outputs [T, B, H] and the state at each row's length.
     """
+    if time_is_free(inputs) and lengths is None and reset_mask is None and not isinstance(zoneout, Tensor):
+        return _scanned(step, inputs, state, zoneout)
     outputs = []
     for t, x in enumerate(inputs.unbind(0)):
         previous = state
@@ -57,6 +59,25 @@ def unroll(
             y = y.masked_fill(over, 0)
         outputs.append(y)
     return torch.stack(outputs), state
+
+
+def time_is_free(inputs: Tensor) -> bool:
+    """Whether `torch.export` is making a graph for any number of steps of `inputs` [T, B, *] now."""
+    return torch.compiler.is_exporting() and not isinstance(inputs.shape[0], int)
+
+
+def _scanned(step: Step, inputs: Tensor, state: State, zoneout: float | None) -> tuple[Tensor, State]:
+    """The loop as one operation of the graph, which holds a step once instead of one for each moment."""
+    from torch._higher_order_ops.scan import scan
+
+    def combine(entering: State, x: Tensor) -> tuple[State, Tensor]:
+        after = step(x, entering)
+        if zoneout is not None:
+            after = tuple(zone_out(new, old, zoneout) for new, old in zip(after, entering, strict=True))
+        return after, after[0].clone()  # what it returns may not share memory
+
+    final, y = scan(combine, tuple(s.clone() for s in state), inputs)  # nor may it begin in a part of another
+    return y, tuple(final)
 
 
 def padding(lengths: Tensor, steps: int) -> Tensor:

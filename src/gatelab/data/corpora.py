@@ -101,8 +101,9 @@ def load_corpus(
         raise DataError(f"data.split: {name} comes with its own splits; leave data.split out")
     for part, text in corpus.text.items():
         if not text:
+            source = f"data.path={paths['train']}" if name == "text" and corpus.one_text else name
             raise DataError(
-                f"{name}: the {part} split is empty; give a longer text or other data.split fractions"
+                f"{source}: the {part} split is empty; give a longer text or other data.split fractions"
             )
     return corpus
 

@@ -23,7 +23,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gatelab.lab.configs import CONF_DIR
 from gatelab.lab.errors import RequestError
@@ -50,6 +50,8 @@ class Composed:
         """The configuration as plain, resolved data."""
         try:
             resolved = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            raise RequestError(f"{error.full_key}: missing; give {error.full_key}=...") from None
         except OmegaConfBaseException as error:
             raise RequestError(f"{error.full_key}: {error.msg or error}") from None
         assert isinstance(resolved, dict)

@@ -2,7 +2,8 @@
 
 Every file is read back and its outputs are compared with the run's own before it gets its name: safetensors bit
 for bit, the graphs within `TOLERANCE`. State is an input and an output, and the batch is free. Time is free too in
-ONNX for the layers that ONNX has; a graph that walks the steps one by one is made for a fixed number of them.
+ONNX for the layers that ONNX has, and in torch.export for a language model; other graphs walk a fixed number of
+steps one by one, which is also how a single step is fastest.
 
 Letters: T time, B batch, C channels, P horizon, K targets, V vocabulary.
 """
@@ -19,11 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gatelab.core import GRU
 from gatelab.data import spec_from_dict
 from gatelab.lab.build import build_task
 from gatelab.lab.errors import RequestError, RunFailed
-from gatelab.lab.export_graphs import Graph, Inputs, Shapes, onnx_graph, standard_core, torch_export
+from gatelab.lab.export_graphs import (
+    Graph,
+    Inputs,
+    Shapes,
+    onnx_graph,
+    standard_core,
+    torch_export,
+    written_out,
+)
 from gatelab.lab.load import LoadedRun, load_task
 from gatelab.tasks.checkpoint_io import AtomicFile
 
@@ -70,8 +78,8 @@ def export(
         path: the run directory.
         kind: `safetensors`, `onnx` or `torch-export`.
         output: the file; None: `export/model.<ending>` in the run directory.
-        steps: T of a graph that walks the steps one by one; None: 1 for a language model, the run's look-back for
-            a forecaster.
+        steps: T of a graph with a fixed number of steps; None: free where that can be (see above), else 1 for a
+            language model and the run's look-back for a forecaster.
         force: replace a file that is there.
 
     Raises:
@@ -209,8 +217,9 @@ def _graph(
     standard = standard_core(net.core) if kind == "onnx" else None
     if standard is not None:
         net.core, fixed = standard, fixed if steps else 0
-    elif isinstance(net.core, GRU):
-        net.core.backend = "reference"
+    else:
+        net.core = written_out(net.core)
+        fixed = 0 if kind == "torch-export" and _is_text(loaded) and not steps else fixed
     names = _names(loaded, fixed)
     graph = Graph(net, len(_outputs(loaded)) - 1).eval()
     inputs = _sample(loaded, 2, fixed or (int(lookback) if lookback else 12))

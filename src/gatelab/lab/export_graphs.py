@@ -6,6 +6,7 @@ It decides neither which run it is nor whether the result is right (`export.py`)
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,8 +47,22 @@ def standard_core(core: nn.Module) -> nn.Module | None:
     make = kinds.get(type(core))
     if make is None:
         return None
+    return _as(make, core)
+
+
+def written_out(core: nn.Module) -> nn.Module:
+    """The layer whose steps a graph can hold: `core`, or for one of torch.nn the from-scratch one, with its weights."""
+    kinds: dict[type, Callable[..., nn.Module]] = {TorchGRU: GRU, TorchLSTM: LSTM, TorchRNN: RNN}
+    make = kinds.get(type(core))
+    layer = core if make is None else _as(make, core)
+    if isinstance(layer, GRU):
+        layer.backend = "reference"
+    return layer
+
+
+def _as(make: Callable[..., nn.Module], core: nn.Module) -> nn.Module:
     names = ["input_size", "hidden_size", "num_layers", "bias", "bidirectional"]
-    names += ["nonlinearity"] if isinstance(core, RNN) else []
+    names += ["nonlinearity"] if isinstance(core, RNN | TorchRNN) else []
     layer = make(**{name: getattr(core, name) for name in names})
     layer.load_state_dict(core.state_dict())
     return layer.eval()
@@ -95,11 +110,16 @@ def torch_export(
     graph: Graph, inputs: Inputs, names: Shapes, outputs: list[str], note: str
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
     """The `.pt2` file with `note` as `gatelab.json` in it, and what it loads as. `outputs` have no names there."""
-    batch = torch.export.Dim("batch")
-    first, *states = ({i: batch for i, d in enumerate(shape) if d == "batch"} for shape in names.values())
+    free = {name: torch.export.Dim(name) for name in ("batch", "time")}
+    first, *states = (
+        {i: free[d] for i, d in enumerate(shape) if isinstance(d, str)} for shape in names.values()
+    )
     dynamic = {"x": first, "state": tuple(states)} if states else {"x": first}
     program = torch.export.export(graph, inputs, dynamic_shapes=dynamic)
     buffer = io.BytesIO()
+    logging.getLogger("torch._export.serde.serialize").setLevel(
+        logging.ERROR
+    )  # a loop without weights puzzles it
     torch.export.save(program, buffer, extra_files={"gatelab.json": note})
     content = buffer.getvalue()
     module = torch.export.load(io.BytesIO(content)).module()

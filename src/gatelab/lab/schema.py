@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,7 @@ def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
             return
         except ValidationError:
             continue
-    yield key, f"{value!r} is no {_readable(hint)}."
+    yield key, f"{value!r} is {_readable(hint)}.{_hint(value, hint)}"
 
 
 @functools.cache
@@ -168,9 +169,30 @@ def _listed(names: list[str]) -> str:
     return f" It takes {', '.join(names)}."
 
 
+def _hint(value: Any, hint: Any) -> str:
+    """How a value that is one word could be meant."""
+    if not isinstance(value, str):
+        return ""
+    if any(typing.get_origin(part) in (list, Sequence) for part in (hint, *typing.get_args(hint))):
+        return f" A list is written [{value}]."
+    return nearest(value, [str(choice) for choice in _choices(hint)])
+
+
+def _choices(hint: Any) -> list[Any]:
+    """The values that are listed in an annotation made of `Literal` and perhaps None; else nothing."""
+    if typing.get_origin(hint) is typing.Literal:
+        return list(typing.get_args(hint))
+    parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType) or len(parts) != 1:
+        return []
+    return _choices(parts[0])
+
+
 def _readable(hint: Any) -> str:
+    if choices := _choices(hint):
+        return f"none of {', '.join(map(str, choices))}"
     text = hint.__name__ if inspect.isclass(hint) else str(hint)
-    return text.replace("typing.", "").replace("NoneType", "None").replace("collections.abc.", "")
+    return "no " + text.replace("typing.", "").replace("NoneType", "None").replace("collections.abc.", "")
 
 
 def where(key: str, composed: Composed) -> str:

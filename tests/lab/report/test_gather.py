@@ -59,7 +59,7 @@ def test_of_several_keys_that_say_the_same_the_first_that_a_person_would_name_is
 def test_runs_of_different_data_are_not_compared(make_run):
     make_run("a", "aaaaaaaa", 0)
     make_run("a", "bbbbbbbb", 0, series="etth2")
-    assert names([make_run.root]) == [("runs", "a"), ("runs", "a-2")]
+    assert names([make_run.root]) == [("runs", "a-etth1"), ("runs", "a-etth2")]
 
 
 def test_runs_without_a_value_keep_their_reason(make_run):

@@ -8,6 +8,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import yaml
+
 
 class FakeWandb:
     """Runs by id: `history` (line number -> row), `exit_code`, `summary`, `upserts`, and all `requests`.
@@ -110,6 +112,11 @@ class FakeWandb:
                 "runs": {"edges": []},
             }
             return {"project": {"sweep": sweep}}
+        if "UpsertSweep" in query:
+            self.sweep = yaml.safe_load(given["config"])
+            project = {"id": "1", "name": given["projectName"], "entity": {"id": "1", "name": "team"}}
+            sweep = {"name": "sweepabc", "project": project}
+            return {"upsertSweep": {"sweep": sweep, "configValidationWarnings": []}}
         if "CreateAgent" in query:
             return {"createAgent": {"agent": {"id": "1"}}}
         if "Heartbeat" in query:

@@ -144,17 +144,24 @@ def server():
 
 
 @pytest.mark.slow
-def test_a_real_agent_runs_our_command_and_stops_a_weak_run_in_good_order(server, tmp_path):
+def test_the_commands_of_wandb_make_our_sweep_and_stop_a_weak_run_in_good_order(server, tmp_path):
     tail = [word for word in RUN if "max_steps" not in word]
     tail += ["trainer.max_epochs=100000", f"paths.root={tmp_path}"]
-    server.sweep = {**SWEEP, "command": ["gatelab", "train", *tail, "${args_no_hyphens}"]}
-    args = {"model.hidden_size": {"value": 8}, "optim.lr": {"value": 0.01}}
-    server.commands = [{"type": "run", "run_id": "weak0001", "program": None, "args": args}]
+    small = [word for word in SWEEP["command"] if not word.startswith(("experiment=", "logger="))]
+    small[2:2] = tail
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**SWEEP, "command": small}))
     (tmp_path / "gatelab").write_text(f'#!/bin/sh\nexec {sys.executable} -m gatelab "$@"\n')
     (tmp_path / "gatelab").chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "WANDB_BASE_URL": server.url}
     environment["WANDB_API_KEY"] = "0123456789" * 4
-    program = [sys.executable, "-m", "wandb", "agent", "--count", "1", "team/theirs/sweepabc"]
+    wandb = [sys.executable, "-m", "wandb"]
+    made = subprocess.run(
+        [*wandb, "sweep", "sweep.yaml"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert "wandb agent team/gatelab/sweepabc" in made.stderr
+    args = {"model.hidden_size": {"value": 8}, "optim.lr": {"value": 0.01}}
+    server.commands = [{"type": "run", "run_id": "weak0001", "program": None, "args": args}]
+    program = [*wandb, "agent", "--count", "1", "team/gatelab/sweepabc"]
     with (tmp_path / "agent.log").open("w") as log:
         process = subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + 120
@@ -172,6 +179,24 @@ def test_a_real_agent_runs_our_command_and_stops_a_weak_run_in_good_order(server
     rows = [run["history"][number] for number in sorted(run["history"])]
     sent = [key({k: v for k, v in row.items() if not k.startswith("_")}) for row in rows]
     assert sent == [key(to_row(row)) for row in read_metrics(record.metrics_file)]
+
+
+@pytest.mark.slow
+def test_sync_sends_a_run_under_every_id_that_agents_gave_it(parts, server, monkeypatch, capsys):
+    parts.part(range(10), mode="offline", id="first001", sweep_id="sweepone", project="theirs")
+    shown = parts.start(mode="offline", id="second02", sweep_id="sweeptwo", project="theirs")
+    shown.conclude("done", None, [])
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    monkeypatch.setenv("WANDB_BASE_URL", server.url)
+    assert main(["sync", str(parts.path)]) == 0
+    recorded = [key(to_row(row)) for row in read_metrics(parts.path / "metrics.csv")]
+    for run_id, sweep_id in (("first001", "sweepone"), ("second02", "sweeptwo")):
+        run = server.runs[run_id]
+        assert (run["upserts"][0]["sweep"], run["upserts"][0]["project"]) == (sweep_id, "theirs")
+        rows = [run["history"][number] for number in sorted(run["history"])]
+        assert [key({k: v for k, v in row.items() if not k.startswith("_")}) for row in rows] == recorded
+    main(["sync", str(parts.path)])
+    assert "nothing to send" in capsys.readouterr().out
 
 
 def test_a_study_inside_an_agent_s_run_is_not_the_agent_s_run(monkeypatch):

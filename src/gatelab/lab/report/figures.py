@@ -75,8 +75,10 @@ def _over(state: StudyState, key: str) -> tuple[str, str, go.Figure]:
         height=430, xaxis={"title": {"text": name}}, yaxis={"title": {"text": axis_name(state.objectives[0])}}
     )
     every = [p for line in found.lines.values() for p in line if math.isfinite(p.summary.mean)]
+    lines = list(found.lines.values())
     for index, (line, points) in enumerate(found.lines.items()):
-        _add_line(figure, found, index, line or state.objectives[0].name, points)
+        hidden = sum(_covers(later, points) for later in lines[index + 1 :])
+        _add_line(figure, found, index, line or state.objectives[0].name, points, hidden)
     if found.others:
         figure.add_scatter(
             x=[p.x for p in found.others],
@@ -97,7 +99,16 @@ def _over(state: StudyState, key: str) -> tuple[str, str, go.Figure]:
     return name, "; ".join(said), figure
 
 
-def _add_line(figure: go.Figure, found: Curves, index: int, name: str, points: Sequence[Point]) -> None:
+def _covers(later: Sequence[Point], points: Sequence[Point]) -> bool:
+    """Whether a line that is drawn later lies on this one, to what can be seen."""
+    there = {p.x: p.summary.mean for p in later}
+    return all(math.isclose(there.get(p.x, math.nan), p.summary.mean, rel_tol=2e-3) for p in points)
+
+
+def _add_line(
+    figure: go.Figure, found: Curves, index: int, name: str, points: Sequence[Point], hidden: int
+) -> None:
+    """One choice's points; wider by the `hidden` lines that lie on it, so that it shows beside them."""
     colour = COLOURS[index % len(COLOURS)]
     halves = [p.summary.half for p in points]
     bars = {"type": "data", "array": halves, "thickness": 1.3, "width": 4, "color": colour}
@@ -110,8 +121,8 @@ def _add_line(figure: go.Figure, found: Curves, index: int, name: str, points: S
         name=name,
         legendgroup=name,
         mode="lines+markers" if joined else "markers",
-        line={"color": colour, "width": 2, "dash": DASHES[index // len(COLOURS) % len(DASHES)]},
-        marker={"color": colour, "size": 9, "symbol": SYMBOLS[index % len(SYMBOLS)]},
+        line={"color": colour, "width": 2 + 4 * hidden, "dash": DASHES[index // len(COLOURS) % len(DASHES)]},
+        marker={"color": colour, "size": 9 + 6 * hidden, "symbol": SYMBOLS[index % len(SYMBOLS)]},
         hovertemplate="%{x}: %{y:.5g}<br>n = %{customdata[0]}, trial %{customdata[1]}%{customdata[2]}"
         + NAMED,
     )

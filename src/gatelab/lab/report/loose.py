@@ -78,9 +78,10 @@ def as_studies(runs: Sequence[Path]) -> tuple[list[StudyState], list[str]]:
             continue
         groups.setdefault(_problem(found.record["config"]), []).append(found)
     ordered = sorted(groups.values(), key=lambda group: -len(group))
+    bare = [_name(group) for group in ordered]
     names: list[str] = []
-    for group in ordered:
-        names.append(_unused(_name(group), names))
+    for name, group in zip(bare, ordered, strict=True):
+        names.append(_unused(name if bare.count(name) == 1 else f"{name}-{_called(group)}", names))
     return [_state(name, group) for name, group in zip(names, ordered, strict=True)], unreadable
 
 
@@ -116,9 +117,14 @@ def _problem(config: Mapping[str, Any]) -> str:
 def _name(group: Sequence[Found]) -> str:
     """Their common name, or what their data are called."""
     names = {str(found.record["identity"]["name"]) for found in group}
+    return names.pop() if len(names) == 1 else _called(group)
+
+
+def _called(group: Sequence[Found]) -> str:
+    """What their data are called: a file by its name."""
     data = group[0].record["config"]["data"]
-    called = next((data[key] for key in ("series", "corpus", "problem", "path") if data.get(key)), "runs")
-    return names.pop() if len(names) == 1 else Path(str(called)).stem
+    called = next((data[key] for key in ("path", "series", "corpus", "problem") if data.get(key)), "runs")
+    return Path(str(called)).stem
 
 
 def _unused(name: str, taken: Sequence[str]) -> str:

@@ -77,7 +77,7 @@ def _ranking(state: StudyState, rows: Sequence[Row], facts: Facts, page: Path) -
     if state.baselines:
         known = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in state.baselines.items())
         yield paragraph(f"Trivial models on the same positions: {known}.")
-    shown = {title or "rank": cells for title, cells in columns(state, list(rows)).items()}
+    shown = _what_it_is_first(state, columns(state, list(rows)))
     trials = [row.trial for row in rows]
     steps = [_steps(trial, facts) for trial in trials]
     if any(steps):
@@ -86,6 +86,14 @@ def _ranking(state: StudyState, rows: Sequence[Row], facts: Facts, page: Path) -
     shown["runs"] = [_links(trial, page) for trial in trials]
     marked = ["best" if row.front else "" if row.same or row.p is None else "worse" for row in rows]
     yield table(f"Leaderboard of {state.name}", shown, marked=marked, raw=["runs"])
+
+
+def _what_it_is_first(state: StudyState, found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Rank, value and parameters before the rest: on a phone the first columns are all that is seen."""
+    titles = list(found)
+    known = {"trial", "sd", "n", "parameters", "seconds"}
+    titles.sort(key=lambda title: title in known - {objective.name for objective in state.objectives})
+    return {title or "rank": found[title] for title in titles}
 
 
 def _steps(trial: Trial, facts: Facts) -> str:

@@ -131,7 +131,7 @@ def _find(key: str, name: str, short: Mapping[str, str], module: Any, suffix: st
     chosen = short.get(name, name.removeprefix(f"{module.__name__}."))
     if chosen in usable:
         return usable[chosen]
-    known = [*short, *usable]
+    known = [*short, *(name for name in usable if name in classes)]
     raise RequestError(
         f"{key}={name}: no such {suffix.lower()}.{nearest(name, known)} Choices: {', '.join(known)}."
     )
