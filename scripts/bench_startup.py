@@ -34,8 +34,11 @@ def child(request: list[str], start: float) -> None:
     """Train until the first step and print what each part took."""
     seconds: dict[str, float] = {"interpreter": time.time() - start}
     began = time.perf_counter()
-    from gatelab.cli.train import run  # noqa: F401
-    from gatelab.lab import train as module
+    from gatelab.lab.imports import quickly
+
+    with quickly(lightning=True):  # as `gatelab.cli.train` does
+        from gatelab.cli.train import run  # noqa: F401
+        from gatelab.lab import train as module
     from gatelab.tasks.base import Task
 
     seconds["imports"] = time.perf_counter() - began

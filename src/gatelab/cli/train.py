@@ -53,7 +53,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from gatelab.lab.train import train
+    from gatelab.lab.imports import quickly
+
+    with quickly(lightning=True):
+        from gatelab.lab.train import train
 
     result = train(options.overrides, force=options.force, config_dirs=options.config_dir)
     if result["outcome"] == "rank":

@@ -1,6 +1,7 @@
 """Reads the named series (ETT, Exchange, the made-up ones) into a `Series`, and keeps what was read.
 
-How arbitrary tables are read is table.py's business.
+How arbitrary tables are read is table.py's business. Pandas takes half a second to load, and what is kept needs none
+of it, so it is imported where a file is read.
 """
 
 import gzip
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
 from gatelab.data.derived import Kept, remember
 from gatelab.data.embedded import embedded_series
@@ -17,7 +17,6 @@ from gatelab.data.errors import DataError
 from gatelab.data.fetch import fetch, sha256_of
 from gatelab.data.lorenz import lorenz_series
 from gatelab.data.series import Series
-from gatelab.data.table import read_table
 
 # 12, 4 and 4 months of 30 days (Zhou et al. 2021); what follows in the file is used by nobody
 _ETT_HOURS: Final = (8640, 8640 + 2880, 8640 + 2880 + 2880)
@@ -50,6 +49,8 @@ def read_series(
 
     def make() -> Kept:
         if path is not None:
+            from gatelab.data.table import read_table
+
             return _keep(read_table(path, **options))
         return _keep(load_named(name, seed=seed, mirror=mirror, cache=cache))
 
@@ -102,6 +103,8 @@ def load_named(name: str, *, seed: int, mirror: str | None, cache: str | None) -
 
 def _ett(name: str, mirror: str | None, cache: str | None) -> Series:
     """Electricity transformer temperature: seven channels, hourly or every 15 minutes."""
+    import pandas as pd
+
     file, rows_per_hour = f"ett/{_ETT[name][0]}.csv", _ETT[name][1]
     fetched = fetch(file, mirror=mirror, cache=cache)
     frame = pd.read_csv(fetched.path, parse_dates=["date"])

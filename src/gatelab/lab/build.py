@@ -150,6 +150,12 @@ def build_trainer(
     from gatelab.tasks.lean import NoProfiler
 
     node = dict(plain["trainer"])
+    if node.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise RequestError(
+            "trainer.accelerator: PyTorch sees no GPU here (`gatelab doctor`); trainer=cpu trains without one."
+        )
+    if 0 in (node.get("max_steps"), node.get("max_epochs")):
+        raise RequestError("trainer: max_steps and max_epochs must not be 0; -1 sets no limit.")
     if node.get("profiler") == "simple":
         from pytorch_lightning.profilers import SimpleProfiler
 

@@ -22,6 +22,7 @@ from gatelab.lab.study.lifeline import die_with_parent
 
 REQUEST_FORMAT = 1
 PRELOAD = (
+    "gatelab.lab.imports:load_lightning",
     "gatelab.lab.study.pruning",
     "gatelab.data.text_module",
     "gatelab.data.series_module",

@@ -32,22 +32,28 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal
 def main(target: str) -> int:
     """Import `target` and what its `PRELOAD` names, call its `prepare()` if it has one, and serve until stdin ends.
 
-    In each forked child run its request instead. Returns the exit code.
+    `PRELOAD` holds `MODULE`, or `MODULE:FUNCTION` to be called. In each forked child run its request instead.
+    Returns the exit code.
     """
     die_with_parent(int(os.environ["GATELAB_PARENT"]))
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     answers = os.dup(1)
     os.dup2(2, 1)  # what an import prints is no answer
+    gc.disable()  # loading makes no garbage
     module = importlib.import_module(target)
     for name in getattr(module, "PRELOAD", ()):
-        importlib.import_module(name)
+        loaded, _, function = name.partition(":")
+        found = importlib.import_module(loaded)
+        if function:
+            getattr(found, function)()
     if hasattr(module, "prepare"):
         module.prepare()
     for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         finalizer.atexit = False  # e.g. of 10,000 kernels of PyTorch: a child undoes its own doings only
     gc.collect()
     gc.freeze()  # what is here stays shared with the children
+    gc.enable()
     cuda = "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
     _answer(answers, {"ready": os.getpid(), "threads": threads(), "cuda": cuda})
     request = serve(0, answers)
