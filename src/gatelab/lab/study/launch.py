@@ -171,13 +171,14 @@ def launch(
     gang = set_nodes(config.hydra.launcher, options, processes)
     task = WorkerTask(str(study), name, processes.nodes, gang, secrets.token_hex(4))
     launcher = Plugins.instance().instantiate_launcher(context, task, config)
-    jobs = processes.workers * (1 if gang else processes.nodes)
-    returned = launcher.launch([[f"launcher={name}"]] * jobs, initial_job_idx=0)
+    each = 1 if gang else processes.nodes
+    returned = launcher.launch([[f"launcher={name}"]] * (processes.workers * each), initial_job_idx=0)
     problems = []
     for number, job in enumerate(returned):
+        who = f"worker {number // each}" + (f", node {number % each}" if each > 1 else "")
         try:
             done = job.return_value
-            problems += [f"worker {number}: {problem}" for problem in done.get("errors", ())]
+            problems += [f"{who}: {problem}" for problem in done.get("errors", ())]
         except Exception as error:
-            problems.append(f"worker {number}: {type(error).__name__}: {error}")
+            problems.append(f"{who}: {type(error).__name__}: {error}")
     return problems
