@@ -20,7 +20,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -32,6 +31,7 @@ from typing import Any
 from resume_check.cases import STEPS, Kind, Request
 from resume_check.compare import first_difference
 from resume_check.forked import ForkedRun
+from resume_check.undisturbed import add_folder, place, undisturbed
 from tqdm import tqdm
 
 EVERY_STEP = "callbacks.checkpoints.every_n_steps=1"
@@ -64,15 +64,6 @@ def kill_after(step: int) -> Any:
         return []
 
     return prepare
-
-
-def undisturbed(request: Request, folder: Path, limit: float) -> Path:
-    """The directory of the run that nobody disturbs."""
-    run = ForkedRun(request, folder)
-    codes = run.wait(limit)
-    if codes is None or any(codes):
-        raise SystemExit(f"the undisturbed run ({request.kind}) ended with {codes}:\n{run.tail()}")
-    return request.directory(folder)
 
 
 def try_case(request: Request, step: int, folder: Path, reference: Path, limit: float) -> str | None:
@@ -148,9 +139,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--limit", type=float, default=60.0, help="seconds that a run may take (default: %(default)g)"
     )
-    p.add_argument(
-        "--folder", type=Path, help="keep everything there; it must not exist (default: in memory)"
-    )
+    add_folder(p)
     return p
 
 
@@ -159,13 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     options.steps = options.steps or (list(QUICK) if options.quick else list(range(1, STEPS + 1)))
     options.workers = options.workers or ([0] if options.quick else [0, 2])
     began = time.monotonic()
-    memory = (
-        "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    )  # no matter of disks: see chaos_checkpoints.py
-    with tempfile.TemporaryDirectory(prefix="resume-", dir=memory, ignore_cleanup_errors=True) as temporary:
-        root = (options.folder or Path(temporary)).resolve()
-        if options.folder:
-            root.mkdir(parents=True)
+    with place(options.folder, "resume-") as root:
         outcomes = check(options, root)
     print(show(outcomes, time.monotonic() - began))
     return int(any(outcome.wrong for outcome in outcomes))

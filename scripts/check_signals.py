@@ -21,7 +21,6 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -34,6 +33,7 @@ import torch
 from resume_check.cases import Kind, Request
 from resume_check.compare import first_difference
 from resume_check.forked import ForkedRun
+from resume_check.undisturbed import add_folder, place, undisturbed
 from tqdm import tqdm
 
 PHASES = ("setup", "training", "validation", "saving", "testing")
@@ -112,15 +112,6 @@ def moments(ranks: int, number: int, rng: random.Random) -> list[Moment]:
             )
         )
     return chosen
-
-
-def undisturbed(request: Request, folder: Path, limit: float) -> Path:
-    """The directory of the run that nobody disturbs."""
-    run = ForkedRun(request, folder)
-    codes = run.wait(limit)
-    if codes is None or any(codes):
-        raise SystemExit(f"the undisturbed run ended with {codes}:\n{run.tail()}")
-    return request.directory(folder)
 
 
 def strike(request: Request, moment: Moment, folder: Path, reference: Path, limit: float) -> Outcome:
@@ -211,9 +202,7 @@ def parser() -> argparse.ArgumentParser:
         "--limit", type=float, default=60.0, help="seconds until it counts as hung (default: %(default)g)"
     )
     p.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
-    p.add_argument(
-        "--folder", type=Path, help="keep everything there; it must not exist (default: in memory)"
-    )
+    add_folder(p)
     return p
 
 
@@ -221,11 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     began = time.monotonic()
     torch.set_num_threads(1)  # a process with more than one thread must not fork
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="signals-", dir=memory, ignore_cleanup_errors=True) as temporary:
-        root = (options.folder or Path(temporary)).resolve()
-        if options.folder:
-            root.mkdir(parents=True)
+    with place(options.folder, "signals-") as root:
         outcomes = check(options, root)
     print(show(outcomes, time.monotonic() - began))
     return int(any(outcome.wrong for outcome in outcomes))

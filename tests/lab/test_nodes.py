@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from gatelab.lab import nodes
+from gatelab.lab.again import again
+from gatelab.lab.compose import compose
 from gatelab.lab.errors import RequestError
 from gatelab.lab.nodes import Dismissed, Ranks, require_processes
 from gatelab.lab.torchrun import code_of
@@ -77,6 +79,13 @@ def test_other_processes_than_the_configuration_asks_for_are_refused_with_the_fi
     require_processes({"num_nodes": 2, "devices": 2})
     with pytest.raises(RequestError, match=r"give trainer.num_nodes=2 trainer.devices=2"):
         require_processes(trainer)
+
+
+def test_a_run_of_several_nodes_is_made_again_with_as_many_processes_on_one(tmp_path):
+    plain = compose(["trainer=ddp_cpu", "trainer.devices=2", "trainer.num_nodes=3"]).plain()
+    record = {"config": plain, "attempts": [{"environment": {"threads": 1}}]}
+    trainer = again(record, [], tmp_path)["trainer"]
+    assert (trainer["num_nodes"], trainer["devices"]) == (1, 6)
 
 
 @pytest.mark.parametrize(("codes", "code"), [([75], 75), ([2, 1], 2), ([75, 1], 1), ([1, -9], 137)])

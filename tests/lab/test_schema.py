@@ -62,6 +62,9 @@ def test_a_wrong_type_is_named(override, key):
     [
         (["data.level=wrod"], "data.level: 'wrod' is none of word, char, bpe. Did you mean 'word'?"),
         (["data=etth1", "data.target=OT"], "A list is written [OT]."),
+        (["trainer.precision=12"], "trainer.precision: 12 is none of 64, 32, 16, transformer-engine,"),
+        (["seed=-1"], "seed: -1 is out of range: 0 to 4294967295."),
+        (["threads=0"], "threads: 0 is out of range: 1 to"),
         (["data=text"], "data.path: missing; give data.path=..."),
     ],
 )

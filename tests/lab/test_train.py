@@ -9,14 +9,19 @@ import time
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
+from gatelab.lab.compose import compose
 from gatelab.lab.errors import RequestError, RunFailed
 from gatelab.lab.evaluate import evaluate
 from gatelab.lab.generate import generate
+from gatelab.lab.identity import identify
 from gatelab.lab.listing import list_runs
 from gatelab.lab.metrics_csv import read_metrics
-from gatelab.lab.train import train
+from gatelab.lab.record import RunDirectory
+from gatelab.lab.schema import check
+from gatelab.lab.train import train, train_frozen
 
 SMALL_SERIES = [
     "experiment=quickstart_series",
@@ -170,6 +175,37 @@ def test_force_trains_again_and_keeps_the_earlier_run(tmp_path):
     assert len(kept) == 1
 
 
+def test_force_without_data_leaves_the_earlier_run_where_it_is(tmp_path):
+    text = tmp_path / "my.txt"
+    text.write_text("a line of text to learn from\n" * 200)
+    request = ["data=text", f"data.path={text}", "model.hidden_size=4", "trainer.max_steps=1"]
+    request += ["trainer.max_epochs=1", "callbacks.progress=null", f"paths.root={tmp_path}", "test=false"]
+    run = Path(train(request)["run_dir"])
+    text.unlink()
+    with pytest.raises(RequestError, match=r"my\.txt"):
+        train(request, force=True)
+    assert (run / "result.json").is_file()
+    assert not list(run.parent.glob("*.old-*"))
+
+
+class Bug(pl.Callback):
+    """A mistake in somebody's own code."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        raise RuntimeError("a bug")
+
+
+def test_an_error_that_nobody_foresaw_is_recorded_and_the_run_goes_on_when_it_is_mended(tmp_path):
+    request = [*SMALL_SERIES, f"paths.root={tmp_path}", "trainer.max_steps=2", "test=false"]
+    plain = check(compose(request))
+    with pytest.raises(RuntimeError, match="a bug"):
+        train_frozen(plain, identify(compose(request)), callbacks=[Bug()])
+    (facts,) = list_runs(tmp_path / "runs")
+    assert facts["state"] == "crashed"
+    assert RunDirectory(facts["run_dir"]).read()["attempts"][0]["error"] == "RuntimeError: a bug"
+    assert train(request)["outcome"] == "done"
+
+
 def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(tmp_path):
     with pytest.raises(RunFailed, match=r"step .*learning rate.*gradient norm"):
         train([*SMALL_SERIES, f"paths.root={tmp_path}", "optim.lr=1e30", "task.net.normalization=none"])
@@ -181,6 +217,8 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_says_where(tmp_path):
     ("override", "expected"),
     [
         ("data.lookback=0", "data.lookback"),
+        ("trainer.max_steps=0", "trainer: max_steps"),
+        ("callbacks.checkpoints=null", "callbacks.checkpoints"),
         ("model.hidden_size=-1", "hidden_size"),
         ("optim.lr=-1.0", "optim"),
         ("model.backend=quick", "backend"),

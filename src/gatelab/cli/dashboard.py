@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "arguments",
         nargs="*",
-        metavar="PATH paths.root=DIR",
+        metavar="PATH",
         help="studies, run directories or folders of them (default: all below paths.root, which is . by default)",
     )
     parser.add_argument("--no-browser", action="store_true", help="print the addresses, open nothing")

@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "arguments",
         nargs="+",
-        metavar="PATH paths.root=DIR",
-        help="what the report is about, and where studies that are given by name are (default: .)",
+        metavar="PATH",
+        help="what the report is about; paths.root=DIR says where studies given by name are (default: .)",
     )
     parser.add_argument(
         "--output",

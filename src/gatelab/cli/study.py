@@ -25,8 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "arguments",
         nargs="*",
-        metavar="NAME paths.root=DIR",
-        help="the study (or its folder), and where the studies are (default: .)",
+        metavar="NAME",
+        help="the study (or its folder); paths.root=DIR says where the studies are (default: .)",
     )
     parser.add_argument(
         "--watch", action="store_true", help="follow the study until it ends; Ctrl-C only leaves"

@@ -46,12 +46,21 @@ def again(record: dict[str, Any], overrides: Sequence[str], place: Path) -> dict
     found = problems(plain)
     if found:
         raise RequestError("\n".join(f"{key}: {text}" for key, text in found))
+    _gather(plain["trainer"])
     plain["paths"] = {**plain["paths"], "root": str(place), "runs": str(place / "runs")}
     plain["logger"], plain["test"] = {}, False
     plain["trainer"]["max_time"] = None  # the recorded steps are what is compared, however long they take
     if plain["callbacks"].get("progress") is not None:
         plain["callbacks"]["progress"] = None
     return plain
+
+
+def _gather(trainer: dict[str, Any]) -> None:
+    """Of a run that took several nodes: as many processes on this machine, which is the same to all of them."""
+    nodes, each = trainer.get("num_nodes") or 1, trainer["devices"]
+    if nodes > 1:
+        count = len(each) if isinstance(each, list) else each
+        trainer |= {"num_nodes": 1, "devices": nodes * count}
 
 
 def environment_for(attempt: dict[str, Any]) -> dict[str, str]:

@@ -61,7 +61,7 @@ def instantiated(node: Mapping[str, Any], **extra: Any) -> Any:
 
 @contextlib.contextmanager
 def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRORS) -> Iterator[None]:
-    """Turn the errors of a bad request into `RequestError`s that name where it stands."""
+    """Turn the errors of a bad request into `RequestError`s that name where it stands, unless they do so themselves."""
     try:
         yield
     except RequestError:
@@ -69,7 +69,7 @@ def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRO
     except kinds as error:
         if os.environ.get("GATELAB_TRACEBACK"):
             raise
-        raise RequestError(f"{where}: {error}") from error
+        raise RequestError(f"{where}: {error}" if where else str(error)) from error
 
 
 def build_data(plain: Mapping[str, Any]) -> Any:
@@ -150,6 +150,12 @@ def build_trainer(
     from gatelab.tasks.lean import NoProfiler
 
     node = dict(plain["trainer"])
+    if node.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise RequestError(
+            "trainer.accelerator: PyTorch sees no GPU here (`gatelab doctor`); trainer=cpu trains without one."
+        )
+    if 0 in (node.get("max_steps"), node.get("max_epochs")):
+        raise RequestError("trainer: max_steps and max_epochs must not be 0; -1 sets no limit.")
     if node.get("profiler") == "simple":
         from pytorch_lightning.profilers import SimpleProfiler
 

@@ -200,7 +200,8 @@ def leading() -> Iterator[None]:
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
     """What this process does inside, it does for itself: it scores a split that the others have no part in."""
-    names = [name for name in os.environ if name in RANK_VARIABLES or name.startswith("TORCHELASTIC_")]
+    started = ("TORCHELASTIC_", "SLURM_")  # Lightning would take Slurm's tasks for its processes instead
+    names = [name for name in os.environ if name in RANK_VARIABLES or name.startswith(started)]
     kept = {name: os.environ.pop(name) for name in names} if launched() else {}
     try:
         yield

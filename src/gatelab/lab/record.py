@@ -99,7 +99,7 @@ class RunDirectory:
         return read_json(self.result_file, ("outcome",)) if self.result_file.is_file() else None
 
     def state(self) -> str:
-        """`done`, `pruned`, `failed`, `refused`, `interrupted`, or `unfinished` (running now, or killed)."""
+        """`done`, `pruned`, `failed`, `refused`, `interrupted`, `crashed`, or `unfinished` (running now, or killed)."""
         result = self.result()
         if result is not None:
             return str(result["outcome"])
@@ -154,14 +154,14 @@ class RunDirectory:
         self._end_attempt(str(result["outcome"]))
         write_json(self.result_file, without_secrets(dict(result)))
 
-    def stop(self, state: str) -> None:
-        """Note that this attempt ended before the run did: `interrupted` or `refused`."""
-        self._end_attempt(state)
+    def stop(self, state: str, error: str | None = None) -> None:
+        """Note that this attempt ended before the run did: `interrupted`, `refused`, or by an `error`: `crashed`."""
+        self._end_attempt(state, error)
         self.update(state=state)
 
-    def _end_attempt(self, outcome: str) -> None:
+    def _end_attempt(self, outcome: str, error: str | None = None) -> None:
         attempts = self.read()["attempts"]
-        attempts[-1] |= {"outcome": outcome, "ended": now()}
+        attempts[-1] |= {"outcome": outcome, "ended": now(), **({"error": error} if error else {})}
         self.update(attempts=attempts)
 
     def remove_temporaries(self) -> None:

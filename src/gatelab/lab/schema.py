@@ -90,6 +90,10 @@ def _check_root(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
+    for key, least, most in (("seed", 0, 2**32 - 1), ("threads", 1, 2**15)):
+        value = plain.get(key)
+        if isinstance(value, int) and not least <= value <= most:
+            yield key, f"{value} is out of range: {least} to {most}."
     name = plain.get("name")
     if isinstance(name, str) and (name in ("", ".", "..") or any(mark in name for mark in "/\\\0")):
         yield (
@@ -179,18 +183,18 @@ def _hint(value: Any, hint: Any) -> str:
 
 
 def _choices(hint: Any) -> list[Any]:
-    """The values that are listed in an annotation made of `Literal` and perhaps None; else nothing."""
+    """The values that are listed in an annotation made of `Literal`s and perhaps None; else nothing."""
     if typing.get_origin(hint) is typing.Literal:
         return list(typing.get_args(hint))
-    parts = [part for part in typing.get_args(hint) if part is not type(None)]
-    if typing.get_origin(hint) not in (typing.Union, types.UnionType) or len(parts) != 1:
+    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return []
-    return _choices(parts[0])
+    parts = [_choices(part) for part in typing.get_args(hint) if part is not type(None)]
+    return [choice for part in parts for choice in part] if all(parts) else []
 
 
 def _readable(hint: Any) -> str:
     if choices := _choices(hint):
-        return f"none of {', '.join(map(str, choices))}"
+        return f"none of {', '.join(dict.fromkeys(map(str, choices)))}"
     text = hint.__name__ if inspect.isclass(hint) else str(hint)
     return "no " + text.replace("typing.", "").replace("NoneType", "None").replace("collections.abc.", "")
 

@@ -105,17 +105,15 @@ def train_frozen(
     nodes.require_processes(plain["trainer"])
     run = RunDirectory(identity.directory(plain["paths"]["runs"]))
     with run.locked(wait=wait):
-        if force:
-            moved = run.set_aside()
-            if moved is not None:
-                say(f"the earlier run is kept in {moved}")
         prepare_process(plain)
-        result = run.result()
+        result = None if force else run.result()
         if result is not None and result["outcome"] == "done":
             result = _finished(run, plain, result)
             show_finished(run, plain)
             return {**result, "already": True}
         data = build_data(plain)
+        if force and (moved := run.set_aside()) is not None:  # not before it is sure that there are data
+            say(f"the earlier run is kept in {moved}")
         refuse_changed_data(run, data)
         run.remove_temporaries()
         try:
@@ -137,12 +135,14 @@ def train_frozen(
             with contextlib.suppress(OSError):  # nor does a full disk hide why it failed
                 run.finish({"outcome": "failed", "error": str(error), "finished": now()})
             raise RunFailed(str(error)) from error
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            raise RunFailed(
-                f"{error.strerror} while writing below {run.path}: make room, and the same command continues the run"
-            ) from error
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise RunFailed(
+                    f"{error.strerror} while writing below {run.path}: make room, and the same command continues it"
+                ) from error
+            with contextlib.suppress(OSError):
+                run.stop("crashed", f"{type(error).__name__}: {error}")
+            raise
 
 
 def _finished(run: RunDirectory, plain: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
@@ -292,4 +292,6 @@ def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
     for callback in callbacks:
         if isinstance(callback, Checkpoints):
             return callback
-    raise RequestError("callbacks: a run needs gatelab.tasks.callbacks.Checkpoints; it is missing.")
+    raise RequestError(
+        "callbacks.checkpoints: every run needs it (gatelab.tasks.callbacks.Checkpoints); leave it in."
+    )

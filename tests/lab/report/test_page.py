@@ -185,6 +185,14 @@ def test_failures_are_listed_and_hostile_texts_are_texts(make_run, tmp_path):
     assert figures_of(text)
 
 
+def test_an_error_names_no_folder_of_the_machine(make_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    error = f"{tmp_path}/runs/a/last.ckpt is damaged; /home/somebody/my.txt is gone"
+    make_run("a", "cccccccc", 0, hidden=16, state="failed", error=error)
+    text = written([tmp_path], tmp_path)
+    assert "cccccccc-s0: runs/a/last.ckpt is damaged; ~/my.txt is gone" in text
+
+
 def test_what_cannot_be_shown_is_said(make_run, grid, tmp_path):
     assert "no learning curves" in written([grid], tmp_path)  # its runs have no run.json
     make_run("a", "aaaaaaaa", 0)

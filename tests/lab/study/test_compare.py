@@ -7,6 +7,7 @@ import pytest
 from gatelab.lab.errors import RequestError
 from gatelab.lab.study.directory import StudyDirectory
 from gatelab.lab.study.queue import Queue
+from gatelab.lab.study.sweep import submit
 
 from .front_tools import TINY, planned, submitted
 
@@ -24,6 +25,15 @@ def there(tmp_path, monkeypatch):
 def fixed_params(path):
     queue = Queue(StudyDirectory(path))
     return [row.system_attrs.get("fixed_params") for row in queue.storage.get_all_trials(queue.study_id)]
+
+
+def test_a_study_that_another_command_made_meanwhile_can_be_joined(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    late = planned(*GRID)
+    submitted(*GRID)
+    with pytest.raises(RequestError, match="made this study just now; give yours again"):
+        submit(late)
+    assert submit(planned(*GRID))["waiting"] > 0
 
 
 def test_the_same_command_adds_nothing(there):

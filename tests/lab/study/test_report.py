@@ -70,6 +70,13 @@ def test_the_headline_counts_what_there_is(grid):
     assert cost(read_study(grid)) == "1 min 52 s of training, 18 finished runs, 1 slot 100% busy"
 
 
+def test_a_study_that_failed_too_often_says_what_lets_it_go_on(make_study, entries):
+    choice, _ = entries
+    trials = [{"params": {"a": n}, "state": state} for n, state in enumerate(["failed", "failed", "waiting"])]
+    line = headline(read_study(make_study("s", [choice("a", 0, 1, 2)], trials, max_failures=2)))
+    assert line.endswith("study.max_failures=2 is reached: a larger one continues it")
+
+
 def test_failures_are_told_with_their_errors_and_logs(make_study, entries):
     choice, _ = entries
     trials = [{"params": {"a": n}, "state": "failed", "error": f"ValueError: {n}"} for n in range(8)]

@@ -9,6 +9,8 @@ import pytest
 from gatelab.lab.errors import RequestError
 from gatelab.lab.study.samplers import NEEDED, RandomByName, make_pruner, make_sampler, seed_of
 
+FLOAT = optuna.distributions.FloatDistribution(0.0, 1.0)
+
 
 def draw(sampler, names):
     study = optuna.create_study(sampler=sampler)
@@ -28,6 +30,14 @@ def test_a_random_value_depends_on_seed_number_and_name_and_on_nothing_else():
     assert alone["b"] == both["b"] != both["a"]
     assert draw(make_sampler("random", 1, 6), "b") != alone
     assert draw(make_sampler("random", 2, 5), "b") != alone
+
+
+def test_a_random_value_is_what_optuna_draws_from_the_seed_of_its_name():
+    expected = optuna.samplers.RandomSampler(seed=seed_of(7, "b")).sample_independent(None, None, "b", FLOAT)
+    for name in ("a", "b", "a"):
+        drawn = RandomByName(7).sample_independent(None, None, name, FLOAT)
+    again = RandomByName(7).sample_independent(None, None, "b", FLOAT)
+    assert again == expected != drawn
 
 
 def test_random_values_spread_over_the_interval():

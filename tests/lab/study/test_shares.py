@@ -3,7 +3,8 @@
 import pytest
 
 from gatelab.lab.errors import RequestError
-from gatelab.lab.study.shares import find_gpus, parse_gpus, share_of, slots_on_machine
+from gatelab.lab.study.settings import StudySettings
+from gatelab.lab.study.shares import Shares, find_gpus, parse_gpus, share_of, slots_on_machine
 
 CPU = {"accelerator": "cpu", "devices": 1}
 GPU = {"accelerator": "gpu", "devices": 1}
@@ -61,11 +62,29 @@ def test_a_run_is_no_rank_of_what_started_the_worker():
     assert env == {"HOME": "/h", "OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": ""}
 
 
-@pytest.mark.parametrize(("tasks", "kept"), [("1", False), ("4", True)])
-def test_slurm_is_hidden_from_a_run_in_a_job_of_one_task(tasks, kept):
+@pytest.mark.parametrize("tasks", ["1", "4"])
+def test_the_tasks_of_a_slurm_job_are_no_ranks_of_a_run(tasks):
     base = {"SLURM_NTASKS": tasks, "SLURM_JOB_ID": "7"}
     env = share_of(0, trainer=CPU, gpus=[], slots=1).environment(base)
-    assert ("SLURM_JOB_ID" in env) is kept
+    assert not any(name.startswith("SLURM_") for name in env)
+
+
+def test_nodes_that_are_one_machine_share_it():
+    settings = StudySettings("s", slots=2, workers=2, gpus=[0, 1, 2, 3, 4, 5, 6, 7])
+    two = {"accelerator": "gpu", "devices": 2}
+    found = [
+        Shares(settings, worker, "local", node, nodes=2).of(slot, {**two, "devices": 1}).gpus
+        for worker in range(2)
+        for node in range(2)
+        for slot in range(2)
+    ]
+    assert sorted(found) == [(str(gpu),) for gpu in range(8)]
+    alone = [Shares(settings, 1, "ray", node, nodes=2).of(0, two).gpus for node in range(2)]
+    assert alone == [("4", "5")] * 2  # a machine each
+    with pytest.raises(
+        RequestError, match=r"trainer.num_nodes=2 trainer.devices=5.*one machine, with 8 GPUs"
+    ):
+        Shares(settings, 0, "local", 0, nodes=2).of(0, {**two, "devices": 5})
 
 
 def test_slots_of_all_local_workers_share_the_machine():

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import socket
@@ -58,6 +59,35 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     file.write_bytes(first + b"\0\0\0\n" + b"".join(rest))
     with pytest.raises(RequestError, match=r"journal\.log: line 2 is damaged"):
         open_storage(f"journal://{file}")
+
+
+def test_a_journal_means_what_optuna_says_it_means(tmp_path):
+    file = tmp_path / "journal.log"
+    one, other = Journal(file), Journal(file)
+    study = new_study(one)
+    for number in range(4):
+        trial = study.ask()
+        trial.suggest_float("a", 0.0, 1.0 + number // 2)
+        trial.suggest_categorical("b", [None, "x", 3])
+        trial.set_user_attr("k", [number])
+        trial.set_user_attr("k", {"now": number})
+        study.tell(trial, number) if number else None
+    second = new_study(other, "t")
+    trial = second.ask()
+    trial.suggest_int("a", 1, 8)  # of another study: it need not be like the first one's
+    second.ask()
+    plain = optuna.storages.journal.JournalFileBackend(str(file))
+    whole = file.read_bytes()
+    lines = re.sub(r'"worker_id":"[^"]*"', '"worker_id":"x"', whole.decode()).splitlines(keepends=True)
+    float_a, int_a = (next(x for x in lines if kind in x) for kind in ("FloatDist", "IntDist"))
+    later = int_a.replace('"trial_id":4', '"trial_id":0')
+    assert later != int_a
+    late = float_a.replace('"trial_id":0', '"trial_id":1')  # that trial has ended
+    file.write_bytes(whole + (later + late).encode())
+    expected = optuna.storages.JournalStorage(plain)
+    for storage in (one, other, Journal(file)):
+        for asked in expected.get_all_studies():
+            assert storage.get_all_trials(asked._study_id) == expected.get_all_trials(asked._study_id)
 
 
 HOLDER = """

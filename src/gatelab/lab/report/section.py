@@ -183,14 +183,20 @@ def _unfinished(state: StudyState, page: Path) -> Iterator[str]:
     shown = {
         "trial": [str(trial.number) for trial in trials],
         "state": [trial.state for trial in trials],
-        "why": [trial.error or _report(trial) for trial in trials],
+        "why": [_why(state, trial) for trial in trials],
         "parameters": params,
         "runs": [_links(trial, page) for trial in trials],
     }
     yield table(f"Failed and pruned trials of {state.name}", shown, raw=["runs"])
 
 
-def _report(trial: Trial) -> str:
+def _why(state: StudyState, trial: Trial) -> str:
+    """Why a trial has no value. A page is passed on, so paths begin below `paths.root` or at `~`."""
+    if trial.error is not None:
+        text = trial.error
+        for place, short in ((state.directory.parent.parent, ""), (Path.home(), "~/")):
+            text = text.replace(f"{place}/", short) if place != Path("/") else text
+        return text
     if trial.reported is None:
         return "no error was recorded"
     step, value = trial.reported

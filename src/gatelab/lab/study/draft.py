@@ -216,7 +216,9 @@ def write(frozen: Frozen, points: Sequence[Mapping[str, Any] | None], target: Pa
         os.rename(temporary, target)
     except OSError:
         shutil.rmtree(temporary)
-        raise RequestError(
-            f"{target}: exists and is no study, or another command is making it now. Take another study=NAME."
-        ) from None
+        if (target / "study.json").is_file():
+            raise RequestError(
+                f"{target}: another command has made this study just now; give yours again to work on it too."
+            ) from None
+        raise RequestError(f"{target}: exists and is no study. Take another study=NAME.") from None
     return Frozen.load(target)

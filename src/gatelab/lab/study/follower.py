@@ -6,6 +6,7 @@ makes its runs save themselves, on all nodes, and then it leaves.
 
 from __future__ import annotations
 
+import json
 import queue
 import threading
 import time
@@ -98,15 +99,10 @@ class Follower:
         return started
 
     def _start(self, line: Line, order: Order) -> None:
-        trainer = {"devices": order.devices, **self._trainer(order)}
+        trainer = json.loads(Path(order.request).read_text())["config"]["trainer"]
         env = self.shares.of(order.slot, trainer).environment(environment())
         process = self._processes[order.run] = order.start(self.place.node, env, self.cwd)
         threading.Thread(target=self._wait, args=(order.run, process), daemon=True).start()
-
-    def _trainer(self, order: Order) -> dict[str, Any]:
-        import json
-
-        return dict(json.loads(Path(order.request).read_text())["config"]["trainer"])
 
     def _wait(self, run: int, process: FreshProcess) -> None:
         self._heard.put({"do": "ended", "run": run, "code": process.wait()})

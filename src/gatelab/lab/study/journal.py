@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from typing import Any
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
+
+from gatelab.lab.study.replay import Replay
+
+_DECODER = json.JSONDecoder()
 
 
 class JournalFile(BaseJournalBackend):
@@ -48,15 +53,13 @@ class JournalFile(BaseJournalBackend):
             ValueError: a line is damaged.
         """
         number, offset = self._next if self._next[0] <= log_number_from else (0, 0)
-        # opened anew each time: that is what makes a network file system look at the server
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            read = file.read()
-        for line in read[: read.rfind(b"\n") + 1].splitlines(keepends=True):
+        for line in _read_from(self.path, offset).splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                return
             number, offset = number + 1, offset + len(line)
             self._next = (number, offset)
             if number > log_number_from:
-                yield json.loads(line)
+                yield _DECODER.decode(line.decode())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -78,28 +81,43 @@ class JournalFile(BaseJournalBackend):
             os.close(descriptor)
 
 
+def _read_from(path: Path, offset: int) -> bytes:
+    """What the file holds from `offset` on. Mostly that is nothing, so it must cost little."""
+    # opened anew each time: that is what makes a network file system look at the server
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size <= offset:
+            return b""
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            file.seek(offset)
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
 def repair(path: Path) -> int:
     """Cut off what follows the last line break; only the lock's holder may. Returns the bytes cut off.
 
     A process that was killed, or a full disk, leaves such a line. Nobody has been told that it was written.
     """
     try:
-        file = path.open("r+b")
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return 0
-    with file:
-        size = position = file.seek(0, os.SEEK_END)
+    try:
+        size = position = os.fstat(descriptor).st_size
         while position > 0:
             begin = max(0, position - (1 if position == size else 4096))  # mostly one byte tells
-            file.seek(begin)
-            found = file.read(position - begin).rfind(b"\n")
+            found = os.pread(descriptor, position - begin, begin).rfind(b"\n")
             if found >= 0:
                 position = begin + found + 1
                 break
             position = begin
         if position < size:
-            file.truncate(position)
+            os.truncate(descriptor, position)
         return size - position
+    finally:
+        os.close(descriptor)
 
 
 class Journal(JournalStorage):
@@ -111,9 +129,12 @@ class Journal(JournalStorage):
 
     def __init__(self, path: Path) -> None:
         self._batches = threading.local()
-        self._file = JournalFile(path)
+        self._backend = self._file = JournalFile(path)
+        self._thread_lock = threading.Lock()
+        self._worker_id_prefix = f"{uuid.uuid4()}-"
+        self._replay_result = Replay(self._worker_id_prefix)
         try:
-            super().__init__(self._file)
+            self._sync_with_backend()
         except ValueError as error:
             line = self._replay_result.log_number_read + 1
             raise ValueError(f"{path}: line {line} is damaged ({error})") from None

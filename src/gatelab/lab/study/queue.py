@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.study._tell import _tell_with_warning  # `tell` without a deep copy of the trial
 from optuna.trial import FrozenTrial, TrialState
 
 from gatelab.lab.errors import RequestError
@@ -216,8 +217,8 @@ class Queue:
             with batch(self.storage):
                 for key, value in notes.items():
                     self.storage.set_trial_user_attr(claim.trial_id, key, value)
-                claim.trial.study.tell(
-                    claim.trial, None if values is None else list(values), state=state, skip_if_finished=False
+                _tell_with_warning(
+                    claim.trial.study, claim.trial, None if values is None else list(values), state
                 )
         return state
 

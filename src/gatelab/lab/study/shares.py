@@ -38,10 +38,8 @@ class Share:
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """The whole environment of a run, made from the worker's."""
         env = {key: value for key, value in base.items() if key not in RANKS}
-        env = {key: value for key, value in env.items() if not key.startswith("TORCHELASTIC_")}
-        if int(env.get("SLURM_NTASKS", 1)) == 1:
-            # Lightning takes a job of one task for one that has started all ranks itself, and refuses devices=2
-            env = {key: value for key, value in env.items() if not key.startswith("SLURM_")}
+        # Lightning takes the tasks of a Slurm job for the ranks of a run, and refuses devices=2 in a job of one task
+        env = {key: value for key, value in env.items() if not key.startswith(("TORCHELASTIC_", "SLURM_"))}
         env["OMP_NUM_THREADS"] = str(self.threads)
         if self.gpus is not None:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)

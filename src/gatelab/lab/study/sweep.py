@@ -291,7 +291,10 @@ def _left(made: Plan, ended: Ended, counts: Mapping[str, int], left: int) -> Exc
     if ended.stopped:
         return Interrupted(f"{text}; the same command continues it")
     if settings.max_failures is not None and counts["fail"] >= settings.max_failures:
-        return RunFailed(f"{text}: {counts['fail']} failed, and study.max_failures={settings.max_failures}")
+        return RunFailed(
+            f"{text}: {counts['fail']} failed, and study.max_failures={settings.max_failures}; with a larger one the "
+            f"same command goes on with what is left. Logs: {made.path}/trials/"
+        )
     if settings.timeout is not None and ended.seconds >= settings.timeout:
         return Interrupted(f"{text}: study.timeout={settings.timeout} is over; the same command continues it")
     return RunFailed(f"{text}, but every worker has ended; the same command continues it")

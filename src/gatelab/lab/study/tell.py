@@ -47,7 +47,14 @@ def headline(state: StudyState, *, starting: bool = False) -> str:
     if left:
         said.append(f"about {duration(left)} left")
     if stopped:
-        said.append("no worker is alive: the same sweep command continues it")
+        limit = state.settings.get("max_failures")
+        full = limit is not None and counts["failed"] >= int(limit)
+        reason = (
+            f"study.max_failures={limit} is reached: a larger one"
+            if full
+            else "no worker is alive: the same sweep command"
+        )
+        said.append(f"{reason} continues it")
     word = "starting" if starting and state.state == "stopped" else state.state
     return ", ".join([f"{state.name}: {word}, {counts['done']} of {len(state.trials)} trials done", *said])
 

@@ -138,6 +138,9 @@ def test_processes_that_torchrun_started_train_one_run_with_the_same_values(make
         "WORLD_SIZE": "2",
         "LOCAL_RANK": "0",
         "LOCAL_WORLD_SIZE": "1",
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NAME": "torchrun",
+        "SLURM_PROCID": "3",
         "GROUP_WORLD_SIZE": "2",
     }
     processes = [
@@ -159,7 +162,7 @@ def test_processes_that_torchrun_started_train_one_run_with_the_same_values(make
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["local", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["local", "joblib", "submitit_local"])
 def test_a_sweep_over_two_nodes_gives_the_values_of_one_node(
     make_study, importable, tmp_path, launcher, runner
 ):
