@@ -11,6 +11,7 @@ import torch
 
 from gatelab.lab import continued
 from gatelab.lab.errors import RequestError, RunFailed
+from gatelab.lab.load import load_task
 from gatelab.lab.train import train
 from gatelab.tasks import load_checkpoint
 
@@ -120,6 +121,23 @@ def test_a_foreign_checkpoint_is_refused_and_nothing_is_changed(run, what, named
         again()
     assert contents(folder) == before
     assert json.loads((folder / "run.json").read_text())["state"] == "refused"
+
+
+def test_a_run_is_not_scored_with_a_damaged_or_foreign_checkpoint_and_one_line_says_so(run):
+    folder, _ = run
+    path = folder / "checkpoints/best.ckpt"
+    whole = path.read_bytes()
+    damage(path)
+    with pytest.raises(
+        RequestError, match=r"^cannot read the checkpoint .*best\.ckpt \(\d+ bytes\): .*\. The file"
+    ):
+        load_task(folder)
+    path.write_bytes(whole)
+    checkpoint = load_checkpoint(path)
+    change(checkpoint, "shape")
+    torch.save(checkpoint, path)
+    with pytest.raises(RequestError, match=r"net\.head\.bias is \(3,\) there and \(12,\) in this run's\.$"):
+        load_task(folder)
 
 
 def test_a_run_does_not_begin_without_room_for_its_checkpoints(run, monkeypatch):

@@ -61,7 +61,7 @@ def instantiated(node: Mapping[str, Any], **extra: Any) -> Any:
 
 @contextlib.contextmanager
 def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRORS) -> Iterator[None]:
-    """Turn the errors of a bad request into `RequestError`s that name where it stands."""
+    """Turn the errors of a bad request into `RequestError`s that name where it stands, unless they do so themselves."""
     try:
         yield
     except RequestError:
@@ -69,7 +69,7 @@ def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRO
     except kinds as error:
         if os.environ.get("GATELAB_TRACEBACK"):
             raise
-        raise RequestError(f"{where}: {error}") from error
+        raise RequestError(f"{where}: {error}" if where else str(error)) from error
 
 
 def build_data(plain: Mapping[str, Any]) -> Any:

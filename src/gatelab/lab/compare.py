@@ -80,7 +80,7 @@ def _figures(*runs: RunDirectory) -> list[Difference]:
 def _part(first: RunDirectory, second: RunDirectory) -> tuple[Parting | None, int | None]:
     if not (first.trace_file.is_file() and second.trace_file.is_file()):
         return None, None
-    with request_errors("trace"):
+    with request_errors(""):
         rows = read_trace(first.trace_file), read_trace(second.trace_file)
     for index, (one, two) in enumerate(zip(*rows, strict=False)):
         if one != two:

@@ -13,6 +13,7 @@ from typing import Any
 
 from gatelab.lab.errors import RequestError
 from gatelab.lab.identity import first_difference
+from gatelab.lab.load import misfit
 from gatelab.lab.record import RunDirectory
 from gatelab.lab.remarks import say
 from gatelab.tasks.checkpoint_io import BEST, CheckpointError, load_checkpoint
@@ -75,14 +76,8 @@ def _refuse_foreign(found: Newest, plain: Mapping[str, Any], task: Any) -> None:
         raise RequestError(
             f"{path}: a checkpoint of another run, {key} is {theirs} there and {ours} here{fix}"
         )
-    theirs, ours = checkpoint["state_dict"], task.state_dict()
-    for name in [*ours, *theirs]:
-        shapes = [tuple(state[name].shape) if name in state else "absent" for state in (theirs, ours)]
-        if shapes[0] != shapes[1]:
-            raise RequestError(
-                f"{path}: a checkpoint of another model, {name} is {shapes[0]} there and "
-                f"{shapes[1]} here{fix}"
-            )
+    if found_misfit := misfit(checkpoint["state_dict"], task.state_dict()):
+        raise RequestError(f"{path}: a checkpoint of another model, {found_misfit} here{fix}")
 
 
 def require_space(run: RunDirectory, task: Any) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from gatelab.data import spec_from_dict
 from gatelab.lab.build import build_data, build_task, prepare_process
 from gatelab.lab.errors import RequestError
 from gatelab.lab.record import RunDirectory
-from gatelab.tasks import load_checkpoint
+from gatelab.tasks import CheckpointError, load_checkpoint
 
 
 @dataclass
@@ -56,10 +56,22 @@ def load_task(path: str | Path) -> LoadedRun:
     prepare_process(record["config"])
     task = build_task(record["config"], spec_from_dict(record["spec"]))
     try:
-        task.load_state_dict(load_checkpoint(checkpoint)["state_dict"])
-    except (RuntimeError, KeyError) as error:
-        raise RequestError(f"{checkpoint}: does not fit this run's model: {error}") from None
+        weights = load_checkpoint(checkpoint).get("state_dict", {})
+    except CheckpointError as error:
+        raise RequestError(str(error)) from None
+    if found := misfit(weights, task.state_dict()):
+        raise RequestError(f"{checkpoint}: a checkpoint of another model, {found} in this run's.")
+    task.load_state_dict(weights)
     return LoadedRun(run, record, task.eval(), checkpoint)
+
+
+def misfit(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """The first weight that two models have in other shapes, as `NAME is SHAPE there and SHAPE`; None if they fit."""
+    for name in [*ours, *theirs]:
+        there, here = (tuple(state[name].shape) if name in state else "absent" for state in (theirs, ours))
+        if there != here:
+            return f"{name} is {there} there and {here}"
+    return None
 
 
 def load_data(record: dict[str, Any]) -> Any:

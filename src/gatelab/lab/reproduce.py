@@ -136,7 +136,7 @@ def _expected(run: RunDirectory, steps: int | None) -> list[Row]:
         )
     if steps is not None and steps < 1:
         raise RequestError(f"--steps {steps}: at least 1.")
-    with request_errors("trace"):
+    with request_errors(""):
         rows = read_trace(run.trace_file)
     found = rows if steps is None else [row for row in rows if row.step <= steps]
     if not any(row.what == "loss" for row in found):

@@ -85,7 +85,7 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = (str(error) or repr(error)).splitlines()[0]
         raise CheckpointError(
-            f"cannot read the checkpoint {path} ({Path(path).stat().st_size} bytes): {reason} "
+            f"cannot read the checkpoint {path} ({Path(path).stat().st_size} bytes): {reason.rstrip('.')}. "
             "The file is damaged or no checkpoint of plain data: delete it to start anew"
         ) from error
     return loaded

@@ -101,12 +101,15 @@ def serve(requests: int, answers: int) -> dict[str, Any] | None:
             if "signal" in request:
                 _signal(children, request)
                 continue
+            # the child ignores these signals until it has become the run: it is to hear then what is sent meanwhile
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
             parent, pid = os.getpid(), os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 os.close(read)
                 os.close(write)
                 return {**request, "parent": parent}
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             children[pid] = request["id"]
             _answer(answers, {"id": request["id"], "pid": pid})
     for pid in children:
@@ -131,8 +134,7 @@ def _signal(children: dict[int, int], request: dict[str, Any]) -> None:
         if number == request["id"]:
             if request.get("group"):
                 kill_group(pid, request["signal"])
-            else:
-                os.kill(pid, request["signal"])
+            os.kill(pid, request["signal"])  # also one that leads no group yet
 
 
 def _answer(answers: int, value: dict[str, Any]) -> None:
@@ -166,6 +168,7 @@ def _become(target: str, request: dict[str, Any]) -> None:
         sys.modules["gatelab.core.native.library"].forked_from_one_thread()
     for number in IGNORED:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, standard in ((nothing, 0), (log, 1), (log, 2)):

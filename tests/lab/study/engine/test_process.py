@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -106,6 +107,18 @@ def test_a_run_can_be_asked_to_stop_and_leaves_nothing(either, tmp_path):
     process.terminate()
     assert process.wait() == 75
     eventually(lambda: gone(child), 10)
+
+
+@pytest.mark.parametrize("how", ["terminate", "kill"])
+def test_a_run_that_has_hardly_begun_hears_it_too(either, how, tmp_path):
+    for number in range(10):
+        (folder := tmp_path / str(number)).mkdir()
+        process, _ = begin(either, folder, "wait")
+        getattr(process, how)()
+        waiter = threading.Thread(target=process.wait, daemon=True)
+        waiter.start()
+        waiter.join(30)
+        assert not waiter.is_alive()
 
 
 def test_a_run_can_be_killed_with_all_of_its_processes(either, tmp_path):
