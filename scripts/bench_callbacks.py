@@ -3,16 +3,17 @@
 One training of a very small character model on one core and one thread. After every block of steps it goes on in
 another way, in random order: with nothing (no callback, no trace), with all of `conf/callbacks/default.yaml` and the
 trace, or with all of them and a clock around each of their hooks. So all three see the same process, weights and
-moments. A block holds its share of ordinary, logged (one in 50) and rare steps (one in 200), and of drawn bars.
+moments.
 
-The table is what the clocks say, less what a clock costs. `calls` is what Lightning and `lean.py` need to call the
-hooks: the time in Lightning's dispatch of the step's hooks with all callbacks less that with none, less what is in the
-hooks. `metrics.csv` is how much longer a row is written. The line below it is another way to the same: processor time
-of a step with all less with nothing, in pairs. It also holds what no clock sees (caches that are cold afterwards), and
-the machine's noise.
+The table is what the clocks say, less what they say of a hook that is empty: for ordinary steps, logged ones (one in
+50) and those in which what looks rarely looks (one in 200) the median of a call, times how often it comes. A median,
+because whatever else the machine does makes some calls much longer and none shorter. `calls` is what Lightning and
+`lean.py` need to call the hooks: the dispatch of a step's hooks with all callbacks less that with none, less what is
+in the hooks; `metrics.csv` is how much longer a row is written. The last line is another way to the same: processor
+time of a step with all less with nothing, by the same medians. It holds what no clock sees (caches that are cold
+afterwards, say), and more noise. Not in them: the end of an epoch (validation, checkpoints).
 
-All figures are medians over the blocks with a bootstrap interval of 95 %. Not in them: what happens at the end of an
-epoch (validation, checkpoints).
+Intervals are those of a bootstrap over the calls, 95 %.
 """
 
 import argparse
@@ -26,7 +27,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,11 @@ from gatelab.tasks.trace import Trace
 RUN = ["data=stdlib", "data.batch_size=4", "data.window=16", "model=gru", "model.hidden_size=32", "threads=1"]
 RUN += ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "data.max_characters=null"]
 BLOCK = 600
-INTERRUPTED = 2_000_000
 NONE, ALL, CLOCKED = "none", "all", "clocked"
-DISPATCH, ROW, CALLS = "dispatch", "metrics.csv", "calls"
+ROW, CALLS, NOTHING, STEP, TOGETHER = "metrics.csv", "calls", "nothing", "step", "together"
+KINDS = {"ordinary": 196 / 200, "logged": 3 / 200, "rare": 1 / 200}
+SOMETIMES = ("bar drawn", "trace written")  # when time has passed, in whatever step
+Samples = dict[tuple[str, str], list[float]]
 Estimate = tuple[float, float, float]
 
 
@@ -58,63 +60,37 @@ class Terminal(io.TextIOWrapper):
 
 
 class Clocks:
-    """Adds up what calls take, by name: `spent` in nanoseconds, `calls` their number.
+    """Notes what calls take.
 
-    A call that took longer than `INTERRUPTED` lost the processor on its way, and counts like the others of its name.
+    Attributes:
+        kind: of the step that goes on; found: by name and kind, the microseconds of every call.
     """
 
     def __init__(self) -> None:
-        self.spent: Counter[str] = Counter()
-        self.calls: Counter[str] = Counter()
-        self.interrupted: Counter[str] = Counter()
-        nothing = self.around("nothing", lambda *_: None)
-        found = []
-        for _ in range(20_000):
-            nothing(None, None, None)
-            found.append(self.spent.pop("nothing"))
-        self.own = statistics.median(found)
+        self.kind = "ordinary"
+        self.found: Samples = {}
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function` with a clock."""
-        clock, spent, calls, interrupted = time.perf_counter_ns, self.spent, self.calls, self.interrupted
+        clock = time.perf_counter_ns
 
         @functools.wraps(function)
         def called(*arguments: Any, **options: Any) -> Any:
             began = clock()
             value = function(*arguments, **options)
             took = clock() - began
-            if took < INTERRUPTED:
-                spent[name] += took
-                calls[name] += 1
-            else:
-                interrupted[name] += 1
+            self.found.setdefault((name, self.kind), []).append(took / 1000)
             return value
 
         return called
 
-    def read(self) -> dict[str, float]:
-        """Microseconds of every name, without the clock's own, since the last time."""
-        found = {}
-        for name, calls in self.calls.items():
-            took = self.spent[name] / calls - self.own
-            found[name] = took * (calls + self.interrupted[name]) / 1000
-        for counter in (self.spent, self.calls, self.interrupted):
-            counter.clear()
-        return found
-
 
 class Turns:
-    """Goes through the three ways to train, a block each.
-
-    Attributes:
-        step: for each way, the processor time of a step (us) in each of its blocks.
-        inside: for each way, what the clocks say of a step (us) in each of its blocks.
-    """
+    """Goes through the three ways to train, a block each; `found` holds what was measured in each of them."""
 
     def __init__(self, callbacks: dict[str, Any], trace: Trace, logger: MetricsCSV, turns: int) -> None:
         self.callbacks, self.trace, self.turns, self.clocks = callbacks, trace, turns, Clocks()
-        self.step: dict[str, list[float]] = {way: [] for way in (NONE, ALL, CLOCKED)}
-        self.inside: dict[str, list[dict[str, float]]] = {way: [] for way in self.step}
+        self.found: dict[str, Samples] = {way: {} for way in (NONE, ALL, CLOCKED)}
         self.queue: list[str] = []
         self.random = random.Random(0)
         setattr(logger, "save", self.clocks.around(ROW, logger.save))  # noqa: B010
@@ -124,51 +100,59 @@ class Turns:
         watched = list(self.callbacks.values())
         trainer.callbacks = [] if way == NONE else watched
         task.trace = None if way == NONE else self.trace
-        vars(self.trace).pop("add_loss", None)
-        vars(self.callbacks["gates"]).pop("_look", None)
-        vars(task).pop("count", None)
+        for owner, name in self.clocked(task):
+            vars(owner).pop(name, None)
         join_hooks(trainer, task)
         if way == NONE:
             task.count = lambda batch: 0
         elif way == CLOCKED:
             self.clock_everything(task)
         for hook in STEP_HOOKS:
-            setattr(task, hook, self.clocks.around(DISPATCH, getattr(task, hook)))
+            setattr(task, hook, self.clocks.around(f"{hook} of the task", getattr(task, hook)))
+        self.clocks.found = self.found[way]
         for key in [key for key in trainer._results if "train/l" not in key]:
             del trainer._results[
                 key
             ]  # what another way has logged would be in every row until the epoch ends
 
+    def clocked(self, task: Any) -> dict[tuple[Any, str], str]:
+        """What gets a clock beside the hooks: owner and name, and what it is called here."""
+        return {
+            (self.trace, "add_loss"): "trace",
+            (self.trace, "flush"): "trace written",
+            (self.callbacks["progress"], "_show"): "bar drawn",
+            (self.callbacks["gates"], "_look"): "gates (looking)",
+            (task, "count"): "count",
+        }
+
     def clock_everything(self, task: Any) -> None:
         """A clock around all that is watched."""
         around = self.clocks.around
-        setattr(self.trace, "add_loss", around("trace", self.trace.add_loss))  # noqa: B010
-        task.count = around("count", task.count)
-        gates = self.callbacks["gates"]
-        gates._look = around("gates (looking)", gates._look)
+        for (owner, name), label in self.clocked(task).items():
+            setattr(owner, name, around(label, getattr(owner, name)))
         names = {id(callback): name for name, callback in self.callbacks.items()}
         for hook in STEP_HOOKS:
             if isinstance(joined := getattr(task, hook), Joined):
-                inner: Any = [around(names[id(h.__self__)], h) for h in joined.hooks]  # type: ignore[attr-defined]
-                joined.hooks = tuple(inner)
-                joined.ordinary = tuple(h for h in inner if not hasattr(h, "on_logged_steps"))
+                inner: list[Any] = [around(names[id(h.__self__)], h) for h in joined.hooks]  # type: ignore[attr-defined]
+                joined.hooks = (*inner, around(NOTHING, lambda *_: None))
+                joined.ordinary = tuple(h for h in joined.hooks if not hasattr(h, "on_logged_steps"))
 
     def step_done(self, trainer: Any) -> None:
-        """At the end of a block note its time and begin the next."""
-        if (trainer.fit_loop.epoch_loop.batch_idx + 1) % BLOCK:
-            return
-        inside = self.clocks.read()
+        """Note the step's time; at the end of a block begin the next."""
+        now, done = time.thread_time_ns(), trainer.fit_loop.epoch_loop.batch_idx + 1
         if self.queue:
-            way = self.queue.pop()
-            self.step[way].append((time.thread_time_ns() - self.began) / BLOCK / 1000)
-            self.inside[way].append({name: took / BLOCK for name, took in inside.items()})
-        if not self.queue:
-            if self.turns == 0:
-                trainer.should_stop = True
-                return
-            self.turns -= 1
-            self.queue = self.random.sample(list(self.step), len(self.step))
-        self.enter(self.queue[-1], trainer, trainer.lightning_module)
+            self.clocks.found.setdefault((STEP, self.clocks.kind), []).append((now - self.began) / 1000)
+        if done % BLOCK == 0:
+            if self.queue:
+                self.queue.pop()
+            if not self.queue:
+                if self.turns == 0:
+                    trainer.should_stop = True
+                    return
+                self.turns -= 1
+                self.queue = self.random.sample(list(self.found), len(self.found))
+            self.enter(self.queue[-1], trainer, trainer.lightning_module)
+        self.clocks.kind = "ordinary" if (done + 1) % 50 else "logged" if (done + 1) % 200 else "rare"
         self.began = time.thread_time_ns()
 
 
@@ -184,15 +168,18 @@ def measure(turns: int) -> Turns:
         task.trace = Trace(Path(folder) / "trace.csv")
         trainer: Any = build_trainer(plain, callbacks=callbacks, loggers=[logger], run_dir=Path(folder))
         turn = Turns(dict(zip(plain["callbacks"], callbacks, strict=True)), task.trace, logger, turns)
-        end = trainer.fit_loop.epoch_loop.on_advance_end
+        end, dispatch = trainer.fit_loop.epoch_loop.on_advance_end, lightning._call_callback_hooks
+        clocked = {hook: turn.clocks.around(hook, dispatch) for hook in STEP_HOOKS}
+
+        def by_hook(trainer: Any, hook: str, *arguments: Any, **options: Any) -> None:
+            clocked.get(hook, dispatch)(trainer, hook, *arguments, **options)
 
         def on_advance_end(fetcher: Any) -> None:
             end(fetcher)
             turn.step_done(trainer)
 
+        setattr(lightning, "_call_callback_hooks", by_hook)  # noqa: B010
         trainer.fit_loop.epoch_loop.on_advance_end = on_advance_end
-        dispatch = lightning._call_callback_hooks
-        setattr(lightning, "_call_callback_hooks", turn.clocks.around(DISPATCH, dispatch))  # noqa: B010
         gc.collect()
         gc.freeze()
         with open(os.devnull, "wb") as nothing:
@@ -205,30 +192,43 @@ def measure(turns: int) -> Turns:
     return turn
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """The median and its 95 % bootstrap interval."""
+def table(found: Turns, draw: Callable[[Sequence[float]], Sequence[float]]) -> dict[str, float]:
+    """Microseconds a step, by what takes them, and `together`; `draw` gives the calls that count."""
+    steps = sum(len(found.found[CLOCKED][STEP, kind]) for kind in KINDS)
+
+    def middle(way: str, name: str, kind: str) -> float:
+        calls = found.found[way].get((name, kind), [])
+        return statistics.median(draw(calls)) if calls else 0.0
+
+    def of(way: str, name: str) -> float:
+        return sum(share * middle(way, name, kind) for kind, share in KINDS.items())
+
+    own = middle(CLOCKED, NOTHING, "ordinary")
+
+    def clocked(name: str) -> float:
+        calls = {kind: len(found.found[CLOCKED].get((name, kind), [])) for kind in KINDS}
+        if name in SOMETIMES:
+            merged = [us for kind in KINDS for us in found.found[CLOCKED].get((name, kind), [])]
+            return (statistics.median(draw(merged)) - own) * len(merged) / steps if merged else 0.0
+        return sum((middle(CLOCKED, name, kind) - own) * n / steps for kind, n in calls.items() if n)
+
+    inside = {name: clocked(name) for name in found.callbacks}
+    beside = {name: clocked(name) for name in found.clocked(None).values()}
+    dispatched = sum(
+        of(ALL, name) - of(NONE, name) for hook in STEP_HOOKS for name in (hook, f"{hook} of the task")
+    )
+    beside[ROW] = of(ALL, ROW) - of(NONE, ROW)
+    rows = {**inside, **beside, CALLS: dispatched - sum(inside.values())}
+    by_turns = of(ALL, STEP) - of(NONE, STEP)
+    return {**rows, TOGETHER: sum(rows.values()), "by turns": by_turns, STEP: of(NONE, STEP)}
+
+
+def estimates(found: Turns) -> dict[str, Estimate]:
+    """The table with its 95 % bootstrap intervals."""
     source = random.Random(1)
-    drawn = sorted(statistics.median(source.choices(values, k=len(values))) for _ in range(1000))
-    return statistics.median(values), drawn[25], drawn[974]
-
-
-def table(found: Turns) -> dict[str, Estimate]:
-    """Microseconds a step, by what takes them, and `together`."""
-    without, with_, clocked = (found.inside[way] for way in (NONE, ALL, CLOCKED))
-
-    def more(name: str) -> list[float]:
-        return [b[name] - a[name] for a, b in zip(without, with_, strict=True)]
-
-    inside = {name: [block.get(name, 0.0) for block in clocked] for name in found.callbacks}
-    beside = {
-        name: [block.get(name, 0.0) for block in clocked] for name in ("gates (looking)", "trace", "count")
-    }
-    beside[ROW] = more(ROW)
-    hooks = list(map(sum, zip(*inside.values(), strict=True)))
-    calls = [both - own for both, own in zip(more(DISPATCH), hooks, strict=True)]
-    everything = map(sum, zip(more(DISPATCH), *beside.values(), strict=True))
-    rows = {**inside, **beside, CALLS: calls, "together": list(everything)}
-    return {name: estimate(values) for name, values in rows.items()}
+    drawn = [table(found, lambda calls: source.choices(calls, k=min(len(calls), 2000))) for _ in range(40)]
+    ends = {name: sorted(other[name] for other in drawn) for name in drawn[0]}
+    return {name: (us, ends[name][1], ends[name][-2]) for name, us in table(found, list).items()}
 
 
 def main() -> None:
@@ -240,11 +240,10 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     found = measure(options.turns)
-    step = statistics.median(found.step[NONE])
+    rows = estimates(found)
+    step = rows.pop(STEP)[0]
     print(f"a step with nothing: {step / 1000:.3f} ms ({options.turns} blocks of {BLOCK} steps of each way)")
     print(f"{'':18}{'us/step':>9}{'of a step':>12}{'of 1 ms':>11}   95 % interval of 1 ms")
-    rows = table(found)
-    rows["by turns"] = estimate([b - a for a, b in zip(found.step[NONE], found.step[ALL], strict=True)])
     for name, (middle, low, high) in rows.items():
         share = f"{middle:9.2f}{100 * middle / step:10.2f} %{middle / 10:9.2f} %"
         print(f"{name:18}{share}   {low / 10:.2f} to {high / 10:.2f} %")

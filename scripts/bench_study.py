@@ -1,14 +1,17 @@
-"""What a study costs beside the training itself: the queue's latency, and the start of a run.
+"""What a study costs beside the training itself: the queue's latency, the start of a run, slots that stand idle.
 
 `--queue`: worker processes claim, propose and tell a study's trials as fast as they can, which is the worst case:
 a latency is the time of one claim + propose + tell while all the others do the same.
 `--isolation`: the same tiny run in a warm process, in a child of the zygote and in a fresh interpreter, in turns;
 the overhead is the difference of the medians to the warm process.
+`--utilisation`: a sweep of 16 trials of 20 to 400 steps in 2 slots; a slot is busy from the claim of a trial until it
+is told. Shares of the time from the first claim to the last tell, and of the whole command; and what was training.
 
 examples:
   python scripts/bench_study.py --queue
   python scripts/bench_study.py --queue --trials 1000 --workers 8 --strategies random grid tpe --think 0.1
   python scripts/bench_study.py --isolation --rounds 9
+  python scripts/bench_study.py --utilisation
 """
 
 from __future__ import annotations
@@ -39,11 +42,16 @@ RUN = [
     "callbacks=none",
 ]
 
+SLOTS = 2
+STEPS = (40, 320, 20, 180, 400, 60, 260, 100, 360, 140, 80, 300, 220, 240, 120, 160)
+"""Of each trial, in their order: long and short ones mixed, as a random study has them."""
+
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--queue", action="store_true", help="latency of claim + propose + tell")
     p.add_argument("--isolation", action="store_true", help="seconds of a run: warm, forked, fresh")
+    p.add_argument("--utilisation", action="store_true", help="how busy two slots are with uneven trials")
     p.add_argument("--trials", type=int, default=1000)
     p.add_argument("--workers", type=int, default=8)
     p.add_argument("--strategies", nargs="+", default=["random", "grid"])
@@ -63,6 +71,8 @@ def main() -> None:
                 queue(Path(root), strategy, options)
         if options.isolation:
             isolation(Path(root), options.rounds)
+        if options.utilisation:
+            utilisation(Path(root))
 
 
 def queue(root: Path, strategy: str, options: argparse.Namespace) -> None:
@@ -173,6 +183,39 @@ def report(seconds: dict[str, Sequence[float]]) -> None:
         print(
             f"{kind:8} {1e3 * median:.0f} ms a run (median of {len(times)}; {1e3 * min(times):.0f} at best){beside}"
         )
+
+
+def utilisation(root: Path) -> None:
+    """Sweep uneven trials and print how busy the slots were."""
+    from gatelab.lab.study.read import read_study
+
+    run = [
+        "experiment=quickstart",
+        "trainer.val_check_interval=null",
+        "callbacks=none",
+        "model.hidden_size=64",
+    ]
+    study = ["study=uneven", f"study.slots={SLOTS}", "study.threads=1", f"paths.root={root}"]
+    steps = f"trainer.max_steps={','.join(map(str, STEPS))}"
+    command_line = [sys.executable, "-m", "gatelab", "sweep", *run, steps, *study]
+    begun = time.perf_counter()
+    subprocess.run(command_line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = time.perf_counter() - begun
+    trials = read_study(root / "studies" / "uneven").trials
+    assert [trial.state for trial in trials] == ["done"] * len(STEPS), trials
+    spans = [
+        (t.started.timestamp(), t.finished.timestamp(), t.seconds or 0.0)
+        for t in trials
+        if t.started is not None and t.finished is not None
+    ]
+    lengths = [end - start for start, end, _ in spans]
+    wall = max(end for _, end, _ in spans) - min(start for start, _, _ in spans)
+    busy, training = sum(lengths), sum(seconds for *_, seconds in spans)
+    print(
+        f"{len(spans)} trials of {min(lengths):.2f} to {max(lengths):.2f} s in {SLOTS} slots: "
+        f"busy {busy / (SLOTS * wall):.1%} of {wall:.1f} s (training alone {training / (SLOTS * wall):.1%}), "
+        f"{busy / (SLOTS * command):.1%} of the whole command's {command:.1f} s"
+    )
 
 
 def request_of(root: Path, name: str, seed: int) -> Path:

@@ -8,7 +8,7 @@ from gatelab.lab.compose import compose
 from gatelab.lab.configs import CONF_DIR
 from gatelab.lab.errors import RequestError
 from gatelab.lab.identity import identify, identity_of
-from gatelab.lab.study import draft, points
+from gatelab.lab.study import draft, points, templates
 from gatelab.lab.study.freeze import Frozen, resolve
 from gatelab.lab.study.request import read_request
 
@@ -158,3 +158,18 @@ def test_a_space_function_is_frozen_too(study, tmp_path, monkeypatch):
 def test_a_point_that_cannot_be_is_named(params, expected):
     with pytest.raises(RequestError, match=expected):
         drafted("data=stdlib").config(params)
+
+
+def test_a_choice_that_is_not_there_is_composed_once_and_refused_each_time(monkeypatch):
+    composed = []
+
+    def counted(overrides, **places):
+        composed.append(overrides)
+        return compose(overrides, **places)
+
+    monkeypatch.setattr(templates, "compose", counted)
+    kept = templates.Templates(["experiment=quickstart"], (CONF_DIR,), "s")
+    for _ in range(3):
+        with pytest.raises(RequestError, match=r"model=grru: no such choice\. Did you mean 'gru'"):
+            kept.get({"model": "grru"})
+    assert len(composed) == 1

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gatelab.lab.compose import Composed, compose
 from gatelab.lab.configs import CONF_DIR
+from gatelab.lab.errors import RequestError
 
 SKIPPED = {"runs", "studies", "data-cache", "__pycache__", "node_modules"}
 
@@ -41,6 +42,7 @@ class Templates:
             folder,
         )
         self._composed: dict[str, Composed] = {}
+        self._refused: dict[str, str] = {}
 
     def is_group(self, key: str) -> bool:
         """Whether a key chooses configuration files."""
@@ -54,12 +56,14 @@ class Templates:
         return sorted({path.stem for path in files if not path.stem.startswith("_")})
 
     def get(self, groups: Mapping[str, Any]) -> Composed:
-        """The template of a combination of group choices.
+        """The template of a combination of group choices; a refusal is found once, too, however many jobs ask.
 
         Raises:
             RequestError: it does not compose.
         """
         name = template_name(groups)
+        if name in self._refused:
+            raise RequestError(self._refused[name])
         if name not in self._composed:
             file = None if self.folder is None else self.folder / file_of(name)
             if file is not None and file.is_file():
@@ -67,7 +71,11 @@ class Templates:
                 assert isinstance(config, DictConfig)
                 self._composed[name] = Composed(config, {}, self.overrides, ())
             else:
-                self._composed[name] = self._compose(groups)
+                try:
+                    self._composed[name] = self._compose(groups)
+                except RequestError as error:
+                    self._refused[name] = str(error)
+                    raise
                 if file is not None:
                     _write(file, self._composed[name].config, name)
         return self._composed[name]

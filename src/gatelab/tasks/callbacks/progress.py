@@ -74,10 +74,11 @@ class Progress(ProgressBar):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Draw if it is time."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + self._interval()
+        if time.monotonic() >= self._next:
+            self._show(trainer, pl_module, outputs, batch_idx)
+
+    def _show(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch_idx: int) -> None:
+        self._next = time.monotonic() + self._interval()
         done, total = batch_idx + 1, _batches(trainer, batch_idx + 1)
         fields = self._fields(trainer, pl_module, float(outputs["loss"]))
         if sys.stderr.isatty():
