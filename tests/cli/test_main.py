@@ -66,6 +66,11 @@ def test_check_prints_the_configuration_and_the_run_directory(capsys, tmp_path):
     assert report["state"] == "new"
 
 
+def test_check_names_the_value_that_a_constructor_refuses(capsys):
+    assert main(["check", "experiment=quickstart", "model.hidden_size=-4"]) == 2
+    assert "model.hidden_size: hidden_size must be greater than zero, got -4" in capsys.readouterr().err
+
+
 def test_train_eval_and_runs_print_one_json_document(tmp_path):
     small = ["trainer.max_steps=2", "model.hidden_size=4", f"paths.root={tmp_path}", "callbacks=none"]
     trained = gatelab("train", "experiment=quickstart_series", *small, "--json")

@@ -1,4 +1,4 @@
-"""Compose a configuration and check every key, type and target, without reading data or training.
+"""Compose a configuration and check every key, type, target and constructor, without reading data or training.
 
 Prints the configuration as it would run, and which run directory it would be.
 """
@@ -26,17 +26,22 @@ def run(options: argparse.Namespace) -> int:
     import yaml
 
     from gatelab.lab.compose import compose
+    from gatelab.lab.errors import RequestError
     from gatelab.lab.identity import identify
     from gatelab.lab.record import RunDirectory
     from gatelab.lab.schema import check
+    from gatelab.lab.study.nets import Nets
 
-    composed = compose(options.overrides, config_dirs=options.config_dir)
-    plain = check(composed)
+    with Nets() as nets:
+        composed = compose(options.overrides, config_dirs=options.config_dir)
+        plain = check(composed)
+        if refusal := nets.refusals([plain])[0]:
+            raise RequestError(refusal)
     directory = identify(composed).directory(plain["paths"]["runs"])
     state = RunDirectory(directory).state() if (directory / "run.json").is_file() else "new"
     if options.json:
         print_json({"config": plain, "choices": composed.choices, "run_dir": str(directory), "state": state})
         return 0
     print(yaml.safe_dump(plain, sort_keys=False).rstrip())
-    print(f"# checked: every key, type and target fits\n# run directory: {directory} ({state})")
+    print(f"# checked: every key, type, target and constructor fits\n# run directory: {directory} ({state})")
     return 0
