@@ -228,7 +228,7 @@ def test_a_series_that_was_found_is_the_one_that_was_read(tmp_path, monkeypatch,
     made = everything_of_a_series(**options)
     with monkeypatch.context() as patch:
         patch.setattr(series_sources, "load_named", None)
-        patch.setattr(series_sources, "read_table", None)
+        patch.setattr("gatelab.data.table.read_table", None)
         patch.setattr("gatelab.data.series_module.fit_linear", None)
         found = everything_of_a_series(**options)
     assert without == made == found
