@@ -15,9 +15,9 @@ import subprocess
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gatelab.lab.remarks import say
 from gatelab.lab.study.lifeline import kill_group
@@ -79,6 +79,21 @@ class FreshProcess(Process):
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self._popen, self._lock = popen, threading.Lock()
 
+    @classmethod
+    def start(cls, command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> Self:
+        """Start it in a session of its own; what it prints is appended to `log`, and it ends with this process."""
+        with log.open("ab") as output:
+            popen = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**env, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
+                cwd=cwd,
+                start_new_session=True,
+            )
+        return cls(popen)
+
     def wait(self) -> int:
         """Wait for the end."""
         if self._popen.returncode is None:
@@ -109,18 +124,7 @@ class FreshRunner(Runner):
 
     def start(self, request: Path, log: Path, env: Mapping[str, str], cwd: Path) -> Process:
         """Begin a run."""
-        command = [sys.executable, "-m", self.target, str(request)]
-        with log.open("ab") as output:
-            popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**env, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
-                cwd=cwd,
-                start_new_session=True,
-            )
-        return FreshProcess(popen)
+        return FreshProcess.start([sys.executable, "-m", self.target, str(request)], log, env, cwd)
 
     def close(self) -> None:
         """Nothing: the runs are the caller's."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +20,7 @@ from typing import Any
 from gatelab.lab.errors import RequestError
 from gatelab.lab.record import write_json
 from gatelab.lab.study.group import Leader, free_port
-from gatelab.lab.study.process import PARENT, TRIAL, FreshProcess, Process, Runner
+from gatelab.lab.study.process import TRIAL, FreshProcess, Process, Runner
 from gatelab.lab.study.trial import end_file
 
 LATE_SECONDS = 20.0
@@ -60,17 +58,7 @@ class Order:
             *(f"--master-addr={self.address}", f"--master-port={self.port}", "--max-restarts=0"),
             *("-m", TRIAL, self.request),
         ]
-        with log.open("ab") as output:
-            popen = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**env, PARENT: str(os.getpid()), "PYTHONUNBUFFERED": "1"},
-                cwd=cwd,
-                start_new_session=True,
-            )
-        return FreshProcess(popen)
+        return FreshProcess.start(command, log, env, cwd)
 
 
 class SpreadProcess(Process):
