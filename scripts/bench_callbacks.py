@@ -100,8 +100,8 @@ class Turns:
         watched = list(self.callbacks.values())
         trainer.callbacks = [] if way == NONE else watched
         task.trace = None if way == NONE else self.trace
-        for owner, name in self.clocked(task):
-            vars(owner).pop(name, None)
+        for owner, name in [*self.clocked(task), *((task, hook) for hook in STEP_HOOKS)]:
+            vars(owner).pop(name, None)  # what the way before has put there
         join_hooks(trainer, task)
         if way == NONE:
             task.count = lambda batch: 0
