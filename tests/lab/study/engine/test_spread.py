@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,9 @@ from gatelab.lab.record import RunDirectory
 from gatelab.lab.study.freeze import Frozen
 from gatelab.lab.study.group import Place
 from gatelab.lab.study.owner import birth
-from gatelab.lab.study.queue import Queue
 from gatelab.lab.study.worker import Worker
+
+from .study_tools import eventually, rows_of, run_of
 
 TWO = ["trainer=ddp_cpu", "trainer.num_nodes=2", "trainer.devices=1", "+callbacks.spy._target_=spy.Spy"]
 LONG = ["trainer.max_steps=300", "trainer.max_epochs=1000", "callbacks.checkpoints.every_n_steps=3"]
@@ -35,25 +35,6 @@ from gatelab.lab.study.group import Place
 from gatelab.lab.study.worker import Worker
 Worker(sys.argv[1], place=Place(sys.argv[2], 0, 0, 2)).run()
 """
-
-
-def eventually(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return value
-
-
-def rows_of(directory):
-    queue = Queue(directory)
-    rows = queue._rows()
-    queue.close()
-    return rows
-
-
-def run_of(directory, row):
-    return RunDirectory(directory.path.parents[1] / row.user_attrs["runs"][0])
 
 
 def same_values(directory, row):

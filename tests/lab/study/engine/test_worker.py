@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from gatelab.lab.record import RunDirectory
 from gatelab.lab.study.freeze import Frozen
 from gatelab.lab.study.owner import Owner, birth
 from gatelab.lab.study.queue import Queue
 from gatelab.lab.study.worker import Worker
 from gatelab.lab.train import train_frozen
+
+from .study_tools import eventually, rows_of, run_of
 
 LONG = [
     "trainer.max_steps=300",
@@ -47,25 +48,6 @@ def work(directory, runner, action=lambda: None):
         future.result(10)
     assert not said["errors"]
     return said
-
-
-def rows_of(directory):
-    queue = Queue(directory)
-    rows = queue._rows()
-    queue.close()
-    return rows
-
-
-def run_of(directory, row, index=0):
-    return RunDirectory(directory.path.parents[1] / row.user_attrs["runs"][index])
-
-
-def eventually(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return value
 
 
 def next_run(directory, *seen):
