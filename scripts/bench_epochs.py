@@ -65,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = parser().parse_intermixed_args()
-    from gatelab.lab.errors import RequestError
-    from gatelab.lab.train import say
+    from gatelab.run.errors import RequestError
+    from gatelab.run.train import say
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     options.threads = options.threads or sorted({cores, 1}, reverse=True)
@@ -103,7 +103,7 @@ def experiments(overrides: list[str]) -> list[list[str]]:
 def machine(options: argparse.Namespace) -> dict[str, Any]:
     """What the numbers depend on."""
     from gatelab.core import native
-    from gatelab.lab.environment import describe
+    from gatelab.run.record.environment import describe
 
     about = describe()
     return {

@@ -34,7 +34,7 @@ from typing import Any
 
 from overhead_bench.figures import Turn, disagreement, ratios, show
 
-from gatelab.lab.study.attempt import environment
+from gatelab.study.engine.attempt import environment
 
 PARTS = Path(__file__).parent / "overhead_bench"
 RATES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1e-2)
@@ -144,8 +144,8 @@ def begin(output: Path | None) -> dict[str, Any]:
 
 def write_plan(folder: Path) -> Path:
     """The checked configuration and the learning rates, for tools that know nothing of Gatelab's."""
-    from gatelab.lab.compose import compose
-    from gatelab.lab.schema import check
+    from gatelab.run.config.compose import compose
+    from gatelab.run.config.schema import check
 
     plan = folder / "plan.json"
     config = check(compose([*RUN, f"paths.root={folder}"]))

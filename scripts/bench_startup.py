@@ -18,11 +18,14 @@ from typing import Any
 
 REQUEST = ["experiment=etth1_gru"]
 PARTS = {
-    "configuration": ("gatelab.lab.train:compose", "gatelab.lab.train:check", "gatelab.lab.train:identify"),
-    "data": ("gatelab.lab.train:build_data",),
-    "record (run.json)": ("gatelab.lab.record:RunDirectory.begin", "gatelab.lab.record:RunDirectory.update"),
-    "model": ("gatelab.lab.train:build_task",),
-    "trainer": ("gatelab.lab.train:build_trainer", "gatelab.lab.train:build_callbacks"),
+    "configuration": ("gatelab.run.train:compose", "gatelab.run.train:check", "gatelab.run.train:identify"),
+    "data": ("gatelab.run.train:build_data",),
+    "record (run.json)": (
+        "gatelab.run.record.directory:RunDirectory.begin",
+        "gatelab.run.record.directory:RunDirectory.update",
+    ),
+    "model": ("gatelab.run.train:build_task",),
+    "trainer": ("gatelab.run.train:build_trainer", "gatelab.run.train:build_callbacks"),
 }
 
 
@@ -34,11 +37,11 @@ def child(request: list[str], start: float) -> None:
     """Train until the first step and print what each part took."""
     seconds: dict[str, float] = {"interpreter": time.time() - start}
     began = time.perf_counter()
-    from gatelab.lab.imports import quickly
+    from gatelab.run.imports import quickly
 
     with quickly(lightning=True):  # as `gatelab.cli.train` does
         from gatelab.cli.train import run  # noqa: F401
-        from gatelab.lab import train as module
+        from gatelab.run import train as module
     from gatelab.tasks.base import Task
 
     seconds["imports"] = time.perf_counter() - began

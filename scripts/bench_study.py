@@ -28,9 +28,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gatelab.lab.study.directory import StudyDirectory
-from gatelab.lab.study.owner import Owner
-from gatelab.lab.study.queue import Queue
+from gatelab.study.engine.directory import StudyDirectory
+from gatelab.study.engine.owner import Owner
+from gatelab.study.engine.queue import Queue
 
 RUN = [
     "experiment=quickstart",
@@ -148,9 +148,9 @@ def hammer(directory: StudyDirectory, think: float) -> dict[str, list[float]]:
 
 def isolation(root: Path, rounds: int) -> None:
     """Run the same run in three ways, in turns, and print the medians."""
-    from gatelab.lab.study.attempt import environment
-    from gatelab.lab.study.process import ForkRunner, FreshRunner
-    from gatelab.lab.study.trial import run
+    from gatelab.study.engine.attempt import environment
+    from gatelab.study.engine.process import ForkRunner, FreshRunner
+    from gatelab.study.engine.trial import run
 
     runners = {"fork": ForkRunner(), "process": FreshRunner()}
     env = {**environment(), "OMP_NUM_THREADS": "1"}
@@ -187,7 +187,7 @@ def report(seconds: dict[str, Sequence[float]]) -> None:
 
 def utilisation(root: Path) -> None:
     """Sweep uneven trials and print how busy the slots were."""
-    from gatelab.lab.study.read import read_study
+    from gatelab.study.analysis.read import read_study
 
     run = [
         "experiment=quickstart",
@@ -220,9 +220,9 @@ def utilisation(root: Path) -> None:
 
 def request_of(root: Path, name: str, seed: int) -> Path:
     """The request of a run of its own."""
-    from gatelab.lab.compose import compose
-    from gatelab.lab.identity import identify
-    from gatelab.lab.schema import check
+    from gatelab.run.config.compose import compose
+    from gatelab.run.config.schema import check
+    from gatelab.run.record.identity import identify
 
     composed = compose([*RUN, f"seed={seed}", f"paths.root={root / name}"])
     identity = identify(composed)

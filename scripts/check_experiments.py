@@ -1,6 +1,6 @@
 """Check the records of studies in experiments/: does each page say what its results.csv says?
 
-A record of studies (it has a record.json; `gatelab.lab.study.record.write_record` writes it) is checked without the
+A record of studies (it has a record.json; `gatelab.report.experiment_record` writes it) is checked without the
 studies and without training: the page is made again from results.csv and compared, and the figure must have been drawn
 from the same data. Exits with 1 if anything differs. The other records have checks of their own.
 
@@ -13,8 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from gatelab.lab.errors import RequestError
-from gatelab.lab.study.record import check_record, render
+from gatelab.report.experiment_record import check_record, render
+from gatelab.run.errors import RequestError
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 

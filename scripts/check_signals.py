@@ -79,7 +79,7 @@ def tell_phases(path: Path) -> Callable[[int], list[Any]]:
             say("validation")
 
     def prepare(rank: int) -> list[Any]:
-        from gatelab.lab import train
+        from gatelab.run import train
         from gatelab.tasks import AtomicCheckpointIO
 
         if rank > 0:

@@ -27,23 +27,23 @@ RUNS = {
     "embedded_series": ["data=embedded_series"],
 }
 PARTS = {
-    "compose": "gatelab.lab.train:compose",
-    "check": "gatelab.lab.train:check",
-    "identify": "gatelab.lab.train:identify",
-    "describe (git, versions)": "gatelab.lab.record:describe,gatelab.lab.environment:describe",
-    "data: set-up": "gatelab.lab.train:build_data",
+    "compose": "gatelab.run.train:compose",
+    "check": "gatelab.run.train:check",
+    "identify": "gatelab.run.train:identify",
+    "describe (git, versions)": "gatelab.run.record.directory:describe,gatelab.run.record.environment:describe",
+    "data: set-up": "gatelab.run.train:build_data",
     "data: find, hash, read": "gatelab.data.encoded:corpus_sources,gatelab.data.encoded:load_corpus,"
     "gatelab.data.series_module:read_series",
     "data: vocabulary": "gatelab.data.encoded:train_tokenizer",
     "data: encode": "gatelab.data.tokenizer:WordTokenizer.encode,gatelab.data.tokenizer:CharTokenizer.encode",
-    "fit": "gatelab.lab.train:fit",
-    "fit: trainer": "gatelab.lab.train:build_trainer",
+    "fit": "gatelab.run.train:fit",
+    "fit: trainer": "gatelab.run.train:build_trainer",
     "fit: checkpoints": "gatelab.tasks.checkpoint_io:AtomicCheckpointIO.save_checkpoint",
-    "end: load checkpoint": "gatelab.lab.train:load_task",
-    "end: score": "gatelab.lab.evaluate:score",
+    "end: load checkpoint": "gatelab.run.train:load_task",
+    "end: score": "gatelab.run.evaluate:score",
     "end: baselines": "gatelab.data.text_module:TextDataModule.baselines,"
     "gatelab.data.series_module:SeriesDataModule.baselines",
-    "json files": "gatelab.lab.record:write_json,gatelab.lab.train:write_json",
+    "json files": "gatelab.run.record.directory:write_json,gatelab.run.train:write_json",
     "fsync": "os:fsync",
 }
 
@@ -74,7 +74,7 @@ def instrument(seconds: dict[str, float]) -> None:
 
 def child(request: list[str], cache: str | None, write: int) -> None:
     """Train in this forked process and write what each part took, as JSON, to the pipe."""
-    from gatelab.lab import train as module
+    from gatelab.run import train as module
 
     seconds: dict[str, float] = {}
     instrument(seconds)
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="nothing is kept from one run to the next")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    from gatelab.lab.train import train
+    from gatelab.run.train import train
 
     with tempfile.TemporaryDirectory() as root, contextlib.redirect_stderr(io.StringIO()):
         for data in ("embedded_series", "stdlib"):

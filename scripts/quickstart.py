@@ -32,7 +32,7 @@ def main() -> int:
     options = parser.parse_args()
     started = time.perf_counter()
 
-    from gatelab.lab.errors import Interrupted, RequestError, RunFailed
+    from gatelab.run.errors import Interrupted, RequestError, RunFailed
 
     try:
         directories = {name: study(name, options) for name in STUDIES}
@@ -47,7 +47,7 @@ def main() -> int:
 
 def study(name: str, options: argparse.Namespace) -> Path:
     """Run a study, or what is missing of it; its folder."""
-    from gatelab.lab.study.sweep import sweep
+    from gatelab.study.sweep import sweep
 
     experiment = STUDIES[name]
     asked = [f"experiment={experiment}", "search=quickstart", f"model.hidden_size={SIZES[name]}"]
@@ -58,7 +58,7 @@ def study(name: str, options: argparse.Namespace) -> Path:
 
 def best(directory: Path) -> dict[str, Any]:
     """The finished run of a study's best configuration with its first seed, now scored on the test split, too."""
-    from gatelab.lab.train import train
+    from gatelab.run.train import train
 
     return train(["experiment=best", f"paths.root={directory.parents[1]}"], config_dirs=[directory])
 
@@ -66,10 +66,10 @@ def best(directory: Path) -> dict[str, Any]:
 def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> None:
     """Print the leaderboards, the scores and the sample; draw the picture."""
     from gatelab.cli.common import print_table
-    from gatelab.lab.generate import generate
-    from gatelab.lab.study.leaderboard import leaderboard, table, verdict
-    from gatelab.lab.study.read import read_study
-    from gatelab.lab.study.tell import cost
+    from gatelab.report.tell import cost
+    from gatelab.run.generate import generate
+    from gatelab.study.analysis.leaderboard import leaderboard, table, verdict
+    from gatelab.study.analysis.read import read_study
 
     states = {name: read_study(directory) for name, directory in directories.items()}
     for state in states.values():
@@ -109,10 +109,10 @@ def scores(results: dict[str, dict[str, Any]]) -> Any:
 
 def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     """The metric over hidden size of both studies, and one forecast against the truth; the picture's path."""
-    from gatelab.lab import plots
-    from gatelab.lab.load import load_data, load_task
-    from gatelab.lab.study import picture
-    from gatelab.lab.study.frame import finish
+    from gatelab.report import picture
+    from gatelab.report.frame import finish
+    from gatelab.run import plots
+    from gatelab.run.load import load_data, load_task
 
     figure, axes = plots.new_figure(3)
     figure.set_size_inches(17.0, 4.6)

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from .studies_by_hand import Maker, choice, interval
+
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
@@ -26,3 +28,37 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATELAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def make_study(tmp_path):
+    """`make_study(name, space, trials, **settings)`: the folder of a new study below `tmp_path`."""
+    return Maker(tmp_path)
+
+
+@pytest.fixture
+def grid(make_study):
+    """A finished study: 2 models x 3 hidden sizes x 3 seeds. The GRU of 128 is best, that of 64 is hardly worse."""
+    means = {("gru", 32): 1.6, ("gru", 64): 1.42, ("gru", 128): 1.4}
+    means |= {("rnn", 32): 2.0, ("rnn", 64): 1.8, ("rnn", 128): 1.7}
+    noise = {128: (0.01, -0.01, 0.0), 64: (-0.02, 0.03, -0.01), 32: (0.0, 0.01, -0.01)}
+    trials = [
+        {
+            "params": {"model": model, "model.hidden_size": size},
+            "values": [mean + e for e in noise[size]],
+            "seconds": size / 4,
+            "parameters": 3 * size * size,
+            "start": index * 10,
+            "length": 10,
+            "baselines": {"unigram": 3.0, "bigram": 1.9},
+        }
+        for index, ((model, size), mean) in enumerate(means.items())
+    ]
+    space = [choice("model", "gru", "rnn", group=True), choice("model.hidden_size", 32, 64, 128)]
+    return make_study("grid", space, trials, seeds=[0, 1, 2])
+
+
+@pytest.fixture
+def entries():
+    """`choice` and `interval`: the space entries of study.json."""
+    return choice, interval

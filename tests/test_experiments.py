@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.lab.compose import compose
-from gatelab.lab.configs import CONF_DIR
-from gatelab.lab.schema import check
-from gatelab.lab.train import train
+from gatelab.run.config.compose import compose
+from gatelab.run.config.configs import CONF_DIR
+from gatelab.run.config.schema import check
+from gatelab.run.train import train
 
 EXPERIMENTS = sorted(p.stem for p in (CONF_DIR / "experiment").glob("*.yaml"))
 NEEDS_NO_FILE = {"stdlib", "embedded_series", "adding", "copy_memory", "lorenz"}

@@ -9,7 +9,7 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from gatelab.cli.main import main
-from gatelab.lab.train import train
+from gatelab.run.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

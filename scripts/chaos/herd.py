@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatelab.lab.study.owner import birth, machine, read_owner
+from gatelab.study.engine.owner import birth, machine, read_owner
 
-ZYGOTE = "gatelab.lab.study.zygote"
+ZYGOTE = "gatelab.study.engine.zygote"
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from gatelab.lab.build import build_callbacks, build_data, build_task, build_trainer, prepare_process
-from gatelab.lab.compose import compose
-from gatelab.lab.metrics_csv import MetricsCSV
-from gatelab.lab.schema import check
+from gatelab.run.build import build_callbacks, build_data, build_task, build_trainer, prepare_process
+from gatelab.run.config.compose import compose
+from gatelab.run.config.schema import check
+from gatelab.run.record.metrics_csv import MetricsCSV
 
 SIZES = ("hidden_size", "num_layers", "dropout")
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatelab.lab.compose import compose
-from gatelab.lab.identity import Identity, identify
-from gatelab.lab.schema import check
+from gatelab.run.config.compose import compose
+from gatelab.run.config.schema import check
+from gatelab.run.record.identity import Identity, identify
 
 STEPS = 20
 COMMON = [

@@ -22,11 +22,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from gatelab.lab.as_rank import train_as_rank
-from gatelab.lab.errors import Interrupted
-from gatelab.lab.leaving import RANK_OF, stoppable
-from gatelab.lab.record import RunDirectory
-from gatelab.lab.train import train_frozen
+from gatelab.run.as_rank import train_as_rank
+from gatelab.run.errors import Interrupted
+from gatelab.run.leaving import RANK_OF, stoppable
+from gatelab.run.record.directory import RunDirectory
+from gatelab.run.train import train_frozen
 from gatelab.tasks.stop import STOP
 from resume_check.cases import Request
 

@@ -2,7 +2,7 @@
 
 `import gatelab` is light: the public names of the core ring are loaded when they are first asked for, and
 nothing else is. The other rings are imported by their own names (`gatelab.data`, `gatelab.tasks`,
-`gatelab.lab`).
+`gatelab.run`).
 """
 
 from importlib import import_module

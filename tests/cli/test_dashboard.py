@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.lab.dashboard.show import start_all
-from gatelab.lab.report.gather import gather
-from gatelab.lab.study.read import open_storage_to_read
+from gatelab.report.dashboard.show import start_all
+from gatelab.report.gather import gather
+from gatelab.study.analysis.read import open_storage_to_read
 
-SPEC = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "lab" / "conftest.py")
+SPEC = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "studies_by_hand.py")
 made = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(made)
 COMMAND = [sys.executable, "-u", "-m", "gatelab", "dashboard", "--no-browser"]

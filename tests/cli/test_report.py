@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.lab.study.record import check_record
+from gatelab.report.experiment_record import check_record
 
-SPEC = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "lab" / "conftest.py")
+SPEC = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "studies_by_hand.py")
 made = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(made)
 RECORD = str(Path(__file__).parents[2] / "experiments" / "002-hidden-size")

@@ -8,7 +8,7 @@ import pytest
 
 from gatelab.cli.main import main
 
-SPEC = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "lab" / "conftest.py")
+SPEC = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "studies_by_hand.py")
 made = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(made)
 

@@ -30,9 +30,9 @@ def run(options: argparse.Namespace) -> int:
     """Score the baselines on every split but the training one."""
     import sys
 
-    from gatelab.lab.build import build_data
-    from gatelab.lab.compose import compose
-    from gatelab.lab.schema import check
+    from gatelab.run.build import build_data
+    from gatelab.run.config.compose import compose
+    from gatelab.run.config.schema import check
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
     data = build_data(check(composed))

@@ -25,12 +25,12 @@ def run(options: argparse.Namespace) -> int:
     """Check and print."""
     import yaml
 
-    from gatelab.lab.compose import compose
-    from gatelab.lab.errors import RequestError
-    from gatelab.lab.identity import identify
-    from gatelab.lab.record import RunDirectory
-    from gatelab.lab.schema import check
-    from gatelab.lab.study.nets import Nets
+    from gatelab.run.config.compose import compose
+    from gatelab.run.config.schema import check
+    from gatelab.run.errors import RequestError
+    from gatelab.run.record.directory import RunDirectory
+    from gatelab.run.record.identity import identify
+    from gatelab.study.plan.nets import Nets
 
     with Nets() as nets:
         composed = compose(options.overrides, config_dirs=options.config_dir)

@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from gatelab.cli.common import number, print_table, scores_table
-from gatelab.lab.remarks import counted
+from gatelab.run.remarks import counted
 
 
 def print_summary(result: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ def best(result: dict[str, Any]) -> str:
 
 def next_commands(result: dict[str, Any]) -> list[str]:
     """Commands that make sense after this run, the most likely first."""
-    from gatelab.lab.record import RunDirectory
+    from gatelab.run.record.directory import RunDirectory
 
     run = RunDirectory(result["run_dir"])
     where = shlex.quote(result["run_dir"])

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gatelab.lab.report.gather import Subject
+    from gatelab.report.gather import Subject
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Start, wait, stop."""
-    from gatelab.lab.compose import compose
-    from gatelab.lab.dashboard.servers import Servers
-    from gatelab.lab.dashboard.show import start_all
-    from gatelab.lab.report.gather import gather
-    from gatelab.lab.report.page import write_page
+    from gatelab.report.dashboard.servers import Servers
+    from gatelab.report.dashboard.show import start_all
+    from gatelab.report.gather import gather
+    from gatelab.report.page import write_page
+    from gatelab.run.config.compose import compose
 
     overrides = [given for given in options.arguments if given.startswith("paths.")]
     root = compose(overrides).plain()["paths"]["root"]
@@ -73,7 +73,7 @@ def _say(name: str, text: str) -> None:
 
 def _leet(subjects: Sequence[Subject]) -> None:
     """Name the dashboard for a terminal where there is no other screen, or where W&B's files are here anyway."""
-    from gatelab.lab.dashboard.show import wandb_folders
+    from gatelab.report.dashboard.show import wandb_folders
 
     folders = wandb_folders(subjects)
     screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")

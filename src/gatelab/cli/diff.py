@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gatelab.cli.common import add_json, number, print_json, print_table
 
 if TYPE_CHECKING:
-    from gatelab.lab.compare import Comparison
+    from gatelab.run.compare import Comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare and print."""
-    from gatelab.lab.compare import compare
+    from gatelab.run.compare import compare
 
     found = compare(options.first, options.second)
     print_json(found.to_dict()) if options.json else _print(found)
@@ -36,7 +36,7 @@ def _print(found: Comparison) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from gatelab.lab.differences import shown
+    from gatelab.run.differences import shown
 
     def cell(value: Any) -> str:
         if isinstance(value, int | float) and not isinstance(value, bool):

@@ -14,10 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Examine and print."""
-    from gatelab.lab.imports import quickly
+    from gatelab.run.imports import quickly
 
     with quickly():
-        from gatelab.lab.doctor import examine
+        from gatelab.run.doctor import examine
 
     facts = examine()
     if options.json:

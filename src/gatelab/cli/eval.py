@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score and print."""
-    from gatelab.lab.imports import quickly
+    from gatelab.run.imports import quickly
 
     with quickly(lightning=True):
-        from gatelab.lab.evaluate import evaluate
+        from gatelab.run.evaluate import evaluate
 
     report = evaluate(options.run_dir, options.split, overrides=options.overrides)
     if options.json:

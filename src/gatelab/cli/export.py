@@ -37,10 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export and print."""
-    from gatelab.lab.imports import quickly
+    from gatelab.run.imports import quickly
 
     with quickly(lightning=True):
-        from gatelab.lab.export import export
+        from gatelab.run.export import export
 
     done = export(options.run_dir, options.format, options.output, steps=options.steps, force=options.force)
     if options.json:

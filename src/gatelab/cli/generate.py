@@ -29,10 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Generate and print."""
-    from gatelab.lab.imports import quickly
+    from gatelab.run.imports import quickly
 
     with quickly(lightning=True):
-        from gatelab.lab.generate import generate
+        from gatelab.run.generate import generate
 
     settings = {k: getattr(options, k) for k in ("tokens", "temperature", "top_k", "top_p", "seed")}
     text = generate(options.run_dir, options.prompt, **settings)

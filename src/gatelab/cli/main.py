@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from gatelab.lab.errors import Interrupted, RequestError, RunFailed
+from gatelab.run.errors import Interrupted, RequestError, RunFailed
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",

@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Forecast and write."""
-    from gatelab.lab.imports import quickly
+    from gatelab.run.imports import quickly
 
     with quickly(lightning=True):
-        from gatelab.lab.predict import check_output, predict, write_table
+        from gatelab.run.predict import check_output, predict, write_table
 
     check_output(options.output)
     forecast = predict(options.run_dir, options.input)

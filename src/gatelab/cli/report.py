@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gatelab.lab.report.gather import Subject
+    from gatelab.report.gather import Subject
 
 FORMATS = ("html", "md", "csv")
 FEW = 20
@@ -61,11 +61,11 @@ def run(options: argparse.Namespace) -> int:
     """Write the report."""
     from tqdm import tqdm
 
-    from gatelab.lab.compose import compose
-    from gatelab.lab.errors import RequestError
-    from gatelab.lab.report.gather import gather
-    from gatelab.lab.report.page import title_of, write_page
-    from gatelab.lab.report.plain import to_markdown, to_table
+    from gatelab.report.gather import gather
+    from gatelab.report.page import title_of, write_page
+    from gatelab.report.plain import to_markdown, to_table
+    from gatelab.run.config.compose import compose
+    from gatelab.run.errors import RequestError
 
     paths = [given for given in options.arguments if not given.startswith("paths.")]
     overrides = [given for given in options.arguments if given.startswith("paths.")]
@@ -106,8 +106,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Path]:
-    from gatelab.lab.errors import RequestError
-    from gatelab.lab.study.record import first_words, record_target, write_record
+    from gatelab.report.experiment_record import first_words, record_target, write_record
+    from gatelab.run.errors import RequestError
 
     other = [subject.state.name for subject in subjects if subject.kind != "study"]
     if other:
@@ -121,7 +121,7 @@ def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Pa
 
 
 def _format(asked: str | None, output: str | None) -> str:
-    from gatelab.lab.errors import RequestError
+    from gatelab.run.errors import RequestError
 
     ending = Path(output or "").suffix.lower().lstrip(".")
     ending = {"htm": "html", "markdown": "md"}.get(ending, ending)

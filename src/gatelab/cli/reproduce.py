@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.cli.common import add_json, print_json
-from gatelab.lab.remarks import counted
+from gatelab.run.remarks import counted
 
 if TYPE_CHECKING:
-    from gatelab.lab.reproduce import Verdict
+    from gatelab.run.reproduce import Verdict
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from gatelab.lab.reproduce import reproduce
+    from gatelab.run.reproduce import reproduce
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

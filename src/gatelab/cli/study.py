@@ -40,9 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show one study, or list them all."""
-    from gatelab.lab.compose import compose
-    from gatelab.lab.errors import RequestError
-    from gatelab.lab.study.find import find_study
+    from gatelab.run.config.compose import compose
+    from gatelab.run.errors import RequestError
+    from gatelab.study.analysis.find import find_study
 
     names = [given for given in options.arguments if "=" not in given]
     overrides = [given for given in options.arguments if "=" in given]
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         return _list(studies, options.json)
     directory = find_study(studies, names[0])
     if options.watch:
-        from gatelab.lab.study.live import watch
+        from gatelab.report.live import watch
 
         watch(directory)
     return _show(directory, options)
@@ -69,10 +69,10 @@ def run(options: argparse.Namespace) -> int:
 def _show(directory: Path, options: argparse.Namespace) -> int:
     from rich import box
 
-    from gatelab.lab.study.read import read_study
-    from gatelab.lab.study.report import write_report
-    from gatelab.lab.study.summary import summary
-    from gatelab.lab.study.tell import render
+    from gatelab.report.files import write_report
+    from gatelab.report.summary import summary
+    from gatelab.report.tell import render
+    from gatelab.study.analysis.read import read_study
 
     lines = write_report(directory, x=options.x, by=options.by) if options.write else []
     state = read_study(directory)
@@ -91,7 +91,7 @@ def _show(directory: Path, options: argparse.Namespace) -> int:
 
 
 def _list(studies: Path, as_json: bool) -> int:
-    from gatelab.lab.study.find import list_studies
+    from gatelab.study.analysis.find import list_studies
 
     found = list_studies(studies)
     if as_json:

@@ -16,7 +16,7 @@ import argparse
 from typing import Any
 
 from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
-from gatelab.lab.remarks import counted
+from gatelab.run.remarks import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def epilog() -> str:
     """The settings of a study, the launchers and spaces, and the groups with their choices."""
     from dataclasses import fields
 
-    from gatelab.lab.study.settings import StudySettings
+    from gatelab.study.plan.settings import StudySettings
 
     lines = ["settings (study=NAME, study.KEY=VALUE; the defaults are shown):"]
     described = _described(StudySettings.__doc__ or "")
@@ -63,10 +63,10 @@ def _described(text: str) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> int:
     """Sweep, and print the leaderboard."""
-    from gatelab.lab.study.nets import Nets
+    from gatelab.study.plan.nets import Nets
 
     nets = Nets()  # imports torch while this process imports Hydra
-    from gatelab.lab.study.sweep import sweep
+    from gatelab.study.sweep import sweep
 
     result = sweep(
         options.overrides,
@@ -78,14 +78,14 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print_json(result) if options.json else _print_jobs(result)
         return 0
-    from gatelab.lab.study.read import read_study
-    from gatelab.lab.study.summary import summary
+    from gatelab.report.summary import summary
+    from gatelab.study.analysis.read import read_study
 
     state = read_study(result["directory"])
     if options.json:
         print_json({**summary(state), "report": result["report"]})
         return 0
-    from gatelab.lab.study.tell import render
+    from gatelab.report.tell import render
 
     for part in render(state):
         print(part) if isinstance(part, str) else print_table(part)

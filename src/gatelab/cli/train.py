@@ -35,10 +35,10 @@ def epilog() -> str:
 
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
-    from gatelab.lab.errors import Interrupted
-    from gatelab.lab.leaving import launched, rank, stoppable
-    from gatelab.lab.study.lifeline import die_with_parent
-    from gatelab.lab.trackers.wandb_agent import started_by_agent
+    from gatelab.run.errors import Interrupted
+    from gatelab.run.leaving import launched, rank, stoppable
+    from gatelab.study.engine.lifeline import die_with_parent
+    from gatelab.trackers.wandb_agent import started_by_agent
 
     if rank() > 0 and not launched():
         die_with_parent()  # else it waits for a first process that was killed
@@ -53,10 +53,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from gatelab.lab.imports import quickly
+    from gatelab.run.imports import quickly
 
     with quickly(lightning=True):
-        from gatelab.lab.train import train
+        from gatelab.run.train import train
 
     result = train(options.overrides, force=options.force, config_dirs=options.config_dir)
     if result["outcome"] == "rank":

@@ -2,7 +2,7 @@
 resume.
 
 A task is a network with an objective and metrics; it reads everything about the data from a spec. It does not
-load data (`gatelab.data`), choose devices (the Trainer) or read configs (`gatelab.lab`). Subclasses say what
+load data (`gatelab.data`), choose devices (the Trainer) or read configs (`gatelab.run`). Subclasses say what
 one batch
 means: `train_loss`, `eval_step`, and which metric collects the evaluation.
 """

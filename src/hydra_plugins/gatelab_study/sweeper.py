@@ -33,7 +33,7 @@ class SweeperConf:
 
 
 class GatelabSweeper(Sweeper):
-    """Hands the overrides to `gatelab.lab.study.sweep`."""
+    """Hands the overrides to `gatelab.study.sweep`."""
 
     def __init__(self, name: str | None, launcher: str, options: DictConfig, study: DictConfig) -> None:
         self.name, self.chosen, self.options, self.study = name, launcher, options, study
@@ -43,9 +43,9 @@ class GatelabSweeper(Sweeper):
         self.hydra_context, self.config = hydra_context, config
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the study; what `gatelab.lab.study.sweep.sweep` returns."""
-        from gatelab.lab.configs import CONF_DIR
-        from gatelab.lab.study.sweep import sweep
+        """Run the study; what `gatelab.study.sweep.sweep` returns."""
+        from gatelab.run.config.configs import CONF_DIR
+        from gatelab.study.sweep import sweep
 
         assert self.config is not None
         sources = [source for source in self.config.hydra.runtime.config_sources if source.schema == "file"]

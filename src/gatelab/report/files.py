@@ -1,0 +1,44 @@
+"""Everything that is left of a study at its end, in its folder: leaderboard.csv, experiment/, study.png, summary.json.
+
+Each file is replaced in one step, so that the report can be written again at any time, also while the study runs.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gatelab.report.export_experiment import command, write_best
+from gatelab.report.picture import write_picture
+from gatelab.report.summary import summary
+from gatelab.run.record.directory import write_json
+from gatelab.study.analysis.leaderboard import leaderboard, to_csv
+from gatelab.study.analysis.read import read_study
+
+
+def write_report(directory: str | Path, *, x: str | None = None, by: str | None = None) -> list[str]:
+    """Write the views of the study in `directory` into it.
+
+    Args:
+        x, by: of the picture, as `curves.curves` takes them.
+
+    Returns:
+        a line for each file, and how the best configuration is trained.
+
+    Raises:
+        RequestError: no study, or a file of it that cannot be read.
+    """
+    state = read_study(directory)
+    rows = leaderboard(state)
+    folder = state.directory
+    temporary = folder / f".leaderboard.{os.getpid()}.tmp"
+    temporary.write_text(to_csv(state, rows))
+    os.replace(temporary, folder / "leaderboard.csv")
+    write_json(folder / "summary.json", summary(state))
+    lines = [f"leaderboard  {folder / 'leaderboard.csv'}", f"summary      {folder / 'summary.json'}"]
+    picture = write_picture([state], folder / "study.png", x=x, by=by)
+    if picture:
+        lines.append(f"picture      {picture}")
+    for name, file in write_best(state).items():
+        lines += [f"experiment   {file}", f"             {command(state, name)}"]
+    return lines

@@ -1,0 +1,196 @@
+"""A study while it runs: a table in a terminal, elsewhere a line now and then. On stderr; it only reads.
+
+A look costs milliseconds: the journal is read from where the last look ended, and finished trials are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatelab.report.tell import headline
+from gatelab.run.remarks import counted
+from gatelab.study.analysis.estimate import duration, time_left, utilisation
+from gatelab.study.analysis.progress import Watcher
+from gatelab.study.analysis.read import StudyReader
+from gatelab.study.analysis.state import StudyState, Trial, short_names, show
+from gatelab.study.analysis.statistics import decimals, summarise, values_of
+from gatelab.study.engine.directory import StudyDirectory
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+MOST_ROWS = 24
+PATIENCE = 10.0
+"""Seconds without a living worker after which `watch` takes a study for stopped: a new one takes its time."""
+
+
+@contextlib.contextmanager
+def following(directory: str | Path, *, every: float = 1.0, lines_every: float = 30.0) -> Iterator[None]:
+    """Show the study from a thread of this process while the block runs; `gatelab sweep` does.
+
+    A view that fails says so once and never harms the study.
+
+    Args:
+        directory: of the study; it may be empty yet.
+        every: seconds between two looks.
+        lines_every: seconds between two lines, at least, where stderr is no terminal.
+    """
+    end = threading.Event()
+    view = _View(directory, lines_every, since=time.time())
+
+    def show_until_end() -> None:
+        try:
+            with view:
+                view.look()
+                while not end.wait(every):
+                    view.look()
+                view.look(last=True)
+        except Exception as error:  # whatever it is, the study goes on
+            print(f"the live view has ended: {type(error).__name__}: {error}", file=sys.stderr)
+
+    thread = threading.Thread(target=show_until_end, name="live view", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(timeout=10.0)
+
+
+def watch(directory: str | Path, *, every: float = 1.0, lines_every: float = 30.0) -> None:
+    """Show the study until it is finished or stopped, or the user leaves with Ctrl-C.
+
+    Raises:
+        RequestError: no study, or a file of it that cannot be read.
+    """
+    view, alive = _View(directory, lines_every), time.monotonic()
+    with contextlib.suppress(KeyboardInterrupt), view:
+        while (state := view.look()).state != "finished":
+            alive = alive if state.state == "stopped" else time.monotonic()
+            if time.monotonic() - alive > PATIENCE:
+                break
+            time.sleep(every)
+        view.look(last=True)
+
+
+class _View:
+    """What `following` and `watch` share: a Live table or lines, entered and left as a context."""
+
+    def __init__(self, directory: str | Path, lines_every: float, since: float | None = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self.reader = StudyReader(StudyDirectory(directory).path)
+        self.watcher = Watcher(self.reader.asked["objectives"][0]["metric"])
+        self.since, self.lines_every = since, lines_every
+        self.console = Console(stderr=True)
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
+        self.starting = since is not None
+        self._said, self._said_at = "", -math.inf
+
+    def __enter__(self) -> _View:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def look(self, *, last: bool = False) -> StudyState:
+        """Read the study and show it; `last` for the line that stays."""
+        state = self.reader.read()
+        self.starting = self.starting and not state.workers and not last
+        if self.console.is_terminal:
+            self.live.update(dashboard(state, self.watcher, self.since), refresh=True)
+        told = self.console.is_terminal and (not last or state.state == "finished")
+        if not told and (last or time.monotonic() - self._said_at >= self.lines_every):
+            self._say(one_line(state, self.since, starting=self.starting))
+        return state
+
+    def _say(self, line: str) -> None:
+        self._said_at = time.monotonic()
+        if line != self._said:
+            print(line, file=sys.stderr, flush=True)
+            self._said = line
+
+
+def one_line(state: StudyState, since: float | None = None, *, starting: bool = False) -> str:
+    """The headline with the best so far."""
+    parts = [headline(state, starting=starting), _best(state)]
+    busy = utilisation(state, since)
+    parts += [f"slots {busy:.0%} busy"] if busy else []
+    return "; ".join(part for part in parts if part)
+
+
+def dashboard(state: StudyState, watcher: Watcher, since: float | None = None) -> Group:
+    """The live table: counts and a bar, the best so far, and a row for each running trial."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    counts = state.counts
+    over = len(state.trials) - counts["running"] - counts["waiting"]
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        Text(state.name, style="bold"),
+        ProgressBar(total=max(1, len(state.trials)), completed=over, width=30),
+        Text(f"{over}/{len(state.trials)}"),
+        Text(", ".join(f"{count} {name}" for name, count in counts.items())),
+    )
+    left, busy = time_left(state), utilisation(state, since)
+    facts = [_best(state) or "no trial has finished yet"]
+    facts += [f"about {duration(left)} left"] if left else []
+    facts += [f"slots {busy:.0%} busy"] if busy else []
+    return Group(head, Text(" · ".join(facts)), *([_running(state, watcher)] if counts["running"] else []))
+
+
+def _best(state: StudyState) -> str:
+    if len(state.objectives) > 1:
+        return f"Pareto front: {counted(len(state.pareto), 'trial')}" if state.pareto else ""
+    if state.best is None:
+        return ""
+    summary = summarise(list(values_of(state.best.runs).values()) or [state.best.values[0]])
+    value = summary.text(decimals([summary]))
+    return f"best {state.objectives[0].name} {value} (trial {state.best.number}: {_point(state, state.best)})"
+
+
+def _point(state: StudyState, trial: Trial) -> str:
+    names = short_names(state.keys)
+    return ", ".join(f"{names[key]} {show(value)}" for key, value in trial.params.items())
+
+
+def _running(state: StudyState, watcher: Watcher) -> Table:
+    from rich.table import Table
+
+    running = [trial for trial in state.trials if trial.state == "running"]
+    names = short_names(state.keys)
+    keys = [key for key in state.keys if any(key in trial.params for trial in running)]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for title in (
+        "trial",
+        *(names[key] for key in keys),
+        "progress",
+        state.objectives[0].name,
+        "running for",
+    ):
+        table.add_column(title, no_wrap=True)
+    for trial in running[:MOST_ROWS]:
+        progress = watcher.look(trial)
+        value = "" if progress.value is None else f"{progress.value:.5g}"
+        note = "its worker died" if state.lost(trial) else str(progress)
+        params = [show(trial.params[key]) if key in trial.params else "" for key in keys]
+        elapsed = "" if state.lost(trial) else duration(trial.elapsed(state.now) or 0.0)
+        table.add_row(str(trial.number), *params, note, value, elapsed)
+    if len(running) > MOST_ROWS:
+        table.add_row(f"and {len(running) - MOST_ROWS} more")
+    return table

@@ -1,0 +1,202 @@
+"""From plain configuration to objects: DataModule, task, Trainer.
+
+What the constructors refuse becomes a `RequestError` that names the group it came from. It decides nothing
+about when to train or where to write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import traceback
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import OmegaConf
+
+from gatelab.run.config.signatures import locate
+from gatelab.run.errors import RequestError
+from gatelab.run.record.secrets import without_secrets
+from gatelab.run.remarks import say
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+REQUEST_ERRORS = (
+    ValueError,
+    TypeError,
+    OSError,
+    ImportError,
+    MisconfigurationException,
+    InstantiationException,
+)
+
+
+def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
+    """Build the object that a configuration node describes.
+
+    Raises:
+        RequestError: the constructor refused its arguments; `where` is the group that is named.
+    """
+    if node is None:
+        return None
+    with request_errors(where):
+        return instantiated(node, **extra)
+
+
+def instantiated(node: Mapping[str, Any], **extra: Any) -> Any:
+    """What the node describes; errors are the constructor's own."""
+    try:
+        return instantiate(OmegaConf.create(dict(node)), _convert_="all", **extra)
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
+
+
+@contextlib.contextmanager
+def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRORS) -> Iterator[None]:
+    """Turn the errors of a bad request into `RequestError`s that name where it stands, unless they do so themselves."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except kinds as error:
+        if os.environ.get("GATELAB_TRACEBACK"):
+            raise
+        raise RequestError(f"{where}: {error}" if where else str(error)) from error
+
+
+def build_data(plain: Mapping[str, Any]) -> Any:
+    """The DataModule, with its data read and its `spec` ready."""
+    data = make(plain["data"], "data")
+    with request_errors("data"):
+        data.prepare_data()
+        data.setup("fit")
+    return data
+
+
+def build_task(plain: Mapping[str, Any], spec: Any) -> pl.LightningModule:
+    """The LightningModule around a freshly initialised network; the caller seeds.
+
+    Raises:
+        RequestError: data and task do not fit together, or a size is impossible.
+    """
+    node = dict(plain["task"])
+    task_class = locate(node["_target_"])
+    if task_class.kind != spec.kind:
+        raise RequestError(
+            f"task: {task_class.__name__} works on {task_class.kind} data, but data is for {spec.kind}; "
+            f"choose task={spec.kind}."
+        )
+    net_factory, core_factory = make(node.pop("net"), "task.net"), make(plain["model"], "model")
+    with request_errors("model"):
+        net = task_class.build_net(net_factory, core_factory, spec)
+    hparams = {"config": without_secrets(dict(plain)), "spec": spec.to_dict()}
+    optimizer, schedule = make(plain["optim"], "optim"), make(plain["schedule"], "schedule")
+    with request_errors("optim"):
+        optimizer(net.parameters())
+    factory = make({**node, "_partial_": True}, "task")
+    with request_errors("task"):
+        task: pl.LightningModule = factory(
+            net=net, spec=spec, optimizer=optimizer, schedule=schedule, hparams=hparams
+        )
+    return task
+
+
+def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> list[pl.Callback]:
+    """The callbacks of `callbacks=`, in order; `extra` gives further arguments by the callback's key."""
+    nodes = plain["callbacks"] or {}
+    return [
+        make({**node, **extra.get(name, {})}, f"callbacks.{name}")
+        for name, node in nodes.items()
+        if node is not None
+    ]
+
+
+def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
+    """The loggers of `logger=` (besides `metrics.csv`, which is always on); one that fails is told and left out.
+
+    Raises:
+        RequestError: the package that one needs is not installed.
+    """
+    made = []
+    for name, node in (plain["logger"] or {}).items():
+        try:
+            with request_errors(f"logger.{name}", (ModuleNotFoundError,)):
+                made.append(instantiated(node, run_dir=str(run_dir), run_id=run_id))
+        except RequestError:
+            raise
+        except Exception as error:
+            what = traceback.format_exception_only(error)[-1].strip()
+            say(
+                f"logger.{name} cannot be used: {what}. The run goes on without it; metrics.csv has everything."
+            )
+    return [tracker for tracker in made if tracker is not None]
+
+
+def build_trainer(
+    plain: Mapping[str, Any], *, callbacks: Sequence[Any], loggers: Sequence[Any], run_dir: Path
+) -> pl.Trainer:
+    """The Lightning Trainer that trains, writing below `run_dir` only."""
+    from pytorch_lightning.callbacks import ProgressBar
+
+    from gatelab.tasks import AtomicCheckpointIO
+    from gatelab.tasks.lean import NoProfiler
+
+    node = dict(plain["trainer"])
+    if node.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise RequestError(
+            "trainer.accelerator: PyTorch sees no GPU here (`gatelab doctor`); trainer=cpu trains without one."
+        )
+    if 0 in (node.get("max_steps"), node.get("max_epochs")):
+        raise RequestError("trainer: max_steps and max_epochs must not be 0; -1 sets no limit.")
+    if node.get("profiler") == "simple":
+        from pytorch_lightning.profilers import SimpleProfiler
+
+        node["profiler"] = SimpleProfiler(dirpath=run_dir, filename="profile")
+    elif node.get("profiler") is None:
+        node["profiler"] = NoProfiler()
+    with request_errors("trainer"):
+        trainer: pl.Trainer = locate(node.pop("_target_"))(
+            **node,
+            logger=list(loggers),
+            callbacks=list(callbacks),
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=run_dir,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+            use_distributed_sampler=False,
+        )
+    return trainer
+
+
+def prepare_process(plain: Mapping[str, Any]) -> None:
+    """Threads, denormals and the noise of libraries, for the whole process."""
+    if plain["threads"] is not None:
+        torch.set_num_threads(int(plain["threads"]))
+    torch.set_flush_denormal(bool(plain["flush_denormal"]))
+    quiet()
+
+
+def quiet() -> None:
+    """Silence the libraries' remarks that tell a user of Gatelab nothing."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*IterableDataset.*",
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*mid-epoch.*",
+        ".*weights_only.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*recommended to use .self.log.*sync_dist=True.*",
+        # logged as val/stitch; the final scores are read again until they do not depend on it (evaluate.py)
+        ".*neighbouring evaluation streams.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,232 @@
+"""Write a run's network as a file that needs no Gatelab: safetensors (weights), ONNX or torch.export (the graph).
+
+Every file is read back and its outputs are compared with the run's own before it gets its name: safetensors bit
+for bit, the graphs within `TOLERANCE`. State is an input and an output, and the batch is free. Time is free too in
+ONNX for the layers that ONNX has, and in torch.export for a language model; other graphs walk a fixed number of
+steps one by one, which is also how a single step is fastest.
+
+Letters: T time, B batch, C channels, P horizon, K targets, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gatelab.data import spec_from_dict
+from gatelab.run.build import build_task
+from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run.export_graphs import (
+    Graph,
+    Inputs,
+    Shapes,
+    onnx_graph,
+    standard_core,
+    torch_export,
+    written_out,
+)
+from gatelab.run.load import LoadedRun, load_task
+from gatelab.tasks.checkpoint_io import AtomicFile
+
+TOLERANCE = 1e-5
+"""Largest difference of an output of a graph from the run's own, relative to the largest output (at least 1)."""
+ENDINGS = {"safetensors": "safetensors", "onnx": "onnx", "torch-export": "pt2"}
+
+
+@dataclass
+class Exported:
+    """What was written.
+
+    Attributes:
+        file, format, bytes: the file; checkpoint: where the weights came from.
+        difference: largest absolute difference of any output from the run's own; tolerance: what is allowed.
+        inputs, outputs: their names, with the free dimensions as words, e.g. `{"tokens": ["time", "batch"]}`.
+    """
+
+    file: str
+    format: str
+    bytes: int
+    checkpoint: str
+    difference: float
+    tolerance: float
+    inputs: dict[str, list[Any]]
+    outputs: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+def export(
+    path: str | Path,
+    kind: str,
+    output: str | Path | None = None,
+    *,
+    steps: int | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write the best weights of the run in `path`, and check what was written.
+
+    Args:
+        path: the run directory.
+        kind: `safetensors`, `onnx` or `torch-export`.
+        output: the file; None: `export/model.<ending>` in the run directory.
+        steps: T of a graph with a fixed number of steps; None: free where that can be (see above), else 1 for a
+            language model and the run's look-back for a forecaster.
+        force: replace a file that is there.
+
+    Raises:
+        RequestError: no such run, a file that is there, a missing package.
+        RunFailed: what was written does not give the run's outputs; no file is left.
+    """
+    loaded = load_task(path)
+    target = Path(output) if output is not None else loaded.run.path / "export" / f"model.{ENDINGS[kind]}"
+    if target.exists() and not force:
+        raise RequestError(f"{target}: exists already; --force replaces it, --output FILE writes elsewhere.")
+    note = json.dumps({key: loaded.record[key] for key in ("identity", "config", "spec")})
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "safetensors":
+            content, run, tolerance, names = *_safetensors(loaded, note), 0.0, _names(loaded, 0)
+        else:
+            content, run, names = _graph(loaded, kind, steps, note)
+            tolerance = TOLERANCE
+        difference = _difference(loaded, run, names)
+    if not difference[1] <= tolerance:
+        raise RunFailed(
+            f"the {kind} file gives other outputs than the run: they differ by {difference[0]:.3g}"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with AtomicFile(target) as file:
+        file.write(content)
+    inputs = {name: list(shape) for name, shape in names.items()}
+    return Exported(
+        str(target),
+        kind,
+        len(content),
+        loaded.checkpoint.name,
+        difference[0],
+        tolerance,
+        inputs,
+        _outputs(loaded),
+    )
+
+
+# what goes in and comes out
+
+
+def _is_text(loaded: LoadedRun) -> bool:
+    return bool(loaded.task.kind == "language_model")
+
+
+def _sample(loaded: LoadedRun, batch: int, steps: int) -> Inputs:
+    """Inputs as the network may meet them; the state is one that it has reached itself."""
+    generator = torch.Generator().manual_seed(batch * 1000 + steps)
+    spec = loaded.task.spec
+    if not _is_text(loaded):
+        return (torch.randn(batch, steps, len(spec.channels), generator=generator),)
+    tokens = torch.randint(spec.vocabulary, (steps + 8, batch), generator=generator)
+    state = loaded.task.net(tokens[:8])[1]
+    return (tokens[8:], *(state if isinstance(state, tuple) else (state,)))
+
+
+def _names(loaded: LoadedRun, steps: int) -> dict[str, tuple[Any, ...]]:
+    """Each input's shape; T is free where `steps` is 0."""
+    time = steps or "time"
+    if not _is_text(loaded):
+        return {"past": ("batch", time, len(loaded.task.spec.channels))}
+    states = _sample(loaded, 1, 1)[1:]
+    shapes = [(state.shape[0], "batch", *state.shape[2:]) for state in states]
+    keys = ["state"] if len(states) == 1 else [f"state_{letter}" for letter in "hc"]
+    return {"tokens": (time, "batch"), **dict(zip(keys, shapes, strict=True))}
+
+
+def _outputs(loaded: LoadedRun) -> list[str]:
+    if not _is_text(loaded):
+        return ["forecast"]
+    states = [name for name in _names(loaded, 1) if name != "tokens"]
+    return ["logits", *(f"{name}_after" for name in states)]
+
+
+def _difference(loaded: LoadedRun, run: Callable[[Inputs], Inputs], names: Shapes) -> tuple[float, float]:
+    """Largest difference over a few shapes: absolute, and relative to the largest output (at least 1)."""
+    time = next(iter(names.values()))[0 if _is_text(loaded) else 1]
+    fixed = None if time == "time" else int(time)
+    usual = int(loaded.config["data"].get("lookback", 12))
+    own = Graph(loaded.task.net, len(_outputs(loaded)) - 1)
+    worst = (0.0, 0.0)
+    for batch, steps in ((1, usual), (5, 2 * usual), (3, usual)):
+        inputs = _sample(loaded, batch, fixed or steps)
+        for theirs, ours in zip(run(inputs), own(*inputs), strict=True):
+            gap = float((theirs - ours).abs().max()) if theirs.shape == ours.shape else float("inf")
+            scale = max(1.0, float(ours.abs().max()))
+            worst = max(worst, (gap, gap / scale), key=lambda pair: pair[1])
+    return worst
+
+
+# the formats
+
+
+def _safetensors(loaded: LoadedRun, note: str) -> tuple[bytes, Callable[[Inputs], Inputs]]:
+    from safetensors.torch import load, save
+
+    weights, shared = _unshared(loaded.task.net)
+    content = save(weights, {"format": "pt", "gatelab": note, "shared": json.dumps(shared)})
+    fresh = _fresh(loaded)
+    found = load(content)
+    fresh.load_state_dict({**found, **{name: found[source] for name, source in shared.items()}})
+    graph = Graph(fresh, len(_outputs(loaded)) - 1)
+    return content, lambda given: tuple(graph(*given))
+
+
+def _fresh(loaded: LoadedRun) -> Any:
+    """The run's network once more, with other weights."""
+    task: Any = build_task(loaded.config, spec_from_dict(loaded.record["spec"]))
+    return task.net.eval()
+
+
+def _unshared(net: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The weights, each once, and which names stand for which others (tied weights)."""
+    weights: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    seen: dict[tuple[int, Any], str] = {}
+    for name, value in net.state_dict().items():
+        key = (value.data_ptr(), tuple(value.shape))
+        if value.numel() and key in seen:
+            shared[name] = seen[key]
+        else:
+            seen[key] = name
+            weights[name] = value.detach().cpu().contiguous()
+    return weights, shared
+
+
+def _graph(
+    loaded: LoadedRun, kind: str, steps: int | None, note: str
+) -> tuple[bytes, Callable[[Inputs], Inputs], dict[str, tuple[Any, ...]]]:
+    lookback = loaded.config["data"].get("lookback")
+    fixed = steps or (1 if _is_text(loaded) else int(lookback))
+    net = _fresh(loaded)
+    net.load_state_dict(loaded.task.net.state_dict())
+    standard = standard_core(net.core) if kind == "onnx" else None
+    if standard is not None:
+        net.core, fixed = standard, fixed if steps else 0
+    else:
+        net.core = written_out(net.core)
+        fixed = 0 if kind == "torch-export" and _is_text(loaded) and not steps else fixed
+    names = _names(loaded, fixed)
+    graph = Graph(net, len(_outputs(loaded)) - 1).eval()
+    inputs = _sample(loaded, 2, fixed or (int(lookback) if lookback else 12))
+    write = onnx_graph if kind == "onnx" else torch_export
+    try:
+        return *write(graph, inputs, names, _outputs(loaded), note), names
+    except ImportError as error:
+        raise RequestError(
+            f"--format {kind}: a package is missing ({error.name}): pip install 'gatelab[onnx]'."
+        ) from None

@@ -1,0 +1,120 @@
+"""Bring a run back from its directory: the task with the best weights, and the data it was trained on.
+
+Needs nothing but the directory: the configuration and the data's spec are the frozen ones of `run.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gatelab.data import spec_from_dict
+from gatelab.run.build import build_data, build_task, prepare_process
+from gatelab.run.errors import RequestError
+from gatelab.run.record.directory import RunDirectory
+from gatelab.tasks import CheckpointError, load_checkpoint
+
+
+@dataclass
+class LoadedRun:
+    """A run brought back.
+
+    Attributes:
+        run: the directory.
+        record: what `run.json` says.
+        task: the LightningModule with the checkpoint's weights, in evaluation mode.
+        checkpoint: the file that the weights came from (`best.ckpt`, else `last.ckpt`).
+    """
+
+    run: RunDirectory
+    record: dict[str, Any]
+    task: Any
+    checkpoint: Path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration of the run."""
+        config: dict[str, Any] = self.record["config"]
+        return config
+
+
+def load_task(path: str | Path) -> LoadedRun:
+    """The task of a run with its best weights; no data is read.
+
+    Raises:
+        RequestError: no such run, no checkpoint yet, or a checkpoint of another model.
+    """
+    run = RunDirectory.open(path)
+    record = run.read()
+    checkpoint = run.best if run.best.is_file() else run.last
+    if not checkpoint.is_file() or "spec" not in record:
+        raise RequestError(f"{path}: has no checkpoint yet; train it first.")
+    prepare_process(record["config"])
+    task = build_task(record["config"], spec_from_dict(record["spec"]))
+    try:
+        weights = load_checkpoint(checkpoint).get("state_dict", {})
+    except CheckpointError as error:
+        raise RequestError(str(error)) from None
+    if found := misfit(weights, task.state_dict()):
+        raise RequestError(f"{checkpoint}: a checkpoint of another model, {found} in this run's.")
+    task.load_state_dict(weights)
+    return LoadedRun(run, record, task.eval(), checkpoint)
+
+
+def misfit(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """The first weight that two models have in other shapes, as `NAME is SHAPE there and SHAPE`; None if they fit."""
+    for name in [*ours, *theirs]:
+        there, here = (tuple(state[name].shape) if name in state else "absent" for state in (theirs, ours))
+        if there != here:
+            return f"{name} is {there} there and {here}"
+    return None
+
+
+def load_data(record: dict[str, Any]) -> Any:
+    """The run's DataModule, with the data as it was.
+
+    Raises:
+        RequestError: a file is gone, or is not the one that the run was trained on.
+    """
+    with _where_it_ran(record["attempts"][-1]):
+        data = build_data(record["config"])
+    if changed := changed_data(record, data):
+        raise RequestError(
+            f"{changed}. The run's figures belong to the data that it was trained on: put the file back as it was, "
+            "or train anew."
+        )
+    return data
+
+
+def changed_data(record: dict[str, Any], data: Any) -> str | None:
+    """The first file of a run's data that is not as it was when the run began, in words; None if all are."""
+    for name, sha256 in record.get("data", {}).items():
+        now = data.fingerprint.get(name)
+        if now != sha256:
+            place = record["config"]["data"].get("path")
+            where = f" (data.path={place})" if place is not None and Path(place).name == name else ""
+            return (
+                f"data: {name}{where} has changed since the run began "
+                f"(sha256 {sha256[:12]}... then, {f'{now[:12]}...' if now else 'no such file'} now)"
+            )
+    return None
+
+
+@contextlib.contextmanager
+def _where_it_ran(attempt: dict[str, Any]) -> Iterator[None]:
+    """Read data as the run did: relative paths from its working directory, files from its mirror."""
+    cwd = Path(attempt["cwd"])
+    mirror = cwd / attempt["mirror"] if attempt["mirror"] else None
+    added = mirror is not None and mirror.is_dir() and "GATELAB_DATA_MIRROR" not in os.environ
+    if added:
+        os.environ["GATELAB_DATA_MIRROR"] = str(mirror)
+    try:
+        with contextlib.chdir(cwd if cwd.is_dir() else Path.cwd()):
+            yield
+    finally:
+        if added:
+            del os.environ["GATELAB_DATA_MIRROR"]

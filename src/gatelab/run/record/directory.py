@@ -1,0 +1,248 @@
+"""The record of a run: its directory, `run.json`, `result.json`, and the lock on them.
+
+`run.json` is written before anything is trained, `result.json` last; it alone says "finished". Both are
+written atomically. What is measured during the run goes to `metrics.csv` (`metrics_csv.py`) and `trace.csv`
+(`gatelab.tasks.trace`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import secrets
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from gatelab.run.errors import RequestError
+from gatelab.run.record.secrets import without_secrets
+
+RUN_FORMAT = 1
+
+
+class RunDirectory:
+    """One run on disk.
+
+    Attributes:
+        path: the directory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            RequestError: the folder is missing or holds no `run.json`.
+        """
+        run = cls(path)
+        if not run.path.is_dir():
+            raise RequestError(f"{path}: no such run directory. `gatelab runs` lists the runs there are.")
+        if not run.run_file.is_file():
+            raise RequestError(f"{path}: holds no run.json, so it is not a run directory.")
+        return run
+
+    @property
+    def run_file(self) -> Path:
+        """`run.json`."""
+        return self.path / "run.json"
+
+    @property
+    def result_file(self) -> Path:
+        """`result.json`."""
+        return self.path / "result.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """`metrics.csv`."""
+        return self.path / "metrics.csv"
+
+    @property
+    def trace_file(self) -> Path:
+        """`trace.csv`."""
+        return self.path / "trace.csv"
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """`tokenizer.json` (text only)."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best value of the monitored metric."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    def read(self) -> dict[str, Any]:
+        """What `run.json` says.
+
+        Raises:
+            RequestError: the file is damaged.
+        """
+        return read_json(self.run_file, ("config", "attempts"))
+
+    def result(self) -> dict[str, Any] | None:
+        """What `result.json` says, or None while the run is not finished; raises as `read` does."""
+        return read_json(self.result_file, ("outcome",)) if self.result_file.is_file() else None
+
+    def state(self) -> str:
+        """`done`, `pruned`, `failed`, `refused`, `interrupted`, `crashed`, or `unfinished` (running now, or killed)."""
+        result = self.result()
+        if result is not None:
+            return str(result["outcome"])
+        return str(self.read().get("state", "unfinished"))
+
+    def begin(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+        """Write `run.json`, or add one more attempt to the one that is there."""
+        from gatelab.run.record.environment import (
+            describe,  # imports torch; whoever only reads records needs none
+        )
+
+        attempt = {
+            "started": now(),
+            "command": command(),
+            "cwd": str(Path.cwd()),
+            "mirror": os.environ.get("GATELAB_DATA_MIRROR") or None,
+            "pid": os.getpid(),
+            "environment": describe(),
+        }
+        if self.run_file.is_file():
+            record = self.read()
+            record.pop("state", None)
+            earlier = self.result()
+            if earlier is not None:  # it failed or was pruned; result.json is for the end of this attempt
+                record["attempts"][-1]["result"] = earlier
+                self.result_file.unlink()
+            record["attempts"].append(attempt)
+        else:
+            record = {
+                "format": RUN_FORMAT,
+                "identity": dict(identity),
+                "tracker_id": secrets.token_hex(4),
+                "config": dict(config),
+                "attempts": [attempt],
+            }
+        write_json(self.run_file, without_secrets(record))
+
+    def update(self, **values: Any) -> None:
+        """Add facts to `run.json` that are known only later (the data's sha256, the parameter count...)."""
+        write_json(self.run_file, {**self.read(), **without_secrets(values)})
+
+    def add_seconds(self, seconds: float) -> None:
+        """Note how long the last attempt trained, also when it was stopped."""
+        attempts = self.read()["attempts"]
+        attempts[-1]["fit_seconds"] = round(seconds, 2)
+        self.update(attempts=attempts)
+
+    def seconds(self) -> float:
+        """Seconds of training over all attempts; a killed one could not note its own."""
+        return round(sum(attempt.get("fit_seconds", 0.0) for attempt in self.read()["attempts"]), 2)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, and into `run.json` how this attempt ended."""
+        self._end_attempt(str(result["outcome"]))
+        write_json(self.result_file, without_secrets(dict(result)))
+
+    def stop(self, state: str, error: str | None = None) -> None:
+        """Note that this attempt ended before the run did: `interrupted`, `refused`, or by an `error`: `crashed`."""
+        self._end_attempt(state, error)
+        self.update(state=state)
+
+    def _end_attempt(self, outcome: str, error: str | None = None) -> None:
+        attempts = self.read()["attempts"]
+        attempts[-1] |= {"outcome": outcome, "ended": now(), **({"error": error} if error else {})}
+        self.update(attempts=attempts)
+
+    def remove_temporaries(self) -> None:
+        """Delete what was being written when an earlier attempt was killed; call it while the run is held."""
+        for folder in (self.path, self.last.parent):
+            for path in folder.glob(".*.tmp"):
+                path.unlink(missing_ok=True)
+
+    def set_aside(self) -> Path | None:
+        """Rename an existing directory to `<name>.old-N`, so that nothing recorded is lost; its new path."""
+        if not self.path.exists():
+            return None
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(target)
+        return target
+
+    @contextlib.contextmanager
+    def locked(self, *, wait: bool = False) -> Iterator[None]:
+        """Hold the run: a second process that wants it is refused, or with `wait` begins when the first has ended.
+
+        Raises:
+            RequestError: another process holds it.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"))
+        holder = self.path.with_name(f".{self.path.name}.holder")
+        try:
+            lock.acquire(timeout=-1 if wait else 0)
+        except filelock.Timeout:
+            who = holder.read_text() if holder.is_file() else "another process"
+            raise RequestError(
+                f"{self.path}: {who} is training this run now; wait for it, or stop it and ask again."
+            ) from None
+        try:
+            with contextlib.suppress(OSError):  # a full disk is named where it matters
+                holder.write_text(f"process {os.getpid()} on {platform.node()}, since {now()},")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside the target, flush it to the disk, and put it in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w") as file:
+        json.dump(value, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """The JSON object in one of a run's files.
+
+    Raises:
+        RequestError: it is damaged, or lacks one of `keys`.
+    """
+    fix = "It is damaged: bring it back, or move the run directory away and train again."
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text at all
+        raise RequestError(f"{path}: not valid JSON ({error}). {fix}") from None
+    if not isinstance(value, dict):
+        raise RequestError(f"{path}: not a JSON object. {fix}")
+    if missing := [key for key in keys if key not in value]:
+        raise RequestError(f"{path}: has no '{missing[0]}'. {fix}")
+    return value
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def command() -> str:
+    """The command line of this process, as one could type it again."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

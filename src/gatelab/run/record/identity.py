@@ -1,0 +1,107 @@
+"""Which run is it? Identity = hash of the resolved configuration without what cannot change results, + seed.
+
+The run directory follows from identity, never from the clock: `<paths.root>/runs/<name>/<hash8>-s<seed>/`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from gatelab.run.config.compose import Composed
+
+# Where things lie, who watches and what machine it is: not part of what a run is.
+LEFT_OUT = ("name", "paths", "logger", "threads", "test")
+LEFT_OUT_OF = {
+    "callbacks": ("progress", "throughput", "gradient_norm", "gates", "memory"),
+    "data": ("mirror", "cache", "num_workers"),
+    "trainer": (
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "enable_model_summary",
+        "log_every_n_steps",
+        "profiler",
+        "default_root_dir",
+    ),
+}
+# Keys that came later: null is what was done before them, so the runs of then keep their hash.
+LEFT_OUT_IF_NULL = {"data.folds", "data.fold"}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A run's name, the first 8 hexadecimal digits of its configuration's hash, and its seed."""
+
+    name: str
+    hash8: str
+    seed: int
+
+    def directory(self, runs: str | Path) -> Path:
+        """The run directory below `runs`."""
+        return Path(runs) / self.name / f"{self.hash8}-s{self.seed}"
+
+
+def identify(composed: Composed) -> Identity:
+    """The identity of a composed configuration."""
+    return identity_of(composed.config)
+
+
+def identity_of(config: DictConfig) -> Identity:
+    """The identity of a configuration that is not resolved yet.
+
+    The seed is taken out of the hash, also where other keys refer to it, so that the seeds of one
+    configuration share their hash.
+    """
+    config = copy.deepcopy(config)
+    seed = int(config.seed)
+    config.seed = 0
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return Identity(str(config.name), hash_of(plain)[:8], seed)
+
+
+def hash_of(plain: Mapping[Any, Any]) -> str:
+    """sha256 of what defines the run, as canonical JSON."""
+    return hashlib.sha256(json.dumps(defining(plain), sort_keys=True).encode()).hexdigest()
+
+
+def first_difference(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> tuple[str, Any, Any] | None:
+    """The first key, dotted, of what defines a run that is not the same in two configurations, and both values."""
+    first, second = (_flat(json.loads(json.dumps(defining(plain)))) for plain in (one, other))
+    for key in sorted(first.keys() | second.keys()):
+        values = first.get(key, "absent"), second.get(key, "absent")
+        if values[0] != values[1]:
+            return key, *values
+    return None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {
+        path: leaf
+        for key, item in value.items()
+        for path, leaf in _flat(item, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
+def defining(plain: Mapping[Any, Any]) -> dict[str, Any]:
+    """What of a resolved configuration defines the run."""
+    kept = {str(key): value for key, value in plain.items() if key not in LEFT_OUT}
+    for group, keys in LEFT_OUT_OF.items():
+        if isinstance(kept.get(group), dict):
+            kept[group] = {
+                key: value
+                for key, value in kept[group].items()
+                if key not in keys and not (value is None and f"{group}.{key}" in LEFT_OUT_IF_NULL)
+            }
+    return kept

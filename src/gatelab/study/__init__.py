@@ -1,0 +1,1 @@
+"""Many runs: `plan` checks a request and freezes its trials, `engine` runs them, `analysis` reads the results back."""

@@ -1,0 +1,1 @@
+"""Read a study back: its state, statistics, leaderboard and importance."""

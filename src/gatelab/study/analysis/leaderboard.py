@@ -1,0 +1,179 @@
+"""The leaderboard: the trials that have a value, best first, with how sure one can be; as table, text and CSV.
+
+A row is `same` where a paired t-test over the runs that it shares with the best (same seed, same fold) gives
+p > 0.05: on this evidence it may be as good. Each row is tested by itself, nothing is corrected for their number.
+In a study of several objectives there is no best; the rows of the Pareto front come first and are marked.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gatelab.study.analysis.state import Objective, StudyState, Trial, short_names, show
+from gatelab.study.analysis.statistics import Summary, decimals, paired_p, summarise, values_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ALPHA = 0.05
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trial of the leaderboard.
+
+    Attributes:
+        rank: from 1.
+        trial: the facts.
+        summary: of its runs, for the first objective.
+        p: of the paired test against the best; None for the best itself, and without two common runs.
+        front: it is on the Pareto front (with one objective: it is the best).
+    """
+
+    rank: int
+    trial: Trial
+    summary: Summary
+    p: float | None = None
+    front: bool = False
+
+    @property
+    def same(self) -> bool:
+        """It cannot be told from the best on this evidence."""
+        return self.p is not None and self.p > ALPHA
+
+
+def leaderboard(state: StudyState) -> list[Row]:
+    """The rows, best first; of several objectives the Pareto front first, then the others, by the first one."""
+    sign = state.objectives[0].sign
+    front = {trial.number for trial in state.pareto}
+    several = len(state.objectives) > 1
+
+    def order(trial: Trial) -> tuple[bool, float, int]:
+        return several and trial.number not in front, sign * trial.values[0], trial.number
+
+    ranked = sorted(state.done, key=order)
+    reference = None if several or not ranked else values_of(ranked[0].runs)
+    rows = []
+    for rank, trial in enumerate(ranked, 1):
+        values = values_of(trial.runs)
+        p = paired_p(values, reference) if reference is not None and rank > 1 else None
+        rows.append(Row(rank, trial, _summary(trial, values), p, trial.number in front))
+    return rows
+
+
+def _summary(trial: Trial, values: Mapping[Any, float]) -> Summary:
+    """Of the runs; of the value alone where the runs' values are not known one by one."""
+    if not values:
+        return Summary(max(1, len(trial.runs)), trial.values[0])
+    return summarise(list(values.values()))
+
+
+def verdict(state: StudyState, rows: list[Row]) -> str:
+    """One sentence: which rows cannot be told from the best, by which rule."""
+    if not rows:
+        return "No trial has finished yet."
+    if len(state.objectives) > 1:
+        size = sum(row.front for row in rows)
+        names = " and ".join(objective.name for objective in state.objectives)
+        return f"{size} of {len(rows)} trials are on the Pareto front (*): no other is better in {names} at once."
+    if len(rows) == 1:
+        return "One trial has finished: there is nothing to compare it with."
+    tested = [row for row in rows[1:] if row.p is not None]
+    if not tested:
+        return "One run a point: how much of the differences is chance cannot be told (study.seeds=[0,1,2])."
+    same = [row.rank for row in tested if row.same]
+    pairs = rows[0].summary.n
+    of = "folds" if state.settings.get("folds") else "seeds"
+    rule = f"paired t-test over {pairs} common {of}, p > {ALPHA}, each row by itself"
+    if not same:
+        return f"Every other row is distinguishably worse than the best ({rule.replace('>', '<=')})."
+    return f"{len(same)} of the {len(rows) - 1} other rows (=) cannot be told from the best ({rule})."
+
+
+def table(state: StudyState, rows: list[Row], limit: int | None = None) -> Table:
+    """The leaderboard as a table for a terminal; at most `limit` rows."""
+    from rich.table import Table
+
+    shown = columns(state, rows)
+    grid = Table()
+    for title, cells in shown.items():
+        words = bool(title) and any(cell[:1].isalpha() for cell in cells)
+        grid.add_column(title, justify="left" if words else "right", no_wrap=True)
+    for index, row in enumerate(rows[:limit]):
+        style = "bold" if row.front else "" if row.same or row.p is None else "dim"
+        grid.add_row(*(cells[index] for cells in shown.values()), style=style)
+    if limit is not None and len(rows) > limit:
+        grid.caption = f"and {len(rows) - limit} more"
+        grid.caption_justify = "left"
+    return grid
+
+
+def columns(state: StudyState, rows: list[Row]) -> dict[str, list[str]]:
+    """Title -> one text a row; columns that would say the same everywhere are left out."""
+    several, first = len(state.objectives) > 1, state.objectives[0]
+    trials = [row.trial for row in rows]
+    digits = decimals([row.summary for row in rows])
+    marks = ["*" if row.front and several else "=" if row.same else "" for row in rows]
+    found = {
+        "": [f"{row.rank}{mark}" for row, mark in zip(rows, marks, strict=True)],
+        "trial": [str(trial.number) for trial in trials],
+        _title(first): [row.summary.text(digits) for row in rows],
+    }
+    if any(row.summary.sd is not None for row in rows):
+        found["sd"] = ["" if r.summary.sd is None else f"{r.summary.sd:.{digits}f}" for r in rows]
+        found["n"] = [str(row.summary.n) for row in rows]
+    for index, objective in enumerate(state.objectives[1:], 1):
+        values = [Summary(1, trial.values[index]) for trial in trials]
+        whole = all(value.mean.is_integer() for value in values)
+        found[_title(objective)] = [value.text(0 if whole else decimals(values)) for value in values]
+    for key, name in short_names(state.keys).items():
+        found[name] = [show(trial.params[key]) if key in trial.params else "" for trial in trials]
+    if any(trial.hidden is not None for trial in trials):
+        found["solved size"] = ["" if trial.hidden is None else str(trial.hidden) for trial in trials]
+    for name, form in (("parameters", ",.0f"), ("seconds", ",.1f")):
+        if name not in [objective.name for objective in state.objectives]:
+            facts = [getattr(trial, name) for trial in trials]
+            found[name] = ["" if fact is None else format(fact, form) for fact in facts]
+    return found
+
+
+def _title(objective: Objective) -> str:
+    return f"{objective.name} {'↓' if objective.sign > 0 else '↑'}"
+
+
+def to_csv(state: StudyState, rows: list[Row]) -> str:
+    """Every trial of the study as CSV: the leaderboard's rows in their order, then the others by number."""
+    ranked = {row.trial.number: row for row in rows}
+    order = [row.trial for row in rows] + [t for t in state.trials if t.number not in ranked]
+    first, *more = (objective.metric for objective in state.objectives)
+    header = ["rank", "trial", "state", first, "sd", "half_width_95", "n", "p_against_best", "front", *more]
+    header += [*state.keys, "solved_size", "parameters", "seconds", "runs", "error"]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, header, lineterminator="\n")
+    writer.writeheader()
+    for trial in order:
+        writer.writerow(_csv_row(state, trial, ranked.get(trial.number)))
+    return out.getvalue()
+
+
+def _csv_row(state: StudyState, trial: Trial, row: Row | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"trial": trial.number, "state": trial.state, **trial.params}
+    facts |= {"solved_size": trial.hidden, "parameters": trial.parameters}
+    facts |= {"seconds": trial.seconds, "error": trial.error}
+    facts["runs"] = " ".join(_below(run.directory, state) for run in trial.runs)
+    if row is not None:
+        several = zip(state.objectives[1:], trial.values[1:], strict=False)
+        facts |= {objective.metric: value for objective, value in several}
+        facts |= {"rank": row.rank, state.objectives[0].metric: row.summary.mean, "n": row.summary.n}
+        facts |= {"sd": row.summary.sd, "half_width_95": row.summary.half, "p_against_best": row.p}
+        facts["front"] = int(row.front)
+    return facts
+
+
+def _below(path: Any, state: StudyState) -> str:
+    """A path relative to `paths.root` where it lies below it."""
+    return str(path.relative_to(state.root)) if path.is_relative_to(state.root) else str(path)

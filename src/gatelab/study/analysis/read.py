@@ -1,0 +1,245 @@
+"""Read a study from its folder, while it runs or later, from any process. Never writes.
+
+`study.json` says what was asked; Optuna's storage says what happened. A journal is replayed without its
+lock and without mending it: a last line that is half written (by a process that is writing now, or was
+killed) is not read yet. What is there is returned as a `StudyState`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import json
+import re
+import shlex
+import time
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatelab.run.errors import RequestError
+from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
+from gatelab.study.engine.directory import StudyDirectory
+from gatelab.study.engine.owner import is_alive
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+STATE_NAMES = {
+    "COMPLETE": "done",
+    "RUNNING": "running",
+    "PRUNED": "pruned",
+    "FAIL": "failed",
+    "WAITING": "waiting",
+}
+
+
+def read_study(directory: str | Path) -> StudyState:
+    """The study in `directory` as it is now.
+
+    Raises:
+        RequestError: the folder holds no study, or a file of it cannot be read; the file is named.
+    """
+    return StudyReader(directory).read()
+
+
+class StudyReader:
+    """Reads one study again and again; each time only what is new since the last.
+
+    Args:
+        directory: the study's folder.
+
+    Raises:
+        RequestError: the folder holds no study, or `study.json` cannot be read.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = StudyDirectory.open(directory)
+        self.asked = _asked(self.directory)
+        self._storage: BaseStorage | None = None
+        self._finished: dict[int, Trial] = {}
+
+    def read(self) -> StudyState:
+        """The study as it is now."""
+        asked, settings = self.asked, self.asked["settings"]
+        return StudyState(
+            directory=self.directory.path,
+            name=asked["name"],
+            settings=settings,
+            overrides=tuple(asked.get("overrides", ())),
+            space=tuple(asked.get("space", ())),
+            objectives=tuple(Objective(o["metric"], o["direction"]) for o in asked["objectives"]),
+            trials=tuple(self._trials()),
+            workers=_living(self.directory.workers, float(settings.get("stale_after") or 30.0)),
+            command=_command(asked.get("command", "")),
+            created=asked.get("created", ""),
+            versions=asked.get("versions", {}),
+        )
+
+    def _trials(self) -> Iterable[Trial]:
+        if self._storage is None:
+            self._storage = _open(self.directory, self.asked["settings"].get("storage"))
+        if self._storage is None:
+            return
+        study = _study_id(self._storage, str(self.asked["settings"].get("name") or self.asked["name"]))
+        if study is None:
+            return
+        replicates = replicates_of(self.asked["settings"])
+        for frozen in self._storage.get_all_trials(study, deepcopy=False):
+            known = self._finished.get(frozen.number)
+            if known is None:
+                known = _trial(frozen, self.directory.path.parent.parent, replicates)
+                if frozen.state.is_finished():  # it never changes again
+                    self._finished[frozen.number] = known
+            yield known
+
+
+def replicates_of(settings: Mapping[str, Any]) -> list[tuple[int | None, int | None]]:
+    """(seed, fold) of each run of a point, in the order in which they are run."""
+    seeds = list(settings.get("seeds") or []) or [None]
+    folds = list(range(int(settings["folds"]))) if settings.get("folds") else [None]
+    return list(itertools.product(seeds, folds))
+
+
+def _trial(frozen: FrozenTrial, root: Path, replicates: list[tuple[int | None, int | None]]) -> Trial:
+    attrs = frozen.user_attrs
+    reports = frozen.intermediate_values
+    last = max(reports, default=None)
+    return Trial(
+        number=frozen.number,
+        state=STATE_NAMES[frozen.state.name],
+        params={**frozen.system_attrs.get("fixed_params", {}), **frozen.params},
+        values=tuple(frozen.values or ()),
+        runs=_runs(attrs.get("runs", []), attrs.get("values", []), root, replicates),
+        seconds=attrs.get("seconds"),
+        parameters=attrs.get("parameters"),
+        hidden=_hidden(attrs.get("hidden")),
+        error=attrs.get("error"),
+        attempts=int(attrs.get("attempts", 0)),
+        owner=attrs.get("owner"),
+        started=_aware(frozen.datetime_start),
+        finished=_aware(frozen.datetime_complete),
+        reported=None if last is None else (last, reports[last]),
+        distributions=frozen.distributions,
+    )
+
+
+def _runs(
+    directories: list[str], values: list[Any], root: Path, replicates: list[tuple[int | None, int | None]]
+) -> tuple[Run, ...]:
+    found = []
+    for index, directory in enumerate(directories):
+        seed, fold = replicates[index] if index < len(replicates) else (None, None)
+        value = values[index] if index < len(values) else None
+        found.append(Run(root / directory, value, _seed_of(directory) if seed is None else seed, fold))
+    return tuple(found)
+
+
+def _seed_of(directory: str) -> int | None:
+    match = re.search(r"-s(\d+)$", directory)
+    return int(match[1]) if match else None
+
+
+def _hidden(value: Any) -> int | None:
+    """The runs of a point have one size each, and mostly the same."""
+    return max(filter(None, value), default=None) if isinstance(value, list) else value
+
+
+def _aware(when: datetime.datetime | None) -> datetime.datetime | None:
+    return None if when is None else when.astimezone(datetime.UTC)
+
+
+def _command(command: str | list[str]) -> str:
+    return command if isinstance(command, str) else shlex.join(command)
+
+
+def _asked(directory: StudyDirectory) -> dict[str, Any]:
+    try:
+        asked = directory.read()
+    except (UnicodeDecodeError, PermissionError) as error:
+        raise RequestError(f"{directory.file}: cannot be read ({error}).") from None
+    missing = [key for key in ("name", "settings", "objectives") if key not in asked]
+    if missing:
+        raise RequestError(
+            f"{directory.file}: '{missing[0]}' is missing, so it is not what `gatelab sweep` wrote."
+        )
+    return asked
+
+
+def _living(folder: Path, stale_after: float) -> frozenset[str]:
+    """Ids of the workers that are alive."""
+    now = time.time()
+    names = [file.stem for file in folder.glob("*.alive")]
+    return frozenset(name for name in names if is_alive(folder, name, now, stale_after))
+
+
+def _study_id(storage: BaseStorage, name: str) -> int | None:
+    """A journal holds one study; a shared database many, found by name."""
+    studies = storage.get_all_studies()
+    named = [s for s in studies if s.study_name == name]
+    return named[0]._study_id if named else None
+
+
+def open_storage_to_read(folder: str | Path) -> BaseStorage:
+    """A study's storage as Optuna knows it; a journal cannot be written through it.
+
+    Raises:
+        RequestError: the folder holds no study, or nothing of it has begun.
+    """
+    directory = StudyDirectory.open(folder)
+    storage = _open(directory, _asked(directory)["settings"].get("storage"))
+    if storage is None:
+        raise RequestError(f"{folder}: the study has no journal yet, so there is nothing to show.")
+    return storage
+
+
+def _open(directory: StudyDirectory, url: str | None) -> BaseStorage | None:
+    """The study's storage, to read from; None while there is none yet."""
+    from gatelab.study.engine.samplers import quiet_optuna
+    from gatelab.study.engine.storage import open_storage
+
+    if url is not None and not url.startswith("journal://"):
+        return open_storage(url)
+    quiet_optuna()
+    path = directory.journal if url is None else Path(url.removeprefix("journal://"))
+    return _journal(path) if path.is_file() else None
+
+
+def _journal(path: Path) -> BaseStorage:
+    import optuna
+    from optuna.storages.journal import BaseJournalBackend
+
+    class ReadOnly(BaseJournalBackend):
+        """The whole lines of a journal file; needs no lock, because lines are only ever appended."""
+
+        def __init__(self) -> None:
+            self.number, self.offset = 0, 0
+
+        def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+            if log_number_from < self.number:
+                self.number, self.offset = 0, 0
+            with path.open("rb") as file:
+                file.seek(self.offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    number, self.number = self.number, self.number + 1
+                    self.offset += len(line)
+                    if number >= log_number_from:
+                        yield _decoded(path, number, line)
+
+        def append_logs(self, logs: list[dict[str, Any]]) -> None:
+            raise PermissionError(f"{path}: opened for reading only")
+
+    return optuna.storages.JournalStorage(ReadOnly())
+
+
+def _decoded(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}, line {number + 1}: not valid JSON ({error}).") from None
+    if not isinstance(entry, dict) or "op_code" not in entry:
+        raise RequestError(f"{path}, line {number + 1}: no entry of Optuna's journal.")
+    return entry

@@ -1,0 +1,73 @@
+"""Trackers beside `metrics.csv`: Weights & Biases and TensorBoard. They may fail; the run may not.
+
+The functions below are what `conf/logger/` names; `tracked.py` opens and concludes what they make.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gatelab.run.errors import RequestError
+
+if TYPE_CHECKING:
+    from gatelab.trackers.tensorboard_tracker import TensorBoardTracker
+    from gatelab.trackers.wandb_tracker import WandbTracker
+
+
+def wandb_logger(
+    run_dir: str,
+    run_id: str,
+    project: str = "gatelab",
+    entity: str | None = None,
+    group: str | None = None,
+    job_type: str = "train",
+    tags: Sequence[str] = (),
+    mode: Literal["auto", "online", "offline"] = "auto",
+) -> WandbTracker | None:
+    """Weights & Biases, online with a key and a server that answers, else offline (`gatelab sync` uploads it later).
+
+    `run_id` is kept in `run.json`, so that a resumed run stays one run; what `wandb agent` says about its run comes
+    before everything here. `WANDB_MODE` says the same as `mode`, and `disabled` leaves the tracker out (None).
+    """
+    from gatelab.trackers.wandb_agent import of_agent
+    from gatelab.trackers.wandb_tracker import WandbTracker
+
+    said = os.environ.get("WANDB_MODE")
+    if said == "disabled":
+        return None
+    require("wandb", "wandb")
+    settings = {
+        "id": run_id,
+        "name": "/".join(Path(run_dir).absolute().parts[-2:]),
+        "project": project,
+        "entity": entity,
+        "group": group,
+        "job_type": job_type,
+        "tags": list(tags),
+        "mode": "offline" if mode == "auto" and said in ("offline", "dryrun") else mode,
+    }
+    return WandbTracker(run_dir, {**settings, **of_agent()})
+
+
+def tensorboard_logger(run_dir: str, run_id: str) -> TensorBoardTracker:
+    """TensorBoard event files in `<run directory>/tensorboard`; it knows runs by folder, not by `run_id`."""
+    require("tensorboard", "gatelab[tensorboard]")
+    from gatelab.trackers.tensorboard_tracker import TensorBoardTracker
+
+    return TensorBoardTracker(run_dir)
+
+
+def require(module: str, package: str) -> None:
+    """A tracker that is asked for by name must be there before the run begins.
+
+    Raises:
+        RequestError: it is not installed; the message has the command that mends it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise RequestError(
+            f"logger={module}: not installed. Run pip install '{package}', or leave the tracker out."
+        )

@@ -1,0 +1,103 @@
+"""Every kind of path is understood, runs that belong together are one study, and a wrong path is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gatelab.report.gather import gather
+from gatelab.run.errors import RequestError
+from gatelab.study.analysis.read import read_study
+
+RECORD = Path(__file__).parents[2] / "experiments" / "002-hidden-size"
+
+
+def names(paths, studies="studies"):
+    return [(subject.kind, subject.state.name) for subject in gather(paths, studies)[0]]
+
+
+def test_a_study_is_found_by_its_name_its_folder_and_the_folders_above(grid):
+    wanted = [("study", "grid")]
+    assert names(["grid"], grid.parent) == names([grid]) == names([grid.parent]) == wanted
+    assert names([grid, "grid"], grid.parent) == wanted
+
+
+def test_a_record_is_read_without_the_runs_it_was_made_from():
+    assert names([RECORD]) == [("record", "size-text"), ("record", "size-series")]
+    subject = gather([RECORD])[0][0]
+    assert subject.environment["revision"].startswith("4c21a28a")
+    assert {run.steps for trial in subject.state.trials for run in trial.runs} == {400}
+
+
+def test_runs_that_differ_in_their_seed_only_are_one_point(make_run):
+    for seed, value in ((0, 1.0), (1, 3.0)):
+        make_run("a", "aaaaaaaa", seed, value)
+    make_run("a", "bbbbbbbb", 0, 5.0, hidden=16)
+    (subject,), _ = gather([make_run.root / "runs"])
+    state = subject.state
+    assert [trial.params for trial in state.trials] == [{"model.hidden_size": 8}, {"model.hidden_size": 16}]
+    assert [trial.values for trial in state.trials] == [(2.0,), (5.0,)]
+    assert state.baselines == {"linear": 2.0}
+    assert state.settings["seeds"] == [0, 1]
+
+
+def test_folds_are_replicates_too(make_run):
+    for fold in (0, 1):
+        make_run("a", f"aaaaaaa{fold}", 0, 1.0 + fold, fold=fold)
+    (subject,), _ = gather([make_run.root])
+    assert [run.fold for run in subject.state.trials[0].runs] == [0, 1]
+    assert subject.state.settings["folds"] == 2
+
+
+def test_of_several_keys_that_say_the_same_the_first_that_a_person_would_name_is_the_parameter(make_run):
+    make_run("a", "aaaaaaaa", 0, model="GRU", hidden=8)
+    make_run("a", "bbbbbbbb", 0, model="LSTM", hidden=16)
+    (subject,), _ = gather([make_run.root])
+    assert [trial.params for trial in subject.state.trials] == [{"model": "GRU"}, {"model": "LSTM"}]
+
+
+def test_runs_of_different_data_are_not_compared(make_run):
+    make_run("a", "aaaaaaaa", 0)
+    make_run("a", "bbbbbbbb", 0, series="etth2")
+    assert names([make_run.root]) == [("runs", "a-etth1"), ("runs", "a-etth2")]
+
+
+def test_runs_without_a_value_keep_their_reason(make_run):
+    make_run("a", "aaaaaaaa", 0)
+    make_run("a", "bbbbbbbb", 0, hidden=16, state="failed", error="the loss is nan")
+    make_run("a", "cccccccc", 0, hidden=32, state="unfinished")
+    make_run("a", "dddddddd", 0, hidden=64, state="pruned")
+    (subject,), _ = gather([make_run.root])
+    told = [(trial.state, trial.error) for trial in subject.state.trials[1:]]
+    wanted = ["bbbbbbbb-s0: the loss is nan", "cccccccc-s0: unfinished", "dddddddd-s0: pruned"]
+    assert told == list(zip(["failed", "failed", "pruned"], wanted, strict=True))
+
+
+def test_a_run_that_cannot_be_read_is_named_and_the_others_are_taken(make_run):
+    make_run("a", "aaaaaaaa", 0)
+    broken = make_run("a", "bbbbbbbb", 0)
+    (broken / "run.json").write_text("{")
+    subjects, notes = gather([make_run.root])
+    assert len(subjects) == 1
+    assert [str(broken / "run.json") in note for note in notes] == [True]
+    with pytest.raises(RequestError, match=r"run\.json"):
+        gather([broken])
+
+
+def test_the_runs_of_a_study_are_not_told_twice(grid, make_run):
+    state = read_study(grid)
+    made = make_run("other", "aaaaaaaa", 0)
+    inside = state.trials[0].runs[0].directory
+    shutil.copy(made / "run.json", inside / "run.json")
+    assert names([grid, inside, made]) == [("study", "grid"), ("runs", "other")]
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [("empty", "holds no run"), ("missing", "no such folder"), ("file", "a file; give the folder")],
+)
+def test_a_path_that_holds_nothing_is_refused_with_its_name(tmp_path, what, why):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RequestError, match=f"{tmp_path / what}: {why}"):
+        gather([tmp_path / what], tmp_path)

@@ -1,0 +1,37 @@
+"""The best run forecasts or writes a little, from its checkpoint; damaged ones are said and do no harm."""
+
+import pytest
+
+from gatelab.report.gather import gather
+from gatelab.report.samples import CHARACTERS, WINDOWS, sample
+from gatelab.run.train import train
+from gatelab.study.analysis.leaderboard import leaderboard
+
+FEW = ["trainer.max_epochs=1", "trainer.max_steps=2", "model.hidden_size=8", "trainer.limit_val_batches=1"]
+
+
+def sampled(experiment, place):
+    run = train([f"experiment={experiment}", *FEW, "callbacks=none", "test=false", f"paths.root={place}"])
+    return run["run_dir"], sample(leaderboard(gather([run["run_dir"]])[0][0].state))
+
+
+def test_a_forecaster_is_drawn_beside_the_truth(tmp_path):
+    _, found = sampled("quickstart_series", tmp_path)
+    names = [trace.name for trace in found.figure.data if trace.name.startswith("forecast")]
+    assert names == [f"forecast {number}" for number in range(1, WINDOWS + 1)]
+    assert all(len(trace.y) == 24 for trace in found.figure.data if trace.name in names)
+
+
+def test_a_language_model_writes_and_a_damaged_checkpoint_is_said(tmp_path):
+    run, found = sampled("quickstart", tmp_path)
+    assert len(found.text) == CHARACTERS
+    for name in ("best", "last"):
+        (tmp_path / run / "checkpoints" / f"{name}.ckpt").write_bytes(b"half")
+    again = sample(leaderboard(gather([run])[0][0].state))
+    assert again.note.startswith("No sample: ")
+    assert again.text is None
+
+
+@pytest.mark.parametrize("rows", [[]])
+def test_without_a_finished_trial_there_is_none(rows):
+    assert sample(rows).run is None

@@ -1,0 +1,57 @@
+"""Composition: what is asked for is what is composed, and every mistake is named with its nearest spelling."""
+
+import pytest
+
+from gatelab.run.config.compose import compose
+from gatelab.run.errors import RequestError
+
+
+def test_data_chooses_its_task():
+    assert compose(["data=etth1"]).choices["task"] == "forecasting"
+    assert compose(["data=ptb_word"]).choices["task"] == "language_model"
+
+
+def test_a_task_given_by_hand_wins():
+    assert compose(["data=etth1", "task=language_model"]).choices["task"] == "language_model"
+
+
+def test_the_command_line_wins_over_the_experiment():
+    assert compose(["experiment=ptb_gru", "model.hidden_size=7"]).plain()["model"]["hidden_size"] == 7
+
+
+def test_a_folder_of_ones_own_adds_experiments(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nmodel:\n  hidden_size: 9\n")
+    composed = compose(["experiment=mine"], config_dirs=[tmp_path])
+    assert composed.plain()["model"]["hidden_size"] == 9
+    assert composed.config.name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("experiment=ptb_gruu", "Did you mean 'ptb_gru'?"),
+        ("model.hiden_size=3", "Did you mean 'model.hidden_size'?"),
+        ("modle=gru", "Did you mean 'model'?"),
+        ("data=exchang", "Did you mean 'exchange'?"),
+        ("hidden_size", "key=value"),
+        ("model.hidden_size=[1", "key=value"),
+    ],
+)
+def test_a_wrong_override_is_named_with_the_nearest_spelling(override, expected):
+    with pytest.raises(RequestError) as error:
+        compose([override])
+    assert expected in str(error.value)
+    assert override.split("=")[0] in str(error.value)
+
+
+def test_invalid_yaml_names_its_file(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "broken.yaml").write_text("# @package _global_\nmodel: [1\n")
+    with pytest.raises(RequestError, match=r"broken\.yaml"):
+        compose(["experiment=broken"], config_dirs=[tmp_path])
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(RequestError, match="no such folder"):
+        compose(config_dirs=[tmp_path / "absent"])

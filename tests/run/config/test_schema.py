@@ -1,0 +1,105 @@
+"""The signature check: unknown keys, wrong types, missing targets, each with its file and line."""
+
+import pytest
+
+from gatelab.run.config.compose import compose
+from gatelab.run.config.schema import check
+from gatelab.run.errors import RequestError
+
+
+def refusal(*overrides, config_dirs=()):
+    with pytest.raises(RequestError) as error:
+        check(compose(overrides, config_dirs=config_dirs))
+    return str(error.value)
+
+
+def experiment(folder, text):
+    (folder / "experiment").mkdir(exist_ok=True)
+    (folder / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}")
+    return ["experiment=mine"], [folder]
+
+
+def test_a_typo_inside_a_file_is_named_with_file_line_and_spelling(tmp_path):
+    overrides, folders = experiment(tmp_path, "model:\n  hiden_size: 3\n")
+    message = refusal(*overrides, config_dirs=folders)
+    assert "model.hiden_size" in message
+    assert "'hidden_size'" in message
+    assert "experiment/mine.yaml:3" in message
+
+
+def test_a_typo_in_a_nested_node_is_found(tmp_path):
+    overrides, folders = experiment(tmp_path, "task:\n  net:\n    tyed: true\n")
+    assert "Did you mean 'tied'?" in refusal(*overrides, config_dirs=folders)
+
+
+def test_an_unknown_group_is_named(tmp_path):
+    overrides, folders = experiment(tmp_path, "modell:\n  hidden_size: 3\n")
+    assert "modell: no such key. Did you mean 'model'?" in refusal(*overrides, config_dirs=folders)
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("model.hidden_size=abc", "model.hidden_size"),
+        ("model.hidden_size=1.5", "model.hidden_size"),
+        ("optim.lr=fast", "optim.lr"),
+        ("seed=x", "seed"),
+        ("task.net.tied=maybe", "task.net.tied"),
+        ("data.level=letters", "data.level"),
+        ("task.monitor=val/los", "task.monitor"),
+        ("trainer.max_epochs=many", "trainer.max_epochs"),
+        ("callbacks.checkpoints.every_n_steps=often", "callbacks.checkpoints.every_n_steps"),
+    ],
+)
+def test_a_wrong_type_is_named(override, key):
+    message = refusal(override)
+    assert message.startswith(f"{key}:")
+    assert "on the command line" in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.level=wrod"], "data.level: 'wrod' is none of word, char, bpe. Did you mean 'word'?"),
+        (["data=etth1", "data.target=OT"], "A list is written [OT]."),
+        (["trainer.precision=12"], "trainer.precision: 12 is none of 64, 32, 16, transformer-engine,"),
+        (["seed=-1"], "seed: -1 is out of range: 0 to 4294967295."),
+        (["threads=0"], "threads: 0 is out of range: 1 to"),
+        (["data=text"], "data.path: missing; give data.path=..."),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_how_to_write_it(overrides, said):
+    message = refusal(*overrides)
+    assert said in message
+    assert "\n" not in message
+
+
+def test_a_misspelt_monitor_is_named_with_the_nearest_metric():
+    assert "no 'val/los'. Did you mean 'val/loss'? It logs val/loss, val/ppl" in refusal(
+        "task.monitor=val/los"
+    )
+
+
+def test_a_key_forced_in_with_plus_is_checked_too():
+    assert "Did you mean 'hidden_size'?" in refusal("+model.hiden_size=3")
+
+
+def test_a_target_that_is_not_there_is_named():
+    assert "Did you mean 'GRU'?" in refusal("model._target_=gatelab.core.GRUU")
+    assert "no module 'gatelab.cores'" in refusal("model._target_=gatelab.cores.GRU")
+
+
+def test_every_mistake_is_listed_at_once():
+    message = refusal("model.hidden_size=abc", "optim.lr=fast")
+    assert len(message.splitlines()) == 2
+
+
+def test_an_integer_is_a_fine_float_and_null_a_fine_optional():
+    plain = check(compose(["optim.lr=1", "data.eval_window=null"]))
+    assert plain["optim"]["lr"] == 1
+    assert plain["data"]["eval_window"] is None
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "''"])
+def test_the_name_of_a_run_is_that_of_one_folder(name):
+    assert "is no name of one folder below paths.runs" in refusal(f"name={name}")

@@ -1,0 +1,109 @@
+"""The run record: written whole or not at all, never overwritten, held by one process."""
+
+import json
+import multiprocessing
+
+import pytest
+
+from gatelab.run.errors import RequestError
+from gatelab.run.record.directory import RunDirectory, write_json
+
+
+def test_a_second_attempt_keeps_the_first(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({"seed": 1}, {"name": "x"})
+    run.begin({"seed": 2}, {"name": "x"})
+    record = run.read()
+    assert record["config"] == {"seed": 1}
+    assert len(record["attempts"]) == 2
+
+
+def test_every_attempt_says_how_it_ended(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({}, {})
+    run.stop("interrupted")
+    assert run.state() == "interrupted"
+    run.begin({}, {})
+    run.finish({"outcome": "done"})
+    assert [attempt["outcome"] for attempt in run.read()["attempts"]] == ["interrupted", "done"]
+    assert run.state() == "done"
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, {"kept": 1})
+    with pytest.raises(TypeError):
+        write_json(file, {"bad": object()})
+    assert json.loads(file.read_text()) == {"kept": 1}
+
+
+def test_setting_aside_never_overwrites(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    for _ in range(2):
+        run.begin({}, {})
+        run.set_aside()
+    assert not run.path.exists()
+    assert (tmp_path / "r.old-1/run.json").is_file()
+    assert (tmp_path / "r.old-2/run.json").is_file()
+
+
+def _hold(path, ready, release):
+    with RunDirectory(path).locked():
+        ready.set()
+        release.wait(30)
+
+
+def test_a_second_process_is_refused(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    ready, release = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "r", ready, release))
+    process.start()
+    try:
+        assert ready.wait(60)
+        named = f"process {process.pid} on .* is training this run now"
+        with pytest.raises(RequestError, match=named), RunDirectory(tmp_path / "r").locked():
+            pass
+    finally:
+        release.set()
+        process.join()
+    with RunDirectory(tmp_path / "r").locked():
+        pass
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RequestError, match=r"run\.json"):
+        RunDirectory.open(tmp_path)
+    with pytest.raises(RequestError, match="no such run"):
+        RunDirectory.open(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b"[]", "not a JSON object"),
+        (b'{"config": {}}', "has no 'attempts'"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_to_do(tmp_path, content, said):
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(RequestError, match=rf"run\.json: {said}.*train again"):
+        RunDirectory.open(tmp_path).read()
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({}, {})
+    run.last.parent.mkdir()
+    left = [
+        run.path / ".metrics.csv.7.tmp",
+        run.last.parent / ".last.ckpt.7.tmp",
+        run.last.parent / ".last.ckpt.7.old.tmp",
+    ]
+    for path in [*left, run.last]:
+        path.touch()
+    run.remove_temporaries()
+    assert not any(path.exists() for path in left)
+    assert run.last.exists()
+    assert run.run_file.exists()

@@ -1,0 +1,52 @@
+"""Identity: what changes a result changes the hash, what does not, does not; the seed stays outside."""
+
+import pytest
+
+from gatelab.run.config.compose import compose
+from gatelab.run.record.identity import hash_of, identify
+
+
+def identity(*overrides):
+    return identify(compose(["experiment=quickstart", *overrides]))
+
+
+@pytest.mark.parametrize(
+    "override", ["model.hidden_size=257", "optim.lr=1e-3", "data.window=65", "trainer.max_epochs=9"]
+)
+def test_what_changes_results_changes_the_hash(override):
+    assert identity(override).hash8 != identity().hash8
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "paths.root=/elsewhere",
+        "logger=wandb",
+        "trainer.devices=4",
+        "data.num_workers=2",
+        "data.mirror=/m",
+        "threads=1",
+    ],
+)
+def test_paths_loggers_and_hardware_do_not(override):
+    assert identity(override) == identity()
+
+
+def test_every_fold_is_another_run_and_none_is_the_run_of_before_there_were_folds():
+    folds = [identity("data.folds=3", f"data.fold={fold}").hash8 for fold in range(3)]
+    assert len({*folds, identity("data.folds=4", "data.fold=0").hash8, identity().hash8}) == 5
+    config = compose(["experiment=quickstart"]).plain()
+    before = {**config, "data": {k: v for k, v in config["data"].items() if k not in ("folds", "fold")}}
+    assert hash_of(before) == hash_of(config)
+    assert len(config["data"]) - len(before["data"]) == 2
+
+
+def test_seeds_share_their_hash():
+    first, second = identity("seed=1"), identity("seed=2")
+    assert first.hash8 == second.hash8
+    assert first.directory("runs") != second.directory("runs")
+
+
+def test_the_directory_is_name_hash_and_seed():
+    found = identity("seed=3")
+    assert str(found.directory("runs")) == f"runs/quickstart/{found.hash8}-s3"

@@ -1,0 +1,117 @@
+"""Exported files give the run's own outputs, with any batch and, where that is promised, any number of steps."""
+
+import json
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from safetensors.torch import load
+
+from gatelab.cli.main import main
+from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run.export import export
+from gatelab.run.load import load_task
+from gatelab.run.train import train
+
+SMALL = ["trainer.max_steps=1", "trainer.max_epochs=1", "model.hidden_size=6", "threads=1", "callbacks=none"]
+DATA = {
+    "text": ["data=stdlib", "data.max_characters=20000", "model.num_layers=2"],
+    "lstm": ["data=stdlib", "data.max_characters=20000", "model=lstm"],
+    "cho": ["data=stdlib", "data.max_characters=20000", "model.reset_after=false"],
+    "nn": ["data=stdlib", "data.max_characters=20000", "model=nn_lstm"],
+    "rnn": ["data=stdlib", "data.max_characters=20000", "model=nn_rnn"],
+    "min": ["data=stdlib", "data.max_characters=20000", "model=mingru"],
+    "series": ["data=embedded_series", "data.lookback=8", "data.horizon=4"],
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """`run(kind)`: the directory of a run, trained for one step, once for all tests."""
+    root, made = tmp_path_factory.mktemp("export"), {}
+
+    def get(kind):
+        if kind not in made:
+            made[kind] = train([*DATA[kind], *SMALL, "test=false", f"paths.root={root}"])["run_dir"]
+        return made[kind]
+
+    return get
+
+
+@pytest.mark.parametrize("kind", ["text", "series"])
+def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_path):
+    done = export(run(kind), "safetensors", tmp_path / "x.safetensors")
+    assert done.difference == 0
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        note = json.loads(file.metadata()["gatelab"])
+    assert note["config"]["model"]["hidden_size"] == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("text", {"tokens": ["time", "batch"], "state": [2, "batch", 6]}),
+        ("lstm", {"tokens": ["time", "batch"], "state_h": [1, "batch", 6], "state_c": [1, "batch", 6]}),
+        ("cho", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
+        ("series", {"past": ["batch", "time", 4]}),
+    ],
+)
+def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
+    pytest.importorskip("onnxscript")
+    done = export(run(kind), "onnx", tmp_path / "x.onnx")
+    assert done.inputs == inputs
+    assert done.difference <= done.tolerance
+
+
+@pytest.mark.parametrize(("kind", "inputs"), [("text", [3, "batch"]), ("series", ["batch", 3, 4])])
+def test_torch_export_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
+    done = export(run(kind), "torch-export", tmp_path / "x.pt2", steps=3)
+    assert next(iter(done.inputs.values())) == inputs
+    assert done.difference <= done.tolerance
+    assert torch.export.load(tmp_path / "x.pt2").graph.find_nodes(op="placeholder")
+
+
+@pytest.mark.parametrize("kind", ["text", "lstm", "cho", "nn", "rnn", "min"])
+def test_time_is_free_in_torch_export_of_a_language_model_of_any_cell(kind, run, tmp_path):
+    done = export(run(kind), "torch-export", tmp_path / "x.pt2")
+    assert done.inputs["tokens"] == ["time", "batch"]
+    loaded = load_task(run(kind))
+    graph = torch.export.load(tmp_path / "x.pt2").module()
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(loaded.task.spec.vocabulary, (37, 3), generator=generator)
+    with torch.inference_mode():
+        expected, state = loaded.task.net(tokens)
+        begin = torch.zeros_like(state[0] if isinstance(state, tuple) else state)
+        carried = [begin] * (len(done.inputs) - 1)
+        pieces = []
+        for piece in (tokens[:1], tokens[1:6], tokens[6:]):  # the state that comes out goes in again
+            y, *carried = graph(piece, *carried)
+            pieces.append(y)
+    assert torch.allclose(torch.cat(pieces), expected, atol=1e-5)
+
+
+def test_a_file_that_is_there_is_replaced_with_force_only(run, capsys):
+    where = run("series")
+    assert main(["export", where, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main(["export", where]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["export", where, "--force", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+
+
+def test_a_file_with_other_outputs_is_refused_and_not_left(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        safetensors.torch, "load", lambda content: {k: v + 1e-3 for k, v in load(content).items()}
+    )
+    with pytest.raises(RunFailed, match="other outputs than the run"):
+        export(run("series"), "safetensors", tmp_path / "x.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named_with_what_installs_it(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(RequestError, match=r"onnxruntime.*pip install 'gatelab\[onnx\]'"):
+        export(run("series"), "onnx", tmp_path / "x.onnx")

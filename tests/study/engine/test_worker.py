@@ -1,0 +1,282 @@
+"""Whatever is killed or asked to stop, every row ends once, and a run goes on from its checkpoint."""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from gatelab.run.train import train_frozen
+from gatelab.study.engine.owner import Owner, birth
+from gatelab.study.engine.queue import Queue
+from gatelab.study.engine.worker import Worker
+from gatelab.study.spec import Frozen
+
+from ..study_tools import eventually, rows_of, run_of
+
+LONG = [
+    "trainer.max_steps=300",
+    "trainer.max_epochs=100",
+    "trainer.val_check_interval=null",
+    "callbacks.checkpoints.every_n_steps=3",
+]
+WORK = """
+import json, sys
+from gatelab.study.engine.worker import Worker
+print(json.dumps(Worker(sys.argv[1]).run()))
+"""
+
+
+def begin_worker(directory):
+    """A worker as a process of its own."""
+    command = [sys.executable, "-c", WORK, str(directory.path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def work(directory, runner, action=lambda: None):
+    """Work until the end, and do `action` meanwhile; what the worker says."""
+    with concurrent.futures.ThreadPoolExecutor(1) as aside:
+        future = aside.submit(action)
+        said = Worker(directory.path, runner=runner).run()
+        future.result(10)
+    assert not said["errors"]
+    return said
+
+
+def next_run(directory, *seen):
+    """The process of a run, when it has a checkpoint to go on from and is none of `seen`."""
+
+    def find():
+        for file in directory.path.parents[1].glob("runs/*/*/run.json"):
+            pid = json.loads(file.read_text())["attempts"][-1]["pid"]
+            ready = (file.parent / "checkpoints/last.ckpt").is_file()
+            if ready and pid not in seen and birth(pid):
+                return pid
+        return None
+
+    return eventually(find)
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/status").read_text().partition("PPid:")[2].split()[0])
+
+
+def kill(pid):
+    os.kill(pid, signal.SIGKILL)
+
+
+def wait_gone(pid):
+    eventually(lambda: birth(pid) is None)
+
+
+def test_a_study_ends_with_every_row_told(make_study, runner):
+    directory = make_study(
+        "all",
+        "study.slots=2",
+        "study.strategy=random",
+        "study.n_trials=8",
+        "model.hidden_size=4,6,-1",
+        "study.seed=4",
+    )
+    said = work(directory, runner)
+    rows = rows_of(directory)
+    good = [row for row in rows if row.params["model.hidden_size"] > 0]
+    bad = [row for row in rows if row.params["model.hidden_size"] < 0]
+    assert len(good) >= 3
+    assert len(bad) >= 1
+    assert said["ended"] == {"complete": len(good), "fail": len(bad)}
+    # a point that is proposed twice is one run, trained once
+    assert len({row.user_attrs["runs"][0] for row in good}) == 2
+    for row in good:
+        run = run_of(directory, row)
+        assert len(run.read()["attempts"]) == 1
+        assert run.result()["splits"]["valid"]["metrics"]["loss"] == row.value
+        assert row.user_attrs["parameters"] == run.result()["parameters"]
+    assert {tuple(row.intermediate_values) for row in good} <= {(0, 1), ()}
+    for row in bad:
+        assert row.state is TrialState.FAIL
+        assert "negative dimension -1" in row.user_attrs["error"]
+
+
+def test_seeds_are_the_runs_of_a_point_and_its_value_their_mean(make_study, runner):
+    directory = make_study("seeds", "study.seeds=[0,1]", "optim.lr=1e-3,1e-2")
+    work(directory, runner)
+    for row in rows_of(directory):
+        runs = [run_of(directory, row, index) for index in range(2)]
+        values = [run.result()["splits"]["valid"]["metrics"]["loss"] for run in runs]
+        assert [run.read()["identity"]["seed"] for run in runs] == [0, 1]
+        assert row.user_attrs["values"] == values
+        assert row.value == sum(values) / 2
+        assert row.intermediate_values == dict(enumerate(values))
+
+
+def test_a_point_is_pruned_between_its_seeds(make_study, runner):
+    pruning = ["study.pruner=ThresholdPruner", "study.pruner_options.upper=0.1"]
+    directory = make_study("between", "study.seeds=[0,1,2]", "optim.lr=choice(1e-3)", *pruning)
+    assert work(directory, runner)["ended"] == {"pruned": 1}
+    (row,) = rows_of(directory)
+    assert len(row.user_attrs["values"]) == len(row.intermediate_values) == 1
+
+
+def test_several_objectives_are_told_in_their_order(make_study, runner):
+    directory = make_study(
+        "several", "study.objectives=[val/bpc,parameters,seconds]", "optim.lr=choice(1e-3)"
+    )
+    work(directory, runner)
+    (row,) = rows_of(directory)
+    result = run_of(directory, row).result()
+    bpc = result["splits"]["valid"]["metrics"]["bpc"]
+    assert row.values == [bpc, result["parameters"], result["seconds"]["fit"]]
+
+
+def test_the_same_study_has_the_same_values_with_any_number_of_slots(make_study, runner, tmp_path):
+    def study(slots):
+        space = ["optim.lr=tag(log,interval(1e-4,1e-1))", "model.hidden_size=4,6"]
+        random = ["study.strategy=random", "study.n_trials=5", f"study.slots={slots}"]
+        directory = make_study("slots", *random, *space, root=tmp_path / str(slots))
+        work(directory, runner)
+        return [(row.params, row.value) for row in rows_of(directory)]
+
+    assert study(1) == study(2) == study(8)
+
+
+def test_killed_runs_zygotes_and_workers_lose_nothing(make_study, runner):
+    directory = make_study("chaos", *LONG, "optim.lr=choice(1e-2)")
+    worker = begin_worker(directory)
+    first = next_run(directory)
+    kill(first)
+    second = next_run(directory, first)
+    kill(parent_of(second))  # the zygote
+    wait_gone(second)
+    third = next_run(directory, first, second)
+    zygote = parent_of(third)
+    worker.kill()
+    worker.communicate()
+    wait_gone(third)
+    wait_gone(zygote)
+    assert work(directory, runner)["ended"] == {"complete": 1}
+    (row,) = rows_of(directory)
+    assert row.user_attrs["attempts"] == 3
+    assert len(run_of(directory, row).read()["attempts"]) == 4
+    assert "continuing" in (directory.trial(0) / "s0.log").read_text()
+
+    plain, identity = Frozen.load(directory.path).config(row.params)
+    plain["paths"]["runs"] = str(directory.path.parent / "undisturbed")
+    assert train_frozen(plain, identity)["splits"]["valid"]["metrics"]["loss"] == row.value
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGUSR1", "stop file", "stop now", "twice SIGINT"])
+def test_a_worker_that_is_asked_to_stop_gives_its_rows_back(make_study, runner, how):
+    directory = make_study("stop", *LONG, "optim.lr=1e-2,1e-3")
+
+    def ask():
+        next_run(directory)
+        if how.startswith("stop"):
+            directory.stop(now=how == "stop now")
+        for _ in range(how.count("twice") + how.count("SIG")):
+            os.kill(os.getpid(), getattr(signal, how.split()[-1]))
+
+    said = work(directory, runner, ask)
+    assert (said["interrupted"], said["ended"]) == (True, {"waiting": 1})
+    rows = rows_of(directory)
+    assert [row.state for row in rows] == [TrialState.WAITING] * 2
+    assert "attempts" not in rows[0].user_attrs
+    if how not in ("stop now", "twice SIGINT"):
+        assert run_of(directory, rows[0]).state() == "interrupted"
+
+
+def test_failures_have_an_end(make_study, runner):
+    sizes = "model.hidden_size=" + ",".join(str(-size) for size in range(1, 9))
+    directory = make_study("failing", sizes, "study.max_failures=2", "study.slots=2")
+    said = work(directory, runner)
+    assert 2 <= said["ended"]["fail"] <= 3
+    assert sum(row.state is TrialState.WAITING for row in rows_of(directory)) == 8 - said["ended"]["fail"]
+
+
+def test_a_worker_stays_while_another_one_runs_and_takes_over_what_that_one_loses(make_study, runner):
+    directory = make_study("linger", "optim.lr=choice(1e-2)")
+    queue = Queue(directory)
+    other = dataclasses.replace(Owner.me(), id="other")
+    other.register(directory.workers)
+    claim = queue.claim("other/0")
+    assert claim is not None
+    said = work(directory, runner, lambda: (time.sleep(1.0), other.leave(directory.workers)))
+    assert said["ended"] == {"complete": 1}
+    assert rows_of(directory)[0].user_attrs["attempts"] == 1
+
+
+DDP = ["trainer=ddp_cpu", "+callbacks.spy._target_=spy.Spy"]
+
+
+def ranks_of(directory, row):
+    return [json.loads((run_of(directory, row).path / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+def same_values(directory, row):
+    """The learning rate of a trial: what its row says, and what both of its ranks say that they train with."""
+    first, second = ranks_of(directory, row)
+    assert first == second
+    assert (first["world"], first["lr"], first["hparams"]["optim"]["lr"]) == (
+        2,
+        *[row.params["optim.lr"]] * 2,
+    )
+    return first["lr"]
+
+
+def test_both_ranks_of_a_trial_train_with_the_same_values(make_study, runner):
+    directory = make_study("ddp", *DDP, "optim.lr=choice(2e-3)")
+    assert work(directory, runner)["ended"] == {"complete": 1}
+    (row,) = rows_of(directory)
+    assert same_values(directory, row) == 2e-3
+
+
+def other_rank(directory):
+    """The process of a rank that another one has started, once it trains."""
+    for file in directory.path.parents[1].glob("runs/*/*/rank1.json"):
+        pid = json.loads((file.parent / "run.json").read_text())["attempts"][-1]["pid"]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if children:
+            return int(children[0])
+    return None
+
+
+@pytest.mark.slow
+def test_a_killed_rank_costs_its_trial_only(make_study, runner):
+    directory = make_study(
+        "ranks",
+        *LONG,
+        *DDP,
+        "trainer.max_steps=60",
+        "study.slots=2",
+        "optim.lr=1e-2,1e-3",
+        "study.strategy=grid",
+    )
+    said = work(directory, runner, lambda: kill(eventually(lambda: other_rank(directory))))
+    assert said["ended"] == {"complete": 2, "waiting": 1}
+    rows = rows_of(directory)
+    assert sorted(row.user_attrs.get("attempts", 0) for row in rows) == [0, 1]
+    for row in rows:
+        same_values(directory, row)
+
+
+@pytest.mark.slow
+def test_two_ranks_are_pruned_and_interrupted_together(make_study, runner, tmp_path):
+    pruning = ["study.pruner=ThresholdPruner", "study.pruner_options.upper=0.1"]
+    directory = make_study(
+        "prune", *DDP, "study.strategy=tpe", "study.n_trials=2", "optim.lr=interval(1e-3,1e-2)", *pruning
+    )
+    assert work(directory, runner)["ended"] == {"pruned": 2}
+    assert len({same_values(directory, row) for row in rows_of(directory)}) == 2
+
+    directory = make_study("interrupt", *LONG, *DDP, "optim.lr=choice(1e-2)", root=tmp_path / "interrupt")
+    said = work(directory, runner, lambda: (eventually(lambda: other_rank(directory)), directory.stop()))
+    assert said["ended"] == {"waiting": 1}
+    (row,) = rows_of(directory)
+    assert run_of(directory, row).state() == "interrupted"
