@@ -39,7 +39,7 @@ from resume_check.forked import ForkedRun
 from tqdm import tqdm
 
 from gatelab.tasks import CheckpointError
-from gatelab.tasks.newest import newest_checkpoint
+from gatelab.tasks.checkpoint_io import find_latest_checkpoint
 
 
 class Tally:
@@ -95,7 +95,7 @@ def kill_runs(root: Path, kills: int, options: Namespace, tally: Tally) -> None:
                 (folder / "validating").unlink(missing_ok=True)
                 bar.update()
                 try:
-                    newest_checkpoint(checkpoints)
+                    find_latest_checkpoint(checkpoints)
                 except CheckpointError as error:
                     corrupt.append(str(error))
             if killed:
