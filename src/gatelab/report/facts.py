@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatelab.report.loose import GROUPS, flatten
+from gatelab.report.gather import GROUPS, flatten
 from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.metrics_read import read_metrics

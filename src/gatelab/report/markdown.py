@@ -10,7 +10,7 @@ from typing import Any
 from gatelab.report.gather import Subject
 from gatelab.report.record_data import shown_command
 from gatelab.report.record_page import fill, parts
-from gatelab.report.tell import headline
+from gatelab.report.text import headline
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 
 

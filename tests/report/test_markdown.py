@@ -4,7 +4,7 @@ import csv
 import io
 
 from gatelab.report.gather import gather
-from gatelab.report.plain import to_markdown, to_table
+from gatelab.report.markdown import to_markdown, to_table
 from gatelab.study.analysis.leaderboard import columns, leaderboard, to_csv
 
 
