@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 from gatelab.study.drive import Ended, drive, living, say
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch

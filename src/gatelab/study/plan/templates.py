@@ -15,8 +15,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import Composed, compose
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.errors import RequestError
 
 SKIPPED = {"runs", "studies", "data-cache", "__pycache__", "node_modules"}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gatelab.run.record.metrics_csv import MetricsCSV, read_metrics
+from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.metrics_logger import MetricsCSV
 
 
 @pytest.fixture
