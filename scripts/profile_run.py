@@ -3,7 +3,7 @@
 Every run is a child forked from a process that has imported everything and trained once, as a sweep's trial is, so
 imports are not in it. Each line is the time inside one function, calls inside it included; "train()" is the whole.
 The smallest of several children is shown: what the machine did besides only ever adds. The children share one
-folder for what follows from the data (`gatelab.data.derived`); `--cold` gives each an empty one.
+folder for what follows from the data (`gatelab.data.disk_cache`); `--cold` gives each an empty one.
 """
 
 import argparse
@@ -32,17 +32,17 @@ PARTS = {
     "identify": "gatelab.run.train:identify",
     "describe (git, versions)": "gatelab.run.record.directory:describe,gatelab.run.record.environment:describe",
     "data: set-up": "gatelab.run.train:build_data",
-    "data: find, hash, read": "gatelab.data.encoded:corpus_sources,gatelab.data.encoded:load_corpus,"
-    "gatelab.data.series_module:read_series",
-    "data: vocabulary": "gatelab.data.encoded:train_tokenizer",
-    "data: encode": "gatelab.data.tokenizer:WordTokenizer.encode,gatelab.data.tokenizer:CharTokenizer.encode",
+    "data: find, hash, read": "gatelab.data.text.encode:corpus_sources,gatelab.data.text.encode:load_corpus,"
+    "gatelab.data.series.module:read_series",
+    "data: vocabulary": "gatelab.data.text.encode:train_tokenizer",
+    "data: encode": "gatelab.data.text.tokenizer:WordTokenizer.encode,gatelab.data.text.tokenizer:CharTokenizer.encode",
     "fit": "gatelab.run.train:fit",
     "fit: trainer": "gatelab.run.train:build_trainer",
     "fit: checkpoints": "gatelab.tasks.checkpoint_io:AtomicCheckpointIO.save_checkpoint",
     "end: load checkpoint": "gatelab.run.train:load_task",
     "end: score": "gatelab.run.evaluate:score",
-    "end: baselines": "gatelab.data.text_module:TextDataModule.baselines,"
-    "gatelab.data.series_module:SeriesDataModule.baselines",
+    "end: baselines": "gatelab.data.text.module:TextDataModule.baselines,"
+    "gatelab.data.series.module:SeriesDataModule.baselines",
     "json files": "gatelab.run.record.directory:write_json,gatelab.run.train:write_json",
     "fsync": "os:fsync",
 }
