@@ -12,12 +12,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatelab.data import derived, encoded, series_sources
-from gatelab.data.derived import Kept, remember
+from gatelab.data import disk_cache
+from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.messages import DataError
-from gatelab.data.series_module import SeriesDataModule
-from gatelab.data.series_sources import load_named
-from gatelab.data.text_module import TextDataModule
+from gatelab.data.series import sources
+from gatelab.data.series.module import SeriesDataModule
+from gatelab.data.series.sources import load_named
+from gatelab.data.text import encode
+from gatelab.data.text.module import TextDataModule
 
 ARRAYS = {
     "bytes": np.arange(12, dtype=np.uint8).reshape(3, 4),
@@ -45,17 +47,17 @@ class Maker:
     def __init__(self, value: int = 1, during=None) -> None:
         self.value, self.during, self.calls = value, during, 0
 
-    def __call__(self) -> Kept:
+    def __call__(self) -> CacheEntry:
         self.calls += 1
         if self.during is not None:
             self.during()
-        return Kept({"a": np.full(1000, self.value)}, {"value": self.value})
+        return CacheEntry({"a": np.full(1000, self.value)}, {"value": self.value})
 
 
 def test_what_was_kept_is_found_as_it_was_made(tmp_path):
-    made = remember(tmp_path, lambda: {"k": 1}, lambda: Kept(ARRAYS, FACTS))
+    made = cached(tmp_path, lambda: {"k": 1}, lambda: CacheEntry(ARRAYS, FACTS))
     maker = Maker()
-    found = remember(tmp_path, lambda: {"k": 1}, maker)
+    found = cached(tmp_path, lambda: {"k": 1}, maker)
     assert maker.calls == 0
     for kept in (made, found):
         assert list(kept.arrays) == list(ARRAYS)
@@ -69,17 +71,17 @@ def test_what_was_kept_is_found_as_it_was_made(tmp_path):
 def test_another_key_and_other_code_make_it_anew(tmp_path, monkeypatch):
     maker = Maker()
     for key in ({"k": 1}, {"k": 2}, {"k": 1, "other": None}, {"k": 1}):
-        remember(tmp_path, lambda key=key: key, maker)
+        cached(tmp_path, lambda key=key: key, maker)
     assert maker.calls == 3
-    monkeypatch.setitem(derived._MAKERS, "code", "edited")
-    remember(tmp_path, lambda: {"k": 1}, maker)
+    monkeypatch.setitem(disk_cache._MAKERS, "code", "edited")
+    cached(tmp_path, lambda: {"k": 1}, maker)
     assert maker.calls == 4
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    remember(folder, lambda: {"k": 1}, Maker())
+    cached(folder, lambda: {"k": 1}, Maker())
     (entry,) = entries(folder)
     return entry.name, entry.read_bytes()
 
@@ -99,7 +101,7 @@ def test_a_damaged_entry_is_made_again_and_replaced(whole, tmp_path_factory, dat
     }[changed]
     (folder / "derived" / name).write_bytes(damaged)
     maker = Maker()
-    assert remember(folder, lambda: {"k": 1}, maker).facts == {"value": 1}
+    assert cached(folder, lambda: {"k": 1}, maker).facts == {"value": 1}
     assert maker.calls == 1
     assert (folder / "derived" / name).read_bytes() == raw
 
@@ -108,45 +110,45 @@ def test_a_source_that_changes_meanwhile_is_not_kept(tmp_path):
     file = tmp_path / "source"
     file.write_text("before")
     maker = Maker(during=lambda: file.write_text("after"))
-    remember(tmp_path, lambda: {"source": file.read_text()}, maker)
+    cached(tmp_path, lambda: {"source": file.read_text()}, maker)
     assert entries(tmp_path) == []
 
 
 def test_an_error_is_raised_each_time_and_nothing_kept(tmp_path):
-    def refuse() -> Kept:
+    def refuse() -> CacheEntry:
         raise DataError("no")
 
     for _ in range(2):
         with pytest.raises(DataError, match="no"):
-            remember(tmp_path, dict, refuse)
+            cached(tmp_path, dict, refuse)
     assert entries(tmp_path) == []
 
 
 def test_a_cache_that_cannot_be_used_is_no_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    assert remember(tmp_path / "file", dict, Maker(3)).facts == {"value": 3}
+    assert cached(tmp_path / "file", dict, Maker(3)).facts == {"value": 3}
 
 
 def test_it_can_be_switched_off(tmp_path, monkeypatch):
     monkeypatch.setenv("GATELAB_DERIVED", "off")
     maker = Maker()
     for _ in range(2):
-        remember(tmp_path, dict, maker)
+        cached(tmp_path, dict, maker)
     assert maker.calls == 2
     assert entries(tmp_path) == []
 
 
 def test_entries_not_used_for_longest_make_room(tmp_path, monkeypatch):
-    remember(tmp_path, lambda: {"k": 0}, Maker())
+    cached(tmp_path, lambda: {"k": 0}, Maker())
     (first,) = entries(tmp_path)
-    monkeypatch.setattr(derived, "LIMIT", 3 * first.stat().st_size)
+    monkeypatch.setattr(disk_cache, "LIMIT", 3 * first.stat().st_size)
     for k in (1, 2):
-        remember(tmp_path, lambda k=k: {"k": k}, Maker())
+        cached(tmp_path, lambda k=k: {"k": k}, Maker())
     for age, file in enumerate(entries(tmp_path)):
         os.utime(file, (1000 + age, 1000 + age))
-    remember(tmp_path, lambda: {"k": 0}, Maker())  # used just now
+    cached(tmp_path, lambda: {"k": 0}, Maker())  # used just now
     oldest = min((file for file in entries(tmp_path) if file != first), key=lambda file: file.stat().st_mtime)
-    remember(tmp_path, lambda: {"k": 3}, Maker())
+    cached(tmp_path, lambda: {"k": 3}, Maker())
     assert len(entries(tmp_path)) == 3
     assert first in entries(tmp_path)
     assert oldest not in entries(tmp_path)
@@ -157,13 +159,13 @@ def test_many_that_ask_at_once_all_get_whole_results(tmp_path):
 
     def ask(_: int) -> list[int]:
         start.wait(60)
-        kept = [remember(tmp_path, lambda k=k: {"k": k}, Maker(k)) for k in range(60)]
+        kept = [cached(tmp_path, lambda k=k: {"k": k}, Maker(k)) for k in range(60)]
         return [int(one.arrays["a"].sum()) // 1000 for one in kept]
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(8))) == [list(range(60))] * 8
     assert len(entries(tmp_path)) == 60
-    assert all(derived._decode(file.read_bytes()) is not None for file in entries(tmp_path))
+    assert all(disk_cache._decode(file.read_bytes()) is not None for file in entries(tmp_path))
 
 
 def everything_of_a_text(**options) -> list:
@@ -194,8 +196,8 @@ def test_a_text_that_was_found_is_the_one_that_was_read(tmp_path, monkeypatch, l
     monkeypatch.delenv("GATELAB_DERIVED")
     made = everything_of_a_text(**options)
     with monkeypatch.context() as patch:
-        patch.setattr(encoded, "load_corpus", None)
-        patch.setattr("gatelab.data.text_module.text_baselines", None)
+        patch.setattr(encode, "load_corpus", None)
+        patch.setattr("gatelab.data.text.module.text_baselines", None)
         found = everything_of_a_text(**options)
     assert without == made == found
     file.write_text(file.read_text() + "one line more\n")
@@ -227,9 +229,9 @@ def test_a_series_that_was_found_is_the_one_that_was_read(tmp_path, monkeypatch,
     monkeypatch.delenv("GATELAB_DERIVED")
     made = everything_of_a_series(**options)
     with monkeypatch.context() as patch:
-        patch.setattr(series_sources, "load_named", None)
-        patch.setattr("gatelab.data.table.read_table", None)
-        patch.setattr("gatelab.data.series_module.fit_linear", None)
+        patch.setattr(sources, "load_named", None)
+        patch.setattr("gatelab.data.series.table.read_table", None)
+        patch.setattr("gatelab.data.series.module.fit_linear", None)
         found = everything_of_a_series(**options)
     assert without == made == found
     if name == "table":
@@ -251,13 +253,13 @@ def test_a_published_series_keeps_its_layout_and_so_the_last_bits_of_its_scaler(
 
 def test_baselines_of_a_split_nobody_asked_for_are_not_worked_out(tmp_path, monkeypatch):
     asked = []
-    original = derived.remember
+    original = disk_cache.cached
 
     def spy(folder, key, make):
         asked.append(key())
         return original(folder, key, make)
 
-    monkeypatch.setattr("gatelab.data.series_module.remember", spy)
+    monkeypatch.setattr("gatelab.data.series.module.cached", spy)
     data = SeriesDataModule("embedded_series", cache=str(tmp_path))
     data.setup()
     data.baselines("valid")

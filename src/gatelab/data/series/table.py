@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from gatelab.data.messages import DataError
-from gatelab.data.series import Series
-from gatelab.data.timegrid import regular_grid
+from gatelab.data.series.protocol import Series
+from gatelab.data.series.timegrid import regular_grid
 
 _CSV: Final = (".csv", ".csv.gz", ".txt")
 _PARQUET: Final = (".parquet", ".pq")

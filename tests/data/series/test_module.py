@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gatelab.data.messages import DataError
-from gatelab.data.series_module import SeriesDataModule
+from gatelab.data.series.module import SeriesDataModule
 
 
 @pytest.fixture

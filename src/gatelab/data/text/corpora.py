@@ -16,7 +16,7 @@ from typing import Final
 
 from gatelab.data.fetch import fetch, sha256_of
 from gatelab.data.messages import DataError
-from gatelab.data.splits import SPLITS, check_fractions
+from gatelab.data.specs import SPLITS, check_fractions
 
 _FILES: Final[dict[str, dict[str, str]]] = {
     "ptb_word": {split: f"ptb/ptb.{split}.txt" for split in SPLITS},

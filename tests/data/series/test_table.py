@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gatelab.data.messages import DataError
-from gatelab.data.table import read_table
+from gatelab.data.series.table import read_table
 
 HOURS = pd.date_range("2024-01-01", periods=48, freq="h")
 

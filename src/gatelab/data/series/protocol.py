@@ -2,8 +2,7 @@
 
 The protocol is the common one made exact: the scaler sees the training rows only; a window belongs to the
 split that holds its future, its look-back may reach into the split before; every window of a split is scored
-(2,785 for ETTh1's test split at horizon 96, whatever the look-back). Reading files is table.py's and
-series_sources.py's business.
+(2,785 for ETTh1's test split at horizon 96, whatever the look-back). table.py and sources.py read the files.
 
 Dimensions: `N` rows, `C` channels, `K` target channels, `Lb` look-back, `P` horizon, `B` windows.
 """
@@ -17,8 +16,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gatelab.data.batches import SeriesBatch
 from gatelab.data.messages import DataError
+from gatelab.data.specs import SeriesBatch
 
 _SEASONS: Final = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "QS": 4, "QE": 4}
 _MINUTES: Final = {"min": 1, "h": 60}

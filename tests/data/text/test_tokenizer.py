@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatelab.data.messages import DataError
-from gatelab.data.tokenizer import (
+from gatelab.data.text.tokenizer import (
     BPETokenizer,
     CharTokenizer,
     Tokenizer,

@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
-from gatelab.data.corpora import load_corpus, mikolov_characters, stdlib_text
 from gatelab.data.messages import DataError
-from gatelab.data.text_module import TextDataModule
+from gatelab.data.text.corpora import load_corpus, mikolov_characters, stdlib_text
+from gatelab.data.text.module import TextDataModule
 
 NO_PATHS = {"train": None, "valid": None, "test": None}
 

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatelab.data.base_module import BatchOrder
 from gatelab.data.messages import DataError
-from gatelab.data.order import BatchOrder
-from gatelab.data.series import (
+from gatelab.data.series.protocol import (
     Scaler,
     SeriesWindows,
     default_season,

@@ -1,7 +1,7 @@
 """The DataModule of language modelling: a corpus, its tokenizer, and windows over parallel streams.
 
 One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file
-only joins the parts: encoded.py gives the token ids, streams.py cuts them.
+only joins the parts: encode.py gives the token ids, streams.py cuts them.
 """
 
 from typing import Literal
@@ -10,15 +10,14 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gatelab.data.base_module import GatelabDataModule
-from gatelab.data.baselines_text import text_baselines
-from gatelab.data.derived import Kept, remember, sha256_of_array
-from gatelab.data.encoded import TextOptions, encoded_text
+from gatelab.data.base_module import BatchOrder, GatelabDataModule
+from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.messages import DataError
-from gatelab.data.order import BatchOrder
 from gatelab.data.specs import TextSpec
-from gatelab.data.streams import StreamWindows, eval_streams, train_streams
-from gatelab.data.tokenizer import Tokenizer
+from gatelab.data.text.baselines import text_baselines
+from gatelab.data.text.encode import TextOptions, encoded_text
+from gatelab.data.text.streams import StreamWindows, eval_streams, train_streams
+from gatelab.data.text.tokenizer import Tokenizer
 
 
 class TextDataModule(GatelabDataModule):
@@ -136,7 +135,7 @@ class TextDataModule(GatelabDataModule):
             "boundaries": boundaries,
         }
 
-        def make() -> Kept:
+        def make() -> CacheEntry:
             metrics = text_baselines(
                 train,
                 scored,
@@ -145,9 +144,9 @@ class TextDataModule(GatelabDataModule):
                 characters=characters,
                 boundaries=boundaries,
             )
-            return Kept({}, metrics)
+            return CacheEntry({}, metrics)
 
-        return remember(self.cache, lambda: key, make).facts
+        return cached(self.cache, lambda: key, make).facts
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         tokens, seed_token = self.tokens[split], self.spec.seed_token

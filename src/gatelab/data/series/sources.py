@@ -11,12 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from gatelab.data.derived import Kept, remember
-from gatelab.data.embedded import embedded_series
+from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.fetch import fetch, sha256_of
-from gatelab.data.lorenz import lorenz_series
 from gatelab.data.messages import DataError
-from gatelab.data.series import Series
+from gatelab.data.series.protocol import Series
+from gatelab.data.series.synthetic import embedded_series, lorenz_series
 
 # 12, 4 and 4 months of 30 days (Zhou et al. 2021); what follows in the file is used by nobody
 _ETT_HOURS: Final = (8640, 8640 + 2880, 8640 + 2880 + 2880)
@@ -35,7 +34,7 @@ def read_series(
 ) -> Series:
     """Return the table at `path` (read with `options`, see `read_table`) or, without one, the series `name`.
 
-    Parsed once; later the bytes of the file are only hashed (see derived.py).
+    Parsed once; later the bytes of the file are only hashed (see disk_cache.py).
     """
 
     def key() -> dict[str, Any]:
@@ -47,14 +46,14 @@ def read_series(
         fetched = file_name and fetch(file_name, mirror=mirror, cache=cache).sha256
         return {"what": "series", "series": name, "source": {file_name: fetched}, "seed": seed}
 
-    def make() -> Kept:
+    def make() -> CacheEntry:
         if path is not None:
-            from gatelab.data.table import read_table
+            from gatelab.data.series.table import read_table
 
             return _keep(read_table(path, **options))
         return _keep(load_named(name, seed=seed, mirror=mirror, cache=cache))
 
-    return _restore(remember(cache, key, make))
+    return _restore(cached(cache, key, make))
 
 
 def _file(name: str) -> str | None:
@@ -62,7 +61,7 @@ def _file(name: str) -> str | None:
     return f"ett/{_ETT[name][0]}.csv" if name in _ETT else _EXCHANGE if name == "exchange" else None
 
 
-def _keep(series: Series) -> Kept:
+def _keep(series: Series) -> CacheEntry:
     facts = {
         "channels": series.channels,
         "frequency": series.frequency,
@@ -71,10 +70,10 @@ def _keep(series: Series) -> Kept:
         "notes": series.notes,
     }
     times = {} if series.times is None else {"times": series.times}
-    return Kept({"values": series.values, **times}, facts)
+    return CacheEntry({"values": series.values, **times}, facts)
 
 
-def _restore(kept: Kept) -> Series:
+def _restore(kept: CacheEntry) -> Series:
     facts, times = kept.facts, kept.arrays.get("times")
     return Series(
         values=kept.arrays["values"].copy("K"),

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gatelab.data.batches import IGNORE, TokenBatch
 from gatelab.data.messages import DataError
+from gatelab.data.specs import IGNORE, TokenBatch
 
 
 class Streams(NamedTuple):

@@ -5,14 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from gatelab.data.baselines_series import (
+from gatelab.data.series.baselines import (
     LinearForecast,
     forecast_metrics,
     repeat_last,
     seasonal_naive,
     series_baselines,
 )
-from gatelab.data.series_module import SeriesDataModule
+from gatelab.data.series.module import SeriesDataModule
 from gatelab.data.specs import SeriesSpec
 
 

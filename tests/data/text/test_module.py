@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from gatelab.data.baselines_text import text_baselines
-from gatelab.data.batches import IGNORE
 from gatelab.data.messages import DataError
-from gatelab.data.text_module import TextDataModule
+from gatelab.data.specs import IGNORE
+from gatelab.data.text.baselines import text_baselines
+from gatelab.data.text.module import TextDataModule
 
 LINE = "the quick brown fox jumps over the lazy dog and says {} things\n"
 

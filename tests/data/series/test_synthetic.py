@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from gatelab.data.embedded import embedded_series
-from gatelab.data.lorenz import lorenz_series
-from gatelab.data.series_module import SeriesDataModule
+from gatelab.data.series.module import SeriesDataModule
+from gatelab.data.series.synthetic import embedded_series, lorenz_series
 
 
 def test_embedded_series_has_the_same_bits_on_every_machine():

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatelab.data.batches import IGNORE
 from gatelab.data.messages import DataError
-from gatelab.data.streams import Streams, StreamWindows, eval_streams, train_streams
+from gatelab.data.specs import IGNORE
+from gatelab.data.text.streams import Streams, StreamWindows, eval_streams, train_streams
 
 SEED_TOKEN = 0
 

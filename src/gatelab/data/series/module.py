@@ -1,6 +1,6 @@
 """The DataModule of forecasting: a named series or any table, standardised and cut into windows.
 
-It joins the parts and publishes the spec: series_sources.py and table.py read, series.py holds the protocol.
+It joins the parts and publishes the spec: sources.py and table.py read, protocol.py cuts.
 """
 
 import difflib
@@ -10,13 +10,12 @@ from typing import Literal
 import numpy as np
 from torch.utils.data import Dataset
 
-from gatelab.data.base_module import GatelabDataModule
-from gatelab.data.baselines_series import LinearForecast, fit_linear, series_baselines
-from gatelab.data.derived import Kept, remember, sha256_of_array
+from gatelab.data.base_module import BatchOrder, GatelabDataModule
+from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.folds import rolling_cuts
 from gatelab.data.messages import DataError
-from gatelab.data.order import BatchOrder
-from gatelab.data.series import (
+from gatelab.data.series.baselines import LinearForecast, fit_linear, series_baselines
+from gatelab.data.series.protocol import (
     Scaler,
     Series,
     SeriesWindows,
@@ -25,9 +24,8 @@ from gatelab.data.series import (
     mase_scale,
     window_origins,
 )
-from gatelab.data.series_sources import read_series
-from gatelab.data.specs import SeriesSpec
-from gatelab.data.splits import SPLITS, check_fractions
+from gatelab.data.series.sources import read_series
+from gatelab.data.specs import SPLITS, SeriesSpec, check_fractions
 
 
 class SeriesDataModule(GatelabDataModule):
@@ -185,10 +183,10 @@ class SeriesDataModule(GatelabDataModule):
         self._known(split)
         arrays = {name: sha256_of_array(origins) for name, origins in self.origins.items()}
         arrays["scaled"] = sha256_of_array(self.scaled)
-        return remember(
+        return cached(
             self.cache,
             lambda: {"what": "baselines", "split": split, "arrays": arrays, "spec": self.spec.to_dict()},
-            lambda: Kept({}, self._baselines(split)),
+            lambda: CacheEntry({}, self._baselines(split)),
         ).facts
 
     def _baselines(self, split: str) -> dict[str, dict[str, float]]:

@@ -1,6 +1,6 @@
 """From the options of a text to its token ids: the vocabulary, the fold, and every split encoded.
 
-A pure function of the options and the bytes of the files; `derived.py` keeps what it returns. The parts are
+A pure function of the options and the bytes of the files; `disk_cache.py` keeps what it returns. The parts are
 elsewhere: corpora.py finds the text, folds.py cuts it, tokenizer.py encodes it.
 """
 
@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatelab.data.corpora import PUBLISHED_VOCABULARY, Corpus, check_corpus, corpus_sources, load_corpus
-from gatelab.data.derived import Kept, remember
+from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.folds import fold_of_text
 from gatelab.data.messages import DataError
-from gatelab.data.tokenizer import Tokenizer, tokenizer_from_dict, train_tokenizer
+from gatelab.data.text.corpora import PUBLISHED_VOCABULARY, Corpus, check_corpus, corpus_sources, load_corpus
+from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,15 @@ def encoded_text(options: TextOptions, mirror: str | None, cache: str | None) ->
         sources = corpus_sources(options.corpus, options.paths, mirror, cache)
         return {"what": "text", "sources": sources, **asdict(options)}
 
-    def make() -> Kept:
+    def make() -> CacheEntry:
         return _keep(_encode(options, mirror, cache))
 
-    return _restore(remember(cache, key, make))
+    return _restore(cached(cache, key, make))
 
 
-def _keep(text: EncodedText) -> Kept:
+def _keep(text: EncodedText) -> CacheEntry:
     narrow = np.min_scalar_type(text.tokenizer.size - 1)
-    return Kept(
+    return CacheEntry(
         {split: ids.numpy().astype(narrow) for split, ids in text.tokens.items()},
         {
             "tokenizer": text.tokenizer.to_dict(),
@@ -78,7 +78,7 @@ def _keep(text: EncodedText) -> Kept:
     )
 
 
-def _restore(kept: Kept) -> EncodedText:
+def _restore(kept: CacheEntry) -> EncodedText:
     facts = kept.facts
     return EncodedText(
         tokenizer_from_dict(facts["tokenizer"]),

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from gatelab.data.baselines_text import text_baselines
-from gatelab.data.text_module import TextDataModule
+from gatelab.data.text.baselines import text_baselines
+from gatelab.data.text.module import TextDataModule
 
 
 def test_penn_treebank_perplexities(mirror):

@@ -32,7 +32,7 @@ _FORMAT: Final = b"gatelab derived 1\n"
 _LIBRARIES: Final = ("numpy", "pandas", "tokenizers")
 
 
-class Kept(NamedTuple):
+class CacheEntry(NamedTuple):
     """Arrays by name, and plain data that JSON gives back as it was."""
 
     arrays: dict[str, np.ndarray]
@@ -41,7 +41,7 @@ class Kept(NamedTuple):
 
 def _own_code() -> str:
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -57,9 +57,9 @@ def _own_makers() -> dict[str, str]:
 _MAKERS: Final = _own_makers()
 
 
-def remember(
-    folder: str | Path | None, key: Callable[[], Mapping[str, Any]], make: Callable[[], Kept]
-) -> Kept:
+def cached(
+    folder: str | Path | None, key: Callable[[], Mapping[str, Any]], make: Callable[[], CacheEntry]
+) -> CacheEntry:
     """Return what is kept under a key, else make it and keep it.
 
     folder: the cache (None: `default_cache()`). key: returns JSON data that names every source by its sha256 and every
@@ -97,7 +97,7 @@ def _digest(key: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _encode(kept: Kept) -> bytes:
+def _encode(kept: CacheEntry) -> bytes:
     """One line of format, one of the sha256 of the rest; then a line of JSON and the arrays' bytes."""
     # order: a sum down the columns has other last bits than one along the rows
     shapes = {
@@ -109,21 +109,21 @@ def _encode(kept: Kept) -> bytes:
     return _FORMAT + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
 
 
-def _decode(raw: bytes) -> Kept | None:
+def _decode(raw: bytes) -> CacheEntry | None:
     """Return what `_encode` was given, or None if these are not its bytes."""
     start = len(_FORMAT) + 65
     whole = _FORMAT + hashlib.sha256(memoryview(raw)[start:]).hexdigest().encode() + b"\n"
     return _decoded(raw) if raw[:start] == whole else None
 
 
-def _decoded(raw: bytes) -> Kept:
+def _decoded(raw: bytes) -> CacheEntry:
     start = len(_FORMAT) + 65
     at = raw.index(b"\n", start) + 1
     head, arrays = json.loads(raw[start:at]), {}
     for name, (dtype, shape, order) in head["arrays"].items():
         arrays[name] = np.frombuffer(raw, dtype, math.prod(shape), at).reshape(shape, order=order)
         at += arrays[name].nbytes
-    return Kept(arrays, head["facts"])
+    return CacheEntry(arrays, head["facts"])
 
 
 def _write(path: Path, raw: bytes) -> None:
