@@ -16,7 +16,7 @@ import argparse
 from typing import Any
 
 from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def epilog() -> str:
     """The settings of a study, the launchers and spaces, and the groups with their choices."""
     from dataclasses import fields
 
-    from gatelab.study.plan.settings import StudySettings
+    from gatelab.study.settings import StudySettings
 
     lines = ["settings (study=NAME, study.KEY=VALUE; the defaults are shown):"]
     described = _described(StudySettings.__doc__ or "")
@@ -63,7 +63,7 @@ def _described(text: str) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> int:
     """Sweep, and print the leaderboard."""
-    from gatelab.study.plan.nets import Nets
+    from gatelab.study.plan.model_checker import Nets
 
     nets = Nets()  # imports torch while this process imports Hydra
     from gatelab.study.sweep import sweep

@@ -25,7 +25,7 @@ from gatelab.report.picture import (
     slices,
     value_at,
 )
-from gatelab.run.labels import LABELS
+from gatelab.run.messages import LABELS
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show

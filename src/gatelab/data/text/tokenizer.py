@@ -1,0 +1,297 @@
+"""Text to token ids and back, at three levels behind one interface: words, characters, byte-pair pieces.
+
+A tokenizer is built from the training split alone and saved as plain data (`to_dict`, kept as
+`tokenizer.json` in the run directory), so that a run can encode a prompt years later without its corpus. It
+does no batching and reads no files.
+
+Dimensions: `n` tokens, `V` vocabulary.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatelab.data.messages import DataError
+
+EOS: Final = "<eos>"
+"""Ends a line at level "word"; stands before the first token of a stream at levels "word" and "bpe"."""
+UNKNOWN: Final = "<unk>"
+"""A word outside the vocabulary (PTB and WikiText-2 contain it as a word of their own)."""
+UNKNOWN_CHARACTER: Final = "\ufffd"
+"""A character outside the vocabulary: Unicode's replacement character."""
+
+
+class Tokenizer(ABC):
+    """`encode` and `decode` between text and ids `0..size-1`."""
+
+    level: str
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Number of different tokens `V`."""
+
+    @property
+    @abstractmethod
+    def seed_token(self) -> int:
+        """Id that stands before the first token of a stream."""
+
+    @abstractmethod
+    def encode(self, text: str) -> Tensor:
+        """Return the ids `[n]` int64 of `text`.
+
+        `DataError` where it holds what the vocabulary cannot express.
+        """
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """Return the text of `ids`."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return the tokenizer as plain data."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build the tokenizer from what `to_dict` returned."""
+
+
+def _id_list(ids: Iterable[int] | Tensor) -> list[int]:
+    return [int(i) for i in (ids.tolist() if isinstance(ids, Tensor) else ids)]
+
+
+class _TableTokenizer(Tokenizer):
+    """What words and characters share: a list of symbols whose place is their id."""
+
+    unknown: str
+    seed: str
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self.symbols = list(symbols)
+        self.index = {symbol: i for i, symbol in enumerate(self.symbols)}
+        if len(self.index) != len(self.symbols):
+            raise DataError(f"tokenizer (level {self.level}): a symbol stands twice in the vocabulary")
+        if self.seed not in self.index:
+            raise DataError(f"tokenizer (level {self.level}): {self.seed!r} is missing from the vocabulary")
+
+    @property
+    def size(self) -> int:
+        """Number of different tokens `V`."""
+        return len(self.symbols)
+
+    @property
+    def seed_token(self) -> int:
+        """Id that stands before the first token of a stream."""
+        return self.index[self.seed]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the level and the symbols in the order of their ids."""
+        return {"level": self.level, "symbols": list(self.symbols)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build the tokenizer from what `to_dict` returned."""
+        return cls(data["symbols"])
+
+    @classmethod
+    def _ranked(cls, counts: Counter[str], limit: int | None, extra: Iterable[str]) -> list[str]:
+        """Return the symbols by falling count (then by name), cut to `limit`, with `extra` ones always among them."""
+        must = [symbol for symbol in extra if symbol not in counts]
+        ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
+        return ranked[: None if limit is None else max(limit - len(must), 0)] + must
+
+
+class WordTokenizer(_TableTokenizer):
+    """Words between white space, and one `<eos>` for every newline.
+
+    Unknown words become `<unk>` if the vocabulary has it.
+    """
+
+    level, unknown, seed = "word", UNKNOWN, EOS
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """Return the words of `text` with `<eos>` for each newline."""
+        return text.replace("\n", f" {EOS} ").split()
+
+    @classmethod
+    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
+        """Take the `size` most frequent words of `text` (None: all).
+
+        `<unk>` is added if `open_vocabulary`.
+        """
+        extra = [EOS, UNKNOWN] if open_vocabulary else [EOS]
+        counts = Counter(cls.split(text))
+        for symbol in extra:  # never cut away by `size`
+            if symbol in counts:
+                counts[symbol] += len(text)
+        return cls(cls._ranked(counts, size, extra))
+
+    def encode(self, text: str) -> Tensor:
+        """Return the ids `[n]` of the words; `DataError` for an unknown word when there is no `<unk>`."""
+        words = self.split(text)
+        other = self.index.get(self.unknown)
+        ids = [self.index.get(word, other) for word in words]
+        if other is None and None in ids:
+            word = words[ids.index(None)]
+            raise DataError(
+                f"word {word!r} is not among the {self.size} words of the vocabulary, which has no {UNKNOWN}"
+            )
+        return torch.tensor(ids, dtype=torch.int64)
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """Return the words with a space between them and a line break for each `<eos>`."""
+        text = " ".join("\n" if i == self.seed_token else self.symbols[i] for i in _id_list(ids))
+        return text.replace(" \n", "\n").replace("\n ", "\n")
+
+
+class CharTokenizer(_TableTokenizer):
+    """Single Unicode characters. Unknown ones become U+FFFD if the vocabulary has it."""
+
+    level, unknown, seed = "char", UNKNOWN_CHARACTER, "\n"
+
+    @classmethod
+    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
+        """Take the `size` most frequent characters of `text` (None: all).
+
+        U+FFFD is added if `open_vocabulary`.
+        """
+        extra = ["\n", UNKNOWN_CHARACTER] if open_vocabulary else ["\n"]
+        counts = Counter(text)
+        for symbol in extra:
+            if symbol in counts:
+                counts[symbol] += len(text)
+        return cls(cls._ranked(counts, size, extra))
+
+    def encode(self, text: str) -> Tensor:
+        """Return the ids `[n]` of the characters; `DataError` for an unknown one when there is no U+FFFD."""
+        if not text:
+            return torch.zeros(0, dtype=torch.int64)
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        present, place = np.unique(points, return_inverse=True)
+        other = self.index.get(self.unknown, -1)
+        ids = np.array([self.index.get(chr(point), other) for point in present], dtype=np.int64)
+        if (ids < 0).any():
+            character = chr(int(present[ids < 0][0]))
+            raise DataError(
+                f"character {character!r} (first at position {text.index(character)}) is not among the {self.size} "
+                "characters of the vocabulary; remove or replace it"
+            )
+        return torch.from_numpy(ids[place])
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """Return the characters joined."""
+        return "".join(self.symbols[i] for i in _id_list(ids))
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-level byte-pair encoding (Sennrich et al., 2016) by the `tokenizers` library.
+
+    It expresses any text, so there is no unknown token.
+    """
+
+    level = "bpe"
+
+    def __init__(self, serialised: str) -> None:
+        # training is repeatable on one thread, and forked loader workers would warn about the thread pool
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from tokenizers import Tokenizer as Backend
+
+        self._backend = Backend.from_str(serialised)
+        self._backend.encode_special_tokens = True  # "<eos>" typed in a text is five characters, not the seed
+
+    @classmethod
+    def train(cls, text: str, size: int | None = None) -> Self:
+        """Learn `size` pieces (None: 4096; at least 257: every byte and `<eos>`) from `text`."""
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from tokenizers import Tokenizer as Backend
+        from tokenizers import decoders, models, pre_tokenizers, trainers
+
+        size = 4096 if size is None else size
+        if size < 257:
+            raise DataError(
+                f"data.vocabulary_size={size} is too small for level=bpe: give at least 257 (all bytes, {EOS})"
+            )
+        backend = Backend(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=[EOS],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        backend.train_from_iterator(text.splitlines(keepends=True), trainer)
+        return cls(backend.to_str())
+
+    @property
+    def size(self) -> int:
+        """Number of different tokens `V`; less than asked for if the text has too few pairs."""
+        return int(self._backend.get_vocab_size())
+
+    @property
+    def seed_token(self) -> int:
+        """Id of `<eos>`, which never stands inside a text."""
+        return int(self._backend.token_to_id(EOS) or 0)
+
+    def encode(self, text: str) -> Tensor:
+        """Return the ids `[n]` of the pieces.
+
+        Lines are cut apart first, as in training, so long texts stay cheap.
+        """
+        encodings = self._backend.encode_batch(text.splitlines(keepends=True), add_special_tokens=False)
+        return torch.tensor([i for encoding in encodings for i in encoding.ids], dtype=torch.int64)
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """Return the text of the pieces.
+
+        Bytes that are no valid UTF-8 become U+FFFD, the seed token is left out.
+        """
+        return str(self._backend.decode(_id_list(ids), skip_special_tokens=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the level and the library's own serialisation (a JSON text)."""
+        return {"level": self.level, "tokenizer": self._backend.to_str()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build the tokenizer from what `to_dict` returned."""
+        return cls(data["tokenizer"])
+
+
+_LEVELS: Final[dict[str, type[Tokenizer]]] = {
+    "word": WordTokenizer,
+    "char": CharTokenizer,
+    "bpe": BPETokenizer,
+}
+
+
+def train_tokenizer(
+    level: str, text: str, size: int | None = None, *, open_vocabulary: bool = True
+) -> Tokenizer:
+    """Build the tokenizer of `level` from the training text.
+
+    `open_vocabulary` adds an unknown token (word, char).
+    """
+    if level == "word":
+        return WordTokenizer.train(text, size, open_vocabulary=open_vocabulary)
+    if level == "char":
+        return CharTokenizer.train(text, size, open_vocabulary=open_vocabulary)
+    if level == "bpe":
+        return BPETokenizer.train(text, size)
+    raise DataError(f"data.level={level!r}: expected one of {', '.join(_LEVELS)}")
+
+
+def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
+    """Return the tokenizer that `to_dict` wrote, of whichever level."""
+    level = data.get("level")
+    if level not in _LEVELS:
+        raise DataError(f"tokenizer: 'level' is {level!r}, expected one of {', '.join(_LEVELS)}")
+    return _LEVELS[level].from_dict(data)
