@@ -12,7 +12,7 @@ import torch
 from gatelab.core import GRU
 from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.record.environment import describe
-from gatelab.trackers.wandb_reach import has_wandb_key
+from gatelab.trackers.wandb.server import has_wandb_key
 
 
 def examine(root: str | Path = ".") -> dict[str, Any]:
