@@ -31,7 +31,7 @@ def template(title: str, question: str, conclusion: str, states: Sequence[StudyS
     blocks = [f"# {title}", _wrap(f"**Question.** {question}"), "**Command.**\n\n{{commands}}"]
     blocks += [
         "`results.csv` has one row a run and `record.json` what was asked; this page and `figure.png` are made from\n"
-        "them alone. `python scripts/check_experiments.py` makes the page again and fails where it differs.",
+        "them alone. `python -m scripts.checks.experiments` makes the page again and fails where it differs.",
         "## Result",
         f"![{_alt(states)}](figure.png)",
     ]

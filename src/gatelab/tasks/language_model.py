@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.data.batches import IGNORE, TokenBatch
-from gatelab.data.specs import TextSpec
+from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import OptimizerFactory, ScheduleFactory, Task
 from gatelab.tasks.metrics import TokenLoss
 from gatelab.tasks.state import State, detach, reset_state

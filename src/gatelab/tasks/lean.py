@@ -2,7 +2,7 @@
 
 It calls each hook of each callback by itself, also the ones that are empty, makes a name for every call, and wraps it
 in a context manager for a profiler that is not there. Nothing that is computed changes, nor the order;
-`scripts/bench_callbacks.py` measures what remains.
+`scripts/bench/callbacks.py` measures what remains.
 """
 
 import contextlib

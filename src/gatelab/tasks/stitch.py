@@ -2,7 +2,7 @@
 seams.
 
 Stream i > 0 of an evaluation begins with a burn-in that is not scored, and at its end has read exactly the
-tokens that stream i-1 ends with (`gatelab.data.streams.eval_streams`). If the two states agree there, the
+tokens that stream i-1 ends with (`gatelab.data.text.streams.eval_streams`). If the two states agree there, the
 burn-in was long
 enough: the perplexity does not depend on the number of streams. This file only measures; the task decides.
 """
@@ -10,7 +10,7 @@ enough: the perplexity does not depend on the number of streams. This file only 
 import torch
 from torch import Tensor
 
-from gatelab.data.batches import IGNORE, TokenBatch
+from gatelab.data.specs import IGNORE, TokenBatch
 from gatelab.tasks.state import State, columns
 
 

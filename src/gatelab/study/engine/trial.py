@@ -24,8 +24,8 @@ REQUEST_FORMAT = 1
 PRELOAD = (
     "gatelab.run.imports:load_lightning",
     "gatelab.study.engine.pruning",
-    "gatelab.data.text_module",
-    "gatelab.data.series_module",
+    "gatelab.data.text.module",
+    "gatelab.data.series.module",
     "gatelab.data.synthetic_module",
     "gatelab.tasks.language_model",
     "gatelab.tasks.forecast",

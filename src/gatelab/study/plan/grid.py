@@ -1,0 +1,102 @@
+"""The points of a study: the grid in the order of the command line, and points that stand for a space.
+
+A grid's points are listed once and keep their numbers; a grid that grows gets its new ones at the end. Where a
+sampler proposes the points, the ones listed here only stand for the others when configurations are checked.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gatelab.run.errors import RequestError
+from gatelab.study.settings import DEFAULT_TRIALS
+
+if TYPE_CHECKING:
+    from gatelab.study.settings import StudySettings
+    from gatelab.study.space import Space
+    from gatelab.study.spec import StudySpec
+
+Point = dict[str, Any]
+PROBES = 25
+"""Points that a space function is asked for when a study is checked."""
+
+
+def grid(space: Space) -> list[Point]:
+    """Every combination of the choices; the last key changes fastest."""
+    keys = [item.key for item in space.parameters]
+    return [
+        dict(zip(keys, values, strict=True))
+        for values in itertools.product(*(item.values() for item in space.parameters))
+    ]
+
+
+def extended(earlier: Sequence[Mapping[str, Any]], space: Space) -> list[Point]:
+    """The grid of a space, the points of an earlier one first."""
+    kept = [dict(point) for point in earlier]
+    return [*kept, *(point for point in grid(space) if not any(same(point, other) for other in kept))]
+
+
+def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two points have the same keys, values and types."""
+    return dict(one) == dict(other) and all(type(one[key]) is type(other[key]) for key in one)
+
+
+def count(settings: StudySettings, space: Space) -> int:
+    """How many points the study has.
+
+    Raises:
+        RequestError: a number of trials that is not the grid's size.
+    """
+    if settings.strategy != "grid":
+        return settings.n_trials or DEFAULT_TRIALS
+    size = 1
+    for item in space.parameters:
+        size *= len(item.choices)
+    if settings.n_trials not in (None, size):
+        raise RequestError(
+            f"study.n_trials={settings.n_trials}: the grid has {size} points. Leave it out to run all of them, or "
+            f"take study.strategy=random to try {settings.n_trials} of them."
+        )
+    return size
+
+
+def representatives(frozen: StudySpec) -> list[Point]:
+    """Points that stand for those that a sampler will propose.
+
+    Every choice and both ends of every interval occur, with every combination of swept groups; a space function
+    is asked for some points at random.
+    """
+    if frozen.space.function is not None:
+        return _drawn(frozen)
+    groups = [item for item in frozen.space.parameters if item.group]
+    others = [item for item in frozen.space.parameters if not item.group]
+    found: list[Point] = []
+    for choices in itertools.product(*(item.values() for item in groups)):
+        first = dict(zip((item.key for item in groups), choices, strict=True))
+        first |= {item.key: item.ends()[0] for item in others}
+        found.append(first)
+        found += [{**first, item.key: value} for item in others for value in item.ends()[1:]]
+    return found
+
+
+def _drawn(frozen: StudySpec) -> list[Point]:
+    import optuna
+
+    from gatelab.study.engine.samplers import RandomByName, quiet_optuna, seed_of
+
+    quiet_optuna()
+    found = []
+    for number in range(PROBES):
+        sampler = RandomByName(seed_of(frozen.settings.seed, number))
+        trial = optuna.create_study(sampler=sampler).ask()
+        try:
+            found.append(frozen.space.propose(trial))
+        except RequestError:
+            raise
+        except Exception as error:
+            raise RequestError(
+                f"study.space={frozen.settings.space}: {type(error).__name__}: {error}"
+            ) from error
+    return found
