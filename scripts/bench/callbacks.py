@@ -36,7 +36,7 @@ from pytorch_lightning.trainer import call as lightning
 from gatelab.run.build import build_callbacks, build_data, build_task, build_trainer, prepare_process
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
-from gatelab.run.record.metrics_csv import MetricsCSV
+from gatelab.run.record.metrics_logger import MetricsCSV
 from gatelab.tasks.lean import STEP_HOOKS, Joined, join_hooks
 from gatelab.tasks.trace import Trace
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.trackers.follow import STEP, Row, identity, key, to_row
 from gatelab.trackers.wandb.local_files import Segment, read_segment, segment_files
 

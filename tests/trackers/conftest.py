@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gatelab.run.record.metrics_csv import MetricsCSV
+from gatelab.run.record.metrics_logger import MetricsCSV
 from gatelab.trackers.wandb.tracker import WandbTracker
 
 SETTINGS = {"id": "abcd1234", "name": "x/one-s0", "project": "gatelab", "entity": None, "group": "mine"}

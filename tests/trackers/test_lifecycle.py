@@ -4,7 +4,7 @@ import pytest
 
 from gatelab.run.build import build_trackers
 from gatelab.run.errors import RequestError
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 
 
 class Fails:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.trackers.follow import key, to_row
 
 from .fake_wandb import FakeWandb

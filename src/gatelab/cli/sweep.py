@@ -16,7 +16,7 @@ import argparse
 from typing import Any
 
 from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.report.curves import Curves, Point, curves, slices
 from gatelab.report.frame import Frame, frame_of, label, short
-from gatelab.run.labels import LABELS
+from gatelab.run.messages import LABELS
 from gatelab.study.analysis.state import Objective, StudyState, Trial, short_names, show
 
 if TYPE_CHECKING:

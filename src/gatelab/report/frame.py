@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gatelab.report.curves import Curves, Point, baselines
-from gatelab.run.labels import LABELS
+from gatelab.run.messages import LABELS
 from gatelab.study.analysis.state import Objective, StudyState, short_names, show
 
 if TYPE_CHECKING:

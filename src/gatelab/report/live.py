@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.report.tell import headline
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 from gatelab.study.analysis.estimate import duration, time_left, utilisation
 from gatelab.study.analysis.progress import Watcher
 from gatelab.study.analysis.read import StudyReader

@@ -14,7 +14,7 @@ from typing import Any
 from gatelab.report.curves import choose_by, choose_x
 from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 from gatelab.study.analysis.estimate import duration
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 from gatelab.study.analysis.estimate import duration, time_left, utilisation
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import leaderboard, table, verdict

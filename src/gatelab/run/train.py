@@ -31,16 +31,16 @@ from gatelab.run.build import (
 )
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
-from gatelab.run.continued import find_checkpoint, require_space
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.evaluate import evaluate_split
 from gatelab.run.leaving import RANK_OF, Left, noted, rank, start_deaf
 from gatelab.run.load import changed_data, load_task
+from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory, now, write_json
 from gatelab.run.record.identity import Identity, identify
-from gatelab.run.record.metrics_csv import MetricsCSV
-from gatelab.run.record.resources import resources
-from gatelab.run.remarks import say
+from gatelab.run.record.metrics import resources
+from gatelab.run.record.metrics_logger import MetricsCSV
+from gatelab.run.resume import find_checkpoint, require_space
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.trace import Trace

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.build import build_trackers
+from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.remarks import say
 from gatelab.tasks.callbacks import RunInterrupted
 from gatelab.trackers.pictures import draw_run, draw_sample
 from gatelab.trackers.wandb.agent import started_by_agent

@@ -14,9 +14,9 @@ from typing import Any
 
 from pytorch_lightning.loggers import TensorBoardLogger
 
-from gatelab.run.differences import flat
+from gatelab.run.diff import flat
+from gatelab.run.messages import say
 from gatelab.run.record.identity import defining
-from gatelab.run.remarks import say
 from gatelab.trackers.best import Best
 from gatelab.trackers.follow import STEP, Follow
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gatelab.run.record.metrics_csv import MetricsCSV
-from gatelab.run.record.resources import resources
+from gatelab.run.record.metrics import resources
+from gatelab.run.record.metrics_logger import MetricsCSV
 
 
 def test_resources_are_the_peak_and_the_median_over_all_attempts(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from gatelab.run.record.metrics_read import read_metrics as read_metrics
+from gatelab.run.record.metrics import read_metrics
 
 
 class MetricsCSV(Logger):

@@ -13,9 +13,9 @@ from typing import Any
 
 from gatelab.run.errors import RequestError
 from gatelab.run.load import misfit
+from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import first_difference
-from gatelab.run.remarks import say
 from gatelab.tasks.checkpoint_io import BEST, CheckpointError, load_checkpoint
 from gatelab.tasks.newest import Newest, newest_checkpoint, set_aside
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gatelab.run.record.metrics_csv import MetricsCSV, read_metrics
+from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.metrics_logger import MetricsCSV
 
 
 @pytest.fixture
@@ -59,5 +60,5 @@ def test_values_survive_to_the_last_bit(tmp_path):
 def test_a_damaged_file_is_named_with_its_line(tmp_path):
     path = tmp_path / "metrics.csv"
     path.write_text("step,epoch,a\n1,0,2.0\none,0,2.0\n")
-    with pytest.raises(ValueError, match=r"metrics\.csv: damaged, line 3 is no row"):
+    with pytest.raises(ValueError, match=r"metrics\.csv: damaged, line 3 is not a row"):
         MetricsCSV(path, resume_step=1)

@@ -1,4 +1,4 @@
-"""Two runs side by side: every key that differs, and the first step in which they part."""
+"""Two runs side by side: every key that differs, and the first step at which they diverge."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ def compared(runs, capsys):
 
 def test_a_run_and_its_copy_are_the_same(runs, capsys):
     found = compared(runs, capsys)
-    assert [found[name] for name in ("config", "environment", "data", "parting")] == [[], [], [], None]
+    assert [found[name] for name in ("config", "environment", "data", "divergence")] == [[], [], [], None]
     assert found["compared"] == 3
     assert main(["diff", *(str(run.path) for run in runs)]) == 0
     assert "bit for bit" in capsys.readouterr().out
@@ -54,7 +54,7 @@ def test_everything_that_differs_is_named(runs, capsys):
     assert [item["key"] for item in found["environment"]] == ["versions.torch"]
     assert [item["key"] for item in found["data"]] == ["my.csv"]
     assert {"key": "valid.mse", "first": 0.25, "second": 0.5} in found["figures"]
-    assert found["parting"] == {
+    assert found["divergence"] == {
         "step": 2,
         "epoch": 0,
         "what": "loss",
@@ -62,12 +62,12 @@ def test_everything_that_differs_is_named(runs, capsys):
         "reproduced": "0x1.1p+0",
     }
     assert main(["diff", *(str(run.path) for run in runs)]) == 0
-    assert "they part at the loss of step 2: A 0x1p+0 (1), B 0x1.1p+0 (1.0625)" in capsys.readouterr().out
+    assert "they diverge at the loss of step 2: A 0x1p+0 (1), B 0x1.1p+0 (1.0625)" in capsys.readouterr().out
 
 
 def test_a_longer_run_parts_where_the_shorter_ends(runs, capsys):
     write(runs[0].trace_file, ROWS[:2])
-    assert compared(runs, capsys)["parting"]["step"] == 2
-    assert compared(runs[::-1], capsys)["parting"]["reproduced"] is None
+    assert compared(runs, capsys)["divergence"]["step"] == 2
+    assert compared(runs[::-1], capsys)["divergence"]["reproduced"] is None
     Trace(runs[0].trace_file).path.unlink()
     assert compared(runs, capsys)["compared"] is None
