@@ -9,7 +9,7 @@ import pytest
 from gatelab.run.record.metrics import read_metrics
 from gatelab.run.train import train
 from gatelab.trackers.follow import STEP, key, to_row
-from gatelab.trackers.wandb_file import read_segment, segment_files
+from gatelab.trackers.wandb.local_files import read_segment, segment_files
 
 from .event_files import points, points_of
 

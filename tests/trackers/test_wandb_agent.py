@@ -19,7 +19,7 @@ from gatelab.run.record.identity import identify
 from gatelab.run.record.metrics import read_metrics
 from gatelab.run.train import train
 from gatelab.trackers.follow import key, to_row
-from gatelab.trackers.wandb_file import read_segment, segment_files
+from gatelab.trackers.wandb.local_files import read_segment, segment_files
 
 from .fake_wandb import FakeWandb
 

@@ -44,8 +44,8 @@ from gatelab.run.resume import find_checkpoint, require_space
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.trace import Trace
-from gatelab.trackers.tracked import continue_from, show_finished, tracked
-from gatelab.trackers.wandb_agent import started_by_agent
+from gatelab.trackers.lifecycle import continue_from, show_finished, tracked
+from gatelab.trackers.wandb.agent import started_by_agent
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

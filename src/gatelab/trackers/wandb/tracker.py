@@ -1,6 +1,6 @@
 """The run's side of Weights & Biases: starts the process that does everything, and tells it how the run ended.
 
-Nothing of wandb is imported or called here. The other process (`wandb_child.py`) follows `metrics.csv`, so that
+Nothing of wandb is imported or called here. The other process (`daemon.py`) follows `metrics.csv`, so that
 training neither waits for a server nor shares its interpreter with one, and cannot be stopped by either.
 """
 
@@ -19,7 +19,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from gatelab.run.messages import say
-from gatelab.trackers.wandb_agent import forget_agent
+from gatelab.trackers.wandb.agent import forget_agent
 
 PATIENCE = 30.0
 """Seconds that a run waits at its end for the last upload; the other process goes on after that."""
@@ -65,7 +65,7 @@ class WandbTracker(Logger):
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "tracker.log").open("ab") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "gatelab.trackers.wandb_child"],
+                    [sys.executable, "-m", "gatelab.trackers.wandb.daemon"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

@@ -17,10 +17,10 @@ from typing import Any
 from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import RunDirectory
 from gatelab.trackers.follow import Follow, identity
-from gatelab.trackers.wandb_file import Segment, read_segment, segment_files
-from gatelab.trackers.wandb_part import Part
-from gatelab.trackers.wandb_reach import NO_KEY, history, why_offline
-from gatelab.trackers.wandb_sent import alone, is_sent, note_if_complete
+from gatelab.trackers.wandb.local_files import Segment, read_segment, segment_files
+from gatelab.trackers.wandb.server import NO_KEY, history, why_offline
+from gatelab.trackers.wandb.session import Part
+from gatelab.trackers.wandb.sync_state import alone, is_sent, note_if_complete
 
 ANSWER_SECONDS = 10.0
 

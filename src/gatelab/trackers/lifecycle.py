@@ -13,7 +13,7 @@ from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory
 from gatelab.tasks.callbacks import RunInterrupted
 from gatelab.trackers.pictures import draw_run, draw_sample
-from gatelab.trackers.wandb_agent import started_by_agent
+from gatelab.trackers.wandb.agent import started_by_agent
 
 
 @contextlib.contextmanager

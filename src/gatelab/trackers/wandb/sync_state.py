@@ -18,8 +18,8 @@ from typing import Any
 from gatelab.run.record.directory import RunDirectory, now, write_json
 from gatelab.run.record.secrets import without_secrets
 from gatelab.trackers.follow import Follow, identity
-from gatelab.trackers.wandb_file import segment_files
-from gatelab.trackers.wandb_reach import history, server
+from gatelab.trackers.wandb.local_files import segment_files
+from gatelab.trackers.wandb.server import history, server
 
 TRIES = 5
 """How often the server is asked, a second apart: it may take a moment to show what it was sent."""

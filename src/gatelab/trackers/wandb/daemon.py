@@ -1,4 +1,4 @@
-"""The process beside a run that gives it to Weights & Biases: `python -m gatelab.trackers.wandb_child`.
+"""The process beside a run that gives it to Weights & Biases: `python -m gatelab.trackers.wandb.daemon`.
 
 It is told the settings on its standard input, follows `metrics.csv`, and on the next line is told how the run
 ended; an end without that line is a run that was killed. Rows that an earlier part of the run has logged are left
@@ -24,10 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gatelab.trackers.wandb_file import read_segment, segment_files
-from gatelab.trackers.wandb_part import Part
-from gatelab.trackers.wandb_reach import asked_to_stop, history, why_offline
-from gatelab.trackers.wandb_sent import alone, note_if_complete
+from gatelab.trackers.wandb.local_files import read_segment, segment_files
+from gatelab.trackers.wandb.server import asked_to_stop, history, why_offline
+from gatelab.trackers.wandb.session import Part
+from gatelab.trackers.wandb.sync_state import alone, note_if_complete
 
 EVERY = 0.5
 """Seconds between two looks at `metrics.csv`."""
