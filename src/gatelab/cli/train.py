@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.errors import Interrupted
     from gatelab.study.engine.lifeline import die_with_parent
     from gatelab.tasks.signals import launched, rank, stoppable
-    from gatelab.trackers.wandb_agent import started_by_agent
+    from gatelab.trackers.wandb.agent import started_by_agent
 
     if rank() > 0 and not launched():
         die_with_parent()  # else it waits for a first process that was killed

@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 
 from gatelab.run.config.signatures import locate
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import say
 from gatelab.run.record.secrets import without_secrets
-from gatelab.run.remarks import say
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
