@@ -82,7 +82,7 @@ def test_other_processes_than_the_configuration_asks_for_are_refused_with_the_fi
 
 
 def test_a_run_of_several_nodes_is_made_again_with_as_many_processes_on_one(tmp_path):
-    plain = compose(["trainer=ddp_cpu", "trainer.devices=2", "trainer.num_nodes=3"]).plain()
+    plain = compose(["trainer=ddp_cpu", "trainer.devices=2", "trainer.num_nodes=3"]).resolved()
     record = {"config": plain, "attempts": [{"environment": {"threads": 1}}]}
     trainer = again(record, [], tmp_path)["trainer"]
     assert (trainer["num_nodes"], trainer["devices"]) == (1, 6)

@@ -21,7 +21,7 @@ from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
-from gatelab.run.config.signatures import locate
+from gatelab.run.config.schema import locate
 from gatelab.run.errors import RequestError
 from gatelab.run.messages import say
 from gatelab.run.record.secrets import without_secrets

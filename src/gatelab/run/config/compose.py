@@ -46,8 +46,8 @@ class Composed:
     overrides: tuple[str, ...]
     directories: tuple[Path, ...]
 
-    def plain(self) -> dict[str, Any]:
-        """The configuration as plain, resolved data."""
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as plain data with every interpolation resolved."""
         try:
             resolved = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
         except MissingMandatoryValue as error:

@@ -155,7 +155,7 @@ def _only_its_own_checks() -> Iterator[None]:
 
 
 def _needed(target: str) -> set[str]:
-    from gatelab.run.config.signatures import signature_of
+    from gatelab.run.config.schema import signature_of
 
     return set(signature_of(target).required)
 
@@ -178,7 +178,7 @@ def _make(node: Any) -> Any:
         return [_make(item) for item in node]
     if not isinstance(node, dict):
         return node
-    from gatelab.run.config.signatures import locate
+    from gatelab.run.config.schema import locate
 
     made = {key: _make(value) for key, value in node.items() if key not in MARKS}
     if "_target_" not in node:
@@ -207,7 +207,7 @@ def _solve(item: dict[str, Any]) -> dict[str, int] | str:
 
 def _counter(item: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
     """Parameters as a function of the hidden size."""
-    from gatelab.run.config.signatures import locate
+    from gatelab.run.config.schema import locate
 
     spec = _spec(json.dumps(item["data"], sort_keys=True))
     task = locate(item["task"])

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from gatelab.run.config.compose import compose, nearest
-from gatelab.run.config.signatures import constant_of
+from gatelab.run.config.schema import metrics_of
 from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import command, now
 from gatelab.run.record.environment import versions
@@ -179,12 +179,12 @@ def _objectives(frozen: StudySpec, groups: Mapping[str, Any]) -> list[tuple[str,
     monitor, direction = str(task.monitor), "maximize" if task.mode == "max" else "minimize"
     if not frozen.settings.objectives:
         return [(monitor, direction)]
-    figures = constant_of(str(task._target_), "figures")
-    known = [*(f"val/{figure}" for figure in figures or ()), *ALWAYS]
+    logged = metrics_of(task._target_)
+    known = [*logged, *ALWAYS]
     found = []
     for text in frozen.settings.objectives:
         metric, _, wanted = text.partition(":")
-        if figures is not None and metric not in known:
+        if logged and metric not in known:
             raise RequestError(
                 f"study.objectives: the task has no '{metric}'.{nearest(metric, known)} It has {', '.join(known)}."
             )
