@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-
 from gatelab.run.as_rank import train_as_rank
+
 from gatelab.run.errors import Interrupted
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.train import train_frozen

@@ -107,7 +107,7 @@ def change(checkpoint, what):
             "shape",
             r"last\.ckpt: a checkpoint of another model, net\.head\.bias is \(3,\) there and \(12,\) here",
         ),
-        ("plain", r"last\.ckpt: no checkpoint of Gatelab, it has no 'gatelab'"),
+        ("plain", r"last\.ckpt: not a checkpoint of Gatelab, it has no 'gatelab'"),
     ],
 )
 def test_a_foreign_checkpoint_is_refused_and_nothing_is_changed(run, what, named):

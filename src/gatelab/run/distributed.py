@@ -163,7 +163,9 @@ def _wait_for(key: str) -> str:
     try:
         while not _store().check([key]):
             if time.monotonic() > end:
-                raise RunFailed(f"no '{key}' within {START_SECONDS:.0f} s; see the output of the other ranks.")
+                raise RunFailed(
+                    f"no '{key}' within {START_SECONDS:.0f} s; see the output of the other ranks."
+                )
             time.sleep(POLL_SECONDS)
         return bytes(_store().get(key)).decode()
     except RuntimeError as error:
