@@ -48,9 +48,10 @@ def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
 
 
 def instantiate(node: Any, **extra: Any) -> Any:
-    """The object that a resolved node describes, as `hydra.utils.instantiate` makes it; errors are the constructor's own.
+    """The object that a resolved node describes; errors are the constructor's own.
 
-    Hydra's resolves interpolations, and a run directory that came from elsewhere may hold some.
+    It does what `hydra.utils.instantiate` does with such a node, but resolves no interpolations: a run directory that
+    came from elsewhere may hold some.
     """
     if isinstance(node, list):
         return [instantiate(item) for item in node]

@@ -141,7 +141,7 @@ def _world_size() -> int:
 @functools.cache
 def _store() -> Any:
     """The key-value store that all ranks reach; torchrun serves it, or under srun rank 0."""
-    from lightning_fabric.plugins.environments import SLURMEnvironment
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 

@@ -110,7 +110,7 @@ def score(task: Any, data: Any, split: str, *, progress: bool = False) -> dict[s
 
 def _one_pass(task: Any, data: Any, split: str, progress: bool) -> dict[str, float]:
     import pytorch_lightning as pl
-    from pytorch_lightning.plugins.environments import LightningEnvironment
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     quiet()
     trainer = pl.Trainer(

@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import Composed, compose, keys_of, nearest
+from gatelab.run.config.compose import Composed, compose, keys_of
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.run.record.identity import Identity, hash_of, identity_of
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key

@@ -22,8 +22,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.study.engine.group import Place
 from gatelab.study.engine.processes import ONE, Processes, set_nodes
 

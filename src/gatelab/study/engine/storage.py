@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import TrialState
 
-from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.journal import Journal
 from gatelab.study.engine.password import PASSWORD, hide_password, with_password

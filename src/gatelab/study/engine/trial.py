@@ -23,7 +23,7 @@ from gatelab.tasks.signals import rank, stoppable
 
 REQUEST_FORMAT = 1
 PRELOAD = (
-    "gatelab.run.imports:load_lightning",
+    "pytorch_lightning",
     "gatelab.study.engine.pruning",
     "gatelab.data.text.module",
     "gatelab.data.series.module",
@@ -76,8 +76,6 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     """
     import torch
 
-    from gatelab.run import nodes
-    from gatelab.run.as_rank import train_as_rank
     from gatelab.run.record.identity import Identity
     from gatelab.run.train import train_frozen
     from gatelab.study.engine.pruning import Pruning
@@ -85,13 +83,11 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(int(request["threads"]))
     plain = request["config"]
     callbacks = [Pruning(request)] if request["reports"] else []
-    if rank() > 0:
-        return train_as_rank(callbacks)
     identity = Identity(**request["identity"])
-    with nodes.leading():
-        result = _pruned_before(request, identity) or train_frozen(
-            plain, identity, wait=True, callbacks=callbacks
-        )
+    before = _pruned_before(request, identity) if rank() == 0 else None
+    result = before or train_frozen(plain, identity, wait=True, callbacks=callbacks)
+    if result["outcome"] == "rank":
+        return result
     return {"outcome": result["outcome"], "error": None, "run_dir": result["run_dir"]}
 
 
