@@ -34,7 +34,7 @@ from typing import Any
 
 from overhead_bench.figures import Turn, disagreement, ratios, show
 
-from gatelab.study.engine.attempt import environment
+from gatelab.study.engine.worker import environment
 
 PARTS = Path(__file__).parent / "overhead_bench"
 RATES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1e-2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatelab.study.engine.owner import birth
+from gatelab.study.engine.liveness import birth
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))

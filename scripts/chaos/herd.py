@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatelab.study.engine.owner import birth, machine, read_owner
+from gatelab.study.engine.liveness import birth, machine, read_owner
 
-ZYGOTE = "gatelab.study.engine.zygote"
+ZYGOTE = "gatelab.study.engine.fork_server"
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def test_sync_sends_a_run_under_every_id_that_agents_gave_it(parts, server, monk
 
 
 def test_a_study_inside_an_agent_s_run_is_not_the_agent_s_run(monkeypatch):
-    from gatelab.study.engine.attempt import environment
+    from gatelab.study.engine.worker import environment
 
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweepabc")
     monkeypatch.setenv("WANDB_RUN_ID", "first001")

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
     from gatelab.run.errors import Interrupted
     from gatelab.run.leaving import launched, rank, stoppable
-    from gatelab.study.engine.lifeline import die_with_parent
+    from gatelab.run.process_group import die_with_parent
     from gatelab.trackers.wandb_agent import started_by_agent
 
     if rank() > 0 and not launched():

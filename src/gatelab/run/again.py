@@ -65,7 +65,7 @@ def _gather(trainer: dict[str, Any]) -> None:
 
 def environment_for(attempt: dict[str, Any]) -> dict[str, str]:
     """This process' environment variables, and the recorded ones where this process has none."""
-    from gatelab.study.engine.attempt import environment
+    from gatelab.study.engine.worker import environment
 
     env = environment()
     recorded = dict(attempt["environment"].get("variables", {}))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.owner import is_alive
+from gatelab.study.engine.liveness import is_alive
 
 LOOK_SECONDS = 0.1
 LEAVE_SECONDS = 3.0

@@ -18,7 +18,7 @@ from gatelab.run.remarks import counted
 from gatelab.study.drive import Ended, drive, living, say
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
-from gatelab.study.engine.password import keep_password
+from gatelab.study.engine.storage import keep_password
 from gatelab.study.engine.processes import processes_of_study
 from gatelab.study.plan import compare, draft, jobs, points
 from gatelab.study.plan.nets import Nets

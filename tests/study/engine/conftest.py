@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.process import ForkRunner
+from gatelab.study.engine.runner import ForkRunner
 from gatelab.study.engine.queue import Queue
 from gatelab.study.plan.draft import draft, write
 from gatelab.study.plan.points import grid

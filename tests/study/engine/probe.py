@@ -1,4 +1,4 @@
-"""A stand-in for `gatelab.study.engine.trial`: tells what it is like to be a child, or misbehaves on request.
+"""A stand-in for `gatelab.study.engine.run_trial`: tells what it is like to be a child, or misbehaves on request.
 
 Run by the tests of `process.py` and `zygote.py`, in a child of the zygote or as a fresh interpreter.
 """
@@ -77,7 +77,7 @@ def fail(request):
 
 
 if __name__ == "__main__":
-    from gatelab.study.engine.lifeline import die_with_parent
+    from gatelab.run.process_group import die_with_parent
 
     die_with_parent(int(os.environ["GATELAB_PARENT"]))
     sys.exit(main(sys.argv[1:]))

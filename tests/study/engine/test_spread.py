@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from gatelab.run.record.directory import RunDirectory
 from gatelab.study.engine.group import Place
-from gatelab.study.engine.owner import birth
+from gatelab.study.engine.liveness import birth
 from gatelab.study.engine.worker import Worker
 from gatelab.study.spec import Frozen
 
@@ -76,7 +76,7 @@ def ranks_of(pid):
     found = []
     for process in tree(pid):
         command = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
-        if b"gatelab.study.engine.trial" in command and b"gatelab.run.torchrun" not in command:
+        if b"gatelab.study.engine.run_trial" in command and b"gatelab.run.torchrun" not in command:
             found.append(process)
     return found
 

@@ -18,8 +18,8 @@ import pytest
 import sqlalchemy
 
 from gatelab.run.errors import RequestError
-from gatelab.study.engine.journal import Journal, repair
-from gatelab.study.engine.password import PASSWORD, hide_password, keep_password, with_password
+from gatelab.study.engine.storage import Journal, repair
+from gatelab.study.engine.storage import PASSWORD, hide_password, keep_password, with_password
 from gatelab.study.engine.storage import batch, check_storage, open_storage
 from gatelab.study.plan.request import read_search
 
@@ -93,7 +93,7 @@ def test_a_journal_means_what_optuna_says_it_means(tmp_path):
 HOLDER = """
 import sys
 from pathlib import Path
-from gatelab.study.engine.journal import JournalFile
+from gatelab.study.engine.storage import JournalFile
 with JournalFile(Path(sys.argv[1])).locked():
     print("held", flush=True)
     sys.stdin.read()
@@ -120,7 +120,7 @@ WRITER = """
 import sys, threading
 from pathlib import Path
 import optuna
-from gatelab.study.engine.journal import Journal
+from gatelab.study.engine.storage import Journal
 storage = Journal(Path(sys.argv[1]))
 study = optuna.load_study(study_name="s", storage=storage)
 def write(thread):

@@ -24,11 +24,11 @@ from gatelab.run.record.directory import RunDirectory, write_json
 from gatelab.run.record.identity import Identity
 from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.process import Process, Runner
+from gatelab.study.engine.runner import Process, Runner
 from gatelab.study.engine.queue import Claim, Queue
 from gatelab.study.engine.reports import Reports
-from gatelab.study.engine.shares import Share
-from gatelab.study.engine.trial import REQUEST_FORMAT, end_file
+from gatelab.study.engine.resources import Share
+from gatelab.study.engine.run_trial import REQUEST_FORMAT, end_file
 from gatelab.study.spec import Frozen
 from gatelab.trackers.wandb_agent import forget_agent
 

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gatelab.study.engine.attempt import environment
+from gatelab.study.engine.worker import environment
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.group import START_SECONDS, Line, Place, call
-from gatelab.study.engine.process import FreshProcess, RunnerError
-from gatelab.study.engine.shares import Shares
+from gatelab.study.engine.runner import FreshProcess, RunnerError
+from gatelab.study.engine.resources import Shares
 from gatelab.study.engine.spread import LEAVE_SECONDS, Order
 from gatelab.study.engine.worker import LOOK_SECONDS, noting
 from gatelab.study.spec import Frozen

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.record.directory import write_json
-from gatelab.study.engine.owner import machine
+from gatelab.study.engine.liveness import machine
 
 START_SECONDS = 600.0
 """How long the processes of one group may begin after each other."""

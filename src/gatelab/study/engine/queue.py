@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gatelab.run.errors import RequestError
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.owner import is_alive
+from gatelab.study.engine.liveness import is_alive
 from gatelab.study.engine.samplers import RandomByName, make_pruner, make_sampler
 from gatelab.study.engine.storage import batch, open_storage, sync, take
 

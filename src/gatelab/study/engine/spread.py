@@ -20,8 +20,8 @@ from typing import Any
 from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import write_json
 from gatelab.study.engine.group import Leader, free_port
-from gatelab.study.engine.process import TRIAL, FreshProcess, Process, Runner
-from gatelab.study.engine.trial import end_file
+from gatelab.study.engine.runner import TRIAL, FreshProcess, Process, Runner
+from gatelab.study.engine.run_trial import end_file
 
 LATE_SECONDS = 20.0
 """How long the run goes on here when it has ended badly elsewhere: time to say what was wrong."""

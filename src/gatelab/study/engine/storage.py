@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
 from gatelab.run.record.secrets import without_secrets
-from gatelab.study.engine.journal import Journal
-from gatelab.study.engine.password import PASSWORD, hide_password, with_password
+from gatelab.study.engine.storage import Journal
+from gatelab.study.engine.storage import PASSWORD, hide_password, with_password
 from gatelab.study.engine.samplers import quiet_optuna as quiet_optuna
 
 if TYPE_CHECKING:

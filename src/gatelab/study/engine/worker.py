@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.remarks import say
-from gatelab.study.engine.attempt import Attempt, Means
+from gatelab.study.engine.worker import Attempt, Means
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.group import Leader, Place
-from gatelab.study.engine.owner import Heartbeat, Owner
-from gatelab.study.engine.process import ForkRunner, FreshRunner, Runner
+from gatelab.study.engine.liveness import Heartbeat, Owner
+from gatelab.study.engine.runner import ForkRunner, FreshRunner, Runner
 from gatelab.study.engine.queue import Claim, Queue
 from gatelab.study.engine.reports import Reports
-from gatelab.study.engine.shares import Shares
+from gatelab.study.engine.resources import Shares
 from gatelab.study.engine.spread import SpreadRunner
 from gatelab.study.spec import Frozen
 

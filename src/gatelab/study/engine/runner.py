@@ -1,6 +1,6 @@
 """Starts a run as a process of its own, forked from the zygote or as a fresh interpreter, and ends it.
 
-Both kinds run `python -m gatelab.study.engine.trial REQUEST` in a session of their own, with their output in the run's
+Both kinds run `python -m gatelab.study.engine.run_trial REQUEST` in a session of their own, with their output in the run's
 log, and die with the worker. What the run does is `trial.py`; when to stop it is the worker's decision.
 """
 
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from gatelab.run.remarks import say
-from gatelab.study.engine.lifeline import kill_group
+from gatelab.run.process_group import kill_group
 
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 """Keeps the imports of the zygote from starting threads: of numpy's OpenBLAS, and of the allocator in pyarrow."""
-TRIAL = "gatelab.study.engine.trial"
+TRIAL = "gatelab.study.engine.run_trial"
 PARENT = "GATELAB_PARENT"
 """Names, to a process, the pid that must have started it."""
 START_SECONDS = 300.0
@@ -171,7 +171,7 @@ class Zygote:
     def _keep(self) -> None:
         try:
             with subprocess.Popen(
-                [sys.executable, "-m", "gatelab.study.engine.zygote", self.target],
+                [sys.executable, "-m", "gatelab.study.engine.fork_server", self.target],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**os.environ, **ONE_THREAD, PARENT: str(os.getpid())},

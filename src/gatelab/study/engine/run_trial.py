@@ -1,4 +1,4 @@
-"""The run's side of a study: `python -m gatelab.study.engine.trial REQUEST` trains the run that the request freezes.
+"""The run's side of a study: `python -m gatelab.study.engine.run_trial REQUEST` trains the run that the request freezes.
 
 It is an ordinary run (`lab.train`) with one more callback, which reports validations to the worker and stops the
 run when the study's pruner says so. Every rank reads the same request. How it ended is written beside the request,
@@ -18,7 +18,7 @@ from typing import Any
 
 from gatelab.run.leaving import rank, stoppable
 from gatelab.run.record.directory import RunDirectory, write_json
-from gatelab.study.engine.lifeline import die_with_parent
+from gatelab.run.process_group import die_with_parent
 
 REQUEST_FORMAT = 1
 PRELOAD = (

@@ -13,7 +13,7 @@ from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
 from gatelab.run.train import train_frozen
 from gatelab.study.engine.reports import Reports, send_report
-from gatelab.study.engine.trial import run
+from gatelab.study.engine.run_trial import run
 from gatelab.study.spec import Frozen
 
 # an epoch has 9 steps: validations after steps 3, 6, 9 (the end of the first epoch) and 12

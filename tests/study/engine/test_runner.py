@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from gatelab.study.engine.owner import birth
-from gatelab.study.engine.process import ForkRunner, FreshRunner
+from gatelab.study.engine.liveness import birth
+from gatelab.study.engine.runner import ForkRunner, FreshRunner
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_runs_die_with_their_zygote_and_the_next_one_gets_another(runners, tmp_p
 WORKER = """
 import json, os, sys
 from pathlib import Path
-from gatelab.study.engine.process import ForkRunner, FreshRunner
+from gatelab.study.engine.runner import ForkRunner, FreshRunner
 folder = Path(sys.argv[2])
 runner = (ForkRunner if sys.argv[1] == "fork" else FreshRunner)("probe")
 (folder / "request.json").write_text(json.dumps({"do": "wait", "out": str(folder / "out")}))

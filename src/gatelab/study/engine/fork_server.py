@@ -1,6 +1,6 @@
 """The zygote: a process that has imported everything once and forks one child for each run.
 
-`python -m gatelab.study.engine.zygote MODULE` reads requests from stdin and writes what became of them to stdout, one
+`python -m gatelab.study.engine.fork_server MODULE` reads requests from stdin and writes what became of them to stdout, one
 JSON document a line (`process.py` is the other end). A child calls `main(arguments)` of the module, as if it were
 `python -m MODULE`. The zygote starts no thread, computes nothing and leaves the GPU alone, so that a child is as
 free as a fresh process. It dies when stdin ends or its parent dies, and its children with it.
@@ -23,7 +23,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from gatelab.study.engine.lifeline import die_with_parent, kill_group
+from gatelab.run.process_group import die_with_parent, kill_group
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 """Signals to the whole group or job: the worker decides what becomes of the runs."""
