@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from gatelab.run.config.configs import CONF_DIR
-from gatelab.study.plan.templates import copy_sources, sources_of
+from gatelab.study.spec import copy_sources, sources_of
 
 STATES = {
     "done": TrialState.COMPLETE,

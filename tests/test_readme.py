@@ -1,4 +1,4 @@
-"""Every command and every Python block of the README runs, on small settings and made-up files."""
+"""Every command and every Python block of the README and of docs/ runs, on small settings and made-up files."""
 
 import re
 import shlex
@@ -13,9 +13,10 @@ from gatelab.run.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.S)
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+BLOCKS = [block for text in PAGES.values() for block in re.findall(r"```(bash|python)\n(.*?)```", text, re.S)]
 LINES = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()]
-COMMANDS = [shlex.split(line, comments=True) for line in LINES]
+COMMANDS = [shlex.split(line, comments=True) for line in dict.fromkeys(LINES)]
 FEW = ["trainer.max_epochs=1", "trainer.max_steps=2", "model.hidden_size=8", "trainer.limit_val_batches=1"]
 QUIET = ["callbacks=none", "test=false"]
 TINY = [
@@ -85,10 +86,16 @@ def test_the_python_of_the_readme_runs(capsys):
     assert "torch" in capsys.readouterr().out
 
 
-def test_every_link_into_the_project_leads_somewhere():
-    links = re.findall(r"\]\((?!http)([^)#]+)", README)
-    assert links
-    assert all((ROOT / link).exists() for link in links)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_into_the_project_leads_somewhere(page):
+    links = re.findall(r"\]\((?!http)([^)#]+)", PAGES[page])
+    assert all((page.parent / link).exists() for link in links)
+
+
+def test_the_readme_is_at_most_180_lines_and_links_to_every_page_of_the_manual():
+    assert len(README.splitlines()) <= 180
+    manual = "\n".join(PAGES.values())
+    assert all(f"{page.name})" in manual for page in PAGES if page.parent.name == "docs")
 
 
 def test_every_choice_that_the_readme_lists_exists_and_none_is_missing():
@@ -96,15 +103,3 @@ def test_every_choice_that_the_readme_lists_exists_and_none_is_missing():
         (listed,) = re.findall(rf"^\| `{group}=` \| (.*?) \|$", README, re.M)
         names = {name.strip() for name in re.sub(r"\(.*?\)", "", listed).split(",")}
         assert names == {p.stem for p in (ROOT / "conf" / group).glob("[!_]*.yaml")}
-
-
-def test_the_annotated_tree_names_files_that_exist_and_every_module():
-    (tree,) = re.findall(r"## The tree\n\n```\n(.*?)```", README, re.S)
-    named = set(re.findall(r"[\w/]+\.py", tree))
-    files = [
-        p for ring in ("core", "data", "tasks", "lab") for p in (ROOT / "src/gatelab" / ring).rglob("*.py")
-    ]
-    modules = {p.name for p in files}
-    scripts = {p.name for p in (ROOT / "scripts").glob("*.py")}
-    assert named <= modules | scripts
-    assert scripts <= named

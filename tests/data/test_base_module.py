@@ -4,7 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.series_module import SeriesDataModule
 from gatelab.data.synthetic_module import AddingDataModule
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from gatelab.data.corpora import load_corpus, mikolov_characters, stdlib_text
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.text_module import TextDataModule
 
 NO_PATHS = {"train": None, "valid": None, "test": None}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gatelab.data import derived, encoded, series_sources
 from gatelab.data.derived import Kept, remember
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.series_module import SeriesDataModule
 from gatelab.data.series_sources import load_named
 from gatelab.data.text_module import TextDataModule

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatelab.data.errors import DataError
 from gatelab.data.folds import check_folds, fold_of_text, item_cuts, rolling_cuts, text_cuts
+from gatelab.data.messages import DataError
 
 TEXTS = st.one_of(
     st.text("ab \n", min_size=60, max_size=600),  # many short lines

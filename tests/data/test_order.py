@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.order import BatchOrder
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.order import BatchOrder
 from gatelab.data.series import (
     Scaler,

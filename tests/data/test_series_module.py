@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.series_module import SeriesDataModule
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.specs import SeriesSpec, TextSpec, spec_from_dict
 
 TEXT = TextSpec(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatelab.data.batches import IGNORE
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.streams import Streams, StreamWindows, eval_streams, train_streams
 
 SEED_TOKEN = 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gatelab.data.batches import IGNORE
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.synthetic import adding, copy_memory, generator
 from gatelab.data.synthetic_module import AddingDataModule, CopyMemoryDataModule
 

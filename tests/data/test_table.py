@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.table import read_table
 
 HOURS = pd.date_range("2024-01-01", periods=48, freq="h")

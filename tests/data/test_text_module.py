@@ -8,7 +8,7 @@ from torch import nn
 
 from gatelab.data.baselines_text import text_baselines
 from gatelab.data.batches import IGNORE
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.text_module import TextDataModule
 
 LINE = "the quick brown fox jumps over the lazy dog and says {} things\n"

@@ -10,7 +10,7 @@ from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
 from gatelab.run.record.identity import identify
 from gatelab.study.analysis.read import read_study
-from gatelab.study.spec import Frozen
+from gatelab.study.spec import StudySpec
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def best_of(make_study, entries):
         )
         state = read_study(folder)
         files = write_best(state)
-        return files["best"], state, Frozen.load(folder)
+        return files["best"], state, StudySpec.load(folder)
 
     return made
 
@@ -86,7 +86,7 @@ def test_a_solved_size_is_written_out(make_study, entries):
     trial = {"params": params, "values": [1.5]}
     settings = {"overrides": ["data=embedded_series"], "budget": "parameters:20000"}
     folder = make_study("s", [choice("model", "rnn", "gru", group=True)], [trial], **settings)
-    frozen = Frozen.load(folder)
+    frozen = StudySpec.load(folder)
     plain, wanted = frozen.config(params)
     record = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps({**record, "sizes": frozen.sizes}))

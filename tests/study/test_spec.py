@@ -8,16 +8,17 @@ from gatelab.run.config.compose import compose
 from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.errors import RequestError
 from gatelab.run.record.identity import identify, identity_of
-from gatelab.study.plan import draft, points, templates
+from gatelab.study import spec
+from gatelab.study.plan import grid, new_study
 from gatelab.study.plan.request import read_request
-from gatelab.study.spec import Frozen, resolve
+from gatelab.study.spec import StudySpec, resolve
 
 ETTH1 = ["experiment=etth1_gru", "model.num_layers=2"]
 SWEPT = ["model=gru,lstm", "model.hidden_size=8,16", "data.target=[OT],[OT,HUFL]", "task.seed=3,4"]
 
 
 def drafted(*lines, sources=(CONF_DIR,)):
-    return draft.draft(read_request(lines, sources), "mine", sources)
+    return new_study.draft(read_request(lines, sources), "mine", sources)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def study(tmp_path):
 
     def make(*lines, sources=(CONF_DIR,)):
         frozen = drafted(*lines, f"paths.root={tmp_path}", sources=sources)
-        return draft.write(frozen, points.grid(frozen.space), tmp_path / "studies" / "mine", tmp_path)
+        return new_study.write(frozen, grid.grid(frozen.space), tmp_path / "studies" / "mine", tmp_path)
 
     return make
 
@@ -44,7 +45,7 @@ def same_as_train(plain, identity, overrides):
 @pytest.mark.parametrize("written", [False, True])
 def test_a_point_is_what_train_would_run(study, written, tmp_path):
     frozen = study(*ETTH1, *SWEPT) if written else drafted(*ETTH1, *SWEPT)
-    for point in points.grid(frozen.space)[::3]:
+    for point in grid.grid(frozen.space)[::3]:
         texts = [f"{key}={value}" for key, value in point.items()]
         plain, identity = frozen.config(point)
         same_as_train(plain, identity, [*ETTH1, *texts, f"paths.root={tmp_path}"])
@@ -64,9 +65,9 @@ def test_a_point_is_what_train_would_run(study, written, tmp_path):
     ],
 )
 def test_the_short_way_to_a_configuration_gives_what_the_long_way_gives(swept, monkeypatch):
-    monkeypatch.setattr(draft, "DECIDED", {})
+    monkeypatch.setattr(new_study, "DECIDED", {})
     frozen = drafted("data=stdlib", *swept)
-    for point in points.grid(frozen.space):
+    for point in grid.grid(frozen.space):
         config = frozen.apply(point).config
         config.seed = 5
         assert frozen.config(point, seed=5) == (resolve(config), identity_of(config))
@@ -130,7 +131,7 @@ def test_files_that_are_edited_later_change_nothing(study, tmp_path):
         file = conf / "model" / f"{name}.yaml"
         file.write_text(file.read_text().replace("hidden_size: 128", "hidden_size: 1"))
     (conf / "optim" / "adam.yaml").unlink()
-    later = Frozen.load(tmp_path / "studies" / "mine")
+    later = StudySpec.load(tmp_path / "studies" / "mine")
     assert later.config({"model": "gru", "optim.lr": 1e-3}) == before
     # a choice that is new to the study comes from the study's own copies, too
     assert later.unsized({"model": "rnn"})[1] == rnn_before[1]
@@ -142,8 +143,8 @@ def test_a_space_function_is_frozen_too(study, tmp_path, monkeypatch):
     file.write_text("def space(suggest):\n    suggest.suggest_int('model.hidden_size', 8, 9)\n")
     study("data=stdlib", "study.space=mine_space.space", "study.strategy=random")
     file.write_text("raise SystemExit\n")
-    later = Frozen.load(tmp_path / "studies" / "mine")
-    (point, *_) = points.representatives(later)
+    later = StudySpec.load(tmp_path / "studies" / "mine")
+    (point, *_) = grid.representatives(later)
     assert set(point) == {"model.hidden_size"}
 
 
@@ -167,8 +168,8 @@ def test_a_choice_that_is_not_there_is_composed_once_and_refused_each_time(monke
         composed.append(overrides)
         return compose(overrides, **places)
 
-    monkeypatch.setattr(templates, "compose", counted)
-    kept = templates.Templates(["experiment=quickstart"], (CONF_DIR,), "s")
+    monkeypatch.setattr(spec, "compose", counted)
+    kept = spec.Templates(["experiment=quickstart"], (CONF_DIR,), "s")
     for _ in range(3):
         with pytest.raises(RequestError, match=r"model=grru: no such choice\. Did you mean 'gru'"):
             kept.get({"model": "grru"})

@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.errors import RequestError
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
-    from gatelab.study.plan.nets import Nets
+    from gatelab.study.plan.model_checker import Nets
 
     with Nets() as nets:
         composed = compose(options.overrides, config_dirs=options.config_dir)

@@ -35,7 +35,7 @@ def epilog() -> str:
     """The settings of a study, the launchers and spaces, and the groups with their choices."""
     from dataclasses import fields
 
-    from gatelab.study.plan.settings import StudySettings
+    from gatelab.study.settings import StudySettings
 
     lines = ["settings (study=NAME, study.KEY=VALUE; the defaults are shown):"]
     described = _described(StudySettings.__doc__ or "")
@@ -63,7 +63,7 @@ def _described(text: str) -> dict[str, str]:
 
 def run(options: argparse.Namespace) -> int:
     """Sweep, and print the leaderboard."""
-    from gatelab.study.plan.nets import Nets
+    from gatelab.study.plan.model_checker import Nets
 
     nets = Nets()  # imports torch while this process imports Hydra
     from gatelab.study.sweep import sweep

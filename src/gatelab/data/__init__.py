@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gatelab.data.batches import IGNORE, SeriesBatch, TokenBatch
-    from gatelab.data.errors import DataError, FetchError
+    from gatelab.data.messages import DataError, FetchError
     from gatelab.data.series import Series
     from gatelab.data.series_module import SeriesDataModule
     from gatelab.data.specs import SeriesSpec, TextSpec, spec_from_dict
@@ -23,8 +23,8 @@ _HOME = {
     "IGNORE": "batches",
     "SeriesBatch": "batches",
     "TokenBatch": "batches",
-    "DataError": "errors",
-    "FetchError": "errors",
+    "DataError": "messages",
+    "FetchError": "messages",
     "SeriesDataModule": "series_module",
     "SeriesSpec": "specs",
     "TextSpec": "specs",

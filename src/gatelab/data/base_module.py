@@ -11,8 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
 
-from gatelab.data.errors import DataError
 from gatelab.data.folds import check_folds
+from gatelab.data.messages import DataError
 from gatelab.data.order import BatchOrder
 from gatelab.data.tokenizer import Tokenizer
 

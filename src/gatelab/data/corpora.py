@@ -14,8 +14,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
-from gatelab.data.errors import DataError
 from gatelab.data.fetch import fetch, sha256_of
+from gatelab.data.messages import DataError
 from gatelab.data.splits import SPLITS, check_fractions
 
 _FILES: Final[dict[str, dict[str, str]]] = {

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gatelab.data.corpora import PUBLISHED_VOCABULARY, Corpus, check_corpus, corpus_sources, load_corpus
 from gatelab.data.derived import Kept, remember
-from gatelab.data.errors import DataError
 from gatelab.data.folds import fold_of_text
+from gatelab.data.messages import DataError
 from gatelab.data.tokenizer import Tokenizer, tokenizer_from_dict, train_tokenizer
 
 

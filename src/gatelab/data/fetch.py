@@ -16,7 +16,7 @@ import pooch
 from filelock import FileLock
 from tqdm import tqdm
 
-from gatelab.data.errors import FetchError
+from gatelab.data.messages import FetchError
 from gatelab.data.sources import SOURCES, Source
 
 

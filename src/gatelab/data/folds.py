@@ -13,7 +13,7 @@ touches the test split.
 
 from typing import Final
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 
 _NEARBY: Final = 0.5
 """Share of a block by which a cut may move on to find a line end: no block gets smaller than the other half."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import DistributedSampler
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 
 
 def batch_edges(items: int, batch_size: int, world_size: int) -> np.ndarray:

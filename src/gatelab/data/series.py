@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gatelab.data.batches import SeriesBatch
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 
 _SEASONS: Final = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "QS": 4, "QE": 4}
 _MINUTES: Final = {"min": 1, "h": 60}

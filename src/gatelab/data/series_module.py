@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.baselines_series import LinearForecast, fit_linear, series_baselines
 from gatelab.data.derived import Kept, remember, sha256_of_array
-from gatelab.data.errors import DataError
 from gatelab.data.folds import rolling_cuts
+from gatelab.data.messages import DataError
 from gatelab.data.order import BatchOrder
 from gatelab.data.series import (
     Scaler,

@@ -13,9 +13,9 @@ import numpy as np
 
 from gatelab.data.derived import Kept, remember
 from gatelab.data.embedded import embedded_series
-from gatelab.data.errors import DataError
 from gatelab.data.fetch import fetch, sha256_of
 from gatelab.data.lorenz import lorenz_series
+from gatelab.data.messages import DataError
 from gatelab.data.series import Series
 
 # 12, 4 and 4 months of 30 days (Zhou et al. 2021); what follows in the file is used by nobody

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 
 
 def _plain(value: Any) -> Any:

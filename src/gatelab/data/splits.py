@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 
 SPLITS: Final = ("train", "valid", "test")
 """In the order of time or text."""

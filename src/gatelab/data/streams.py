@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from gatelab.data.batches import IGNORE, TokenBatch
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 
 
 class Streams(NamedTuple):

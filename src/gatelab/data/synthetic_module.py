@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.batches import SeriesBatch, TokenBatch
-from gatelab.data.errors import DataError
 from gatelab.data.folds import item_cuts
+from gatelab.data.messages import DataError
 from gatelab.data.order import BatchOrder
 from gatelab.data.specs import SeriesSpec, TextSpec
 from gatelab.data.synthetic import MEMORY, SYMBOLS, adding, copy_memory, generator

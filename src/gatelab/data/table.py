@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.series import Series
 from gatelab.data.timegrid import regular_grid
 

@@ -14,7 +14,7 @@ from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.baselines_text import text_baselines
 from gatelab.data.derived import Kept, remember, sha256_of_array
 from gatelab.data.encoded import TextOptions, encoded_text
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 from gatelab.data.order import BatchOrder
 from gatelab.data.specs import TextSpec
 from gatelab.data.streams import StreamWindows, eval_streams, train_streams

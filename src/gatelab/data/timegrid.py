@@ -10,7 +10,7 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import BaseOffset, BusinessDay, Day, MonthBegin, MonthEnd
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 
 _MONTHS: Final = {1: "M", 3: "Q", 12: "Y"}
 _SPARSEST: Final = 100

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatelab.data.errors import DataError
+from gatelab.data.messages import DataError
 
 EOS: Final = "<eos>"
 """Ends a line at level "word"; stands before the first token of a stream at levels "word" and "bpe"."""

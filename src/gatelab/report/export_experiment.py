@@ -25,8 +25,7 @@ from gatelab.run.errors import RequestError
 from gatelab.run.record.identity import LEFT_OUT_OF, Identity, identity_of
 from gatelab.study.analysis.state import StudyState, Trial, short_names, show
 from gatelab.study.analysis.statistics import decimals, summarise, values_of
-from gatelab.study.plan.templates import kept_sources
-from gatelab.study.spec import Frozen
+from gatelab.study.spec import StudySpec, kept_sources
 
 FLATTENED = ("experiment", "debug")  # these set keys everywhere; what they set is written out
 OMITTED = ("paths", "logger", "test", "name", "seed")
@@ -51,7 +50,7 @@ def write_best(state: StudyState) -> dict[str, Path]:
     """
     if not state.done:
         return {}
-    frozen = Frozen.load(state.directory)
+    frozen = StudySpec.load(state.directory)
     if len(state.objectives) > 1:
         chosen = {f"front_{trial.number:04d}": trial for trial in state.pareto}
     else:
@@ -75,7 +74,7 @@ def _shown(path: Path, here: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def _write(folder: Path, name: str, frozen: Frozen, state: StudyState, trial: Trial) -> Path:
+def _write(folder: Path, name: str, frozen: StudySpec, state: StudyState, trial: Trial) -> Path:
     target = target_of(frozen, trial)
     wanted = identity_of(target)
     file = folder / f"{name}.yaml"
@@ -103,7 +102,7 @@ def _refuse(file: Path, found: Identity, wanted: Identity) -> None:
     )
 
 
-def target_of(frozen: Frozen, trial: Trial) -> DictConfig:
+def target_of(frozen: StudySpec, trial: Trial) -> DictConfig:
     """The trial's configuration, unresolved, with its first seed and without a fold."""
     size = frozen.solved(trial.params)
     sized = {**trial.params, **({"model.hidden_size": size["hidden"]} if size else {})}
@@ -113,7 +112,7 @@ def target_of(frozen: Frozen, trial: Trial) -> DictConfig:
     return config
 
 
-def choices_of(frozen: Frozen, trial: Trial) -> dict[str, Any]:
+def choices_of(frozen: StudySpec, trial: Trial) -> dict[str, Any]:
     """Group -> chosen file of a trial's configuration, from the study's own copy of the configuration files."""
     groups, _ = frozen.split(trial.params)
     first, *others = kept_sources(frozen.templates.folder.parent / "conf")  # type: ignore[union-attr]

@@ -207,7 +207,7 @@ class Space:
         return self.function is None and all(p.kind == "choice" for p in self.parameters)
 
     def propose(self, trial: optuna.Trial) -> dict[str, Any]:
-        """Ask for a point: override key -> value as Optuna keeps it (`Frozen.config` takes these)."""
+        """Ask for a point: override key -> value as Optuna keeps it (`StudySpec.config` takes these)."""
         for item in self.parameters:
             item.suggest(trial)
         if self.function is not None:

@@ -6,25 +6,29 @@ happens in the workers' processes (`worker.py`); this process imports neither to
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import signal
+import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.remarks import counted
-from gatelab.study.drive import Ended, drive, living, say
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
+from gatelab.study.engine.liveness import is_alive
 from gatelab.study.engine.storage import keep_password
 from gatelab.study.engine.processes import processes_of_study
-from gatelab.study.plan import compare, draft, jobs, points
-from gatelab.study.plan.nets import Nets
+from gatelab.study.plan import check, grid, new_study
+from gatelab.study.plan.model_checker import Nets
 from gatelab.study.plan.request import Request, read_request, root_of
-from gatelab.study.plan.templates import kept_sources, sources_of, yaml_files
-from gatelab.study.spec import FUNCTION, Frozen
+from gatelab.study.spec import FUNCTION, StudySpec, kept_sources, sources_of, yaml_files
 
 
 @dataclass
@@ -41,7 +45,7 @@ class Plan:
         notes: for the person at the terminal.
     """
 
-    frozen: Frozen
+    frozen: StudySpec
     points: list[dict[str, Any] | None]
     path: Path
     request: Request
@@ -85,7 +89,7 @@ def sweep(
             return {
                 "study": settings.name,
                 "directory": str(made.path),
-                "jobs": jobs.listed(made.frozen, made.points),
+                "jobs": check.listed(made.frozen, made.points),
             }
     checked = time.perf_counter() - began
     counts = submit(made, force=force)
@@ -123,19 +127,19 @@ def plan(
     overrides = keep_password(overrides)
     now = sources_of(config_dirs)
     request = read_request(overrides, now)
-    name = str(request.given.get("name") or draft.default_name(request, now))
+    name = str(request.given.get("name") or new_study.default_name(request, now))
     path = root_of(request.fixed, now) / "studies" / name
     exists = (path / "study.json").is_file()
     if exists and not force:
         made = _existing(overrides, request, name, path, now, nets)
     else:
-        frozen = draft.draft(request, name, now)
-        total = points.count(frozen.settings, frozen.space)
-        listed = points.grid(frozen.space) if frozen.settings.strategy == "grid" else []
-        tried = dict(enumerate(listed or points.representatives(frozen)))
+        frozen = new_study.draft(request, name, now)
+        total = grid.count(frozen.settings, frozen.space)
+        listed = grid.grid(frozen.space) if frozen.settings.strategy == "grid" else []
+        tried = dict(enumerate(listed or grid.representatives(frozen)))
         if not listed:
             tried = {-1 - number: point for number, point in tried.items()}
-        jobs.check(frozen, tried, nets, of=total)
+        check.check(frozen, tried, nets, of=total)
         made = Plan(frozen, [*listed] if listed else [None] * total, path, request, exists, total)
         if "name" not in request.given:
             made.notes.append(f"study={name}, by its configuration; give study=NAME for another one")
@@ -147,23 +151,23 @@ def _existing(
     overrides: Sequence[str], request: Request, name: str, path: Path, now: Sequence[Path], nets: Nets
 ) -> Plan:
     """The plan for a study that is there: from its own copies of everything."""
-    study = Frozen.load(path)
+    study = StudySpec.load(path)
     sources = kept_sources(path / "conf")
     notes = _edited(sources, now)
     asked = None
-    if compare.only_continues(request):
+    if new_study.only_continues(request):
         request = read_request(overrides, sources)
     else:
         request = read_request(overrides, sources)
-        asked = draft.draft(request, name, sources, path / FUNCTION if study.settings.space else None)
-    study = compare.continued(study, request, asked)
+        asked = new_study.draft(request, name, sources, path / FUNCTION if study.settings.space else None)
+    study = new_study.continued(study, request, asked)
     earlier = list(study.record["points"])
-    total = points.count(study.settings, study.space)
+    total = grid.count(study.settings, study.space)
     if study.settings.strategy != "grid":
-        before = points.count(Frozen.load(path).settings, study.space)
+        before = grid.count(StudySpec.load(path).settings, study.space)
         return Plan(study, [None] * total, path, request, True, total - before, notes)
-    listed = points.extended(earlier, study.space)
-    jobs.check(study, dict(list(enumerate(listed))[len(earlier) :]), nets, of=total)
+    listed = grid.extended(earlier, study.space)
+    check.check(study, dict(list(enumerate(listed))[len(earlier) :]), nets, of=total)
     return Plan(study, [*listed], path, request, True, len(listed) - len(earlier), notes)
 
 
@@ -206,7 +210,7 @@ def submit(made: Plan, *, force: bool = False) -> dict[str, int]:
     if made.exists and force:
         _set_aside(directory)
     if not made.exists or force:
-        made.frozen = draft.write(made.frozen, made.points, made.path, Path.cwd())
+        made.frozen = new_study.write(made.frozen, made.points, made.path, Path.cwd())
     else:
         if directory.stopping() != "no" and living(directory):
             raise RequestError(
@@ -246,7 +250,7 @@ def _set_aside(directory: StudyDirectory) -> None:
 
 def _extend(made: Plan, directory: StudyDirectory) -> None:
     record = directory.read()
-    written = draft.record_of(made.frozen, made.points)
+    written = new_study.record_of(made.frozen, made.points)
     kept = {key: written[key] for key in ("settings", "space", "sizes", "points")}
     kept["templates"] = {**record["templates"], **made.frozen.templates.keep(directory.templates)}
     kept["grown"] = bool(record.get("grown")) or record["space"] != kept["space"]
@@ -298,3 +302,103 @@ def _left(made: Plan, ended: Ended, counts: Mapping[str, int], left: int) -> Exc
     if settings.timeout is not None and ended.seconds >= settings.timeout:
         return Interrupted(f"{text}: study.timeout={settings.timeout} is over; the same command continues it")
     return RunFailed(f"{text}, but every worker has ended; the same command continues it")
+
+
+LOOK_SECONDS = 0.1
+LEAVE_SECONDS = 3.0
+"""How long no worker must have been alive, after a stop, before those that were never started are left alone."""
+KILL_SECONDS = 10.0
+"""How long to wait for workers that were told to leave at once."""
+
+
+@dataclass
+class Ended:
+    """How the workers ended.
+
+    Attributes:
+        problems: what went wrong with one of them.
+        stopped: whether somebody asked them to stop.
+        seconds: how long it took.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    stopped: bool = False
+    seconds: float = 0.0
+
+
+def drive(directory: StudyDirectory, launch: Callable[[], list[str]]) -> Ended:
+    """Run `launch` in a thread and wait for it.
+
+    The first SIGINT or SIGTERM lets the workers' runs save themselves and leave; a second SIGINT kills them.
+    """
+    from gatelab.report.live import following
+
+    ended, began = Ended(), time.monotonic()
+    thread = threading.Thread(target=_launch, args=(launch, ended), name="launcher", daemon=True)
+    with _signals() as received, following(directory.path):
+        thread.start()
+        _wait(directory, thread, received, ended)
+    ended.seconds = time.monotonic() - began
+    ended.stopped = ended.stopped or directory.stopping() != "no"
+    return ended
+
+
+def _launch(launch: Callable[[], list[str]], ended: Ended) -> None:
+    try:
+        ended.problems += launch()
+    except BaseException as error:  # whatever a launcher raises is told at the end
+        ended.problems.append(f"the launcher: {type(error).__name__}: {error}")
+
+
+def _wait(directory: StudyDirectory, thread: threading.Thread, received: list[int], ended: Ended) -> None:
+    killed_at = float("inf")
+    seen = time.monotonic()
+    while thread.is_alive():
+        thread.join(LOOK_SECONDS)
+        if received and not ended.stopped:
+            ended.stopped = True
+            directory.stop()
+            seen = time.monotonic()
+            name = signal.Signals(received[0]).name
+            say(f"{name}: the runs save themselves and leave; Ctrl-C once more kills them")
+        if received.count(signal.SIGINT) > 1 and killed_at == float("inf"):
+            directory.stop(now=True)
+            killed_at = time.monotonic()
+        if ended.stopped:
+            seen = time.monotonic() if living(directory) else seen
+            if time.monotonic() - seen > LEAVE_SECONDS or time.monotonic() - killed_at > KILL_SECONDS:
+                return  # what has not begun yet finds the wish to stop, or dies with this process
+
+
+def living(directory: StudyDirectory) -> list[str]:
+    """The workers of a study that are alive."""
+    identifiers = [path.stem for path in directory.workers.glob("*.json")]
+    if not identifiers:
+        return []
+    stale_after = float(directory.read()["settings"]["stale_after"])
+    with directory.locked() as now:
+        return [name for name in identifiers if is_alive(directory.workers, name, now, stale_after)]
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that arrive while the block runs; none are caught outside the main thread."""
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def say(text: str) -> None:
+    """A remark for the person at the terminal, on stderr."""
+    print(text, file=sys.stderr, flush=True)

@@ -8,10 +8,10 @@ import pytest
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.runner import ForkRunner
 from gatelab.study.engine.queue import Queue
-from gatelab.study.plan.draft import draft, write
-from gatelab.study.plan.points import grid
+from gatelab.study.plan.grid import grid
+from gatelab.study.plan.new_study import draft, write
 from gatelab.study.plan.request import read_request
-from gatelab.study.plan.templates import sources_of
+from gatelab.study.spec import sources_of
 
 TINY = [
     "experiment=quickstart",

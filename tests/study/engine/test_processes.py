@@ -5,9 +5,9 @@ from omegaconf import OmegaConf
 
 from gatelab.run.errors import RequestError
 from gatelab.study.engine.processes import Processes, processes_of_study, set_nodes
-from gatelab.study.plan.draft import draft
+from gatelab.study.plan.new_study import draft
 from gatelab.study.plan.request import read_request
-from gatelab.study.plan.templates import sources_of
+from gatelab.study.spec import sources_of
 
 SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
 TWO = Processes(3, 2)

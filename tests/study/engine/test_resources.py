@@ -4,7 +4,7 @@ import pytest
 
 from gatelab.run.errors import RequestError
 from gatelab.study.engine.resources import Shares, find_gpus, parse_gpus, share_of, slots_on_machine
-from gatelab.study.plan.settings import StudySettings
+from gatelab.study.settings import StudySettings
 
 CPU = {"accelerator": "cpu", "devices": 1}
 GPU = {"accelerator": "gpu", "devices": 1}

@@ -14,7 +14,7 @@ from gatelab.run.record.identity import Identity
 from gatelab.run.train import train_frozen
 from gatelab.study.engine.reports import Reports, send_report
 from gatelab.study.engine.run_trial import run
-from gatelab.study.spec import Frozen
+from gatelab.study.spec import StudySpec
 
 # an epoch has 9 steps: validations after steps 3, 6, 9 (the end of the first epoch) and 12
 LONGER = ["trainer.max_steps=12", "trainer.max_epochs=2"]
@@ -32,7 +32,7 @@ def request_of(make_study, reports):
     """A request, and the list that its reports go to; `judge` decides."""
 
     def make(judge=lambda step, value: False, number=0, overrides=LONGER):
-        frozen = Frozen.load(make_study(f"s{number}", "optim.lr=1e-3,1e-2", *overrides).path)
+        frozen = StudySpec.load(make_study(f"s{number}", "optim.lr=1e-3,1e-2", *overrides).path)
         plain, identity = frozen.config({"optim.lr": 1e-2})
         heard = []
 

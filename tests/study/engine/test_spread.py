@@ -17,7 +17,7 @@ from gatelab.run.record.directory import RunDirectory
 from gatelab.study.engine.group import Place
 from gatelab.study.engine.liveness import birth
 from gatelab.study.engine.worker import Worker
-from gatelab.study.spec import Frozen
+from gatelab.study.spec import StudySpec
 
 from ..study_tools import eventually, rows_of, run_of
 
@@ -99,7 +99,7 @@ def free_port():
 
 def test_processes_that_torchrun_started_train_one_run_with_the_same_values(make_study, runner):
     directory = make_study("pair", *TWO, "optim.lr=choice(2e-3)")
-    plain, identity = Frozen.load(directory.path).config({"optim.lr": 2e-3})
+    plain, identity = StudySpec.load(directory.path).config({"optim.lr": 2e-3})
     request = directory.request(0, 0)
     request.parent.mkdir(parents=True)
     frozen = {
@@ -153,7 +153,7 @@ def test_a_sweep_over_two_nodes_gives_the_values_of_one_node(
 
     from gatelab.study.engine.launch import launch
     from gatelab.study.engine.processes import Processes
-    from gatelab.study.plan.templates import kept_sources
+    from gatelab.study.spec import kept_sources
 
     two = make_study("two", *TWO, *space, root=tmp_path / "two")
     assert launch(two.path, Processes(1, 2), launcher, [], kept_sources(two.conf)) == []

@@ -17,7 +17,7 @@ from gatelab.run.train import train_frozen
 from gatelab.study.engine.liveness import Owner, birth
 from gatelab.study.engine.queue import Queue
 from gatelab.study.engine.worker import Worker
-from gatelab.study.spec import Frozen
+from gatelab.study.spec import StudySpec
 
 from ..study_tools import eventually, rows_of, run_of
 
@@ -167,7 +167,7 @@ def test_killed_runs_zygotes_and_workers_lose_nothing(make_study, runner):
     assert len(run_of(directory, row).read()["attempts"]) == 4
     assert "continuing" in (directory.trial(0) / "s0.log").read_text()
 
-    plain, identity = Frozen.load(directory.path).config(row.params)
+    plain, identity = StudySpec.load(directory.path).config(row.params)
     plain["paths"]["runs"] = str(directory.path.parent / "undisturbed")
     assert train_frozen(plain, identity)["splits"]["valid"]["metrics"]["loss"] == row.value
 

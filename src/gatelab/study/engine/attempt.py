@@ -29,7 +29,7 @@ from gatelab.study.engine.queue import Claim, Queue
 from gatelab.study.engine.reports import Reports
 from gatelab.study.engine.resources import Share
 from gatelab.study.engine.run_trial import REQUEST_FORMAT, end_file
-from gatelab.study.spec import Frozen
+from gatelab.study.spec import StudySpec
 from gatelab.trackers.wandb_agent import forget_agent
 
 TAIL_BYTES = 4000
@@ -72,7 +72,7 @@ class Means:
     """
 
     directory: StudyDirectory
-    frozen: Frozen
+    frozen: StudySpec
     queue: Queue
     runner: Runner
     reports: Reports

@@ -20,7 +20,7 @@ from gatelab.study.engine.runner import FreshProcess, RunnerError
 from gatelab.study.engine.resources import Shares
 from gatelab.study.engine.spread import LEAVE_SECONDS, Order
 from gatelab.study.engine.worker import LOOK_SECONDS, noting
-from gatelab.study.spec import Frozen
+from gatelab.study.spec import StudySpec
 
 GONE: dict[str, Any] = {"do": "leave"}
 
@@ -39,7 +39,7 @@ class Follower:
 
     def __init__(self, path: str | Path, place: Place, launcher: str = "local") -> None:
         self.directory, self.place = StudyDirectory.open(path), place
-        self.frozen = Frozen.load(self.directory.path)
+        self.frozen = StudySpec.load(self.directory.path)
         self.shares = Shares(self.frozen.settings, place.index, launcher, place.node, place.nodes)
         self.cwd = Path(self.frozen.record.get("cwd") or Path.cwd())
         self._heard: queue.Queue[dict[str, Any]] = queue.Queue()

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf, open_dict
 from gatelab.run.errors import RequestError
 
 if TYPE_CHECKING:
-    from gatelab.study.spec import Frozen
+    from gatelab.study.spec import StudySpec
 
 KEY = "trainer.num_nodes"
 
@@ -31,7 +31,7 @@ class Processes:
 ONE = Processes()
 
 
-def processes_of_study(frozen: Frozen) -> Processes:
+def processes_of_study(frozen: StudySpec) -> Processes:
     """How many processes a study takes.
 
     Raises:

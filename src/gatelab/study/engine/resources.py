@@ -15,7 +15,7 @@ from typing import Any
 
 from gatelab.run.errors import RequestError
 from gatelab.run.leaving import RANK_OF, RANK_VARIABLES
-from gatelab.study.plan.settings import StudySettings
+from gatelab.study.settings import StudySettings
 
 ON_ONE_MACHINE = ("local", "basic", "joblib", "submitit_local")
 """Launchers that start all workers on this machine."""

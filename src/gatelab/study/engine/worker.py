@@ -26,7 +26,7 @@ from gatelab.study.engine.queue import Claim, Queue
 from gatelab.study.engine.reports import Reports
 from gatelab.study.engine.resources import Shares
 from gatelab.study.engine.spread import SpreadRunner
-from gatelab.study.spec import Frozen
+from gatelab.study.spec import StudySpec
 
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 LOOK_SECONDS = 0.2
@@ -58,7 +58,7 @@ class Worker:
         place: Place | None = None,
     ) -> None:
         self.directory = StudyDirectory.open(path)
-        self.frozen = Frozen.load(self.directory.path)
+        self.frozen = StudySpec.load(self.directory.path)
         self.settings = self.frozen.settings
         self.queue = Queue(self.directory)
         self._given, self.place = runner, place or Place(index=index)

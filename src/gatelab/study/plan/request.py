@@ -21,7 +21,7 @@ from gatelab.run.config.compose import explain_grammar, nearest
 from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.errors import RequestError
 from gatelab.study.engine.storage import PASSWORD, split_password
-from gatelab.study.plan.settings import setting_names
+from gatelab.study.settings import setting_names
 
 OURS = ("study", "search", "launcher")
 

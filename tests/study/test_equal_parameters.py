@@ -7,10 +7,10 @@ import pytest
 from gatelab.core import GRU, LSTM, Forecaster, LanguageModel, MinGRU
 from gatelab.data import TextDataModule
 from gatelab.run.errors import RequestError
-from gatelab.study.plan.nets import Nets
+from gatelab.study.plan.model_checker import Nets
 from gatelab.study.sweep import plan, submit
 
-from ..front_tools import TINY, planned
+from .front_tools import TINY, planned
 
 CELLS = {"gru": GRU, "lstm": LSTM, "mingru": MinGRU}
 

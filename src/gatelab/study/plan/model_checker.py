@@ -2,7 +2,7 @@
 
 It is started first and imports while configurations are composed. Asked to, it builds networks and optimisers on
 torch's meta device, which allocates nothing and shows what their constructors refuse; and it solves hidden sizes.
-One JSON document a line, in and out (`python -m gatelab.study.plan.nets`).
+One JSON document a line, in and out (`python -m gatelab.study.plan.model_checker`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Nets:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gatelab.study.plan.nets"],
+            [sys.executable, "-m", "gatelab.study.plan.model_checker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the command

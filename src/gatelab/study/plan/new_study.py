@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ from gatelab.run.record.directory import command, now
 from gatelab.run.record.environment import versions
 from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.plan import equal
+from gatelab.study.equal_parameters import HIDDEN, parse_budget
+from gatelab.study.plan.grid import count, same
 from gatelab.study.plan.request import Request, parse, value_of
-from gatelab.study.plan.settings import StudySettings
-from gatelab.study.plan.templates import Templates, copy_sources
+from gatelab.study.settings import OPERATIONAL, StudySettings
 from gatelab.study.space import Parameter, Space, function_file, load_function, parameter
-from gatelab.study.spec import FUNCTION, Frozen
+from gatelab.study.spec import FUNCTION, StudySpec, Templates, copy_sources
 
 DECIDED = {
     "name": "the folder of the runs",
@@ -56,7 +56,7 @@ def default_name(request: Request, sources: Sequence[Path]) -> str:
     raise RequestError("study: give the study a name, study=NAME.")
 
 
-def draft(request: Request, name: str, sources: Sequence[Path], function: Path | None = None) -> Frozen:
+def draft(request: Request, name: str, sources: Sequence[Path], function: Path | None = None) -> StudySpec:
     """The study that a request describes.
 
     Args:
@@ -84,7 +84,7 @@ def draft(request: Request, name: str, sources: Sequence[Path], function: Path |
             f"study.strategy=grid: {', '.join(endless)} cannot be listed. List values, e.g. 1,2,4 or range(1,9), or "
             "take study.strategy=random or tpe."
         )
-    frozen = Frozen(settings, space if strategy == "grid" else space.ranged(), templates)
+    frozen = StudySpec(settings, space if strategy == "grid" else space.ranged(), templates)
     firsts = {p.prefix + p.key: p.values()[0] for p in space.parameters if p.group}
     frozen.space = replace(frozen.space, parameters=_fitted(frozen.space, templates.get(firsts).config))
     _refuse_settings(frozen, firsts)
@@ -139,7 +139,7 @@ def _fitted(space: Space, config: Any) -> tuple[Parameter, ...]:
     return tuple(made)
 
 
-def _refuse_settings(frozen: Frozen, groups: Mapping[str, Any]) -> None:
+def _refuse_settings(frozen: StudySpec, groups: Mapping[str, Any]) -> None:
     settings = frozen.settings
     runs = len(frozen.replicates())
     if settings.folds is not None and "folds" not in frozen.templates.get(groups).config.data:
@@ -151,14 +151,30 @@ def _refuse_settings(frozen: Frozen, groups: Mapping[str, Any]) -> None:
         )
     if settings.pruner != "none" and len(settings.objectives) > 1:
         raise RequestError(f"study.pruner={settings.pruner}: with several objectives nothing can be pruned.")
-    equal.refuse_unsolvable(frozen)
+    _refuse_unsolvable(frozen)
     if settings.budget and any(name.endswith("hidden_size") for name in frozen.referenced(groups)):
+        raise RequestError(f"study.budget={settings.budget}: another key follows {HIDDEN}; give it a value.")
+
+
+def _refuse_unsolvable(frozen: StudySpec) -> None:
+    """Refuse a swept hidden size beside a fixed number of parameters, and a reference that is not a model."""
+    if frozen.settings.budget is None:
+        return
+    budget, model = parse_budget(frozen.settings.budget)
+    text = f"study.budget={frozen.settings.budget}"
+    given = frozen.space[HIDDEN] is not None or any(o.startswith(f"{HIDDEN}=") for o in frozen.overrides)
+    if budget is not None and given:
         raise RequestError(
-            f"study.budget={settings.budget}: another key follows {equal.HIDDEN}; give it a value."
+            f"{text}: it decides {HIDDEN}, which is given too. Leave one of them out, or take "
+            f"study.budget=parameters:match(gru): every model then gets the parameters that model=gru has at each "
+            f"{HIDDEN}."
         )
+    known = frozen.templates.options("model")
+    if model is not None and model not in known:
+        raise RequestError(f"{text}: there is no model={model}. Choices for model: {', '.join(known)}.")
 
 
-def _objectives(frozen: Frozen, groups: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _objectives(frozen: StudySpec, groups: Mapping[str, Any]) -> list[tuple[str, str]]:
     task = frozen.templates.get(groups).config.task
     monitor, direction = str(task.monitor), "maximize" if task.mode == "max" else "minimize"
     if not frozen.settings.objectives:
@@ -178,7 +194,7 @@ def _objectives(frozen: Frozen, groups: Mapping[str, Any]) -> list[tuple[str, st
     return found
 
 
-def record_of(frozen: Frozen, points: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def record_of(frozen: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """What `study.json` says, but for the templates' files."""
     listed = [dict(point) for point in points if point is not None]
     return {
@@ -197,7 +213,9 @@ def record_of(frozen: Frozen, points: Sequence[Mapping[str, Any] | None]) -> dic
     }
 
 
-def write(frozen: Frozen, points: Sequence[Mapping[str, Any] | None], target: Path, cwd: Path) -> Frozen:
+def write(
+    frozen: StudySpec, points: Sequence[Mapping[str, Any] | None], target: Path, cwd: Path
+) -> StudySpec:
     """Write the study's folder in one step, and read it back.
 
     Raises:
@@ -221,4 +239,91 @@ def write(frozen: Frozen, points: Sequence[Mapping[str, Any] | None], target: Pa
                 f"{target}: another command has made this study just now; give yours again to work on it too."
             ) from None
         raise RequestError(f"{target}: exists and is no study. Take another study=NAME.") from None
-    return Frozen.load(target)
+    return StudySpec.load(target)
+
+
+def only_continues(request: Request) -> bool:
+    """Whether nothing but the name was asked for (where it is, and how to run it): the study goes on as it is."""
+    fixed = [
+        text for text in request.fixed if text.lstrip("+").partition("=")[0].partition(".")[0] != "paths"
+    ]
+    named = set(request.given) - OPERATIONAL - {"name"}
+    return not (fixed or request.swept or request.search or named)
+
+
+def continued(study: StudySpec, request: Request, asked: StudySpec | None) -> StudySpec:
+    """The existing study with what the request adds to it.
+
+    Args:
+        study: as it was read.
+        request: the command line.
+        asked: the draft of the request, made from the study's own configuration files; None: `only_continues`.
+
+    Raises:
+        RequestError: the request is for another study.
+    """
+    differences = [] if asked is None else list(_differences(study, asked))
+    if differences:
+        raise RequestError(
+            f"study {study.settings.name}: it is there already, and this command asks for another one:\n  "
+            + "\n  ".join(differences)
+            + f"\ngive the same command as before, take another name (study={study.settings.name}-2), or --force, "
+            "which sets the old folder aside and keeps it."
+        )
+    changed = {key: value for key, value in request.given.items() if key in OPERATIONAL}
+    settings = StudySettings.from_dict({**study.settings.to_dict(), **changed})
+    if settings.strategy != "grid":
+        there = count(study.settings, study.space)
+        settings = replace(settings, n_trials=max(there, count(settings, study.space)))
+    study.settings = settings
+    if asked is not None:
+        study.space = replace(study.space, parameters=tuple(_grown(study, asked)))
+    return study
+
+
+def _grown(study: StudySpec, asked: StudySpec) -> Iterator[Parameter]:
+    for item in study.space.parameters:
+        other = asked.space[item.key]
+        assert other is not None
+        more = [choice for choice in other.choices if not _among(choice, item.choices)]
+        yield replace(item, choices=(*item.choices, *more))
+
+
+def _among(choice: Any, choices: Sequence[Any]) -> bool:
+    return any(same({"": choice}, {"": other}) for other in choices)
+
+
+def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
+    for item in fields(StudySettings):
+        old, new = getattr(study.settings, item.name), getattr(asked.settings, item.name)
+        if item.name not in OPERATIONAL and old != new:
+            yield f"study.{item.name}: {old} there, {new} asked for"
+    yield from _fixed(study, asked)
+    for key in dict.fromkeys(p.key for p in (*study.space.parameters, *asked.space.parameters)):
+        before, after = study.space[key], asked.space[key]
+        if before is None or after is None:
+            yield f"{key}: {'swept' if before else 'not swept'} there, {'swept' if after else 'not swept'} now"
+        elif not _continues(before, after, study.settings.strategy == "grid"):
+            yield f"{key}: {_shown(before)} there, {_shown(after)} asked for"
+
+
+def _fixed(study: StudySpec, asked: StudySpec) -> Iterator[str]:
+    before = {o.get_key_element(): o.value() for o in parse(study.overrides)}
+    after = {o.get_key_element(): o.value() for o in parse(asked.overrides)}
+    for key in dict.fromkeys([*before, *after]):
+        if key.partition(".")[0] != "paths" and before.get(key) != after.get(key):
+            texts = [str(values[key]) if key in values else "not given" for values in (before, after)]
+            yield f"{key}: {texts[0]} there, {texts[1]} asked for"
+
+
+def _continues(before: Parameter, after: Parameter, grid: bool) -> bool:
+    if grid and before.kind == after.kind == "choice":
+        return before.prefix == after.prefix and all(_among(c, after.choices) for c in before.choices)
+    return before == after and all(_among(c, after.choices) for c in before.choices)
+
+
+def _shown(item: Parameter) -> str:
+    if item.kind == "choice":
+        return ",".join(str(choice) for choice in item.choices)
+    text = f"interval({item.low}, {item.high})"
+    return f"log {text}" if item.log else text

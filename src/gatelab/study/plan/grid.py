@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gatelab.run.errors import RequestError
-from gatelab.study.plan.settings import DEFAULT_TRIALS
+from gatelab.study.settings import DEFAULT_TRIALS
 
 if TYPE_CHECKING:
-    from gatelab.study.plan.settings import StudySettings
+    from gatelab.study.settings import StudySettings
     from gatelab.study.space import Space
-    from gatelab.study.spec import Frozen
+    from gatelab.study.spec import StudySpec
 
 Point = dict[str, Any]
 PROBES = 25
@@ -62,7 +62,7 @@ def count(settings: StudySettings, space: Space) -> int:
     return size
 
 
-def representatives(frozen: Frozen) -> list[Point]:
+def representatives(frozen: StudySpec) -> list[Point]:
     """Points that stand for those that a sampler will propose.
 
     Every choice and both ends of every interval occur, with every combination of swept groups; a space function
@@ -81,7 +81,7 @@ def representatives(frozen: Frozen) -> list[Point]:
     return found
 
 
-def _drawn(frozen: Frozen) -> list[Point]:
+def _drawn(frozen: StudySpec) -> list[Point]:
     import optuna
 
     from gatelab.study.engine.samplers import RandomByName, quiet_optuna, seed_of

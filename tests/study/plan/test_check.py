@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gatelab.run.errors import RequestError
-from gatelab.study.plan.nets import Nets
+from gatelab.study.plan.model_checker import Nets
 from gatelab.study.sweep import plan
 
 from ..front_tools import TINY, planned

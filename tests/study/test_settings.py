@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from gatelab.run.errors import RequestError
-from gatelab.study.plan.settings import LEAST, OPERATIONAL, StudySettings, setting_names
+from gatelab.study.settings import LEAST, OPERATIONAL, StudySettings, setting_names
 
 
 def refused(**values):

@@ -13,16 +13,17 @@ from gatelab.run.config.schema import problems, where
 from gatelab.run.errors import RequestError
 from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF, Identity
 from gatelab.run.remarks import counted
-from gatelab.study.plan import equal, points
+from gatelab.study.equal_parameters import size_key
+from gatelab.study.plan import grid
 
 if TYPE_CHECKING:
-    from gatelab.study.plan.nets import Nets
-    from gatelab.study.spec import Frozen
+    from gatelab.study.plan.model_checker import Nets
+    from gatelab.study.spec import StudySpec
 
 SHOWN = 8
 
 
-def check(frozen: Frozen, jobs: Mapping[int, Mapping[str, Any]], nets: Nets, *, of: int) -> None:
+def check(frozen: StudySpec, jobs: Mapping[int, Mapping[str, Any]], nets: Nets, *, of: int) -> None:
     """Check jobs.
 
     Args:
@@ -54,7 +55,18 @@ def check(frozen: Frozen, jobs: Mapping[int, Mapping[str, Any]], nets: Nets, *, 
             mistakes.setdefault(refusal, describe(number, jobs[number]))
     _refuse(mistakes, of)
     if frozen.settings.budget is not None:
-        equal.solve(frozen, list(jobs.values()), nets)
+        _solve(frozen, list(jobs.values()), nets)
+
+
+def _solve(frozen: StudySpec, points: Sequence[Mapping[str, Any]], nets: Nets) -> None:
+    """Solve the sizes of all points that are not solved yet, each cell once."""
+    wanted: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for params in points:
+        cell = frozen.cell(params)
+        if size_key(cell) not in frozen.sizes:
+            wanted.setdefault(size_key(cell), (cell, frozen.unsized(params)[0]["data"]))
+    for key, size in zip(wanted, nets.solve(list(wanted.values())), strict=True):
+        frozen.sizes[key] = size
 
 
 def describe(number: int, params: Mapping[str, Any]) -> str:
@@ -76,7 +88,7 @@ def _refuse_twins(
 ) -> None:
     """Two points of a grid may not be the same run: what differs between them would not be what is measured."""
     twin = found.setdefault((identity.name, identity.hash8), number)
-    if twin == number or points.same(jobs[twin], jobs[number]):
+    if twin == number or grid.same(jobs[twin], jobs[number]):
         return
     differing = [key for key in jobs[number] if jobs[twin].get(key) != jobs[number][key]]
     left_out = [*LEFT_OUT, *(f"{group}.{key}" for group, keys in LEFT_OUT_OF.items() for key in keys)]
@@ -86,7 +98,7 @@ def _refuse_twins(
     )
 
 
-def listed(frozen: Frozen, jobs: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any]]:
+def listed(frozen: StudySpec, jobs: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any]]:
     """What `--dry-run` prints: for each job its values, its runs' directories and its solved size."""
     found: list[dict[str, Any]] = []
     for number, params in enumerate(jobs):

@@ -1,0 +1,65 @@
+"""Files that are replaced in one step, so that a reader finds the old or the new content and never a part of one.
+
+The new content is written beside the target, by default flushed to the disk, and renamed. Whatever fails, a full
+disk included, the target stays as it was and nothing else is left behind.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gatelab.data.messages import DataError
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path` when the block ends without an error.
+
+    sync: flush it to the disk before the rename; False where a lost or torn file is noticed and made again.
+    Makes the folder if there is none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Replace the content of `path` in one step; `sync` as in `atomic_file`."""
+    with atomic_file(path, sync=sync) as file:
+        file.write(content)
+
+
+def atomic_write_text(path: Path, content: str, *, sync: bool = True) -> None:
+    """Replace the content of `path` by text in UTF-8, line ends as they are; `sync` as in `atomic_file`."""
+    atomic_write_bytes(path, content.encode(), sync=sync)
+
+
+def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
+    """Replace the content of `path` by indented JSON; `sync` as in `atomic_file`."""
+    atomic_write_text(path, json.dumps(value, indent=1) + "\n", sync=sync)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises `DataError`, naming the file, if it holds anything else, and `OSError` if it cannot be read.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not JSON, or not text at all
+        raise DataError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: not a JSON object")
+    return value

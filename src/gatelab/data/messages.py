@@ -1,0 +1,22 @@
+"""The errors of the data ring, and the nearest spelling of a misspelt name, for the messages of every ring.
+
+Both errors are `ValueError`s whose message names the file (or option), where in it the trouble is, and the fix.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DataError(ValueError):
+    """The data or an option about it is unusable; the message says where and what to change."""
+
+
+class FetchError(DataError):
+    """A file is missing, could not be downloaded, or has other bytes than the ones that were published."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `Did you mean 'x'?` for the nearest of the known names, or "" if none is near."""
+    others = [name for name in map(str, known) if name != word]
+    near = difflib.get_close_matches(word, others, n=1)
+    return f"Did you mean '{near[0]}'?" if near else ""
