@@ -148,9 +148,9 @@ def hammer(directory: StudyDirectory, think: float) -> dict[str, list[float]]:
 
 def isolation(root: Path, rounds: int) -> None:
     """Run the same run in three ways, in turns, and print the medians."""
-    from gatelab.study.engine.worker import environment
-    from gatelab.study.engine.runner import ForkRunner, FreshRunner
     from gatelab.study.engine.run_trial import run
+    from gatelab.study.engine.runner import ForkRunner, FreshRunner
+    from gatelab.study.engine.worker import environment
 
     runners = {"fork": ForkRunner(), "process": FreshRunner()}
     env = {**environment(), "OMP_NUM_THREADS": "1"}

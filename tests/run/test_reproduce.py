@@ -15,8 +15,8 @@ from gatelab.run.record.directory import write_json
 from gatelab.run.record.identity import Identity
 from gatelab.run.reproduce import reproduce
 from gatelab.run.train import train
-from gatelab.study.engine.runner import Process, Runner
 from gatelab.study.engine.run_trial import end_file
+from gatelab.study.engine.runner import Process, Runner
 from gatelab.tasks.trace import Row, read_trace
 
 SERIES = [

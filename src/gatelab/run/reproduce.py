@@ -23,8 +23,8 @@ from gatelab.run.differences import Difference, between, environments
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.record.directory import RunDirectory, write_json
 from gatelab.run.record.identity import Identity
-from gatelab.study.engine.runner import FreshRunner, Process
 from gatelab.study.engine.run_trial import REQUEST_FORMAT, end_file
+from gatelab.study.engine.runner import FreshRunner, Process
 from gatelab.tasks.trace import Row, parse_trace, read_trace
 
 POLL_SECONDS = 0.1

@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
+from gatelab.study.engine.reports import Reports, send_report
 
 from gatelab.run.listing import list_runs
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
 from gatelab.run.train import train_frozen
-from gatelab.study.engine.reports import Reports, send_report
 from gatelab.study.engine.run_trial import run
 from gatelab.study.spec import StudySpec
 

@@ -18,9 +18,17 @@ import pytest
 import sqlalchemy
 
 from gatelab.run.errors import RequestError
-from gatelab.study.engine.storage import Journal, repair
-from gatelab.study.engine.storage import PASSWORD, hide_password, keep_password, with_password
-from gatelab.study.engine.storage import batch, check_storage, open_storage
+from gatelab.study.engine.storage import (
+    PASSWORD,
+    Journal,
+    batch,
+    check_storage,
+    hide_password,
+    keep_password,
+    open_storage,
+    repair,
+    with_password,
+)
 from gatelab.study.plan.request import read_search
 
 from ..front_tools import TINY, submitted

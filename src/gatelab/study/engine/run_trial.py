@@ -1,136 +1,143 @@
-"""The run's side of a study: `python -m gatelab.study.engine.run_trial REQUEST` trains the run that the request freezes.
+"""Train one run of a trial: `python -m gatelab.study.engine.run_trial REQUEST`.
 
-It is an ordinary run (`lab.train`) with one more callback, which reports validations to the worker and stops the
-run when the study's pruner says so. Every rank reads the same request. How it ended is written beside the request,
-and said by the exit code: 0 done or pruned, 1 failed, 2 refused, 75 interrupted. It never talks to Optuna.
+It is an ordinary frozen run (`gatelab.run.frozen_run`) with one more callback, which writes each validation to the
+run's events. The worker reads them, gives them to Optuna, and where the study has a pruner appends its decision to
+`NAME.answers.jsonl`, which the run waits for. The run never talks to Optuna.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
 import sys
 import time
-import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.leaving import rank, stoppable
-from gatelab.run.record.directory import RunDirectory, write_json
-from gatelab.run.process_group import die_with_parent
+import pytorch_lightning as pl
 
-REQUEST_FORMAT = 1
-PRELOAD = (
-    "gatelab.run.imports:load_lightning",
-    "gatelab.study.engine.pruning",
-    "gatelab.data.text_module",
-    "gatelab.data.series_module",
-    "gatelab.data.synthetic_module",
-    "gatelab.tasks.language_model",
-    "gatelab.tasks.forecast",
-    "gatelab.tasks.lean",
-    "gatelab.tasks.optimizers",
-    "gatelab.tasks.schedules",
-    "gatelab.core.native.library",
-    "torch.distributed",
-    "torch.utils.serialization",
-)
-"""What runs import: the zygote does so once for all of them."""
+from gatelab.run import frozen_run
+from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.events import EventReader, EventWriter
+from gatelab.run.record.identity import Identity
+from gatelab.run.record.metrics_csv import MetricsCSV, read_metrics
+from gatelab.run.remarks import say
+from gatelab.run.train import saver_of
+from gatelab.study.engine.runner import answers_file
+from gatelab.tasks.callbacks import RunPruned
+
+ANSWER_SECONDS = 120.0
+"""How long a run waits for the pruner's answer; a storage on a network may take its time."""
+POLL_SECONDS = 0.01
 
 
-def prepare() -> None:
-    """Look up what all runs record alike; the zygote does so once for all of them."""
+def preload() -> None:
+    """Import and look up what runs need; the fork server does so once for all of them."""
+
+    import gatelab.core.native.library
+    import gatelab.data.series_module
+    import gatelab.data.synthetic_module
+    import gatelab.data.text_module
+    import gatelab.tasks.forecast
+    import gatelab.tasks.language_model
+    import gatelab.tasks.lean
+    import gatelab.tasks.optimizers
+    import gatelab.tasks.schedules  # noqa: F401
     from gatelab.run.record.environment import look_up
 
     look_up()
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run one request; return the exit code."""
-    die_with_parent(int(os.environ["GATELAB_PARENT"]) if "GATELAB_PARENT" in os.environ else None)
-    os.environ["GATELAB_PARENT"] = str(os.getpid())  # of the ranks that Lightning starts
-    path = Path(arguments[0]).absolute()
-    request = json.loads(path.read_text())
-    number = str(rank())
-    try:
-        with stoppable():
-            end = run(request)
-    except BaseException as error:
-        end = _explain(error)
-        traceback.print_exc() if end["outcome"] == "failed" else print(end["error"], file=sys.stderr)
-        if number == "0" and end["outcome"] == "failed" and (dead := _killed_rank()):
-            end = {"outcome": "lost", "error": dead}
-    if number == "0":
-        write_json(end_file(path), end)
-    elif end["outcome"] in ("failed", "refused"):
-        write_json(end_file(path, number), end)
-    return {"done": 0, "pruned": 0, "rank": 0, "refused": 2, "interrupted": 75}.get(end["outcome"], 1)
+    return frozen_run.main(arguments, run)
 
 
-def run(request: dict[str, Any]) -> dict[str, Any]:
-    """Train what `request` describes; returns how it ended.
+def run(request: Mapping[str, Any], events: EventWriter) -> dict[str, Any]:
+    """Train what `request` describes; returns the run's result.
 
     Raises:
-        as `train`.
+        as `gatelab.run.train.train`.
     """
-    import torch
-
-    from gatelab.run import nodes
-    from gatelab.run.as_rank import train_as_rank
-    from gatelab.run.record.identity import Identity
-    from gatelab.run.train import train_frozen
-    from gatelab.study.engine.pruning import Pruning
-
-    torch.set_num_threads(int(request["threads"]))
-    plain = request["config"]
-    callbacks = [Pruning(request)] if request["reports"] else []
-    if rank() > 0:
-        return train_as_rank(callbacks)
-    identity = Identity(**request["identity"])
-    with nodes.leading():
-        result = _pruned_before(request, identity) or train_frozen(
-            plain, identity, wait=True, callbacks=callbacks
-        )
-    return {"outcome": result["outcome"], "error": None, "run_dir": result["run_dir"]}
+    result = pruned_before(request) if events.rank == 0 else None
+    return result or frozen_run.train_request(request, events, [Validations(request, events)])
 
 
-def _pruned_before(request: dict[str, Any], identity: Any) -> dict[str, Any] | None:
-    """The result of a run that this very trial has pruned already: its worker died before it could say so."""
-    result = RunDirectory(identity.directory(request["config"]["paths"]["runs"])).result()
+def pruned_before(request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The result of a run that this trial has pruned already: its worker died before it could say so."""
+    run_dir = Identity(**request["identity"]).directory(request["config"]["paths"]["runs"])
+    result = RunDirectory(run_dir).result()
     mine = {"study": request["study"], "trial": request["number"]}
     return result if result is not None and result.get("by") == mine else None
 
 
-def end_file(request: Path, rank: str | None = None) -> Path:
-    """Where a run says how it ended; a rank other than the first one only if it failed."""
-    return request.with_suffix(f".rank{rank}.json" if rank else ".end.json")
+class Validations(pl.Callback):
+    """Write the monitored metric to the events after each validation, counted from 0 over all restarts of the run.
 
+    Args:
+        request: of the run. `monitor`: the metric; `reports`: whether Optuna takes it, so that it must be there;
+            `prunes`: whether to wait for the pruner's answer; `study` and `number`: of the trial.
+        events: of this process.
 
-def _explain(error: BaseException) -> dict[str, Any]:
-    from gatelab.run.errors import Interrupted, RequestError
+    A run that continues, in this trial or begun by another, first writes what it had measured before. Rank 0 alone
+    writes and hears the answer, and tells every rank.
+    """
 
-    text = f"{error}" if type(error).__module__.startswith("gatelab.") else f"{type(error).__name__}: {error}"
-    if isinstance(error, Interrupted | KeyboardInterrupt):
-        return {"outcome": "interrupted", "error": text}
-    if isinstance(error, RequestError):
-        return {"outcome": "refused", "error": text}
-    return {"outcome": "failed", "error": text.strip()}
+    def __init__(self, request: Mapping[str, Any], events: EventWriter) -> None:
+        self.monitor, self.required, self.asks = request["monitor"], request["reports"], request["prunes"]
+        self.by = {"study": request["study"], "trial": request["number"]}
+        self.events, self.answers = events, EventReader(answers_file(events.path))
+        self.index = 0
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the validations that are in `metrics.csv`; they were answered then."""
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV) and Path(logger.path).is_file():
+                for row in read_metrics(logger.path):
+                    if row.get(self.monitor):
+                        step, epoch = int(row["step"]), int(row.get("epoch") or 0)
+                        self._write(step, epoch, float(row[self.monitor]))
 
-def _killed_rank() -> str | None:
-    """If another rank was killed: which signal did it. Then this rank's own error is only what followed."""
-    for _ in range(10):  # the connection may break a moment before the process is gone
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return None
-        if ended is not None:
-            killed = ended.si_code in (os.CLD_KILLED, os.CLD_DUMPED) and ended.si_status != signal.SIGTERM
-            text = f"process {ended.si_pid} of the run was killed by signal {ended.si_status}"
-            return text if killed else None
-        time.sleep(0.1)
-    return None
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the value, and stop if the pruner says so; a collective call.
+
+        Raises:
+            ValueError: the run does not measure the metric.
+        """
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        prune = False
+        if trainer.is_global_zero:
+            value = trainer.callback_metrics.get(self.monitor)
+            if value is None and self.required:
+                have = ", ".join(sorted(trainer.callback_metrics))
+                raise ValueError(
+                    f"study.objectives: '{self.monitor}' is not among the metrics of this run: {have}"
+                )
+            number = None if value is None else float(value)
+            index = self._write(trainer.global_step, trainer.current_epoch, number, asks=self.asks)
+            prune = self.asks and self._wait_for_answer(index)
+        if self.asks and trainer.world_size > 1:
+            prune = bool(trainer.strategy.broadcast(prune))
+        if prune:
+            why = f"pruned after validation {self.index} (step {trainer.global_step})"
+            saver_of(trainer.callbacks).stop_with(RunPruned(why, self.by))  # type: ignore[attr-defined]
+
+    def _write(self, step: int, epoch: int, value: float | None, *, asks: bool = False) -> int:
+        index, self.index = self.index, self.index + 1
+        self.events.write("validation", index=index, epoch=epoch, step=step, value=value, asks=asks)
+        return index
+
+    def _wait_for_answer(self, index: int) -> bool:
+        end = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < end:
+            for answer in self.answers.read():
+                if answer["index"] == index:
+                    return bool(answer["prune"])
+            time.sleep(POLL_SECONDS)
+        say(f"validation {index}: no answer from the pruner within {ANSWER_SECONDS:.0f} s; the run goes on")
+        return False
 
 
 if __name__ == "__main__":
