@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.leaving import rank, stoppable
 from gatelab.run.process_group import die_with_parent
 from gatelab.run.record.directory import write_json
 from gatelab.run.record.events import EventReader, EventWriter
 from gatelab.run.record.identity import Identity
+from gatelab.tasks.signals import rank, stoppable
 
 FROZEN_RUN = "gatelab.run.frozen_run"
 REQUEST_FORMAT = 2
@@ -75,7 +75,7 @@ def end_of(request: Path) -> dict[str, Any] | None:
 
 def child_environment() -> dict[str, str]:
     """This process' environment, right for a run in another working directory too."""
-    from gatelab.trackers.wandb_agent import forget_agent
+    from gatelab.trackers.wandb.agent import forget_agent
 
     env = dict(os.environ)
     if "PYTHONPATH" in env:

@@ -42,7 +42,7 @@ def importable():
 
 @pytest.fixture(scope="session")
 def runner(importable):
-    """One zygote for all studies here: it takes seconds to begin."""
+    """One fork server for all studies here: it takes seconds to begin."""
     made = ForkRunner()
     yield made
     made.close()

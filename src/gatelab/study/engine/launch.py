@@ -17,9 +17,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 
-from gatelab.run.config.spelling import nearest
 from gatelab.run.errors import RequestError
 from gatelab.run.frozen_run import child_environment
+from gatelab.run.messages import nearest
 from gatelab.run.process_group import ProcessGroup
 
 EXTRAS = {

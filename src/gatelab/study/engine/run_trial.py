@@ -16,11 +16,12 @@ from typing import Any
 import pytorch_lightning as pl
 
 from gatelab.run import frozen_run
+from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.events import EventReader, EventWriter
 from gatelab.run.record.identity import Identity
-from gatelab.run.record.metrics_csv import MetricsCSV, read_metrics
-from gatelab.run.remarks import say
+from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.metrics_logger import MetricsCSV
 from gatelab.run.train import saver_of
 from gatelab.study.engine.runner import answers_file
 from gatelab.tasks.callbacks import RunPruned
@@ -34,12 +35,11 @@ def preload() -> None:
     """Import and look up what runs need; the fork server does so once for all of them."""
 
     import gatelab.core.native.library
-    import gatelab.data.series_module
+    import gatelab.data.series.module
     import gatelab.data.synthetic_module
-    import gatelab.data.text_module
+    import gatelab.data.text.module
     import gatelab.tasks.forecast
     import gatelab.tasks.language_model
-    import gatelab.tasks.lean
     import gatelab.tasks.optimizers
     import gatelab.tasks.schedules  # noqa: F401
     from gatelab.run.record.environment import look_up

@@ -19,8 +19,8 @@ from urllib.parse import quote, unquote
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from gatelab.run.config.spelling import nearest
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.samplers import quiet_optuna
 

@@ -28,12 +28,12 @@ from optuna.trial import TrialState
 
 from gatelab.run.errors import RequestError
 from gatelab.run.frozen_run import child_environment, end_of, events_file, write_request
+from gatelab.run.messages import say
 from gatelab.run.process_group import PARENT, die_with_parent
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.events import EventReader, EventWriter
 from gatelab.run.record.identity import Identity
 from gatelab.run.record.secrets import without_secrets
-from gatelab.run.remarks import say
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.liveness import STOP, Heartbeat, Owner
 from gatelab.study.engine.queue import Claim, Queue
