@@ -16,8 +16,14 @@ from gatelab.run.load import misfit
 from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import first_difference
-from gatelab.tasks.checkpoint_io import BEST, CheckpointError, load_checkpoint
-from gatelab.tasks.newest import Newest, newest_checkpoint, set_aside
+from gatelab.tasks.checkpoint_io import (
+    BEST,
+    CheckpointError,
+    LatestCheckpoint,
+    find_latest_checkpoint,
+    load_checkpoint,
+    set_aside,
+)
 
 FILES = 4
 """Checkpoints that exist at once at most: best, last, previous, and the one being written."""
@@ -27,7 +33,7 @@ BESIDE_BYTES = 8_000_000
 """Room for the record, the log, and what else a run writes."""
 
 
-def find_checkpoint(run: RunDirectory, plain: Mapping[str, Any], task: Any) -> Newest | None:
+def find_checkpoint(run: RunDirectory, plain: Mapping[str, Any], task: Any) -> LatestCheckpoint | None:
     """The checkpoint that the run goes on from, or None for a new run.
 
     A damaged `last.ckpt` or `best.ckpt` is set aside with a remark: the run then goes on from the one before it, or
@@ -38,7 +44,7 @@ def find_checkpoint(run: RunDirectory, plain: Mapping[str, Any], task: Any) -> N
         RequestError: the checkpoint is of another run, or another model.
     """
     folder = run.last.parent
-    found = newest_checkpoint(folder)
+    found = find_latest_checkpoint(folder)
     if found is None:
         return None
     _refuse_foreign(found, plain, task)
@@ -61,7 +67,7 @@ def find_checkpoint(run: RunDirectory, plain: Mapping[str, Any], task: Any) -> N
     return found
 
 
-def _refuse_foreign(found: Newest, plain: Mapping[str, Any], task: Any) -> None:
+def _refuse_foreign(found: LatestCheckpoint, plain: Mapping[str, Any], task: Any) -> None:
     """Raise `RequestError` unless the checkpoint is of this very run."""
     path, checkpoint = found.path, found.checkpoint
     fix = "; nothing was changed. Move it away, or --force starts anew and keeps the old run."

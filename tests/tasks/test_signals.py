@@ -7,9 +7,7 @@ import sys
 
 import pytest
 
-from gatelab.run.errors import Interrupted
-from gatelab.run.leaving import RANK_OF, noted, start_deaf, stoppable
-from gatelab.tasks.stop import STOP, StopSignals
+from gatelab.tasks.signals import RANK_OF, STOP, RunInterrupted, StopSignals, blocked, noted, stoppable
 
 
 def stop_and_mend(number):
@@ -25,24 +23,20 @@ def stop_and_mend(number):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
 def test_a_signal_leaves_at_once_and_no_handler_of_errors_holds_it_up(name):
     before = [signal.getsignal(number) for number in STOP]
-    with pytest.raises(Interrupted, match=f"stopped by {name}; the same command continues it"):
+    with pytest.raises(RunInterrupted, match=f"stopped by {name}; the same command continues it"):
         stop_and_mend(getattr(signal, name))
     assert [signal.getsignal(number) for number in STOP] == before
 
 
-LATE = "import os, signal, sys; from gatelab.tasks.stop import StopSignals; os.kill(os.getpid(), signal.SIGTERM); "
+LATE = "import os, signal, sys; from gatelab.tasks.signals import StopSignals; os.kill(os.getpid(), signal.SIGTERM); "
 LATE += "signals = StopSignals(); signals.listen(); sys.exit(signals.received != 'SIGTERM')"
 
 
 def test_a_process_that_is_told_to_stop_before_it_listens_is_told_then():
-    class Launcher:
-        def _call_children_scripts(self):
-            self.codes = [subprocess.run([sys.executable, "-c", LATE], check=False).returncode]
-
-    launcher, before = Launcher(), signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    start_deaf(launcher)
-    launcher._call_children_scripts()
-    assert launcher.codes == [0]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with blocked():
+        done = subprocess.run([sys.executable, "-c", LATE], check=False)
+    assert done.returncode == 0
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 

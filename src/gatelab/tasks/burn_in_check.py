@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gatelab.data.specs import IGNORE, TokenBatch
-from gatelab.tasks.state import State, columns
+from gatelab.tasks.resume import State, columns
 
 
 class Stitches:
