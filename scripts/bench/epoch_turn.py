@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 from gatelab.run.build import build_callbacks, build_data, build_task, build_trainer, prepare_process
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
-from gatelab.run.record.metrics_csv import MetricsCSV
+from gatelab.run.record.metrics_logger import MetricsCSV
 
 SIZES = ("hidden_size", "num_layers", "dropout")
 

@@ -34,7 +34,7 @@ def train(config: dict[str, Any], rate: float, folder: str) -> float:
 
     from gatelab.run.build import build_callbacks, build_data, build_task, build_trainer, prepare_process
     from gatelab.run.evaluate import evaluate_split
-    from gatelab.run.record.metrics_csv import MetricsCSV
+    from gatelab.run.record.metrics_logger import MetricsCSV
     from gatelab.tasks import load_checkpoint
 
     plain = copy.deepcopy(config)

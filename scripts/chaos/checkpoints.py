@@ -34,7 +34,7 @@ import torch
 from tqdm import tqdm
 
 from gatelab.tasks import CheckpointError
-from gatelab.tasks.newest import newest_checkpoint
+from gatelab.tasks.checkpoint_io import find_latest_checkpoint
 from scripts.chaos.full_disk import fill, small_disk
 from scripts.chaos.writer import judge, strike
 from scripts.checks.resume_cases import Kind, Request
@@ -95,7 +95,7 @@ def kill_runs(root: Path, kills: int, options: Namespace, tally: Tally) -> None:
                 (folder / "validating").unlink(missing_ok=True)
                 bar.update()
                 try:
-                    newest_checkpoint(checkpoints)
+                    find_latest_checkpoint(checkpoints)
                 except CheckpointError as error:
                     corrupt.append(str(error))
             if killed:

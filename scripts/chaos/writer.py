@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from gatelab.tasks import AtomicCheckpointIO, CheckpointError, load_checkpoint
-from gatelab.tasks.newest import newest_checkpoint
+from gatelab.tasks.checkpoint_io import find_latest_checkpoint
 
 Save = Callable[[dict[str, Any], Path], None]
 
@@ -90,7 +90,7 @@ def judge(folder: Path, returned: int) -> tuple[list[str], list[str]]:
         except CheckpointError as error:
             corrupt.append(str(error))
     with contextlib.suppress(CheckpointError):
-        found = newest_checkpoint(folder)
+        found = find_latest_checkpoint(folder)
         if found is None or found.checkpoint["global_step"] < returned:
             lost.append(
                 f"{folder}: step {returned} was saved, {found.checkpoint['global_step'] if found else 'none'} is left"
@@ -104,7 +104,7 @@ def _write(folder: Path, size: int, temporary: Path, plugin: str, pipe: int) -> 
     with contextlib.suppress(BaseException):
         tempfile.tempdir = str(temporary)
         save = saver(plugin)
-        found = newest_checkpoint(folder)
+        found = find_latest_checkpoint(folder)
         step = found.checkpoint["global_step"] if found else 0
         os.write(pipe, f"{step}\n".encode())
         while True:

@@ -24,10 +24,9 @@ import pytorch_lightning as pl
 
 from gatelab.run.as_rank import train_as_rank
 from gatelab.run.errors import Interrupted
-from gatelab.run.leaving import RANK_OF, stoppable
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.train import train_frozen
-from gatelab.tasks.stop import STOP
+from gatelab.tasks.signals import RANK_OF, STOP, stoppable
 from scripts.checks.resume_cases import Request
 
 Prepare = Callable[[int], list[Any]]
@@ -118,7 +117,7 @@ class ForkedRun:
                 }
             if rank > 0:
                 os.environ[RANK_OF] = str(self.run.path.absolute())
-            with stoppable():
+            with stoppable(Interrupted):
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
                 callbacks = prepare(rank) if prepare else []
                 if rank == 0:

@@ -18,9 +18,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.trackers.follow import STEP, Row, identity, key, to_row
-from gatelab.trackers.wandb_file import Segment, read_segment, segment_files
+from gatelab.trackers.wandb.local_files import Segment, read_segment, segment_files
 
 SMALL = ["experiment=quickstart_series", "model.hidden_size=8", "data.lookback=24", "test=false"]
 SMALL += ["trainer.log_every_n_steps=1", "trainer.val_check_interval=10", "callbacks.progress=null"]

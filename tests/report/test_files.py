@@ -4,8 +4,7 @@ import csv
 import json
 
 from gatelab.report.files import write_report
-from gatelab.report.summary import summary
-from gatelab.report.tell import cost, failures, headline, render
+from gatelab.report.text import cost, failures, headline, render, summary
 from gatelab.study.analysis.read import read_study
 
 FILES = ["leaderboard.csv", "summary.json", "study.png", "experiment/best.yaml"]
@@ -42,7 +41,7 @@ def test_the_summary_has_each_trial_with_its_runs(grid):
         assert {"number", "state", "params", "value", "run_dir"} <= set(trial)
         assert len(trial["runs"]) == 3
     assert found["best"]["rank"] == 1
-    assert found["importance"]["method"] == "variance"
+    assert [share["key"] for share in found["importance"]["shares"]] == ["model", "model.hidden_size"]
 
 
 def test_what_json_does_not_know_becomes_null(make_study, entries):

@@ -1,23 +1,47 @@
-"""A report as one HTML page that needs no network: tables and interactive pictures, the library that draws them inside.
+"""A report as one HTML page that needs no network: tables and interactive pictures, with the library that draws them.
 
-It holds the same figures as `gatelab study` prints. Where something cannot be shown (runs whose files are gone) that is
-said. The page is put in place in one step.
+`templates/` holds the page; every text in it is escaped by jinja2. Shows the same figures as `gatelab study` prints.
 """
 
 from __future__ import annotations
 
 import os
-import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
+from gatelab.report.facts import Facts, differences, read_facts
+from gatelab.report.figures import importance_bars, learning_curves, over_parameter, parallel_coordinates
 from gatelab.report.gather import KINDS, Subject
-from gatelab.report.html import Figures, paragraph, text
-from gatelab.report.section import section
+from gatelab.report.record_data import environment_of, shown_command
+from gatelab.report.record_page import ran_on
+from gatelab.report.samples import sample
+from gatelab.report.text import cost, headline
+from gatelab.run.messages import counted
 from gatelab.run.record.directory import now
 from gatelab.run.record.environment import versions
+from gatelab.study.analysis.importance import importance
+from gatelab.study.analysis.leaderboard import Row, columns, leaderboard, verdict
+from gatelab.study.analysis.state import StudyState, Trial, show
+from gatelab.study.analysis.statistics import over_what
 
-HERE = Path(__file__).parent
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Link:
+    """A text that leads to a file or folder; `href` is None where nothing is there."""
+
+    text: str
+    href: str | None
+
+
+Cell = str | list[Link]
 
 
 def write_page(
@@ -28,10 +52,10 @@ def write_page(
     samples: bool = True,
     tick: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Write the page.
+    """Write the page; it is replaced in one step.
 
     Args:
-        subjects: what it is about, in its order.
+        subjects: the parts of the report, in its order.
         output: the file; links to run directories are relative to it.
         notes: what could not be read.
         samples: let the best run of each subject forecast or write a little.
@@ -40,24 +64,27 @@ def write_page(
     Returns:
         the file.
     """
+    import jinja2
+    from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
     output = Path(output)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     figures = Figures()
-    sections = [
-        section(place, subject, output, figures, samples=samples, tick=tick)
-        for place, subject in enumerate(subjects)
-    ]
-    title = title_of(subjects)
-    page = string.Template((HERE / "page.html").read_text()).substitute(
-        title=text(title),
-        version=text(versions()["gatelab"]),
-        style=(HERE / "page.css").read_text(),
-        about=_about(subjects, notes),
-        body="\n".join(sections),
-        figures=figures.data(),
-        plotly=get_plotlyjs(),
-        script=(HERE / "page.js").read_text(),
+    page = environment.get_template("page.html.j2").render(
+        title=title_of(subjects),
+        version=versions()["gatelab"],
+        about=_about(subjects),
+        notes=notes,
+        sections=[section(subject, output, figures, samples=samples, tick=tick) for subject in subjects],
+        figures=[Markup(data) for data in figures.data],
+        plotly=Markup(get_plotlyjs()),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
@@ -73,20 +100,211 @@ def title_of(subjects: Sequence[Subject]) -> str:
     return f"Report: {', '.join(names[:4] if more else names)}{more}"
 
 
-def _about(subjects: Sequence[Subject], notes: Sequence[str]) -> str:
+def _about(subjects: Sequence[Subject]) -> str:
     runs = sum(len(trial.runs) for subject in subjects for trial in subject.state.trials)
-    kinds = list(dict.fromkeys(KINDS[subject.kind] for subject in subjects))
-    said = [
-        paragraph(
-            f"{runs} run{'s' * (runs != 1)}, from {' and '.join(kinds)}. Written {now()[:16].replace('T', ' ')} UTC.",
-            kind="faint",
-        )
-    ]
-    if len(subjects) > 1:
-        entries = "".join(
-            f'<li><a href="#part-{place}">{text(subject.state.name)}</a></li>'
-            for place, subject in enumerate(subjects)
-        )
-        said.append(f'<nav aria-label="Parts of the report"><ul>{entries}</ul></nav>')
-    said += [paragraph(f"Not read: {note}", kind="warn") for note in notes]
-    return "\n".join(said)
+    kinds = dict.fromkeys(KINDS[subject.kind] for subject in subjects)
+    return f"{counted(runs, 'run')}, from {' and '.join(kinds)}. Written {now()[:16].replace('T', ' ')} UTC."
+
+
+class Figures:
+    """The figures of a page: `place` gives what the template needs, `data` is what the page's script draws."""
+
+    def __init__(self) -> None:
+        self.data: list[str] = []
+
+    def place(self, figure: go.Figure, label: str, note: str = "") -> dict[str, Any]:
+        """Take a figure into the page; `label` is what a screen reader says."""
+        self.data.append(figure.to_json().replace("</", "<\\/"))
+        return {
+            "number": len(self.data) - 1,
+            "label": label,
+            "note": note,
+            "height": int(figure.layout.height or 420),
+            "width": (figure.layout.meta or {}).get("width"),
+        }
+
+
+def section(
+    subject: Subject, page: Path, figures: Figures, *, samples: bool, tick: Callable[[], None]
+) -> dict[str, Any]:
+    """The values of `section.html.j2` for one subject; its pictures go to `figures`."""
+    state = subject.state
+    facts = read_facts(state, tick)
+    rows = leaderboard(state)
+    found = sample(rows) if rows and samples and facts else None
+    shares = importance(state) if len(state.done) > 1 else None
+    bars = importance_bars(state, shares) if shares else None
+    keys, values = differences(state, facts)
+    return {
+        "name": state.name,
+        "headline": f"{headline(state)}.",
+        "command": shown_command(state.command) if state.command else "",
+        "entries": [(name, value) for name, value in _entries(subject, facts) if value],
+        "gone": not facts and any(trial.runs for trial in state.trials),
+        "verdict": _verdict(state, rows),
+        "baselines": _baselines(state),
+        "ranking": _ranking(state, rows, facts, page) if rows else None,
+        "figures": list(_pictures(state, rows, facts, figures)) if rows else [],
+        "importance_bars": bars and figures.place(bars, "Importance of the parameters"),
+        "importance": " ".join(shares.notes) if shares else "",
+        "sample": found,
+        "sample_figure": found
+        and found.figure
+        and figures.place(found.figure, f"Sample of {state.name}'s best run"),
+        "sample_run": found and found.run and link(found.run, page, found.run.name),
+        "unfinished": _unfinished(state, page),
+        "differences": _differences(state, keys, values) if keys else None,
+    }
+
+
+def link(target: Path, page: Path, text: str) -> Link:
+    """A link relative to the page, as the address of a folder: every other character than a letter is quoted."""
+    if not target.exists():
+        return Link(text, None)
+    relative = Path(os.path.relpath(target.absolute(), page.absolute().parent)).as_posix()
+    return Link(text, f"./{quote(relative)}/")
+
+
+def table(caption: str, shown: Mapping[str, Sequence[Cell]], marked: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of the template's `table`.
+
+    Args:
+        caption: what a screen reader says.
+        shown: title -> a text, or links, for each row.
+        marked: a class for each row.
+    """
+    align = {title: _align(cells) for title, cells in shown.items()}
+    rows = [list(zip(align.values(), cells, strict=True)) for cells in zip(*shown.values(), strict=True)]
+    return {
+        "caption": caption,
+        "titles": list(align.items()),
+        "rows": list(zip(marked or [""] * len(rows), rows, strict=True)),
+    }
+
+
+def _align(cells: Sequence[Cell]) -> str:
+    """Words to the left, numbers to the right."""
+    words = any(
+        not isinstance(cell, str) or cell[:1].isalpha() or cell[:1] in tuple("<_[('")
+        for cell in cells
+        if cell
+    )
+    return "word" if words else "number"
+
+
+def _entries(subject: Subject, facts: Facts) -> Iterator[tuple[str, str]]:
+    state = subject.state
+    yield "begun", state.created[:16].replace("T", " ")
+    yield "cost", cost(state)
+    noted = [environment_of(found.environment) for found in facts.values()]
+    known = list(
+        dict.fromkeys(ran_on(one) for one in ([subject.environment] if subject.environment else noted))
+    )
+    for environment in known[:3]:
+        yield "ran on", environment
+    if len(known) > 3:
+        yield "", f"and {len(known) - 3} other environments"
+
+
+def _verdict(state: StudyState, rows: Sequence[Row]) -> str:
+    first = state.objectives[0]
+    better = "lower" if first.sign > 0 else "higher"
+    return f"{first.metric} ({better} is better): {over_what(state)}. {verdict(state, list(rows))}"
+
+
+def _baselines(state: StudyState) -> str:
+    known = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in (state.baselines or {}).items()]
+    return f"Trivial models on the same positions: {', '.join(known)}." if known else ""
+
+
+def _ranking(state: StudyState, rows: Sequence[Row], facts: Facts, page: Path) -> dict[str, Any]:
+    """The leaderboard; rank, value and parameters first: on a phone the first columns are all that is seen."""
+    found: dict[str, Sequence[Cell]] = dict(columns(state, list(rows)))
+    late = {"trial", "sd", "n", "parameters", "seconds"} - {objective.name for objective in state.objectives}
+    shown = {title or "rank": found[title] for title in sorted(found, key=lambda title: title in late)}
+    trials = [row.trial for row in rows]
+    steps = [_steps(trial, facts) for trial in trials]
+    shown |= {"steps": steps} if any(steps) else {}
+    for name in sorted({name for known in facts.values() for name in known.memory}):
+        most = [_most(trial, facts, name) for trial in trials]
+        shown |= {f"{name} MiB": most} if any(most) else {}
+    shown["runs"] = [_links(trial, page) for trial in trials]
+    marked = ["best" if row.front else "" if row.same or row.p is None else "worse" for row in rows]
+    return table(f"Leaderboard of {state.name}", shown, marked)
+
+
+def _steps(trial: Trial, facts: Facts) -> str:
+    """Optimiser steps of a run; `400 to 600` where a trial's runs differ."""
+    known = {facts[run.directory].steps if run.directory in facts else run.steps for run in trial.runs}
+    steps = sorted(step for step in known if step is not None)
+    return "" if not steps else f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
+
+
+def _most(trial: Trial, facts: Facts, name: str) -> str:
+    """Peak memory of the trial's runs; empty where it was not logged."""
+    known = [facts[run.directory].memory.get(name) for run in trial.runs if run.directory in facts]
+    most = max((value for value in known if value is not None), default=None)
+    return "" if most is None else f"{most:,.0f}"
+
+
+def _links(trial: Trial, page: Path) -> list[Link]:
+    """A link to each run directory, named by its seed and fold."""
+    folds = ["" if run.fold is None else f"f{run.fold}-" for run in trial.runs]
+    return [link(run.directory, page, f"{f}s{run.seed}") for run, f in zip(trial.runs, folds, strict=True)]
+
+
+def _pictures(
+    state: StudyState, rows: Sequence[Row], facts: Facts, figures: Figures
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Title and figure, in the order of the page."""
+    name = state.objectives[0].name
+    for axis, note, figure in over_parameter(state):
+        label = f"{name} over {axis}, one line for each choice; the figures stand in the leaderboard"
+        yield f"{name} over {axis}", figures.place(figure, label, note)
+    if (curves := learning_curves(state, rows, facts)) is not None:
+        note, figure = curves
+        label = f"{state.objectives[0].metric} and training loss over the steps of the runs"
+        yield "Learning curves", figures.place(figure, label, note)
+    if (overview := parallel_coordinates(state)) is not None:
+        note, figure = overview
+        label = "Parallel coordinates: one line a finished trial"
+        yield "All parameters at once", figures.place(figure, label, note)
+
+
+def _unfinished(state: StudyState, page: Path) -> dict[str, Any] | None:
+    """Trials without a final value, and runs of finished trials that failed, with their reasons."""
+    trials = [trial for trial in state.trials if trial.state in ("failed", "pruned") or trial.error]
+    if not trials:
+        return None
+    params = [", ".join(f"{key}={show(value)}" for key, value in trial.params.items()) for trial in trials]
+    shown: dict[str, Sequence[Cell]] = {
+        "trial": [str(trial.number) for trial in trials],
+        "state": [trial.state for trial in trials],
+        "why": [_why(state, trial) for trial in trials],
+        "parameters": params,
+        "runs": [_links(trial, page) for trial in trials],
+    }
+    return table(f"Failed and pruned trials of {state.name}", shown)
+
+
+def _why(state: StudyState, trial: Trial) -> str:
+    """Why a trial has no value. A page is passed on, so paths begin below `paths.root` or at `~`."""
+    if trial.error is not None:
+        text = trial.error
+        for place, short in ((state.directory.parent.parent, ""), (Path.home(), "~/")):
+            text = text.replace(f"{place}/", short) if place != Path("/") else text
+        return text
+    if trial.reported is None:
+        return "no error was recorded"
+    step, value = trial.reported
+    return f"after validation {step} with {value:.5g}"
+
+
+def _differences(
+    state: StudyState, keys: Sequence[str], values: Sequence[tuple[int, Sequence[Any]]]
+) -> dict[str, Any]:
+    shown: dict[str, Sequence[Cell]] = {"trial": [str(number) for number, _ in values]}
+    for place, key in enumerate(keys):
+        cells = [row[place] for _, row in values]
+        shown[key] = [str(cell) if isinstance(cell, list | dict) else show(cell) for cell in cells]
+    return table(f"Configuration keys of {state.name} that differ", shown)

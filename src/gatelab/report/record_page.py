@@ -11,14 +11,13 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gatelab.report.curves import choose_by, choose_x
+from gatelab.report.picture import choose_by, choose_x
 from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
-from gatelab.run.remarks import counted
-from gatelab.study.analysis.estimate import duration
+from gatelab.run.messages import counted
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
-from gatelab.study.analysis.state import StudyState, Trial, short_names, show
+from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import decimals, over_what, summarise, values_of
 
 PLACEHOLDER = re.compile(r"\{\{(\w+)((?: [^}]*)?)\}\}")
@@ -31,7 +30,7 @@ def template(title: str, question: str, conclusion: str, states: Sequence[StudyS
     blocks = [f"# {title}", _wrap(f"**Question.** {question}"), "**Command.**\n\n{{commands}}"]
     blocks += [
         "`results.csv` has one row a run and `record.json` what was asked; this page and `figure.png` are made from\n"
-        "them alone. `python -m scripts.checks.experiments` makes the page again and fails where it differs.",
+        "them alone. `python scripts/check_experiments.py` makes the page again and fails where it differs.",
         "## Result",
         f"![{_alt(states)}](figure.png)",
     ]
@@ -120,7 +119,7 @@ def _importance(state: StudyState, _: Sequence[str]) -> str:
     notes = " ".join(found.notes)
     if not found.shares:
         return _wrap(notes)
-    lines = [f"| {names.get(share.name, share.name)} | {share.share:.1%} |" for share in found.shares]
+    lines = [f"| {names[share.key]} | {share.share:.1%} |" for share in found.shares]
     return "\n".join(["| importance | share |", "|---|---|", *lines]) + f"\n\n{_wrap(notes)}"
 
 
