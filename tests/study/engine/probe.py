@@ -12,7 +12,7 @@ import time
 import weakref
 from pathlib import Path
 
-PRELOAD = ("torch", "gatelab.core.native.library")
+PRELOAD = ("torch", "gatelab.core.backends.native.kernel")
 PREPARED_BY = []
 
 
@@ -33,7 +33,7 @@ def tell(request):
     """Write facts about this process."""
     import torch
 
-    from gatelab.core.native import library
+    from gatelab.core.backends.native import kernel
 
     torch.set_num_threads(2)
     facts = {
@@ -44,7 +44,7 @@ def tell(request):
         "command": [sys.modules["__main__"].__spec__.name, *sys.argv[1:]],
         "stdin": sys.stdin.read(),
         "signals": {s.name: signal.getsignal(s) == signal.SIG_DFL for s in (signal.SIGTERM, signal.SIGUSR1)},
-        "threads": library.most_threads(),
+        "threads": kernel.most_threads(),
         "cuda": torch.cuda.is_initialized(),
         "prepared_by": PREPARED_BY,
         "parent": os.getppid(),

@@ -32,7 +32,7 @@ PRELOAD = (
     "gatelab.tasks.lean",
     "gatelab.tasks.optimizers",
     "gatelab.tasks.schedules",
-    "gatelab.core.native.library",
+    "gatelab.core.backends.native.kernel",
     "torch.distributed",
     "torch.utils.serialization",
 )

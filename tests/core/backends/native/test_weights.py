@@ -5,8 +5,8 @@ import gc
 import pytest
 import torch
 
-from gatelab.core.native import load, run
-from gatelab.core.native.weights import Store, pack
+from gatelab.core.backends.native import load, run
+from gatelab.core.backends.native.kernel import PackedStore, pack
 
 
 def make(hidden=20, inputs=6):
@@ -16,7 +16,7 @@ def make(hidden=20, inputs=6):
 
 
 def test_unchanged_weights_are_packed_once():
-    store, weights = Store(), make()
+    store, weights = PackedStore(), make()
     first = store.get(load(), weights, inputs=0, reset_after=True)
     assert store.get(load(), weights, inputs=0, reset_after=True) is first
 
@@ -24,7 +24,7 @@ def test_unchanged_weights_are_packed_once():
 @pytest.mark.parametrize("which", range(4))
 @pytest.mark.parametrize("how", ["in place", "data", "new storage"])
 def test_changed_weights_are_packed_again(which, how):
-    store, weights = Store(), make()
+    store, weights = PackedStore(), make()
     store.get(load(), weights, inputs=6, reset_after=True)
     with torch.no_grad():
         if how == "in place":
@@ -39,7 +39,7 @@ def test_changed_weights_are_packed_again(which, how):
 
 @pytest.mark.slow
 def test_other_tensors_at_the_same_address_are_packed_again():
-    store = Store()
+    store = PackedStore()
     for scale in range(1, 30):
         weights = tuple((w.detach() * 0 + scale) for w in make())
         packed = store.get(load(), weights, inputs=0, reset_after=True)
@@ -49,7 +49,7 @@ def test_other_tensors_at_the_same_address_are_packed_again():
 
 
 def test_the_store_keeps_a_bounded_number():
-    store = Store(kept=3)
+    store = PackedStore(kept=3)
     layers = [make() for _ in range(5)]
     for weights in layers:
         store.get(load(), weights, inputs=0, reset_after=True)
