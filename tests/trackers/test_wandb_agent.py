@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from gatelab.cli.main import main
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import compose
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.config.schema import check
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import identify
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.run.train import train
 from gatelab.trackers.follow import key, to_row
-from gatelab.trackers.wandb_file import read_segment, segment_files
+from gatelab.trackers.wandb.local_files import read_segment, segment_files
 
 from .fake_wandb import FakeWandb
 
@@ -200,8 +200,8 @@ def test_sync_sends_a_run_under_every_id_that_agents_gave_it(parts, server, monk
 
 
 def test_a_study_inside_an_agent_s_run_is_not_the_agent_s_run(monkeypatch):
-    from gatelab.study.engine.attempt import environment
+    from gatelab.run.frozen_run import child_environment
 
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweepabc")
     monkeypatch.setenv("WANDB_RUN_ID", "first001")
-    assert not {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} & set(environment())
+    assert not {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} & set(child_environment())

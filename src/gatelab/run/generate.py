@@ -12,8 +12,8 @@ from gatelab.data.text.tokenizer import WordTokenizer, tokenizer_from_dict
 from gatelab.run.build import request_errors
 from gatelab.run.errors import RequestError
 from gatelab.run.load import load_task
+from gatelab.run.messages import say
 from gatelab.run.record.directory import read_json
-from gatelab.run.remarks import say
 
 
 def generate(

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from gatelab.run.config.spelling import nearest
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")

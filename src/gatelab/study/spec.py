@@ -20,8 +20,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import Composed, compose, keys_of, nearest
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.errors import RequestError
 from gatelab.run.record.identity import Identity, hash_of, identity_of
 from gatelab.study.engine.directory import StudyDirectory

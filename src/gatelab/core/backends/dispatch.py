@@ -3,7 +3,7 @@
 `choose` is the one place where "auto" decides. A backend that was named either runs or raises: it never gives way
 silently to another one.
 
-`dispatch.json` beside this file says how long each backend took on a grid of sizes, as `scripts/bench_gru.py --table`
+`dispatch.json` beside this file says how long each backend took on a grid of sizes, as `scripts/bench/gru.py --table`
 measured it: for a device and a dtype, microseconds of each backend at each point. A call takes the figures of the
 nearest point, in powers of two.
 """

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.run.config.schema import problems, where
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import counted
 from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF, Identity
-from gatelab.run.remarks import counted
 from gatelab.study.equal_parameters import size_key
 from gatelab.study.plan import grid
 

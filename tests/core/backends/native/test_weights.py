@@ -48,12 +48,41 @@ def test_other_tensors_at_the_same_address_are_packed_again():
         gc.collect()
 
 
-def test_the_store_keeps_a_bounded_number():
-    store = PackedStore(kept=3)
+def test_the_store_keeps_a_bounded_size():
     layers = [make() for _ in range(5)]
+    store = PackedStore(
+        most=3 * pack(load(), layers[0], inputs=0, reset_after=True, backward=False).data.numel()
+    )
     for weights in layers:
         store.get(load(), weights, inputs=0, reset_after=True)
     assert len(store) == 3
+
+
+def test_packed_weights_are_freed_with_their_layer():
+    store = PackedStore()
+    for _ in range(3):
+        store.get(load(), make(), inputs=0, reset_after=True)
+    gc.collect()
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("hidden", [20, 130])
+def test_one_changed_element_or_sign_is_seen_wherever_it_lies(hidden, threads):
+    store, weights = PackedStore(), make(hidden)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for which, w in enumerate(weights):
+            for at in range(0, w.numel(), max(1, w.numel() // 50)):
+                old = store.get(load(), weights, inputs=6, reset_after=True)
+                w.detach().numpy().reshape(-1)[at] *= -1
+                assert store.get(load(), weights, inputs=6, reset_after=True) is not old, (which, at)
+            old = store.get(load(), weights, inputs=6, reset_after=True)
+            w.data.neg_()
+            assert store.get(load(), weights, inputs=6, reset_after=True) is not old
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_inference_after_a_training_step_uses_the_new_weights():

@@ -1,0 +1,149 @@
+"""The processes of one sweep, and their deaths: found by pid, killed by pid, never by name.
+
+The herd is every process that was started here, everything that descends from it, and the workers that the study's
+own `workers/*.json` name. A process that lost its parent stays known. Linux only: it reads /proc.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatelab.study.engine.liveness import birth, machine, read_owner
+
+FORK_SERVER = "gatelab.study.engine.fork_server"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A process.
+
+    Attributes:
+        pid, birth: its number, and its start in clock ticks since boot, since numbers are used again.
+    """
+
+    pid: int
+    birth: int
+
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return birth(self.pid) == self.birth
+
+    def kill(self) -> bool:
+        """SIGKILL, to this process and to no later one with its number; False if it was gone."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            if not self.alive():
+                return False
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                return True
+            return False
+        finally:
+            os.close(descriptor)
+
+
+class Herd:
+    """The living processes of a study.
+
+    Args:
+        study: its folder.
+    """
+
+    def __init__(self, study: Path) -> None:
+        self.study = study
+        self._known: set[Member] = set()
+        self._sweep: Member | None = None
+
+    def adopt(self, pid: int) -> None:
+        """Add the process of `gatelab sweep` that was just started."""
+        self._sweep = Member(pid, birth(pid) or 0)
+        self._known.add(self._sweep)
+
+    def living(self) -> dict[Member, str]:
+        """Every living process, and what it is: sweep, worker, server (the fork server), run, or other."""
+        parents, children = _parents(), {}
+        for pid, parent in parents.items():
+            children.setdefault(parent, []).append(pid)
+        workers = self._workers()
+        self._known = {member for member in {*self._known, *workers} if member.alive()}
+        known = {member.pid for member in self._known}
+        fresh = list(known)
+        while fresh:
+            found = [child for pid in fresh for child in children.get(pid, ()) if child not in known]
+            known.update(found)
+            fresh = found
+        self._known = {Member(pid, started) for pid in known if (started := birth(pid)) is not None}
+        return {member: self._kind(member, workers, parents) for member in self._known}
+
+    def of(self, kind: str) -> list[Member]:
+        """The living processes of a kind, by pid."""
+        return sorted((m for m, what in self.living().items() if what == kind), key=lambda m: m.pid)
+
+    def slaughter(self, rng: random.Random) -> int:
+        """Kill all of them, in any order, until none is left; how many there were."""
+        killed = 0
+        while members := sorted(self.living(), key=lambda m: m.pid):
+            rng.shuffle(members)
+            killed += sum(member.kill() for member in members)
+            time.sleep(0.02)
+        return killed
+
+    def _workers(self) -> set[Member]:
+        folder = self.study / "workers"
+        owners = [read_owner(folder, path.stem) for path in folder.glob("*.json")]
+        here = machine()
+        return {Member(owner.pid, owner.birth) for owner in owners if owner and owner.machine == here}
+
+    def _kind(self, member: Member, workers: Iterable[Member], parents: dict[int, int]) -> str:
+        if member == self._sweep:
+            return "sweep"
+        if member in workers:
+            return "worker"
+        if _output_of(member.pid).startswith(f"{self.study}/trials/"):
+            return "run" if _leads_session(member.pid) else "other"
+        parent = parents.get(member.pid)
+        if any(worker.pid == parent for worker in workers) and FORK_SERVER in _command_of(member.pid):
+            return "server"
+        return "other"
+
+
+def _parents() -> dict[int, int]:
+    """Parent of every process that can be seen."""
+    found = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                text = Path(f"/proc/{entry.name}/stat").read_text()
+                found[int(entry.name)] = int(text.rpartition(")")[2].split()[1])
+    return found
+
+
+def _output_of(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/1")
+    except OSError:
+        return ""
+
+
+def _command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
