@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gatelab.core.backends import fused, reference
+from gatelab.core.backends import reference, torch_gru
 
 Measure = Callable[[Tensor, Tensor], float]
 VARIANTS = pytest.mark.parametrize("reset_after", [True, False], ids=["after", "before"])
@@ -54,7 +54,7 @@ def test_it_equals_the_reference_on_every_shape(
         mask = torch.rand(steps, batch) < data.draw(st.sampled_from([0.1, 0.5, 1.0]))
     options = {"reset_after": reset_after, "lengths": lengths, "reset_mask": mask}
     tensors = _tensors(steps, batch, width, hidden, reset_after, bias)
-    pairs = zip(_results(fused, tensors, **options), _results(reference, tensors, **options), strict=True)
+    pairs = zip(_results(torch_gru, tensors, **options), _results(reference, tensors, **options), strict=True)
     for got, want in pairs:
         torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
 
@@ -65,7 +65,7 @@ def test_it_equals_the_reference_around_vector_widths(reset_after: bool, hidden:
     tensors = _tensors(3, 33, 31, hidden, reset_after)
     options = {"reset_after": reset_after, "lengths": None, "reset_mask": None}
     for got, want in zip(
-        _results(fused, tensors, **options), _results(reference, tensors, **options), strict=True
+        _results(torch_gru, tensors, **options), _results(reference, tensors, **options), strict=True
     ):
         assert error(got, want) <= 1e-12
 
@@ -80,7 +80,7 @@ def test_first_and_second_derivatives_pass_gradcheck(reset_after: bool, ragged: 
 
     def run(*given: Tensor) -> Any:
         full = given if reset_after else (*given, None)
-        return fused.run(*full, reset_after=reset_after, lengths=lengths, reset_mask=mask)
+        return torch_gru.run(*full, reset_after=reset_after, lengths=lengths, reset_mask=mask)
 
     assert torch.autograd.gradcheck(run, tensors)
     assert torch.autograd.gradgradcheck(run, tensors)
@@ -96,7 +96,7 @@ def test_inputs_may_be_strided_or_expanded(reset_after: bool) -> None:
     weights = (w_ih.detach().t().contiguous().t(), w_hh.detach().t().contiguous().t(), b_ih, b_hh)
     assert not x.is_contiguous()
     results = []
-    for backend in (fused, reference):
+    for backend in (torch_gru, reference):
         leaves = [x.detach().requires_grad_(), h0.detach().requires_grad_()]
         y, h = backend.run(*leaves, *weights, reset_after=reset_after, lengths=None, reset_mask=None)
         total = y.sum()  # its gradient is an expanded scalar
@@ -110,14 +110,14 @@ def test_every_buffer_is_written_before_it_is_read(reset_after: bool) -> None:
     tensors = _tensors(5, 3, 2, 4, reset_after)
     mask = torch.rand(5, 3) < 0.3
     options = {"reset_after": reset_after, "lengths": torch.tensor([5, 0, 2]), "reset_mask": mask}
-    want = [t.clone() for t in _results(fused, tensors, **options)]
+    want = [t.clone() for t in _results(torch_gru, tensors, **options)]
     with torch.no_grad():
-        quiet = fused.run(*tensors, **options)
+        quiet = torch_gru.run(*tensors, **options)
     torch.use_deterministic_algorithms(True)  # fills uninitialised memory with NaN
     try:
-        got = list(_results(fused, tensors, **options))
+        got = list(_results(torch_gru, tensors, **options))
         with torch.no_grad():
-            poisoned = fused.run(*tensors, **options)
+            poisoned = torch_gru.run(*tensors, **options)
     finally:
         torch.use_deterministic_algorithms(False)
     for a, b in zip((*got, *poisoned), (*want, *quiet), strict=True):
@@ -129,9 +129,9 @@ def test_without_gradients_the_result_is_the_same(reset_after: bool) -> None:
     for steps in (1, 3, 20):
         tensors = _tensors(steps, 3, 2, 4, reset_after)
         options = {"reset_after": reset_after, "lengths": None, "reset_mask": torch.rand(steps, 3) < 0.2}
-        y, h = fused.run(*tensors, **options)
+        y, h = torch_gru.run(*tensors, **options)
         with torch.no_grad():
-            quiet_y, quiet_h = fused.run(*tensors, **options)
+            quiet_y, quiet_h = torch_gru.run(*tensors, **options)
         torch.testing.assert_close(quiet_y, y, rtol=1e-13, atol=1e-14)
         torch.testing.assert_close(quiet_h, h, rtol=1e-13, atol=1e-14)
 
@@ -144,7 +144,7 @@ def test_only_the_gradients_that_are_asked_for_are_computed(reset_after: bool) -
         leaf = tensors[wanted]
         assert leaf is not None
         results = []
-        for backend in (fused, reference):
+        for backend in (torch_gru, reference):
             leaf.requires_grad_()
             results.append(torch.autograd.grad(backend.run(*tensors, **options)[0].sum(), leaf)[0])
             leaf.requires_grad_(False)
@@ -155,7 +155,7 @@ def test_only_the_gradients_that_are_asked_for_are_computed(reset_after: bool) -
 def test_a_second_backward_through_the_same_graph_is_the_same(reset_after: bool) -> None:
     tensors = _tensors(4, 3, 2, 5, reset_after)
     leaves = [t for t in tensors if t is not None]
-    y, h = fused.run(*tensors, reset_after=reset_after, lengths=None, reset_mask=None)
+    y, h = torch_gru.run(*tensors, reset_after=reset_after, lengths=None, reset_mask=None)
     loss = y.square().sum() + h.sum()
     first = torch.autograd.grad(loss, leaves, retain_graph=True)
     for a, b in zip(first, torch.autograd.grad(loss, leaves), strict=True):

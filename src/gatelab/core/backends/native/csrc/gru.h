@@ -2,7 +2,7 @@
  *
  * One call is one layer in one direction over a whole sequence, float32. Plain pointers, no PyTorch headers:
  * the same object serves every PyTorch. Nothing is allocated and nothing is kept between calls, so any number
- * of threads may call at once. Shapes are checked by the caller (`checks.py`), never here.
+ * of threads may call at once. Shapes are checked by the caller (`kernel.py`), never here.
  *
  * Dimensions: T steps, B batch, D inputs, H hidden. A "place" is a row's position in the batch as the kernel
  * walks it: rows sorted by length, longest first, so that the active rows of a step are the first ones. Buffers
@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define GRU_ABI 4
+#define GRU_ABI 5
 
 typedef struct {
     /* sizes and choices */
@@ -87,9 +87,9 @@ int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward);
 void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
               int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed);
 
-/* 1 if `samples` elements of each matrix, spread over it, and of the biases are those that `packed` was made from. */
-int64_t gru_same(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
-                 int64_t hidden, int64_t reset_after, int64_t samples, const float *packed);
+/* A checksum of every byte that gru_pack reads, the same for any number of threads. */
+uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+                      int64_t hidden, int64_t threads);
 
 /* Fill `order` [T*B] with the rows of a padded [T*B] batch that are computed, as the kernel walks them, and after
  * them those past the lengths; returns N. `lengths` and `rows` are by place, as in gru_call. */

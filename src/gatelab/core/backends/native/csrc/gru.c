@@ -83,13 +83,35 @@ void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const flo
     (void)threads;
 }
 
-int64_t gru_same(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
-                 int64_t hidden, int64_t reset_after, int64_t samples, const float *packed) {
-    static const int recurrent_slot[3] = {1, 2, 0}, input_slot[3] = {0, 1, 2};
-    packed_weights in = unpack(packed, inputs, hidden);
-    return same_bias(b_ih, b_hh, hidden, (int)reset_after, samples, packed) &&
-           same_matrix(w_hh, in.recurrent, recurrent_slot, hidden, hidden, samples) &&
-           (inputs == 0 || same_matrix(w_ih, in.input, input_slot, hidden, inputs, samples));
+/* Of one tensor, in pieces, so that the threads share it and their number does not show. */
+static uint64_t checksum_all(const float *w, idx count, int threads, uint64_t seed) {
+    const idx piece = 1 << 14;
+    idx pieces = (count + piece - 1) / piece;
+    uint64_t all = 0;
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : all)
+        for (idx i = 0; i < pieces; i++)
+            all += checksum(w + i * piece, min_idx(piece, count - i * piece), seed + (uint64_t)i);
+        return all;
+    }
+#endif
+    for (idx i = 0; i < pieces; i++)
+        all += checksum(w + i * piece, min_idx(piece, count - i * piece), seed + (uint64_t)i);
+    (void)threads;
+    return all;
+}
+
+uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+                      int64_t hidden, int64_t threads) {
+    const float *tensors[4] = {w_hh, w_ih, b_ih, b_hh};
+    idx counts[4] = {3 * hidden * hidden, 3 * hidden * inputs, b_ih ? 3 * hidden : 0, b_hh ? 3 * hidden : 0};
+    uint64_t all = (uint64_t)hidden;
+    for (int i = 0; i < 4; i++) {
+        uint64_t one = checksum_all(tensors[i], counts[i], i < 2 ? (int)threads : 1, (uint64_t)(i + 1) << 40);
+        all = (all ^ one) * 0x9E3779B97F4A7C15u + (uint64_t)counts[i];
+    }
+    return all;
 }
 
 int64_t gru_order(const int64_t *lengths, const int64_t *rows, int64_t steps, int64_t batch, int64_t reverse,

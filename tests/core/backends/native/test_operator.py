@@ -5,7 +5,6 @@ import torch
 from native_cases import random_case
 
 from gatelab.core.gru import GRU
-from gatelab.core.native import operator
 
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")
 
@@ -106,16 +105,7 @@ def test_inductor_compiles_a_model_around_it():
 def test_the_operation_s_shapes_need_no_kernel():
     with torch._subclasses.FakeTensorMode():
         weights = (torch.empty(60, 7), torch.empty(60, 20), None, None)
-        y, h_n = operator.call(
-            torch.empty(9, 5, 7),
-            torch.empty(5, 20),
-            *weights,
-            None,
-            None,
-            None,
-            reset_after=True,
-            reverse=False,
-            p=0.0,
-        )
+        tensors = (torch.empty(9, 5, 7), torch.empty(5, 20), *weights, None, None, None)
+        y, h_n, _, _ = torch.ops.gatelab.gru_layer(*tensors, True, False, 0.0, False)
     assert y.shape == (9, 5, 20)
     assert h_n.shape == (5, 20)

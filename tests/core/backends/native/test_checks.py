@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gatelab.core.native import run
+from gatelab.core.backends.native import run
 
 
 def tensors():

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.core.native import load
-from gatelab.core.native.compile import FLAGS, ISA_FLAGS, compiler
-from gatelab.core.native.library import ISAS
+from gatelab.core.backends.native import load
+from gatelab.core.backends.native.compile import FLAGS, ISA_FLAGS, compiler
+from gatelab.core.backends.native.kernel import ISAS
 
 DRIVER = Path(__file__).with_name("driver.c")
 CHECKS = [

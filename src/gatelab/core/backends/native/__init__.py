@@ -1,16 +1,19 @@
-"""The `native` backend: the C kernel of `gatelab.core.native`, for float32 on a CPU.
+"""The `native` backend: a GRU layer in C, for float32 on a CPU.
 
-It has both variants, ragged lengths, resets, both directions and zoneout, but no layer normalisation. Why the
-kernel cannot be had here is settled once, when this module is imported: building it later shows in the next process.
+It has both variants, ragged lengths, resets, both directions and zoneout, but no layer normalisation. The kernel is
+built when the package is installed (`compile.py`). Why it cannot be had here is settled once, when this module is
+imported: building it later shows in the next process.
 """
 
 import functools
 
 import torch
 
+from gatelab.core.backends.native.autograd import run
+from gatelab.core.backends.native.kernel import NativeError, load, unavailable
 from gatelab.core.backends.spec import Backend, Spec
-from gatelab.core.native.autograd import run
-from gatelab.core.native.library import unavailable
+
+__all__ = ["BACKEND", "NativeError", "load", "run", "unavailable"]
 
 UNAVAILABLE = unavailable()
 

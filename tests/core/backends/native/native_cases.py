@@ -88,7 +88,7 @@ def _results(run, case: Case, dtype: torch.dtype) -> list[Tensor]:
 
 
 def results_of(run, case: Case) -> list[Tensor]:
-    """y, h_n and the gradients of every tensor, in float32, by a run function like `gatelab.core.native.run`."""
+    """y, h_n and the gradients of every tensor, in float32, by a run function like the backend's."""
     return _results(run, case, torch.float32)
 
 

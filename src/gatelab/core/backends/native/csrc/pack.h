@@ -95,30 +95,31 @@ static void pack_input_back(const float *w_ih, idx inputs, idx hidden, packed_we
                      (float *)to.input_back + panel * 3 * hidden * COLS);
 }
 
-/* Whether elements of w [3H, depth], spread over it, are in the panels, which hold gate g at place slot[g]. */
-static int same_matrix(const float *w, const float *panels, const int slot[3], idx hidden, idx depth, idx samples) {
-    idx size = 3 * hidden * depth, count = min_idx(samples, size);
-    for (idx i = 0; i < count; i++) {
-        idx at = i * (size / count) + (i * 7919) % (size / count); /* not all in one column */
-        idx row = at / depth, k = at % depth, u = row % hidden;
-        idx panel = slot[row / hidden] * panels_of(hidden) + u / COLS;
-        if (memcmp(w + at, panels + (panel * depth + k) * COLS + u % COLS, sizeof(float)) != 0)
-            return 0;
-    }
-    return 1;
+/* A checksum of every byte of `count` floats: lanes side by side, each in the rounds of xxHash32, so that it takes no
+ * longer than reading them. */
+#define LANES 64
+INLINE uint32_t mixed(uint32_t lane, uint32_t word) {
+    lane += word * 0x85EBCA77u;
+    return (lane << 13 | lane >> 19) * 0x9E3779B1u;
 }
 
-static int same_bias(const float *b_ih, const float *b_hh, idx hidden, int reset_after, idx samples, const float *packed) {
-    idx count = min_idx(samples, hidden);
-    for (idx i = 0; i < count; i++) {
-        idx u = i * (hidden / count);
-        float bias[4];
-        bias_of(b_ih, b_hh, hidden, reset_after, u, bias);
-        for (int block = 0; block < 4; block++)
-            if (memcmp(bias + block, packed + block * padded(hidden) + u, sizeof(float)) != 0)
-                return 0;
+static uint64_t checksum(const float *w, idx count, uint64_t seed) {
+    uint32_t lanes[LANES], words[LANES];
+    for (int j = 0; j < LANES; j++)
+        lanes[j] = (uint32_t)(seed >> 32) ^ (uint32_t)seed * (uint32_t)(2 * j + 1);
+    for (idx i = 0; i < count; i += LANES) {
+        idx here = min_idx(LANES, count - i);
+        memset(words, 0, here < LANES ? sizeof words : 0);
+        memcpy(words, w + i, (size_t)here * sizeof(float));
+        for (int j = 0; j < LANES; j++)
+            lanes[j] = mixed(lanes[j], words[j]);
     }
-    return 1;
+    uint64_t all = seed ^ (uint64_t)count;
+    for (int j = 0; j < LANES; j++) {
+        all = (all ^ lanes[j]) * 0x9E3779B97F4A7C15u;
+        all ^= all >> 29;
+    }
+    return all;
 }
 
 #endif

@@ -5,8 +5,8 @@ import gc
 import pytest
 import torch
 
-from gatelab.core.native import load, run
-from gatelab.core.native.weights import Store, pack
+from gatelab.core.backends.native import load, run
+from gatelab.core.backends.native.kernel import PackedStore, pack
 
 
 def make(hidden=20, inputs=6):
@@ -16,7 +16,7 @@ def make(hidden=20, inputs=6):
 
 
 def test_unchanged_weights_are_packed_once():
-    store, weights = Store(), make()
+    store, weights = PackedStore(), make()
     first = store.get(load(), weights, inputs=0, reset_after=True)
     assert store.get(load(), weights, inputs=0, reset_after=True) is first
 
@@ -24,7 +24,7 @@ def test_unchanged_weights_are_packed_once():
 @pytest.mark.parametrize("which", range(4))
 @pytest.mark.parametrize("how", ["in place", "data", "new storage"])
 def test_changed_weights_are_packed_again(which, how):
-    store, weights = Store(), make()
+    store, weights = PackedStore(), make()
     store.get(load(), weights, inputs=6, reset_after=True)
     with torch.no_grad():
         if how == "in place":
@@ -39,7 +39,7 @@ def test_changed_weights_are_packed_again(which, how):
 
 @pytest.mark.slow
 def test_other_tensors_at_the_same_address_are_packed_again():
-    store = Store()
+    store = PackedStore()
     for scale in range(1, 30):
         weights = tuple((w.detach() * 0 + scale) for w in make())
         packed = store.get(load(), weights, inputs=0, reset_after=True)
@@ -48,12 +48,41 @@ def test_other_tensors_at_the_same_address_are_packed_again():
         gc.collect()
 
 
-def test_the_store_keeps_a_bounded_number():
-    store = Store(kept=3)
+def test_the_store_keeps_a_bounded_size():
     layers = [make() for _ in range(5)]
+    store = PackedStore(
+        most=3 * pack(load(), layers[0], inputs=0, reset_after=True, backward=False).data.numel()
+    )
     for weights in layers:
         store.get(load(), weights, inputs=0, reset_after=True)
     assert len(store) == 3
+
+
+def test_packed_weights_are_freed_with_their_layer():
+    store = PackedStore()
+    for _ in range(3):
+        store.get(load(), make(), inputs=0, reset_after=True)
+    gc.collect()
+    assert len(store) == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("hidden", [20, 130])
+def test_one_changed_element_or_sign_is_seen_wherever_it_lies(hidden, threads):
+    store, weights = PackedStore(), make(hidden)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for which, w in enumerate(weights):
+            for at in range(0, w.numel(), max(1, w.numel() // 50)):
+                old = store.get(load(), weights, inputs=6, reset_after=True)
+                w.detach().numpy().reshape(-1)[at] *= -1
+                assert store.get(load(), weights, inputs=6, reset_after=True) is not old, (which, at)
+            old = store.get(load(), weights, inputs=6, reset_after=True)
+            w.data.neg_()
+            assert store.get(load(), weights, inputs=6, reset_after=True) is not old
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_inference_after_a_training_step_uses_the_new_weights():

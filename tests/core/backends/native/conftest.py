@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.core.native import unavailable
+from gatelab.core.backends.native import unavailable
 
 sys.path.insert(0, str(Path(__file__).parent))  # native_cases.py
 

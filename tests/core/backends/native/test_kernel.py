@@ -9,8 +9,8 @@ import threading
 import pytest
 import torch
 
-from gatelab.core.native import NativeError, layer, library, load, run
-from gatelab.core.native.library import VARIABLE
+from gatelab.core.backends.native import NativeError, kernel, layer, load, run
+from gatelab.core.backends.native.kernel import VARIABLE
 
 
 def problem(hidden=64):
@@ -37,15 +37,15 @@ def test_the_variable_names_the_kernel(monkeypatch):
 
 
 def test_a_missing_kernel_says_how_to_build_it(monkeypatch):
-    monkeypatch.setattr(library, "object_name", lambda isa: f"nowhere_{isa}.so")
+    monkeypatch.setattr(kernel, "object_name", lambda isa: f"nowhere_{isa}.so")
     load.cache_clear()
-    assert "gatelab.core.native.compile" in (library.unavailable() or "")
+    assert "gatelab.core.backends.native.compile" in (kernel.unavailable() or "")
     load.cache_clear()
 
 
 def test_there_is_one_openmp_library():
     code = (
-        "from gatelab.core.native import load; load();"
+        "from gatelab.core.backends.native import load; load();"
         "import re; maps = open('/proc/self/maps').read();"
         "print(*sorted(set(re.findall(r'\\S*lib[gi]?omp\\S*', maps))))"
     )
@@ -82,7 +82,7 @@ def test_several_python_threads_give_the_same_bits(split, monkeypatch):
 
 
 def _in_child(queue) -> None:
-    queue.put((library.most_threads(), float(run(*problem(), reset_after=True)[0].double().sum())))
+    queue.put((kernel.most_threads(), float(run(*problem(), reset_after=True)[0].double().sum())))
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -1,7 +1,7 @@
 """Compiles the kernel's C source, once per instruction set, into shared objects beside this file.
 
 Only the standard library is used: the build hook of the package calls it at install, where nothing else can be
-imported. `python -m gatelab.core.native.compile` builds again in place. It does not choose which object runs
+imported. `python -m gatelab.core.backends.native.compile` builds again in place. It does not choose which object runs
 (`library.py` does).
 """
 

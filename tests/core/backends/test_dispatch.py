@@ -12,7 +12,6 @@ from gatelab.core.backends import (
     BACKENDS,
     BackendError,
     Spec,
-    choice,
     choose,
     dispatch,
     explain,
@@ -34,7 +33,7 @@ SPEC = Spec(
 
 def forget() -> None:
     dispatch.table.cache_clear()
-    choice._by_table.cache_clear()
+    dispatch._by_table.cache_clear()
 
 
 @pytest.fixture
