@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.core.native.compile import CompileError, compiler, isas, object_name
+from gatelab.core.backends.native.compile import CompileError, compiler, isas, object_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,7 +62,7 @@ def test_the_dispatch_table_and_the_kernel_are_in_the_wheel(names):
         compiler()
     except CompileError as error:
         pytest.skip(str(error))
-    assert {f"gatelab/core/native/{object_name(isa)}" for isa in isas()} <= names
+    assert {f"gatelab/core/backends/native/{object_name(isa)}" for isa in isas()} <= names
 
 
 def test_without_a_compiler_the_wheel_is_built_without_the_kernel(tmp_path):
