@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-MIRROR := $(abspath $(or $(GATELAB_DATA_MIRROR),$(wildcard ../shared/data)))
-export GATELAB_DATA_MIRROR = $(MIRROR)
 
 .PHONY: help run test coverage test-slow bench lint format clean
 
@@ -31,7 +29,7 @@ test-slow: $(READY)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow
 
 bench: $(READY)  ## the GRU's backends against nn.GRU; writes docs/bench_gru.json and the picture (10 minutes)
-	$(BIN)/python scripts/bench_gru.py --output docs/bench_gru.json --picture
+	$(BIN)/python -m scripts.bench.gru --output docs/bench_gru.json --picture
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -66,7 +66,7 @@ def best(directory: Path) -> dict[str, Any]:
 def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> None:
     """Print the leaderboards, the scores and the sample; draw the picture."""
     from gatelab.cli.common import print_table
-    from gatelab.report.tell import cost
+    from gatelab.report.text import cost
     from gatelab.run.generate import generate
     from gatelab.study.analysis.leaderboard import leaderboard, table, verdict
     from gatelab.study.analysis.read import read_study
@@ -110,7 +110,7 @@ def scores(results: dict[str, dict[str, Any]]) -> Any:
 def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     """The metric over hidden size of both studies, and one forecast against the truth; the picture's path."""
     from gatelab.report import picture
-    from gatelab.report.frame import finish
+    from gatelab.report.picture import finish
     from gatelab.run import plots
     from gatelab.run.load import load_data, load_task
 

@@ -14,11 +14,12 @@ torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 @pytest.fixture(scope="session")
 def mirror() -> Path:
-    """The mirror of public data sets: GATELAB_DATA_MIRROR, else ../shared/data beside the checkout."""
-    named = os.environ.get("GATELAB_DATA_MIRROR")
-    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    """The mirror of public data sets that GATELAB_DATA_MIRROR names."""
+    if not (named := os.environ.get("GATELAB_DATA_MIRROR")):
+        pytest.skip("no data mirror: set GATELAB_DATA_MIRROR to a folder with the corpora")
+    folder = Path(named)
     if not folder.is_dir():
-        pytest.skip(f"no data mirror: {folder} is no folder; set GATELAB_DATA_MIRROR to one")
+        pytest.skip(f"no data mirror: GATELAB_DATA_MIRROR={folder} is not a folder")
     return folder.resolve()
 
 

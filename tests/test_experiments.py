@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import compose
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.config.schema import check
 from gatelab.run.train import train
 

@@ -1,7 +1,7 @@
 """Our GRU equals torch.nn.GRU: outputs, final state and every gradient, to the last digits that float64 has.
 
 The bars: in float64 a relative error of 1e-12; in float32 at most twice `nn.GRU`'s own error against the
-float64 result, plus 1e-6. The table of these figures is written by `scripts/make_parity.py`.
+float64 result, plus 1e-6. The table of these figures is written by `scripts/checks/parity.py`.
 """
 
 from collections.abc import Callable

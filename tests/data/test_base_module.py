@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 
 from gatelab.data.messages import DataError
-from gatelab.data.series_module import SeriesDataModule
+from gatelab.data.series.module import SeriesDataModule
 from gatelab.data.synthetic_module import AddingDataModule
 
 # about Lightning's own habits, not about the data

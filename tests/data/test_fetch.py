@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.data.fetch import default_cache, fetch
+from gatelab.data.fetch import SOURCES, Source, default_cache, fetch
 from gatelab.data.messages import FetchError
-from gatelab.data.sources import SOURCES, Source
 
 CONTENT = b"some published bytes\n" * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatelab.data.base_module import BatchOrder
 from gatelab.data.messages import DataError
-from gatelab.data.order import BatchOrder
 
 
 def passes(order: BatchOrder) -> list[list[int]]:

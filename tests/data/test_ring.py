@@ -27,7 +27,9 @@ def test_importing_the_ring_is_light():
 
 
 def test_pure_parts_do_without_lightning():
-    parts = "corpora embedded fetch lorenz order series streams synthetic table tokenizer baselines_series"
+    parts = (
+        "fetch folds specs synthetic text.corpora text.streams text.tokenizer series.table series.baselines"
+    )
     statement = "; ".join(f"import gatelab.data.{part}" for part in parts.split())
     assert not {"pytorch_lightning", "torchmetrics", "hydra", "omegaconf"} & modules_after(statement)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gatelab.data.batches import IGNORE
 from gatelab.data.messages import DataError
+from gatelab.data.specs import IGNORE
 from gatelab.data.synthetic import adding, copy_memory, generator
 from gatelab.data.synthetic_module import AddingDataModule, CopyMemoryDataModule
 

@@ -206,11 +206,11 @@ def test_commands_are_shown_without_the_places_of_a_machine():
 
 
 def test_the_script_checks_records_and_fails_on_drift(record):
-    script = [sys.executable, str(ROOT / "scripts" / "check_experiments.py")]
-    done = subprocess.run([*script, str(record)], capture_output=True, text=True, timeout=120)
+    script = [sys.executable, "-m", "scripts.checks.experiments"]
+    done = subprocess.run([*script, str(record)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout.splitlines()[0]) == (0, "ok     002-hidden-size")
     altered(record / "README.md", "1.400", "1.300")
-    done = subprocess.run([*script, str(record)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*script, str(record)], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "FAILED 002-hidden-size" in done.stdout
 

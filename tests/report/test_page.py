@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from gatelab.report import page as module
-from gatelab.report.figures import COLOURS
+from gatelab.report.figures import COLOURS, QUARTERS
 from gatelab.report.gather import gather
-from gatelab.report.overview import QUARTERS
 from gatelab.report.page import write_page
 from gatelab.study.analysis.leaderboard import columns, leaderboard
 

@@ -7,8 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gatelab.report.curves import baselines, curves, slices
-from gatelab.report.picture import STYLES, draw, write_picture
+from gatelab.report.picture import STYLES, baselines, curves, draw, slices, write_picture
 from gatelab.run.errors import RequestError
 from gatelab.study.analysis.read import read_study
 

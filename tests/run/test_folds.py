@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.data.streams import StreamWindows
+from gatelab.data.text.streams import StreamWindows
 from gatelab.run.evaluate import evaluate
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.run.train import train
 from gatelab.tasks import load_checkpoint
 from gatelab.trackers.follow import MEASURED

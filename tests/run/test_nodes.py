@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from gatelab.run import nodes
-from gatelab.run.again import again
 from gatelab.run.config.compose import compose
 from gatelab.run.errors import RequestError
 from gatelab.run.nodes import Dismissed, Ranks, require_processes
+from gatelab.run.reproduce import again
 from gatelab.run.torchrun import code_of
 
 

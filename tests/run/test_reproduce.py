@@ -9,11 +9,10 @@ import pytest
 
 from gatelab.cli.main import main
 from gatelab.run import differences
-from gatelab.run.again import environment_for
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.record.directory import write_json
 from gatelab.run.record.identity import Identity
-from gatelab.run.reproduce import reproduce
+from gatelab.run.reproduce import environment_for, reproduce
 from gatelab.run.train import train
 from gatelab.study.engine.process import Process, Runner
 from gatelab.study.engine.trial import end_file

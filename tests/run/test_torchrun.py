@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 
 pytestmark = pytest.mark.slow
 TINY = [

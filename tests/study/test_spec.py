@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import compose
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.errors import RequestError
 from gatelab.run.record.identity import identify, identity_of
 from gatelab.study import spec

@@ -1,6 +1,6 @@
 import torch
 
-from gatelab.tasks.randomness import seed_step, step_seed
+from gatelab.tasks.resume import seed_step, step_seed
 
 
 def test_step_seeds_are_distinct_and_fit_a_generator() -> None:

@@ -7,8 +7,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gatelab.run.record.metrics_csv import MetricsCSV
-from gatelab.trackers.wandb_tracker import WandbTracker
+from gatelab.run.record.metrics_logger import MetricsCSV
+from gatelab.trackers.wandb.tracker import WandbTracker
 
 SETTINGS = {"id": "abcd1234", "name": "x/one-s0", "project": "gatelab", "entity": None, "group": "mine"}
 SETTINGS |= {"job_type": "train", "tags": ["a"], "mode": "auto"}

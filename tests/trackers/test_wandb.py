@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.run.train import train
 from gatelab.trackers.follow import STEP, key, to_row
-from gatelab.trackers.wandb_file import read_segment, segment_files
+from gatelab.trackers.wandb.local_files import read_segment, segment_files
 
 from .event_files import points, points_of
 

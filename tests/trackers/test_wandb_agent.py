@@ -11,15 +11,15 @@ import pytest
 import yaml
 
 from gatelab.cli.main import main
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import compose
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.config.schema import check
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import identify
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.run.train import train
 from gatelab.trackers.follow import key, to_row
-from gatelab.trackers.wandb_file import read_segment, segment_files
+from gatelab.trackers.wandb.local_files import read_segment, segment_files
 
 from .fake_wandb import FakeWandb
 

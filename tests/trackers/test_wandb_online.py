@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.trackers.follow import key, to_row
 
 from .fake_wandb import FakeWandb
@@ -81,7 +81,7 @@ def test_a_run_resumed_online_sends_its_offline_part_too(parts, server):
 
 @pytest.mark.slow
 def test_an_upload_that_is_refused_is_told_and_tried_again(offline, server, monkeypatch, capsys):
-    monkeypatch.setattr("gatelab.trackers.wandb_sent.TRIES", 1)
+    monkeypatch.setattr("gatelab.trackers.wandb.sync_state.TRIES", 1)
     server.refuse = 401
     assert main(["sync", str(offline.path)]) == 1
     assert "24 of 24 rows did not arrive" in capsys.readouterr().err
@@ -96,7 +96,7 @@ def test_rows_keep_the_time_at_which_they_were_measured(offline, server):
     sent = json.loads((offline.path / "wandb" / "sent.json").read_text())["abcd1234"]
     assert sent["metrics_bytes"] == (offline.path / "metrics.csv").stat().st_size
     files = sorted(offline.path.glob("wandb/offline*/*.wandb"))
-    from gatelab.trackers.wandb_file import read_segment
+    from gatelab.trackers.wandb.local_files import read_segment
 
     times = [at for file in files for at in read_segment(file).times]
     history = server.runs["abcd1234"]["history"]

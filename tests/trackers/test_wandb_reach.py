@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatelab.trackers.wandb_reach import find_key, has_wandb_key, why_offline
+from gatelab.trackers.wandb.server import find_key, has_wandb_key, why_offline
 
 KEY = "0123456789" * 4
 

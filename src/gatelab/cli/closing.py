@@ -9,7 +9,7 @@ import shlex
 from typing import Any
 
 from gatelab.cli.common import number, print_table, scores_table
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 
 
 def print_summary(result: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def choices_epilog(more: Sequence[str] = ()) -> str:
     """The choices of every configuration group, and of `more` of them, read from the file names."""
-    from gatelab.run.config.configs import CONF_DIR
+    from gatelab.run.config import CONF_DIR
 
     lines = ["choices (group=choice; any key inside can be given too, e.g. data.batch_size=64):"]
     for group in (*more, *GROUPS):

@@ -1,5 +1,5 @@
 """Show what differs between two runs: configuration, code, versions, hardware, data, scores, and the first step in
-which they part.
+which they diverge.
 
 example:
   gatelab diff runs/etth1_gru/1a2b3c4d-s0 runs/etth1_gru/1a2b3c4d-s1
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gatelab.cli.common import add_json, number, print_json, print_table
 
 if TYPE_CHECKING:
-    from gatelab.run.compare import Comparison
+    from gatelab.run.diff import Comparison
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Compare and print."""
-    from gatelab.run.compare import compare
+    from gatelab.run.diff import compare
 
     found = compare(options.first, options.second)
     print_json(found.to_dict()) if options.json else _print(found)
@@ -36,7 +36,7 @@ def _print(found: Comparison) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from gatelab.run.differences import shown
+    from gatelab.run.diff import shown
 
     def cell(value: Any) -> str:
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -56,8 +56,7 @@ def _print(found: Comparison) -> None:
     print_table(table)
     if found.compared is None:
         print("no trace.csv in one of them, so their steps cannot be compared")
-    elif found.parting is None:
+    elif found.divergence is None:
         print("every step's loss and every epoch's weights are the same, bit for bit")
     else:
-        parts = str(found.parting).replace("recorded", "A").replace("reproduced", "B").replace("now", "B")
-        print(f"they part at {parts}")
+        print(f"they diverge at {found.divergence.describe('A', 'B')}")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
 
 from gatelab.cli.common import add_json, print_json
 
@@ -14,11 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Examine and print."""
-    from gatelab.run.imports import quickly
-
-    with quickly():
-        from gatelab.run.doctor import examine
-
     facts = examine()
     if options.json:
         print_json(facts)
@@ -31,3 +30,37 @@ def run(options: argparse.Namespace) -> int:
         else:
             print(f"{key:20} {', '.join(value) or 'none' if isinstance(value, list) else value}")
     return 0
+
+
+def examine(root: str | Path = ".") -> dict[str, Any]:
+    """Versions, hardware, the compiled kernel and its backends as plain data; of a key only whether there is one."""
+    import torch
+
+    from gatelab.core import GRU
+    from gatelab.run.config import CONF_DIR
+    from gatelab.run.record.environment import describe
+    from gatelab.trackers.wandb.server import has_wandb_key
+
+    facts = describe()
+    facts.pop("git")
+    existing = Path(root).absolute()
+    while not existing.exists():
+        existing = existing.parent
+    mirror = os.environ.get("GATELAB_DATA_MIRROR")
+    gru = GRU(32, 64)
+    with torch.no_grad():
+        one_step = str(gru.explain(torch.zeros(1, 1, 32)))
+    return {
+        **facts,
+        "cores": os.cpu_count(),
+        "configurations": str(CONF_DIR),
+        "mirror": mirror,
+        "mirror_exists": mirror is not None and Path(mirror).is_dir(),
+        "free_gigabytes": round(shutil.disk_usage(existing).free / 1e9, 1),
+        "compiler": shutil.which(os.environ.get("CC", "cc")),
+        "wandb_key": has_wandb_key(),
+        "gru": {
+            "training": str(gru.explain(torch.zeros(16, 8, 32))),
+            "one step": one_step,
+        },
+    }

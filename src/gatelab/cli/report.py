@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from gatelab.report.gather import gather
+    from gatelab.report.markdown import to_markdown, to_table
     from gatelab.report.page import title_of, write_page
-    from gatelab.report.plain import to_markdown, to_table
     from gatelab.run.config.compose import compose
     from gatelab.run.errors import RequestError
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.cli.common import add_json, print_json
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 
 if TYPE_CHECKING:
-    from gatelab.run.reproduce import Verdict
+    from gatelab.run.reproduce import Reproduction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("starting", total=None)
-        verdict = reproduce(
+        found = reproduce(
             options.run_dir,
             options.overrides,
             steps=options.steps,
@@ -59,26 +59,26 @@ def run(options: argparse.Namespace) -> int:
                 bar, description="steps compared", completed=done, total=total
             ),
         )
-    print_json(verdict.to_dict()) if options.json else _print(verdict)
-    return verdict.exit_code
+    print_json(found.to_dict()) if options.json else _print(found)
+    return found.exit_code
 
 
-def _print(verdict: Verdict) -> None:
-    compared = f"{counted(verdict.steps, 'step')} and the weights after {counted(verdict.epochs, 'epoch')}"
-    partings = [parting for parting in (verdict.initial, verdict.first) if parting is not None]
-    if not partings:
+def _print(found: Reproduction) -> None:
+    compared = f"{counted(found.steps, 'step')} and the weights after {counted(found.epochs, 'epoch')}"
+    divergences = [one for one in (found.initial, found.first) if one is not None]
+    if not divergences:
         print(f"the same: {compared}, bit for bit")
-    for parting in partings:
-        print(f"differs: {parting}")
-    if verdict.first is not None and verdict.initial is None:
+    for divergence in divergences:
+        print(f"differs: {divergence}")
+    if found.first is not None and found.initial is None:
         print(f"the same until there: {compared}")
-    if verdict.overrides:
-        print(f"changed on purpose: {' '.join(verdict.overrides)}")
-    if verdict.environment:
+    if found.overrides:
+        print(f"changed on purpose: {' '.join(found.overrides)}")
+    if found.environment:
         print("the environment differs (recorded -> now):")
-        for difference in verdict.environment:
+        for difference in found.environment:
             print(f"  {difference}")
-    elif partings and not verdict.overrides:
+    elif divergences and not found.overrides:
         print("code, versions, processor, threads and data are the recorded ones")
-    if verdict.kept:
-        print(f"the new run is kept in {verdict.kept}")
+    if found.kept:
+        print(f"the new run is kept in {found.kept}")

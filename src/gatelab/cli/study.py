@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """Show one study, or list them all."""
     from gatelab.run.config.compose import compose
     from gatelab.run.errors import RequestError
-    from gatelab.study.analysis.find import find_study
+    from gatelab.study.analysis.read import find_study
 
     names = [given for given in options.arguments if "=" not in given]
     overrides = [given for given in options.arguments if "=" in given]
@@ -70,8 +70,7 @@ def _show(directory: Path, options: argparse.Namespace) -> int:
     from rich import box
 
     from gatelab.report.files import write_report
-    from gatelab.report.summary import summary
-    from gatelab.report.tell import render
+    from gatelab.report.text import render, summary
     from gatelab.study.analysis.read import read_study
 
     lines = write_report(directory, x=options.x, by=options.by) if options.write else []
@@ -91,7 +90,7 @@ def _show(directory: Path, options: argparse.Namespace) -> int:
 
 
 def _list(studies: Path, as_json: bool) -> int:
-    from gatelab.study.analysis.find import list_studies
+    from gatelab.study.analysis.read import list_studies
 
     found = list_studies(studies)
     if as_json:

@@ -16,7 +16,7 @@ import argparse
 from typing import Any
 
 from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,14 +78,14 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         print_json(result) if options.json else _print_jobs(result)
         return 0
-    from gatelab.report.summary import summary
+    from gatelab.report.text import summary
     from gatelab.study.analysis.read import read_study
 
     state = read_study(result["directory"])
     if options.json:
         print_json({**summary(state), "report": result["report"]})
         return 0
-    from gatelab.report.tell import render
+    from gatelab.report.text import render
 
     for part in render(state):
         print(part) if isinstance(part, str) else print_table(part)

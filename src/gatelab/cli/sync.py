@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Send, or list, what is pending."""
-    from gatelab.run.remarks import say
-    from gatelab.trackers.wandb_sync import find_pending, sync
+    from gatelab.run.messages import say
+    from gatelab.trackers.wandb.sync import find_pending, sync
 
     pending = find_pending(options.paths or [Path("runs")])
     if options.dry_run or not pending:

@@ -36,14 +36,14 @@ def epilog() -> str:
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
     from gatelab.run.errors import Interrupted
-    from gatelab.run.leaving import launched, rank, stoppable
     from gatelab.study.engine.lifeline import die_with_parent
-    from gatelab.trackers.wandb_agent import started_by_agent
+    from gatelab.tasks.signals import launched, rank, stoppable
+    from gatelab.trackers.wandb.agent import started_by_agent
 
     if rank() > 0 and not launched():
         die_with_parent()  # else it waits for a first process that was killed
     try:
-        with stoppable():
+        with stoppable(Interrupted):
             return _run(options)
     except Interrupted as stopped:
         if not started_by_agent():

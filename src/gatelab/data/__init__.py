@@ -1,6 +1,6 @@
 """Data: corpora, series, windows, and the DataModules that hand them to Lightning.
 
-Everything except the `*_module.py` files is plain Python, NumPy, pandas and torch and can be used without
+Everything except the files named `*module.py` is plain Python, NumPy, pandas and torch and can be used without
 Lightning. The public names below are therefore loaded on first use: `import gatelab.data` alone imports
 neither Lightning nor pandas.
 """
@@ -9,33 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatelab.data.batches import IGNORE, SeriesBatch, TokenBatch
     from gatelab.data.messages import DataError, FetchError
-    from gatelab.data.series import Series
-    from gatelab.data.series_module import SeriesDataModule
-    from gatelab.data.specs import SeriesSpec, TextSpec, spec_from_dict
+    from gatelab.data.series.module import SeriesDataModule
+    from gatelab.data.series.protocol import Series
+    from gatelab.data.series.table import read_table
+    from gatelab.data.specs import IGNORE, SeriesBatch, SeriesSpec, TextSpec, TokenBatch, spec_from_dict
     from gatelab.data.synthetic_module import AddingDataModule, CopyMemoryDataModule
-    from gatelab.data.table import read_table
-    from gatelab.data.text_module import TextDataModule
-    from gatelab.data.tokenizer import Tokenizer, tokenizer_from_dict
+    from gatelab.data.text.module import TextDataModule
+    from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict
 
 _HOME = {
-    "IGNORE": "batches",
-    "SeriesBatch": "batches",
-    "TokenBatch": "batches",
+    "IGNORE": "specs",
+    "SeriesBatch": "specs",
+    "TokenBatch": "specs",
     "DataError": "messages",
     "FetchError": "messages",
-    "SeriesDataModule": "series_module",
+    "SeriesDataModule": "series.module",
     "SeriesSpec": "specs",
     "TextSpec": "specs",
     "spec_from_dict": "specs",
-    "TextDataModule": "text_module",
+    "TextDataModule": "text.module",
     "AddingDataModule": "synthetic_module",
     "CopyMemoryDataModule": "synthetic_module",
-    "Series": "series",
-    "Tokenizer": "tokenizer",
-    "tokenizer_from_dict": "tokenizer",
-    "read_table": "table",
+    "Series": "series.protocol",
+    "Tokenizer": "text.tokenizer",
+    "tokenizer_from_dict": "text.tokenizer",
+    "read_table": "series.table",
 }
 
 __all__ = [

@@ -1,14 +1,61 @@
-"""What a DataModule publishes about its data, so that no number is typed twice in configs.
+"""The specs that a DataModule publishes, the batches that it yields, and the names of the splits.
 
-A spec is plain data (`to_dict` gives only str, int, float, list and dict), so it can be kept in a checkpoint
-that loads with `weights_only=True` and read back with `spec_from_dict`. It holds no data and knows no file.
+A spec holds the numbers of the data (vocabulary, channels, windows), so that none is typed twice in configs. It is
+plain data (`to_dict` gives only str, int, float, list and dict), so it can be kept in a checkpoint that loads with
+`weights_only=True` and read back with `spec_from_dict`. It holds no data and knows no file.
+
+Dimensions: `B` batch, `T` time, `C` channels, `K` target channels, `P` horizon, `Lb` look-back.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
 
 from gatelab.data.messages import DataError
+
+if TYPE_CHECKING:  # a spec is read where torch is not loaded
+    from torch import Tensor
+
+SPLITS: Final = ("train", "valid", "test")
+"""In the order of time or text."""
+
+
+def check_fractions(split: list[float]) -> None:
+    """Raise `DataError` unless `split` is two or three positive fractions that sum to 1."""
+    if len(split) not in (2, 3) or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
+        raise DataError(
+            f"data.split={split}: give [train, valid] or [train, valid, test] fractions that sum to 1"
+        )
+
+
+IGNORE: Final = -100
+"""A target that is not scored: padding, burn-in, or a step where nothing is asked. torch's own convention."""
+
+
+class TokenBatch(NamedTuple):
+    """One window of `B` parallel streams of tokens, time-major.
+
+    inputs: `[T, B]` int64, always valid token ids (padding repeats the seed token).
+    targets: `[T, B]` int64, the next token at each step, or `IGNORE` where the step is not scored.
+        A window may hold nothing but `IGNORE` (burn-in; another rank's turn): divide by the count only if it
+        is > 0.
+    reset: `[B]` bool, True where the state must be zero before the window's first step.
+    """
+
+    inputs: "Tensor"
+    targets: "Tensor"
+    reset: "Tensor"
+
+
+class SeriesBatch(NamedTuple):
+    """`B` forecasting windows, standardised with the training split's mean and standard deviation.
+
+    past: `[B, Lb, C]` float32, the look-back of every channel.
+    future: `[B, P, K]` float32, the steps right after it of the target channels.
+    """
+
+    past: "Tensor"
+    future: "Tensor"
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from gatelab.data.batches import IGNORE
+from gatelab.data.specs import IGNORE
 
 MEMORY: Final = 10
 """Symbols to remember in the copy problem."""

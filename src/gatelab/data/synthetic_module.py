@@ -15,12 +15,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from gatelab.data.base_module import GatelabDataModule
-from gatelab.data.batches import SeriesBatch, TokenBatch
+from gatelab.data.base_module import BatchOrder, GatelabDataModule
 from gatelab.data.folds import item_cuts
 from gatelab.data.messages import DataError
-from gatelab.data.order import BatchOrder
-from gatelab.data.specs import SeriesSpec, TextSpec
+from gatelab.data.specs import SeriesBatch, SeriesSpec, TextSpec, TokenBatch
 from gatelab.data.synthetic import MEMORY, SYMBOLS, adding, copy_memory, generator
 
 Arrays = tuple[np.ndarray, np.ndarray]

@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import Composed, compose
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.config.schema import GROUPS
 from gatelab.run.errors import RequestError
 from gatelab.run.record.identity import LEFT_OUT_OF, Identity, identity_of

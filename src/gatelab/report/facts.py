@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatelab.report.loose import GROUPS, flatten
+from gatelab.report.gather import GROUPS, flatten
 from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.metrics_read import read_metrics
+from gatelab.run.record.metrics import read_metrics
 from gatelab.study.analysis.state import Run, StudyState
 
 PEAK = re.compile(r"memory/(\w+)_peak_mib")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gatelab.report.export_experiment import command, write_best
 from gatelab.report.picture import write_picture
-from gatelab.report.summary import summary
+from gatelab.report.text import summary
 from gatelab.run.record.directory import write_json
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.read import read_study

@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatelab.report.tell import headline
-from gatelab.run.remarks import counted
-from gatelab.study.analysis.estimate import duration, time_left, utilisation
+from gatelab.report.text import headline
+from gatelab.run.messages import counted
 from gatelab.study.analysis.progress import Watcher
 from gatelab.study.analysis.read import StudyReader
-from gatelab.study.analysis.state import StudyState, Trial, short_names, show
+from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import decimals, summarise, values_of
 from gatelab.study.engine.directory import StudyDirectory
 
@@ -44,7 +43,7 @@ def following(directory: str | Path, *, every: float = 1.0, lines_every: float =
         lines_every: seconds between two lines, at least, where stderr is no terminal.
     """
     end = threading.Event()
-    view = _View(directory, lines_every, since=time.time())
+    view = _View(directory, lines_every, starting=True)
 
     def show_until_end() -> None:
         try:
@@ -84,16 +83,16 @@ def watch(directory: str | Path, *, every: float = 1.0, lines_every: float = 30.
 class _View:
     """What `following` and `watch` share: a Live table or lines, entered and left as a context."""
 
-    def __init__(self, directory: str | Path, lines_every: float, since: float | None = None) -> None:
+    def __init__(self, directory: str | Path, lines_every: float, *, starting: bool = False) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self.reader = StudyReader(StudyDirectory(directory).path)
         self.watcher = Watcher(self.reader.asked["objectives"][0]["metric"])
-        self.since, self.lines_every = since, lines_every
+        self.lines_every = lines_every
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
-        self.starting = since is not None
+        self.starting = starting
         self._said, self._said_at = "", -math.inf
 
     def __enter__(self) -> _View:
@@ -110,10 +109,10 @@ class _View:
         state = self.reader.read()
         self.starting = self.starting and not state.workers and not last
         if self.console.is_terminal:
-            self.live.update(dashboard(state, self.watcher, self.since), refresh=True)
+            self.live.update(dashboard(state, self.watcher), refresh=True)
         told = self.console.is_terminal and (not last or state.state == "finished")
         if not told and (last or time.monotonic() - self._said_at >= self.lines_every):
-            self._say(one_line(state, self.since, starting=self.starting))
+            self._say(one_line(state, starting=self.starting))
         return state
 
     def _say(self, line: str) -> None:
@@ -123,15 +122,15 @@ class _View:
             self._said = line
 
 
-def one_line(state: StudyState, since: float | None = None, *, starting: bool = False) -> str:
+def one_line(state: StudyState, *, starting: bool = False) -> str:
     """The headline with the best so far."""
     parts = [headline(state, starting=starting), _best(state)]
-    busy = utilisation(state, since)
+    busy = state.utilisation
     parts += [f"slots {busy:.0%} busy"] if busy else []
     return "; ".join(part for part in parts if part)
 
 
-def dashboard(state: StudyState, watcher: Watcher, since: float | None = None) -> Group:
+def dashboard(state: StudyState, watcher: Watcher) -> Group:
     """The live table: counts and a bar, the best so far, and a row for each running trial."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -147,7 +146,7 @@ def dashboard(state: StudyState, watcher: Watcher, since: float | None = None) -
         Text(f"{over}/{len(state.trials)}"),
         Text(", ".join(f"{count} {name}" for name, count in counts.items())),
     )
-    left, busy = time_left(state), utilisation(state, since)
+    left, busy = state.seconds_left, state.utilisation
     facts = [_best(state) or "no trial has finished yet"]
     facts += [f"about {duration(left)} left"] if left else []
     facts += [f"slots {busy:.0%} busy"] if busy else []

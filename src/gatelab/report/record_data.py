@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gatelab.report.curves import baselines
+from gatelab.report.picture import baselines
 from gatelab.run.errors import RequestError
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 

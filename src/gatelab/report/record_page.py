@@ -11,14 +11,13 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gatelab.report.curves import choose_by, choose_x
+from gatelab.report.picture import choose_by, choose_x
 from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
-from gatelab.run.remarks import counted
-from gatelab.study.analysis.estimate import duration
+from gatelab.run.messages import counted
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
-from gatelab.study.analysis.state import StudyState, Trial, short_names, show
+from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import decimals, over_what, summarise, values_of
 
 PLACEHOLDER = re.compile(r"\{\{(\w+)((?: [^}]*)?)\}\}")

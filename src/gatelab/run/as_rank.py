@@ -12,10 +12,10 @@ from typing import Any
 
 from gatelab.run.build import build_data, prepare_process
 from gatelab.run.errors import Interrupted, RequestError
-from gatelab.run.leaving import RANK_OF, launched, rank
 from gatelab.run.nodes import Dismissed, ranks
 from gatelab.run.record.directory import RunDirectory
 from gatelab.tasks.callbacks import RunInterrupted
+from gatelab.tasks.signals import RANK_OF, launched, rank
 
 
 def train_as_rank(callbacks: Sequence[Any] = ()) -> dict[str, Any]:

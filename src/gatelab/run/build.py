@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 
 from gatelab.run.config.signatures import locate
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import say
 from gatelab.run.record.secrets import without_secrets
-from gatelab.run.remarks import say
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -147,7 +147,6 @@ def build_trainer(
     from pytorch_lightning.callbacks import ProgressBar
 
     from gatelab.tasks import AtomicCheckpointIO
-    from gatelab.tasks.lean import NoProfiler
 
     node = dict(plain["trainer"])
     if node.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
@@ -160,8 +159,6 @@ def build_trainer(
         from pytorch_lightning.profilers import SimpleProfiler
 
         node["profiler"] = SimpleProfiler(dirpath=run_dir, filename="profile")
-    elif node.get("profiler") is None:
-        node["profiler"] = NoProfiler()
     with request_errors("trainer"):
         trainer: pl.Trainer = locate(node.pop("_target_"))(
             **node,

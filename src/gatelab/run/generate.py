@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from gatelab.core import generate as sample
-from gatelab.data.tokenizer import WordTokenizer, tokenizer_from_dict
+from gatelab.data.text.tokenizer import WordTokenizer, tokenizer_from_dict
 from gatelab.run.build import request_errors
 from gatelab.run.errors import RequestError
 from gatelab.run.load import load_task
+from gatelab.run.messages import say
 from gatelab.run.record.directory import read_json
-from gatelab.run.remarks import say
 
 
 def generate(

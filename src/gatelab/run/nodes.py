@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.errors import RequestError, RunFailed
-from gatelab.run.leaving import RANK_VARIABLES, launched, noted
 from gatelab.tasks.callbacks import RunInterrupted
+from gatelab.tasks.signals import RANK_VARIABLES, launched, noted
 
 START_SECONDS = 1800.0
 """How long rank 0 waits for the others to read their data: as long as PyTorch waits for a process that is late."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gatelab.run.labels import LABELS
+from gatelab.run.messages import LABELS
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.metrics_csv import read_metrics
+from gatelab.run.record.metrics import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

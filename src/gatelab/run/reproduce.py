@@ -2,11 +2,12 @@
 
 The recorded configuration is trained once more by a process of its own, in a temporary place, with the recorded
 threads and environment variables. Its `trace.csv` is compared with the recorded one while it grows, so the first
-difference ends it. What the comparison means is `Verdict.exit_code`; nothing is written beside the recorded run.
+difference ends it. What the comparison means is `Reproduction.exit_code`; nothing is written beside the recorded run.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
@@ -17,40 +18,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.again import GPUS, again, environment_for
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+
 from gatelab.run.build import request_errors
-from gatelab.run.differences import Difference, between, environments
+from gatelab.run.config.compose import explain_grammar
+from gatelab.run.config.schema import problems
+from gatelab.run.diff import Difference, Divergence, between, divergence, environments, flat
 from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run.messages import nearest
 from gatelab.run.record.directory import RunDirectory, write_json
 from gatelab.run.record.identity import Identity
 from gatelab.study.engine.process import FreshRunner, Process
 from gatelab.study.engine.trial import REQUEST_FORMAT, end_file
 from gatelab.tasks.trace import Row, parse_trace, read_trace
 
+GPUS = "CUDA_VISIBLE_DEVICES"
 POLL_SECONDS = 0.1
 
 
 @dataclass
-class Parting:
-    """The first row in which two traces differ; None where one of them has ended."""
-
-    step: int
-    epoch: int
-    what: str
-    recorded: str | None
-    reproduced: str | None
-
-    def __str__(self) -> str:
-        where = f"the {self.what} of step {self.step}"
-        if self.what == "weights":
-            where = f"the weights after epoch {self.epoch + 1}" if self.step else "the initial weights"
-        if self.recorded is None or self.reproduced is None:
-            return f"{where}: {'recorded' if self.reproduced is None else 'reproduced'} only"
-        return f"{where}: recorded {_figure(self, 'recorded')}, now {_figure(self, 'reproduced')}"
-
-
-@dataclass
-class Verdict:
+class Reproduction:
     """What came of a reproduction.
 
     Attributes:
@@ -66,8 +54,8 @@ class Verdict:
     overrides: list[str]
     steps: int = 0
     epochs: int = 0
-    initial: Parting | None = None
-    first: Parting | None = None
+    initial: Divergence | None = None
+    first: Divergence | None = None
     environment: list[Difference] = field(default_factory=list)
     strict: bool = False
     kept: str | None = None
@@ -94,7 +82,7 @@ def reproduce(
     keep: Path | None = None,
     strict: bool = False,
     on_step: Callable[[int, int], None] = lambda done, total: None,
-) -> Verdict:
+) -> Reproduction:
     """Train the run in `path` again, compare, and remove what was trained.
 
     Args:
@@ -102,7 +90,7 @@ def reproduce(
         overrides: what to change, e.g. `["seed=1"]`, to see that it matters.
         steps: compare so many training steps only; None: all that are recorded.
         keep: a new folder for the new run, which is then trained to its end.
-        strict: see `Verdict`.
+        strict: see `Reproduction`.
         on_step: told (steps compared, steps to compare) a few times a second.
 
     Raises:
@@ -115,18 +103,18 @@ def reproduce(
         raise RequestError(f"--keep {keep}: exists already; name a new folder.")
     place = Path(tempfile.mkdtemp(prefix="gatelab-reproduce-")) if keep is None else keep.absolute()
     place.mkdir(parents=True, exist_ok=True)
-    verdict = Verdict(str(run.path), list(overrides), strict=strict)
+    outcome = Reproduction(str(run.path), list(overrides), strict=strict)
     try:
         with _Again(record, overrides, place) as new:
-            _compare(expected, new, verdict, on_step)
-            verdict.environment = new.differences(record)
+            _compare(expected, new, outcome, on_step)
+            outcome.environment = new.differences(record)
             if keep is not None:
                 new.finish()
-                verdict.kept = str(new.run.path)
+                outcome.kept = str(new.run.path)
     finally:
         if keep is None:
             shutil.rmtree(place, ignore_errors=True)
-    return verdict
+    return outcome
 
 
 def _expected(run: RunDirectory, steps: int | None) -> list[Row]:
@@ -144,7 +132,9 @@ def _expected(run: RunDirectory, steps: int | None) -> list[Row]:
     return found
 
 
-def _compare(expected: list[Row], new: _Again, verdict: Verdict, on_step: Callable[[int, int], None]) -> None:
+def _compare(
+    expected: list[Row], new: _Again, outcome: Reproduction, on_step: Callable[[int, int], None]
+) -> None:
     """Follow the new trace until the first difference or the last expected row."""
     rows = iter(expected)
     wanted = next(rows)
@@ -153,30 +143,18 @@ def _compare(expected: list[Row], new: _Again, verdict: Verdict, on_step: Callab
         if row.step < expected[0].step:  # the record may begin later, if an older version began the run
             continue
         if row[:3] == wanted[:3] and row.step == 0:  # go on: the first step shows what it amounts to
-            verdict.initial = None if row == wanted else parting(wanted, row)
+            outcome.initial = None if row == wanted else divergence(wanted, row)
         elif row != wanted:
-            verdict.first = parting(wanted, row)
+            outcome.first = divergence(wanted, row)
             return
-        verdict.steps += row.what == "loss"
-        verdict.epochs += row.what == "weights" and row.step > 0
+        outcome.steps += row.what == "loss"
+        outcome.epochs += row.what == "weights" and row.step > 0
         on_step(row.step, total)
         following = next(rows, None)
         if following is None:
             return
         wanted = following
-    verdict.first = Parting(*wanted, None)
-
-
-def parting(wanted: Row, row: Row) -> Parting:
-    """The difference of two rows at the same place of two traces; if they are of different moments, of the earlier."""
-    if wanted[:3] == row[:3]:
-        return Parting(*wanted, row.value)
-    return Parting(*wanted, None) if wanted[:3] < row[:3] else Parting(*row[:3], None, row.value)
-
-
-def _figure(found: Parting, side: str) -> str:
-    value = str(getattr(found, side))
-    return f"{value} ({float.fromhex(value):.9g})" if found.what == "loss" else f"{value[:12]}..."
+    outcome.first = Divergence(*wanted, None)
 
 
 class _Again:
@@ -269,3 +247,86 @@ class _Again:
         found = [d for attempt in record["attempts"] for d in environments(attempt["environment"], now)]
         found += between(record.get("data", {}), mine.get("data", {}), "data")
         return list({str(d): d for d in found if d.key != f"variables.{GPUS}"}.values())
+
+
+def again(record: dict[str, Any], overrides: Sequence[str], place: Path) -> dict[str, Any]:
+    """The plain configuration of the run in `record`, writing below `place` only.
+
+    Args:
+        record: what `run.json` says.
+        overrides: values to set, in Hydra's grammar. `seed=1` sets every seed that followed the recorded one.
+        place: a folder.
+
+    Raises:
+        RequestError: an override with a wrong key or a value that does not fit.
+    """
+    plain = copy.deepcopy(record["config"])
+    plain["threads"] = plain["threads"] or record["attempts"][-1]["environment"]["threads"]
+    for override in overrides:
+        key, value = _parse(override)
+        if key == "seed":
+            followers = [k for k, v in flat(plain).items() if k.endswith(".seed") and v == plain["seed"]]
+            for follower in followers:
+                _set(plain, follower, value)
+        _set(plain, key, value)
+    found = problems(plain)
+    if found:
+        raise RequestError("\n".join(f"{key}: {text}" for key, text in found))
+    _gather(plain["trainer"])
+    plain["paths"] = {**plain["paths"], "root": str(place), "runs": str(place / "runs")}
+    plain["logger"], plain["test"] = {}, False
+    plain["trainer"]["max_time"] = None  # the recorded steps are what is compared, however long they take
+    if plain["callbacks"].get("progress") is not None:
+        plain["callbacks"]["progress"] = None
+    return plain
+
+
+def _gather(trainer: dict[str, Any]) -> None:
+    """Of a run that took several nodes: as many processes on this machine, which is the same to all of them."""
+    nodes, each = trainer.get("num_nodes") or 1, trainer["devices"]
+    if nodes > 1:
+        count = len(each) if isinstance(each, list) else each
+        trainer |= {"num_nodes": 1, "devices": nodes * count}
+
+
+def environment_for(attempt: dict[str, Any]) -> dict[str, str]:
+    """This process' environment variables, and the recorded ones where this process has none."""
+    from gatelab.study.engine.attempt import environment
+
+    env = environment()
+    recorded = dict(attempt["environment"].get("variables", {}))
+    if recorded.get(
+        GPUS
+    ):  # which of equal GPUs it was does not matter, and it may be taken; that it had none does
+        del recorded[GPUS]
+    if attempt["mirror"]:
+        recorded["GATELAB_DATA_MIRROR"] = str(Path(attempt["cwd"]) / attempt["mirror"])
+    for name, value in recorded.items():
+        env.setdefault(name, value)
+    for name in ("GATELAB_RANK_OF", "LOCAL_RANK"):
+        env.pop(name, None)
+    return env
+
+
+def _parse(override: str) -> tuple[str, Any]:
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except OverrideParseException as error:
+        raise RequestError(explain_grammar(error)) from None
+    if parsed.is_sweep_override() or parsed.is_delete():
+        raise RequestError(f"{override}: one value, please; a run that is made again is one run.")
+    return parsed.key_or_group, parsed.value()
+
+
+def _set(plain: dict[str, Any], key: str, value: Any) -> None:
+    *outer, last = key.split(".")
+    node: Any = plain
+    for part in outer:
+        node = node.get(part) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        raise RequestError(f"{key}: the run has no such key.{nearest(key, flat(plain))}")
+    if isinstance(node[last], dict) and not isinstance(value, dict):
+        raise RequestError(
+            f"{key}={value}: a group was resolved when the run was made; set its keys instead."
+        )
+    node[last] = value

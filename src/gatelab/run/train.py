@@ -31,21 +31,22 @@ from gatelab.run.build import (
 )
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
-from gatelab.run.continued import find_checkpoint, require_space
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.evaluate import evaluate_split
-from gatelab.run.leaving import RANK_OF, Left, noted, rank, start_deaf
 from gatelab.run.load import changed_data, load_task
+from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory, now, write_json
 from gatelab.run.record.identity import Identity, identify
-from gatelab.run.record.metrics_csv import MetricsCSV
-from gatelab.run.record.resources import resources
-from gatelab.run.remarks import say
+from gatelab.run.record.metrics import resources
+from gatelab.run.record.metrics_logger import MetricsCSV
+from gatelab.run.resume import find_checkpoint, require_space
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
+from gatelab.tasks.lightning_internals import start_children_with_blocked_signals
+from gatelab.tasks.signals import RANK_OF, StopRequested, noted, rank
 from gatelab.tasks.trace import Trace
-from gatelab.trackers.tracked import continue_from, show_finished, tracked
-from gatelab.trackers.wandb_agent import started_by_agent
+from gatelab.trackers.lifecycle import continue_from, show_finished, tracked
+from gatelab.trackers.wandb.agent import started_by_agent
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -123,7 +124,7 @@ def train_frozen(
         except RunInterrupted as error:
             run.stop("interrupted")
             raise Interrupted(f"{error}; the same command continues it") from None
-        except Left:
+        except StopRequested:
             if run.run_file.is_file():
                 run.stop("interrupted")
             raise
@@ -261,7 +262,7 @@ def fit(
     if trainer.world_size > 1:
         nodes.meet(run.path, plain, step, expected)
     os.environ[RANK_OF] = str(run.path.absolute())
-    start_deaf(trainer.strategy.launcher)
+    start_children_with_blocked_signals(trainer)
     try:
         # several processes start and end together, so none may leave alone
         with noted() if trainer.world_size > 1 else contextlib.nullcontext() as signals:

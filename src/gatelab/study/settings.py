@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from gatelab.run.config.spelling import nearest
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 
 BUDGET = re.compile(r"parameters:(?:match\(([A-Za-z0-9_-]+)\)|([0-9.]+(?:[eE][+-]?[0-9]+)?))")
 OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")

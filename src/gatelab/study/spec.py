@@ -18,8 +18,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import Composed, compose, keys_of, nearest
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.errors import RequestError
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
-from gatelab.run.remarks import counted
+from gatelab.run.messages import counted
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
 from gatelab.study.engine.owner import is_alive

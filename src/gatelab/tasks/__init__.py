@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
     from gatelab.tasks.callbacks.memory import Memory
     from gatelab.tasks.callbacks.progress import Progress
-    from gatelab.tasks.callbacks.signals import RunInterrupted
     from gatelab.tasks.callbacks.throughput import Throughput
     from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
     from gatelab.tasks.forecast import ForecastTask
     from gatelab.tasks.language_model import LanguageModelTask
     from gatelab.tasks.metrics import ForecastError, TokenLoss
+    from gatelab.tasks.signals import RunInterrupted
 
 _HOME = {
     "Task": "base",
@@ -33,7 +33,6 @@ _HOME = {
     "NonFiniteGuard": "callbacks.guard",
     "NonFiniteLossError": "callbacks.guard",
     "Progress": "callbacks.progress",
-    "RunInterrupted": "callbacks.signals",
     "Throughput": "callbacks.throughput",
     "AtomicCheckpointIO": "checkpoint_io",
     "CheckpointError": "checkpoint_io",
@@ -42,6 +41,7 @@ _HOME = {
     "LanguageModelTask": "language_model",
     "ForecastError": "metrics",
     "TokenLoss": "metrics",
+    "RunInterrupted": "signals",
 }
 
 __all__ = [

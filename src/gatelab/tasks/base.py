@@ -9,7 +9,7 @@ means: `train_loss`, `eval_step`, and which metric collects the evaluation.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import pytorch_lightning as pl
@@ -20,20 +20,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
 from gatelab.tasks import resume
-from gatelab.tasks.intervals import logs_step
-from gatelab.tasks.lean import join_hooks
+from gatelab.tasks.checkpoint_io import check_serializable
+from gatelab.tasks.lightning_internals import attached_trainer, begin_epoch_afresh, current_step
 from gatelab.tasks.metrics import not_among
-from gatelab.tasks.plain import check_plain
-from gatelab.tasks.randomness import seed_step
 from gatelab.tasks.trace import Trace
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
 CHECKPOINT_KEY = "gatelab"
-CHANGING = frozenset(
-    {"_current_fx_name", "_sums", "steps", "items", "_train_state", "_eval_state", "_core_output"}
-)
-"""Attributes set at every step or hook (the first one by Lightning, some forty times a step)."""
 
 
 class Task(pl.LightningModule):
@@ -79,7 +73,7 @@ class Task(pl.LightningModule):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
         if monitor not in (known := [f"val/{name}" for name in self.figures]):
             raise ValueError(not_among(monitor, known))
-        check_plain(hparams or {}, "hparams")
+        check_serializable(hparams or {}, "hparams")
         self.save_hyperparameters(hparams or {}, logger=False)
         self.net: Any = net
         self.spec = spec
@@ -90,13 +84,6 @@ class Task(pl.LightningModule):
         self.trace: Trace | None = None
         self._sums: Any = [0.0, 0.0]  # loss and count since the last logged step
         self._resumed: resume.Position | None = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute; those that change at every step are no parameters, and need no search for them."""
-        if name in CHANGING:
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     # what a subclass says
 
@@ -156,7 +143,8 @@ class Task(pl.LightningModule):
         A sum over this process' batch divided by it is an objective whose average over the processes, which is what
         DDP trains on, is the mean over all items: padded windows and uneven last batches weigh what they hold.
         """
-        world_size = self._trainer.world_size if self._trainer is not None else 1
+        trainer = attached_trainer(self)
+        world_size = trainer.world_size if trainer is not None else 1
         if world_size == 1:
             return count.clamp(min=1)
         total = count.to(torch.float32)
@@ -169,14 +157,14 @@ class Task(pl.LightningModule):
             scheduler.step()
 
     def on_fit_start(self) -> None:
-        """Bring the sums to the device; take the callbacks' hooks along."""
-        join_hooks(self.trainer, self)
+        """Bring the sums to the device."""
         self._take_sums(torch.as_tensor(self._sums, dtype=torch.float64))
 
     def on_train_start(self) -> None:
         """Finish a resume, now that the loops stand."""
         if self._resumed is not None:
-            resume.begin(self.trainer, self._resumed)
+            if not self._resumed.batch:
+                begin_epoch_afresh(self.trainer)
             self._resumed = None
         if self.trace is not None and not self.trainer.is_global_zero:
             self.trace = None
@@ -196,7 +184,7 @@ class Task(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch; random draws depend on (seed, rank, step) only."""
-        seed_step(self.seed, self.global_rank, self.steps, self.device)
+        resume.seed_step(self.seed, self.global_rank, self.steps, self.device)
         objective, loss, count = self.train_loss(batch)
         self.steps += 1
         self.items += self.count(batch)
@@ -272,7 +260,7 @@ class Task(pl.LightningModule):
         if self.trace is not None:  # a run that goes on from here finds every row until here
             self.trace.flush()
         saved: dict[str, Any] = {"task": type(self).__name__, "spec": self.spec.to_dict()}
-        if resume.is_fitting(self._trainer):
+        if resume.is_fitting(attached_trainer(self)):
             saved["position"] = resume.Position.of(self.trainer)._asdict()
             saved["ranks"] = resume.gather_ranks(self.carried())
         checkpoint[CHECKPOINT_KEY] = saved
@@ -284,7 +272,7 @@ class Task(pl.LightningModule):
             ValueError: the checkpoint stands inside an epoch of another number of processes.
         """
         saved = checkpoint.get(CHECKPOINT_KEY, {})
-        if not resume.is_fitting(self._trainer) or "position" not in saved:
+        if not resume.is_fitting(attached_trainer(self)) or "position" not in saved:
             return
         self._resumed = position = resume.Position(**saved["position"])
         resume.restore(self.trainer, position)
@@ -297,3 +285,27 @@ class Task(pl.LightningModule):
                 f"the checkpoint stands inside an epoch of {len(ranks)} processes and cannot go on with "
                 f"{self.trainer.world_size}: use {len(ranks)} devices until the end of the epoch"
             )
+
+
+def logs_step(trainer: pl.Trainer, step: int) -> bool:
+    """Whether optimiser step `step`, counted from 1, is logged (`log_every_n_steps`); with an interval of 0 none is."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return every > 0 and step % every == 0
+
+
+def logs_rarely(trainer: pl.Trainer, step: int, rarely: int) -> bool:
+    """Whether optimiser step `step` is the first logged one at or after a multiple of `rarely` steps.
+
+    For figures that are expensive to measure. It depends on the step alone, so a resumed run keeps to it.
+    """
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return logs_step(trainer, step) and step // rarely > (step - every) // rarely
+
+
+def log_once(trainer: pl.Trainer, figures: Mapping[str, float]) -> None:
+    """Give figures to the loggers as those of the current step alone, before Lightning logs its row.
+
+    `LightningModule.log` would repeat them in the row of every logged step until the epoch ends.
+    """
+    for logger in trainer.loggers if figures else ():
+        logger.log_metrics(dict(figures), step=current_step(trainer) - 1)

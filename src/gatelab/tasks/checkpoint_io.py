@@ -3,7 +3,8 @@
 `AtomicCheckpointIO` is Lightning's plugin that writes: into a temporary file beside the target, flushed to
 the disk, then renamed over it. Lightning's own goes through the system's temporary folder and a move, which
 copies when that lies on another file system. The `last.ckpt` that is replaced stays as `previous.ckpt`. When to
-write is decided in `callbacks/checkpoints.py`, which file a run goes on from in `newest.py`.
+write is decided in `callbacks/checkpoints.py`. A run goes on from `find_latest_checkpoint`: `last.ckpt`, or the one
+before it where that is damaged or gone.
 """
 
 import contextlib
@@ -11,16 +12,16 @@ import io
 import os
 import shutil
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from gatelab.tasks.plain import check_plain
-
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+_ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 
 
 class CheckpointError(RuntimeError):
@@ -39,7 +40,7 @@ class AtomicCheckpointIO(CheckpointIO):
             TypeError: the checkpoint holds something that `weights_only=True` would refuse to load.
             CheckpointError: the disk is full or not writable; the old file, if any, is untouched.
         """
-        check_plain(checkpoint, "the checkpoint")
+        check_serializable(checkpoint, "the checkpoint")
         target = Path(path)
         content = io.BytesIO()  # in memory first: on a full disk, PyTorch's own error would hide the system's
         torch.save(checkpoint, content)
@@ -89,6 +90,69 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
             "The file is damaged or no checkpoint of plain data: delete it to start anew"
         ) from error
     return loaded
+
+
+class LatestCheckpoint(NamedTuple):
+    """The newest whole checkpoint.
+
+    path, checkpoint: the file and what it holds; damaged: a newer file that cannot be read, and why, or None.
+    """
+
+    path: Path
+    checkpoint: dict[str, Any]
+    damaged: tuple[Path, str] | None
+
+
+def find_latest_checkpoint(folder: str | Path) -> LatestCheckpoint | None:
+    """Return the newest checkpoint in `folder` that is whole, or None if there is none at all.
+
+    Raises:
+        CheckpointError: there are some, and none of them can be read.
+    """
+    errors: list[tuple[Path, str]] = []
+    for name in (LAST, PREVIOUS):
+        path = Path(folder) / name
+        if not path.is_file():
+            continue
+        try:
+            return LatestCheckpoint(path, load_checkpoint(path), errors[0] if errors else None)
+        except CheckpointError as error:
+            errors.append((path, str(error)))
+    if errors:
+        raise CheckpointError("; ".join(text for _, text in errors))
+    return None
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to `<name>.damaged-N`; return its new path."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(target)
+    return target
+
+
+def check_serializable(value: Any, name: str) -> None:
+    """Raise TypeError, naming the place, if `value` holds anything but plain data and tensors.
+
+    Plain are None, bool, int, float, str, bytes, and dict, list, tuple and set of plain data (no subclasses
+    but OrderedDict and torch.Size).
+    """
+    kind = type(value)
+    if kind in _ATOMS or isinstance(value, torch.Tensor):
+        return
+    if kind in (dict, OrderedDict):
+        for key, item in value.items():
+            check_serializable(key, f"a key of {name}")
+            check_serializable(item, f"{name}[{key!r}]")
+    elif kind in (list, tuple, set, torch.Size):
+        for index, item in enumerate(value):
+            check_serializable(item, f"{name}[{index}]")
+    else:
+        raise TypeError(
+            f"{name} is a {kind.__module__}.{kind.__qualname__}, which `torch.load(weights_only=True)` does not load; "
+            "convert it to str, int, float, list or dict first"
+        )
 
 
 class AtomicFile(contextlib.AbstractContextManager[BinaryIO]):

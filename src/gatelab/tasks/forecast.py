@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.data.batches import SeriesBatch
-from gatelab.data.specs import SeriesSpec
+from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.base import OptimizerFactory, ScheduleFactory, Task
 from gatelab.tasks.metrics import ForecastError
 

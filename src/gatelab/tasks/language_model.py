@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.data.batches import IGNORE, TokenBatch
-from gatelab.data.specs import TextSpec
+from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import OptimizerFactory, ScheduleFactory, Task
+from gatelab.tasks.burn_in_check import Stitches
 from gatelab.tasks.metrics import TokenLoss
-from gatelab.tasks.state import State, detach, reset_state
-from gatelab.tasks.stitch import Stitches
+from gatelab.tasks.resume import State, detach, reset_state
 
 HEAD_ELEMENTS = 1 << 22
 """Logits held at once in evaluation (16 MiB in float32), so that a window may be a whole corpus."""

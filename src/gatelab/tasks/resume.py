@@ -1,12 +1,13 @@
-"""Where a run stands, and how a resumed run is put there: inside an epoch as well as between two.
+"""Exact resume: where a run stands, what a process carries from step to step, and randomness as a function of the step.
 
-Lightning restores its own counters, but creates the training loader and its iterator before it does so, never
-moves the loader forward, and treats a checkpoint from the end of an epoch as an unfinished one when
-`max_steps` is set. This file closes those gaps. What a *task* keeps over steps (recurrent state, sums) is in
-`base.py`.
+Lightning restores its own counters, but creates the training loader and its iterator before it does so and never
+moves the loader forward; `Position` closes that gap. It is saved right after a training batch, or after the
+validation that follows it, or at the end of an epoch (see `callbacks/checkpoints.py`); at those points the counters
+read here are consistent.
 
-A position is saved either right after a training batch, or after the validation that follows it, or at the
-end of an epoch (see `callbacks/checkpoints.py`); at those points the counters read here are consistent.
+Dropout and everything else that draws inside a training step uses torch's default generators. Seeded at the start of
+every step from (seed, rank, step), they draw the same after a restart, whatever came before: validation, a sanity
+check. This is not the seed of the initial weights, nor of the order of the data.
 """
 
 import warnings
@@ -15,6 +16,11 @@ from typing import Any, NamedTuple, Self
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+State = Tensor | tuple[Tensor, ...] | None
+"""A recurrent state as a value: tensors [L, B, H], or None for zero. No layer stores one; a task carries it."""
+_MASK = (1 << 64) - 1
 
 
 class Position(NamedTuple):
@@ -50,41 +56,9 @@ def restore(trainer: pl.Trainer, position: Position) -> None:
     warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch")
 
 
-def begin(trainer: pl.Trainer, position: Position) -> None:
-    """Let an epoch begin afresh when the checkpoint was taken between two; call it in `on_train_start`.
-
-    With `max_steps` set, Lightning takes every checkpoint for one from inside an epoch and would miscount them.
-    """
-    if position.batch:
-        return
-    loop = trainer.fit_loop
-    loop.reset_restart_stage()
-    loop.epoch_loop.restarting = False
-    for progress in (loop.epoch_progress.total, loop.epoch_progress.current):
-        epochs: Any = progress
-        epochs.completed = epochs.processed
-
-
 def is_fitting(trainer: pl.Trainer | None) -> bool:
     """Whether a checkpoint is being loaded to go on training, rather than to evaluate."""
     return trainer is not None and trainer.state.fn == TrainerFn.FITTING
-
-
-def validation_follows(trainer: pl.Trainer) -> bool:
-    """Whether Lightning will validate right after the current training batch."""
-    loop = trainer.fit_loop
-    assert loop._data_fetcher is not None
-    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
-
-
-def between_micro_batches(trainer: pl.Trainer) -> bool:
-    """Whether gradients are being accumulated, which no checkpoint holds."""
-    return trainer.fit_loop._should_accumulate()
-
-
-def epoch_ends(trainer: pl.Trainer) -> bool:
-    """Whether the current training batch is the epoch's last."""
-    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
 
 
 def gather_ranks(value: dict[str, Any]) -> list[dict[str, Any]]:
@@ -94,3 +68,65 @@ def gather_ranks(value: dict[str, Any]) -> list[dict[str, Any]]:
     values: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def step_seed(seed: int, rank: int, step: int) -> int:
+    """Mix three integers into one of 63 bits, by the finaliser of SplitMix64 (Steele et al. 2014)."""
+    mixed = 0
+    for value in (seed, rank, step):
+        mixed = (mixed + value + 0x9E3779B97F4A7C15) & _MASK
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+        mixed ^= mixed >> 31
+    return mixed >> 1
+
+
+def seed_step(seed: int, rank: int, step: int, device: torch.device) -> None:
+    """Seed the default generators of the CPU and of `device` for one training step.
+
+    On a generator it takes a microsecond, `torch.manual_seed` a hundred times that.
+    """
+    value = step_seed(seed, rank, step)
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(value)
+
+
+def detach(state: State, device: torch.device | None = None) -> State:
+    """Cut `state` off the graph, and move it to `device` if one is given."""
+    if state is None:
+        return None
+    if isinstance(state, Tensor):
+        return state.detach() if device is None else state.detach().to(device)
+    return tuple(s.detach() if device is None else s.detach().to(device) for s in state)
+
+
+def reset_state(state: State, reset: Tensor) -> State:
+    """Set to zero the columns of `state` whose `reset` [B] is True; whatever they held (NaN too) is gone.
+
+    Raises:
+        ValueError: the number of streams changed and not all of them start anew.
+    """
+    if state is None:
+        return None
+    first = state if isinstance(state, Tensor) else state[0]
+    if first.shape[1] != len(reset):
+        if bool(reset.all()):
+            return None
+        raise ValueError(
+            f"a window of {len(reset)} streams follows one of {first.shape[1]}: all of them must be reset"
+        )
+    if reset.device.type == "cpu" and not bool(reset.any()):
+        return state
+    mask = reset[None, :, None]
+    if isinstance(state, Tensor):
+        return state.masked_fill(mask, 0.0)
+    return tuple(s.masked_fill(mask, 0.0) for s in state)
+
+
+def columns(state: State) -> Tensor | None:
+    """Return all of a state as one float32 tensor [B, *], a row for each stream."""
+    if state is None:
+        return None
+    parts = (state,) if isinstance(state, Tensor) else state
+    return torch.cat([part.float().movedim(1, 0).flatten(1) for part in parts], dim=1)

@@ -1,6 +1,6 @@
 """Trackers beside `metrics.csv`: Weights & Biases and TensorBoard. They may fail; the run may not.
 
-The functions below are what `conf/logger/` names; `tracked.py` opens and concludes what they make.
+The functions below are what `conf/logger/` names; `lifecycle.py` opens and concludes what they make.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from gatelab.run.errors import RequestError
 
 if TYPE_CHECKING:
-    from gatelab.trackers.tensorboard_tracker import TensorBoardTracker
-    from gatelab.trackers.wandb_tracker import WandbTracker
+    from gatelab.trackers.tensorboard import TensorBoardTracker
+    from gatelab.trackers.wandb.tracker import WandbTracker
 
 
 def wandb_logger(
@@ -33,8 +33,8 @@ def wandb_logger(
     `run_id` is kept in `run.json`, so that a resumed run stays one run; what `wandb agent` says about its run comes
     before everything here. `WANDB_MODE` says the same as `mode`, and `disabled` leaves the tracker out (None).
     """
-    from gatelab.trackers.wandb_agent import of_agent
-    from gatelab.trackers.wandb_tracker import WandbTracker
+    from gatelab.trackers.wandb.agent import of_agent
+    from gatelab.trackers.wandb.tracker import WandbTracker
 
     said = os.environ.get("WANDB_MODE")
     if said == "disabled":
@@ -56,7 +56,7 @@ def wandb_logger(
 def tensorboard_logger(run_dir: str, run_id: str) -> TensorBoardTracker:
     """TensorBoard event files in `<run directory>/tensorboard`; it knows runs by folder, not by `run_id`."""
     require("tensorboard", "gatelab[tensorboard]")
-    from gatelab.trackers.tensorboard_tracker import TensorBoardTracker
+    from gatelab.trackers.tensorboard import TensorBoardTracker
 
     return TensorBoardTracker(run_dir)
 

@@ -44,7 +44,7 @@ class GatelabSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the study; what `gatelab.study.sweep.sweep` returns."""
-        from gatelab.run.config.configs import CONF_DIR
+        from gatelab.run.config import CONF_DIR
         from gatelab.study.sweep import sweep
 
         assert self.config is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.run.config.configs import CONF_DIR
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.schema import type_problems, validator
 from gatelab.run.config.signatures import constant_of, from_object, from_source, locate, signature_of
 from gatelab.run.config.sources import UnclearSource

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from gatelab.run.listing import list_runs
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
+from gatelab.run.record.runs import list_runs
 from gatelab.run.train import train_frozen
 from gatelab.study.engine.reports import Reports, send_report
 from gatelab.study.engine.trial import run

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatelab.run.config.configs import CONF_DIR
+from gatelab.run.config import CONF_DIR
 from gatelab.run.errors import RequestError
 from gatelab.study.plan.request import read_request, read_search, root_of
 

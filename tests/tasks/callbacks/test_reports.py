@@ -12,8 +12,8 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from gatelab.tasks import Checkpoints, GradientNorm, Memory, Progress, Throughput
-from gatelab.tasks.callbacks.line import Field, bar_line, clock, figure, rate
 from gatelab.tasks.callbacks.memory import memory
+from gatelab.tasks.callbacks.progress import Field, bar_line, clock, figure, rate
 
 Make = Callable[..., Any]
 

@@ -1,4 +1,4 @@
-"""The dispatch table: how long each backend took on a grid of sizes, as `scripts/bench_gru.py --table` measured it.
+"""The dispatch table: how long each backend took on a grid of sizes, as `scripts/bench/gru.py --table` measured it.
 
 `dispatch.json` beside this file holds, for a device and a dtype, microseconds of each backend at each point of the
 grid. A call takes the figures of the nearest point, in powers of two. Nothing is measured here, and whether a

@@ -25,9 +25,9 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from gatelab.run.config.configs import CONF_DIR
-from gatelab.run.config.spelling import nearest as nearest
+from gatelab.run.config import CONF_DIR
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest as nearest
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gatelab.run.config.sources import UnclearSource, find, name_of
-from gatelab.run.config.spelling import nearest
+from gatelab.run.messages import nearest
 
 REAL_MODULES = {"typing", "typing_extensions", "collections.abc", "pathlib", "datetime", "types", "os"}
 NOT_PLAIN = ("torch", "torch.nn")  # what these hold is made in C or by star imports, and is no plain value

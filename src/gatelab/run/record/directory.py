@@ -1,7 +1,7 @@
 """The record of a run: its directory, `run.json`, `result.json`, and the lock on them.
 
 `run.json` is written before anything is trained, `result.json` last; it alone says "finished". Both are
-written atomically. What is measured during the run goes to `metrics.csv` (`metrics_csv.py`) and `trace.csv`
+written atomically. What is measured during the run goes to `metrics.csv` (`metrics_logger.py`) and `trace.csv`
 (`gatelab.tasks.trace`).
 """
 

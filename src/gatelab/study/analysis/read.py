@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
@@ -25,6 +26,7 @@ from gatelab.study.engine.owner import is_alive
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
+
 
 STATE_NAMES = {
     "COMPLETE": "done",
@@ -243,3 +245,50 @@ def _decoded(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(entry, dict) or "op_code" not in entry:
         raise RequestError(f"{path}, line {number + 1}: no entry of Optuna's journal.")
     return entry
+
+
+def find_study(studies: str | Path, name: str) -> Path:
+    """The folder of the study `name` below `studies`; a path to a study's folder is taken as it is.
+
+    Raises:
+        RequestError: there is none; the nearest name is given.
+    """
+    folder = Path(studies) / name
+    for candidate in (folder, Path(name)):
+        if (candidate / "study.json").is_file():
+            return candidate.absolute()
+    known = names_of(studies)
+    listed = f" Studies there: {', '.join(known)}." if known else " There are none."
+    hint = nearest(name, known) or listed
+    raise RequestError(f"no study '{name}' below {studies}.{hint}")
+
+
+def names_of(studies: str | Path) -> list[str]:
+    """Names of the studies below a folder."""
+    return sorted(path.parent.name for path in Path(studies).glob("*/study.json"))
+
+
+def list_studies(studies: str | Path) -> list[dict[str, Any]]:
+    """Every study below a folder, by name; one that cannot be read has the state `unreadable` and an `error`.
+
+    Returns:
+        for each: `name`, `state`, `counts`, `metric`, `best` (value), `created` and `directory`.
+    """
+    return [_facts(Path(studies) / name) for name in names_of(studies)]
+
+
+def _facts(directory: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {"name": directory.name, "directory": str(directory), "state": "unreadable"}
+    facts |= dict.fromkeys(("counts", "metric", "best", "created"))
+    try:
+        state = read_study(directory)
+    except (RequestError, OSError) as error:
+        return {**facts, "error": str(error)}
+    return {
+        **facts,
+        "state": state.state,
+        "counts": state.counts,
+        "metric": " ".join(objective.metric for objective in state.objectives),
+        "best": state.best.value if state.best else None,
+        "created": state.created,
+    }

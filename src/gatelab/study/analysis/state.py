@@ -1,7 +1,4 @@
-"""A study at one moment, as plain facts: what was asked, what each trial did, what is best so far.
-
-Nothing is read or written here: `read.py` makes a `StudyState`, every view takes one.
-"""
+"""The state of a study at one moment: settings, trials, the best so far, the time left. Read by `read.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 STATES = ("done", "running", "pruned", "failed", "waiting")
 
@@ -172,6 +169,43 @@ class StudyState:
         return max(1, int(self.settings.get("workers") or 1) * int(self.settings.get("slots") or 1))
 
     @property
+    def seconds_left(self) -> float | None:
+        """Estimated time to the end: mean seconds of a finished trial x trials left / slots; None before the first."""
+        waiting = [trial for trial in self.trials if trial.state == "waiting"]
+        running = [trial for trial in self.trials if trial.state == "running"]
+        if not waiting and not running:
+            return 0.0
+        costs = [max(trial.seconds or 0.0, trial.elapsed(self.now) or 0.0) for trial in self.done]
+        if not any(costs):
+            return None
+        mean = sum(costs) / len(costs)
+        begun = [0.0 if self.lost(trial) else trial.elapsed(self.now) or 0.0 for trial in running]
+        rest = [max(0.0, mean - seconds) for seconds in begun] + [mean] * len(waiting)
+        return max(sum(rest) / self.slots, *rest)
+
+    @property
+    def utilisation(self) -> float | None:
+        """Share of slot time in which a trial ran, 0 to 1; None before any trial began.
+
+        Counts last attempts only. Pauses longer than `stale_after` in which nothing ran are left out: no worker ran.
+        """
+        spans = sorted(
+            (trial.started.timestamp(), (trial.finished or self.now).timestamp())
+            for trial in self.trials
+            if trial.started is not None and trial.state != "waiting" and not self.lost(trial)
+        )
+        if not spans:
+            return None
+        pause = float(self.settings.get("stale_after") or 30.0)
+        wall, reached = 0.0, spans[0][0]
+        ends = [(self.now.timestamp(),) * 2] if self.state == "running" else []
+        for start, end in [*spans, *ends]:
+            reached = start if start - reached > pause else reached
+            wall += max(0.0, end - reached)
+            reached = max(reached, end)
+        return min(1.0, sum(end - start for start, end in spans) / (self.slots * max(wall, 1e-9)))
+
+    @property
     def done(self) -> list[Trial]:
         """Trials that have a value."""
         return [trial for trial in self.trials if trial.state == "done" and trial.values]
@@ -226,3 +260,20 @@ def show(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """A number that is not a truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min 20 s`, `2 h 05 min`, `3 d 04 h`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"

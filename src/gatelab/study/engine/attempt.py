@@ -30,7 +30,7 @@ from gatelab.study.engine.reports import Reports
 from gatelab.study.engine.shares import Share
 from gatelab.study.engine.trial import REQUEST_FORMAT, end_file
 from gatelab.study.spec import StudySpec
-from gatelab.trackers.wandb_agent import forget_agent
+from gatelab.trackers.wandb.agent import forget_agent
 
 TAIL_BYTES = 4000
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from gatelab.run.remarks import say
+from gatelab.run.messages import say
 from gatelab.study.engine.lifeline import kill_group
 
 ONE_THREAD = {

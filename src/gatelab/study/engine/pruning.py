@@ -10,8 +10,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from gatelab.run.record.metrics_csv import MetricsCSV, read_metrics
-from gatelab.run.remarks import say
+from gatelab.run.messages import say
+from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.metrics_logger import MetricsCSV
 from gatelab.run.train import saver_of
 from gatelab.study.engine.reports import send_report
 from gatelab.tasks.callbacks import RunPruned

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatelab.run.errors import RequestError
-from gatelab.run.leaving import RANK_OF, RANK_VARIABLES
 from gatelab.study.settings import StudySettings
+from gatelab.tasks.signals import RANK_OF, RANK_VARIABLES
 
 ON_ONE_MACHINE = ("local", "basic", "joblib", "submitit_local")
 """Launchers that start all workers on this machine."""

@@ -16,20 +16,20 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.leaving import rank, stoppable
+from gatelab.run.errors import Interrupted
 from gatelab.run.record.directory import RunDirectory, write_json
 from gatelab.study.engine.lifeline import die_with_parent
+from gatelab.tasks.signals import rank, stoppable
 
 REQUEST_FORMAT = 1
 PRELOAD = (
     "gatelab.run.imports:load_lightning",
     "gatelab.study.engine.pruning",
-    "gatelab.data.text_module",
-    "gatelab.data.series_module",
+    "gatelab.data.text.module",
+    "gatelab.data.series.module",
     "gatelab.data.synthetic_module",
     "gatelab.tasks.language_model",
     "gatelab.tasks.forecast",
-    "gatelab.tasks.lean",
     "gatelab.tasks.optimizers",
     "gatelab.tasks.schedules",
     "gatelab.core.native.library",
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     request = json.loads(path.read_text())
     number = str(rank())
     try:
-        with stoppable():
+        with stoppable(Interrupted):
             end = run(request)
     except BaseException as error:
         end = _explain(error)
@@ -108,7 +108,7 @@ def end_file(request: Path, rank: str | None = None) -> Path:
 
 
 def _explain(error: BaseException) -> dict[str, Any]:
-    from gatelab.run.errors import Interrupted, RequestError
+    from gatelab.run.errors import RequestError
 
     text = f"{error}" if type(error).__module__.startswith("gatelab.") else f"{type(error).__name__}: {error}"
     if isinstance(error, Interrupted | KeyboardInterrupt):

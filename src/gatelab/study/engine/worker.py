@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.remarks import say
+from gatelab.run.messages import say
 from gatelab.study.engine.attempt import Attempt, Means
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.group import Leader, Place

@@ -17,8 +17,8 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import explain_grammar, nearest
-from gatelab.run.config.configs import CONF_DIR
 from gatelab.run.errors import RequestError
 from gatelab.study.engine.password import PASSWORD, split_password
 from gatelab.study.space import parameter

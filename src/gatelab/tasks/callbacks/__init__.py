@@ -14,8 +14,8 @@ from gatelab.tasks.callbacks.guard import (
 )
 from gatelab.tasks.callbacks.memory import Memory
 from gatelab.tasks.callbacks.progress import Progress
-from gatelab.tasks.callbacks.signals import RunInterrupted, RunPruned
 from gatelab.tasks.callbacks.throughput import Throughput
+from gatelab.tasks.signals import RunInterrupted, RunPruned
 
 __all__ = [
     "Checkpoints",

@@ -13,17 +13,15 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
+from gatelab.tasks import lightning_internals as internals
 from gatelab.tasks import resume
-from gatelab.tasks.callbacks.signals import RunInterrupted
 from gatelab.tasks.checkpoint_io import BEST, LAST
 from gatelab.tasks.metrics import not_among
-from gatelab.tasks.stop import StopSignals
+from gatelab.tasks.signals import RunInterrupted, StopSignals
 
 AGREE_EVERY = 20
 """Batches between two agreements of several processes on whether to save or to stop (a collective call); they also
 agree at the end of each epoch, which may be shorter."""
-ROW = "update_train_step_metrics"
-"""What Lightning calls to give a step's row to the loggers."""
 
 
 class Checkpoints(Checkpoint):
@@ -88,12 +86,12 @@ class Checkpoints(Checkpoint):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen to signals, and keep Lightning from doing so: it would talk to other ranks inside the handler."""
         if self._use_signals:
-            setattr(trainer._signal_connector, "register_signal_handlers", lambda: None)  # noqa: B010
+            internals.disable_signal_handlers(trainer)
             self._signals.listen()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
-        vars(trainer._logger_connector).pop(ROW, None)  # a run that was stopped never took it away
+        internals.forget_step_row(trainer)
         self._alone = trainer.world_size == 1
         self._saved_at = time.monotonic()
 
@@ -106,13 +104,13 @@ class Checkpoints(Checkpoint):
         if self._alone and not (due or late or self._due or self._signals.received):
             return
         # clocks and signals differ among processes, and agreeing is a collective call
-        if self._alone or (batch_idx + 1) % AGREE_EVERY == 0 or resume.epoch_ends(trainer):
+        if self._alone or (batch_idx + 1) % AGREE_EVERY == 0 or internals.epoch_ends(trainer):
             due = any(self._agree(trainer, late)) or due
         self._due = self._due or due
-        if not self._due or resume.epoch_ends(trainer) or resume.between_micro_batches(trainer):
+        if not self._due or internals.epoch_ends(trainer) or internals.between_micro_batches(trainer):
             return
-        if not resume.validation_follows(trainer):
-            _log_first(trainer)
+        if not internals.validation_follows(trainer):
+            internals.log_step_row(trainer)
             self.save_last(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -121,14 +119,14 @@ class Checkpoints(Checkpoint):
             return
         self._improved = self._compare(trainer, pl_module)
         self._due |= any(self._agree(trainer, False))
-        if not resume.epoch_ends(trainer):
+        if not internals.epoch_ends(trainer):
             self._save_best(trainer)
-            if self._due and not resume.between_micro_batches(trainer):
+            if self._due and not internals.between_micro_batches(trainer):
                 self.save_last(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save at the end of an epoch."""
-        _log_epoch_first(trainer)
+        internals.log_epoch_row(trainer)
         self._save_best(trainer)
         self.save_last(trainer)
 
@@ -190,22 +188,3 @@ class Checkpoints(Checkpoint):
             raise RunInterrupted(
                 f"stopped by {name} after step {trainer.global_step}; the state is in {self.last}"
             )
-
-
-def _log_first(trainer: pl.Trainer) -> None:
-    """Give the loggers the row of the current step, before the checkpoint instead of after it.
-
-    A run that is killed between the two, or stopped by the checkpoint, would continue without that row.
-    """
-    connector = trainer._logger_connector
-    getattr(connector, ROW)()
-    setattr(connector, ROW, lambda: vars(connector).pop(ROW, None))  # Lightning's own call, once
-
-
-def _log_epoch_first(trainer: pl.Trainer) -> None:
-    """Give the loggers the row of the epoch, for the same reason; Lightning's own call finds nothing left."""
-    connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
-    connector.on_epoch_end()
-    loop._batches_that_stepped -= 1  # the row belongs to the last step
-    connector.update_train_epoch_metrics()
-    loop._batches_that_stepped += 1

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from gatelab.core.gates import Gates, gates, has_gates
-from gatelab.tasks import resume
-from gatelab.tasks.intervals import current_step, log_once, logs_rarely, on_logged_steps
+from gatelab.tasks.base import log_once, logs_rarely
+from gatelab.tasks.lightning_internals import between_micro_batches, current_step
 
 CLOSED, OPEN = 0.05, 0.95
 """A gate outside of these is saturated: hardly any gradient passes it."""
@@ -48,7 +48,6 @@ class GateStatistics(pl.Callback):
         self.every_n_steps, self.sequences = every_n_steps, sequences
         self._figures: dict[str, Tensor] = {}
 
-    @on_logged_steps
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -58,12 +57,11 @@ class GateStatistics(pl.Callback):
             if has_gates(core):
                 self._listen(core)
 
-    @on_logged_steps
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log what was seen; of a step of several batches, in the last of them."""
-        if self._figures and not resume.between_micro_batches(trainer):
+        if self._figures and not between_micro_batches(trainer):
             values = torch.stack(list(self._figures.values())).tolist()  # an accelerator is waited for once
             log_once(trainer, dict(zip(self._figures, values, strict=True)))
             self._figures = {}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gatelab.tasks.intervals import log_once, on_logged_steps
+from gatelab.tasks.base import log_once, logs_step
+from gatelab.tasks.lightning_internals import current_step
 
 
 def gradient_norm(module: nn.Module) -> Tensor:
@@ -22,10 +23,9 @@ def gradient_norm(module: nn.Module) -> Tensor:
 class GradientNorm(pl.Callback):
     """Log the gradient's norm every `log_every_n_steps` optimiser steps."""
 
-    @on_logged_steps
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Measure and log."""
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and logs_step(trainer, current_step(trainer)):
             log_once(trainer, {"train/grad_norm": float(gradient_norm(pl_module))})

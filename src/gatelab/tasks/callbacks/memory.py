@@ -13,8 +13,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from gatelab.tasks import resume
-from gatelab.tasks.intervals import current_step, log_once, logs_rarely, on_logged_steps
+from gatelab.tasks.base import log_once, logs_rarely
+from gatelab.tasks.lightning_internals import between_micro_batches, current_step
 
 MIB = 2**20
 _PEAK_UNIT = 1 if sys.platform == "darwin" else 1024  # of `ru_maxrss`, in bytes
@@ -39,13 +39,12 @@ class Memory(pl.Callback):
         self.every_n_steps = every_n_steps
         self._logged_at = -1
 
-    @on_logged_steps
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log if it is this step's turn."""
         due = logs_rarely(trainer, current_step(trainer), self.every_n_steps)
-        if due and trainer.is_global_zero and not resume.between_micro_batches(trainer):
+        if due and trainer.is_global_zero and not between_micro_batches(trainer):
             log_once(trainer, _figures(pl_module))
             self._logged_at = trainer.global_step
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from gatelab.tasks import resume
-from gatelab.tasks.intervals import log_once, on_logged_steps
+from gatelab.tasks.base import log_once, logs_step
+from gatelab.tasks.lightning_internals import between_micro_batches, current_step
 
 
 class Throughput(pl.Callback):
@@ -59,12 +60,11 @@ class Throughput(pl.Callback):
         self._advance(pl_module)
         self._clock = None
 
-    @on_logged_steps
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log the rate."""
-        if not resume.between_micro_batches(trainer):
+        if logs_step(trainer, current_step(trainer)) and not between_micro_batches(trainer):
             self._advance(pl_module)
             if trainer.is_global_zero:
                 log_once(trainer, self._rate(pl_module))

@@ -1,0 +1,1 @@
+"""Benchmarks, chaos tests and checks, each a module: `python -m scripts.checks.resume`, from the root of a checkout."""

@@ -1,1 +1,0 @@
-"""Parts of `scripts/chaos_checkpoints.py`."""

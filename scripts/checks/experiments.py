@@ -1,0 +1,49 @@
+"""Check the records of studies in experiments/: does each page say what its results.csv says?
+
+A record of studies (it has a record.json; `gatelab.report.experiment_record` writes it) is checked without the
+studies and without training: the page is made again from results.csv and compared, and the figure must have been drawn
+from the same data. Exits with 1 if anything differs. The other records have checks of their own.
+
+examples:
+  python -m scripts.checks.experiments                            # every record of studies
+  python -m scripts.checks.experiments --render experiments/002-hidden-size   # after README.template.md was edited
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from gatelab.report.experiment_record import check_record, render
+from gatelab.run.errors import RequestError
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("records", nargs="*", type=Path, metavar="DIR", help="default: those in experiments/")
+    parser.add_argument(
+        "--render", action="store_true", help="first make README.md and figure.png anew from the other files"
+    )
+    given = parser.parse_args()
+    records = given.records or sorted(file.parent for file in EXPERIMENTS.glob("*/record.json"))
+    problems = 0
+    for record in records:
+        try:
+            if given.render:
+                render(record)
+            found = check_record(record)
+        except RequestError as error:
+            found = [str(error)]
+        print(f"{'FAILED' if found else 'ok    '} {record.name}")
+        for problem in found:
+            print(f"       {problem}")
+        problems += len(found)
+    print(f"{len(records)} records of studies")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

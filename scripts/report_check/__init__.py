@@ -1,1 +1,0 @@
-"""The parts of `check_report.py`: a browser that is spoken to, and what is looked at in it."""

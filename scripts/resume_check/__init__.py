@@ -1,1 +1,0 @@
-"""Parts of `scripts/check_resume.py` and `scripts/check_signals.py`."""

@@ -1,0 +1,150 @@
+"""Keeps on disk what follows from the data and takes long to make: parsed tables, token ids, baselines.
+
+A sweep starts hundreds of runs that read the same data. What one has worked out, the others find in
+`<cache>/derived/<sha256 of the key>`. The key is everything that the result depends on: the sha256 of every source
+file, every option, the versions of the libraries, and the text of this ring's own code as it was when this process
+read it. So nothing is ever out of date, and nothing is trusted: an entry carries its own sha256, and one that is
+torn, altered or of another format is made again. Entries are plain bytes and JSON (no pickle), written beside their
+place and renamed; the ones not used for longest are removed beyond `LIMIT` bytes. A cache that cannot be read or
+written is no error. `GATELAB_DERIVED=off` does without.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+
+from gatelab.data.fetch import default_cache
+
+LIMIT: Final = 1 << 30
+"""Bytes that all entries of one cache may take."""
+_FORMAT: Final = b"gatelab derived 1\n"
+_LIBRARIES: Final = ("numpy", "pandas", "tokenizers")
+
+
+class CacheEntry(NamedTuple):
+    """Arrays by name, and plain data that JSON gives back as it was."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]
+
+
+def _own_code() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _own_makers() -> dict[str, str]:
+    """What works the results out: this ring's code, Python and libraries, the processor's kind (last bits of sums)."""
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+    return {"code": _own_code(), "python": platform.python_version(), "processor": processor, **libraries}
+
+
+# at import, not at first use: a process that lives for days must not sign its results with code that came later
+_MAKERS: Final = _own_makers()
+
+
+def cached(
+    folder: str | Path | None, key: Callable[[], Mapping[str, Any]], make: Callable[[], CacheEntry]
+) -> CacheEntry:
+    """Return what is kept under a key, else make it and keep it.
+
+    folder: the cache (None: `default_cache()`). key: returns JSON data that names every source by its sha256 and every
+    option; it is asked again after `make`, and the result is kept only if no source changed meanwhile.
+    What `make` raises is raised, and nothing kept. The arrays are read-only and laid out in memory as they were made;
+    made or found, the caller gets the same.
+    """
+    if os.environ.get("GATELAB_DERIVED", "").lower() in ("off", "0", "false"):
+        return _decoded(_encode(make()))
+    place = (Path(folder).expanduser() if folder else default_cache()) / "derived"
+    asked = _digest(key())
+    path = place / asked
+    with contextlib.suppress(OSError):
+        if (found := _decode(path.read_bytes())) is not None:
+            with contextlib.suppress(OSError):
+                os.utime(path)
+            return found
+    made = _encode(make())
+    if _digest(key()) == asked:
+        with contextlib.suppress(OSError):
+            _write(path, made)
+            _prune(place, LIMIT)
+    return _decoded(made)
+
+
+def sha256_of_array(array: np.ndarray) -> str:
+    """Return the sha256 of an array's bytes, type and shape, for a key."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _digest(key: Mapping[str, Any]) -> str:
+    whole = {"key": key, "makers": _MAKERS}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _encode(kept: CacheEntry) -> bytes:
+    """One line of format, one of the sha256 of the rest; then a line of JSON and the arrays' bytes."""
+    # order: a sum down the columns has other last bits than one along the rows
+    shapes = {
+        name: [array.dtype.str, list(array.shape), "F" if array.flags.f_contiguous else "C"]
+        for name, array in kept.arrays.items()
+    }
+    head = json.dumps({"facts": kept.facts, "arrays": shapes}).encode() + b"\n"
+    rest = head + b"".join(array.tobytes("A") for array in kept.arrays.values())
+    return _FORMAT + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
+
+
+def _decode(raw: bytes) -> CacheEntry | None:
+    """Return what `_encode` was given, or None if these are not its bytes."""
+    start = len(_FORMAT) + 65
+    whole = _FORMAT + hashlib.sha256(memoryview(raw)[start:]).hexdigest().encode() + b"\n"
+    return _decoded(raw) if raw[:start] == whole else None
+
+
+def _decoded(raw: bytes) -> CacheEntry:
+    start = len(_FORMAT) + 65
+    at = raw.index(b"\n", start) + 1
+    head, arrays = json.loads(raw[start:at]), {}
+    for name, (dtype, shape, order) in head["arrays"].items():
+        arrays[name] = np.frombuffer(raw, dtype, math.prod(shape), at).reshape(shape, order=order)
+        at += arrays[name].nbytes
+    return CacheEntry(arrays, head["facts"])
+
+
+def _write(path: Path, raw: bytes) -> None:
+    """Write beside the place and rename. Not flushed to the disk: a torn entry is noticed and made again."""
+    if len(raw) > LIMIT:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(raw)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _prune(place: Path, limit: int) -> None:
+    """Remove the entries that were not used for longest until the rest takes at most `limit` bytes."""
+    entries = sorted((file.stat().st_mtime, file.stat().st_size, file) for file in place.iterdir())
+    excess = sum(size for _, size, _ in entries) - limit
+    for _, size, file in entries:
+        if excess <= 0:
+            return
+        file.unlink(missing_ok=True)
+        excess -= size

@@ -1,0 +1,226 @@
+"""The DataModule of forecasting: a named series or any table, standardised and cut into windows.
+
+It joins the parts and publishes the spec: sources.py and table.py read, protocol.py cuts.
+"""
+
+import difflib
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from gatelab.data.base_module import BatchOrder, GatelabDataModule
+from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
+from gatelab.data.folds import rolling_cuts
+from gatelab.data.messages import DataError
+from gatelab.data.series.baselines import LinearForecast, fit_linear, series_baselines
+from gatelab.data.series.protocol import (
+    Scaler,
+    Series,
+    SeriesWindows,
+    default_season,
+    fraction_borders,
+    mase_scale,
+    window_origins,
+)
+from gatelab.data.series.sources import read_series
+from gatelab.data.specs import SPLITS, SeriesSpec, check_fractions
+
+
+class SeriesDataModule(GatelabDataModule):
+    """Forecasting windows `past [B, lookback, C]` -> `future [B, horizon, K]`.
+
+    series: which data; "table" reads `path` (CSV or Parquet) with the time column `time` (None: rows are in
+        order), the columns `channels` (None: all) and the answers `gaps` and `missing` to holes (see
+        table.py).
+    target: names of the channels to forecast (None: all). season: steps (None: from the frequency).
+    split: fractions [train, valid, test] where the data set does not prescribe its borders (None:
+    0.7/0.1/0.2). seed decides the order of training, data_seed the values of a made-up series.
+    folds, fold: rolling origin over the rows before the test split (see folds.py); the scaler, MASE and the
+        baselines see that fold's training rows only. The test split keeps its rows and is standardised by the same
+        scaler, the one that the model was trained with: `mse_original` and `mae_original` compare between folds,
+        the standardised errors within one.
+    mirror, cache: folders to look for files in before downloading (see fetch.py).
+    """
+
+    spec: SeriesSpec
+
+    def __init__(
+        self,
+        series: Literal[
+            "etth1", "etth2", "ettm1", "ettm2", "exchange", "embedded_series", "lorenz", "table"
+        ] = "embedded_series",
+        path: str | None = None,
+        time: str | None = None,
+        target: list[str] | None = None,
+        channels: list[str] | None = None,
+        gaps: Literal["error", "fill", "ignore"] = "error",
+        missing: Literal["error", "fill"] = "error",
+        lookback: int = 96,
+        horizon: int = 96,
+        split: list[float] | None = None,
+        season: int | None = None,
+        batch_size: int = 32,
+        eval_batch_size: int = 256,
+        seed: int = 0,
+        data_seed: int = 0,
+        num_workers: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
+        mirror: str | None = None,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            folds=folds,
+            fold=fold,
+        )
+        for name, value in (
+            ("lookback", lookback),
+            ("horizon", horizon),
+            ("season", 1 if season is None else season),
+        ):
+            if value < 1:
+                raise DataError(f"data.{name}={value}: give at least 1 step")
+        if split is not None:
+            check_fractions(split)
+        if series != "table" and (path, time, channels) != (None, None, None):
+            raise DataError(
+                f"data.path, data.time and data.channels are for data=table; {series} has its own"
+            )
+        if series == "table" and path is None:
+            raise DataError("data=table needs data.path=FILE (CSV or Parquet)")
+        self.series, self.path, self.time, self.target, self.channels = series, path, time, target, channels
+        self.gaps, self.missing, self.data_seed = gaps, missing, data_seed
+        self.lookback, self.horizon, self.split, self.season = lookback, horizon, split, season
+        self.mirror, self.cache = mirror, cache
+        self.data: Series | None = None
+        self._linear: LinearForecast | None = None
+
+    def prepare_data(self) -> None:
+        """Set up here: the other processes of the machine then find what was worked out."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, standardise by the training rows, lay out the windows; a second call does nothing."""
+        if self.data is not None:
+            return
+        data = self._load()
+        target_index = self._targets(data)
+        spans, notes = self._spans(data)
+        self.origins = {
+            name: window_origins(start, end, self.lookback, self.horizon, name)
+            for name, (start, end) in spans.items()
+        }
+        train = data.values[: spans["train"][1]]
+        self.scaler = Scaler.fit(train)
+        self.scaled = self.scaler.transform(data.values)
+        self.splits = tuple(self.origins)
+        self.fingerprint = dict(data.fingerprint)
+        self.notes = [*data.notes, *notes, *self._constant(data, train, target_index)]
+        self.spec = self._spec(data, train, target_index)
+        self.data = data
+
+    def _spans(self, data: Series) -> tuple[dict[str, tuple[int, int]], list[str]]:
+        """Return the rows [start, end) of each split, and what there is to say about them."""
+        if data.borders and self.split:
+            raise DataError(f"data.split: {self.series} has prescribed borders; leave data.split out")
+        borders = data.borders or fraction_borders(len(data.values), self.split or [0.7, 0.1, 0.2])
+        spans = dict(zip(SPLITS, pairwise((0, *borders)), strict=False))
+        if self.folds is None or self.fold is None:
+            return spans, []
+        cuts = rolling_cuts(
+            spans["valid"][1],
+            self.folds,
+            lookback=self.lookback,
+            horizon=self.horizon,
+            season=self._season(data),
+        )
+        start, end = cuts[self.fold], cuts[self.fold + 1]
+        note = (
+            f"data.fold={self.fold} of data.folds={self.folds}, rolling origin: train is rows 0 to {start:,}, valid "
+            f"{start:,} to {end:,} of the {cuts[-1]:,} before the test split; scaled by these training rows, test too"
+        )
+        return spans | {"train": (0, start), "valid": (start, end)}, [note]
+
+    def _season(self, data: Series) -> int:
+        return self.season or default_season(data.frequency)
+
+    def _constant(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> list[str]:
+        """Return a note on inputs that never change in the training rows; a target that never changes is an error."""
+        constant = [i for i in range(train.shape[1]) if np.ptp(train[:, i]) == 0]
+        for i in constant:
+            if i in target_index:
+                raise DataError(
+                    f"{self.path or self.series}: column {data.channels[i]!r} is constant ({train[0, i]}) in the "
+                    f"{len(train)} training rows, so errors in it have no scale; leave it out of data.target"
+                )
+        names = ", ".join(repr(data.channels[i]) for i in constant)
+        return [f"constant in the training rows, hence centred but not scaled: {names}"] if constant else []
+
+    def _spec(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> SeriesSpec:
+        season = self._season(data)
+        return SeriesSpec(
+            channels=data.channels,
+            targets=tuple(data.channels[i] for i in target_index),
+            target_index=target_index,
+            lookback=self.lookback,
+            horizon=self.horizon,
+            season=season,
+            frequency=data.frequency,
+            mean=tuple(self.scaler.mean.tolist()),
+            std=tuple(self.scaler.std.tolist()),
+            mase_scale=tuple(mase_scale(train[:, list(target_index)], season).tolist()),
+            windows={name: len(origins) for name, origins in self.origins.items()},
+        )
+
+    def baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""
+        self._known(split)
+        arrays = {name: sha256_of_array(origins) for name, origins in self.origins.items()}
+        arrays["scaled"] = sha256_of_array(self.scaled)
+        return cached(
+            self.cache,
+            lambda: {"what": "baselines", "split": split, "arrays": arrays, "spec": self.spec.to_dict()},
+            lambda: CacheEntry({}, self._baselines(split)),
+        ).facts
+
+    def _baselines(self, split: str) -> dict[str, dict[str, float]]:
+        if self._linear is None:
+            self._linear = fit_linear(self.scaled, self.origins, self.spec)
+        return series_baselines(self.scaled, self.origins, split, self.spec, self._linear)
+
+    def _load(self) -> Series:
+        return read_series(
+            self.series,
+            self.path,
+            {"time": self.time, "channels": self.channels, "gaps": self.gaps, "missing": self.missing},
+            seed=self.data_seed,
+            mirror=self.mirror,
+            cache=self.cache,
+        )
+
+    def _targets(self, data: Series) -> tuple[int, ...]:
+        """Return the places of the target channels."""
+        names = list(data.channels) if self.target is None else self.target
+        if missing := [name for name in names if name not in data.channels]:
+            near = difflib.get_close_matches(missing[0], data.channels, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(data.channels)}"
+            raise DataError(f"data.target: no channel {missing[0]!r}; {hint}")
+        return tuple(data.channels.index(name) for name in names)
+
+    def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
+        size = self.batch_size if split == "train" else self.eval_batch_size
+        origins: np.ndarray = self.origins[split]
+        windows = SeriesWindows(
+            self.scaled, self.spec.target_index, origins, self.lookback, self.horizon, size // world_size
+        )
+        shuffle = split == "train"
+        order = BatchOrder(
+            len(origins), size, shuffle=shuffle, seed=self.seed, rank=rank, world_size=world_size
+        )
+        return windows, order

@@ -1,0 +1,1 @@
+"""Text: corpora, tokenizers, streams, and the DataModule of language modelling."""

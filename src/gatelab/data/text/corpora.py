@@ -1,0 +1,213 @@
+"""Finds the text of each corpus and cuts it into splits. It returns text, not tokens.
+
+Named corpora come through `fetch` with their published sha256; "stdlib" is the source text of the running
+Python's own standard library (no download, so `make run` works anywhere; it differs between Python versions,
+hence its sha256 is part of the fingerprint); "text" is any UTF-8 file.
+"""
+
+import hashlib
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import Final
+
+from gatelab.data.fetch import fetch, sha256_of
+from gatelab.data.messages import DataError
+from gatelab.data.specs import SPLITS, check_fractions
+
+_FILES: Final[dict[str, dict[str, str]]] = {
+    "ptb_word": {split: f"ptb/ptb.{split}.txt" for split in SPLITS},
+    "ptb_char": {split: f"ptb/ptb.{split}.txt" for split in SPLITS},
+    "wikitext2": {split: f"wikitext-2/{split}.txt" for split in SPLITS},
+    "tinyshakespeare": {"train": "tinyshakespeare/input.txt"},
+}
+# encodings that belong to a corpus: another level would not be the benchmark of that name
+_ONLY_LEVEL: Final = {"ptb_word": "word", "ptb_char": "char"}
+# whose vocabulary is part of the benchmark: the symbols of the published training split
+PUBLISHED_VOCABULARY: Final = frozenset(
+    [("ptb_word", "word"), ("ptb_char", "char"), ("wikitext2", "word"), ("tinyshakespeare", "char")]
+)
+_DEFAULT_SPLIT: Final = {"tinyshakespeare": [0.9, 0.1], "stdlib": [0.9, 0.05, 0.05], "text": [0.8, 0.1, 0.1]}
+
+
+@dataclass
+class Corpus:
+    """A text for each split.
+
+    text: split -> text, in the order train, valid, test; fingerprint: file -> sha256; notes: what was done.
+    one_text: the splits were cut from one text, so that valid goes on where train ends.
+    """
+
+    text: dict[str, str]
+    fingerprint: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+    one_text: bool = False
+
+
+def check_corpus(name: str, level: str, paths: Mapping[str, str | None]) -> None:
+    """Raise `DataError` where the options contradict each other, before any file is looked for."""
+    if name in _ONLY_LEVEL and level != _ONLY_LEVEL[name]:
+        raise DataError(
+            f"data.level={level}: {name} is read at level {_ONLY_LEVEL[name]} only; use data=text for others"
+        )
+    if name != "text" and any(paths.values()):
+        raise DataError(f"data.path is for data=text; {name} has its own files")
+
+
+def corpus_sources(
+    name: str, paths: Mapping[str, str | None], mirror: str | None = None, cache: str | None = None
+) -> dict[str, str]:
+    """Return file -> sha256 of the bytes that `load_corpus` would read; raise as it does where one is missing."""
+    if name == "text":
+        return {f"{split}/{path.name}": sha256_of(path) for split, path in _paths(paths).items()}
+    if name == "stdlib":
+        digest = hashlib.sha256()
+        for path in _stdlib_files():
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        return {"stdlib": digest.hexdigest()}
+    return {file: fetch(file, mirror=mirror, cache=cache).sha256 for file in _FILES[name].values()}
+
+
+def load_corpus(
+    name: str,
+    *,
+    level: str,
+    paths: Mapping[str, str | None],
+    split: list[float] | None = None,
+    max_characters: int | None = None,
+    mirror: str | None = None,
+    cache: str | None = None,
+) -> Corpus:
+    """Return the corpus `name` cut into splits; `DataError` or `FetchError` say what is missing or wrong."""
+    check_corpus(name, level, paths)
+    if name == "text":
+        corpus = _read_paths(paths)
+    elif name == "stdlib":
+        text, modules = stdlib_text()
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        version = ".".join(map(str, sys.version_info[:3]))
+        notes = [f"source text of {modules} modules of the standard library of Python {version}"]
+        corpus = Corpus({"train": text}, {"stdlib": digest}, notes)
+    else:
+        corpus = _read_named(name, mirror, cache)
+    if max_characters is not None:
+        _shorten(corpus, max_characters)
+    if len(corpus.text) == 1:
+        _cut(corpus, split or _DEFAULT_SPLIT[name], whole_lines=name != "tinyshakespeare")
+    elif split is not None:
+        raise DataError(f"data.split: {name} comes with its own splits; leave data.split out")
+    for part, text in corpus.text.items():
+        if not text:
+            source = f"data.path={paths['train']}" if name == "text" and corpus.one_text else name
+            raise DataError(
+                f"{source}: the {part} split is empty; give a longer text or other data.split fractions"
+            )
+    return corpus
+
+
+def _read_named(name: str, mirror: str | None, cache: str | None) -> Corpus:
+    corpus = Corpus({}, {})
+    for split, file in _FILES[name].items():
+        fetched = fetch(file, mirror=mirror, cache=cache)
+        text = _decode(fetched.path, fetched.path.read_bytes())
+        corpus.text[split] = mikolov_characters(text) if name == "ptb_char" else text
+        corpus.fingerprint[file] = fetched.sha256
+    return corpus
+
+
+def mikolov_characters(text: str) -> str:
+    """Return Mikolov's character encoding of PTB: each line stripped, a space becomes `_`, newlines stay."""
+    lines = text.removesuffix("\n").split("\n")
+    return "".join(line.strip().replace(" ", "_") + "\n" for line in lines)
+
+
+def stdlib_text() -> tuple[str, int]:
+    """Return the source of all top-level modules of the running Python's standard library, and their number.
+
+    Only names in `sys.stdlib_module_names` count: build files and what a distribution put beside them differ
+    by machine.
+    """
+    files = _stdlib_files()
+    return "".join(_decode(path, path.read_bytes()) for path in files), len(files)
+
+
+def _stdlib_files() -> list[Path]:
+    folder = Path(sysconfig.get_paths()["stdlib"])
+    files = [path for path in sorted(folder.glob("*.py")) if path.stem in sys.stdlib_module_names]
+    if not files:
+        raise DataError(
+            f"{folder}: no modules in source form here; use another corpus, e.g. data=text data.path=FILE"
+        )
+    return files
+
+
+def _paths(paths: Mapping[str, str | None]) -> dict[str, Path]:
+    """Return the file of each split that has one; `DataError` where it is missing."""
+    if paths["train"] is None:
+        raise DataError("data=text needs data.path=FILE (a UTF-8 text file)")
+    if paths["valid"] is None and paths["test"] is not None:
+        raise DataError("data.test_path is given without data.valid_path; give both, or only data.path")
+    found = {}
+    for split, name in paths.items():
+        if name is None:
+            continue
+        path = Path(name).expanduser()
+        key = "data.path" if split == "train" else f"data.{split}_path"
+        if not path.is_file():
+            raise DataError(f"{key}={name}: there is no such file (looked in {path.resolve().parent})")
+        found[split] = path
+    return found
+
+
+def _read_paths(paths: Mapping[str, str | None]) -> Corpus:
+    corpus = Corpus({}, {})
+    for split, path in _paths(paths).items():
+        raw = path.read_bytes()
+        corpus.text[split] = _decode(path, raw)
+        # the name says which file it was on any machine; the whole path only where two names are alike
+        label = path.name if path.name not in corpus.fingerprint else str(path)
+        corpus.fingerprint[label] = hashlib.sha256(raw).hexdigest()
+    return corpus
+
+
+def _decode(path: Path, raw: bytes) -> str:
+    """Return UTF-8 text with `\\n` line ends (no byte-order mark)."""
+    try:
+        return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}: line {line} is not UTF-8 (byte {error.start} is 0x{raw[error.start]:02x}); convert the file to "
+            "UTF-8"
+        ) from None
+
+
+def _shorten(corpus: Corpus, limit: int) -> None:
+    """Keep the first `limit` characters of each text."""
+    if limit < 1:
+        raise DataError(f"data.max_characters={limit}: give at least 1")
+    for split, text in corpus.text.items():
+        if len(text) > limit:
+            corpus.notes.append(f"{split}: the first {limit:,} of {len(text):,} characters")
+            corpus.text[split] = text[:limit]
+
+
+def _cut(corpus: Corpus, split: list[float], whole_lines: bool) -> None:
+    """Cut the one text at the given fractions, moved on to the end of the line when `whole_lines`."""
+    check_fractions(split)
+    text = corpus.text["train"]
+    cuts = [0]
+    for fraction in accumulate(split[:-1]):
+        at = int(round(fraction, 12) * len(text))
+        if whole_lines and (newline := text.find("\n", at)) >= 0:
+            at = newline + 1
+        cuts.append(at)
+    cuts.append(len(text))
+    corpus.text = {name: text[a:b] for name, a, b in zip(SPLITS, cuts[:-1], cuts[1:], strict=False)}
+    corpus.one_text = True
+    corpus.notes.append(
+        "cut into " + ", ".join(f"{name} {len(part):,}" for name, part in corpus.text.items()) + " characters"
+    )

@@ -1,0 +1,161 @@
+"""The DataModule of language modelling: a corpus, its tokenizer, and windows over parallel streams.
+
+One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file
+only joins the parts: encode.py gives the token ids, streams.py cuts them.
+"""
+
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gatelab.data.base_module import BatchOrder, GatelabDataModule
+from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
+from gatelab.data.messages import DataError
+from gatelab.data.specs import TextSpec
+from gatelab.data.text.baselines import text_baselines
+from gatelab.data.text.encode import TextOptions, encoded_text
+from gatelab.data.text.streams import StreamWindows, eval_streams, train_streams
+from gatelab.data.text.tokenizer import Tokenizer
+
+
+class TextDataModule(GatelabDataModule):
+    """Language-modelling windows of a named corpus or of any text file.
+
+    corpus: which text; "text" reads `path` (and `valid_path`, `test_path`, else `split` cuts the one file).
+    level: what a token is. vocabulary_size: keep the most frequent words or characters, or the pieces BPE
+        learns (None: all; 4096 for bpe).
+    split: fractions [train, valid] or [train, valid, test] of a single text. max_characters: use only the
+        beginning.
+    batch_size, window: parallel streams and steps per training batch.
+    eval_batch_size, eval_window: the same for evaluation (window None: whole streams). burn_in: unscored
+        tokens that an evaluation stream reads before its part, so that the result is the one of a single
+        stream (see streams.py).
+    folds, fold: validate on block `fold` (from 0) of `folds` of the train and valid text (see folds.py).
+    mirror, cache: folders to look for files in before downloading (see fetch.py).
+
+    A fold's vocabulary comes from its own training text. Where the vocabulary is part of the benchmark, it stays the
+    published one: perplexities over different vocabularies could not be averaged, and PTB's and WikiText-2's texts
+    already hold `<unk>` for every word outside it.
+    """
+
+    spec: TextSpec
+    tokenizer: Tokenizer
+
+    def __init__(
+        self,
+        corpus: Literal[
+            "ptb_word", "ptb_char", "wikitext2", "tinyshakespeare", "stdlib", "text"
+        ] = "ptb_word",
+        level: Literal["word", "char", "bpe"] = "word",
+        path: str | None = None,
+        valid_path: str | None = None,
+        test_path: str | None = None,
+        split: list[float] | None = None,
+        vocabulary_size: int | None = None,
+        max_characters: int | None = None,
+        batch_size: int = 20,
+        window: int = 35,
+        eval_batch_size: int = 10,
+        eval_window: int | None = 35,
+        burn_in: int = 1000,
+        seed: int = 0,
+        num_workers: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
+        mirror: str | None = None,
+        cache: str | None = None,
+    ) -> None:
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            seed=seed,
+            num_workers=num_workers,
+            folds=folds,
+            fold=fold,
+        )
+        if window < 1 or (eval_window is not None and eval_window < 1):
+            raise DataError(f"data.window={window}, data.eval_window={eval_window}: give at least 1 step")
+        if burn_in < 1:  # without one, nothing would show whether the streams meet
+            raise DataError(f"data.burn_in={burn_in}: give at least 1 token")
+        if vocabulary_size is not None and vocabulary_size < 1:
+            raise DataError(f"data.vocabulary_size={vocabulary_size}: give at least 1, or null for all")
+        self.corpus, self.level, self.vocabulary_size = corpus, level, vocabulary_size
+        self.path, self.valid_path, self.test_path = path, valid_path, test_path
+        self.split, self.max_characters = split, max_characters
+        self.window, self.eval_window, self.burn_in = window, eval_window, burn_in
+        self.mirror, self.cache = mirror, cache
+        self.tokens: dict[str, Tensor] = {}
+        self.boundaries: tuple[int, ...] = ()
+
+    def prepare_data(self) -> None:
+        """Set up here: the other processes of the machine then find what was worked out."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, build the vocabulary from the training split, encode; a second call does nothing."""
+        if self.tokens:
+            return
+        options = TextOptions(
+            corpus=self.corpus,
+            level=self.level,
+            paths={"train": self.path, "valid": self.valid_path, "test": self.test_path},
+            split=self.split,
+            vocabulary_size=self.vocabulary_size,
+            max_characters=self.max_characters,
+            folds=self.folds,
+            fold=self.fold,
+        )
+        text = encoded_text(options, self.mirror, self.cache)
+        self.tokenizer, self.tokens, self.boundaries = text.tokenizer, text.tokens, text.boundaries
+        self.splits = tuple(text.tokens)
+        self.fingerprint, self.notes = text.fingerprint, text.notes
+        self.spec = TextSpec(
+            vocabulary=self.tokenizer.size,
+            level=self.level,
+            seed_token=self.tokenizer.seed_token,
+            tokens={split: len(ids) for split, ids in self.tokens.items()},
+            characters=text.characters,
+        )
+
+    def baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the metrics of the train-unigram and the interpolated bigram model on every token of `split`."""
+        self._known(split)
+        narrow = np.min_scalar_type(self.spec.vocabulary - 1)
+        train, scored = (self.tokens[name].numpy().astype(narrow) for name in ("train", split))
+        characters, boundaries = self.spec.characters[split], self.boundaries
+        key = {
+            "what": "text baselines",
+            "train": sha256_of_array(train),
+            "scored": sha256_of_array(scored),
+            "vocabulary": self.spec.vocabulary,
+            "seed_token": self.spec.seed_token,
+            "characters": characters,
+            "boundaries": boundaries,
+        }
+
+        def make() -> CacheEntry:
+            metrics = text_baselines(
+                train,
+                scored,
+                vocabulary=self.spec.vocabulary,
+                seed_token=self.spec.seed_token,
+                characters=characters,
+                boundaries=boundaries,
+            )
+            return CacheEntry({}, metrics)
+
+        return cached(self.cache, lambda: key, make).facts
+
+    def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
+        tokens, seed_token = self.tokens[split], self.spec.seed_token
+        if split == "train":
+            streams = train_streams(tokens, self.batch_size, seed_token, self.boundaries)
+            window = self.window
+        else:
+            streams = eval_streams(tokens, self.eval_batch_size, self.burn_in, seed_token, world_size)
+            window = self.eval_window or len(tokens)
+        windows = StreamWindows(streams, window, rank=rank, world_size=world_size)
+        # every rank visits every window: what ranks share are the streams inside it
+        return windows, BatchOrder(len(windows), 1, shuffle=False)

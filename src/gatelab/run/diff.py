@@ -1,0 +1,208 @@
+"""Differences between two runs: configuration, environment, data, scores, and the first step at which they diverge.
+
+A view over the two directories; nothing is trained and nothing is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gatelab.run.build import request_errors
+from gatelab.run.record.directory import RunDirectory
+from gatelab.tasks.trace import Row, read_trace
+
+FACTS = ("python", "platform", "threads", "cpu", "cpu_capability", "cuda", "cudnn", "driver")
+ABSENT = "absent"
+SCALARS = ("outcome", "epochs", "steps", "parameters", "seconds")
+
+
+@dataclass
+class Divergence:
+    """The first row in which two traces differ; None where one of them has ended."""
+
+    step: int
+    epoch: int
+    what: str
+    recorded: str | None
+    reproduced: str | None
+
+    def __str__(self) -> str:
+        return self.describe("recorded", "now")
+
+    def describe(self, first: str, second: str) -> str:
+        """The divergence in words, with the names `first` and `second` for the two runs."""
+        where = f"the {self.what} of step {self.step}"
+        if self.what == "weights":
+            where = f"the weights after epoch {self.epoch + 1}" if self.step else "the initial weights"
+        if self.recorded is None or self.reproduced is None:
+            return f"{where}: {first if self.reproduced is None else second} only"
+        return f"{where}: {first} {self._value(self.recorded)}, {second} {self._value(self.reproduced)}"
+
+    def _value(self, value: str) -> str:
+        return f"{value} ({float.fromhex(value):.9g})" if self.what == "loss" else f"{value[:12]}..."
+
+
+@dataclass
+class Comparison:
+    """What two runs have in common and what not.
+
+    Attributes:
+        runs: the two directories.
+        config: keys with other values, without `paths`; environment: code, versions, hardware, variables of the
+            last attempts; data: files with another sha256.
+        figures: scores and facts of both, the same or not, as (key, first, second); None where a run has none.
+        divergence: the first step or epoch in which the traces differ; None if they do not.
+        compared: rows of the traces that were compared; None where a run has no trace.
+    """
+
+    runs: tuple[str, str]
+    config: list[Difference]
+    environment: list[Difference]
+    data: list[Difference]
+    figures: list[Difference]
+    divergence: Divergence | None
+    compared: int | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        groups = ("config", "environment", "data", "figures")
+        rows = {name: [item._asdict() for item in getattr(self, name)] for name in groups}
+        return {**asdict(self), **rows}
+
+
+def compare(first: str | Path, second: str | Path) -> Comparison:
+    """Compare the runs in two directories.
+
+    Raises:
+        RequestError: one of them is no run directory.
+    """
+    runs = RunDirectory.open(first), RunDirectory.open(second)
+    one, two = (run.read() for run in runs)
+    config = between({**one["config"], "paths": {}}, {**two["config"], "paths": {}})
+    diverged, compared = _diverge(*runs)
+    return Comparison(
+        (str(runs[0].path), str(runs[1].path)),
+        config,
+        environments(*(record["attempts"][-1]["environment"] for record in (one, two))),
+        between(one.get("data", {}), two.get("data", {})),
+        _figures(*runs),
+        diverged,
+        compared,
+    )
+
+
+def _figures(*runs: RunDirectory) -> list[Difference]:
+    found = []
+    for run in runs:
+        result = run.result() or {"outcome": run.state()}
+        scores = {split: report["metrics"] for split, report in result.get("splits", {}).items()}
+        found.append(flat({**{key: result[key] for key in SCALARS if key in result}, **scores}))
+    one, two = found
+    return [Difference(key, one.get(key), two.get(key)) for key in {**one, **two}]
+
+
+def _diverge(first: RunDirectory, second: RunDirectory) -> tuple[Divergence | None, int | None]:
+    if not (first.trace_file.is_file() and second.trace_file.is_file()):
+        return None, None
+    with request_errors(""):
+        rows = read_trace(first.trace_file), read_trace(second.trace_file)
+    for index, (one, two) in enumerate(zip(*rows, strict=False)):
+        if one != two:
+            return divergence(one, two), index
+    same = min(map(len, rows))
+    if len(rows[0]) > same:
+        return Divergence(*rows[0][same], None), same
+    if len(rows[1]) > same:
+        row = rows[1][same]
+        return Divergence(row.step, row.epoch, row.what, None, row.value), same
+    return None, same
+
+
+def divergence(wanted: Row, row: Row) -> Divergence:
+    """The difference of two rows at the same place of two traces; if they are of different moments, of the earlier."""
+    if wanted[:3] == row[:3]:
+        return Divergence(*wanted, row.value)
+    return Divergence(*wanted, None) if wanted[:3] < row[:3] else Divergence(*row[:3], None, row.value)
+
+
+class Difference(NamedTuple):
+    """One fact that differs; `key` is dotted, e.g. `versions.torch`."""
+
+    key: str
+    first: Any
+    second: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {shown(self.first)} -> {shown(self.second)}"
+
+
+def shown(value: Any) -> str:
+    """A value for a line of text; long hexadecimal strings are cut."""
+    text = ABSENT if value is None else str(value)
+    return f"{text[:12]}..." if re.fullmatch(r"[0-9a-f]{40,64}", text) else text
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys; lists stay whole."""
+    if not isinstance(value, Mapping):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
+
+
+def between(first: Any, second: Any, prefix: str = "") -> list[Difference]:
+    """Every key whose values differ, in the order of the first; an absent key counts as None."""
+    one, two = flat(first, prefix), flat(second, prefix)
+    return [Difference(k, one.get(k), two.get(k)) for k in {**one, **two} if one.get(k) != two.get(k)]
+
+
+def environments(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """What differs between two `environment`s of `run.json`. Facts that only one of them has are left out."""
+    known = [key for key in FACTS if key in first and key in second]
+    found = between({k: first[k] for k in known}, {k: second[k] for k in known})
+    for key in ("versions", "variables", "native", "gpus"):
+        if key in first and key in second:
+            found += between(first[key], second[key], key)
+    return [*code(first, second), *found]
+
+
+def code(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
+    """Whether Gatelab's own code differs: by its sha256, in older records by git; with the changed files' names."""
+    if "code" in first and "code" in second:
+        if first["code"] == second["code"]:
+            return []
+    elif first.get("git") == second.get("git"):
+        return []
+    one, two = first.get("git") or {}, second.get("git") or {}
+    if one.get("revision") != two.get("revision"):
+        return [Difference("code", _revision(one), _revision(two))]
+    changed = changed_files(one.get("diff", ""), two.get("diff", ""))
+    if changed:
+        return [
+            Difference("code", _revision(one), f"{_revision(two)}, other changes in {', '.join(changed)}")
+        ]
+    return [Difference("code", first.get("code"), second.get("code"))]
+
+
+def changed_files(first: str, second: str) -> list[str]:
+    """The files in which two outputs of `git diff` differ."""
+    one, two = _sections(first), _sections(second)
+    return sorted(name for name in {**one, **two} if one.get(name) != two.get(name))
+
+
+def _sections(diff: str) -> dict[str, str]:
+    parts = re.split(r"^diff --git a/.* b/(.*)$", diff, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _revision(git: Mapping[str, Any]) -> str:
+    if not git:
+        return "no checkout"
+    changes = " with uncommitted changes" if git.get("diff") else ""
+    return f"commit {git['revision'][:12]}{changes}"

@@ -1,0 +1,109 @@
+"""What a run goes on from, and whether it may: the newest whole checkpoint of its own, with room to write the next.
+
+Everything here happens before anything in the run directory is changed, except that a damaged file is renamed. What is
+loaded into the model is Lightning's business.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gatelab.run.errors import RequestError
+from gatelab.run.load import misfit
+from gatelab.run.messages import say
+from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.identity import first_difference
+from gatelab.tasks.checkpoint_io import (
+    BEST,
+    CheckpointError,
+    LatestCheckpoint,
+    find_latest_checkpoint,
+    load_checkpoint,
+    set_aside,
+)
+
+FILES = 4
+"""Checkpoints that exist at once at most: best, last, previous, and the one being written."""
+STATE_PER_WEIGHT = 3
+"""A weight and two moments of Adam; an estimate for a run that has no checkpoint yet."""
+BESIDE_BYTES = 8_000_000
+"""Room for the record, the log, and what else a run writes."""
+
+
+def find_checkpoint(run: RunDirectory, plain: Mapping[str, Any], task: Any) -> LatestCheckpoint | None:
+    """The checkpoint that the run goes on from, or None for a new run.
+
+    A damaged `last.ckpt` or `best.ckpt` is set aside with a remark: the run then goes on from the one before it, or
+    seeks the best anew.
+
+    Raises:
+        CheckpointError: there are checkpoints, and none of them can be read.
+        RequestError: the checkpoint is of another run, or another model.
+    """
+    folder = run.last.parent
+    found = find_latest_checkpoint(folder)
+    if found is None:
+        return None
+    _refuse_foreign(found, plain, task)
+    step = found.checkpoint["global_step"]
+    if found.damaged is not None:
+        path, reason = found.damaged
+        kept = set_aside(path)
+        say(
+            f"warning: {reason}\nit is kept as {kept}; going on from the one before it, {found.path} (step {step})"
+        )
+    best = folder / BEST
+    if best.is_file():
+        try:
+            load_checkpoint(best)
+        except CheckpointError as error:
+            kept = set_aside(best)
+            say(
+                f"warning: {error}\nit is kept as {kept}; the best is sought anew from step {step} of {found.path} on"
+            )
+    return found
+
+
+def _refuse_foreign(found: LatestCheckpoint, plain: Mapping[str, Any], task: Any) -> None:
+    """Raise `RequestError` unless the checkpoint is of this very run."""
+    path, checkpoint = found.path, found.checkpoint
+    fix = "; nothing was changed. Move it away, or --force starts anew and keeps the old run."
+    missing = [
+        key for key in ("gatelab", "state_dict", "global_step", "hyper_parameters") if key not in checkpoint
+    ]
+    if missing:
+        raise RequestError(f"{path}: no checkpoint of Gatelab, it has no '{missing[0]}'{fix}")
+    other = checkpoint["hyper_parameters"].get("config")
+    if other is not None and (difference := first_difference(other, plain)):
+        key, theirs, ours = difference
+        raise RequestError(
+            f"{path}: a checkpoint of another run, {key} is {theirs} there and {ours} here{fix}"
+        )
+    if found_misfit := misfit(checkpoint["state_dict"], task.state_dict()):
+        raise RequestError(f"{path}: a checkpoint of another model, {found_misfit} here{fix}")
+
+
+def require_space(run: RunDirectory, task: Any) -> None:
+    """See to it that the run's checkpoints fit on the disk.
+
+    Raises:
+        RequestError: they do not.
+    """
+    folder = run.last.parent
+    sizes = [path.stat().st_size for path in folder.glob("*.ckpt")]
+    weights = sum(p.numel() * p.element_size() for p in task.parameters())
+    largest = max([STATE_PER_WEIGHT * weights, *sizes])
+    needed = FILES * largest - sum(sizes) + BESIDE_BYTES
+    free = shutil.disk_usage(_existing(folder)).free
+    if free < needed:
+        raise RequestError(
+            f"paths.root: {free / 1e6:.1f} MB are free at {folder}, and this run may need {needed / 1e6:.1f} MB "
+            "for its checkpoints. Make room, or move it with paths.root=DIR."
+        )
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
