@@ -20,7 +20,10 @@ DEFAULT_TRIALS = 20
 LISTS = ("seeds", "objectives", "gpus")
 """Settings that hold several values; on the command line also written without brackets: study.seeds=0,1,2."""
 OPERATIONAL = frozenset(
-    "n_trials workers slots threads gpus isolation retries max_failures stale_after timeout".split()
+    {
+        *("n_trials", "workers", "slots", "threads", "gpus", "isolation"),
+        *("retries", "max_failures", "stale_after", "timeout"),
+    }
 )
 """Settings that decide how a study is run, not what it is: the same study may be continued with others."""
 
@@ -69,13 +72,16 @@ class StudySettings(BaseModel):
     workers: int = Field(1, ge=1, description="processes that the launcher starts")
     slots: int = Field(1, ge=1, description="runs at the same time in each worker")
     threads: int | None = Field(
-        None, ge=1, description="of the tensor library in each run; by default the machine's cores / its slots"
+        None,
+        ge=1,
+        description="of the tensor library in each run; by default the machine's cores / its slots",
     )
     gpus: list[int] | None = Field(
         None, description="GPUs that the slots share; by default those that are found"
     )
     isolation: Literal["fork", "process"] = Field(
-        "fork", description="fork (of a process that has imported everything) or process (a fresh interpreter)"
+        "fork",
+        description="fork (of a process that has imported everything) or process (a fresh interpreter)",
     )
     retries: int = Field(3, ge=0, description="how often a run that was killed is started again")
     max_failures: int | None = Field(

@@ -243,6 +243,10 @@ class Templates:
             _write(self.folder, template_name(groups), config)
         return composed
 
+    def used(self) -> list[str]:
+        """The overrides and the group choices of every template: they name the groups that are needed."""
+        return [*self.overrides, *(choice for name in self._found for choice in name.split(","))]
+
     def keep(self, folder: Path) -> dict[str, str]:
         """Write every template that was composed; return name -> file, relative to the study's folder."""
         composed = {name: found for name, found in self._found.items() if isinstance(found, Composed)}
@@ -299,10 +303,12 @@ def config_files(source: Path, keys: Sequence[str]) -> dict[str, str]:
     Raises:
         RequestError: there are more than `MOST_FILES`.
     """
-    named = {path.stem for path in CONF_DIR.iterdir()} | {NAME_OF_GROUP.split(key.lstrip("+~"))[0] for key in keys}
+    named = {path.stem for path in CONF_DIR.iterdir()} | {
+        NAME_OF_GROUP.split(key.lstrip("+~"))[0] for key in keys
+    }
     found: dict[str, str] = {}
-    seen: set[str] = set()
-    while named:
+    seen = {""}
+    while named := named - seen:
         seen |= named
         files = [f for name in named for f in (source / f"{name}.yaml", *(source / name).rglob("*.yaml"))]
         added = {f.relative_to(source).as_posix(): f.read_text() for f in sorted(files) if f.is_file()}
@@ -312,7 +318,7 @@ def config_files(source: Path, keys: Sequence[str]) -> dict[str, str]:
                 f"--config-dir {source}: more than {MOST_FILES} YAML files; give a folder that holds configurations "
                 "only, laid out like conf/ (e.g. DIR/experiment/mine.yaml)"
             )
-        named = {name for text in added.values() for name in NAMED.findall(text)} - seen
+        named = {name for text in added.values() for name in NAMED.findall(text)}
     return found
 
 

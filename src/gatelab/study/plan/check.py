@@ -10,8 +10,8 @@ from typing import Any
 
 from gatelab.run.config.schema import problems, where
 from gatelab.run.errors import RequestError
-from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF
 from gatelab.run.messages import counted
+from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF
 from gatelab.study.plan import grid
 from gatelab.study.plan.model_checker import refusal
 from gatelab.study.spec import StudySpec

@@ -157,7 +157,9 @@ def _refuse_settings(spec: StudySpec, firsts: Mapping[str, Any]) -> None:
             config["model"].pop("hidden_size")
             others.append(config)
         if others[0] != others[1]:
-            raise RequestError(f"study.budget={settings.budget}: another key follows {HIDDEN}; give it a value.")
+            raise RequestError(
+                f"study.budget={settings.budget}: another key follows {HIDDEN}; give it a value."
+            )
 
 
 def _refuse_budget(spec: StudySpec, text: str, budget: int | None, model: str | None) -> None:
@@ -222,8 +224,7 @@ def write(spec: StudySpec, points: Sequence[Mapping[str, Any] | None], target: P
     temporary.mkdir(parents=True)
     try:
         templates = spec.templates.keep(temporary / "templates")
-        chosen = [choice for name in templates for choice in name.split(",")]
-        copy_sources(spec.templates.sources, temporary / "conf", [*spec.overrides, *chosen])
+        copy_sources(spec.templates.sources, temporary / "conf", spec.templates.used())
         if spec.settings.space is not None:
             shutil.copy(function_file(spec.settings.space, cwd), temporary / FUNCTION)
             load_function(temporary / FUNCTION, spec.settings.space)
