@@ -19,9 +19,8 @@ from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.messages import counted, say
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
-from gatelab.study.engine.owner import is_alive
-from gatelab.study.engine.password import keep_password
-from gatelab.study.engine.processes import processes_of_study
+from gatelab.study.engine.liveness import is_alive
+from gatelab.study.engine.storage import check_storage, keep_password
 from gatelab.study.plan import check, grid, new_study
 from gatelab.study.plan.request import Request, read_request, root_of
 from gatelab.study.spec import FUNCTION, StudySpec, config_files, kept_sources, sources_of
@@ -206,10 +205,9 @@ def _edited(kept: Sequence[Path], now: Sequence[Path]) -> list[str]:
 def _check_engine(made: Plan, sources: Sequence[Path]) -> None:
     """Refuse a launcher, a storage, a sampler or a pruner that cannot be used."""
     from gatelab.study.engine.samplers import make_pruner, make_sampler
-    from gatelab.study.engine.storage import check_storage
 
     settings = made.spec.settings
-    check_launcher(made.request.launcher, made.request.options, sources, processes_of_study(made.spec))
+    check_launcher(made.request.launcher, made.request.options, sources)
     check_storage(settings.storage, settings.workers * settings.slots)
     assert settings.strategy is not None
     make_sampler(settings.strategy, settings.seed, 0, settings.sampler_options)
@@ -241,7 +239,7 @@ def submit(made: Plan, *, force: bool = False) -> dict[str, int]:
                 "give the command with more choices."
             )
         _extend(made, directory)
-    directory.go_on()
+    directory.clear_stop()
     queue = Queue(directory)
     queue.fill(made.points)
     counts: dict[str, int] = queue.counts()
@@ -288,9 +286,8 @@ def supervise(made: Plan, signals: StopSignals, watch: Watch) -> Ended:
     def start() -> None:
         request, sources = made.request, kept_sources(made.path / "conf")
         try:
-            ended.problems += launch(
-                made.path, processes_of_study(made.spec), request.launcher, request.options, sources
-            )
+            workers = made.spec.settings.workers
+            ended.problems += launch(made.path, workers, request.launcher, request.options, sources)
         except BaseException as error:  # whatever a launcher raises is reported at the end
             ended.problems.append(f"the launcher: {type(error).__name__}: {error}")
 

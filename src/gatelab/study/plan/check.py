@@ -12,6 +12,7 @@ from gatelab.run.config.schema import problems, where
 from gatelab.run.errors import RequestError
 from gatelab.run.messages import counted
 from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF
+from gatelab.study.engine.resources import refuse_several_nodes
 from gatelab.study.plan import grid
 from gatelab.study.plan.model_checker import refusal
 from gatelab.study.spec import StudySpec
@@ -35,6 +36,7 @@ def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int) ->
     for number, params in jobs.items():
         try:
             config, identity = spec.unsized(params)
+            refuse_several_nodes(config["trainer"])
             found = list(_problems(spec, params, config))
         except RequestError as error:
             found = [str(error)]
