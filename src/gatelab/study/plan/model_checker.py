@@ -1,137 +1,85 @@
-"""A helper process that knows torch, so that the command that submits a study does not wait for its import.
+"""Dry construction: what the constructors of a configuration refuse, found without data and without training.
 
-It is started first and imports while configurations are composed. Asked to, it builds networks and optimisers on
-torch's meta device, which allocates nothing and shows what their constructors refuse; and it solves hidden sizes.
-One JSON document a line, in and out (`python -m gatelab.study.plan.model_checker`).
+Networks are constructed on torch's meta device, which allocates nothing; of a DataModule only the constructor runs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
+import functools
+import inspect
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from types import TracebackType
-from typing import IO, Any, Self
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from gatelab.run.errors import RequestError
-
-MARKS = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
-PLAUSIBLE = {"vocab_size": 64, "channels": 7, "horizon": 24}
+SIZES = {"vocab_size": 64, "channels": 7, "horizon": 24}
 """Sizes that a data set decides, for a network that is only tried."""
 
 
-class Nets:
-    """The helper, from the side that asks. It is ended with the block."""
+def refusal(config: Mapping[str, Any]) -> str | None:
+    """What a constructor refuses, with its key; None where all of them accept.
 
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "gatelab.study.plan.model_checker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the command
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(OSError):
-                pipe.close()
-        self._process.wait()
-
-    def refusals(self, plains: Sequence[Mapping[str, Any]]) -> list[str | None]:
-        """For each configuration what its constructors refuse, with the key; None where they do not.
-
-        What is the same in several configurations is tried once.
-        """
-        parts = [
-            {"model": p["model"], "net": p["task"]["net"], "optim": p["optim"], "group": "task.net"}
-            for p in plains
-        ]
-        distinct = {json.dumps(part, sort_keys=True): part for part in parts}
-        answers = dict(zip(distinct, self._ask("try", list(distinct.values())), strict=True))
-        return [answers[json.dumps(part, sort_keys=True)] for part in parts]
-
-    def solve(self, cells: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[dict[str, int]]:
-        """The hidden size of each cell, and its parameters; `cells` are pairs of a cell and its whole `data` node.
-
-        Raises:
-            RequestError: a budget that is too small, a model without a parameter count, data that cannot be read.
-        """
-        if not cells:
-            return []
-        solved = self._ask("solve", [{**cell, "data": data} for cell, data in cells])
-        for answer in solved:
-            if isinstance(answer, str):
-                raise RequestError(f"study.budget: {answer}")
-        return solved
-
-    def _ask(self, what: str, items: list[Any]) -> list[Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps({"what": what, "items": items}).encode() + b"\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except OSError:
-            answer = b""
-        if not answer:
-            raise RequestError("the process that tries the networks ended; its message stands above.")
-        found: list[Any] = json.loads(answer)
-        return found
+    Nodes that occur in several configurations are tried once.
+    """
+    net = config["task"]["net"]
+    tries = (
+        (_try_data, config["data"], None),
+        (_try_model, config["model"], net),
+        (_try_optimizer, config["optim"], None),
+    )
+    found = (attempt(json.dumps(node, sort_keys=True), json.dumps(more)) for attempt, node, more in tries)
+    return next((text for text in found if text is not None), None)
 
 
-def main() -> None:
-    """Answer until the requests end."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what is printed is no answer
-    importlib.import_module("gatelab.core")  # and torch with it, while nobody has asked yet
-    serve(sys.stdin, answers)
+@functools.cache
+def _try_data(node: str, _: str) -> str | None:
+    from gatelab.run.build import instantiated
+
+    return _refused("data", json.loads(node), lambda: instantiated(json.loads(node)))
 
 
-def serve(requests: IO[str], answers: IO[str]) -> None:
-    """Answer each line of `requests` by one of `answers`."""
-    for line in requests:
-        request = json.loads(line)
-        answer = {"try": _refusal, "solve": _solve}[request["what"]]
-        answers.write(json.dumps([answer(item) for item in request["items"]]) + "\n")
-        answers.flush()
-
-
-def _refusal(item: Mapping[str, Any]) -> str | None:
+@functools.cache
+def _try_model(node: str, net_node: str) -> str | None:
     import torch
 
-    group = "model"
+    from gatelab.run.build import instantiated
+
+    model, net = json.loads(node), json.loads(net_node)
+    with torch.device("meta"):
+        core, factory = instantiated(model), instantiated(net)
+        if not callable(core) or "input_size" not in inspect.signature(core).parameters:
+            return None
+        text = _refused("model", model, lambda: core(input_size=8))
+        needed = {name for name, p in inspect.signature(factory).parameters.items() if p.default is p.empty}
+        if text is not None or not needed <= {*SIZES, "core"}:
+            return text
+        given = {name: SIZES[name] for name in needed - {"core"}}
+        return _refused("task.net", net, lambda: factory(**given, core=core))
+
+
+@functools.cache
+def _try_optimizer(node: str, _: str) -> str | None:
+    import torch
+
+    from gatelab.run.build import instantiated
+
+    parameters = [torch.nn.Parameter(torch.zeros(2, 2))]
+    return _refused("optim", json.loads(node), lambda: instantiated(json.loads(node))(parameters))
+
+
+def _refused(group: str, node: Mapping[str, Any], construct: Callable[[], object]) -> str | None:
+    """The message of a constructor's ValueError or TypeError, after the key that it names."""
     try:
-        with torch.device("meta"):
-            core = _make(item["model"])
-            if not callable(core):
-                return None
-            core(input_size=8)
-            group = "task.net"
-            net = _make(item["net"])
-            needed = _needed(item["net"]["_target_"])
-            if needed <= {*PLAUSIBLE, "core"}:
-                group = "model"  # what a network refuses about its core is said of the core
-                net(**{name: PLAUSIBLE[name] for name in needed if name != "core"}, core=core)
-            group = "optim"
-            with _only_its_own_checks():
-                _make(item["optim"])([torch.nn.Parameter(torch.zeros(2, 2))])
+        construct()
     except (ValueError, TypeError) as error:
-        return f"{_key(group, item, str(error))}: {str(error).splitlines()[0]}"
-    except Exception:  # what this machine or the meta device cannot do says nothing about the run
+        text = str(error).splitlines()[0]
+        if text.startswith(group):
+            return text
+        named = max((k for k in node if not k.startswith("_") and k in text), key=len, default="")
+        return f"{group}.{named}: {text}" if named else f"{group}: {text}"
+    except Exception:  # a limit of this machine or of the meta device says nothing about the run
         return None
     return None
+<<<<<<< HEAD
 
 
 @contextlib.contextmanager
@@ -235,3 +183,5 @@ _SPECS: dict[str, Any] = {}
 
 if __name__ == "__main__":
     main()
+=======
+>>>>>>> next
