@@ -86,7 +86,7 @@ def _counter(
     import torch
 
     from gatelab.run.build import make
-    from gatelab.run.config.signatures import locate
+    from gatelab.run.config.schema import locate
 
     task, spec = locate(cell["task"]), _spec_of(json.dumps(data, sort_keys=True))
     net_factory = make(cell["net"], "task.net")

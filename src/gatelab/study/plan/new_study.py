@@ -17,13 +17,8 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-<<<<<<< HEAD
 from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import metrics_of
-=======
-from gatelab.run.config.compose import compose, nearest
-from gatelab.run.config.signatures import locate
->>>>>>> next
+from gatelab.run.config.schema import locate
 from gatelab.run.errors import RequestError
 from gatelab.run.messages import nearest
 from gatelab.run.record.directory import command, now
@@ -186,21 +181,12 @@ def _objectives(asked: Sequence[str], task: Any) -> list[tuple[str, str]]:
     monitor, direction = str(task.monitor), "maximize" if task.mode == "max" else "minimize"
     if not asked:
         return [(monitor, direction)]
-<<<<<<< HEAD
-    logged = metrics_of(task._target_)
-    known = [*logged, *ALWAYS]
-    found = []
-    for text in frozen.settings.objectives:
-        metric, _, wanted = text.partition(":")
-        if logged and metric not in known:
-=======
     metrics = getattr(locate(str(task._target_)), "figures", None)
     known = [*(f"val/{metric}" for metric in metrics or ()), *ALWAYS]
     found: dict[str, str] = {}
     for text in asked:
         metric, _, wanted = text.partition(":")
         if metrics is not None and metric not in known:
->>>>>>> next
             raise RequestError(
                 f"study.objectives: the task has no '{metric}'.{nearest(metric, known)} It has {', '.join(known)}."
             )
