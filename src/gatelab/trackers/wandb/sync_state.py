@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.record.directory import RunDirectory, now, write_json
+from gatelab.data.files import write_json
+from gatelab.run.record.directory import RunDirectory, now
 from gatelab.run.record.secrets import without_secrets
 from gatelab.trackers.follow import Follow, identity
 from gatelab.trackers.wandb.local_files import segment_files
