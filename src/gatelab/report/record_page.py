@@ -119,7 +119,7 @@ def _importance(state: StudyState, _: Sequence[str]) -> str:
     notes = " ".join(found.notes)
     if not found.shares:
         return _wrap(notes)
-    lines = [f"| {names.get(share.name, share.name)} | {share.share:.1%} |" for share in found.shares]
+    lines = [f"| {names[share.key]} | {share.share:.1%} |" for share in found.shares]
     return "\n".join(["| importance | share |", "|---|---|", *lines]) + f"\n\n{_wrap(notes)}"
 
 

@@ -1,6 +1,6 @@
-"""A stand-in for `gatelab.study.engine.trial`: tells what it is like to be a child, or misbehaves on request.
+"""A stand-in for `gatelab.study.engine.run_trial`: tells what it is like to be a child, or misbehaves on request.
 
-Run by the tests of `process.py` and `zygote.py`, in a child of the zygote or as a fresh interpreter.
+Run by the tests of `runner.py` and `fork_server.py`, in a child of the fork server or as a fresh interpreter.
 """
 
 import json
@@ -12,14 +12,16 @@ import time
 import weakref
 from pathlib import Path
 
-PRELOAD = ("torch", "gatelab.core.native.library")
 PREPARED_BY = []
 
 
-def prepare():
-    """What the zygote does for all runs; it leaves something to be undone at its end."""
+def preload():
+    """What the fork server does for all runs."""
+    import torch  # noqa: F401
+
+    import gatelab.core.backends.native.kernel  # noqa: F401
+
     PREPARED_BY.append(os.getpid())
-    weakref.finalize(prepare, print, "undone by the zygote")
 
 
 def main(arguments):
@@ -33,7 +35,7 @@ def tell(request):
     """Write facts about this process."""
     import torch
 
-    from gatelab.core.native import library
+    from gatelab.core.backends.native import kernel
 
     torch.set_num_threads(2)
     facts = {
@@ -44,7 +46,7 @@ def tell(request):
         "command": [sys.modules["__main__"].__spec__.name, *sys.argv[1:]],
         "stdin": sys.stdin.read(),
         "signals": {s.name: signal.getsignal(s) == signal.SIG_DFL for s in (signal.SIGTERM, signal.SIGUSR1)},
-        "threads": library.most_threads(),
+        "threads": kernel.most_threads(),
         "cuda": torch.cuda.is_initialized(),
         "prepared_by": PREPARED_BY,
         "parent": os.getppid(),
@@ -77,7 +79,7 @@ def fail(request):
 
 
 if __name__ == "__main__":
-    from gatelab.study.engine.lifeline import die_with_parent
+    from gatelab.run.process_group import die_with_parent
 
-    die_with_parent(int(os.environ["GATELAB_PARENT"]))
+    die_with_parent()
     sys.exit(main(sys.argv[1:]))

@@ -21,7 +21,7 @@ from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.owner import is_alive
+from gatelab.study.engine.liveness import is_alive
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
