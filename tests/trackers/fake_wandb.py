@@ -188,6 +188,13 @@ class FakeWandb:
 
     def _whole(self, name: str, run: dict[str, Any]) -> dict[str, Any]:
         last = max((row["_step"] for row in run["history"].values()), default=-1)
-        about = {"id": "1", "name": name, "displayName": name, "state": "finished", "config": "{}", "tags": []}
+        about = {
+            "id": "1",
+            "name": name,
+            "displayName": name,
+            "state": "finished",
+            "config": "{}",
+            "tags": [],
+        }
         about |= {"summaryMetrics": json.dumps(run["summary"]), "systemMetrics": "{}", "projectId": "1"}
         return {**about, "historyKeys": {"lastStep": last}, "historyLineCount": len(run["history"])}

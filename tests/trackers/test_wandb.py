@@ -36,6 +36,7 @@ def test_two_trackers_of_a_whole_run_both_hold_metrics_csv(tmp_path, capfd, monk
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     result = train([*RUN, f"paths.root={tmp_path}"])
+    assert list(temporary.iterdir()) == []  # wandb leaves nothing in the system's folder
     (run,) = tmp_path.glob("runs/*/*-s0")
     (segment,) = segments(run)
     assert logged(run) == recorded(run)
@@ -50,7 +51,6 @@ def test_two_trackers_of_a_whole_run_both_hold_metrics_csv(tmp_path, capfd, monk
     assert segment.summary["valid/mse"] == result["splits"]["valid"]["metrics"]["mse"]
     assert segment.summary["outcome"] == "done"
     assert {"curves._type", "forecast._type", "results._type"} <= set(segment.summary)
-    assert list(temporary.iterdir()) == []  # wandb leaves nothing in the system's folder
     assert "offline (no key)" in capfd.readouterr().err
 
 

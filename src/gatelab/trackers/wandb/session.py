@@ -149,7 +149,7 @@ class Session:
             ]
             columns = list(dict.fromkeys(name for line in lines for name in line))
             rows = [[line.get(name) for name in columns] for line in lines]
-            shown["results"] = wandb.Table(columns=columns, data=rows)
+            shown["results"] = wandb.Table(columns=columns, data=[*rows])
         if shown:
             self.run.log(shown)
 
