@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.config.compose import compose
 
     overrides = [given for given in options.arguments if given.startswith("paths.")]
-    root = compose(overrides).plain()["paths"]["root"]
+    root = compose(overrides).resolved()["paths"]["root"]
     paths = [given for given in options.arguments if not given.startswith("paths.")] or [root]
     subjects, notes = gather(paths, Path(root) / "studies")
     one = len(subjects) == 1 and subjects[0].kind == "study"
