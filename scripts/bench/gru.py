@@ -209,12 +209,12 @@ def run_cuda(options: argparse.Namespace) -> Iterator[list[dict[str, object]]]:
 def write_table(options: argparse.Namespace) -> int:
     """Measure the grid and write the dispatch table."""
     from scripts.bench.gru_clock import Pace
-    from scripts.bench.gru_grid import points, table
+    from scripts.bench.gru_grid import blocks, points, table
 
     threads = max(options.threads)
     rows = list(progress(table(options.quick, Pace(5, 0.02), threads), total=len(points(options.quick))))
     about = machine(options) | {"threads": threads}
-    lines = ",\n".join(f"      {json.dumps(row)}" for row in rows)
+    lines = ",\n".join(f"      {json.dumps(block)}" for block in blocks(rows))
     options.table.write_text(
         f'{{\n  "about": {json.dumps(about)},\n  "cpu": {{\n    "float32": [\n{lines}\n    ]\n  }}\n}}\n'
     )

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
+from itertools import groupby, product
+from typing import Any
 
 from gatelab.core.backends.dispatch import Point
 from scripts.bench.gru_cases import REFERENCE, Case, Shape, contenders
@@ -56,4 +57,18 @@ def check(quick: bool, pace: Pace, threads: int) -> Iterator[dict[str, object]]:
             "fastest": best.backend,
             "to_fastest": round(auto.ratio_to(best), 3),
             "to_nn_gru": round(auto.ratio_to(timings[REFERENCE]), 3),
+        }
+
+
+def blocks(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows in the form of dispatch.json: a block for each kind of call and H, with a column for each backend."""
+    kinds = ("training", "ragged", "hidden")
+    for kind, group in groupby(rows, key=lambda row: [row[name] for name in kinds]):
+        same = list(group)
+        names = dict.fromkeys(name for row in same for name in row["microseconds"])
+        yield {
+            **dict(zip(kinds, kind, strict=True)),
+            "batch": [row["batch"] for row in same],
+            "steps": [row["steps"] for row in same],
+            "microseconds": {name: [row["microseconds"].get(name) for row in same] for name in names},
         }

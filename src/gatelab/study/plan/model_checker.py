@@ -207,18 +207,16 @@ def _solve(item: dict[str, Any]) -> dict[str, int] | str:
 
 def _counter(item: Mapping[str, Any], model: Mapping[str, Any]) -> Any:
     """Parameters as a function of the hidden size."""
+    from gatelab.core.budget import parameter_count
     from gatelab.run.config.signatures import locate
 
     spec = _spec(json.dumps(item["data"], sort_keys=True))
     task = locate(item["task"])
     net = _make(item["net"])
-    if not hasattr(net.func, "parameter_count"):
-        raise TypeError(f"{item['net']['_target_']} has no parameter_count, so its size cannot be solved")
-    counting = partial(net.func.parameter_count, **net.keywords)
 
     def count(hidden: int) -> int:
         core = _make({**model, "hidden_size": hidden, "_partial_": True})
-        return int(task.build_net(counting, core, spec))
+        return parameter_count(lambda: task.build_net(net, core, spec))
 
     return count
 
