@@ -1,7 +1,7 @@
 """Servers as child processes: started on a free port of the loopback, watched, and stopped together.
 
 Each leads a process group of its own, so that Ctrl-C reaches this process alone and it stops them in order. One that is
-killed takes its servers with it: on Linux the kernel kills them (`gatelab.run.process_group`), and they end when their stdin closes.
+killed takes its servers with it: on Linux the kernel kills them (`process_group.py`), and they end when their stdin closes.
 """
 
 from __future__ import annotations
