@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     form = _format(options.format, options.output)
     if (options.question or options.conclusion) and not options.record:
         raise RequestError("--question and --conclusion are for --record.")
-    studies = Path(compose(overrides).plain()["paths"]["root"]) / "studies"
+    studies = Path(compose(overrides).resolved()["paths"]["root"]) / "studies"
     subjects, notes = gather(paths, studies)
     if options.record:
         for file in _record(subjects, options):
