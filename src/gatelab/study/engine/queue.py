@@ -1,9 +1,9 @@
 """The queue of a study: a fixed number of Optuna trials, made in advance and claimed one at a time.
 
 A trial stays the same one for good: WAITING, RUNNING while a worker's slot owns it, WAITING again if it was requeued,
-and in the end COMPLETE, PRUNED or FAIL. Its owner stands in its attributes. Workers claim one after the
-other (the study's lock `claim`). Requeueing the trials of dead workers holds the lock `queue` alone; claiming and ending
-a trial share it, so that nothing is half done then. Nothing is trained here.
+and in the end COMPLETE, PRUNED or FAIL. Its owner stands in its attributes. Workers claim one after the other (the
+study's lock `claim`). Requeueing the trials of dead workers holds the lock `queue` alone; claiming and ending a trial
+share it, so that neither is half done then. Nothing is trained here.
 """
 
 from __future__ import annotations
