@@ -45,7 +45,9 @@ def test_every_configuration_is_in_the_wheel(names):
 def test_every_module_is_in_the_wheel(names):
     modules = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src/gatelab").rglob("*.py")}
     assert modules <= names
-    templates = {p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src/gatelab/report/templates").iterdir()}
+    templates = {
+        p.relative_to(ROOT / "src").as_posix() for p in (ROOT / "src/gatelab/report/templates").iterdir()
+    }
     assert len(templates) >= 5
     assert templates <= names
 

@@ -34,7 +34,7 @@ def study(tmp_path):
 
 def same_as_train(plain, identity, overrides):
     composed = compose([*overrides, "test=false"])
-    expected = composed.plain()
+    expected = composed.resolved()
     expected["data"]["cache"] = plain["data"]["cache"]  # absolute
     assert identity == identify(composed)
     for key in expected:

@@ -19,8 +19,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import Composed, compose, keys_of, nearest
+from gatelab.run.config.compose import Composed, compose, keys_of
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key, solve
@@ -104,7 +105,7 @@ class StudySpec:
             composed.config.seed = seed
         if fold is not None:
             composed.config.data.folds, composed.config.data.fold = self.settings.folds, fold
-        return composed.plain(), identify(composed)
+        return composed.resolved(), identify(composed)
 
     def solved(self, params: Mapping[str, Any]) -> dict[str, int] | None:
         """The hidden size that the budget gives to a point, and its parameters; None without a budget.

@@ -19,15 +19,18 @@ def refused(*lines):
 @pytest.mark.parametrize(
     ("swept", "expected"),
     [
-        (f"model.hidden_size={FIFTY},abc", "job 49 (model.hidden_size=abc): model.hidden_size: 'abc' is no int."),
-        (f"data.steps={FIFTY},1.5", "job 49 (data.steps=1.5): data.steps: 1.5 is no int."),
+        (
+            f"model.hidden_size={FIFTY},abc",
+            "job 49 (model.hidden_size=abc): model.hidden_size: 'abc' is not of type int.",
+        ),
+        (f"data.steps={FIFTY},1.5", "job 49 (data.steps=1.5): data.steps: 1.5 is not of type int."),
         (f"seed={FIFTY},x", "study.seeds"),
         ("model=gru,lstm,mingru,gruu", "job 3 (model=gruu): model=gruu: no such choice. Did you mean"),
         (
             "model.hiden_size=8,16",
             "job 0 (model.hiden_size=8): model.hiden_size: no such key. Did you mean 'model.hidden_size'?",
         ),
-        ("optim.lr=1e-3,fast", "job 1 (optim.lr=fast): optim.lr: 'fast' is no float."),
+        ("optim.lr=1e-3,fast", "job 1 (optim.lr=fast): optim.lr: 'fast' is not of type float."),
         ("trainer.max_epochs=1,2.5", "trainer.max_epochs: 2.5 is no"),
     ],
 )  # fmt: skip
@@ -38,7 +41,7 @@ def test_one_wrong_value_is_named_with_its_job(swept, expected):
 def test_every_mistake_is_told_once():
     text = refused("model.hidden_size=8,x", "optim.lr=1e-3,y", "data.steps=8,9")
     assert text.startswith("none of the 8 jobs was started:")
-    assert text.count("is no int") == text.count("is no float") == 1
+    assert text.count("is not of type int") == text.count("is not of type float") == 1
 
 
 def test_a_key_that_one_of_the_models_lacks_is_named_with_it():
@@ -49,7 +52,7 @@ def test_a_key_that_one_of_the_models_lacks_is_named_with_it():
 def test_both_ends_of_an_interval_and_every_choice_are_checked_though_a_sampler_draws():
     text = refused("model.hidden_size=interval(8,16.5)", "task.loss=mse,msee")
     assert "a job with" in text
-    assert "16.5 is no int" in text
+    assert "16.5 is not of type int" in text
     assert "'msee'" in text
 
 

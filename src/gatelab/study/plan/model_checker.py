@@ -32,20 +32,20 @@ def refusal(config: Mapping[str, Any]) -> str | None:
 
 @functools.cache
 def _try_data(node: str, _: str) -> str | None:
-    from gatelab.run.build import instantiated
+    from gatelab.run.build import instantiate
 
-    return _refused("data", json.loads(node), lambda: instantiated(json.loads(node)))
+    return _refused("data", json.loads(node), lambda: instantiate(json.loads(node)))
 
 
 @functools.cache
 def _try_model(node: str, net_node: str) -> str | None:
     import torch
 
-    from gatelab.run.build import instantiated
+    from gatelab.run.build import instantiate
 
     model, net = json.loads(node), json.loads(net_node)
     with torch.device("meta"):
-        core, factory = instantiated(model), instantiated(net)
+        core, factory = instantiate(model), instantiate(net)
         if not callable(core) or "input_size" not in inspect.signature(core).parameters:
             return None
         text = _refused("model", model, lambda: core(input_size=8))
@@ -60,10 +60,10 @@ def _try_model(node: str, net_node: str) -> str | None:
 def _try_optimizer(node: str, _: str) -> str | None:
     import torch
 
-    from gatelab.run.build import instantiated
+    from gatelab.run.build import instantiate
 
     parameters = [torch.nn.Parameter(torch.zeros(2, 2))]
-    return _refused("optim", json.loads(node), lambda: instantiated(json.loads(node))(parameters))
+    return _refused("optim", json.loads(node), lambda: instantiate(json.loads(node))(parameters))
 
 
 def _refused(group: str, node: Mapping[str, Any], construct: Callable[[], object]) -> str | None:

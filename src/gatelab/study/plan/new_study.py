@@ -17,9 +17,10 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from gatelab.run.config.compose import compose, nearest
-from gatelab.run.config.signatures import locate
+from gatelab.run.config.compose import compose
+from gatelab.run.config.schema import locate
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.run.record.directory import command, now
 from gatelab.run.record.environment import versions
 from gatelab.run.record.secrets import without_secrets

@@ -18,8 +18,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import explain_grammar, nearest
+from gatelab.run.config.compose import explain_grammar
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.study.engine.storage import PASSWORD, split_password
 from gatelab.study.settings import LISTS, StudySettings
 from gatelab.study.space import parameter
