@@ -61,10 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     if options.command not in COMMANDS:
-        import difflib
+        from gatelab.data.messages import did_you_mean
 
-        close = difflib.get_close_matches(options.command, COMMANDS, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        hint = did_you_mean(options.command, COMMANDS)
         print(
             f"gatelab: no command '{options.command}'.{hint} Commands: {', '.join(COMMANDS)}.",
             file=sys.stderr,
