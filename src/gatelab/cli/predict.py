@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from gatelab.cli.common import add_json, print_json
+from gatelab.cli.common import add_json, add_run_dir, loading, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="the run directory of a forecaster")
+    add_run_dir(parser)
     parser.add_argument(
         "--input", required=True, metavar="FILE", help="CSV or Parquet with the run's channels"
     )
@@ -23,13 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Forecast and write."""
-    from gatelab.run.imports import quickly
-
-    with quickly(lightning=True):
+    with loading():
         from gatelab.run.predict import check_output, predict, write_table
 
     check_output(options.output)
-    forecast = predict(options.run_dir, options.input)
+    forecast = predict(options.run_dir, options.input, trust=options.trust)
     write_table(forecast, options.output)
     if options.json:
         print_json({"output": options.output, "rows": len(forecast), "columns": list(forecast.columns)})

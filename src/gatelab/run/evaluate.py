@@ -26,7 +26,12 @@ READING = ("eval_window", "eval_batch_size", "burn_in", "num_workers", "mirror",
 
 
 def evaluate(
-    path: str | Path, split: str | None = None, *, overrides: Sequence[str] = (), progress: bool = False
+    path: str | Path,
+    split: str | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    progress: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
 
@@ -35,6 +40,7 @@ def evaluate(
         split: which split.
         overrides: how the data is read, e.g. `["data.eval_window=7"]`; the score does not depend on it.
         progress: show a progress bar.
+        trust: accept targets that are not part of Gatelab.
 
     Returns:
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
@@ -43,7 +49,7 @@ def evaluate(
     Raises:
         RequestError: no such run, no checkpoint, changed data, or data without that split.
     """
-    loaded = load_task(path)
+    loaded = load_task(path, trust=trust)
     data = load_data(with_reading(loaded.record, overrides))
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, progress=progress)
@@ -104,6 +110,7 @@ def score(task: Any, data: Any, split: str, *, progress: bool = False) -> dict[s
 
 def _one_pass(task: Any, data: Any, split: str, progress: bool) -> dict[str, float]:
     import pytorch_lightning as pl
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     quiet()
     trainer = pl.Trainer(
@@ -114,6 +121,9 @@ def _one_pass(task: Any, data: Any, split: str, progress: bool) -> dict[str, flo
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        plugins=[
+            LightningEnvironment()
+        ],  # this process alone, also where torchrun or srun has started several
     )
     run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
     data.trainer = None  # the split is scored whole, not a rank's share of it

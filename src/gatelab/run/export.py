@@ -71,6 +71,7 @@ def export(
     *,
     steps: int | None = None,
     force: bool = False,
+    trust: bool = False,
 ) -> Exported:
     """Write the best weights of the run in `path`, and check what was written.
 
@@ -81,12 +82,13 @@ def export(
         steps: T of a graph with a fixed number of steps; None: free where that can be (see above), else 1 for a
             language model and the run's look-back for a forecaster.
         force: replace a file that is there.
+        trust: accept targets that are not part of Gatelab.
 
     Raises:
         RequestError: no such run, a file that is there, a missing package.
         RunFailed: what was written does not give the run's outputs; no file is left.
     """
-    loaded = load_task(path)
+    loaded = load_task(path, trust=trust)
     target = Path(output) if output is not None else loaded.run.path / "export" / f"model.{ENDINGS[kind]}"
     if target.exists() and not force:
         raise RequestError(f"{target}: exists already; --force replaces it, --output FILE writes elsewhere.")

@@ -25,6 +25,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
+    trust: bool = False,
 ) -> str:
     """The prompt and its continuation.
 
@@ -36,11 +37,12 @@ def generate(
         top_k: draw from the k likeliest tokens only.
         top_p: draw from the smallest set of tokens with at least this probability.
         seed: of the draws.
+        trust: accept targets that are not part of Gatelab.
 
     Raises:
         RequestError: the run is no language model of text, or a value is out of range.
     """
-    loaded = load_task(path)
+    loaded = load_task(path, trust=trust)
     if not loaded.run.tokenizer_file.is_file():
         raise RequestError(f"{path}: no language model of a text, so there is nothing to generate.")
     tokenizer = tokenizer_from_dict(read_json(loaded.run.tokenizer_file, ("level",)))

@@ -18,13 +18,14 @@ from gatelab.run.load import load_task
 DATED = ("etth1", "etth2", "ettm1", "ettm2")  # the named data sets whose files have a column "date"
 
 
-def predict(path: str | Path, table: str | Path) -> pd.DataFrame:
+def predict(path: str | Path, table: str | Path, *, trust: bool = False) -> pd.DataFrame:
     """The forecast after the last row of `table`.
 
     Args:
         path: the run directory of a forecaster.
         table: CSV or Parquet with the run's channels and, if it was trained with one, its time column; read as
             training reads it, so that what was refused there is refused here.
+        trust: accept targets that are not part of Gatelab.
 
     Returns:
         `horizon` rows, one column a target in original units; the time column continued, where there is one.
@@ -32,7 +33,7 @@ def predict(path: str | Path, table: str | Path) -> pd.DataFrame:
     Raises:
         RequestError: the run is no forecaster, or the table does not fit it.
     """
-    loaded = load_task(path)
+    loaded = load_task(path, trust=trust)
     spec = loaded.task.spec
     if not isinstance(spec, SeriesSpec):
         raise RequestError(f"{path}: no forecaster; `gatelab generate` is for language models.")
