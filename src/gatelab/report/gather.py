@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from gatelab.report.experiment_record import read_record, unpack
 from gatelab.report.picture import baselines
-from gatelab.report.record_data import read_json, unpack
 from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import LEFT_OUT
@@ -120,7 +120,7 @@ def _study_or_record(path: Path) -> list[Subject]:
     if (path / "study.json").is_file():
         state = read_study(path)
         return [Subject(replace(state, baselines=baselines(state)), "study", {})]
-    asked = {study["name"]: study.get("environment") for study in read_json(path / "record.json")["studies"]}
+    asked = {study["name"]: study.get("environment") for study in read_record(path)["studies"]}
     return [Subject(state, "record", dict(asked[state.name] or {})) for state in unpack(path)]
 
 
