@@ -79,7 +79,7 @@ class StopSignals:
         """
         if threading.current_thread() is not threading.main_thread() or self._previous:
             return
-        self._previous = {number: signal.signal(number, self._note) for number in _heard()}
+        self._previous = {number: signal.signal(number, self._note) for number in _heeded()}
         for handler in self._previous.values():
             outer = getattr(handler, "__self__", None)
             if isinstance(outer, StopSignals):
@@ -99,9 +99,9 @@ class StopSignals:
         self.received = signal.Signals(number).name
 
 
-def _heard() -> list[int]:
-    """The stop signals, but for one that whoever started this process has it ignore: SIGHUP, under nohup."""
-    return [number for number in STOP if signal.getsignal(number) is not signal.SIG_IGN]
+def _heeded() -> list[int]:
+    """The stop signals without a hangup that is ignored already: `nohup` stays in force."""
+    return [n for n in STOP if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 def launched() -> bool:
@@ -127,7 +127,7 @@ def stoppable(error: type[Exception] = RunInterrupted) -> Iterator[None]:
         with noted():
             yield
         return
-    before = {number: signal.signal(number, _raise) for number in _heard()}
+    before = {number: signal.signal(number, _raise) for number in _heeded()}
     try:
         yield
     except StopRequested as stop:

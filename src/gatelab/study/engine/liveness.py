@@ -15,7 +15,8 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gatelab.run.record.directory import now, write_json
+from gatelab.data.files import write_json
+from gatelab.run.record.directory import now
 
 HEARTBEAT_SECONDS = 2.0
 
