@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("valid", "test"), default=None, help="default: test, where there is one"
     )
+    parser.add_argument(
+        "--accelerator", choices=("cpu", "gpu"), default=None, help="default: what the run was trained on"
+    )
     add_json(parser)
 
 
@@ -29,7 +32,9 @@ def run(options: argparse.Namespace) -> int:
     with quickly(lightning=True):
         from gatelab.run.evaluate import evaluate
 
-    report = evaluate(options.run_dir, options.split, overrides=options.overrides)
+    report = evaluate(
+        options.run_dir, options.split, overrides=options.overrides, accelerator=options.accelerator
+    )
     if options.json:
         print_json(report)
         return 0

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.imports import quickly
 
     with quickly(lightning=True):
-        from gatelab.run.generate import generate
+        from gatelab.run.infer import generate
 
     settings = {k: getattr(options, k) for k in ("tokens", "temperature", "top_k", "top_p", "seed")}
     text = generate(options.run_dir, options.prompt, **settings)

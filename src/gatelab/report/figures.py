@@ -25,7 +25,6 @@ from gatelab.report.picture import (
     slices,
     value_at,
 )
-from gatelab.run.messages import LABELS
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
@@ -77,7 +76,7 @@ def new_figure(**layout: Any) -> go.Figure:
 
 def axis_name(objective: Objective) -> str:
     """What an axis is called, short enough for a phone; `frame.label` tells the rest below the picture."""
-    return LABELS.get(objective.name, objective.name.replace("_", " ")).partition(" (")[0]
+    return objective.label.partition(" (")[0]
 
 
 def over_parameter(state: StudyState) -> list[tuple[str, str, go.Figure]]:

@@ -252,9 +252,12 @@ def _sample(state: StudyState, rows: Sequence[Row], page: Path, figures: Figures
     yield "<h3>A sample of the best run</h3>"
     yield paragraph(found.note, kind="faint")
     if found.figure is not None:
-        yield figures.place(found.figure, f"Forecasts of {state.name}'s best run beside the truth")
+        yield figures.place(found.figure, f"A sample of {state.name}'s best run")
     if found.text is not None:
         yield f'<pre class="text">{text(found.text)}</pre>'
+    if found.table is not None:
+        rows_of = zip(*found.table.rows, strict=True)
+        yield table(found.table.note, dict(zip(found.table.columns, map(list, rows_of), strict=True)))
     if found.run is not None:
         yield f"<p>{link(found.run, page, found.run.name)}</p>"
 

@@ -22,7 +22,6 @@ import numpy as np
 
 from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import LABELS
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
@@ -637,7 +636,7 @@ def draw_baselines(axes: Axes, state: StudyState) -> None:
 def label(objective: Objective) -> str:
     """An axis' name with its unit and which way is better."""
     better = "lower is better" if objective.sign > 0 else "higher is better"
-    name = LABELS.get(objective.name, objective.name.replace("_", " "))
+    name = objective.label
     return f"{name} ({better})" if "(" not in name else f"{name.removesuffix(')')}; {better})"
 
 

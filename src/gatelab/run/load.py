@@ -6,16 +6,16 @@ Needs nothing but the directory: the configuration and the data's spec are the f
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatelab.data import spec_from_dict
-from gatelab.run.build import build_data, build_task, prepare_process
+from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
 from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.directory import RunDirectory, read_json
 from gatelab.tasks import CheckpointError, load_checkpoint
 
 
@@ -41,6 +41,26 @@ class LoadedRun:
         config: dict[str, Any] = self.record["config"]
         return config
 
+    # what a task asks for (`gatelab.tasks.contract.RunSource`)
+
+    @functools.cached_property
+    def reader(self) -> Any:
+        """The run's DataModule; nothing is read yet."""
+        return make(self.config["data"], "data")
+
+    @functools.cached_property
+    def data(self) -> Any:
+        """The run's DataModule, with the data as it was; raises as `load_data`."""
+        return load_data(self.record)
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The run's tokenizer, or None."""
+        from gatelab.data.text.tokenizer import tokenizer_from_dict
+
+        file = self.run.tokenizer_file
+        return tokenizer_from_dict(read_json(file, ("level",))) if file.is_file() else None
+
 
 def load_task(path: str | Path) -> LoadedRun:
     """The task of a run with its best weights; no data is read.
@@ -54,7 +74,9 @@ def load_task(path: str | Path) -> LoadedRun:
     if not checkpoint.is_file() or "spec" not in record:
         raise RequestError(f"{path}: has no checkpoint yet; train it first.")
     prepare_process(record["config"])
-    task = build_task(record["config"], spec_from_dict(record["spec"]))
+    with request_errors(str(run.run_file)):
+        spec = task_class(record["config"]).spec_type.from_dict(record["spec"])
+    task = build_task(record["config"], spec)
     try:
         weights = load_checkpoint(checkpoint).get("state_dict", {})
     except CheckpointError as error:

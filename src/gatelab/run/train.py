@@ -32,7 +32,7 @@ from gatelab.run.build import (
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
-from gatelab.run.evaluate import evaluate_split
+from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.load import changed_data, load_task
 from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory, now, write_json
@@ -223,7 +223,8 @@ def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict
     loaded = load_task(run.path)
     wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or plain["test"])]
     with nodes.alone():
-        return {split: evaluate_split(loaded.task, data, split) for split in wanted}
+        device = device_of(plain)
+        return {split: evaluate_split(loaded.task, data, split, device=device) for split in wanted}
 
 
 def fit(
@@ -246,6 +247,8 @@ def fit(
     pl.seed_everything(plain["seed"], workers=False, verbose=False)
     task: Any = build_task(plain, data.spec)
     task.trace = Trace(run.trace_file)
+    if rank() == 0:
+        run.update(task=task.describe())
     require_space(run, task)
     found = find_checkpoint(run, plain, task)
     step = int(found.checkpoint["global_step"]) if found else None

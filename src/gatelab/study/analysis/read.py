@@ -7,6 +7,7 @@ killed) is not read yet. What is there is returned as a `StudyState`.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import json
@@ -19,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
+from gatelab.run.record.directory import RunDirectory
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.owner import is_alive
+from gatelab.tasks.contract import recorded_label
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -61,23 +64,37 @@ class StudyReader:
         self.asked = _asked(self.directory)
         self._storage: BaseStorage | None = None
         self._finished: dict[int, Trial] = {}
+        self._task: dict[str, Any] = {}
 
     def read(self) -> StudyState:
         """The study as it is now."""
         asked, settings = self.asked, self.asked["settings"]
+        trials = tuple(self._trials())
+        record = self._record(trials)
         return StudyState(
             directory=self.directory.path,
             name=asked["name"],
             settings=settings,
             overrides=tuple(asked.get("overrides", ())),
             space=tuple(asked.get("space", ())),
-            objectives=tuple(Objective(o["metric"], o["direction"]) for o in asked["objectives"]),
-            trials=tuple(self._trials()),
+            objectives=tuple(
+                Objective(o["metric"], o["direction"], recorded_label(record, o["metric"]))
+                for o in asked["objectives"]
+            ),
+            trials=trials,
             workers=_living(self.directory.workers, float(settings.get("stale_after") or 30.0)),
             command=_command(asked.get("command", "")),
             created=asked.get("created", ""),
             versions=asked.get("versions", {}),
         )
+
+    def _record(self, trials: Iterable[Trial]) -> dict[str, Any]:
+        """What the first run that can be read has recorded about its task; the same for all runs of a study."""
+        for run in (run for trial in trials if not self._task for run in trial.runs):
+            with contextlib.suppress(RequestError, OSError):
+                self._task = RunDirectory(run.directory).read()
+                break
+        return self._task
 
     def _trials(self) -> Iterable[Trial]:
         if self._storage is None:
