@@ -65,10 +65,9 @@ def best(directory: Path) -> dict[str, Any]:
 
 def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> None:
     """Print the leaderboards, the scores and the sample; draw the picture."""
-    from gatelab.run.generate import generate
-
     from gatelab.cli.common import print_table
     from gatelab.report.text import cost
+    from gatelab.run.infer import generate
     from gatelab.study.analysis.leaderboard import leaderboard, table, verdict
     from gatelab.study.analysis.read import read_study
 

@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from gatelab.study.engine.attempt import environment
+from gatelab.run.frozen_run import child_environment
 from scripts.bench.overhead_figures import Turn, disagreement, ratios, show
 
 RATES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1e-2)
@@ -164,7 +164,7 @@ def turn(contender: Contender, plan: Path, folder: Path) -> Turn:
     with (folder / "log").open("w") as log:
         began = time.perf_counter()
         code = subprocess.run(
-            command, cwd=folder, env={**environment(), **ENVIRONMENT}, stdout=log, stderr=log
+            command, cwd=folder, env={**child_environment(), **ENVIRONMENT}, stdout=log, stderr=log
         ).returncode
         seconds = time.perf_counter() - began
     if code != 0:

@@ -2,7 +2,7 @@
 
 `--queue`: worker processes claim, propose and tell a study's trials as fast as they can, which is the worst case:
 a latency is the time of one claim + propose + tell while all the others do the same.
-`--isolation`: the same tiny run in a warm process, in a child of the zygote and in a fresh interpreter, in turns;
+`--isolation`: the same tiny run in a warm process, in a child of the fork server and in a fresh interpreter, in turns;
 the overhead is the difference of the medians to the warm process.
 `--utilisation`: a sweep of 16 trials of 20 to 400 steps in 2 slots; a slot is busy from the claim of a trial until it
 is told. Shares of the time from the first claim to the last tell, and of the whole command; and what was training.
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.owner import Owner
+from gatelab.study.engine.liveness import Owner
 from gatelab.study.engine.queue import Queue
 
 RUN = [
@@ -156,12 +156,13 @@ def hammer(directory: StudyDirectory, think: float) -> dict[str, list[float]]:
 
 def isolation(root: Path, rounds: int) -> None:
     """Run the same run in three ways, in turns, and print the medians."""
-    from gatelab.study.engine.attempt import environment
-    from gatelab.study.engine.process import ForkRunner, FreshRunner
-    from gatelab.study.engine.trial import run
+    from gatelab.run.frozen_run import child_environment, events_file
+    from gatelab.run.record.events import EventWriter
+    from gatelab.study.engine.run_trial import run
+    from gatelab.study.engine.runner import ForkRunner, FreshRunner
 
     runners = {"fork": ForkRunner(), "process": FreshRunner()}
-    env = {**environment(), "OMP_NUM_THREADS": "1"}
+    env = {**child_environment(), "OMP_NUM_THREADS": "1"}
     seconds: dict[str, list[float]] = {"inline": [], "fork": [], "process": []}
     stderr = os.dup(2)
     for number in range(rounds + 1):
@@ -171,7 +172,7 @@ def isolation(root: Path, rounds: int) -> None:
             if kind == "inline":
                 with request.with_suffix(".log").open("w") as log:
                     os.dup2(log.fileno(), 2)
-                    run(json.loads(request.read_text()))
+                    run(json.loads(request.read_text()), EventWriter(events_file(request)))
                     os.dup2(stderr, 2)
             else:
                 runner = runners[kind]
@@ -230,22 +231,15 @@ def request_of(root: Path, name: str, seed: int) -> Path:
     """The request of a run of its own."""
     from gatelab.run.config.compose import compose
     from gatelab.run.config.schema import check
+    from gatelab.run.frozen_run import write_request
     from gatelab.run.record.identity import identify
 
     composed = compose([*RUN, f"seed={seed}", f"paths.root={root / name}"])
     identity = identify(composed)
     path = root / f"{name}.json"
-    request = {
-        "study": "bench",
-        "number": 0,
-        "run": "0/s0",
-        "monitor": "val/loss",
-        "reports": None,
-        "threads": 1,
-    }
-    path.write_text(
-        json.dumps({**request, "identity": vars(identity), "config": {**check(composed), "test": False}})
-    )
+    config = {**check(composed), "test": False}
+    study = {"study": "bench", "number": 0, "monitor": "val/loss", "reports": True, "prunes": False}
+    write_request(path, config, identity, threads=1, **study)
     return path
 
 

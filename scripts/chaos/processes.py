@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatelab.study.engine.owner import birth, machine, read_owner
+from gatelab.study.engine.liveness import birth, machine, read_owner
 
-ZYGOTE = "gatelab.study.engine.zygote"
+FORK_SERVER = "gatelab.study.engine.fork_server"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Herd:
         self._known.add(self._sweep)
 
     def living(self) -> dict[Member, str]:
-        """Every living process, and what it is: sweep, worker, zygote, run, or other."""
+        """Every living process, and what it is: sweep, worker, server (the fork server), run, or other."""
         parents, children = _parents(), {}
         for pid, parent in parents.items():
             children.setdefault(parent, []).append(pid)
@@ -112,8 +112,8 @@ class Herd:
         if _output_of(member.pid).startswith(f"{self.study}/trials/"):
             return "run" if _leads_session(member.pid) else "other"
         parent = parents.get(member.pid)
-        if any(worker.pid == parent for worker in workers) and ZYGOTE in _command_of(member.pid):
-            return "zygote"
+        if any(worker.pid == parent for worker in workers) and FORK_SERVER in _command_of(member.pid):
+            return "server"
         return "other"
 
 

@@ -1,4 +1,4 @@
-"""Kill a sweep again and again, and see whether anything is lost: `kill -9` to a run, a worker, a zygote, or all.
+"""Kill a sweep again and again, and see whether anything is lost: `kill -9` to a run, a worker, a fork server, or all.
 
 A small study of short runs is started with `gatelab sweep`. At random moments one process, or the whole group, is
 killed, by its pid, and only if it belongs to that study. Where the sweep itself has ended, the same command is given
@@ -7,7 +7,7 @@ compared with an undisturbed study: no trial lost, none run twice, everything eq
 
 examples:
   python -m scripts.chaos.sweep                                  100 kills, launcher=local, at most 15 minutes
-  python -m scripts.chaos.sweep --launcher joblib --kills 20 --seed 3
+  python -m scripts.chaos.sweep --launcher submitit_local --kills 20 --seed 3
   python -m scripts.chaos.sweep --folder chaos --json            keep everything; the summary as JSON on stdout
 
 Exit code 0 only if nothing was lost, nothing run twice and everything equal; else 1.
@@ -57,7 +57,7 @@ STUDIES = {
         "study.n_trials=10",
     ],
 }
-WEIGHTS = {"run": 0.52, "worker": 0.16, "zygote": 0.16, "sweep": 0.06, "all": 0.10}
+WEIGHTS = {"run": 0.52, "worker": 0.16, "server": 0.16, "sweep": 0.06, "all": 0.10}
 """How often each kind of victim is chosen; `sweep` is the submitting process alone."""
 WAIT_SECONDS = 20.0
 """How long to wait for a victim of the chosen kind before another kind is chosen."""
@@ -179,7 +179,7 @@ class Round:
     def look_behind(self) -> None:
         """Note processes of the study that outlive it."""
         end = time.monotonic() + LEAVE_SECONDS
-        ours = ("worker", "zygote", "run")
+        ours = ("worker", "server", "run")
         while left := [f"{what} {m.pid}" for m, what in self.herd.living().items() if what in ours]:
             if time.monotonic() > end:
                 self.tally.left_behind += [f"round {self.tally.rounds}: {name}" for name in left]
@@ -238,7 +238,7 @@ def tail(root: Path) -> str:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--kills", type=int, default=100, metavar="N", help="default: %(default)s")
-    p.add_argument("--launcher", default="local", choices=("local", "joblib", "submitit_local", "ray"))
+    p.add_argument("--launcher", default="local", choices=("local", "submitit_local", "ray"))
     p.add_argument("--seed", type=int, default=0, help="of moments and victims (default: %(default)s)")
     p.add_argument("--minutes", type=float, default=15.0, help="no kill after that (default: %(default)s)")
     p.add_argument("--gap", type=float, default=3.0, help="longest wait, in seconds (default: %(default)s)")

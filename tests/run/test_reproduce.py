@@ -10,12 +10,12 @@ import pytest
 from gatelab.cli.main import main
 from gatelab.run import differences
 from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run.frozen_run import events_file
 from gatelab.run.record.directory import write_json
+from gatelab.run.record.events import EventWriter
 from gatelab.run.record.identity import Identity
 from gatelab.run.reproduce import environment_for, reproduce
 from gatelab.run.train import train
-from gatelab.study.engine.process import Process, Runner
-from gatelab.study.engine.trial import end_file
 from gatelab.tasks.trace import Row, read_trace
 
 SERIES = [
@@ -62,38 +62,26 @@ def test_another_seed_differs_from_the_first_step_on(series, capsys):
     assert "the loss of step 1: recorded 0x1." in text
 
 
-class Copying(Runner):
+class Copying:
     """Instead of training, copies what a run left; `end` is how the new run is said to have ended."""
 
     def __init__(self, run, end=None):
         self.run, self.end = run, end
 
-    def __call__(self):
-        return self
-
-    def start(self, request, log, env, cwd):
+    def start(self, command, log, env, cwd):
+        request = Path(command[-1])
         asked = json.loads(request.read_text())
         new = Identity(**asked["identity"]).directory(asked["config"]["paths"]["runs"])
         shutil.copytree(self.run, new)
         if self.end is not None:
-            write_json(end_file(request), self.end)
-        return Ended(0 if self.end is None else 1)
-
-    def close(self):
-        pass
-
-
-class Ended(Process):
-    def __init__(self, code):
-        self.code = code
+            EventWriter(events_file(request)).write("end", **self.end)
+        return self
 
     def wait(self):
-        return self.code
+        return 0 if self.end is None else 1
 
-    def terminate(self):
+    def kill(self):
         pass
-
-    kill = terminate
 
 
 @pytest.fixture
@@ -101,7 +89,7 @@ def copying(series, monkeypatch):
     """The new run is a copy of `series`; call it for one that failed."""
 
     def make(end=None):
-        monkeypatch.setattr("gatelab.run.reproduce.FreshRunner", Copying(series, end))
+        monkeypatch.setattr("gatelab.run.reproduce.ProcessGroup", Copying(series, end))
 
     make()
     return make

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatelab.study.engine.owner import birth
+from gatelab.study.engine.liveness import birth
 from scripts.chaos.processes import Herd, Member
 from scripts.chaos.verdict import judge, weights_hash
 

@@ -8,7 +8,7 @@ from gatelab.study.engine.queue import Queue
 
 def rows_of(directory):
     queue = Queue(directory)
-    rows = queue._rows()
+    rows = queue.trials()
     queue.close()
     return rows
 

@@ -200,8 +200,8 @@ def test_sync_sends_a_run_under_every_id_that_agents_gave_it(parts, server, monk
 
 
 def test_a_study_inside_an_agent_s_run_is_not_the_agent_s_run(monkeypatch):
-    from gatelab.study.engine.attempt import environment
+    from gatelab.run.frozen_run import child_environment
 
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweepabc")
     monkeypatch.setenv("WANDB_RUN_ID", "first001")
-    assert not {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} & set(environment())
+    assert not {"WANDB_SWEEP_ID", "WANDB_RUN_ID"} & set(child_environment())

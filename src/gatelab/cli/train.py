@@ -36,7 +36,7 @@ def epilog() -> str:
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
     from gatelab.run.errors import Interrupted
-    from gatelab.study.engine.lifeline import die_with_parent
+    from gatelab.run.process_group import die_with_parent
     from gatelab.tasks.signals import launched, rank, stoppable
     from gatelab.trackers.wandb.agent import started_by_agent
 

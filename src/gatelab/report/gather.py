@@ -20,6 +20,7 @@ from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import LEFT_OUT
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
+from gatelab.tasks.contract import recorded_label
 
 KINDS = {"study": "a study", "runs": "run directories", "record": "a record"}
 
@@ -257,7 +258,13 @@ def _state(name: str, group: Sequence[Found]) -> StudyState:
         },
         overrides=(),
         space=tuple({"key": key} for key in keys),
-        objectives=(Objective(str(task["monitor"]), "maximize" if maximize else "minimize"),),
+        objectives=(
+            Objective(
+                str(task["monitor"]),
+                "maximize" if maximize else "minimize",
+                recorded_label(newest.record, str(task["monitor"])),
+            ),
+        ),
         trials=tuple(_trial(number, point, keys) for number, point in enumerate(points.values())),
         command=commands.pop() if len(commands) == 1 else "",
         created=min(str(found.record["attempts"][0]["started"]) for found in group),

@@ -8,8 +8,8 @@ difference ends it. What the comparison means is `Reproduction.exit_code`; nothi
 from __future__ import annotations
 
 import copy
-import json
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -26,11 +26,11 @@ from gatelab.run.config.compose import explain_grammar
 from gatelab.run.config.schema import problems
 from gatelab.run.diff import Difference, Divergence, between, divergence, environments, flat
 from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run.frozen_run import FROZEN_RUN, child_environment, end_of, write_request
 from gatelab.run.messages import nearest
-from gatelab.run.record.directory import RunDirectory, write_json
+from gatelab.run.process_group import ProcessGroup
+from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
-from gatelab.study.engine.process import FreshRunner, Process
-from gatelab.study.engine.trial import REQUEST_FORMAT, end_file
 from gatelab.tasks.trace import Row, parse_trace, read_trace
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -169,25 +169,13 @@ class _Again:
         self.run = RunDirectory(identity.directory(plain["paths"]["runs"]))
         self.request, self.log = place / "request.json", place / "log.txt"
         self.env = environment_for(attempt)
-        write_json(
-            self.request,
-            {
-                "format": REQUEST_FORMAT,
-                "study": None,
-                "number": 0,
-                "run": "again",
-                "monitor": None,
-                "reports": None,
-                "threads": plain["threads"],
-                "identity": vars(identity),
-                "config": plain,
-            },
-        )
-        self._process: Process | None = None
+        write_request(self.request, plain, identity, threads=plain["threads"])
+        self._process: ProcessGroup | None = None
         self._code: int | None = None
 
     def __enter__(self) -> _Again:
-        self._process = FreshRunner().start(self.request, self.log, self.env, self.cwd)
+        command = [sys.executable, "-m", FROZEN_RUN, str(self.request)]
+        self._process = ProcessGroup.start(command, self.log, self.env, self.cwd)
         self._waiter = threading.Thread(target=self._wait, daemon=True)
         self._waiter.start()
         return self
@@ -230,8 +218,7 @@ class _Again:
         """Raise if the run did not come to its end."""
         if self._code == 0:
             return
-        file = end_file(self.request)
-        end = json.loads(file.read_text()) if file.is_file() else None
+        end = end_of(self.request)
         if end is None:
             tail = self.log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing was printed"]
             raise RunFailed(f"the new run ended with exit code {self._code}: {tail[0]}")
@@ -291,9 +278,7 @@ def _gather(trainer: dict[str, Any]) -> None:
 
 def environment_for(attempt: dict[str, Any]) -> dict[str, str]:
     """This process' environment variables, and the recorded ones where this process has none."""
-    from gatelab.study.engine.attempt import environment
-
-    env = environment()
+    env = child_environment()
     recorded = dict(attempt["environment"].get("variables", {}))
     if recorded.get(
         GPUS

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-from gatelab.study.engine.lifeline import die_with_parent
+from gatelab.run.process_group import die_with_parent
 
 SAVE_SECONDS = 600
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2"

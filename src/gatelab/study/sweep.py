@@ -22,9 +22,9 @@ from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.messages import counted
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
-from gatelab.study.engine.owner import is_alive
-from gatelab.study.engine.password import keep_password
-from gatelab.study.engine.processes import processes_of_study
+from gatelab.study.engine.liveness import STOP, is_alive
+from gatelab.study.engine.resources import refuse_several_nodes
+from gatelab.study.engine.storage import keep_password
 from gatelab.study.plan import check, grid, new_study
 from gatelab.study.plan.model_checker import Nets
 from gatelab.study.plan.request import Request, read_request, root_of
@@ -104,7 +104,7 @@ def sweep(
         run = functools.partial(
             launch,
             made.path,
-            processes_of_study(made.frozen),
+            made.frozen.settings.workers,
             made.request.launcher,
             made.request.options,
             kept_sources(made.path / "conf"),
@@ -191,7 +191,9 @@ def _check_means(made: Plan, sources: Sequence[Path]) -> None:
     from gatelab.study.engine.storage import check_storage
 
     settings = made.frozen.settings
-    check_launcher(made.request.launcher, made.request.options, sources, processes_of_study(made.frozen))
+    check_launcher(made.request.launcher, made.request.options, sources)
+    firsts = {p.prefix + p.key: p.values()[0] for p in made.frozen.space.parameters if p.group}
+    refuse_several_nodes(made.frozen.templates.get(firsts).config.trainer)
     check_storage(settings.storage, settings.workers * settings.slots)
     assert settings.strategy is not None
     make_sampler(settings.strategy, settings.seed, 0, settings.sampler_options)
@@ -222,7 +224,7 @@ def submit(made: Plan, *, force: bool = False) -> dict[str, int]:
                 "give the command with more choices."
             )
         _extend(made, directory)
-    directory.go_on()
+    directory.clear_stop()
     queue = Queue(directory)
     queue.fill(made.points)
     counts: dict[str, int] = queue.counts()
@@ -391,7 +393,7 @@ def _signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in STOP}
     try:
         yield received
     finally:

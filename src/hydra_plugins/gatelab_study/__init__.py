@@ -1,5 +1,5 @@
-"""Gatelab's Hydra plugins: the sweeper `gatelab` and the launchers `gatelab_local` and `gatelab_joblib`.
+"""Gatelab's Hydra plugin: the sweeper `gatelab`.
 
-Hydra imports these modules at every start, so they import nothing heavy. Hydra accepts plugins from the namespace
-`hydra_plugins` only, which must have no `__init__.py` of its own.
+Hydra imports this package at every start, so it imports nothing heavy. Hydra accepts plugins from the namespace
+`hydra_plugins` only, which must not have an `__init__.py` of its own.
 """

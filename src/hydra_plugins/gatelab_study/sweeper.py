@@ -2,7 +2,8 @@
 
 `python app.py -m hydra/sweeper=gatelab hydra.sweeper.name=size model.hidden_size=64,128`. The application's own
 function is not called: a run of a study is what `gatelab train` does, in a process of its own, from a frozen
-configuration. No `from __future__ import annotations` here, as in `launchers.py`.
+configuration. No `from __future__ import annotations` here:
+Hydra runs the module before Python knows it by name.
 """
 
 from dataclasses import dataclass, field

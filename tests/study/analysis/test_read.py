@@ -11,7 +11,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from gatelab.run.errors import RequestError
 from gatelab.study.analysis.read import StudyReader, read_study
-from gatelab.study.engine.owner import Heartbeat, Owner, birth, machine
+from gatelab.study.engine.liveness import Heartbeat, Owner, birth, machine
 
 
 def test_every_fact_of_a_trial_is_read(make_study, entries):

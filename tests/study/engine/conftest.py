@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.process import ForkRunner
 from gatelab.study.engine.queue import Queue
+from gatelab.study.engine.runner import ForkRunner
 from gatelab.study.plan.grid import grid
 from gatelab.study.plan.new_study import draft, write
 from gatelab.study.plan.request import read_request
@@ -42,7 +42,7 @@ def importable():
 
 @pytest.fixture(scope="session")
 def runner(importable):
-    """One zygote for all studies here: it takes seconds to begin."""
+    """One fork server for all studies here: it takes seconds to begin."""
     made = ForkRunner()
     yield made
     made.close()

@@ -1,6 +1,6 @@
-"""A stand-in for `gatelab.study.engine.trial`: tells what it is like to be a child, or misbehaves on request.
+"""A stand-in for `gatelab.study.engine.run_trial`: tells what it is like to be a child, or misbehaves on request.
 
-Run by the tests of `process.py` and `zygote.py`, in a child of the zygote or as a fresh interpreter.
+Run by the tests of `runner.py` and `fork_server.py`, in a child of the fork server or as a fresh interpreter.
 """
 
 import json
@@ -12,14 +12,16 @@ import time
 import weakref
 from pathlib import Path
 
-PRELOAD = ("torch", "gatelab.core.native.library")
 PREPARED_BY = []
 
 
-def prepare():
-    """What the zygote does for all runs; it leaves something to be undone at its end."""
+def preload():
+    """What the fork server does for all runs."""
+    import torch  # noqa: F401
+
+    import gatelab.core.native.library  # noqa: F401
+
     PREPARED_BY.append(os.getpid())
-    weakref.finalize(prepare, print, "undone by the zygote")
 
 
 def main(arguments):
@@ -77,7 +79,7 @@ def fail(request):
 
 
 if __name__ == "__main__":
-    from gatelab.study.engine.lifeline import die_with_parent
+    from gatelab.run.process_group import die_with_parent
 
-    die_with_parent(int(os.environ["GATELAB_PARENT"]))
+    die_with_parent()
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Rows are claimed by one slot at a time, given back when their owner dies, and never lost, whatever is killed when."""
+"""Trials are claimed by one slot at a time, requeued when their owner dies, and never lost, whatever is killed when."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from gatelab.run.errors import RequestError
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.owner import Owner
+from gatelab.study.engine.liveness import Owner
 from gatelab.study.engine.queue import Queue
 
 SETTINGS = {
@@ -55,7 +55,7 @@ def suggest(trial):
 HAMMER = """
 import json, sys
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.owner import Owner
+from gatelab.study.engine.liveness import Owner
 from gatelab.study.engine.queue import Queue
 directory = StudyDirectory(sys.argv[1])
 owner, queue, mine = Owner.me(), Queue(directory), []
@@ -80,7 +80,7 @@ def test_eight_processes_get_every_row_once(directory):
         worker.stdin.flush()
     taken = [json.loads(worker.communicate(timeout=200)[0]) for worker in workers]
     assert sorted(itertools.chain(*taken)) == list(range(120))
-    rows = queue._rows()
+    rows = queue.trials()
     assert [row.value for row in rows] == [float(number) for number in range(120)]
     assert all(row.user_attrs["owner"] == f"{row.user_attrs['by']}/0" for row in rows)
 
@@ -96,7 +96,7 @@ def test_filling_twice_or_after_a_kill_makes_the_missing_rows_only(directory, mo
         again = Queue(directory)
         again.fill(points)
         assert again.fill(points) == 0
-        fixed = [row.system_attrs["fixed_params"] for row in again._rows()]
+        fixed = [row.system_attrs["fixed_params"] for row in again.trials()]
         assert fixed == points
 
 
@@ -152,13 +152,13 @@ def test_a_claimer_killed_between_any_two_writes_loses_nothing(directory, monkey
     Owner(**json.loads((directory.workers / f"{owner[:-2]}.json").read_text())).leave(directory.workers)
 
     second, other = Queue(directory), join(directory)
-    second.reap()
+    second.requeue_orphans()
     claim = second.claim(other)
     assert (claim is None) == finished
     if claim is not None:
         second.propose(claim, suggest)
         second.tell(claim, [1.0])
-    (row,) = second._rows()
+    (row,) = second.trials()
     assert row.state is TrialState.COMPLETE
     assert row.value == 1.0
     assert row.params == undisturbed
@@ -178,8 +178,8 @@ def test_the_rows_of_a_dead_worker_wait_again_and_those_of_a_living_one_do_not(d
     alive, gone = join(directory), join(directory, id="gone", birth=1)
     silent = join(directory, id="silent", machine="elsewhere")
     claims = [queue.claim(owner) for owner in (alive, gone, silent, "never-seen/0")]
-    assert queue.reap() == [1, 3]
-    assert [row.state for row in queue._rows()] == [
+    assert queue.requeue_orphans() == [1, 3]
+    assert [row.state for row in queue.trials()] == [
         TrialState.RUNNING,
         TrialState.WAITING,
         TrialState.RUNNING,
@@ -192,13 +192,13 @@ def test_who_has_lost_a_row_cannot_end_it(directory):
     queue = Queue(directory)
     queue.fill([None])
     late = queue.claim(join(directory, id="gone", birth=1))
-    queue.reap()
+    queue.requeue_orphans()
     assert queue.tell(late, [1.0]) is None
-    assert not queue.give_back(late, "interrupted", lost=False)
+    assert not queue.requeue(late, "interrupted", lost=False)
     now = queue.claim(join(directory))
     assert queue.tell(late, [1.0]) is None
     assert queue.tell(now, [2.0]) is TrialState.COMPLETE
-    assert queue._rows()[0].value == 2.0
+    assert queue.trials()[0].value == 2.0
 
 
 def test_a_row_is_lost_so_often_and_then_fails_with_the_reason(directory):
@@ -206,9 +206,9 @@ def test_a_row_is_lost_so_often_and_then_fails_with_the_reason(directory):
     queue.fill([None])
     for attempts in range(SETTINGS["retries"] + 1):
         claim = queue.claim(owner)
-        assert claim.attempts == attempts
-        queue.give_back(claim, "killed by SIGKILL", lost=True)
-    (row,) = queue._rows()
+        assert queue.trials()[0].user_attrs.get("attempts", 0) == attempts
+        queue.requeue(claim, "killed by SIGKILL", lost=True)
+    (row,) = queue.trials()
     assert row.state is TrialState.FAIL
     assert row.user_attrs["error"] == "lost 3 times; the last time: killed by SIGKILL"
     assert queue.claim(owner) is None
@@ -219,8 +219,8 @@ def test_an_interrupted_row_is_not_a_lost_one(directory):
     queue, owner = Queue(directory), join(directory)
     queue.fill([None])
     for _ in range(10):
-        queue.give_back(queue.claim(owner), "stopped", lost=False)
-    assert queue.claim(owner).attempts == 0
+        queue.requeue(queue.claim(owner), "stopped", lost=False)
+    assert "attempts" not in queue.trials()[0].user_attrs
 
 
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 1, 0, 2]])
@@ -237,8 +237,8 @@ def test_a_random_study_is_the_same_for_any_order_of_claims_and_tells(directory,
     while (claim := alone.claim(me)) is not None:
         alone.propose(claim, suggest)
         alone.tell(claim, [2.0])
-    assert [row.params for row in queue._rows()] == [row.params for row in alone._rows()]
-    assert len({row.params["lr"] for row in queue._rows()}) == 4
+    assert [row.params for row in queue.trials()] == [row.params for row in alone.trials()]
+    assert len({row.params["lr"] for row in queue.trials()}) == 4
 
 
 def test_slots_of_one_process_may_share_a_queue(directory):
@@ -267,12 +267,12 @@ def test_a_step_reported_twice_keeps_its_first_value(tmp_path):
     queue.fill([None])
     claim = queue.claim(owner)
     assert queue.report(claim, 0, 1.0) is False
-    queue.give_back(claim, "killed", lost=True)
+    queue.requeue(claim, "killed", lost=True)
     claim = queue.claim(owner)
     assert queue.report(claim, 0, 2.0) is False
     assert queue.report(claim, 1, 9.0) is True
     assert queue.tell(claim, state=TrialState.PRUNED) is TrialState.PRUNED
-    assert queue._rows()[0].intermediate_values == {0: 1.0, 1: 9.0}
+    assert queue.trials()[0].intermediate_values == {0: 1.0, 1: 9.0}
 
 
 def test_nothing_is_pruned_with_several_objectives(tmp_path):
@@ -284,14 +284,14 @@ def test_nothing_is_pruned_with_several_objectives(tmp_path):
     claim = queue.claim(owner)
     assert queue.report(claim, 0, 9.0) is False
     assert queue.tell(claim, [1.0, 2.0]) is TrialState.COMPLETE
-    assert queue._rows()[0].values == [1.0, 2.0]
+    assert queue.trials()[0].values == [1.0, 2.0]
 
 
 def test_an_objective_that_is_not_a_number_fails_the_row(directory):
     queue, owner = Queue(directory), join(directory)
     queue.fill([None])
     assert queue.tell(queue.claim(owner), [float("nan")]) is TrialState.FAIL
-    assert "not a number" in queue._rows()[0].user_attrs["error"]
+    assert "not a number" in queue.trials()[0].user_attrs["error"]
 
 
 def test_tpe_learns_from_what_was_told(tmp_path):

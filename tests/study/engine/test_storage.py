@@ -1,9 +1,7 @@
 """The journal survives kills and torn lines; what cannot work is refused; databases and the proxy are reached."""
 
-import contextlib
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import socket
@@ -18,9 +16,16 @@ import pytest
 import sqlalchemy
 
 from gatelab.run.errors import RequestError
-from gatelab.study.engine.journal import Journal, repair
-from gatelab.study.engine.password import PASSWORD, hide_password, keep_password, with_password
-from gatelab.study.engine.storage import batch, check_storage, open_storage
+from gatelab.study.engine.storage import (
+    PASSWORD,
+    check_storage,
+    hide_password,
+    keep_password,
+    open_journal,
+    open_storage,
+    repair,
+    with_password,
+)
 from gatelab.study.plan.request import read_search
 
 from ..front_tools import TINY, submitted
@@ -33,19 +38,18 @@ def new_study(storage, name="s"):
 @pytest.mark.parametrize("torn", [b'{"torn', b'{"op_code": 9, "worker_id": "x"}', b"x" * 10_000])
 def test_a_torn_last_line_is_cut_off_and_nothing_else(tmp_path, torn):
     file = tmp_path / "journal.log"
-    study = new_study(Journal(file))
+    study = new_study(open_journal(file))
     study.set_user_attr("a", 1)
     whole = file.read_bytes()
     file.write_bytes(whole + torn)
     study.set_user_attr("b", 2)
     assert file.read_bytes().startswith(whole)
     assert torn not in file.read_bytes()
-    assert new_study(Journal(file)).user_attrs == {"a": 1, "b": 2}
+    assert new_study(open_journal(file)).user_attrs == {"a": 1, "b": 2}
 
 
 def test_repair_leaves_a_whole_file_alone_and_empties_one_without_a_line(tmp_path):
     file = tmp_path / "f"
-    assert repair(file) == 0
     for before, after in ((b"", b""), (b"a\n", b"a\n"), (b"abc", b""), (b"a\n" + b"b" * 9000, b"a\n")):
         file.write_bytes(before)
         assert repair(file) == len(before) - len(after)
@@ -54,55 +58,26 @@ def test_repair_leaves_a_whole_file_alone_and_empties_one_without_a_line(tmp_pat
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):
     file = tmp_path / "journal.log"
-    new_study(Journal(file)).set_user_attr("a", 1)
+    new_study(open_journal(file)).set_user_attr("a", 1)
     first, *rest = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(first + b"\0\0\0\n" + b"".join(rest))
     with pytest.raises(RequestError, match=r"journal\.log: line 2 is damaged"):
         open_storage(f"journal://{file}")
 
 
-def test_a_journal_means_what_optuna_says_it_means(tmp_path):
-    file = tmp_path / "journal.log"
-    one, other = Journal(file), Journal(file)
-    study = new_study(one)
-    for number in range(4):
-        trial = study.ask()
-        trial.suggest_float("a", 0.0, 1.0 + number // 2)
-        trial.suggest_categorical("b", [None, "x", 3])
-        trial.set_user_attr("k", [number])
-        trial.set_user_attr("k", {"now": number})
-        study.tell(trial, number) if number else None
-    second = new_study(other, "t")
-    trial = second.ask()
-    trial.suggest_int("a", 1, 8)  # of another study: it need not be like the first one's
-    second.ask()
-    plain = optuna.storages.journal.JournalFileBackend(str(file))
-    whole = file.read_bytes()
-    lines = re.sub(r'"worker_id":"[^"]*"', '"worker_id":"x"', whole.decode()).splitlines(keepends=True)
-    float_a, int_a = (next(x for x in lines if kind in x) for kind in ("FloatDist", "IntDist"))
-    later = int_a.replace('"trial_id":4', '"trial_id":0')
-    assert later != int_a
-    late = float_a.replace('"trial_id":0', '"trial_id":1')  # that trial has ended
-    file.write_bytes(whole + (later + late).encode())
-    expected = optuna.storages.JournalStorage(plain)
-    for storage in (one, other, Journal(file)):
-        for asked in expected.get_all_studies():
-            assert storage.get_all_trials(asked._study_id) == expected.get_all_trials(asked._study_id)
-
-
 HOLDER = """
 import sys
 from pathlib import Path
-from gatelab.study.engine.journal import JournalFile
-with JournalFile(Path(sys.argv[1])).locked():
-    print("held", flush=True)
-    sys.stdin.read()
+from gatelab.study.engine.storage import KernelLock
+KernelLock(Path(sys.argv[1])).acquire()
+print("held", flush=True)
+sys.stdin.read()
 """
 
 
 def test_a_killed_holder_of_the_lock_blocks_nobody(tmp_path):
     file = tmp_path / "journal.log"
-    study = new_study(Journal(file))
+    study = new_study(open_journal(file))
     command = [sys.executable, "-c", HOLDER, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
@@ -120,14 +95,13 @@ WRITER = """
 import sys, threading
 from pathlib import Path
 import optuna
-from gatelab.study.engine.journal import Journal
-storage = Journal(Path(sys.argv[1]))
+from gatelab.study.engine.storage import open_journal
+storage = open_journal(Path(sys.argv[1]))
 study = optuna.load_study(study_name="s", storage=storage)
 def write(thread):
     for index in range(20):
         study.set_user_attr(f"{sys.argv[2]}-{thread}-{index}", index)
-        with storage.batch():
-            study.enqueue_trial({"x": index}, user_attrs={"by": sys.argv[2]})
+        study.enqueue_trial({"x": index}, user_attrs={"by": sys.argv[2]})
 threads = [threading.Thread(target=write, args=(n,)) for n in range(3)]
 for t in threads: t.start()
 for t in threads: t.join()
@@ -136,39 +110,13 @@ for t in threads: t.join()
 
 def test_processes_and_threads_write_at_once_and_nothing_is_lost(tmp_path):
     file = tmp_path / "journal.log"
-    study = new_study(Journal(file))
+    study = new_study(open_journal(file))
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(file), str(n)]) for n in range(4)]
     assert [writer.wait(120) for writer in writers] == [0] * 4
     expected = {f"{p}-{t}-{i}": i for p in range(4) for t in range(3) for i in range(20)}
     assert study.user_attrs == expected
     assert len(study.trials) == 4 * 3 * 20
     assert [trial.number for trial in study.trials] == list(range(4 * 3 * 20))
-
-
-def test_a_batch_is_one_write_and_shows_at_its_end(tmp_path):
-    file = tmp_path / "journal.log"
-    storage = Journal(file)
-    study = new_study(storage)
-    size = file.stat().st_size
-    with batch(storage):
-        study.set_user_attr("a", 1)
-        study.set_user_attr("b", 2)
-        assert file.stat().st_size == size
-        other = threading.Thread(target=study.set_user_attr, args=("c", 3))  # a batch is one thread's
-        other.start()
-        other.join()
-        assert study.user_attrs == {"c": 3}
-    assert study.user_attrs == new_study(Journal(file)).user_attrs == {"a": 1, "b": 2, "c": 3}
-
-
-def test_what_was_changed_before_an_error_is_written(tmp_path):
-    storage = Journal(tmp_path / "journal.log")
-    study = new_study(storage)
-    with contextlib.suppress(ZeroDivisionError), batch(storage):
-        study.set_user_attr("a", 1)
-        raise ZeroDivisionError
-    study.set_user_attr("b", 2)
-    assert study.user_attrs == {"a": 1, "b": 2}
 
 
 def test_sqlite_is_refused_for_several_slots_with_the_reason_and_the_fix():

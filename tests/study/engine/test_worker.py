@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from gatelab.run.train import train_frozen
-from gatelab.study.engine.owner import Owner, birth
+from gatelab.study.engine.liveness import Owner, birth
 from gatelab.study.engine.queue import Queue
 from gatelab.study.engine.worker import Worker
 from gatelab.study.spec import StudySpec
@@ -147,20 +147,20 @@ def test_the_same_study_has_the_same_values_with_any_number_of_slots(make_study,
     assert study(1) == study(2) == study(8)
 
 
-def test_killed_runs_zygotes_and_workers_lose_nothing(make_study, runner):
+def test_killed_runs_servers_and_workers_lose_nothing(make_study, runner):
     directory = make_study("chaos", *LONG, "optim.lr=choice(1e-2)")
     worker = begin_worker(directory)
     first = next_run(directory)
     kill(first)
     second = next_run(directory, first)
-    kill(parent_of(second))  # the zygote
+    kill(parent_of(second))  # the server
     wait_gone(second)
     third = next_run(directory, first, second)
-    zygote = parent_of(third)
+    server = parent_of(third)
     worker.kill()
     worker.communicate()
     wait_gone(third)
-    wait_gone(zygote)
+    wait_gone(server)
     assert work(directory, runner)["ended"] == {"complete": 1}
     (row,) = rows_of(directory)
     assert row.user_attrs["attempts"] == 3
@@ -172,8 +172,10 @@ def test_killed_runs_zygotes_and_workers_lose_nothing(make_study, runner):
     assert train_frozen(plain, identity)["splits"]["valid"]["metrics"]["loss"] == row.value
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGUSR1", "stop file", "stop now", "twice SIGINT"])
-def test_a_worker_that_is_asked_to_stop_gives_its_rows_back(make_study, runner, how):
+@pytest.mark.parametrize(
+    "how", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "stop file", "stop now", "twice SIGINT"]
+)
+def test_a_worker_that_is_asked_to_stop_requeues_its_trials(make_study, runner, how):
     directory = make_study("stop", *LONG, "optim.lr=1e-2,1e-3")
 
     def ask():

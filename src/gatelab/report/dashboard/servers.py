@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 
-from gatelab.study.engine.lifeline import die_with_parent, kill_group
+from gatelab.run.process_group import die_with_parent, kill_group
 
 ADDRESS = re.compile(rb"https?://[^\s/]+:(\d+)")
 START_SECONDS, STOP_SECONDS = 60.0, 5.0

@@ -23,7 +23,7 @@ from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import RunDirectory
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.owner import is_alive
+from gatelab.study.engine.liveness import is_alive
 from gatelab.tasks.contract import recorded_label
 
 if TYPE_CHECKING:

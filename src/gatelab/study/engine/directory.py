@@ -1,7 +1,8 @@
-"""The folder of a study: where everything lies, `study.json`, and the wish to stop.
+"""The folder of a study: where everything lies, `study.json`, and the stop request.
 
 It knows paths and files only. The queue of trials is `queue.py`, what Optuna keeps is behind `storage.py`, and
-the frozen configurations below `templates/` belong to `freeze.py`.
+the frozen
+configurations below `templates/` belong to `gatelab.study.spec`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class StudyDirectory:
         """
         directory = cls(path)
         if not directory.file.is_file():
-            raise RequestError(f"{path}: holds no study.json, so it is no study.")
+            raise RequestError(f"{path}: is not a study (it holds no study.json).")
         return directory
 
     @property
@@ -77,7 +78,7 @@ class StudyDirectory:
         return self.path / "trials" / f"{number:04d}"
 
     def request(self, number: int, seed: int, fold: int | None = None) -> Path:
-        """The request of one run of a trial; `.log` and `.end.json` stand beside it under the same name."""
+        """The request of one run of a trial; `.log` and `.events.jsonl` are beside it under the same name."""
         prefix = "" if fold is None else f"f{fold}-"
         return self.trial(number) / f"{prefix}s{seed}.json"
 
@@ -130,8 +131,8 @@ class StudyDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "stop").write_text("now\n" if now else "")
 
-    def go_on(self) -> None:
-        """Take the wish to stop back."""
+    def clear_stop(self) -> None:
+        """Withdraw a stop request."""
         (self.path / "stop").unlink(missing_ok=True)
 
     def stopping(self) -> Literal["no", "soon", "now"]:

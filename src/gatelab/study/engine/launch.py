@@ -1,184 +1,185 @@
-"""Start the workers of a study through a Hydra launcher: on this machine, with joblib, Slurm or Ray.
+"""Start the workers of a study: as processes here, as Slurm jobs through submitit, or as tasks on a Ray cluster.
 
-A worker gets the study's folder and nothing else; what it runs stands there. The launcher's own configuration is
-`conf/sweep.yaml` with `conf/launcher/<name>.yaml`. What a worker does is `worker.py`.
+A worker is `python -m gatelab.study.engine.worker STUDY INDEX LAUNCHER`; it gets the study's folder and nothing else.
+What it prints is in `<study>/launcher/`. The options of a launcher are those of its file `conf/launcher/<name>.yaml`.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import OmegaConf
 
-from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
-from gatelab.study.engine.group import Place
-from gatelab.study.engine.processes import ONE, Processes, set_nodes
+from gatelab.run.frozen_run import child_environment
+from gatelab.run.messages import nearest
+from gatelab.run.process_group import ProcessGroup
 
 EXTRAS = {
-    "joblib": ("joblib", "joblib"),
-    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
-    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
-    "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
+    "submitit_local": ("submitit", "slurm"),
+    "submitit_slurm": ("submitit", "slurm"),
+    "ray": ("ray", "ray"),
 }
-"""Launcher -> the module it needs, and the extra that brings it."""
+"""Launcher -> the package it needs, and the extra that brings it."""
+SHARED = (
+    *("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name"),
+    "stderr_to_stdout",
+)
+"""submitit's options that mean the same on every cluster."""
 
 
-@dataclass
-class WorkerTask:
-    """The task function of the launcher's jobs: run one worker of a study.
+def check_launcher(name: str, options: Sequence[str], sources: Sequence[Path]) -> dict[str, Any]:
+    """The options of a launcher: those of its file, with those given on the command line.
 
-    Attributes:
-        study: the folder.
-        launcher: what started it, for the record.
-        nodes: that a trial takes; gang: whether one job of the launcher has a process on each of them.
-        group: a name that is new at each launch.
-    """
-
-    study: str
-    launcher: str
-    nodes: int = 1
-    gang: bool = False
-    group: str = ""
-
-    def __call__(self, _config: DictConfig) -> dict[str, Any]:
-        """Work, or follow a worker, until nothing is left to do; what was done."""
-        from gatelab.study.engine.worker import Worker
-
-        place = self._place(int(HydraConfig.get().job.num))
-        if place.node > 0:
-            from gatelab.study.engine.follower import Follower
-
-            return Follower(self.study, place, self.launcher).run()
-        done: dict[str, Any] = Worker(self.study, place.index, self.launcher, place=place).run()
-        return done
-
-    def _place(self, job: int) -> Place:
-        if self.gang:
-            import submitit
-
-            index, node = job, int(submitit.JobEnvironment().global_rank)
-        else:
-            index, node = divmod(job, self.nodes)
-        return Place(f"{self.group}-{index}", index, node, self.nodes)
-
-
-def check_launcher(
-    name: str, options: Sequence[str], sources: Sequence[Path], processes: Processes = ONE
-) -> None:
-    """Refuse a launcher that is not there, lacks its package, cannot start so many, or does not know an option.
+    Args:
+        name: of `conf/launcher/<name>.yaml`.
+        options: `launcher.KEY=VALUE` each.
+        sources: folders with configuration files; the last one that has the file counts.
 
     Raises:
-        RequestError: with the nearest spelling, or the command that installs the package.
+        RequestError: an unknown launcher or option, with the nearest spelling; a missing package, with the command
+            that installs it.
     """
-    known = sorted({path.stem for source in sources for path in (source / "launcher").glob("*.yaml")})
-    if name not in known:
+    files = {path.stem: path for source in sources for path in (source / "launcher").glob("*.yaml")}
+    if name == "joblib":
+        raise RequestError("launcher=joblib: is no longer there; launcher=local does the same.")
+    if name not in files or name not in LAUNCHERS:
+        known = sorted({*files} & {*LAUNCHERS})
         raise RequestError(
             f"launcher={name}: no such choice.{nearest(name, known)} Choices: {', '.join(known)}."
         )
-    if name in EXTRAS:
-        module, extra = EXTRAS[name]
-        if not _is_there(module):
-            raise RequestError(f"launcher={name} needs a package: pip install 'gatelab[{extra}]'")
-    config = _compose(name, options, Path("launcher"), sources)
-    GlobalHydra.instance().clear()
-    if config.hydra.launcher is None:
-        raise RequestError(f"launcher={name}: its file chooses no hydra/launcher.")
-    set_nodes(config.hydra.launcher, options, processes)
+    if name in EXTRAS and importlib.util.find_spec(EXTRAS[name][0]) is None:
+        raise RequestError(f"launcher={name} needs a package: pip install 'gatelab[{EXTRAS[name][1]}]'")
+    values = OmegaConf.to_container(OmegaConf.load(files[name]), resolve=True) or {}
+    assert isinstance(values, dict)
+    chosen = {str(key): value for key, value in values.items()}
+    for option in options:
+        _set(chosen, option, name)
+    return chosen
 
 
-def _is_there(module: str) -> bool:
-    import importlib.util
-
+def _set(chosen: dict[str, Any], option: str, name: str) -> None:
+    """Set one `launcher.KEY=VALUE`; `+launcher.KEY=VALUE` adds a key."""
     try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
+        parsed = OverridesParser.create().parse_override(option)
+    except OverrideParseException as error:
+        raise RequestError(f"{option}: {str(error).splitlines()[0]}") from None
+    if parsed.is_sweep_override() or parsed.is_delete():
+        raise RequestError(f"{option}: give one value.")
+    *outer, last = parsed.key_or_group.split(".")[1:]
+    node: Any = chosen
+    for part in outer:
+        node = node.setdefault(part, {}) if parsed.is_add() else node.get(part)
+        if not isinstance(node, dict):
+            break
+    if not isinstance(node, dict) or (last not in node and not parsed.is_add()):
+        key = ".".join([*outer, last])
+        raise RequestError(
+            f"launcher.{key}: no such key of launcher={name}.{nearest(key, list(_paths(chosen)))}"
+        )
+    node[last] = parsed.value()
 
 
-def _compose(name: str, options: Sequence[str], folder: Path, sources: Sequence[Path]) -> DictConfig:
-    """The launcher's configuration; Hydra stays initialised with it."""
-    first, *others = sources
-    search = ",".join(f"file://{source.resolve()}" for source in others)
-    overrides = [
-        f"launcher={name}",
-        *(f"hydra.{option}" for option in options),
-        "hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")),
-        *([f"hydra.searchpath=[{search}]"] if search else []),
-    ]
-    GlobalHydra.instance().clear()
-    initialize_config_dir(str(first.resolve()), version_base="1.3", job_name="gatelab")
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    try:
-        return hydra.compose_config("sweep", overrides, run_mode=RunMode.MULTIRUN, from_shell=False)
-    except MissingConfigException as error:
-        raise RequestError(f"launcher={name}: {str(error).splitlines()[0]}") from None
-    except ConfigCompositionException as error:
-        raise RequestError(_explain(str(error), name, folder, sources)) from None
-    except HydraException as error:
-        raise RequestError(f"launcher={name}: {error}") from None
-
-
-def _explain(message: str, name: str, folder: Path, sources: Sequence[Path]) -> str:
-    match = re.search(r"'hydra\.launcher\.([^']+)'", message)
-    if match is None:
-        return f"launcher={name}: {' '.join(message.split())}"
-    node = OmegaConf.to_container(_compose(name, [], folder, sources).hydra.launcher, resolve=False)
-    known = list(_paths(node)) if isinstance(node, dict) else []
-    return f"launcher.{match[1]}: no such key of launcher={name}.{nearest(match[1], known)}"
-
-
-def _paths(node: dict[Any, Any], prefix: str = "") -> list[str]:
+def _paths(node: Mapping[str, Any], prefix: str = "") -> list[str]:
     found = []
     for key, value in node.items():
-        if not str(key).startswith("_"):
-            found.append(f"{prefix}{key}")
-            found += _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else []
+        found.append(f"{prefix}{key}")
+        found += _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else []
     return found
 
 
 def launch(
-    study: Path, processes: Processes, name: str, options: Sequence[str], sources: Sequence[Path]
+    study: Path, workers: int, name: str, options: Sequence[str], sources: Sequence[Path]
 ) -> list[str]:
-    """Start the workers, with their followers on further nodes, and wait for all of them.
+    """Start the workers and wait for all of them.
 
     Args:
-        study: the folder.
-        processes: how many.
-        name, options: of the launcher.
-        sources: folders with configuration files; the study's own copies, since every worker can read these.
+        study: the folder; workers: how many.
+        name, options, sources: as for `check_launcher`.
 
     Returns:
         what went wrong with a worker, one text each; empty if nothing did.
     """
-    config = _compose(name, options, study / "launcher", sources)
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
-    gang = set_nodes(config.hydra.launcher, options, processes)
-    task = WorkerTask(str(study), name, processes.nodes, gang, secrets.token_hex(4))
-    launcher = Plugins.instance().instantiate_launcher(context, task, config)
-    each = 1 if gang else processes.nodes
-    returned = launcher.launch([[f"launcher={name}"]] * (processes.workers * each), initial_job_idx=0)
+    chosen = check_launcher(name, options, sources)
+    (study / "launcher").mkdir(parents=True, exist_ok=True)
     problems = []
-    for number, job in enumerate(returned):
-        who = f"worker {number // each}" + (f", node {number % each}" if each > 1 else "")
+    for index, wait in enumerate(LAUNCHERS[name](study, workers, chosen)):
         try:
-            done = job.return_value
-            problems += [f"{who}: {problem}" for problem in done.get("errors", ())]
-        except Exception as error:
-            problems.append(f"{who}: {type(error).__name__}: {error}")
+            errors = wait()
+        except Exception as error:  # whatever a launcher raises is reported at the end
+            errors = [f"{type(error).__name__}: {error}"]
+        problems += [f"worker {index}: {error}" for error in errors]
     return problems
+
+
+def run_worker(study: str, index: int, launcher: str) -> list[str]:
+    """Be one worker in a launcher's job; its errors. Signals to the job are heard by the worker."""
+    from gatelab.study.engine.worker import Worker
+
+    errors: list[str] = Worker(study, index, launcher).run()["errors"]
+    return errors
+
+
+Wait = Callable[[], list[str]]
+"""Waits for one worker; its errors."""
+
+
+def _local(study: Path, workers: int, _options: dict[str, Any]) -> list[Wait]:
+    """A process in a session of its own for each worker: Ctrl-C reaches the sweep only, and they die with it."""
+    env, started = child_environment(), []
+    for index in range(workers):
+        log = study / "launcher" / f"{index}.log"
+        command = [sys.executable, "-m", "gatelab.study.engine.worker", str(study), str(index), "local"]
+        started.append((ProcessGroup.start(command, log, env, Path.cwd()), log))
+    return [functools.partial(_wait_for_process, process, log) for process, log in started]
+
+
+def _wait_for_process(process: ProcessGroup, log: Path) -> list[str]:
+    code = process.wait()
+    if code == 0:
+        return []
+    how = f"exit code {code}" if code > 0 else f"signal {-code}"
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] if code > 0 else []
+    return [": ".join([f"it ended with {how}", *last, f"what it printed is in {log}"])]
+
+
+def _submitit(cluster: str, study: Path, workers: int, options: dict[str, Any]) -> list[Wait]:
+    """An array of jobs, one for each worker. Options that are Slurm's own have its prefix in submitit."""
+    import submitit
+
+    given = {key: value for key, value in options.items() if value is not None}
+    restarts = (
+        {f"{cluster}_max_num_timeout": given.pop("max_num_timeout")} if "max_num_timeout" in given else {}
+    )
+    executor = submitit.AutoExecutor(study / "launcher", cluster=cluster, **restarts)
+    executor.update_parameters(
+        **{key if key in SHARED else f"{cluster}_{key}": value for key, value in given.items()}
+    )
+    indices = range(workers)
+    jobs = executor.map_array(run_worker, [str(study)] * workers, indices, [f"submitit_{cluster}"] * workers)
+    return [job.result for job in jobs]
+
+
+def _ray(study: Path, workers: int, options: dict[str, Any]) -> list[Wait]:
+    """One task for each worker."""
+    import ray
+
+    ray.init(**{key: value for key, value in options["ray"]["init"].items() if value is not None})
+    task = ray.remote(**options["ray"]["remote"])(run_worker)
+    return [functools.partial(ray.get, task.remote(str(study), index, "ray")) for index in range(workers)]
+
+
+LAUNCHERS: dict[str, Callable[[Path, int, dict[str, Any]], list[Wait]]] = {
+    "local": _local,
+    "submitit_local": functools.partial(_submitit, "local"),
+    "submitit_slurm": functools.partial(_submitit, "slurm"),
+    "ray": _ray,
+}
+"""Launcher -> starts the workers and returns how to wait for each."""

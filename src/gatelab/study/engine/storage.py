@@ -1,28 +1,35 @@
-"""Where Optuna keeps a study: a journal file, a database, or Optuna's gRPC proxy in front of one.
+"""Optuna storages of a study: a journal file, a database, or Optuna's gRPC proxy in front of one.
 
-What is special about the journal is in `journal.py`. Who may run which trial is not decided here (`queue.py`).
+The password of a database is taken off the command line and handed to the workers in the environment, which every
+launcher hands on; it is never written down. PostgreSQL's own ways (PGPASSWORD, ~/.pgpass) work too: a URL without a
+password leaves them to it. Which trial may be run by whom is decided in `queue.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
+import fcntl
+import json
+import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 import optuna
-from optuna.trial import TrialState
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.run.record.secrets import without_secrets
-from gatelab.study.engine.journal import Journal
-from gatelab.study.engine.password import PASSWORD, hide_password, with_password
-from gatelab.study.engine.samplers import quiet_optuna as quiet_optuna
+from gatelab.study.engine.samplers import quiet_optuna
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+LOGIN = re.compile(r"(?P<before>[^:/]+://[^:/@]*):(?P<password>.*)@(?P<after>[^@]*)")
+PASSWORD = "GATELAB_STORAGE_PASSWORD"
+"""The environment variable that holds the password of `study.storage`; nothing of a study ever does."""
 ASKS = re.compile(r"password|access denied|authentication", re.IGNORECASE)
 SCHEMES = ("journal", "sqlite", "postgresql", "mysql", "grpc")
 DRIVERS = {
@@ -74,7 +81,7 @@ def scheme_of(url: str) -> str:
 
 
 def open_storage(url: str) -> BaseStorage:
-    """Open, and if need be make, the storage at `url`; `batch` writes several changes to it at once.
+    """Open, and if need be make, the storage at `url`.
 
     Raises:
         RequestError: it cannot be opened, or a package for it is missing; the message names the fix.
@@ -85,7 +92,7 @@ def open_storage(url: str) -> BaseStorage:
     shown = hide_password(url)
     try:
         if scheme == "journal":
-            return Journal(Path(url.removeprefix("journal://")))
+            return open_journal(Path(url.removeprefix("journal://")))
         if scheme == "grpc":
             host, port = url.removeprefix("grpc://").rsplit(":", 1)
             proxy = optuna.storages.GrpcStorageProxy(host=host, port=int(port))
@@ -115,22 +122,115 @@ def open_storage(url: str) -> BaseStorage:
         raise RequestError(f"study.storage={shown}: {told}{hint}") from None
 
 
-def batch(storage: BaseStorage) -> contextlib.AbstractContextManager[None]:
-    """`Journal.batch`; on other storages the changes are written one by one."""
-    return storage.batch() if isinstance(storage, Journal) else contextlib.nullcontext()
+class KernelLock(JournalFileOpenLock):
+    """Lock of Optuna's journal that the kernel releases when its holder dies; taking it repairs the journal's end.
+
+    Args:
+        path: the journal; the lock is on `<path>.flock` (Optuna's own locks delete `<path>.lock`).
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock, and cut off a last line that a killed writer left half written."""
+        descriptor = os.open(f"{self.path}.flock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            repair(self.path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        """Release the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
-def take(storage: BaseStorage, trial_id: int) -> bool:
-    """Let a waiting trial run; False if somebody else was faster, or has ended it."""
+def open_journal(path: Path) -> optuna.storages.JournalStorage:
+    """Optuna's journal storage on a file that many processes and threads write.
+
+    Raises:
+        ValueError: a line of the file is damaged; the message says which.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if isinstance(storage, Journal):
-            return storage.take(trial_id)
-        return storage.set_trial_state_values(trial_id, TrialState.RUNNING)
-    except optuna.exceptions.UpdateFinishedTrialError:
-        return False
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=KernelLock(path)))
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise ValueError(f"{path}: line {_damaged_line(path)} is damaged ({error})") from None
 
 
-def sync(storage: BaseStorage) -> None:
-    """Wait until everything written is on the disk; databases see to that themselves."""
-    if isinstance(storage, Journal):
-        storage.sync()
+def _damaged_line(path: Path) -> int:
+    """Number of the first line that is not an entry of a journal."""
+    number = 0
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            json.loads(line)["op_code"]
+        except (ValueError, KeyError, TypeError):
+            return number
+    return number
+
+
+def repair(path: Path) -> int:
+    """Cut off what follows the last line break; only the lock's holder may. Returns the bytes cut off.
+
+    A process that was killed, or a full disk, leaves such a line; its writer was never told that it was written.
+    """
+    with path.open("r+b") as file:
+        size = position = file.seek(0, os.SEEK_END)
+        while position > 0:
+            begin = max(0, position - (1 if position == size else 4096))  # mostly one byte tells
+            file.seek(begin)
+            found = file.read(position - begin).rfind(b"\n")
+            if found >= 0:
+                position = begin + found + 1
+                break
+            position = begin
+        if position < size:
+            file.truncate(position)
+    return size - position
+
+
+def keep_password(overrides: Sequence[str]) -> list[str]:
+    """Take the password out of `study.storage=URL`, and hand it on in this process' environment.
+
+    The workers, wherever a launcher starts them, inherit it; no file that they or this process write holds it.
+    """
+    found = []
+    for line in overrides:
+        key, equals, value = line.partition("=")
+        if equals and key.lstrip("+") == "study.storage":
+            url, password = split_password(value.strip("'\""))
+            if password is not None:
+                os.environ[PASSWORD] = password
+                line = f"{key}='{url}'"
+        found.append(line)
+    return found
+
+
+def split_password(url: str) -> tuple[str, str | None]:
+    """The URL of a database without its password, and the password, decoded; None where it holds none."""
+    match = LOGIN.fullmatch(url)
+    if match is None:
+        return url, None
+    return f"{match['before']}@{match['after']}", unquote(match["password"])
+
+
+def with_password(url: str) -> str:
+    """The URL to connect with: its own password, else that of the environment, if it names a user."""
+    scheme, slashes, rest = url.partition("://")
+    user, _, place = rest.rpartition("@")
+    if not user or ":" in user or "/" in user or PASSWORD not in os.environ:
+        return url
+    return f"{scheme}{slashes}{user}:{quote(os.environ[PASSWORD], safe='')}@{place}"
+
+
+def hide_password(url: str) -> str:
+    """The URL with `***` for a password."""
+    return LOGIN.sub(r"\g<before>:***@\g<after>", url)

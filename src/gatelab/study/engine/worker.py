@@ -1,38 +1,73 @@
-"""A worker: claims rows while there are any, and carries them out in its slots until told to stop.
+"""A worker: claims trials while there are any, and carries each out in one of its slots, run by run.
 
-Any launcher may start it, on any machine that sees the study's folder: `Worker(path, index).run()`. It needs no
-leader. What becomes of one row is `attempt.py`; who may have it is `queue.py`.
+`python -m gatelab.study.engine.worker STUDY INDEX LAUNCHER`, on any machine that sees the study's folder; workers
+have no leader. Which trial a worker may have is `queue.py`, how a run's process is started `runner.py`.
+
+A trial becomes complete, pruned or failed, or waits again: requeued as lost if its run was killed, as interrupted if
+the worker was asked to stop. A stop is asked for by a signal or the study's `stop` file: runs save themselves and
+their trials wait again. A second SIGINT, or `now` in the file, kills the runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import statistics
+import sys
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import TrialState
+
+from gatelab.run.errors import RequestError
+from gatelab.run.frozen_run import child_environment, end_of, events_file, write_request
 from gatelab.run.messages import say
-from gatelab.study.engine.attempt import Attempt, Means
+from gatelab.run.process_group import PARENT, die_with_parent
+from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.events import EventReader, EventWriter
+from gatelab.run.record.identity import Identity
+from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.group import Leader, Place
-from gatelab.study.engine.owner import Heartbeat, Owner
-from gatelab.study.engine.process import ForkRunner, FreshRunner, Runner
+from gatelab.study.engine.liveness import STOP, Heartbeat, Owner
 from gatelab.study.engine.queue import Claim, Queue
-from gatelab.study.engine.reports import Reports
-from gatelab.study.engine.shares import Shares
-from gatelab.study.engine.spread import SpreadRunner
+from gatelab.study.engine.resources import Resources
+from gatelab.study.engine.runner import ForkRunner, FreshRunner, Process, Runner, answers_file
 from gatelab.study.spec import StudySpec
 
-STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-LOOK_SECONDS = 0.2
-"""Time between two looks for a wish to stop, and for rows that came back."""
-REAP_SECONDS = 2.0
-"""Time between two looks for rows of dead workers, and between two waits for the disk."""
+POLL_SECONDS = 0.2
+"""Time between two looks for stop requests and for trials that were requeued."""
+RUN_POLL_SECONDS = 0.02
+"""Time between two looks at the events of a run."""
+ORPHAN_SECONDS = 2.0
+"""Time between two looks for trials of dead workers."""
+TAIL_BYTES = 4000
+
+
+@dataclass
+class WorkerContext:
+    """Everything that the slots of a worker share.
+
+    Attributes:
+        stopping: set when runs are asked to stop.
+        cwd: working directory of the sweep, for relative paths in the configuration.
+        env: the worker's environment.
+    """
+
+    directory: StudyDirectory
+    spec: StudySpec
+    queue: Queue
+    runner: Runner
+    resources: Resources
+    cwd: Path
+    stopping: threading.Event = field(default_factory=threading.Event)
+    env: Mapping[str, str] = field(default_factory=child_environment)
 
 
 class Worker:
@@ -42,166 +77,357 @@ class Worker:
         path: the study's folder.
         index: which of the study's workers it is, from 0: slots of one machine share its GPUs by it.
         launcher: what started it; it tells whether all workers are on this machine.
-        runner: what starts the runs, and stays the caller's; None: one after `study.isolation`.
-        place: of a worker with followers; None: its trials take one node.
+        runner: starts the runs, and stays the caller's; None: one after `study.isolation`.
 
     Raises:
         RequestError: no such study, or its storage cannot be opened.
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        index: int = 0,
-        launcher: str = "local",
-        runner: Runner | None = None,
-        place: Place | None = None,
+        self, path: str | Path, index: int = 0, launcher: str = "local", runner: Runner | None = None
     ) -> None:
-        self.directory = StudyDirectory.open(path)
-        self.frozen = StudySpec.load(self.directory.path)
-        self.settings = self.frozen.settings
-        self.queue = Queue(self.directory)
-        self._given, self.place = runner, place or Place(index=index)
-        self.leader = Leader(self.directory.path, self.place) if self.place.nodes > 1 else None
+        directory = StudyDirectory.open(path)
+        spec = StudySpec.load(directory.path)
+        self.settings = spec.settings
         self.owner = Owner.me(index, self.settings.slots, launcher)
-        self.stopping, self._lock = threading.Event(), threading.Lock()
+        self._given = runner
+        self._runner: Runner = runner or (
+            ForkRunner() if self.settings.isolation == "fork" else FreshRunner()
+        )
+        self.context = WorkerContext(
+            directory=directory,
+            spec=spec,
+            queue=Queue(directory),
+            runner=self._runner,
+            resources=Resources(self.settings, index, launcher),
+            cwd=Path(spec.record.get("cwd") or Path.cwd()),
+        )
         self.ended: Counter[str] = Counter()
         self.errors: list[str] = []
+        self._lock = threading.Lock()
         self._attempts: dict[int, Attempt] = {}
-        self._reaped = float("-inf")
+        self._looked_for_orphans = float("-inf")
         self._until = time.monotonic() + (self.settings.timeout or float("inf"))
         self._signals: list[int] = []
-        self._shares = Shares(self.settings, index, launcher, nodes=self.place.nodes)
 
     def run(self) -> dict[str, Any]:
         """Work until nothing is left, or until asked to stop.
 
-        A stop is asked for by a signal (SIGTERM, SIGINT, SIGUSR1, SIGUSR2) or the study's `stop` file: runs save
-        themselves and their rows wait again. A second SIGINT, or `now` in the file, kills the runs.
-
         Returns:
-            `worker` (its id), `ended` (rows by what became of them here), `interrupted`, and `errors` of slots that
+            `worker` (its id), `ended` (trials by what became of them here), `interrupted`, and `errors` of slots that
             could not go on.
         """
-        runner = self._given or self._runner()
-        reports, heart = Reports(), Heartbeat(self.owner, self.directory.workers)
-        means = Means(
-            directory=self.directory,
-            frozen=self.frozen,
-            queue=self.queue,
-            runner=runner,
-            reports=reports,
-            stopping=self.stopping,
-            share=self._shares.of,
-            cwd=Path(self.frozen.record.get("cwd") or Path.cwd()),
-        )
+        context = self.context
+        heartbeat = Heartbeat(self.owner, context.directory.workers)
         numbers = range(self.settings.slots)
-        slots = [threading.Thread(target=self._slot, args=(means, n), name=f"slot-{n}") for n in numbers]
-        heart.start()
+        slots = [threading.Thread(target=self._slot, args=(n,), name=f"slot-{n}") for n in numbers]
+        heartbeat.start()
         try:
-            with noting(self._signals):
+            with noting_signals(self._signals):
                 for slot in slots:
                     slot.start()
                 while any(slot.is_alive() for slot in slots):
-                    self._look()
-                    time.sleep(LOOK_SECONDS)
+                    self._look_for_stop()
+                    time.sleep(POLL_SECONDS)
         finally:
-            if any(slot.is_alive() for slot in slots):  # an error of this thread: nobody would look any more
+            if any(
+                slot.is_alive() for slot in slots
+            ):  # an error of this thread, which alone hears stop requests
                 self._stop(now=True)
             for slot in slots:
                 slot.join()
             if self._given is None:
-                runner.close()
-            reports.close()
-            heart.stop()
-            self.queue.close()
+                self._runner.close()
+            heartbeat.stop()
+            context.queue.close()
         return {
             "worker": self.owner.id,
             "ended": dict(self.ended),
-            "interrupted": self.stopping.is_set(),
+            "interrupted": context.stopping.is_set(),
             "errors": self.errors,
         }
 
-    def _runner(self) -> Runner:
-        if self.leader is not None:
-            return SpreadRunner(self.leader)
-        return ForkRunner() if self.settings.isolation == "fork" else FreshRunner()
-
-    def _slot(self, means: Means, slot: int) -> None:
+    def _slot(self, slot: int) -> None:
         try:
-            while (claim := self._next(slot)) is not None:
-                attempt = self._attempts[slot] = Attempt(means, claim, slot)
-                became = attempt.carry_out()
+            while (claim := self._next_claim(slot)) is not None:
+                attempt = self._attempts[slot] = Attempt(self.context, claim, slot)
+                outcome = attempt.carry_out()
                 with self._lock:
-                    self.ended[became] += 1
-        except (
-            Exception
-        ) as error:  # the queue itself cannot be used; the row is found when the worker has left
+                    self.ended[outcome] += 1
+        except Exception as error:  # the queue cannot be used; the trial is requeued when the worker has left
             traceback.print_exc()
             self.errors.append(f"slot {slot}: {type(error).__name__}: {error}")
 
-    def _next(self, slot: int) -> Claim | None:
-        """The next row for a slot; None when nothing is left that could come back, or when it is time to stop."""
-        limit = self.settings.max_failures
-        while not self.stopping.is_set() and time.monotonic() < self._until:
-            if self.leader is not None and not self.leader.whole():
-                if problem := self.leader.problem():
-                    self._cannot(problem)
-                    return None
-                self.stopping.wait(LOOK_SECONDS)
-                continue
-            self._reap()
-            if limit is not None and self.queue.counts()["fail"] >= limit:
+    def _next_claim(self, slot: int) -> Claim | None:
+        """The next trial for a slot; None when nothing is left that could be requeued, or when it is time to stop."""
+        queue, limit, stopping = self.context.queue, self.settings.max_failures, self.context.stopping
+        while not stopping.is_set() and time.monotonic() < self._until:
+            self._requeue_orphans()
+            if limit is not None and queue.counts()["fail"] >= limit:
                 return None
-            claim = self.queue.claim(f"{self.owner.id}/{slot}")
+            claim = queue.claim(f"{self.owner.id}/{slot}")
             if claim is not None:
                 return claim
-            if not self.queue.unfinished():
+            if not queue.unfinished():
                 return None
-            self.stopping.wait(LOOK_SECONDS)
+            stopping.wait(POLL_SECONDS)
         return None
 
-    def _cannot(self, problem: str) -> None:
-        """Note why the worker takes no more rows; others may."""
+    def _requeue_orphans(self) -> None:
         with self._lock:
-            if problem not in self.errors:
-                self.errors.append(problem)
-                say(problem)
-
-    def _reap(self) -> None:
-        with self._lock:
-            due = time.monotonic() - self._reaped >= REAP_SECONDS
-            self._reaped = time.monotonic() if due else self._reaped
+            due = time.monotonic() - self._looked_for_orphans >= ORPHAN_SECONDS
+            self._looked_for_orphans = time.monotonic() if due else self._looked_for_orphans
         if due:
-            self.queue.sync()
-            for number in self.queue.reap():
+            for number in self.context.queue.requeue_orphans():
                 say(f"trial {number}: its worker died; it waits again")
 
-    def _look(self) -> None:
-        """See whether somebody wants the worker to stop, and pass that on."""
-        wish = self.directory.stopping()
+    def _look_for_stop(self) -> None:
+        request = self.context.directory.stopping()
         twice = self._signals.count(signal.SIGINT) > 1
-        if wish == "now" or twice:
+        if request == "now" or twice:
             self._stop(now=True)
-        elif (wish == "soon" or self._signals) and not self.stopping.is_set():
+        elif (request == "soon" or self._signals) and not self.context.stopping.is_set():
             self._stop()
 
     def _stop(self, *, now: bool = False) -> None:
-        self.stopping.set()
+        self.context.stopping.set()
         for attempt in list(self._attempts.values()):
             attempt.stop(now=now)
 
 
+@dataclass
+class Run:
+    """One run of a trial.
+
+    Attributes:
+        config: resolved; identity: which run it is; fold: of the data, if any.
+    """
+
+    config: dict[str, Any]
+    identity: Identity
+    fold: int | None
+
+    def directory(self, cwd: Path) -> RunDirectory:
+        """Its run directory."""
+        return RunDirectory(cwd / self.identity.directory(self.config["paths"]["runs"]))
+
+
+@dataclass
+class Outcome:
+    """How a run ended: done, pruned, interrupted, lost, failed or refused; and why, unless it is done."""
+
+    outcome: str
+    error: str = ""
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+class Attempt:
+    """Carries one claimed trial out: its runs one after the other, and its values from their results."""
+
+    def __init__(self, context: WorkerContext, claim: Claim, slot: int) -> None:
+        self.context, self.claim, self.slot = context, claim, slot
+        self.process: Process | None = None
+        self.notes: dict[str, Any] = {}
+
+    def carry_out(self) -> str:
+        """Run everything that the trial asks for and tell the queue what came of it.
+
+        Returns:
+            the trial's new state: complete, pruned, fail, waiting, or `taken` if it is another claim's by now.
+        """
+        queue, values = self.context.queue, []
+        try:
+            runs = self._plan()
+            queue.note(self.claim, {"runs": self.notes["runs"]})
+            for step, run in enumerate(runs):
+                end = self._run(run, alone=len(runs) == 1)
+                if end.outcome != "done":
+                    return self._end_early(end)
+                values.append([value_of(end.result, metric) for metric, _ in self.context.spec.objectives])
+                self._note_result(values[-1], end.result)
+                if self._prune_between(step, values, len(runs)):
+                    return self._tell(TrialState.PRUNED)
+        except RequestError as error:
+            return self._fail(str(error))
+        except (
+            Exception
+        ) as error:  # one bad point must not end the slot; if this cannot be told either, it does
+            traceback.print_exc()
+            return self._fail(f"{type(error).__name__}: {error}")
+        return self._tell(TrialState.COMPLETE, [statistics.fmean(c) for c in zip(*values, strict=True)])
+
+    def stop(self, *, now: bool = False) -> None:
+        """Ask the run that goes on to save itself and leave, or kill it."""
+        process = self.process
+        if process is not None:
+            process.kill() if now else process.terminate()
+
+    def _plan(self) -> list[Run]:
+        context, spec = self.context, self.context.spec
+        try:
+            params = context.queue.propose(self.claim, spec.space.propose)
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+            raise RequestError(f"the space: {type(error).__name__}: {error}") from error
+        runs = []
+        for seed, fold in spec.replicates():
+            config, identity = spec.config(params, seed, fold)
+            runs.append(Run({**config, "test": False}, identity, fold))
+        root = (context.cwd / runs[0].config["paths"]["root"]).absolute()
+        self.notes["runs"] = [_below(root, run.directory(context.cwd).path.absolute()) for run in runs]
+        if spec.settings.budget:
+            self.notes["hidden"] = [run.config["model"].get("hidden_size") for run in runs]
+        return runs
+
+    def _run(self, run: Run, *, alone: bool) -> Outcome:
+        context, spec = self.context, self.context.spec
+        request = context.directory.request(self.claim.number, run.identity.seed, run.fold)
+        allocation = context.resources.of_slot(self.slot, run.config["trainer"])
+        reports = alone and not context.queue.several
+        answers_file(events_file(request)).unlink(missing_ok=True)
+        write_request(
+            request,
+            run.config,
+            run.identity,
+            threads=allocation.threads,
+            study=spec.settings.name,
+            number=self.claim.number,
+            monitor=spec.objectives[0][0],
+            reports=reports,
+            prunes=reports and spec.settings.pruner != "none",
+        )
+        code = self._follow(request, allocation.environment(context.env), reports=reports)
+        return self._judge(run, request, code)
+
+    def _follow(self, request: Path, env: Mapping[str, str], *, reports: bool) -> int:
+        """Start the run and give its validations to Optuna until it has ended; its exit code."""
+        context = self.context
+        if context.stopping.is_set():
+            return -int(signal.SIGTERM)
+        process = context.runner.start(request, request.with_suffix(".log"), env, context.cwd)
+        self.process = process
+        if context.stopping.is_set():  # it was set while the run began, so that `stop` did not find it
+            process.terminate()
+        events = EventReader(events_file(request))
+        answers = EventWriter(answers_file(events.path))
+        try:
+            while (code := process.poll()) is None:
+                self._report(events, answers, reports)
+                time.sleep(RUN_POLL_SECONDS)
+            self._report(events, answers, reports)
+            return code
+        finally:
+            self.process = None
+
+    def _report(self, events: EventReader, answers: EventWriter, reports: bool) -> None:
+        for event in events.read():
+            if event["event"] != "validation" or not reports:
+                continue
+            prune = False
+            try:
+                prune = self.context.queue.report(self.claim, event["index"], event["value"])
+            except Exception as error:  # whatever it is, the run must go on
+                say(f"trial {self.claim.number}: validation {event['index']} was not reported: {error}")
+            if event["asks"]:
+                answers.write("answer", index=event["index"], prune=prune)
+
+    def _judge(self, run: Run, request: Path, code: int) -> Outcome:
+        """What the exit code and the events say together."""
+        end = end_of(request)
+        if end is not None and (code >= 0 or end["rank"] > 0):
+            result = (
+                run.directory(self.context.cwd).result() if end["outcome"] in ("done", "pruned") else None
+            )
+            return Outcome(end["outcome"], end["error"] or "", result or {})
+        if self.context.stopping.is_set():
+            return Outcome("interrupted", "the worker was asked to stop")
+        if code < 0:
+            name = signal.Signals(-code).name
+            return Outcome("lost", f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}")
+        return Outcome("failed", _last_line(request.with_suffix(".log")) or f"exit code {code}")
+
+    def _end_early(self, end: Outcome) -> str:
+        if end.outcome == "pruned":
+            self.notes |= {"seconds": end.result["seconds"]["fit"], "parameters": end.result["parameters"]}
+            return self._tell(TrialState.PRUNED)
+        if end.outcome in ("interrupted", "lost"):
+            requeued = self.context.queue.requeue(self.claim, end.error, lost=end.outcome == "lost")
+            return "waiting" if requeued else "taken"
+        return self._fail(end.error)
+
+    def _note_result(self, values: list[float], result: Mapping[str, Any]) -> None:
+        self.notes.setdefault("values", []).append(values[0])
+        self.notes["seconds"] = round(self.notes.get("seconds", 0.0) + result["seconds"]["fit"], 2)
+        self.notes["parameters"] = result["parameters"]
+
+    def _prune_between(self, step: int, values: list[list[float]], runs: int) -> bool:
+        """Report a run's value where a trial has several runs; the pruner is asked while runs are left."""
+        if runs == 1 or self.context.queue.several:
+            return False
+        return self.context.queue.report(self.claim, step, values[-1][0]) and step + 1 < runs
+
+    def _fail(self, error: str) -> str:
+        self.notes["error"] = without_secrets(error)
+        return self._tell(TrialState.FAIL)
+
+    def _tell(self, state: TrialState, values: list[float] | None = None) -> str:
+        told = self.context.queue.tell(self.claim, values, state=state, attributes=self.notes)
+        return told.name.lower() if told is not None else "taken"
+
+
+def value_of(result: Mapping[str, Any], metric: str) -> float:
+    """An objective of a finished run: `val/...`, `parameters` or `seconds`.
+
+    Raises:
+        RequestError: the run has no such metric.
+    """
+    if metric == "parameters":
+        return float(result["parameters"])
+    if metric == "seconds":
+        return float(result["seconds"]["fit"])
+    metrics = result["splits"].get("valid", {}).get("metrics", {})
+    name = metric.removeprefix("val/")
+    if name not in metrics:
+        have = ", ".join([*(f"val/{key}" for key in metrics), "parameters", "seconds"])
+        raise RequestError(f"study.objectives: '{metric}' is not among the metrics of a run: {have}.")
+    return float(metrics[name])
+
+
+def _below(root: Path, path: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def _last_line(log: Path) -> str:
+    try:
+        text = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
 @contextlib.contextmanager
-def noting(signals: list[int] | None = None) -> Iterator[list[int]]:
+def noting_signals(noted: list[int]) -> Iterator[None]:
     """Note stop signals in a list, where Python lets this thread do so."""
-    noted = [] if signals is None else signals
     if threading.current_thread() is not threading.main_thread():
-        yield noted
+        yield
         return
     before = {number: signal.signal(number, lambda n, _: noted.append(n)) for number in STOP}
     try:
-        yield noted
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be one worker; 1 if a slot could not go on. With `$GATELAB_PARENT` it dies with the process that started it."""
+    if PARENT in os.environ:
+        die_with_parent()
+    study, index, launcher = arguments
+    done = Worker(study, int(index), launcher).run()
+    for error in done["errors"]:
+        print(error, file=sys.stderr)
+    return 1 if done["errors"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import explain_grammar, nearest
 from gatelab.run.errors import RequestError
-from gatelab.study.engine.password import PASSWORD, split_password
+from gatelab.study.engine.storage import PASSWORD, split_password
 from gatelab.study.settings import setting_names
 
 OURS = ("study", "search", "launcher")

@@ -3,7 +3,7 @@
 import pytest
 
 from gatelab.run.errors import RequestError
-from gatelab.study.engine.shares import Shares, find_gpus, parse_gpus, share_of, slots_on_machine
+from gatelab.study.engine.resources import Resources, allocate, find_gpus, parse_gpus, slots_on_machine
 from gatelab.study.settings import StudySettings
 
 CPU = {"accelerator": "cpu", "devices": 1}
@@ -13,12 +13,12 @@ FOUR = ["0", "1", "2", "3"]
 
 @pytest.mark.parametrize(("slots", "cores", "threads"), [(1, 8, 8), (2, 8, 4), (3, 8, 2), (16, 8, 1)])
 def test_cores_are_divided_between_slots(slots, cores, threads):
-    assert share_of(0, trainer=CPU, gpus=[], slots=slots, cores=cores).threads == threads
+    assert allocate(0, trainer=CPU, gpus=[], slots=slots, cores=cores).threads == threads
 
 
 def test_given_threads_win_and_ranks_divide_them():
-    assert share_of(0, trainer=CPU, gpus=[], slots=4, threads=6, cores=8).threads == 6
-    assert share_of(0, trainer={**CPU, "devices": 2}, gpus=[], slots=4, threads=6, cores=8).threads == 3
+    assert allocate(0, trainer=CPU, gpus=[], slots=4, threads=6, cores=8).threads == 6
+    assert allocate(0, trainer={**CPU, "devices": 2}, gpus=[], slots=4, threads=6, cores=8).threads == 3
 
 
 @pytest.mark.parametrize(
@@ -33,62 +33,55 @@ def test_given_threads_win_and_ranks_divide_them():
 )
 def test_slots_are_spread_over_gpus(gpus, devices, expected):
     trainer = {**GPU, "devices": devices}
-    shares = [share_of(slot, trainer=trainer, gpus=gpus, slots=6, cores=6) for slot in range(6)]
+    shares = [allocate(slot, trainer=trainer, gpus=gpus, slots=6, cores=6) for slot in range(6)]
     assert [share.environment({})["CUDA_VISIBLE_DEVICES"] for share in shares] == expected
 
 
 @pytest.mark.parametrize("devices", ["auto", -1])
 def test_all_gpus_means_all_of_the_slots_share(devices):
     trainer = {**GPU, "devices": devices}
-    assert share_of(1, trainer=trainer, gpus=FOUR, slots=2, cores=8).gpus == ("2", "3")
+    assert allocate(1, trainer=trainer, gpus=FOUR, slots=2, cores=8).gpus == ("2", "3")
 
 
 def test_a_run_on_the_processor_sees_no_gpu_and_named_gpus_are_left_alone():
-    assert share_of(0, trainer=CPU, gpus=FOUR, slots=1).environment({})["CUDA_VISIBLE_DEVICES"] == ""
-    given = share_of(0, trainer={**GPU, "devices": [1, 3]}, gpus=FOUR, slots=1)
+    assert allocate(0, trainer=CPU, gpus=FOUR, slots=1).environment({})["CUDA_VISIBLE_DEVICES"] == ""
+    given = allocate(0, trainer={**GPU, "devices": [1, 3]}, gpus=FOUR, slots=1)
     assert "CUDA_VISIBLE_DEVICES" not in given.environment({})
 
 
 def test_too_few_gpus_are_refused_with_the_number_there_is():
     with pytest.raises(RequestError, match=r"devices=8: this machine has 4 GPUs"):
-        share_of(0, trainer={**GPU, "devices": 8}, gpus=FOUR, slots=1)
+        allocate(0, trainer={**GPU, "devices": 8}, gpus=FOUR, slots=1)
     with pytest.raises(RequestError, match="no GPU was found"):
-        share_of(0, trainer=GPU, gpus=[], slots=1)
+        allocate(0, trainer=GPU, gpus=[], slots=1)
 
 
 def test_a_run_is_no_rank_of_what_started_the_worker():
     base = {"MASTER_PORT": "1", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "x", "RANK": "3", "HOME": "/h"}
-    env = share_of(0, trainer=CPU, gpus=[], slots=1, threads=3).environment(base)
+    env = allocate(0, trainer=CPU, gpus=[], slots=1, threads=3).environment(base)
     assert env == {"HOME": "/h", "OMP_NUM_THREADS": "3", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.mark.parametrize("tasks", ["1", "4"])
 def test_the_tasks_of_a_slurm_job_are_no_ranks_of_a_run(tasks):
     base = {"SLURM_NTASKS": tasks, "SLURM_JOB_ID": "7"}
-    env = share_of(0, trainer=CPU, gpus=[], slots=1).environment(base)
+    env = allocate(0, trainer=CPU, gpus=[], slots=1).environment(base)
     assert not any(name.startswith("SLURM_") for name in env)
 
 
-def test_nodes_that_are_one_machine_share_it():
-    settings = StudySettings("s", slots=2, workers=2, gpus=[0, 1, 2, 3, 4, 5, 6, 7])
-    two = {"accelerator": "gpu", "devices": 2}
-    found = [
-        Shares(settings, worker, "local", node, nodes=2).of(slot, {**two, "devices": 1}).gpus
-        for worker in range(2)
-        for node in range(2)
-        for slot in range(2)
-    ]
-    assert sorted(found) == [(str(gpu),) for gpu in range(8)]
-    alone = [Shares(settings, 1, "ray", node, nodes=2).of(0, two).gpus for node in range(2)]
-    assert alone == [("4", "5")] * 2  # a machine each
-    with pytest.raises(
-        RequestError, match=r"trainer.num_nodes=2 trainer.devices=5.*one machine, with 8 GPUs"
-    ):
-        Shares(settings, 0, "local", 0, nodes=2).of(0, {**two, "devices": 5})
+def test_slots_of_local_workers_get_gpus_of_their_own():
+    settings = StudySettings("s", slots=2, workers=2, gpus=[0, 1, 2, 3])
+    found = [Resources(settings, w, "local").of_slot(s, GPU).gpus for w in range(2) for s in range(2)]
+    assert found == [("0",), ("1",), ("2",), ("3",)]
+
+
+def test_a_trial_on_several_machines_is_refused_with_what_does_it():
+    with pytest.raises(RequestError, match=r"trainer\.num_nodes=2: a trial of a sweep runs on one.*torchrun"):
+        Resources(StudySettings("s"), 0, "local").of_slot(0, {**CPU, "num_nodes": 2})
 
 
 def test_slots_of_all_local_workers_share_the_machine():
-    assert slots_on_machine(2, 3, "local") == slots_on_machine(2, 3, "joblib") == 6
+    assert slots_on_machine(2, 3, "local") == slots_on_machine(2, 3, "submitit_local") == 6
     assert slots_on_machine(2, 3, "submitit_slurm") == slots_on_machine(2, 3, "ray") == 2
 
 

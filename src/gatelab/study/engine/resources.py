@@ -1,7 +1,7 @@
-"""What a slot gets of its machine: threads, GPUs, and an environment in which a run starts its own ranks.
+"""Allocate threads and GPUs to a worker's slots, and make the environment in which a run starts its own ranks.
 
 GPUs are counted without touching CUDA, since a process that has started CUDA cannot be forked. Which slots there
-are is the worker's business.
+are is `worker.py`.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from gatelab.run.errors import RequestError
 from gatelab.study.settings import StudySettings
 from gatelab.tasks.signals import RANK_OF, RANK_VARIABLES
 
-ON_ONE_MACHINE = ("local", "basic", "joblib", "submitit_local")
+ON_ONE_MACHINE = ("local", "submitit_local")
 """Launchers that start all workers on this machine."""
 RANKS = (*RANK_VARIABLES, RANK_OF, "PL_GLOBAL_SEED")
 """Variables by which a run would take itself for a rank of something else; each run finds its own free port."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one run may use.
+class Allocation:
+    """The threads and GPUs that one run may use.
 
     Attributes:
         threads: of the tensor library, in each of its ranks.
@@ -46,7 +46,7 @@ class Share:
         return env
 
 
-def share_of(
+def allocate(
     slot: int,
     *,
     trainer: Mapping[str, Any],
@@ -54,8 +54,8 @@ def share_of(
     slots: int,
     threads: int | None = None,
     cores: int | None = None,
-) -> Share:
-    """The share of one slot.
+) -> Allocation:
+    """The allocation of one slot.
 
     Args:
         slot: from 0, over all workers.
@@ -72,9 +72,9 @@ def share_of(
     each = threads or max(1, (cores or usable_cores()) // slots)
     accelerator = str(trainer.get("accelerator", "auto"))
     if accelerator not in ("gpu", "cuda", "auto") or (accelerator == "auto" and not gpus):
-        return Share(max(1, each // (ranks or 1)), ())
+        return Allocation(max(1, each // (ranks or 1)), ())
     if isinstance(trainer.get("devices"), list | tuple):  # its numbers are the machine's own
-        return Share(max(1, each // len(trainer["devices"])), None)
+        return Allocation(max(1, each // len(trainer["devices"])), None)
     if not gpus:
         raise RequestError(
             "trainer.accelerator=gpu: no GPU was found on this machine; name them in study.gpus=[0,..]."
@@ -86,7 +86,7 @@ def share_of(
         )
     groups = len(gpus) // ranks
     first = (slot % groups) * ranks
-    return Share(max(1, each // ranks), tuple(gpus[first : first + ranks]))
+    return Allocation(max(1, each // ranks), tuple(gpus[first : first + ranks]))
 
 
 def _ranks(devices: Any) -> int | None:
@@ -100,42 +100,48 @@ def _ranks(devices: Any) -> int | None:
     return number if number > 0 else None
 
 
-class Shares:
-    """The shares of a worker's slots on one of its nodes.
+def refuse_several_nodes(trainer: Mapping[str, Any]) -> None:
+    """Refuse a `trainer` group that spreads a run over several machines.
+
+    Raises:
+        RequestError: it does.
+    """
+    nodes = trainer.get("num_nodes", 1)
+    if nodes != 1:
+        raise RequestError(
+            f"trainer.num_nodes={nodes}: a trial of a sweep runs on one machine (trainer.devices=N uses several of its "
+            "GPUs). Train it as a single run instead: torchrun --nnodes=... $(command -v gatelab) train ..."
+        )
+
+
+class Resources:
+    """The allocations of a worker's slots.
 
     Args:
         settings: of the study.
-        index: of the worker; node, nodes: of it.
+        index: of the worker.
         launcher: tells whether all of them are on this machine.
     """
 
-    def __init__(
-        self, settings: StudySettings, index: int, launcher: str, node: int = 0, nodes: int = 1
-    ) -> None:
-        self.settings, self.nodes = settings, nodes
-        self.here = launcher in ON_ONE_MACHINE
-        self._first = (index * nodes + node if self.here else index) * settings.slots
-        self._slots = slots_on_machine(settings.slots, settings.workers * nodes, launcher)
+    def __init__(self, settings: StudySettings, index: int, launcher: str) -> None:
+        self.settings = settings
+        self._first = index * settings.slots
+        self._slots = slots_on_machine(settings.slots, settings.workers, launcher)
         self._gpus: list[str] | None = None
         self._lock = threading.Lock()
 
-    def of(self, slot: int, trainer: Mapping[str, Any]) -> Share:
-        """The share of a slot, for a run with this `trainer` group.
+    def of_slot(self, slot: int, trainer: Mapping[str, Any]) -> Allocation:
+        """The allocation of a slot, for a run with this `trainer` group.
 
         Raises:
-            RequestError: it needs more GPUs than there are.
+            RequestError: it needs more GPUs than there are, or several machines.
         """
+        refuse_several_nodes(trainer)
         with self._lock:
             if self._gpus is None:
                 on_cpu = trainer.get("accelerator") == "cpu"
                 self._gpus = [] if on_cpu else find_gpus(self.settings.gpus)
-        ranks = _ranks(trainer.get("devices", 1)) or 1
-        if self._gpus and self.here and self.nodes > 1 and ranks * self.nodes > len(self._gpus):
-            raise RequestError(
-                f"trainer.num_nodes={self.nodes} trainer.devices={ranks}: this launcher has one machine, with "
-                f"{len(self._gpus)} GPUs; give trainer.num_nodes=1, or a launcher of several machines."
-            )
-        return share_of(
+        return allocate(
             self._first + slot,
             trainer=trainer,
             gpus=self._gpus,

@@ -1,19 +1,17 @@
 """A run of a study is an ordinary run that reports: pruned it keeps what it has, and can be continued by anybody."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
+import threading
 
 import pytest
 
 from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.events import EventReader, EventWriter
 from gatelab.run.record.identity import Identity
 from gatelab.run.record.runs import list_runs
 from gatelab.run.train import train_frozen
-from gatelab.study.engine.reports import Reports, send_report
-from gatelab.study.engine.trial import run
+from gatelab.study.engine import run_trial
+from gatelab.study.engine.runner import answers_file
 from gatelab.study.spec import StudySpec
 
 # an epoch has 9 steps: validations after steps 3, 6, 9 (the end of the first epoch) and 12
@@ -21,39 +19,51 @@ LONGER = ["trainer.max_steps=12", "trainer.max_epochs=2"]
 
 
 @pytest.fixture
-def reports():
-    server = Reports()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def request_of(make_study, reports):
-    """A request, and the list that its reports go to; `judge` decides."""
+def request_of(make_study, tmp_path):
+    """A request, and the list of what its validations were; `judge` decides in the worker's place."""
+    threads = []
 
     def make(judge=lambda step, value: False, number=0, overrides=LONGER):
-        frozen = StudySpec.load(make_study(f"s{number}", "optim.lr=1e-3,1e-2", *overrides).path)
-        plain, identity = frozen.config({"optim.lr": 1e-2})
-        heard = []
-
-        def hear(step, value):
-            heard.append((step, value))
-            return judge(step, value)
-
-        reports.admit(f"{number}/s0", hear)
+        spec = StudySpec.load(make_study(f"s{number}", "optim.lr=1e-3,1e-2", *overrides).path)
+        config, identity = spec.config({"optim.lr": 1e-2})
         request = {
             "study": "s",
             "number": number,
-            "run": f"{number}/s0",
             "monitor": "val/loss",
-            "reports": reports.address,
+            "reports": True,
+            "prunes": True,
             "threads": 1,
             "identity": vars(identity),
-            "config": plain,
+            "config": config,
         }
+        file = tmp_path / f"{number}.events.jsonl"
+        heard, over = [], threading.Event()
+
+        def worker():
+            events, answers = EventReader(file), EventWriter(answers_file(file))
+            while not over.wait(0.01):
+                for event in events.read():
+                    heard.append((event["index"], event["value"]))
+                    prune = judge(event["index"], event["value"])
+                    if event["asks"]:
+                        answers.write("answer", index=event["index"], prune=prune)
+
+        threads.append((threading.Thread(target=worker), over))
+        threads[-1][0].start()
         return json.loads(json.dumps(request)), heard
 
-    return make
+    yield make
+    for thread, over in threads:
+        over.set()
+        thread.join()
+
+
+@pytest.fixture
+def run(tmp_path):
+    def start(request):
+        return run_trial.run(request, EventWriter(tmp_path / f"{request['number']}.events.jsonl"))
+
+    return start
 
 
 def plain_run(request):
@@ -61,7 +71,9 @@ def plain_run(request):
 
 
 @pytest.mark.parametrize("last", [0, 2])
-def test_a_pruned_run_keeps_its_values_and_is_continued_to_the_undisturbed_end(request_of, tmp_path, last):
+def test_a_pruned_run_keeps_its_values_and_is_continued_to_the_undisturbed_end(
+    request_of, run, tmp_path, last
+):
     request, heard = request_of(lambda step, value: step == last)
     end = run(request)
     assert end["outcome"] == "pruned"
@@ -83,7 +95,7 @@ def test_a_pruned_run_keeps_its_values_and_is_continued_to_the_undisturbed_end(r
     assert directory.metrics_file.read_text() == metrics
 
 
-def test_a_run_that_goes_on_reports_what_it_had_measured_again(request_of):
+def test_a_run_that_goes_on_reports_what_it_had_measured_again(request_of, run):
     request, heard = request_of(lambda step, value: step == 1)
     run(request)
     first = list(heard)
@@ -94,55 +106,39 @@ def test_a_run_that_goes_on_reports_what_it_had_measured_again(request_of):
     assert [step for step, _ in heard_by_other] == list(range(4))
 
 
-def test_a_trial_that_has_pruned_its_run_already_does_not_go_on_with_it(request_of):
+def test_a_trial_that_has_pruned_its_run_already_does_not_go_on_with_it(request_of, run):
     request, heard = request_of(lambda step, value: True)
     assert run(request)["outcome"] == "pruned"
     assert run(request)["outcome"] == "pruned"
     assert len(heard) == 1
 
 
-def test_a_metric_that_is_not_there_is_named(request_of):
+def test_a_metric_that_is_not_there_is_named(request_of, run):
     request, _ = request_of()
     request["monitor"] = "val/accuracy"
     with pytest.raises(Exception, match=r"'val/accuracy' is not among the metrics of this run: .*val/loss"):
         run(request)
 
 
-def test_a_run_whose_worker_cannot_judge_goes_on(request_of, reports, capsys):
+def test_a_run_without_an_answer_goes_on_and_says_so(request_of, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_trial, "ANSWER_SECONDS", 0.05)
     request, _ = request_of(overrides=[])
-
-    def broken(step, value):
-        raise KeyError("storage")
-
-    reports.admit("0/s0", broken)
+    request["number"] = 7  # nobody reads its events
     assert run(request)["outcome"] == "done"
-    assert "could not report validation 0: KeyError" in capsys.readouterr().err
+    assert "validation 0: no answer from the pruner" in capsys.readouterr().err
 
 
-def test_reports_are_told_apart_and_strangers_are_refused(reports):
-    heard = []
-    reports.admit("a", lambda step, value: heard.append((step, value)) or value > 1)
-    assert send_report(reports.address, "a", 0, 0.5) is False
-    assert send_report(reports.address, "a", 1, 1.5) is True
-    with pytest.raises(RuntimeError, match="KeyError"):
-        send_report(reports.address, "b", 0, 0.5)
-    reports.dismiss("a")
-    with pytest.raises(RuntimeError, match="KeyError"):
-        send_report(reports.address, "a", 2, 0.5)
-    assert heard == [(0, 0.5), (1, 1.5)]
-
-
-def test_reports_of_another_user_are_not_heard(reports, monkeypatch):
-    reports.admit("a", lambda step, value: True)
-    monkeypatch.setattr(os, "getuid", lambda: -1)
-    with pytest.raises((RuntimeError, OSError)):
-        send_report(reports.address, "a", 0, 0.5)
-
-
-def test_a_killed_worker_leaves_no_socket_behind(tmp_path):
-    script = (
-        "import os; from gatelab.study.engine.reports import Reports; r = Reports(); os.kill(os.getpid(), 9)"
-    )
-    ended = subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)})
-    assert ended.returncode == -signal.SIGKILL
-    assert list(tmp_path.iterdir()) == []
+def test_events_are_read_once_and_never_half(tmp_path):
+    file = tmp_path / "a.events.jsonl"
+    reader, writer = EventReader(file), EventWriter(file)
+    assert reader.read() == []
+    writer.write("begin", pid=1)
+    assert [event["event"] for event in reader.read()] == ["begin"]
+    assert reader.read() == []
+    with file.open("a") as half:
+        half.write('{"event": "validation", "rank"')
+    assert reader.read() == []
+    with file.open("a") as rest:
+        rest.write(': 0}\n{"torn\n')
+    writer.write("end", outcome="done")
+    assert [event["event"] for event in reader.read()] == ["validation", "end"]

@@ -1,4 +1,4 @@
-"""Who owns a trial, and whether that process still lives: by pid and start time here, by heartbeat elsewhere.
+"""Identity and liveness of workers: by pid and start time on this machine, by heartbeat on others.
 
 A worker writes `workers/<id>.json` before it claims anything and touches `workers/<id>.alive` while it lives.
 What happens to the trials of a dead one is decided in `queue.py`.
@@ -10,6 +10,7 @@ import functools
 import json
 import os
 import secrets
+import signal
 import socket
 import threading
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from pathlib import Path
 from gatelab.run.record.directory import now, write_json
 
 HEARTBEAT_SECONDS = 2.0
+STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+"""Signals that ask a sweep, or one of its workers, to stop: runs save themselves, and their trials wait again."""
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""The zygote: a process that has imported everything once and forks one child for each run.
+"""Fork server: a process that imports everything once and forks one child per run.
 
-`python -m gatelab.study.engine.zygote MODULE` reads requests from stdin and writes what became of them to stdout, one
-JSON document a line (`process.py` is the other end). A child calls `main(arguments)` of the module, as if it were
-`python -m MODULE`. The zygote starts no thread, computes nothing and leaves the GPU alone, so that a child is as
-free as a fresh process. It dies when stdin ends or its parent dies, and its children with it.
+`python -m gatelab.study.engine.fork_server MODULE` reads requests from stdin and writes what became of them to stdout,
+one JSON object a line (`runner.py` is the other end). A child calls `main(arguments)` of the module, as if it were
+`python -m MODULE`. The server starts no threads and never touches CUDA, so forking is safe. It dies when stdin ends or
+its parent dies, and its children with it.
+
+`multiprocessing`'s fork server does not do: a run needs a session of its own, an environment, a working directory and
+a log of its own, a kill of its whole group, and an exit code that tells a signal.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import gc
 import importlib
 import importlib.util
@@ -18,60 +19,50 @@ import os
 import select
 import signal
 import sys
-import traceback
-import weakref
-from pathlib import Path
 from typing import Any
 
-from gatelab.study.engine.lifeline import die_with_parent, kill_group
+from gatelab.run.process_group import PARENT, die_with_parent, kill_group
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-"""Signals to the whole group or job: the worker decides what becomes of the runs."""
+"""Signals to the whole process group or job: the worker decides what becomes of the runs."""
 
 
 def main(target: str) -> int:
-    """Import `target` and what its `PRELOAD` names, call its `prepare()` if it has one, and serve until stdin ends.
+    """Import `target`, call its `preload()` if it has one, and serve; in each forked child run its request.
 
-    `PRELOAD` holds `MODULE`, or `MODULE:FUNCTION` to be called. In each forked child run its request instead.
-    Returns the exit code.
+    Returns:
+        the exit code: of the server, and in a child of its run.
     """
-    die_with_parent(int(os.environ["GATELAB_PARENT"]))
+    die_with_parent()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     answers = os.dup(1)
-    os.dup2(2, 1)  # what an import prints is no answer
-    gc.disable()  # loading makes no garbage
+    os.dup2(2, 1)  # stdout is the channel of answers: what an import prints goes to stderr
     module = importlib.import_module(target)
-    for name in getattr(module, "PRELOAD", ()):
-        loaded, _, function = name.partition(":")
-        found = importlib.import_module(loaded)
-        if function:
-            getattr(found, function)()
-    if hasattr(module, "prepare"):
-        module.prepare()
-    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
-        finalizer.atexit = False  # e.g. of 10,000 kernels of PyTorch: a child undoes its own doings only
+    if hasattr(module, "preload"):
+        module.preload()
     gc.collect()
-    gc.freeze()  # what is here stays shared with the children
-    gc.enable()
+    gc.freeze()  # a collection in a child does not copy the pages of what it shares
     cuda = "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized()
     _answer(answers, {"ready": os.getpid(), "threads": threads(), "cuda": cuda})
     request = serve(0, answers)
     if request is None:
         return 0
     os.close(answers)
-    return _run(target, request)
+    _become(target, request)
+    return int(module.main(sys.argv[1:]))
 
 
 def threads() -> int:
-    """How many threads this process has."""
-    with contextlib.suppress(OSError):
+    """How many threads this process has; 1 where /proc does not tell."""
+    try:
         return len(os.listdir("/proc/self/task"))
-    return 1
+    except OSError:
+        return 1
 
 
 def serve(requests: int, answers: int) -> dict[str, Any] | None:
-    """Fork a child for each request; answer when it has begun and when it has ended.
+    """Fork a child for each request, and answer when it has ended.
 
     Requests: `{"id", "argv", "env", "cwd", "log"}` begins one, `{"id", "signal"}` sends a signal to its first
     process, or with `"group": true` to all of them.
@@ -89,7 +80,7 @@ def serve(requests: int, answers: int) -> dict[str, Any] | None:
         ready, _, _ = select.select([requests, read], [], [])
         if read in ready:
             os.read(read, 4096)
-            _bury(children, answers)
+            _reap_children(children, answers)
         if requests not in ready:
             continue
         received = os.read(requests, 1 << 16)
@@ -101,7 +92,7 @@ def serve(requests: int, answers: int) -> dict[str, Any] | None:
             if "signal" in request:
                 _signal(children, request)
                 continue
-            # the child ignores these signals until it has become the run: it is to hear then what is sent meanwhile
+            # a signal that arrives before the child has become the run waits until then
             before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
             parent, pid = os.getpid(), os.fork()
             if pid == 0:
@@ -111,16 +102,15 @@ def serve(requests: int, answers: int) -> dict[str, Any] | None:
                 return {**request, "parent": parent}
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             children[pid] = request["id"]
-            _answer(answers, {"id": request["id"], "pid": pid})
     for pid in children:
         kill_group(pid)
     return None
 
 
-def _bury(children: dict[int, int], answers: int) -> None:
+def _reap_children(children: dict[int, int], answers: int) -> None:
     """Answer for every child that has ended, once nothing of its session is left."""
     for pid, number in list(children.items()):
-        # the child stays a zombie until its group is killed, so that its number is nobody else's
+        # the child stays a zombie until its group is killed, so that its number is not given to another process
         if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             continue
         kill_group(pid)
@@ -134,33 +124,15 @@ def _signal(children: dict[int, int], request: dict[str, Any]) -> None:
         if number == request["id"]:
             if request.get("group"):
                 kill_group(pid, request["signal"])
-            os.kill(pid, request["signal"])  # also one that leads no group yet
+            os.kill(pid, request["signal"])  # also one that does not lead a group yet
 
 
 def _answer(answers: int, value: dict[str, Any]) -> None:
     os.write(answers, json.dumps(value).encode() + b"\n")
 
 
-def _run(target: str, request: dict[str, Any]) -> int:
-    """Become the run: its session, its output, its environment, its command line. Never returns."""
-    code = 1
-    try:
-        _become(target, request)
-        code = sys.modules[target].main(sys.argv[1:])
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    # the interpreter's own end takes a fifth of a second to free what the system frees anyway
-    with contextlib.suppress(Exception):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(code)
-
-
 def _become(target: str, request: dict[str, Any]) -> None:
+    """Make this child the run: its session, its output, its environment, its command line."""
     os.setsid()
     die_with_parent(request["parent"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -177,12 +149,12 @@ def _become(target: str, request: dict[str, Any]) -> None:
     os.close(nothing)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.environ.clear()
-    os.environ.update(request["env"], GATELAB_PARENT=str(request["parent"]))
+    os.environ.update(request["env"], **{PARENT: str(request["parent"])})
     os.chdir(request["cwd"])
-    # what starts this command again (Lightning's other ranks) must start the trial, not the zygote
+    # what starts this command again (Lightning, for the other ranks) must start the run, not the fork server
     spec = importlib.util.find_spec(target)
     assert spec is not None
-    sys.argv = [str(Path(str(spec.origin))), *request["argv"]]
+    sys.argv = [str(spec.origin), *request["argv"]]
     sys.modules["__main__"].__spec__ = spec
 
 
