@@ -1,8 +1,8 @@
 """Build hook of the package: compiles the native GRU kernel where there is a C compiler.
 
 Without one the package is built all the same, without the kernel, and says so: `auto` then takes the `torch`
-backend. How to compile is in src/gatelab/core/native/compile.py, which is loaded by its path, because the package
-cannot be imported while it is being built.
+backend. How to compile is in src/gatelab/core/backends/native/compile.py, which is loaded by its path, because the
+package cannot be imported while it is being built.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ class NativeKernel(BuildHookInterface):
         """Compile in place (an editable install runs from there), and take the objects into the wheel."""
         if self.target_name != "wheel":
             return
-        folder = Path(self.root, "src", "gatelab", "core", "native")
+        folder = Path(self.root, "src", "gatelab", "core", "backends", "native")
         found = importlib.util.spec_from_file_location("gatelab_compile", folder / "compile.py")
         assert found is not None
         assert found.loader is not None

@@ -47,13 +47,15 @@ def main() -> int:
 
 def study(name: str, options: argparse.Namespace) -> Path:
     """Run a study, or what is missing of it; its folder."""
+    from gatelab.report.files import write_report
+    from gatelab.report.live import following
     from gatelab.study.sweep import sweep
 
     experiment = STUDIES[name]
     asked = [f"experiment={experiment}", "search=quickstart", f"model.hidden_size={SIZES[name]}"]
     asked += [f"study={experiment}", f"study.objectives={OBJECTIVES[name]}", *options.overrides]
     print(f"-- {name}: gatelab sweep {' '.join(asked)}", file=sys.stderr)
-    return Path(sweep(asked, force=options.force)["directory"])
+    return Path(sweep(asked, force=options.force, watch=following, report=write_report)["directory"])
 
 
 def best(directory: Path) -> dict[str, Any]:

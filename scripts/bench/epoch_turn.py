@@ -91,7 +91,7 @@ def contenders(overrides: list[str], models: list[str], part: Slice) -> list[Con
     Raises:
         RequestError: an override that does not fit. ValueError: the slice is longer than the epoch.
     """
-    sizes = compose(overrides).plain()["model"]
+    sizes = compose(overrides).resolved()["model"]
     kept = [f"model.{key}={sizes[key]}" for key in SIZES]
     found: list[Contender] = []
     for model in models:

@@ -7,10 +7,12 @@ example:
   python -m scripts.bench.layer --output experiments/001-from-scratch-equals-nn-gru/speed.csv
 """
 
-import argparse
+from __future__ import annotations
+
 import csv
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,43 +21,46 @@ from torch import nn
 from tqdm import tqdm
 
 from gatelab.core.gru import GRU
+from scripts.harness import in_turns, parser
 
 SHAPES = ((35, 20, 200, 200, 2), (35, 20, 256, 256, 1), (96, 32, 128, 128, 1), (336, 32, 7, 64, 1))
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=40, help="turns of each layer (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="CSV file (default: standard output)")
+    p = parser(__doc__)
+    p.add_argument("--rounds", type=int, default=40, help="turns of each layer (default: %(default)s)")
+    p.add_argument("--output", type=Path, metavar="FILE", help="CSV file (default: standard output)")
     # one thread: several wait for each other as soon as the machine has other work, a hundredfold at worst
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    rows = [row for shape in tqdm(SHAPES, file=sys.stderr) for row in measure(*shape, rounds=given.rounds)]
-    target = given.output.open("w", newline="") if given.output else sys.stdout
-    with target:
+    p.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
+    options = p.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = [row for shape in tqdm(SHAPES, file=sys.stderr) for row in measure(*shape, rounds=options.rounds)]
+    with options.output.open("w", newline="") if options.output else sys.stdout as target:
         writer = csv.DictWriter(target, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     return 0
 
 
-def measure(steps: int, batch: int, width: int, hidden: int, depth: int, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    steps: int, batch: int, width: int, hidden: int, depth: int, rounds: int
+) -> Iterator[dict[str, Any]]:
     """One row per layer at one shape: milliseconds, and how many times faster than nn.GRU."""
-    layers = {
-        "nn.GRU": nn.GRU(width, hidden, depth),
-        "GRU torch": GRU(width, hidden, depth, backend="torch"),
-        "GRU torch, reset_after=False": GRU(width, hidden, depth, reset_after=False, backend="torch"),
-    }
+    before = GRU(width, hidden, depth, reset_after=False, backend="torch")
+    layers = {"nn.GRU": nn.GRU(width, hidden, depth), "GRU torch": GRU(width, hidden, depth, backend="torch")}
+    layers["GRU torch, reset_after=False"] = before
     x, dy = torch.randn(steps, batch, width, requires_grad=True), torch.randn(steps, batch, hidden)
-    best = dict.fromkeys(layers, float("inf"))
-    for _ in range(rounds):
-        for name, layer in layers.items():
+
+    def step(layer: Any) -> Callable[[], float]:
+        def call() -> float:
             begin = time.perf_counter()
             layer(x)[0].backward(dy)
-            best[name] = min(best[name], 1e3 * (time.perf_counter() - begin))
+            return 1e3 * (time.perf_counter() - begin)
+
+        return call
+
+    found = in_turns({name: step(layer) for name, layer in layers.items()}, rounds, warm_up=0)
+    best = {name: min(values) for name, values in found.items()}
     shape = {
         "T": steps,
         "B": batch,
@@ -64,10 +69,8 @@ def measure(steps: int, batch: int, width: int, hidden: int, depth: int, rounds:
         "layers": depth,
         "threads": torch.get_num_threads(),
     }
-    ratio = {name: best["nn.GRU"] / ms for name, ms in best.items()}
-    return [
-        {**shape, "layer": n, "ms": f"{ms:.2f}", "times_nn_gru": f"{ratio[n]:.2f}"} for n, ms in best.items()
-    ]
+    for name, ms in best.items():
+        yield {**shape, "layer": name, "ms": f"{ms:.2f}", "times_nn_gru": f"{best['nn.GRU'] / ms:.2f}"}
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ def child(request: list[str], start: float) -> None:
     """Train until the first step and print what each part took."""
     seconds: dict[str, float] = {"interpreter": time.time() - start}
     began = time.perf_counter()
-    from gatelab.run.imports import quickly
+    from gatelab.cli.common import loading
 
-    with quickly(lightning=True):  # as `gatelab.cli.train` does
+    with loading():  # as `gatelab.cli.train` does
         from gatelab.cli.train import run  # noqa: F401
         from gatelab.run import train as module
     from gatelab.tasks.base import Task

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from tqdm import tqdm
 
 import gatelab
-from gatelab.core.backends import fused
+from gatelab.core.backends import torch_gru
 from gatelab.core.gru import GRU
 
 mpl.use("Agg")
@@ -132,7 +132,7 @@ def gradchecks() -> dict[str, bool]:
 
         def call(*given: Tensor, after: bool = after) -> Any:
             full: tuple[Any, ...] = given if after else (*given, None)
-            return fused.run(*full, reset_after=after, lengths=None, reset_mask=None)
+            return torch_gru.run(*full, reset_after=after, lengths=None, reset_mask=None)
 
         first = torch.autograd.gradcheck(call, tensors, raise_exception=False)
         second = torch.autograd.gradgradcheck(call, tensors, raise_exception=False)

@@ -31,9 +31,9 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.checks.resume_cases import STEPS, Kind, Request
-from scripts.checks.resume_compare import first_difference
 from scripts.checks.resume_forked import ForkedRun
 from scripts.checks.resume_undisturbed import add_folder, place, undisturbed
+from scripts.compare import first_difference
 
 EVERY_STEP = "callbacks.checkpoints.every_n_steps=1"
 QUICK = (5, 7, 10, STEPS)  # after a validation, inside an epoch, between two, at the end

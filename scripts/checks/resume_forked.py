@@ -22,7 +22,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from gatelab.run.as_rank import train_as_rank
 from gatelab.run.errors import Interrupted
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.train import train_frozen
@@ -122,9 +121,8 @@ class ForkedRun:
                 callbacks = prepare(rank) if prepare else []
                 if rank == 0:
                     _say_when_fitting(self._fitting)
+                if rank == 0 or _wait_for(self._fitting, self.pids[0]):
                     train_frozen(self.plain, self.request.identity, callbacks=callbacks)
-                elif _wait_for(self._fitting, self.pids[0]):
-                    train_as_rank(callbacks)
             code = 0
         except Interrupted as error:
             print(error, file=sys.stderr)

@@ -33,9 +33,9 @@ import torch
 from tqdm import tqdm
 
 from scripts.checks.resume_cases import Kind, Request
-from scripts.checks.resume_compare import first_difference
 from scripts.checks.resume_forked import ForkedRun
 from scripts.checks.resume_undisturbed import add_folder, place, undisturbed
+from scripts.compare import first_difference
 
 PHASES = ("setup", "training", "validation", "saving", "testing")
 SIGNALS = ("SIGTERM", "SIGUSR1", "SIGTERM", "SIGUSR2", "SIGTERM", "SIGINT")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from gatelab.run.record.metrics import read_metrics
 from gatelab.trackers.follow import STEP, Row, identity, key, to_row
-from gatelab.trackers.wandb.local_files import Segment, read_segment, segment_files
+from scripts.checks.wandb_files import Segment, segments
 
 SMALL = ["experiment=quickstart_series", "model.hidden_size=8", "data.lookback=24", "test=false"]
 SMALL += ["trainer.log_every_n_steps=1", "trainer.val_check_interval=10", "callbacks.progress=null"]
@@ -52,7 +52,7 @@ def wait_for_step(root: Path, process: subprocess.Popen[bytes], step: int) -> fl
 def parts_of(root: Path) -> tuple[list[Segment], list[Row], list[Row]]:
     """The parts of the one run below `root`, what they logged, and what `metrics.csv` holds."""
     (run,) = root.glob("runs/*/*-s0")
-    parts = [read_segment(file) for file in segment_files(run)]
+    parts = segments(run)
     logged = [row for part in parts for row in part.rows]
     return parts, logged, [to_row(row) for row in read_metrics(run / "metrics.csv")]
 
@@ -92,7 +92,7 @@ def killed(folder: Path) -> tuple[str, str, bool]:
     process.wait()
     start(root, *more).wait()
     parts, logged, recorded = parts_of(root)
-    ids = {part.run_id for part in parts}
+    ids = {part.run["run_id"] for part in parts}
     steps = {row[STEP] for row in logged}
     same = [*map(identity, logged)] == [
         *map(identity, recorded)

@@ -1,19 +1,23 @@
 """`gatelab dashboard`: its servers answer, it ends with all of them however it ends, and says what it did not start."""
 
 import importlib.util
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.storages import RDBStorage
 
 from gatelab.cli.main import main
-from gatelab.report.dashboard.show import start_all
+from gatelab.report.dashboard import guarded, link_events, start_servers
 from gatelab.report.gather import gather
 from gatelab.study.analysis.read import open_storage_to_read
 
@@ -76,13 +80,15 @@ def test_the_servers_answer_and_none_outlives_the_command(root, how):
             with urllib.request.urlopen(address, timeout=30) as answer:
                 assert answer.status == 200
         children = descendants(process.pid)
-        assert len(children) >= 2
         process.send_signal(how)
         assert process.wait(30) == (0 if how != signal.SIGKILL else -signal.SIGKILL)
         until = time.monotonic() + 15
         while (left := [p for p, began in children if started(p) == began]) and time.monotonic() < until:
             time.sleep(0.05)
         assert not left
+        for address in addresses:
+            with pytest.raises(OSError, match="refused"):
+                urllib.request.urlopen(address, timeout=5)
         assert (root / "studies" / "sizes" / "report.html").is_file()
     finally:
         process.kill()
@@ -90,32 +96,62 @@ def test_the_servers_answer_and_none_outlives_the_command(root, how):
         process.stdout.close()
 
 
-def test_a_journal_cannot_be_changed_through_the_dashboard(root):
-    journal = root / "studies" / "sizes" / "journal.log"
-    before = journal.read_bytes()
-    storage = open_storage_to_read(root / "studies" / "sizes")
-    (study,) = storage.get_all_studies()
-    with pytest.raises(PermissionError, match="reading only"):
-        storage.delete_study(study._study_id)
-    assert journal.read_bytes() == before
-
-
-def test_runs_are_named_by_what_they_tried_and_what_is_not_started_is_said(root, tmp_path, monkeypatch):
-    class Noted:
-        def start(self, name, command):
-            self.command = command
-            return type("Server", (), {"address": "there"})
-
-    servers, scratch = Noted(), tmp_path / "scratch"
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+def test_nothing_can_be_changed_through_the_dashboard(root, tmp_path, monkeypatch, storage):
+    study = root / "studies" / "sizes"
+    next(root.glob("runs/*/*/tensorboard/*")).unlink()  # nothing for TensorBoard
+    if storage == "sqlite":
+        url = f"sqlite:///{tmp_path}/s.db"
+        optuna.copy_study(from_study_name="sizes", from_storage=open_storage_to_read(study), to_storage=url)
+        monkeypatch.setattr("gatelab.report.dashboard.open_storage_to_read", lambda _: RDBStorage(url))
     subjects, _ = gather(["sizes"], root / "studies")
-    told = dict(start_all(subjects, servers, scratch))
-    assert told == {"tensorboard": "there", "optuna sizes": "there"}
-    links = [p for p in scratch.rglob("*") if p.is_symlink()]
-    assert [str(p.relative_to(scratch)) for p in links] == ["sizes/0001 hidden_size=16/s1"]
+    address = dict(start_servers(subjects, tmp_path / "scratch"))["optuna sizes"]
+
+    def ask(method, path, host=None):
+        request = urllib.request.Request(
+            address + path, method=method, headers={"Host": host} if host else {}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, b""
+
+    status, text = ask("GET", "api/studies")
+    (listed,) = json.loads(text)["study_summaries"]
+    for method in ("DELETE", "POST", "PUT", "PATCH"):
+        assert ask(method, f"api/studies/{listed['study_id']}")[0] == 405
+    assert ask("GET", "api/studies") == (status, text) == (200, text)
+    assert ask("GET", "api/studies", "evil.example")[0] == 403
+    assert ask("GET", "api/studies", "localhost:80")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:6006", 200), ("[::1]:6006", 200), ("evil.example", 403), ("[", 403), ("", 403)],
+)
+def test_a_host_header_of_another_machine_is_refused(host, status):
+    answered = []
+    application = guarded(lambda environ, start: start("200 OK", []) or [b"x"])
+    application({"HTTP_HOST": host, "REQUEST_METHOD": "POST"}, lambda text, _: answered.append(int(text[:3])))
+    assert answered == [status]
+
+
+def test_runs_are_named_by_what_they_tried_also_of_two_studies_of_one_name(root, tmp_path):
+    scratch = tmp_path / "scratch"
+    subjects, _ = gather(["sizes"], root / "studies")
+    assert link_events([*subjects, *subjects], scratch) == 2
+    links = sorted(p for p in scratch.rglob("*") if p.is_symlink())
+    point = "0001 hidden_size=16/s1"
+    assert [str(p.relative_to(scratch)) for p in links] == [f"sizes/{point}", f"sizes-2/{point}"]
     assert os.path.samefile(links[0], root / "runs" / "sizes" / "00010000-s1" / "tensorboard")
+
+
+def test_what_is_not_installed_is_named(root, tmp_path, monkeypatch):
+    subjects, _ = gather(["sizes"], root / "studies")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    told = dict(start_all(subjects, servers, tmp_path / "other"))
-    assert all("pip install 'gatelab[dashboard]'" in said for said in told.values())
+    answers = dict(start_servers(subjects, tmp_path / "other"))
+    assert all("pip install 'gatelab[dashboard]'" in answer for answer in answers.values())
 
 
 def test_without_anything_to_serve_it_writes_the_report_and_ends(capsys, tmp_path):

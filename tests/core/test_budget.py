@@ -7,7 +7,7 @@ import pytest
 from gatelab.core.budget import hidden_size_for
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
-from gatelab.core.lstm import LSTM
+from gatelab.core.lstm_rnn import LSTM
 
 
 @pytest.mark.parametrize("budget", [100, 10_000, 1_000_000, 123_456_789])

@@ -8,7 +8,7 @@ import torch
 
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
-from gatelab.core.lstm import LSTM
+from gatelab.core.lstm_rnn import LSTM
 
 CORE = partial(GRU, hidden_size=6)
 CHOICES: list[dict[str, Any]] = [

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatelab.core import GRU, BackendError
-from gatelab.core.native import unavailable
+from gatelab.core.backends.native import unavailable
 
 EXTRAS = {
     "zoneout": {"zoneout": 0.3},

@@ -8,9 +8,8 @@ import torch
 
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
-from gatelab.core.lstm import LSTM
+from gatelab.core.lstm_rnn import LSTM, RNN
 from gatelab.core.mingru import MinGRU
-from gatelab.core.rnn import RNN
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
 
 CORES = pytest.mark.parametrize("core", [GRU, LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN])

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from gatelab.core.gru import GRU
-from gatelab.core.lstm import LSTM
-from gatelab.core.rnn import RNN
+from gatelab.core.lstm_rnn import LSTM, RNN
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
 
 PAIRS = pytest.mark.parametrize(

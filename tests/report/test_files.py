@@ -41,7 +41,7 @@ def test_the_summary_has_each_trial_with_its_runs(grid):
         assert {"number", "state", "params", "value", "run_dir"} <= set(trial)
         assert len(trial["runs"]) == 3
     assert found["best"]["rank"] == 1
-    assert found["importance"]["method"] == "variance"
+    assert [share["key"] for share in found["importance"]["shares"]] == ["model", "model.hidden_size"]
 
 
 def test_what_json_does_not_know_becomes_null(make_study, entries):

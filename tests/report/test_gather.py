@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from gatelab.report.gather import gather
+from gatelab.report.page import write_page
 from gatelab.run.errors import RequestError
+from gatelab.run.record.runs import list_runs
 from gatelab.study.analysis.read import read_study
 
 RECORD = Path(__file__).parents[2] / "experiments" / "002-hidden-size"
@@ -73,15 +75,38 @@ def test_runs_without_a_value_keep_their_reason(make_run):
     assert told == list(zip(["failed", "failed", "pruned"], wanted, strict=True))
 
 
-def test_a_run_that_cannot_be_read_is_named_and_the_others_are_taken(make_run):
+DAMAGED = ["{", "", "[]", "null", '"x"', "{}", '{"outcome": "done"}', '{"outcome": "done", "splits": 3}',
+           '{"outcome": "done", "monitor": "val/mse", "splits": {"valid": {"metrics": {"mse": "x"}}}}',
+           '{"outcome": "pruned", "seconds": 1}', "\x00\x01"]  # fmt: skip
+
+
+@pytest.mark.parametrize("file", ["run.json", "result.json"])
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_run_is_named_and_the_others_are_taken(make_run, tmp_path, file, text):
     make_run("a", "aaaaaaaa", 0)
     broken = make_run("a", "bbbbbbbb", 0)
-    (broken / "run.json").write_text("{")
+    (broken / file).write_text(text)
     subjects, notes = gather([make_run.root])
-    assert len(subjects) == 1
-    assert [str(broken / "run.json") in note for note in notes] == [True]
+    known = [trial for subject in subjects for trial in subject.state.trials if trial.values]
+    assert [run.directory.name for trial in known for run in trial.runs] == ["aaaaaaaa-s0"]
+    assert all(str(broken) in note for note in notes)
+    write_page(subjects, tmp_path / "page.html", notes=notes)
+    assert [row["state"] for row in list_runs(make_run.root / "runs")] == ["done", "unreadable"]
+
+
+def test_a_damaged_run_alone_is_refused(make_run):
+    broken = make_run("a", "bbbbbbbb", 0)
+    (broken / "run.json").write_text("{")
     with pytest.raises(RequestError, match=r"run\.json"):
         gather([broken])
+
+
+def test_a_damaged_study_is_named_and_the_others_are_taken(grid, make_study):
+    other = make_study("other", [], [])
+    (other / "journal.log").write_text("not json\n")
+    subjects, notes = gather([grid.parent])
+    assert [subject.state.name for subject in subjects] == ["grid"]
+    assert ["other" in note for note in notes] == [True]
 
 
 def test_the_runs_of_a_study_are_not_told_twice(grid, make_run):

@@ -10,10 +10,12 @@ from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
 from gatelab.report import live
-from gatelab.report.live import dashboard, following, one_line, watch
+from gatelab.report.live import dashboard, following, one_line, progress, watch
+from gatelab.run.frozen_run import events_file
+from gatelab.run.record.events import EventWriter
 from gatelab.study.analysis import read
-from gatelab.study.analysis.progress import Watcher
 from gatelab.study.analysis.read import StudyReader, read_study
+from gatelab.study.engine.directory import StudyDirectory
 
 
 def shown(renderable):
@@ -35,7 +37,7 @@ def half_done(make_study, entries):
 
 def test_the_table_has_counts_best_and_a_row_for_each_running_trial(make_study, entries):
     state = read_study(half_done(make_study, entries))
-    text = shown(dashboard(state, Watcher("val/loss")))
+    text = shown(dashboard(state))
     assert "1 done, 1 running, 0 pruned, 1 failed, 1 waiting" in text
     assert "best loss 2.1" in text
     assert "trial 0: hidden_size 8" in text
@@ -44,6 +46,22 @@ def test_the_table_has_counts_best_and_a_row_for_each_running_trial(make_study, 
     assert "32" in row
     assert "1.75" in row
     assert "its worker died" in row
+
+
+def test_a_running_trial_shows_its_run_epoch_and_last_validation(make_study, entries):
+    choice, _ = entries
+    begun = {"params": {"a": 1}, "state": "running", "values": [9.0, 9.0], "reported": [1.75], "owner": "w/0"}
+    folder = make_study("s", [choice("a", 1)], [begun], seeds=[0, 1])
+    (trial,) = read_study(folder).trials
+    assert progress(read_study(folder), trial) == ("run 1/2", 1.75)
+    for run, values in zip(trial.runs, ((3.0, 2.5), (2.25,)), strict=True):
+        request = StudyDirectory(folder).request(trial.number, run.seed, run.fold)
+        request.parent.mkdir(parents=True, exist_ok=True)
+        events = EventWriter(events_file(request))
+        events.write("begin", pid=1)
+        for epoch, value in enumerate(values):
+            events.write("validation", index=epoch, epoch=epoch, step=8, value=value, asks=False)
+    assert progress(read_study(folder), trial) == ("run 2/2, epoch 1", 2.25)
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """The page needs no network, says what the leaderboard says, is readable in both schemes, and never fails for a run."""
 
-import html
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from markupsafe import escape
 
 from gatelab.report import page as module
 from gatelab.report.figures import COLOURS, QUARTERS
@@ -14,7 +14,7 @@ from gatelab.report.gather import gather
 from gatelab.report.page import write_page
 from gatelab.study.analysis.leaderboard import columns, leaderboard
 
-STYLE = (Path(module.__file__).parent / "page.css").read_text()
+STYLE = (module.TEMPLATES / "page.css").read_text()
 
 
 class Reader(HTMLParser):
@@ -121,6 +121,15 @@ def test_links_lead_to_the_run_directories_from_where_the_page_is(make_run, tmp_
     assert [(target / link).resolve() for link in links] == folders
 
 
+@pytest.mark.parametrize("name", ["javascript:alert(1)", "a#b", "50%", "why?", "two words", "<b>"])
+def test_a_link_stays_a_link_whatever_the_run_is_called(make_run, tmp_path, name):
+    folder = make_run(name, "aaaaaaaa", 0)
+    (link,) = [a["href"] for tag, a in Reader(written([tmp_path], tmp_path)).tags if tag == "a"]
+    assert link.startswith("./")
+    assert not set(link) & set(":#? <>")
+    assert tmp_path / unquote(link.removeprefix("./")) == folder
+
+
 def test_learning_curves_are_those_of_metrics_csv_and_seeds_share_a_name(make_run, tmp_path):
     for seed in (0, 1):
         make_run("a", "aaaaaaaa", seed)
@@ -180,7 +189,7 @@ def test_failures_are_listed_and_hostile_texts_are_texts(make_run, tmp_path):
     make_run("a", "cccccccc", 0, hidden=16, state="failed", error=hostile)
     text = written([tmp_path], tmp_path)
     assert "alert(1)</script>" not in text
-    assert html.escape(f"cccccccc-s0: {hostile}") in text
+    assert str(escape(f"cccccccc-s0: {hostile}")) in text
     assert figures_of(text)
 
 
@@ -197,7 +206,7 @@ def test_what_cannot_be_shown_is_said(make_run, grid, tmp_path):
     make_run("a", "aaaaaaaa", 0)
     make_run("a", "bbbbbbbb", 0, hidden=16, state="unfinished")
     text = written([tmp_path / "runs" / "a"], tmp_path)
-    assert "No sample: the best trial&#x27;s runs have no checkpoint here." in text
+    assert "No sample: the best trial&#39;s runs have no checkpoint here." in text
     assert "No sample" not in written([tmp_path / "runs" / "a"], tmp_path, samples=False)
     only = written([tmp_path / "runs" / "a" / "bbbbbbbb-s0"], tmp_path)
     assert "unfinished" in only

@@ -103,7 +103,7 @@ def test_near_baselines_are_lines_and_far_ones_are_named(grid):
     assert baselines(state) == pytest.approx({"unigram": 3.0, "bigram": 1.9})
     axes = drawn(state)
     assert "bigram 1.9" in texts(axes)
-    assert "above the frame: unigram 3" in texts(axes)
+    assert "outside the frame: unigram 3" in texts(axes)
     dashed = [
         line for line in axes.lines if isinstance(line.get_linestyle(), str) and line.get_linestyle() == "--"
     ]
@@ -157,8 +157,8 @@ def test_one_diverged_point_of_many_is_named_outside_the_frame(make_study, entri
     assert "out of the frame: 9" in texts(axes)
 
 
-def test_the_ring_marks_the_best_and_words_name_it(grid):
-    assert "the best, 1.400 ± 0.025 with model gru, hidden_size 128" in texts(drawn(read_study(grid)))
+def test_the_best_is_named(grid):
+    assert "the best: 1.400 ± 0.025 with model gru, hidden_size 128" in texts(drawn(read_study(grid)))
 
 
 def test_lines_can_be_told_apart_in_grey():

@@ -1,4 +1,4 @@
-"""A run that is made again: the same to the last bit, or the first difference and what explains it are named."""
+"""A run that is reproduced: the same to the last bit, or the first difference and what explains it are named."""
 
 import json
 import shutil
@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.run import differences
+from gatelab.run.config.compose import compose
+from gatelab.run.diff import environments
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.frozen_run import events_file
 from gatelab.run.record.directory import write_json
 from gatelab.run.record.events import EventWriter
 from gatelab.run.record.identity import Identity
-from gatelab.run.reproduce import environment_for, reproduce
+from gatelab.run.reproduce import environment_for, frozen_config, reproduce
 from gatelab.run.train import train
 from gatelab.tasks.trace import Row, read_trace
 
@@ -47,10 +48,10 @@ def test_an_untouched_run_is_the_same_and_nothing_is_left(series, tmp_path, monk
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = {file: file.stat().st_mtime_ns for file in series.rglob("*")}
     assert main(["reproduce", str(series), "--json"]) == 0
-    verdict = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
     losses = [row for row in read_trace(series / "trace.csv") if row.what == "loss"]
-    assert (verdict["steps"], verdict["epochs"]) == (len(losses), 2)
-    assert verdict["environment"] == []
+    assert (found["steps"], found["epochs"]) == (len(losses), 2)
+    assert found["environment"] == []
     assert not list(tmp_path.iterdir())
     assert before == {file: file.stat().st_mtime_ns for file in series.rglob("*")}
 
@@ -74,14 +75,13 @@ class Copying:
         new = Identity(**asked["identity"]).directory(asked["config"]["paths"]["runs"])
         shutil.copytree(self.run, new)
         if self.end is not None:
-            EventWriter(events_file(request)).write("end", **self.end)
+            EventWriter(events_file(request)).write("end", run_dir=None, **self.end)
         return self
 
     def wait(self):
         return 0 if self.end is None else 1
 
-    def kill(self):
-        pass
+    poll = kill = wait
 
 
 @pytest.fixture
@@ -96,10 +96,10 @@ def copying(series, monkeypatch):
 
 
 def test_the_first_step_that_differs_is_named_with_both_values(series, copying, tmp_path):
-    verdict = reproduce(altered(series, tmp_path, 3, (1.5).hex()))
-    assert verdict.exit_code == 1
-    assert (verdict.steps, verdict.first.step, verdict.first.recorded) == (2, 3, "0x1.8000000000000p+0")
-    assert verdict.first.reproduced == read_trace(series / "trace.csv")[3].value
+    found = reproduce(altered(series, tmp_path, 3, (1.5).hex()))
+    assert found.exit_code == 1
+    assert (found.steps, found.first.step, found.first.recorded) == (2, 3, "0x1.8000000000000p+0")
+    assert found.first.reproduced == read_trace(series / "trace.csv")[3].value
 
 
 def test_another_environment_is_named_and_excused_while_every_bit_is_the_same(series, copying, tmp_path):
@@ -126,8 +126,8 @@ def test_which_gpu_it_was_is_no_difference_and_that_there_was_none_is_kept(
         variables["CUDA_VISIBLE_DEVICES"] = recorded
         write_json(copy / "run.json", record)
         assert environment_for(record["attempts"][0]).get("CUDA_VISIBLE_DEVICES") == kept
-        verdict = reproduce(copy)
-        assert (verdict.environment, verdict.exit_code) == ([], 1)
+        found = reproduce(copy)
+        assert (found.environment, found.exit_code) == ([], 1)
 
 
 def test_a_trace_that_ends_early_is_a_difference(series, copying, tmp_path):
@@ -138,18 +138,18 @@ def test_a_trace_that_ends_early_is_a_difference(series, copying, tmp_path):
         file.writelines(
             f"{','.join(map(str, row))}\n" for row in [*longer, Row(last + 1, 2, "loss", "0x0p+0")]
         )
-    verdict = reproduce(copy)
-    assert (verdict.first.step, verdict.first.reproduced, verdict.exit_code) == (last + 1, None, 1)
+    found = reproduce(copy)
+    assert (found.first.step, found.first.reproduced, found.exit_code) == (last + 1, None, 1)
 
 
 def test_the_new_run_can_be_kept(series, copying, tmp_path):
-    verdict = reproduce(series, keep=tmp_path / "kept")
-    assert (Path(verdict.kept) / "trace.csv").read_text() == (series / "trace.csv").read_text()
+    found = reproduce(series, keep=tmp_path / "kept")
+    assert (Path(found.kept) / "trace.csv").read_text() == (series / "trace.csv").read_text()
     with pytest.raises(RequestError, match="exists already"):
         reproduce(series, keep=tmp_path / "kept")
 
 
-def test_a_run_that_cannot_be_made_again_says_why(series, copying, tmp_path):
+def test_a_run_that_cannot_be_reproduced_says_why(series, copying, tmp_path):
     longer = altered(series, tmp_path, 3, (1.5).hex())
     lines = (series / "trace.csv").read_text() + "1000,2,loss,0x0p+0\n"
     (longer / "trace.csv").write_text(lines)
@@ -178,7 +178,7 @@ def test_a_changed_byte_in_the_data_is_named(tmp_path, capsys):
     [
         ("model.hiden_size=3", r"Did you mean 'model\.hidden_size'"),
         ("model=lstm", "set its keys"),
-        ("model.hidden_size=big", "'big' is no int"),
+        ("model.hidden_size=big", "'big' is not of type int"),
         ("seed=1,2", "one value"),
     ],
 )
@@ -197,9 +197,9 @@ def test_a_run_without_a_trace_is_refused(series, tmp_path):
 def test_changed_code_is_named_by_file():
     base = {"code": "a", "git": {"revision": "1" * 40, "diff": ""}}
     diff = "diff --git a/core/cells.py b/core/cells.py\n-1\n+2\n"
-    (found,) = differences.environments(base, {"code": "b", "git": {**base["git"], "diff": diff}})
+    (found,) = environments(base, {"code": "b", "git": {**base["git"], "diff": diff}})
     assert found.second == "commit 111111111111 with uncommitted changes, other changes in core/cells.py"
-    assert differences.environments(base, {**base, "git": {"revision": "2" * 40, "diff": ""}}) == []
+    assert environments(base, {**base, "git": {"revision": "2" * 40, "diff": ""}}) == []
 
 
 def test_a_changed_constant_in_the_model_is_caught(series, tmp_path, monkeypatch):
@@ -210,8 +210,15 @@ def test_a_changed_constant_in_the_model_is_caught(series, tmp_path, monkeypatch
     forecaster = copy / "gatelab/core/forecaster.py"
     forecaster.write_text(forecaster.read_text().replace("y = self.head(", "y = 0.999 * self.head("))
     monkeypatch.setenv("PYTHONPATH", str(copy))
-    verdict = reproduce(series, steps=3)
-    assert verdict.exit_code == 2
-    assert verdict.initial is None
-    assert verdict.first.step == 1
-    assert [d.key for d in verdict.environment] == ["code"]
+    found = reproduce(series, steps=3)
+    assert found.exit_code == 2
+    assert found.initial is None
+    assert found.first.step == 1
+    assert [d.key for d in found.environment] == ["code"]
+
+
+def test_a_run_of_several_nodes_is_reproduced_with_as_many_processes_on_one(tmp_path):
+    config = compose(["trainer=ddp_cpu", "trainer.devices=2", "trainer.num_nodes=3"]).resolved()
+    record = {"config": config, "attempts": [{"environment": {"threads": 1}}]}
+    trainer = frozen_config(record, [], tmp_path)["trainer"]
+    assert (trainer["num_nodes"], trainer["devices"]) == (1, 6)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatelab.run import continued
+from gatelab.run import resume
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.load import load_task
 from gatelab.run.train import train
@@ -107,7 +107,7 @@ def change(checkpoint, what):
             "shape",
             r"last\.ckpt: a checkpoint of another model, net\.head\.bias is \(3,\) there and \(12,\) here",
         ),
-        ("plain", r"last\.ckpt: no checkpoint of Gatelab, it has no 'gatelab'"),
+        ("plain", r"last\.ckpt: not a checkpoint of Gatelab, it has no 'gatelab'"),
     ],
 )
 def test_a_foreign_checkpoint_is_refused_and_nothing_is_changed(run, what, named):
@@ -143,7 +143,7 @@ def test_a_run_is_not_scored_with_a_damaged_or_foreign_checkpoint_and_one_line_s
 def test_a_run_does_not_begin_without_room_for_its_checkpoints(run, monkeypatch):
     _, again = run
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(continued.shutil, "disk_usage", lambda path: usage._replace(free=5_000_000))
+    monkeypatch.setattr(resume.shutil, "disk_usage", lambda path: usage._replace(free=5_000_000))
     with pytest.raises(
         RequestError, match=r"5\.0 MB are free at .*checkpoints, and this run may need 8\.\d MB"
     ):

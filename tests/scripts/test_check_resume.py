@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.checks.resume_compare import first_difference
+from scripts.compare import first_difference
 
 ROOT = Path(__file__).resolve().parents[2]
 

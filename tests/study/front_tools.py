@@ -1,4 +1,4 @@
-"""What the tests of the submitting side share: a sweep of second-long runs, and a helper that trusts everything."""
+"""Shared by the tests of the submitting side: a sweep of second-long runs."""
 
 from gatelab.study.sweep import plan, submit
 
@@ -13,24 +13,13 @@ TINY = [
 ]
 
 
-class Trusting:
-    """Stands for the helper process where networks are not what is tested."""
-
-    def refusals(self, plains):
-        return [None] * len(plains)
-
-    def solve(self, cells):
-        assert not cells
-        return []
-
-
 def planned(*lines, **more):
-    """The plan of a command, with everything checked but the networks."""
-    return plan(lines, nets=Trusting(), **more)
+    """The plan of a command, checked."""
+    return plan(lines, **more)
 
 
 def submitted(*lines, **more):
-    """The study of a command, written and with its rows made; nothing is started."""
+    """The study of a command, written and with its trials waiting; nothing is started."""
     made = planned(*lines, **more)
     counts = submit(made, force=more.get("force", False))
     return made, counts

@@ -7,7 +7,6 @@ import pytest
 from gatelab.core import GRU, LSTM, Forecaster, LanguageModel, MinGRU
 from gatelab.data import TextDataModule
 from gatelab.run.errors import RequestError
-from gatelab.study.plan.model_checker import Nets
 from gatelab.study.sweep import plan, submit
 
 from .front_tools import TINY, planned
@@ -15,18 +14,12 @@ from .front_tools import TINY, planned
 CELLS = {"gru": GRU, "lstm": LSTM, "mingru": MinGRU}
 
 
-@pytest.fixture(scope="module")
-def nets():
-    with Nets() as helper:
-        yield helper
-
-
 def adding(cell, hidden, **more):
     core = partial(CELLS[cell], hidden_size=hidden, **more)
     return Forecaster.parameter_count(2, 1, core, targets=[0], normalization="none")
 
 
-def test_a_budget_is_the_largest_size_within_it(nets):
+def test_a_budget_is_the_largest_size_within_it():
     lines = [
         "study=mine",
         *TINY,
@@ -34,7 +27,7 @@ def test_a_budget_is_the_largest_size_within_it(nets):
         "model.num_layers=1,2",
         "study.budget=parameters:5e3",
     ]
-    frozen = plan(lines, nets=nets).frozen
+    frozen = plan(lines).spec
     for cell in CELLS:
         for layers in (1, 2):
             params = {"model": cell, "model.num_layers": layers}
@@ -44,9 +37,9 @@ def test_a_budget_is_the_largest_size_within_it(nets):
             assert frozen.config(params)[0]["model"]["hidden_size"] == size["hidden"]
 
 
-def test_a_match_is_the_nearest_size_at_each_hidden_size_of_the_reference(nets):
+def test_a_match_is_the_nearest_size_at_each_hidden_size_of_the_reference():
     lines = ["study=mine", *TINY, "model=gru,lstm,mingru", "model.hidden_size=8,64"]
-    frozen = plan([*lines, "study.budget=parameters:match(gru)"], nets=nets).frozen
+    frozen = plan([*lines, "study.budget=parameters:match(gru)"]).spec
     for hidden in (8, 64):
         target = adding("gru", hidden)
         for cell in CELLS:
@@ -59,10 +52,10 @@ def test_a_match_is_the_nearest_size_at_each_hidden_size_of_the_reference(nets):
         assert frozen.solved({"model": "gru", "model.hidden_size": hidden})["hidden"] == hidden
 
 
-def test_the_vocabulary_counts(nets, tmp_path):
+def test_the_vocabulary_counts(tmp_path):
     (tmp_path / "text.txt").write_text("abcdefgh " * 400)
     lines = ["study=mine", "data=text", f"data.path={tmp_path}/text.txt", "model=gru,lstm"]
-    frozen = plan([*lines, "study.budget=parameters:3000"], nets=nets).frozen
+    frozen = plan([*lines, "study.budget=parameters:3000"]).spec
     size = frozen.solved({"model": "gru"})
     data = TextDataModule("text", level="char", path=str(tmp_path / "text.txt"))
     data.setup()
@@ -70,12 +63,12 @@ def test_the_vocabulary_counts(nets, tmp_path):
     assert size["parameters"] == LanguageModel.parameter_count(data.spec.vocabulary, core)
 
 
-def test_the_solved_sizes_are_frozen_with_the_study(nets, tmp_path):
+def test_the_solved_sizes_are_frozen_with_the_study(tmp_path):
     lines = ["study=mine", *TINY, "model=gru,lstm", "study.budget=parameters:900", f"paths.root={tmp_path}"]
-    made = plan(lines, nets=nets)
+    made = plan(lines)
     submit(made)
     again = planned(*lines)  # its helper refuses to solve anything
-    assert again.frozen.config({"model": "lstm"}) == made.frozen.config({"model": "lstm"})
+    assert again.spec.config({"model": "lstm"}) == made.spec.config({"model": "lstm"})
 
 
 @pytest.mark.parametrize(
@@ -97,11 +90,11 @@ def test_what_cannot_be_solved_is_refused(lines, expected):
         planned("study=mine", *kept, *lines)
 
 
-def test_a_budget_that_is_too_small_says_what_is_needed(nets):
+def test_a_budget_that_is_too_small_says_what_is_needed():
     with pytest.raises(RequestError, match=r"a budget of 10 parameters is too small: hidden size 1 needs 17"):
-        plan(["study=mine", *TINY, "study.budget=parameters:10"], nets=nets)
+        plan(["study=mine", *TINY, "study.budget=parameters:10"])
 
 
 def test_a_study_without_a_budget_solves_nothing():
     made = planned("study=mine", *TINY, "model.hidden_size=8,16")
-    assert made.frozen.solved({"model.hidden_size": 8}) is None
+    assert made.spec.solved({"model.hidden_size": 8}) is None

@@ -77,7 +77,7 @@ def test_shuffling_is_the_same_each_time_and_follows_the_seed():
         ("a=interval(2,2)", False, "empty"),
         ("a=tag(log,interval(0,2))", False, "above 0"),
         ("a=tag(lin,interval(0,2))", False, "no such tag: lin"),
-        ("a=glob(x*)", False, "'a' is none"),
+        ("a=glob(x*)", False, "'a' is not a group"),
         ("model=glob(x*)", True, "no choice of model matches"),
         ("model=interval(1,2)", True, "a group of files"),
         ("a=range(3,3)", False, "no value"),

@@ -7,11 +7,11 @@ import pytest
 from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import compose
 from gatelab.run.errors import RequestError
-from gatelab.run.record.identity import identify, identity_of
+from gatelab.run.record.identity import identify
 from gatelab.study import spec
 from gatelab.study.plan import grid, new_study
 from gatelab.study.plan.request import read_request
-from gatelab.study.spec import StudySpec, resolve
+from gatelab.study.spec import StudySpec
 
 ETTH1 = ["experiment=etth1_gru", "model.num_layers=2"]
 SWEPT = ["model=gru,lstm", "model.hidden_size=8,16", "data.target=[OT],[OT,HUFL]", "task.seed=3,4"]
@@ -34,7 +34,7 @@ def study(tmp_path):
 
 def same_as_train(plain, identity, overrides):
     composed = compose([*overrides, "test=false"])
-    expected = composed.plain()
+    expected = composed.resolved()
     expected["data"]["cache"] = plain["data"]["cache"]  # absolute
     assert identity == identify(composed)
     for key in expected:
@@ -54,23 +54,19 @@ def test_a_point_is_what_train_would_run(study, written, tmp_path):
 @pytest.mark.parametrize(
     "swept",
     [
-        ["model.hidden_size=8,16", "optim.lr=1e-3,1e-2"],
-        ["model=gru,mingru", "trainer.max_epochs=1,2"],
         ["callbacks.progress={},null"],
         ["data.mirror=x,y"],
         ["+model.bias=true,false"],
         ["++model.bias=true,false"],
         ["task.net.embedding_size=${model.hidden_size},7"],
-        ["name=a,b"],
     ],
 )
-def test_the_short_way_to_a_configuration_gives_what_the_long_way_gives(swept, monkeypatch):
-    monkeypatch.setattr(new_study, "DECIDED", {})
-    frozen = drafted("data=stdlib", *swept)
-    for point in grid.grid(frozen.space):
-        config = frozen.apply(point).config
-        config.seed = 5
-        assert frozen.config(point, seed=5) == (resolve(config), identity_of(config))
+def test_a_value_that_is_added_merged_or_follows_another_is_what_train_would_run(swept, tmp_path):
+    (key, _, values) = swept[0].partition("=")
+    made = drafted("data=stdlib", f"paths.root={tmp_path}", *swept)
+    for point, value in zip(grid.grid(made.space), values.split(","), strict=True):
+        config, identity = made.config(point)
+        same_as_train(config, identity, ["data=stdlib", f"paths.root={tmp_path}", f"{key}={value}"])
 
 
 def test_seeds_share_a_hash_and_reach_every_key_that_follows_them(study):
@@ -135,6 +131,37 @@ def test_files_that_are_edited_later_change_nothing(study, tmp_path):
     assert later.config({"model": "gru", "optim.lr": 1e-3}) == before
     # a choice that is new to the study comes from the study's own copies, too
     assert later.unsized({"model": "rnn"})[1] == rnn_before[1]
+
+
+def test_of_an_own_folder_only_the_groups_that_hydra_could_read_are_copied(study, tmp_path):
+    own = tmp_path / "own"
+    for name, text in {
+        "experiment/mine.yaml": "# @package _global_\ndefaults:\n  - /sizes@model: small\n",
+        "sizes/small.yaml": "hidden_size: 8\n",
+        "elsewhere/secret.yaml": "a: 1\n",
+        "notes.yaml": "b: 2\n",
+    }.items():
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).write_text(text)
+    made = study("experiment=mine", "data=stdlib", "optim.lr=1e-3,1e-2", sources=(CONF_DIR, own))
+    assert made.config({"optim.lr": 1e-3})[0]["model"]["hidden_size"] == 8
+    kept = tmp_path / "studies" / "mine" / "conf"
+    assert {str(p.relative_to(kept / "1")) for p in (kept / "1").rglob("*.yaml")} == {
+        "experiment/mine.yaml",
+        "sizes/small.yaml",
+    }
+    assert {p.name for p in (kept / "0").iterdir()} >= {"train.yaml", "model", "experiment"}
+    # and these copies are enough to compose anew
+    assert drafted("experiment=mine", "data=stdlib", sources=spec.kept_sources(kept)).config({})
+
+
+def test_a_folder_of_thousands_of_files_is_refused(study, tmp_path):
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    for number in range(spec.MOST_FILES + 1):
+        (tmp_path / "own" / "model" / f"{number}.yaml").touch()
+    with pytest.raises(RequestError, match="more than 1000 YAML files"):
+        study("data=stdlib", "optim.lr=1e-3,1e-2", sources=(CONF_DIR, tmp_path / "own"))
+    assert not (tmp_path / "studies" / "mine").exists()
 
 
 def test_a_space_function_is_frozen_too(study, tmp_path, monkeypatch):

@@ -10,6 +10,8 @@ import pytest
 from gatelab.run.record.metrics_logger import MetricsCSV
 from gatelab.trackers.wandb.tracker import WandbTracker
 
+from .fake_wandb import FakeWandb
+
 SETTINGS = {"id": "abcd1234", "name": "x/one-s0", "project": "gatelab", "entity": None, "group": "mine"}
 SETTINGS |= {"job_type": "train", "tags": ["a"], "mode": "auto"}
 CONFIG = {"task": {"monitor": "val/loss", "mode": "min"}, "callbacks": {}, "model": {"hidden_size": 8}}
@@ -68,6 +70,16 @@ class Parts:
 @pytest.fixture
 def parts(tmp_path):
     return Parts(tmp_path / "run")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server that speaks W&B's protocol, and a key for it."""
+    fake = FakeWandb()
+    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
+    monkeypatch.setenv("WANDB_BASE_URL", fake.url)
+    yield fake
+    fake.stop()
 
 
 @pytest.fixture

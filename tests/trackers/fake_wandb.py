@@ -125,9 +125,16 @@ class FakeWandb:
         if "stopped" in query:
             run_id = given.get("run") or given.get("runId")
             return {"project": {"run": {"stopped": run_id in self.stopped}}}
+        if "parquetHistory" in query:  # nothing was exported: the client asks for pages
+            live = [*self.runs[given["runName"]]["history"].values()]
+            return {"project": {"run": {"parquetHistory": {"parquetUrls": [], "liveData": live}}}}
+        if "HistoryPage" in query:
+            rows = [row for _, row in sorted(self.runs[given["run"]]["history"].items())]
+            page = [json.dumps(row) for row in rows if given["minStep"] <= row["_step"] < given["maxStep"]]
+            return {"project": {"run": {"history": page}}}
         if "historyKeys" in query:
-            run = self.runs.get(given["run"])
-            return {"project": {"run": run and self._history(run, given["from"], given["to"])}}
+            run = self.runs.get(given["name"])
+            return {"project": {"run": run and self._whole(given["name"], run)}}
         if "upsertBucket" in query:
             run = self.runs.setdefault(
                 given["name"],
@@ -179,8 +186,15 @@ class FakeWandb:
             "wandbConfig": '{"t": 1}',
         }
 
-    def _history(self, run: dict[str, Any], start: int, end: int) -> dict[str, Any]:
-        rows = [run["history"][number] for number in sorted(run["history"])]
-        last = max((row["_step"] for row in rows), default=-1)
-        page = [json.dumps(row) for row in rows if start <= row["_step"] < end]
-        return {"historyKeys": {"lastStep": last}, "history": page}
+    def _whole(self, name: str, run: dict[str, Any]) -> dict[str, Any]:
+        last = max((row["_step"] for row in run["history"].values()), default=-1)
+        about = {
+            "id": "1",
+            "name": name,
+            "displayName": name,
+            "state": "finished",
+            "config": "{}",
+            "tags": [],
+        }
+        about |= {"summaryMetrics": json.dumps(run["summary"]), "systemMetrics": "{}", "projectId": "1"}
+        return {**about, "historyKeys": {"lastStep": last}, "historyLineCount": len(run["history"])}

@@ -21,6 +21,19 @@ def test_each_row_is_given_once_also_when_columns_are_added(tmp_path):
     assert follow.rows() == []
 
 
+def test_each_row_is_given_once_when_the_header_changes_several_times_between_two_looks(tmp_path):
+    logger, follow, given = MetricsCSV(tmp_path / "metrics.csv"), Follow(tmp_path / "metrics.csv"), []
+    for step in range(60):
+        logger.log_metrics({"train/loss": step / 7, f"metric/{step // 3}": 1.0}, step)
+        logger.save()
+        if step % 7 == 6:  # the file was replaced two or three times; file systems use an inode again
+            given += follow.rows()
+    given += follow.rows()
+    assert [(row[STEP], row["train/loss"], row[f"metric/{step // 3}"]) for step, row in enumerate(given)] == [
+        (step + 1, step / 7, 1.0) for step in range(60)
+    ]
+
+
 def test_a_line_that_is_not_finished_waits(tmp_path):
     file = tmp_path / "metrics.csv"
     file.write_text("step,epoch,train/loss\n1,0,0.5\n2,0,0.")

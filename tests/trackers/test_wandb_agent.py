@@ -19,7 +19,7 @@ from gatelab.run.record.identity import identify
 from gatelab.run.record.metrics import read_metrics
 from gatelab.run.train import train
 from gatelab.trackers.follow import key, to_row
-from gatelab.trackers.wandb.local_files import read_segment, segment_files
+from scripts.checks.wandb_files import segments
 
 from .fake_wandb import FakeWandb
 
@@ -88,18 +88,21 @@ def test_two_agents_with_one_configuration_each_get_all_of_the_one_run(agent, tm
     assert train(request)["already"]  # without an agent it is not shown again
     (run,) = tmp_path.glob("runs/*/*-s0")
     recorded = [key(to_row(row)) for row in read_metrics(run / "metrics.csv")]
-    parts = [read_segment(file) for file in segment_files(run)]
-    assert [(part.run_id, part.sweep_id) for part in parts] == [
+    parts = segments(run)
+    assert [(part.run["run_id"], part.run["sweep_id"]) for part in parts] == [
         ("first001", "sweepone"),
         ("second02", "sweeptwo"),
     ]
     for part in parts:
-        assert (part.project, part.entity, part.job_type) == ("theirs", "team", "sweep")
+        assert tuple(part.run[name] for name in ("project", "entity", "job_type")) == (
+            "theirs",
+            "team",
+            "sweep",
+        )
         assert [key(row) for row in part.rows] == recorded
         assert part.config["model.hidden_size"] == part.config["model"]["hidden_size"] == 8
         assert part.summary["val/mse"] == min(row["val/mse"] for row in part.rows if "val/mse" in row)
         assert (part.exit_code, part.summary["outcome"]) == (0, "done")
-    assert [segment_files(run, part.run_id) for part in parts] == [[part.path] for part in parts]
 
 
 def test_an_agent_waits_for_another_that_trains_the_same_run(agent, monkeypatch):

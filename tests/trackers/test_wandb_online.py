@@ -1,23 +1,11 @@
 """Runs given to a server that speaks W&B's protocol: each row arrives once, offline, killed or sent twice."""
 
-import json
-
 import pytest
 
 from gatelab.cli.main import main
 from gatelab.run.record.metrics import read_metrics
 from gatelab.trackers.follow import key, to_row
-
-from .fake_wandb import FakeWandb
-
-
-@pytest.fixture
-def server(monkeypatch):
-    fake = FakeWandb()
-    monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
-    monkeypatch.setenv("WANDB_BASE_URL", fake.url)
-    yield fake
-    fake.stop()
+from scripts.checks.wandb_files import segments
 
 
 @pytest.fixture
@@ -81,7 +69,7 @@ def test_a_run_resumed_online_sends_its_offline_part_too(parts, server):
 
 @pytest.mark.slow
 def test_an_upload_that_is_refused_is_told_and_tried_again(offline, server, monkeypatch, capsys):
-    monkeypatch.setattr("gatelab.trackers.wandb.sync_state.TRIES", 1)
+    monkeypatch.setattr("gatelab.trackers.wandb.sync.TRIES", 1)
     server.refuse = 401
     assert main(["sync", str(offline.path)]) == 1
     assert "24 of 24 rows did not arrive" in capsys.readouterr().err
@@ -93,12 +81,7 @@ def test_an_upload_that_is_refused_is_told_and_tried_again(offline, server, monk
 @pytest.mark.slow
 def test_rows_keep_the_time_at_which_they_were_measured(offline, server):
     main(["sync", str(offline.path)])
-    sent = json.loads((offline.path / "wandb" / "sent.json").read_text())["abcd1234"]
-    assert sent["metrics_bytes"] == (offline.path / "metrics.csv").stat().st_size
-    files = sorted(offline.path.glob("wandb/offline*/*.wandb"))
-    from gatelab.trackers.wandb.local_files import read_segment
-
-    times = [at for file in files for at in read_segment(file).times]
+    times = [at for segment in segments(offline.path) for at in segment.times]
     history = server.runs["abcd1234"]["history"]
     assert [history[number]["_timestamp"] for number in sorted(history)] == times
 

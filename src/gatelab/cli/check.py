@@ -30,13 +30,12 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.errors import RequestError
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
-    from gatelab.study.plan.model_checker import Nets
+    from gatelab.study.plan.model_checker import refusal
 
-    with Nets() as nets:
-        composed = compose(options.overrides, config_dirs=options.config_dir)
-        plain = check(composed)
-        if refusal := nets.refusals([plain])[0]:
-            raise RequestError(refusal)
+    composed = compose(options.overrides, config_dirs=options.config_dir)
+    plain = check(composed)
+    if refused := refusal(plain):
+        raise RequestError(refused)
     directory = identify(composed).directory(plain["paths"]["runs"])
     state = RunDirectory(directory).state() if (directory / "run.json").is_file() else "new"
     if options.json:

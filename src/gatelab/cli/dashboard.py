@@ -1,8 +1,8 @@
 """Show studies and runs in the browser: the report, TensorBoard and optuna-dashboard where they have something to show.
 
 The report goes into the study's folder, or for anything else to paths.root. The servers listen on this machine only,
-each on a free port; the command waits, and Ctrl-C stops them all. optuna-dashboard opens a study's journal for reading
-only: it can be left open while a sweep runs, and nothing that is clicked there changes what was recorded.
+each on a free port; the command waits, and Ctrl-C stops them all. optuna-dashboard is for reading only: it can be left
+open while a sweep runs, and nothing that is clicked there changes what was recorded.
 
 examples:
   gatelab dashboard                                    everything below .
@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
+import threading
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,46 +40,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Start, wait, stop."""
-    from gatelab.report.dashboard.servers import Servers
-    from gatelab.report.dashboard.show import start_all
+    from gatelab.report.dashboard import start_servers
     from gatelab.report.gather import gather
     from gatelab.report.page import write_page
     from gatelab.run.config.compose import compose
 
     overrides = [given for given in options.arguments if given.startswith("paths.")]
-    root = compose(overrides).plain()["paths"]["root"]
+    root = compose(overrides).resolved()["paths"]["root"]
     paths = [given for given in options.arguments if not given.startswith("paths.")] or [root]
     subjects, notes = gather(paths, Path(root) / "studies")
     one = len(subjects) == 1 and subjects[0].kind == "study"
     folder = subjects[0].state.directory if one else Path(root).absolute()
     page = write_page(subjects, folder / "report.html", notes=notes)
-    _say("report", page.as_uri())
-    with tempfile.TemporaryDirectory(prefix="gatelab-") as scratch, Servers() as servers:
-        for name, said in start_all(subjects, servers, Path(scratch)):
-            _say(name, said)
-        _leet(subjects)
+    _print("report", page.as_uri())
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    with tempfile.TemporaryDirectory(prefix="gatelab-") as scratch:
+        started = [page.as_uri()]
+        for name, answer in start_servers(subjects, Path(scratch)):
+            _print(name, answer)
+            started += [answer] * answer.startswith("http")
+        _print_leet(subjects)
         if not options.no_browser:
-            for address in (page.as_uri(), *(server.address for server in servers.running)):
+            for address in started:
                 webbrowser.open(address)
-        if not servers.running:
-            return 0
-        print("Ctrl-C stops them", flush=True)
-        for server in servers.wait():
-            _say(server.name, f"has ended (exit code {server.process.returncode})")
+        if len(started) > 1:
+            print("Ctrl-C stops them", flush=True)
+            while not stop.wait(0.5):  # a wait without an end would not notice the signal
+                pass
     return 0
 
 
-def _say(name: str, text: str) -> None:
+def _print(name: str, text: str) -> None:
     print(f"{name:12} {text}", flush=True)
 
 
-def _leet(subjects: Sequence[Subject]) -> None:
+def _print_leet(subjects: Sequence[Subject]) -> None:
     """Name the dashboard for a terminal where there is no other screen, or where W&B's files are here anyway."""
-    from gatelab.report.dashboard.show import wandb_folders
-
-    folders = wandb_folders(subjects)
+    runs = (run.directory for s in subjects for trial in s.state.trials for run in trial.runs)
+    folder = next((run / "wandb" for run in runs if next((run / "wandb").glob("*run-*"), None)), None)
     screen = sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    if folders:
-        _say("terminal", f"wandb leet {folders[0]}   (no browser and no account needed)")
+    if folder:
+        _print("terminal", f"wandb leet {folder}   (no browser and no account needed)")
     elif not screen:
-        _say("terminal", "no screen here? Runs with logger=wandb can be seen by `wandb leet RUN_DIR/wandb`")
+        _print("terminal", "no screen here? Runs with logger=wandb can be seen by `wandb leet RUN_DIR/wandb`")

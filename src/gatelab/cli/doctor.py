@@ -39,7 +39,7 @@ def examine(root: str | Path = ".") -> dict[str, Any]:
     from gatelab.core import GRU
     from gatelab.run.config import CONF_DIR
     from gatelab.run.record.environment import describe
-    from gatelab.trackers.wandb.server import has_wandb_key
+    from gatelab.trackers.wandb.client import has_key
 
     facts = describe()
     facts.pop("git")
@@ -58,7 +58,7 @@ def examine(root: str | Path = ".") -> dict[str, Any]:
         "mirror_exists": mirror is not None and Path(mirror).is_dir(),
         "free_gigabytes": round(shutil.disk_usage(existing).free / 1e9, 1),
         "compiler": shutil.which(os.environ.get("CC", "cc")),
-        "wandb_key": has_wandb_key(),
+        "wandb_key": has_key(),
         "gru": {
             "training": str(gru.explain(torch.zeros(16, 8, 32))),
             "one step": one_step,

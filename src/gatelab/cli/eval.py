@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from gatelab.cli.common import add_json, print_json, print_table, scores_table
+from gatelab.cli.common import add_json, add_run_dir, loading, print_json, print_table, scores_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
+    add_run_dir(parser)
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -27,13 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score and print."""
-    from gatelab.run.imports import quickly
-
-    with quickly(lightning=True):
+    with loading():
         from gatelab.run.evaluate import evaluate
 
     report = evaluate(
-        options.run_dir, options.split, overrides=options.overrides, accelerator=options.accelerator
+        options.run_dir,
+        options.split,
+        overrides=options.overrides,
+        accelerator=options.accelerator,
+        trust=options.trust,
     )
     if options.json:
         print_json(report)

@@ -13,14 +13,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gatelab.cli.common import add_json, print_json
+from gatelab.cli.common import add_json, add_run_dir, loading, print_json
 
 FORMATS = ("safetensors", "onnx", "torch-export")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
+    add_run_dir(parser)
     parser.add_argument("--format", choices=FORMATS, default="safetensors", help="default: safetensors")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: export/model.* in the run directory"
@@ -37,12 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Export and print."""
-    from gatelab.run.imports import quickly
-
-    with quickly(lightning=True):
+    with loading():
         from gatelab.run.export import export
 
-    done = export(options.run_dir, options.format, options.output, steps=options.steps, force=options.force)
+    done = export(
+        options.run_dir,
+        options.format,
+        options.output,
+        steps=options.steps,
+        force=options.force,
+        trust=options.trust,
+    )
     if options.json:
         print_json(done.to_dict())
         return 0

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 
-from gatelab.cli.common import add_json, print_json
+from gatelab.cli.common import add_json, add_run_dir, loading, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
+    add_run_dir(parser)
     parser.add_argument("--prompt", default="", help="text to continue (default: the start of a stream)")
     parser.add_argument(
         "--tokens", type=int, default=300, help="how many tokens to add (default: %(default)s)"
@@ -29,13 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Generate and print."""
-    from gatelab.run.imports import quickly
-
-    with quickly(lightning=True):
+    with loading():
         from gatelab.run.infer import generate
 
     settings = {k: getattr(options, k) for k in ("tokens", "temperature", "top_k", "top_p", "seed")}
-    text = generate(options.run_dir, options.prompt, **settings)
+    text = generate(options.run_dir, options.prompt, trust=options.trust, **settings)
     if options.json:
         print_json({"run": options.run_dir, "prompt": options.prompt, **settings, "text": text})
     else:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 
-from gatelab.cli.common import add_json, print_json
+from gatelab.cli.common import add_json, add_run_dir, loading, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
+    add_run_dir(parser)
     parser.add_argument(
         "--input",
         required=True,
@@ -28,13 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict and write."""
-    from gatelab.run.imports import quickly
-
-    with quickly(lightning=True):
+    with loading():
         from gatelab.run.infer import check_output, predict, write_table
 
     check_output(options.output, options.input)
-    frame = predict(options.run_dir, options.input)
+    frame = predict(options.run_dir, options.input, trust=options.trust)
     write_table(frame, options.output)
     if options.json:
         print_json({"output": options.output, "rows": len(frame), "columns": list(frame.columns)})

@@ -52,8 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--conclusion", metavar="TEXT", help="of a new record; README.template.md is edited later"
     )
+    parser.add_argument("--no-samples", action="store_true", help="do not let the best runs show a sample")
     parser.add_argument(
-        "--no-samples", action="store_true", help="do not let the best runs forecast or write"
+        "--trust",
+        action="store_true",
+        help="run code outside Gatelab that the best runs name, for their samples",
     )
 
 
@@ -74,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     form = _format(options.format, options.output)
     if (options.question or options.conclusion) and not options.record:
         raise RequestError("--question and --conclusion are for --record.")
-    studies = Path(compose(overrides).plain()["paths"]["root"]) / "studies"
+    studies = Path(compose(overrides).resolved()["paths"]["root"]) / "studies"
     subjects, notes = gather(paths, studies)
     if options.record:
         for file in _record(subjects, options):
@@ -89,7 +92,14 @@ def run(options: argparse.Namespace) -> int:
             def tick() -> None:
                 bar.update()
 
-            write_page(subjects, output, notes=notes, samples=not options.no_samples, tick=tick)
+            write_page(
+                subjects,
+                output,
+                notes=notes,
+                samples=not options.no_samples,
+                trust=options.trust,
+                tick=tick,
+            )
         print(f"report  {output}  ({output.stat().st_size / 1e6:.1f} MB, needs no network)")
         return 0
     for note in notes:

@@ -18,7 +18,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatelab.cli.common import add_json, print_json
+from gatelab.cli.common import add_json, add_run_dir, print_json
 from gatelab.run.messages import counted
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
+    add_run_dir(parser)
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="change a value, to see whether it matters"
     )
@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> int:
             steps=options.steps,
             keep=options.keep,
             strict=options.strict,
+            trust=options.trust,
             on_step=lambda done, total: progress.update(
                 bar, description="steps compared", completed=done, total=total
             ),

@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.config.compose import compose
     from gatelab.run.record.runs import list_runs
 
-    runs = compose(options.overrides).plain()["paths"]["runs"]
+    runs = compose(options.overrides).resolved()["paths"]["runs"]
     found = list_runs(runs)
     if options.json:
         print_json(found)

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if (options.x or options.by) and not options.write:
         raise RequestError("--x and --by are for the picture that --write draws.")
-    studies = Path(compose(overrides).plain()["paths"]["root"]) / "studies"
+    studies = Path(compose(overrides).resolved()["paths"]["root"]) / "studies"
     if not names:
         if options.watch or options.write:
             raise RequestError("--watch and --write need the study's name.")

@@ -5,7 +5,7 @@ glob(*gru), and from committed spaces (search=NAME). Everything that can be list
 The same command again runs exactly what is missing. The study's folder is <paths.root>/studies/<study>/.
 
 examples:
-  gatelab sweep experiment=quickstart study=size model.hidden_size=64,128,256 study.seeds=[0,1,2]
+  gatelab sweep experiment=quickstart study=size model.hidden_size=64,128,256 study.seeds=3
   gatelab sweep experiment=ptb_gru study=lr 'optim.lr=tag(log, interval(1e-4, 1e-2))' study.n_trials=20
   gatelab sweep data=etth1 study=cells search=cells_equal_size study.slots=2
 """
@@ -13,10 +13,12 @@ examples:
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
 from gatelab.run.messages import counted
+from gatelab.tasks.signals import noted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,64 +35,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def epilog() -> str:
     """The settings of a study, the launchers and spaces, and the groups with their choices."""
-    from dataclasses import fields
-
     from gatelab.study.settings import StudySettings
 
     lines = ["settings (study=NAME, study.KEY=VALUE; the defaults are shown):"]
-    described = _described(StudySettings.__doc__ or "")
-    for item in fields(StudySettings):
-        if item.name != "name":
-            default = item.default if isinstance(item.default, str | int | float) else ""
-            lines.append(
-                f"  {item.name + (f'={default}' if default != '' else ''):18} {described.get(item.name, '')}"
-            )
+    for name, item in StudySettings.model_fields.items():
+        if name != "name":
+            default = f"={item.default}" if isinstance(item.default, str | int | float) else ""
+            lines.append(f"  {name + default:18} {item.description}")
     return "\n".join([*lines, "", choices_epilog(("launcher", "search"))])
-
-
-def _described(text: str) -> dict[str, str]:
-    """Setting -> its line in the dataclass' docstring."""
-    found: dict[str, str] = {}
-    last = ""
-    for line in text.partition("Attributes:")[2].splitlines():
-        key, colon, rest = line.strip().partition(": ")
-        if colon and key.isidentifier() and line.startswith(" " * 8) and not line.startswith(" " * 12):
-            last, found[key] = key, rest
-        elif last and line.strip():
-            found[last] += f" {line.strip()}"
-    return found
 
 
 def run(options: argparse.Namespace) -> int:
     """Sweep, and print the leaderboard."""
-    from gatelab.study.plan.model_checker import Nets
+    with noted():  # a signal that comes while libraries are imported is acted on afterwards
+        from gatelab.report.live import following
+        from gatelab.study.sweep import sweep
 
-    nets = Nets()  # imports torch while this process imports Hydra
-    from gatelab.study.sweep import sweep
-
-    result = sweep(
-        options.overrides,
-        config_dirs=options.config_dir,
-        force=options.force,
-        dry_run=options.dry_run,
-        nets=nets,
-    )
+        result = sweep(
+            options.overrides,
+            config_dirs=options.config_dir,
+            force=options.force,
+            dry_run=options.dry_run,
+            watch=following,
+            report=_report,
+        )
     if options.dry_run:
         print_json(result) if options.json else _print_jobs(result)
         return 0
-    from gatelab.report.text import summary
+    from gatelab.report.text import render, summary
     from gatelab.study.analysis.read import read_study
 
     state = read_study(result["directory"])
     if options.json:
         print_json({**summary(state), "report": result["report"]})
         return 0
-    from gatelab.report.text import render
-
     for part in render(state):
         print(part) if isinstance(part, str) else print_table(part)
     print("\n" + "\n".join(result["report"]))
     return 0
+
+
+def _report(directory: Path) -> list[str]:
+    from gatelab.report.files import write_report
+
+    return write_report(directory)
 
 
 def _print_jobs(result: dict[str, Any]) -> None:

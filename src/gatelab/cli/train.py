@@ -16,7 +16,7 @@ import argparse
 import sys
 
 from gatelab.cli.closing import print_summary
-from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json
+from gatelab.cli.common import add_json, add_overrides, choices_epilog, loading, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,25 +44,16 @@ def run(options: argparse.Namespace) -> int:
         die_with_parent()  # else it waits for a first process that was killed
     try:
         with stoppable(Interrupted):
-            return _run(options)
+            with loading():
+                from gatelab.run.train import train
+
+            result = train(options.overrides, force=options.force, config_dirs=options.config_dir)
     except Interrupted as stopped:
         if not started_by_agent():
             raise
         print(stopped, file=sys.stderr)
         return 0  # an agent counts every other code as a failure, and gives up after a few
-
-
-def _run(options: argparse.Namespace) -> int:
-    from gatelab.run.imports import quickly
-
-    with quickly(lightning=True):
-        from gatelab.run.train import train
-
-    result = train(options.overrides, force=options.force, config_dirs=options.config_dir)
     if result["outcome"] == "rank":
         return 0
-    if options.json:
-        print_json(result)
-    else:
-        print_summary(result)
+    print_json(result) if options.json else print_summary(result)
     return 0

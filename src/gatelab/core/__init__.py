@@ -7,9 +7,8 @@ from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras,
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
-from gatelab.core.lstm import LSTM
+from gatelab.core.lstm_rnn import LSTM, RNN
 from gatelab.core.mingru import MinGRU
-from gatelab.core.rnn import RNN
 from gatelab.core.sampling import generate
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from gatelab.core.backends import Spec, resolve
 from gatelab.core.cells import linear, lstm_step
 from gatelab.core.gru import GRU
-from gatelab.core.lstm import LSTM
+from gatelab.core.lstm_rnn import LSTM
 from gatelab.core.mingru import MinGRU
 from gatelab.core.recurrent import NAMES, Recurrent, Weights
 from gatelab.core.unroll import unroll

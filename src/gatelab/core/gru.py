@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gatelab.core.backends import BackendName, Explanation, Spec, explain, resolve
-from gatelab.core.recurrent import GAINS, NAMES, Recurrent, Weights
-from gatelab.core.sequence import enter
+from gatelab.core.recurrent import GAINS, NAMES, Recurrent, Weights, enter
 from gatelab.core.unroll import State, reverse
 
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gatelab.core.gru import GRU
-from gatelab.core.lstm import LSTM
-from gatelab.core.rnn import RNN
+from gatelab.core.lstm_rnn import LSTM, RNN
 
 Call = Callable[[Any, Any], tuple[Any, Any]]
 

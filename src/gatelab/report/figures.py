@@ -1,7 +1,7 @@
 """The interactive pictures of a report, as plotly figures without a colour scheme: the page adds light or dark.
 
-Every colour of a line has a contrast of 3 at least on both backgrounds, lines differ by marker and dash, too, and which
-points there are is decided where the pictures for print have it (`study/curves.py`, `study/frame.py`).
+Every colour of a line has a contrast of at least 3 on both backgrounds; lines differ by marker and dash, too.
+Points and frames are those of the picture for print (`picture.py`). The notes are shown below the figures.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from gatelab.report.picture import (
     frame_of,
     in_sight,
     label,
-    reach,
     short,
     slices,
     value_at,
@@ -28,25 +27,26 @@ from gatelab.report.picture import (
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
-from gatelab.study.analysis.statistics import Summary
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-
 COLOURS = ("#2f7ed8", "#d9660d", "#16885a", "#9467bd", "#d6336c", "#0e8f9e", "#9c6b3a", "#7a7f87")
-
-
 SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star")
-
-
 DASHES = ("solid", "dash", "dot", "dashdot")
-
-
 FAINT = "#7a7f87"
-
-
 NAMED = "<extra>%{fullData.name}</extra>"
+QUARTERS = (
+    ("worst quarter", "#d9660d"),
+    ("third quarter", "#a08a6a"),
+    ("second quarter", "#6f86b8"),
+    ("best quarter", "#2f7ed8"),
+)
+"""Of the parallel coordinates, drawn in this order, so that the best lie on top."""
+MOST_POINTS, MOST_SHOWN = 40, 8
+"""Points with learning curves in the page, and of these shown at first."""
+AXIS_WIDTH = 105
+"""Pixels of a parallel coordinate: the least at which its ticks can be read."""
 
 
 def new_figure(**layout: Any) -> go.Figure:
@@ -61,26 +61,25 @@ def new_figure(**layout: Any) -> go.Figure:
         "x": 0,
         "itemsizing": "constant",
     }
-    figure = go.Figure()
-    figure.update_layout(
-        template="none",
-        margin={"l": 58, "r": 12, "t": 34, "b": 48},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        legend=legend,
-        hovermode="closest",
-        **layout,
-    )
-    return figure
+    common: dict[str, Any] = {"template": "none", "hovermode": "closest", "legend": legend}
+    common |= dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)")
+    common |= {"margin": {"l": 58, "r": 12, "t": 34, "b": 48}}
+    return go.Figure(layout={**common, **layout})
 
 
 def axis_name(objective: Objective) -> str:
-    """What an axis is called, short enough for a phone; `frame.label` tells the rest below the picture."""
+    """What an axis is called, short enough for a phone; `picture.label` says the rest below the figure."""
     return objective.label.partition(" (")[0]
 
 
+def hover(state: StudyState, trial: Trial) -> str:
+    """What is shown about a trial under the pointer."""
+    names = short_names(state.keys)
+    return f"trial {trial.number}: " + ", ".join(f"{names[k]} {show(v)}" for k, v in trial.params.items())
+
+
 def over_parameter(state: StudyState) -> list[tuple[str, str, go.Figure]]:
-    """The first objective over hidden size, or over what the study varied: (axis, what it shows, figure) of each.
+    """The first objective over hidden size, or over what the study varied: (axis, note, figure) of each.
 
     Empty with fewer than two finished trials.
     """
@@ -95,13 +94,11 @@ def _over(state: StudyState, key: str) -> tuple[str, str, go.Figure]:
     found = curves(state, key)
     assert found is not None
     name = short_names([found.x, *(k for k in state.keys if k != found.x)])[found.x].replace("_", " ")
-    figure = new_figure(
-        height=430, xaxis={"title": {"text": name}}, yaxis={"title": {"text": axis_name(state.objectives[0])}}
-    )
-    every = [p for line in found.lines.values() for p in line if math.isfinite(p.summary.mean)]
-    lines = list(found.lines.values())
-    for index, (line, points) in enumerate(found.lines.items()):
-        hidden = sum(_covers(later, points) for later in lines[index + 1 :])
+    titles = {"xaxis_title_text": name, "yaxis_title_text": axis_name(state.objectives[0])}
+    figure = new_figure(height=430, **titles)
+    lines = list(found.lines.items())
+    for index, (line, points) in enumerate(lines):
+        hidden = sum(_covers(later, points) for _, later in lines[index + 1 :])
         _add_line(figure, found, index, line or state.objectives[0].name, points, hidden)
     if found.others:
         figure.add_scatter(
@@ -113,14 +110,14 @@ def _over(state: StudyState, key: str) -> tuple[str, str, go.Figure]:
             marker={"color": FAINT, "size": 5, "opacity": 0.6},
             hovertemplate="%{y:.5g}<br>%{text}<extra></extra>",
         )
-    frame = frame_of(every) if every else None
-    said = [label(state.objectives[0]), *_frame(figure, state, frame)]
-    if frame is not None and (outside := frame.outside(every)):
-        said.append(outside)
+    notes = [label(state.objectives[0])]
+    frame = frame_of(found.points)
+    if frame is not None:
+        notes += [_set_frame(figure, frame, state.baselines or {}), frame.outside(found.points)]
     _scale_x(figure, found)
     if found.rest and not found.ranged:
-        said.append(f"lines: the best over {', '.join(found.rest)}")
-    return name, "; ".join(said), figure
+        notes.append(f"lines: the best over {', '.join(found.rest)}")
+    return name, "; ".join(filter(None, notes)), figure
 
 
 def _covers(later: Sequence[Point], points: Sequence[Point]) -> bool:
@@ -135,16 +132,15 @@ def _add_line(
     """One choice's points; wider by the `hidden` lines that lie on it, so that it shows beside them."""
     colour = COLOURS[index % len(COLOURS)]
     halves = [p.summary.half for p in points]
-    bars = {"type": "data", "array": halves, "thickness": 1.3, "width": 4, "color": colour}
-    joined = not (found.ranged or found.words)
+    sizes = ["" if (n := p.trial.parameters) is None else f"<br>{n:,} parameters" for p in points]
     figure.add_scatter(
         x=[p.x for p in points],
         y=[p.summary.mean for p in points],
-        error_y=bars if any(halves) else None,
-        customdata=[[p.summary.n, p.trial.number, _sized(p.trial)] for p in points],
+        error_y={"array": halves, "thickness": 1.3, "width": 4, "color": colour} if any(halves) else None,
+        customdata=[[p.summary.n, p.trial.number, size] for p, size in zip(points, sizes, strict=True)],
         name=name,
         legendgroup=name,
-        mode="lines+markers" if joined else "markers",
+        mode="markers" if found.ranged or found.words else "lines+markers",
         line={"color": colour, "width": 2 + 4 * hidden, "dash": DASHES[index // len(COLOURS) % len(DASHES)]},
         marker={"color": colour, "size": 9 + 6 * hidden, "symbol": SYMBOLS[index % len(SYMBOLS)]},
         hovertemplate="%{x}: %{y:.5g}<br>n = %{customdata[0]}, trial %{customdata[1]}%{customdata[2]}"
@@ -164,248 +160,153 @@ def _add_line(
         )
 
 
-def _sized(trial: Trial) -> str:
-    return "" if trial.parameters is None else f"<br>{trial.parameters:,} parameters"
-
-
-def hover(state: StudyState, trial: Trial) -> str:
-    """What is shown about a trial under the pointer."""
-    names = short_names(state.keys)
-    return f"trial {trial.number}: " + ", ".join(f"{names[k]} {show(v)}" for k, v in trial.params.items())
-
-
 def _scale_x(figure: go.Figure, found: Curves) -> None:
     """Words and listed numbers get their own ticks; a factor of four and more is shown in equal factors."""
-    xs = sorted({p.x for line in found.lines.values() for p in line} | {p.x for p in found.others})
+    xs = found.xs
     if found.words:
         ticks = [show(tick) for tick in found.ticks or ()]
         figure.update_xaxes(tickvals=list(range(len(ticks))), ticktext=ticks, range=[-0.5, len(ticks) - 0.5])
         return
-    whole = all(float(x).is_integer() for x in xs)
-    if xs[0] > 0 and xs[-1] / xs[0] >= 4 and (whole or found.log):
+    if found.base:
         margin = max(0.04, 0.04 * math.log10(xs[-1] / xs[0]))
-        ends = [math.log10(xs[0]) - margin, math.log10(xs[-1]) + margin]
-        figure.update_xaxes(type="log", range=ends)
-        if whole and found.ticks is None:
-            powers = [2**n for n in range(31) if xs[0] <= 2**n <= xs[-1]]
-            figure.update_xaxes(tickvals=powers, ticktext=[short(power) for power in powers])
-    if found.ticks is not None and len(xs) <= 12:
-        figure.update_xaxes(tickvals=xs, ticktext=[short(x) if x >= 1e4 else f"{x:g}" for x in xs])
+        figure.update_xaxes(type="log", range=[math.log10(xs[0]) - margin, math.log10(xs[-1]) + margin])
+    if found.ticks is None and found.base == 2:
+        xs = [2.0**n for n in range(31) if xs[0] <= 2**n <= xs[-1]]
+    if len(xs) <= 12 and (found.ticks is not None or found.base == 2):
+        figure.update_xaxes(tickvals=xs, ticktext=[short(x) for x in xs])
 
 
-def _frame(figure: go.Figure, state: StudyState, frame: Frame | None) -> list[str]:
-    """Set the frame of the y axis and draw the trivial baselines; those that are far away are said in words."""
-    low, high = (frame.bottom, frame.top) if frame else (math.inf, -math.inf)
-    far = []
-    for index, (name, value) in enumerate((state.baselines or {}).items()):
-        if frame is not None and not frame.near(value):
-            far.append(f"{name.replace('_', ' ')} {value:.4g}")
-        elif frame is not None:
-            margin = 0.06 * (frame.top - frame.bottom)
-            low, high = min(low, value - margin), max(high, value + margin)
-        add_baseline(figure, index, name, value)
-    if frame is not None and frame.log:
-        figure.update_yaxes(
-            type="log", range=[math.log10(low if low > 0 else frame.bottom), math.log10(high)]
-        )
-    elif frame is not None:
-        figure.update_yaxes(range=[low, high])
-    return [f"trivial models outside the frame: {', '.join(far)} (zoom out to see them)"] if far else []
-
-
-def add_baseline(figure: go.Figure, index: int, name: str, value: float, **place: Any) -> None:
-    """A trivial model's value as a line across the whole picture; the legend switches it off."""
-    text = f"{name.replace('_', ' ')} {value:.4g}"
-    line = {"color": FAINT, "width": 1.6, "dash": ("dash", "dot", "dashdot", "longdash")[index % 4]}
-    figure.add_hline(y=value, name=text, showlegend=True, line=line, layer="below", **place)
+def _set_frame(figure: go.Figure, frame: Frame, known: Mapping[str, float], **place: Any) -> str:
+    """Set the frame of the y axis and draw the trivial models; those that are far away are named in the note."""
+    margin = 0.06 * (frame.top - frame.bottom)
+    near = [value for value in known.values() if frame.near(value)]
+    low = min([frame.bottom, *(value - margin for value in near if not frame.log)])
+    high = max([frame.top, *(value + margin for value in near)])
+    for index, (name, value) in enumerate(known.items()):
+        line = {"color": FAINT, "width": 1.6, "dash": ("dash", "dot", "dashdot", "longdash")[index % 4]}
+        named: dict[str, Any] = {"name": f"{name.replace('_', ' ')} {value:.4g}", "showlegend": True}
+        figure.add_hline(y=value, line=line, layer="below", **named, **place)
+    if frame.log:
+        figure.update_yaxes(type="log", range=[math.log10(low), math.log10(high)], **place)
+    else:
+        figure.update_yaxes(range=[low, high], **place)
+    far = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in known.items() if not frame.near(value)]
+    return f"trivial models outside the frame: {', '.join(far)} (zoom out to see them)" if far else ""
 
 
 def _front(state: StudyState) -> tuple[str, str, go.Figure]:
     first, second = state.objectives[:2]
-    figure = new_figure(
-        height=430, xaxis={"title": {"text": axis_name(second)}}, yaxis={"title": {"text": axis_name(first)}}
-    )
+    figure = new_figure(height=430, xaxis_title_text=axis_name(second), yaxis_title_text=axis_name(first))
     front = state.pareto
     numbers = {trial.number for trial in front}
     rest = [trial for trial in state.done if trial.number not in numbers]
     for name, trials, index in (("on the Pareto front", front, 0), ("the others", rest, 7)):
         figure.add_scatter(
-            x=[t.values[1] for t in trials],
-            y=[t.values[0] for t in trials],
-            text=[hover(state, t) for t in trials],
+            x=[trial.values[1] for trial in trials],
+            y=[trial.values[0] for trial in trials],
+            text=[hover(state, trial) for trial in trials],
             name=name,
             mode="markers",
             marker={"color": COLOURS[index], "symbol": SYMBOLS[index], "size": 10 if index == 0 else 7},
             hovertemplate="%{y:.5g}, %{x:.5g}<br>%{text}<extra></extra>",
         )
-    said = f"{label(first)} and {label(second)}; {len(front)} of {len(state.done)} trials are on the Pareto front"
-    return second.name, said, figure
-
-
-MOST_POINTS, MOST_SHOWN = 40, 8
+    note = f"{label(first)} and {label(second)}; {len(front)} of {len(state.done)} trials are on the Pareto front"
+    return second.name, note, figure
 
 
 def learning_curves(state: StudyState, rows: Sequence[Row], facts: Facts) -> tuple[str, go.Figure] | None:
-    """What the picture shows, in words, and the picture; None where no run has a curve."""
-    ranked = [row.trial for row in rows]
-    numbers = {trial.number for trial in ranked}
-    trials = [*ranked, *(trial for trial in state.trials if trial.number not in numbers)]
-    known = [t for t in trials if any(r.directory in facts and facts[r.directory].valid for r in t.runs)]
-    if not known:
-        return None
-    drawn = known[:MOST_POINTS]
-    figure = _panels(state)
-    names = short_names(state.keys)
-    panels: dict[int, list[Curve]] = {1: [], 2: []}
-    for index, trial in enumerate(drawn):
-        name = _name(trial, names)
-        style = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
-        shown = True if index < MOST_SHOWN else "legendonly"
-        first = True
-        for run in trial.runs:
-            found = facts.get(run.directory)
-            if found is None or found.valid is None:
-                continue
-            for panel, curve in ((1, found.valid), (2, found.train)):
-                if curve is not None:
-                    if index < MOST_SHOWN:
-                        panels[panel].append(curve)
-                    _add(figure, panel, curve, name, style, legend=first, shown=shown, seed=run.seed)
-                    first = False
-    said = [f"{label(state.objectives[0])}; below it the training loss"]
-    said += [f"{len(drawn)} of {len(known)} points, the best first"] if len(drawn) < len(known) else []
-    if len(drawn) > MOST_SHOWN:
-        said.append(f"{MOST_SHOWN} points are shown, the others can be switched on")
-    return "; ".join([*said, *_frames(figure, state, panels)]), figure
+    """Note and figure: validation above, training loss below, over the same steps; None where no run has a curve.
 
-
-def _frames(figure: go.Figure, state: StudyState, panels: Mapping[int, Sequence[Curve]]) -> list[str]:
-    """Set the frames and draw the trivial models that are near; what is left out, in words."""
-    said, far = [], []
-    low, high, cut = _reach(panels[1])
-    margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
-    bottom, top = low, high
-    for index, (name, value) in enumerate((state.baselines or {}).items()):
-        if low - (high - low) / 2 <= value <= high + (high - low) / 2:
-            add_baseline(figure, index, name, value, row=1, col=1)
-            bottom, top = min(bottom, value), max(top, value)
-        else:
-            far.append(f"{name.replace('_', ' ')} {value:.4g}")
-    figure.update_yaxes(range=[bottom - margin, top + margin], row=1, col=1)
-    if panels[2]:
-        low, high, cut_below = _reach(panels[2])
-        margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
-        figure.update_yaxes(range=[low - margin, high + margin], row=2, col=1)
-        cut = cut or cut_below
-    said += [f"trivial models outside the frame: {', '.join(far)}"] if far else []
-    said += (
-        ["the beginning, or a run that diverged, lies above the frame (a double click shows all)"]
-        if cut
-        else []
-    )
-    return said
-
-
-def _reach(curves: Sequence[Curve]) -> tuple[float, float, bool]:
-    """The least and the largest value; without the beginning, or one curve in eight, that would squeeze all others.
-
-    The beginning is the first tenth of the steps. The last of the three says whether something was left out.
+    All seeds of a point share its colour and its entry in the legend. The best points are shown at first, the others
+    can be switched on; of very many only the best are in the page.
     """
-    early = 0.1 * max(step for curve in curves for step in curve.steps)
-    every = _ends(curves, -1.0)
-    late = _ends(curves, early) or every
-    ends, cut = (late, True) if _squeezed(every, late) else (every, False)
-    for count in range(1, len(ends) // 8 + 1):
-        rest = sorted(ends, key=lambda pair: pair[1])[:-count]
-        if _squeezed(ends, rest):
-            return _least(rest), max(high for _, high in rest), True
-    return _least(ends), max(high for _, high in ends), cut
-
-
-def _ends(curves: Sequence[Curve], after: float) -> list[tuple[float, float]]:
-    """The least and the largest value of each curve after a step; curves that end before it are left out."""
-    kept = [[v for step, v in zip(c.steps, c.values, strict=True) if step > after] for c in curves]
-    return [(min(values), max(values)) for values in kept if values]
-
-
-def _squeezed(every: Sequence[tuple[float, float]], some: Sequence[tuple[float, float]]) -> bool:
-    """Whether `some` would have less than two fifths of a frame for `every`."""
-    whole, part = (max(high for _, high in ends) - _least(ends) for ends in (every, some))
-    return whole > 2.5 * part > 0
-
-
-def _least(ends: Sequence[tuple[float, float]]) -> float:
-    return min(low for low, _ in ends)
-
-
-def _name(trial: Trial, names: dict[str, str]) -> str:
-    """`gru, hidden_size 64`."""
-    parts = [show(v) if isinstance(v, str) else f"{names[k]} {show(v)}" for k, v in trial.params.items()]
-    return ", ".join(parts) or f"trial {trial.number}"
-
-
-def _panels(state: StudyState) -> go.Figure:
     from plotly.subplots import make_subplots
 
-    figure = new_figure()
-    figure = make_subplots(
-        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=[0.6, 0.4], figure=figure
-    )
-    figure.update_layout(height=640)
-    figure.update_yaxes(title={"text": axis_name(state.objectives[0])}, row=1, col=1)
-    figure.update_yaxes(title={"text": "training loss"}, row=2, col=1)
-    figure.update_xaxes(title={"text": "optimiser step"}, row=2, col=1)
-    return figure
+    ranked = {row.trial.number: row.trial for row in rows} | {t.number: t for t in state.trials}
+    known = [
+        t for t in ranked.values() if any(r.directory in facts and facts[r.directory].valid for r in t.runs)
+    ]
+    if not known:
+        return None
+    heights: dict[str, Any] = {"shared_xaxes": True, "vertical_spacing": 0.07, "row_heights": [0.6, 0.4]}
+    figure = make_subplots(rows=2, cols=1, figure=new_figure(height=640), **heights)
+    figure.update_yaxes(title_text=axis_name(state.objectives[0]), row=1)
+    figure.update_yaxes(title_text="training loss", row=2)
+    figure.update_xaxes(title_text="optimiser step", row=2)
+    drawn = known[:MOST_POINTS]
+    shown: tuple[list[Curve], list[Curve]] = ([], [])
+    for index, trial in enumerate(drawn):
+        for panel, curve in _add_curves(figure, state, trial, index, facts):
+            if index < MOST_SHOWN:
+                shown[panel - 1].append(curve)
+    notes = [f"{label(state.objectives[0])}; below it the training loss"]
+    notes += [f"{len(drawn)} of {len(known)} points, the best first"] if len(drawn) < len(known) else []
+    if len(drawn) > MOST_SHOWN:
+        notes.append(f"{MOST_SHOWN} points are shown, the others can be switched on")
+    return "; ".join([*notes, *_set_frames(figure, shown, state.baselines or {})]), figure
 
 
-def _add(
-    figure: go.Figure,
-    panel: int,
-    curve: Curve,
-    name: str,
-    style: tuple[str, str],
-    *,
-    legend: bool,
-    shown: bool | str,
-    seed: int | None,
-) -> None:
-    markers = panel == 1 and len(curve.steps) <= 60
-    figure.add_scatter(
-        x=curve.steps,
-        y=curve.values,
-        mode="lines+markers" if markers else "lines",
-        name=name,
-        legendgroup=name,
-        showlegend=legend,
-        visible=shown,
-        line={"color": style[0], "width": 1.6 if panel == 1 else 1.1, "dash": style[1]},
-        marker={"size": 4},
-        hovertemplate=f"step %{{x}}: %{{y:.5g}}<br>seed {seed}" + NAMED,
-        row=panel,
-        col=1,
-    )
+def _add_curves(
+    figure: go.Figure, state: StudyState, trial: Trial, index: int, facts: Facts
+) -> list[tuple[int, Curve]]:
+    """Draw the curves of a trial's runs; the panel and the curve of each."""
+    names = short_names(state.keys)
+    parts = [show(v) if isinstance(v, str) else f"{names[k]} {show(v)}" for k, v in trial.params.items()]
+    name = ", ".join(parts) or f"trial {trial.number}"
+    colour, dash = COLOURS[index % len(COLOURS)], DASHES[index // len(COLOURS) % len(DASHES)]
+    added: list[tuple[int, Curve]] = []
+    for run in trial.runs:
+        found = facts.get(run.directory)
+        if found is None or found.valid is None:
+            continue
+        for panel, curve in ((1, found.valid), (2, found.train)):
+            if curve is None:
+                continue
+            figure.add_scatter(
+                x=curve.steps,
+                y=curve.values,
+                mode="lines+markers" if panel == 1 and len(curve.steps) <= 60 else "lines",
+                name=name,
+                legendgroup=name,
+                showlegend=not added,
+                visible=True if index < MOST_SHOWN else "legendonly",
+                line={"color": colour, "width": 1.6 if panel == 1 else 1.1, "dash": dash},
+                marker={"size": 4},
+                hovertemplate=f"step %{{x}}: %{{y:.5g}}<br>seed {run.seed}" + NAMED,
+                row=panel,
+                col=1,
+            )
+            added.append((panel, curve))
+    return added
 
 
-QUARTERS = (
-    ("worst quarter", "#d9660d"),
-    ("third quarter", "#a08a6a"),
-    ("second quarter", "#6f86b8"),
-    ("best quarter", "#2f7ed8"),
-)
-
-
-"""Drawn in this order, so that the best lie on top."""
-
-
-WIDTH = 105
-
-
-"""Pixels of an axis: the least at which its ticks can be read."""
+def _set_frames(
+    figure: go.Figure, shown: tuple[Sequence[Curve], Sequence[Curve]], known: Mapping[str, float]
+) -> list[str]:
+    """Frames without the beginning (a tenth of the steps) or diverged runs that would squeeze all others; the notes."""
+    notes, cut = [], False
+    for panel, lines in enumerate(shown, 1):
+        if not lines:
+            continue
+        early = 0.1 * max(step for curve in lines for step in curve.steps)
+        every = [(min(curve.values), max(curve.values)) for curve in lines]
+        kept = [[v for s, v in zip(c.steps, c.values, strict=True) if s > early] for c in lines]
+        late = [(min(values), max(values)) for values in kept if values] or every
+        (low, high), (least, most) = in_sight(every), in_sight(late)
+        if high - low > 2.5 * (most - least) > 0:
+            low, high = least, most
+        cut = cut or high < max(end for _, end in every)
+        margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
+        frame = Frame(low - margin, high + margin, False, False)
+        notes.append(_set_frame(figure, frame, known if panel == 1 else {}, row=panel, col=1))
+    if cut:
+        notes.append("the beginning, or a run that diverged, lies above the frame (a double click shows all)")
+    return [note for note in notes if note]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One upright axis: where each trial crosses it, 0 to 1 from the bottom, and what is written beside it."""
+    """One upright axis: where each trial crosses it, 0 to 1 from the bottom, and the texts of its ticks."""
 
     name: str
     places: list[float]
@@ -413,7 +314,7 @@ class Axis:
 
 
 def parallel_coordinates(state: StudyState) -> tuple[str, go.Figure] | None:
-    """What to know, and one line a finished trial through all its parameters; None where nothing was varied.
+    """Note and figure: one line a finished trial through all its parameters; None where nothing was varied.
 
     Drawn as ordinary lines: plotly's own trace of this kind needs WebGL, which many a browser lacks.
     """
@@ -427,120 +328,98 @@ def parallel_coordinates(state: StudyState) -> tuple[str, go.Figure] | None:
         values = [value_at(trial, fact) for trial in trials]
         if None not in values and len(set(values)) > 1:
             axes.append(_axis(fact, values))
-    axes += [_objective(o.name, trials, place) for place, o in enumerate(state.objectives)]
-    figure = new_figure(height=400, showlegend=True)
-    figure.update_layout(
-        margin={"l": 40, "r": 40, "t": 40, "b": 40}, meta={"width": WIDTH * len(axes)}, legend={"y": -0.02}
-    )
+    axes += [
+        _objective(o.name, [t.values[place] for t in trials]) for place, o in enumerate(state.objectives)
+    ]
+    figure = new_figure(height=400, showlegend=True, meta={"width": AXIS_WIDTH * len(axes)})
+    figure.update_layout(margin={"l": 40, "r": 40, "t": 40, "b": 40}, legend_y=-0.02)
     _lines(figure, state, trials, axes)
-    _uprights(figure, axes)
+    bare = {"showgrid": False, "zeroline": False, "showticklabels": False, "ticks": "", "showline": False}
+    figure.update_yaxes(**bare, range=[-0.06, 1.06], fixedrange=True)
+    titles = [axis.name.replace("_", " ") for axis in axes]
+    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=titles, range=[-0.25, len(axes) - 0.45])
+    figure.update_xaxes(side="top", fixedrange=True, showgrid=True, gridwidth=2)
+    for x, axis in enumerate(axes):
+        for y, text in axis.ticks:
+            beside: dict[str, Any] = {
+                "showarrow": False,
+                "xanchor": "left",
+                "xshift": 6,
+                "font": {"size": 11},
+            }
+            figure.add_annotation(x=x, y=y, text=text, **beside)
     return "one line a finished trial; touch a line to see which, the legend switches quarters off", figure
 
 
 def _lines(figure: go.Figure, state: StudyState, trials: Sequence[Trial], axes: Sequence[Axis]) -> None:
     """The trials by rank in quarters, each quarter one trace with gaps between its trials."""
-    sign = state.objectives[0].sign
-    order = sorted(range(len(trials)), key=lambda place: sign * trials[place].values[0])
-    quarter = {place: 3 - 4 * rank // len(order) for rank, place in enumerate(order)}
+    first = state.objectives[0]
+    order = sorted(range(len(trials)), key=lambda place: first.sign * trials[place].values[0])
     for number, (name, colour) in enumerate(QUARTERS):
-        members = [place for place in range(len(trials)) if quarter[place] == number]
+        members = [place for rank, place in enumerate(order) if 3 - 4 * rank // len(order) == number]
         xs: list[float | None] = []
         ys: list[float | None] = []
         texts: list[str] = []
         for place in members:
             xs += [*range(len(axes)), None]
             ys += [*(axis.places[place] for axis in axes), None]
-            shown = (
-                f"{hover(state, trials[place])}<br>{state.objectives[0].name} {trials[place].values[0]:.5g}"
-            )
-            texts += [shown] * (len(axes) + 1)
-        line = {"color": colour, "width": 2.0 if number == 3 else 1.2}
+            text = f"{hover(state, trials[place])}<br>{first.name} {trials[place].values[0]:.5g}"
+            texts += [text] * (len(axes) + 1)
+        best = number == len(QUARTERS) - 1
         figure.add_scatter(
             x=xs,
             y=ys,
             text=texts,
             name=name,
             mode="lines+markers",
-            line=line,
+            line={"color": colour, "width": 2.0 if best else 1.2},
             marker={"size": 5},
-            opacity=1.0 if number == 3 else 0.75,
+            opacity=1.0 if best else 0.75,
             hovertemplate="%{text}<extra></extra>",
             visible=bool(members),
         )
-
-
-def _uprights(figure: go.Figure, axes: Sequence[Axis]) -> None:
-    """The axes themselves, with their ticks."""
-    plain = {"showgrid": False, "zeroline": False, "showticklabels": False, "ticks": "", "showline": False}
-    figure.update_yaxes(**plain, range=[-0.06, 1.06], fixedrange=True)
-    names = [axis.name.replace("_", " ") for axis in axes]
-    figure.update_xaxes(
-        tickvals=list(range(len(axes))),
-        ticktext=names,
-        side="top",
-        range=[-0.25, len(axes) - 0.45],
-        fixedrange=True,
-        showgrid=True,
-        gridwidth=2,
-    )
-    for x, axis in enumerate(axes):
-        for y, written in axis.ticks:
-            figure.add_annotation(
-                x=x, y=y, text=written, showarrow=False, xanchor="left", xshift=6, font={"size": 11}
-            )
 
 
 def _axis(name: str, values: Sequence[Any]) -> Axis:
     """Words one above the other; numbers over a factor of eight and more in equal factors."""
     if not all(is_number(value) for value in values):
         words = sorted({show(value) for value in values}, reverse=True)
-        scale = max(1, len(words) - 1)
-        heights = {word: place / scale for place, word in enumerate(words)}
+        heights = {word: place / max(1, len(words) - 1) for place, word in enumerate(words)}
         return Axis(
             name, [heights[show(value)] for value in values], [(y, word) for word, y in heights.items()]
         )
-    numbers = [float(value) for value in values]
-    low, high = min(numbers), max(numbers)
+    low, high = float(min(values)), float(max(values))
     equal = low > 0 and high / low >= 8
-    distinct = sorted(set(numbers))
-    ticks = distinct if len(distinct) <= 8 and equal else _spread(low, high, equal)
-    if all(value.is_integer() for value in distinct):
-        ticks = sorted({float(round(tick)) for tick in ticks})
 
     def height(value: float) -> float:
         if equal:
             return math.log(value / low) / math.log(high / low)
         return (value - low) / (high - low) if high > low else 0.5
 
-    return Axis(name, [height(value) for value in numbers], [(height(tick), _text(tick)) for tick in ticks])
-
-
-def _objective(name: str, trials: Sequence[Trial], place: int) -> Axis:
-    """Numbers, but for a few that would squeeze the others (a run that diverged): they stand at the axis' end."""
-    points = [Point(0.0, Summary(1, t.values[place]), (t.values[place],), t) for t in trials]
-    low, high = reach(in_sight(points))
-    axis = _axis(name, [min(max(trial.values[place], low), high) for trial in trials])
-    beyond = {
-        1.0: any(t.values[place] > high for t in trials),
-        0.0: any(t.values[place] < low for t in trials),
-    }
-    words = {1.0: "over", 0.0: "under"}
-    ticks = [(y, f"{words[y]} {text}" if beyond.get(y) else text) for y, text in axis.ticks]
-    return Axis(name, axis.places, ticks)
-
-
-def _spread(low: float, high: float, equal: bool) -> list[float]:
-    """Five numbers from `low` to `high` in equal steps, or in equal factors."""
+    distinct = sorted({float(value) for value in values})
     parts = [place / 4 for place in range(5)]
-    return [low * (high / low) ** part if equal else low + (high - low) * part for part in parts]
+    even = [low * (high / low) ** part if equal else low + (high - low) * part for part in parts]
+    ticks = distinct if len(distinct) <= 8 and equal else even
+    if all(value.is_integer() for value in distinct):
+        ticks = sorted({float(round(tick)) for tick in ticks})
+    texts = [
+        short(tick) if tick >= 1e4 else f"{tick:.0f}" if tick >= 1000 else f"{tick:.4g}" for tick in ticks
+    ]
+    return Axis(
+        name, [height(value) for value in values], [(height(t), s) for t, s in zip(ticks, texts, strict=True)]
+    )
 
 
-def _text(value: float) -> str:
-    return short(value) if value >= 1e4 else f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+def _objective(name: str, values: Sequence[float]) -> Axis:
+    """An axis on which the few values that would squeeze the others (a run that diverged) stand at its end."""
+    low, high = in_sight([(value, value) for value in values])
+    axis = _axis(name, [min(max(value, low), high) for value in values])
+    words = {1.0: "over " if max(values) > high else "", 0.0: "under " if min(values) < low else ""}
+    return Axis(name, axis.places, [(y, words.get(y, "") + text) for y, text in axis.ticks])
 
 
 def importance_bars(state: StudyState, found: Importance) -> go.Figure | None:
-    """One bar a parameter, what is left behind them in grey; None where nothing can be said."""
+    """One bar a parameter; None where nothing can be said."""
     if not found.shares:
         return None
     names = short_names(state.keys)
@@ -548,12 +427,12 @@ def importance_bars(state: StudyState, found: Importance) -> go.Figure | None:
     figure = new_figure(height=96 + 34 * len(shares), xaxis={"tickformat": ".0%", "range": [0, 1]})
     figure.add_bar(
         x=[share.share for share in shares],
-        y=[names.get(share.name, share.name).replace("_", " ") for share in shares],
+        y=[names[share.key].replace("_", " ") for share in shares],
         orientation="h",
         text=[f"{share.share:.1%}" for share in shares],
         textposition="outside",
         cliponaxis=False,
-        marker={"color": [COLOURS[0] if share.key else COLOURS[7] for share in shares]},
+        marker={"color": COLOURS[0]},
         hovertemplate="%{y}: %{x:.1%}<extra></extra>",
     )
     figure.update_yaxes(automargin=True)

@@ -1,7 +1,11 @@
-"""From the paths of a command line to the studies of a report: what each path is, and what it holds.
+"""From the paths of a command line to the subjects of a report: studies, records, and standalone runs as studies.
 
 A path may be a study (by name or folder), a folder of studies, a run directory, a folder of runs, a folder that holds
 both (`paths.root`), or a record below `experiments/`. Nothing is written.
+
+Standalone runs of one problem (the same data, task and metric) become one `StudyState`, so study views work on them;
+runs that differ in nothing but seed and fold are one trial of it. Its parameters are the keys of the resolved
+configurations that differ between the trials; of several keys that part them alike, the first in `GROUPS`.
 """
 
 from __future__ import annotations
@@ -23,6 +27,18 @@ from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.tasks.contract import recorded_label
 
 KINDS = {"study": "a study", "runs": "run directories", "record": "a record"}
+MARKS = ("run.json", "study.json", "record.json")
+BELOW = ("*/study.json", "studies/*/study.json", "*/run.json", "*/*/run.json", "runs/*/*/run.json")
+NOT_THE_PROBLEM = (
+    "batch_size", "eval_batch_size", "window", "eval_window", "lookback", "burn_in", "train_items",
+    "num_workers", "mirror", "cache", "fold", "seed",
+)  # fmt: skip
+"""Keys of `data` that may differ between runs that are compared with each other."""
+OF_A_STUDY = ("trial.py ", "run_trial.py ", "fork_server.py ", "frozen_run.py ")
+"""Beginnings of the recorded command of a run that a study started, today and in earlier versions."""
+REPLICATES = ("seed", "fold")
+GROUPS = ("model", "optim", "schedule", "task", "data", "trainer", "callbacks")
+"""Parts of a configuration, in the order in which one is asked for the name of a difference."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +46,7 @@ class Subject:
     """One part of a report: trials that can be compared with each other.
 
     Attributes:
-        state: what is known; its `baselines` are filled in.
+        state: of the study; its `baselines` are filled in.
         kind: one of `KINDS`.
         environment: of a record what its runs ran on; else empty (it stands in the runs' files).
     """
@@ -41,29 +57,33 @@ class Subject:
 
 
 def gather(paths: Sequence[str | Path], studies: str | Path = "studies") -> tuple[list[Subject], list[str]]:
-    """What the paths hold, in their order: studies, records, then the groups of single runs.
+    """The subjects that the paths hold, in their order: studies, records, then the groups of standalone runs.
 
     Args:
-        paths: as a person gave them; at least one.
+        paths: at least one.
         studies: where a study that is given by name lies.
 
     Returns:
-        the subjects, and a line for each run that could not be read.
+        the subjects, and a line for each run, study or record that could not be read.
 
     Raises:
-        RequestError: a path holds nothing of ours, or nothing that has begun.
+        RequestError: a path holds nothing that can be reported, or nothing at all could be read.
     """
     subjects: list[Subject] = []
+    unreadable: list[str] = []
     runs: dict[Path, None] = {}
-    for given in paths:
-        for path in _resolve(given, studies):
-            if (path / "run.json").is_file():
-                runs[path.absolute()] = None
-            else:
-                subjects += _subjects(path)
+    for path in (path for given in paths for path in _resolve(given, studies)):
+        if (path / "run.json").is_file():
+            runs[path.absolute()] = None
+            continue
+        try:
+            subjects += _study_or_record(path)
+        except (RequestError, OSError) as error:
+            unreadable.append(str(error))
     known = {run.directory for subject in subjects for trial in subject.state.trials for run in trial.runs}
-    states, unreadable = as_studies([run for run in runs if run not in known])
-    subjects += [_subject(state, "runs") for state in states]
+    states, damaged = as_studies([run for run in runs if run not in known])
+    unreadable += damaged
+    subjects += [Subject(replace(state, baselines=baselines(state)), "runs", {}) for state in states]
     if not subjects and unreadable:
         raise RequestError("\n".join(unreadable))
     unique = {(subject.state.directory, subject.state.name): subject for subject in subjects}
@@ -80,19 +100,9 @@ def _resolve(given: str | Path, studies: str | Path) -> list[Path]:
             return [find_study(studies, str(given))]
         except RequestError as error:
             raise RequestError(f"{given}: no such folder, and {error}") from None
-    if any((path / name).is_file() for name in ("run.json", "study.json", "record.json")):
+    if any((path / name).is_file() for name in MARKS):
         return [path]
-    found = [
-        file.parent
-        for pattern in (
-            "*/study.json",
-            "studies/*/study.json",
-            "*/run.json",
-            "*/*/run.json",
-            "runs/*/*/run.json",
-        )
-        for file in sorted(path.glob(pattern))
-    ]
+    found = [file.parent for pattern in BELOW for file in sorted(path.glob(pattern))]
     if not found and (Path(studies) / path.name / "study.json").is_file():
         return [Path(studies) / path.name]
     if not found:
@@ -103,103 +113,116 @@ def _resolve(given: str | Path, studies: str | Path) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _subjects(path: Path) -> list[Subject]:
+def _study_or_record(path: Path) -> list[Subject]:
     if (path / "study.json").is_file():
-        return [_subject(read_study(path), "study")]
-    asked = {study["name"]: study for study in read_json(path / "record.json")["studies"]}
-    return [
-        Subject(state, "record", dict(asked[state.name].get("environment") or {})) for state in unpack(path)
-    ]
-
-
-def _subject(state: StudyState, kind: str) -> Subject:
-    return Subject(replace(state, baselines=baselines(state)), kind, {})
-
-
-NOT_THE_PROBLEM = (
-    "batch_size", "eval_batch_size", "window", "eval_window", "lookback", "burn_in", "train_items",
-    "num_workers", "mirror", "cache", "fold", "seed",
-)  # fmt: skip
-
-
-"""Keys of `data` that may differ between runs that are compared with each other."""
-
-
-REPLICATES = ("seed", "fold")
-
-
-GROUPS = ("model", "optim", "schedule", "task", "data", "trainer", "callbacks")
-
-
-"""Parts of a configuration, in the order in which one is asked for the name of a difference."""
+        state = read_study(path)
+        return [Subject(replace(state, baselines=baselines(state)), "study", {})]
+    asked = {study["name"]: study.get("environment") for study in read_json(path / "record.json")["studies"]}
+    return [Subject(state, "record", dict(asked[state.name] or {})) for state in unpack(path)]
 
 
 @dataclass(frozen=True)
-class Found:
-    """One run directory that could be read.
+class StandaloneRun:
+    """The facts of one run directory.
 
     Attributes:
-        run: its directory.
-        record: what `run.json` says.
-        result: what `result.json` says; None while the run is not finished.
-        state: of the run, as `gatelab runs` tells it.
+        path: the directory, absolute.
+        problem: runs with the same text may be compared with each other.
+        name: of the experiment; data_name: what its data are called, a file by its name.
+        point: runs with the same text are one trial.
+        seed, fold: of the run.
         flat: its configuration, dotted key -> value, without what cannot change results.
+        objective: the monitored metric.
+        state: as `gatelab runs` shows it.
+        value: of the objective on the validation split; None unless the run is done.
+        error: why there is no value; None if there is one.
+        seconds, parameters: of the training and the network; None while unknown.
+        begun, started: of the first and the last attempt.
+        command: as it was typed; empty for a run that a study started.
+        versions: of the libraries, by the last attempt.
     """
 
-    run: RunDirectory
-    record: Mapping[str, Any]
-    result: Mapping[str, Any] | None
-    state: str
+    path: Path
+    problem: str
+    name: str
+    data_name: str
+    point: str
+    seed: int
+    fold: int | None
     flat: Mapping[str, Any]
-
-    @property
-    def value(self) -> float | None:
-        """Of the monitored metric on the validation split; None unless the run is done."""
-        if self.result is None or self.state != "done":
-            return None
-        valid = self.result.get("splits", {}).get("valid", {}).get("metrics", {})
-        value = valid.get(str(self.result["monitor"]).removeprefix("val/"))
-        return None if value is None else float(value)
-
-    @property
-    def error(self) -> str | None:
-        """Why there is no final value; None if there is one."""
-        if self.state == "done":
-            return None
-        result = self.result or {}
-        text = str(result.get("error") or result.get("why") or self.state)
-        return f"{self.run.path.name}: {text}"
+    objective: Objective
+    state: str
+    value: float | None
+    error: str | None
+    seconds: float | None
+    parameters: int | None
+    begun: str
+    started: str
+    command: str
+    versions: Mapping[str, str]
 
 
 def as_studies(runs: Sequence[Path]) -> tuple[list[StudyState], list[str]]:
     """The groups of some run directories, the largest first; and a line for each that could not be read."""
-    groups: dict[str, list[Found]] = {}
+    groups: dict[str, list[StandaloneRun]] = {}
     unreadable = []
     for path in runs:
         try:
-            found = _read(path)
+            run = _read(path)
         except (RequestError, OSError) as error:
             unreadable.append(str(error))
-            continue
-        groups.setdefault(_problem(found.record["config"]), []).append(found)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            unreadable.append(f"{path}: damaged: run.json or result.json ({type(error).__name__}: {error})")
+        else:
+            groups.setdefault(run.problem, []).append(run)
     ordered = sorted(groups.values(), key=lambda group: -len(group))
     bare = [_name(group) for group in ordered]
     names: list[str] = []
     for name, group in zip(bare, ordered, strict=True):
-        names.append(_unused(name if bare.count(name) == 1 else f"{name}-{_called(group)}", names))
+        names.append(_unused(name if bare.count(name) == 1 else f"{name}-{group[0].data_name}", names))
     return [_state(name, group) for name, group in zip(names, ordered, strict=True)], unreadable
 
 
-def _read(path: Path) -> Found:
+def _read(path: Path) -> StandaloneRun:
     run = RunDirectory.open(path)
-    record, result = run.read(), run.result()
-    missing = [key for key in ("config", "identity", "attempts") if not record.get(key)]
-    if missing:
-        raise RequestError(
-            f"{run.run_file}: '{missing[0]}' is missing, so it is not what `gatelab train` wrote."
-        )
-    kept = {key: value for key, value in record["config"].items() if key not in LEFT_OUT}
-    return Found(run, record, result, run.state(), dict(flatten(kept)))
+    record, result, state = run.read(), run.result() or {}, run.state()
+    config, identity, attempts = record["config"], record["identity"], record["attempts"]
+    flat = dict(flatten({key: value for key, value in config.items() if key not in LEFT_OUT}))
+    data, monitor, fold = config["data"], str(config["task"]["monitor"]), flat.get("data.fold")
+    compared = {key: value for key, value in data.items() if key not in NOT_THE_PROBLEM}
+    unfolded = {key: value for key, value in flat.items() if key.rpartition(".")[2] not in REPLICATES}
+    valid = result.get("splits", {}).get("valid", {}).get("metrics", {})
+    value = valid.get(monitor.removeprefix("val/")) if state == "done" else None
+    called = next((data[key] for key in ("path", "series", "corpus", "problem") if data.get(key)), "runs")
+    command = str(attempts[-1].get("command", ""))
+    parameters, seconds = result.get("parameters"), result.get("seconds", {}).get("fit")
+    return StandaloneRun(
+        path=run.path.absolute(),
+        problem=json.dumps([monitor, compared], sort_keys=True, default=str),
+        name=str(identity["name"]),
+        data_name=Path(str(called)).stem,
+        # seeds share the hash; folds do not
+        point=identity["hash8"] if fold is None else json.dumps(unfolded, sort_keys=True, default=str),
+        seed=int(identity["seed"]),
+        fold=fold,
+        flat=flat,
+        objective=Objective(
+            monitor,
+            "maximize" if config["task"].get("mode") == "max" else "minimize",
+            recorded_label(record, monitor),
+        ),
+        state=state,
+        value=None if value is None else float(value),
+        error=None
+        if state == "done"
+        else f"{path.name}: {result.get('error') or result.get('why') or state}",
+        seconds=None if seconds is None else float(seconds),
+        parameters=None if parameters is None else int(parameters),
+        begun=str(attempts[0]["started"]),
+        started=str(attempts[-1]["started"]),
+        command="" if command.startswith(OF_A_STUDY) else command,
+        versions=dict(attempts[-1].get("environment", {}).get("versions", {})),
+    )
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -213,23 +236,10 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def _problem(config: Mapping[str, Any]) -> str:
-    """Runs with the same text may be compared with each other."""
-    data = {key: value for key, value in config["data"].items() if key not in NOT_THE_PROBLEM}
-    return json.dumps([config["task"]["monitor"], data], sort_keys=True, default=str)
-
-
-def _name(group: Sequence[Found]) -> str:
+def _name(group: Sequence[StandaloneRun]) -> str:
     """Their common name, or what their data are called."""
-    names = {str(found.record["identity"]["name"]) for found in group}
-    return names.pop() if len(names) == 1 else _called(group)
-
-
-def _called(group: Sequence[Found]) -> str:
-    """What their data are called: a file by its name."""
-    data = group[0].record["config"]["data"]
-    called = next((data[key] for key in ("path", "series", "corpus", "problem") if data.get(key)), "runs")
-    return Path(str(called)).stem
+    names = {run.name for run in group}
+    return names.pop() if len(names) == 1 else group[0].data_name
 
 
 def _unused(name: str, taken: Sequence[str]) -> str:
@@ -238,54 +248,28 @@ def _unused(name: str, taken: Sequence[str]) -> str:
     return name if number == 1 else f"{name}-{number}"
 
 
-def _state(name: str, group: Sequence[Found]) -> StudyState:
-    points: dict[str, list[Found]] = {}
-    for found in group:
-        points.setdefault(json.dumps(_point(found), sort_keys=True, default=str), []).append(found)
+def _state(name: str, group: Sequence[StandaloneRun]) -> StudyState:
+    points: dict[str, list[StandaloneRun]] = {}
+    for run in group:
+        points.setdefault(run.point, []).append(run)
     keys = _differing([point[0] for point in points.values()])
-    newest = max(group, key=lambda found: str(found.record["attempts"][-1]["started"]))
-    attempt = newest.record["attempts"][-1]
-    task = group[0].record["config"]["task"]
-    maximize = task.get("mode") == "max"
-    folds = {fold for found in group if (fold := found.flat.get("data.fold")) is not None}
-    commands = {_command(found) for found in group}
+    folds = {run.fold for run in group if run.fold is not None}
+    commands = {run.command for run in group}
     return StudyState(
-        directory=group[0].run.path.absolute().parent,
+        directory=group[0].path.parent,
         name=name,
-        settings={
-            "seeds": sorted({f.record["identity"]["seed"] for f in group}),
-            "folds": len(folds) or None,
-        },
+        settings={"seeds": sorted({run.seed for run in group}), "folds": len(folds) or None},
         overrides=(),
         space=tuple({"key": key} for key in keys),
-        objectives=(
-            Objective(
-                str(task["monitor"]),
-                "maximize" if maximize else "minimize",
-                recorded_label(newest.record, str(task["monitor"])),
-            ),
-        ),
+        objectives=(group[0].objective,),
         trials=tuple(_trial(number, point, keys) for number, point in enumerate(points.values())),
         command=commands.pop() if len(commands) == 1 else "",
-        created=min(str(found.record["attempts"][0]["started"]) for found in group),
-        versions=attempt.get("environment", {}).get("versions", {}),
+        created=min(run.begun for run in group),
+        versions=max(group, key=lambda run: run.started).versions,
     )
 
 
-def _command(found: Found) -> str:
-    """What a person typed; empty for a run that a study started."""
-    command = str(found.record["attempts"][-1].get("command", ""))
-    return "" if command.startswith("trial.py ") else command
-
-
-def _point(found: Found) -> dict[str, Any]:
-    """The configuration without seed and fold: by the hash that a run's seeds share, where folds do not split it."""
-    if found.flat.get("data.fold") is None:
-        return {"hash": found.record["identity"]["hash8"]}
-    return {key: value for key, value in found.flat.items() if key.rpartition(".")[2] not in REPLICATES}
-
-
-def _differing(points: Sequence[Found]) -> list[str]:
+def _differing(points: Sequence[StandaloneRun]) -> list[str]:
     """Keys whose values differ, without those that part the points just as an earlier one does."""
     keys = list(dict.fromkeys(key for point in points for key in point.flat))
     keys = [key for key in keys if key.rpartition(".")[2] not in REPLICATES]
@@ -299,24 +283,17 @@ def _differing(points: Sequence[Found]) -> list[str]:
     return list(kept.values())
 
 
-def _trial(number: int, point: Sequence[Found], keys: Sequence[str]) -> Trial:
-    results = [found.result for found in point if found.result is not None]
-    values = [found.value for found in point if found.value is not None]
-    pruned = all(found.state == "pruned" for found in point)
-    seconds = [r["seconds"]["fit"] for r in results if "seconds" in r]
-    errors = [found.error for found in point if found.error]
+def _trial(number: int, point: Sequence[StandaloneRun], keys: Sequence[str]) -> Trial:
+    values = [run.value for run in point if run.value is not None]
+    pruned = all(run.state == "pruned" for run in point)
+    seconds = [run.seconds for run in point if run.seconds is not None]
     return Trial(
         number=number,
         state="done" if values else "pruned" if pruned else "failed",
         params={key: point[0].flat[key] for key in keys if key in point[0].flat},
         values=(fmean(values),) if values else (),
-        runs=tuple(_run(found) for found in point),
+        runs=tuple(Run(run.path, run.value, run.seed, run.fold) for run in point),
         seconds=round(sum(seconds), 2) if seconds else None,
-        parameters=next((r["parameters"] for r in results if "parameters" in r), None),
-        error="; ".join(errors) or None,
+        parameters=next((run.parameters for run in point if run.parameters is not None), None),
+        error="; ".join(run.error for run in point if run.error) or None,
     )
-
-
-def _run(found: Found) -> Run:
-    identity = found.record["identity"]
-    return Run(found.run.path.absolute(), found.value, identity["seed"], found.flat.get("data.fold"))

@@ -1,4 +1,4 @@
-"""A study while it runs: a table in a terminal, elsewhere a line now and then. On stderr; it only reads.
+"""Live view of a study: a table in a terminal, elsewhere a line now and then. On stderr; it only reads.
 
 A look costs milliseconds: the journal is read from where the last look ended, and finished trials are kept.
 """
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.report.text import headline
+from gatelab.run.frozen_run import events_file
 from gatelab.run.messages import counted
-from gatelab.study.analysis.progress import Watcher
+from gatelab.run.record.events import EventReader
 from gatelab.study.analysis.read import StudyReader
 from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import decimals, summarise, values_of
@@ -88,7 +89,6 @@ class _View:
         from rich.live import Live
 
         self.reader = StudyReader(StudyDirectory(directory).path)
-        self.watcher = Watcher(self.reader.asked["objectives"][0]["metric"])
         self.lines_every = lines_every
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
@@ -109,7 +109,7 @@ class _View:
         state = self.reader.read()
         self.starting = self.starting and not state.workers and not last
         if self.console.is_terminal:
-            self.live.update(dashboard(state, self.watcher), refresh=True)
+            self.live.update(dashboard(state), refresh=True)
         told = self.console.is_terminal and (not last or state.state == "finished")
         if not told and (last or time.monotonic() - self._said_at >= self.lines_every):
             self._say(one_line(state, starting=self.starting))
@@ -130,7 +130,7 @@ def one_line(state: StudyState, *, starting: bool = False) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def dashboard(state: StudyState, watcher: Watcher) -> Group:
+def dashboard(state: StudyState) -> Group:
     """The live table: counts and a bar, the best so far, and a row for each running trial."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -150,7 +150,7 @@ def dashboard(state: StudyState, watcher: Watcher) -> Group:
     facts = [_best(state) or "no trial has finished yet"]
     facts += [f"about {duration(left)} left"] if left else []
     facts += [f"slots {busy:.0%} busy"] if busy else []
-    return Group(head, Text(" · ".join(facts)), *([_running(state, watcher)] if counts["running"] else []))
+    return Group(head, Text(" · ".join(facts)), *([_running(state)] if counts["running"] else []))
 
 
 def _best(state: StudyState) -> str:
@@ -168,28 +168,42 @@ def _point(state: StudyState, trial: Trial) -> str:
     return ", ".join(f"{names[key]} {show(value)}" for key, value in trial.params.items())
 
 
-def _running(state: StudyState, watcher: Watcher) -> Table:
+def _running(state: StudyState) -> Table:
     from rich.table import Table
 
     running = [trial for trial in state.trials if trial.state == "running"]
     names = short_names(state.keys)
     keys = [key for key in state.keys if any(key in trial.params for trial in running)]
+    titles = ["trial", *(names[key] for key in keys), "progress", state.objectives[0].name, "running for"]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in (
-        "trial",
-        *(names[key] for key in keys),
-        "progress",
-        state.objectives[0].name,
-        "running for",
-    ):
+    for title in titles:
         table.add_column(title, no_wrap=True)
     for trial in running[:MOST_ROWS]:
-        progress = watcher.look(trial)
-        value = "" if progress.value is None else f"{progress.value:.5g}"
-        note = "its worker died" if state.lost(trial) else str(progress)
+        note, value = progress(state, trial)
         params = [show(trial.params[key]) if key in trial.params else "" for key in keys]
         elapsed = "" if state.lost(trial) else duration(trial.elapsed(state.now) or 0.0)
-        table.add_row(str(trial.number), *params, note, value, elapsed)
+        note = "its worker died" if state.lost(trial) else note
+        table.add_row(str(trial.number), *params, note, "" if value is None else f"{value:.5g}", elapsed)
     if len(running) > MOST_ROWS:
         table.add_row(f"and {len(running) - MOST_ROWS} more")
     return table
+
+
+def progress(state: StudyState, trial: Trial) -> tuple[str, float | None]:
+    """`run 2/3, epoch 4` and the value of the last validation, from the events that the trial's runs have written.
+
+    Without events, which lie on the worker's machine, the value that was last reported to Optuna.
+    """
+    directory = StudyDirectory(state.directory)
+    begun, last = 0, None
+    for number, run in enumerate(trial.runs, 1):
+        if run.seed is not None:
+            request = directory.request(trial.number, run.seed, run.fold)
+            events = EventReader(events_file(request)).read()
+            if events:
+                begun = number
+                last = next((e for e in reversed(events) if e["event"] == "validation"), None)
+    parts = [f"run {max(1, begun)}/{len(trial.runs)}"] if len(trial.runs) > 1 else []
+    if last is not None:
+        return ", ".join([*parts, f"epoch {last['epoch'] + 1}"]), last["value"]
+    return ", ".join(parts), trial.reported[1] if trial.reported else None

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gatelab.report.picture import choose_by, choose_x
-from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import counted
+from gatelab.run.messages import counted, nearest
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
 from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
@@ -119,7 +118,7 @@ def _importance(state: StudyState, _: Sequence[str]) -> str:
     notes = " ".join(found.notes)
     if not found.shares:
         return _wrap(notes)
-    lines = [f"| {names.get(share.name, share.name)} | {share.share:.1%} |" for share in found.shares]
+    lines = [f"| {names[share.key]} | {share.share:.1%} |" for share in found.shares]
     return "\n".join(["| importance | share |", "|---|---|", *lines]) + f"\n\n{_wrap(notes)}"
 
 

@@ -37,8 +37,8 @@ class Sample:
     table: TableSample | None = None
 
 
-def sample(rows: Sequence[Row]) -> Sample:
-    """The sample of the best trial's first run that has a checkpoint."""
+def sample(rows: Sequence[Row], *, trust: bool = False) -> Sample:
+    """The sample of the best trial's first run that has a checkpoint; `trust` as `gatelab.run.load.load_task`."""
     runs = [run.directory for row in rows[:1] for run in row.trial.runs]
     kept = [
         run
@@ -48,15 +48,15 @@ def sample(rows: Sequence[Row]) -> Sample:
     if not kept:
         return Sample("No sample: the best trial's runs have no checkpoint here.")
     try:
-        return _of(kept[0])
+        return _of(kept[0], trust)
     except (RequestError, OSError, RuntimeError, ValueError, KeyError) as error:
         return Sample(f"No sample: {error}")
 
 
-def _of(run: Path) -> Sample:
+def _of(run: Path, trust: bool) -> Sample:
     from gatelab.run.load import load_task
 
-    loaded = load_task(run)
+    loaded = load_task(run, trust=trust)
     shown = loaded.task.sample(loaded)
     if shown is None:
         return Sample("No sample: this task shows none.")

@@ -1,4 +1,4 @@
-"""What a person is told about a study: headline, leaderboard, what matters, what it cost, what went wrong."""
+"""Render a study as text (headline, leaderboard, importance, cost, failures) and as one JSON document."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BAR = 24
 
 
 def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table]:
-    """What a person is told about a study: headline, leaderboard, verdict, importance, what went wrong."""
+    """The parts to print, in their order: headline, cost, leaderboard, verdict, importance, failures."""
     rows = leaderboard(state)
     yield headline(state)
     if rows:
@@ -71,19 +71,18 @@ def cost(state: StudyState) -> str:
     return f"{duration(seconds)} of training, {done}, {slots} {busy:.0%} busy"
 
 
-def _importance(state: StudyState) -> Iterator[str]:
-    found = importance(state)
-    names = short_names(state.keys)
-    width = max((len(names.get(share.name, share.name)) for share in found.shares), default=0)
+def _importance(state: StudyState) -> Iterator[str | Table]:
+    from rich.table import Table
+
+    found, names = importance(state), short_names(state.keys)
     if found.shares:
-        yield "\nimportance"
-    for share in found.shares:
-        bar = "█" * round(BAR * min(1.0, share.share))
-        some = f"  (in {share.trials} of {found.trials} trials)" if share.trials < found.trials else ""
-        name = names.get(share.name, share.name)
-        yield f"  {name:{width}}  {share.share:5.1%}  {bar}{some}"
-    for note in found.notes:
-        yield f"  {note}"
+        grid = Table("parameter", "importance", "")
+        grid.columns[1].justify = "right"
+        for share in found.shares:
+            some = f" (in {share.trials} of {found.trials} trials)" if share.trials < found.trials else ""
+            grid.add_row(names[share.key] + some, f"{share.share:.1%}", "█" * round(BAR * share.share))
+        yield grid
+    yield " ".join(found.notes)
 
 
 def failures(state: StudyState, most: int = 5) -> Iterator[str]:
@@ -121,7 +120,6 @@ def summary(state: StudyState) -> dict[str, Any]:
         "verdict": verdict(state, list(rows.values())),
         "statistics": over_what(state),
         "importance": {
-            "method": shares.method,
             "shares": [vars(share) for share in shares.shares],
             "trials": shares.trials,
             "notes": list(shares.notes),

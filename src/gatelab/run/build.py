@@ -1,7 +1,6 @@
-"""From plain configuration to objects: DataModule, task, Trainer.
+"""Objects from a resolved configuration: DataModule, task, callbacks, trackers, Trainer.
 
-What the constructors refuse becomes a `RequestError` that names the group it came from. It decides nothing
-about when to train or where to write.
+An argument that a constructor refuses becomes a `RequestError` that names its group.
 """
 
 from __future__ import annotations
@@ -12,16 +11,14 @@ import os
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import OmegaConf
 
-from gatelab.run.config.signatures import locate
+from gatelab.run.config.schema import MARKS, locate
 from gatelab.run.errors import RequestError
 from gatelab.run.messages import say
 from gatelab.run.record.secrets import without_secrets
@@ -35,7 +32,6 @@ REQUEST_ERRORS = (
     OSError,
     ImportError,
     MisconfigurationException,
-    InstantiationException,
 )
 
 
@@ -48,15 +44,25 @@ def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
     if node is None:
         return None
     with request_errors(where):
-        return instantiated(node, **extra)
+        return instantiate(node, **extra)
 
 
-def instantiated(node: Mapping[str, Any], **extra: Any) -> Any:
-    """What the node describes; errors are the constructor's own."""
-    try:
-        return instantiate(OmegaConf.create(dict(node)), _convert_="all", **extra)
-    except InstantiationException as error:
-        raise error.__cause__ or error from None
+def instantiate(node: Any, **extra: Any) -> Any:
+    """The object that a resolved node describes; errors are the constructor's own.
+
+    It does what `hydra.utils.instantiate` does with such a node, but resolves no interpolations: a run directory that
+    came from elsewhere may hold some.
+    """
+    if isinstance(node, list):
+        return [instantiate(item) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    recursive = node.get("_recursive_", True)
+    made = {k: instantiate(v) if recursive else v for k, v in node.items() if k not in MARKS} | extra
+    if "_target_" not in node:
+        return made
+    target, positional = locate(node["_target_"]), instantiate(node.get("_args_", []))
+    return partial(target, *positional, **made) if node.get("_partial_") else target(*positional, **made)
 
 
 @contextlib.contextmanager
@@ -72,37 +78,37 @@ def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRO
         raise RequestError(f"{where}: {error}" if where else str(error)) from error
 
 
-def build_data(plain: Mapping[str, Any]) -> Any:
+def build_data(config: Mapping[str, Any]) -> Any:
     """The DataModule, with its data read and its `spec` ready."""
-    data = make(plain["data"], "data")
+    data = make(config["data"], "data")
     with request_errors("data"):
         data.prepare_data()
         data.setup("fit")
     return data
 
 
-def task_class(plain: Mapping[str, Any]) -> Any:
+def task_class(config: Mapping[str, Any]) -> Any:
     """The class of the configured task (a `gatelab.tasks.Task`)."""
-    return locate(plain["task"]["_target_"])
+    return locate(config["task"]["_target_"])
 
 
-def build_task(plain: Mapping[str, Any], spec: Any) -> pl.LightningModule:
+def build_task(config: Mapping[str, Any], spec: Any) -> pl.LightningModule:
     """The LightningModule around a freshly initialised network; the caller seeds.
 
     Raises:
         RequestError: data and task do not fit together, or a size is impossible.
     """
-    node, kind = dict(plain["task"]), task_class(plain)
+    node, kind = dict(config["task"]), task_class(config)
     if kind.spec_type.kind != spec.kind:
         raise RequestError(
             f"task: {kind.__name__} works on {kind.spec_type.kind} data, but data is for {spec.kind}; "
             f"choose task={spec.kind}."
         )
-    net_factory, core_factory = make(node.pop("net"), "task.net"), make(plain["model"], "model")
+    net_factory, core_factory = make(node.pop("net"), "task.net"), make(config["model"], "model")
     with request_errors("model"):
         net = kind.build_net(net_factory, core_factory, spec)
-    hparams = {"config": without_secrets(dict(plain)), "spec": spec.to_dict()}
-    optimizer, schedule = make(plain["optim"], "optim"), make(plain["schedule"], "schedule")
+    hparams = {"config": without_secrets(dict(config)), "spec": spec.to_dict()}
+    optimizer, schedule = make(config["optim"], "optim"), make(config["schedule"], "schedule")
     with request_errors("optim"):
         optimizer(net.parameters())
     factory = make({**node, "_partial_": True}, "task")
@@ -113,9 +119,9 @@ def build_task(plain: Mapping[str, Any], spec: Any) -> pl.LightningModule:
     return task
 
 
-def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> list[pl.Callback]:
+def build_callbacks(config: Mapping[str, Any], **extra: Mapping[str, Any]) -> list[pl.Callback]:
     """The callbacks of `callbacks=`, in order; `extra` gives further arguments by the callback's key."""
-    nodes = plain["callbacks"] or {}
+    nodes = config["callbacks"] or {}
     return [
         make({**node, **extra.get(name, {})}, f"callbacks.{name}")
         for name, node in nodes.items()
@@ -123,17 +129,17 @@ def build_callbacks(plain: Mapping[str, Any], **extra: Mapping[str, Any]) -> lis
     ]
 
 
-def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
+def build_trackers(config: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
     """The loggers of `logger=` (besides `metrics.csv`, which is always on); one that fails is told and left out.
 
     Raises:
         RequestError: the package that one needs is not installed.
     """
     made = []
-    for name, node in (plain["logger"] or {}).items():
+    for name, node in (config["logger"] or {}).items():
         try:
             with request_errors(f"logger.{name}", (ModuleNotFoundError,)):
-                made.append(instantiated(node, run_dir=str(run_dir), run_id=run_id))
+                made.append(instantiate(node, run_dir=str(run_dir), run_id=run_id))
         except RequestError:
             raise
         except Exception as error:
@@ -145,14 +151,14 @@ def build_trackers(plain: Mapping[str, Any], run_dir: Path, run_id: str) -> list
 
 
 def build_trainer(
-    plain: Mapping[str, Any], *, callbacks: Sequence[Any], loggers: Sequence[Any], run_dir: Path
+    config: Mapping[str, Any], *, callbacks: Sequence[Any], loggers: Sequence[Any], run_dir: Path
 ) -> pl.Trainer:
     """The Lightning Trainer that trains, writing below `run_dir` only."""
     from pytorch_lightning.callbacks import ProgressBar
 
     from gatelab.tasks import AtomicCheckpointIO
 
-    node = dict(plain["trainer"])
+    node = dict(config["trainer"])
     if node.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
         raise RequestError(
             "trainer.accelerator: PyTorch sees no GPU here (`gatelab doctor`); trainer=cpu trains without one."
@@ -181,11 +187,11 @@ def build_trainer(
     return trainer
 
 
-def prepare_process(plain: Mapping[str, Any]) -> None:
+def prepare_process(config: Mapping[str, Any]) -> None:
     """Threads, denormals and the noise of libraries, for the whole process."""
-    if plain["threads"] is not None:
-        torch.set_num_threads(int(plain["threads"]))
-    torch.set_flush_denormal(bool(plain["flush_denormal"]))
+    if config["threads"] is not None:
+        torch.set_num_threads(int(config["threads"]))
+    torch.set_flush_denormal(bool(config["flush_denormal"]))
     quiet()
 
 

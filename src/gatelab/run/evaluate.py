@@ -33,6 +33,7 @@ def evaluate(
     overrides: Sequence[str] = (),
     accelerator: str | None = None,
     progress: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
 
@@ -42,6 +43,7 @@ def evaluate(
         overrides: how the data is read, e.g. `["data.eval_window=7"]`; the score does not depend on it.
         accelerator: "cpu" or "gpu"; None: the device that the run was trained on.
         progress: show a progress bar.
+        trust: accept targets that are not part of Gatelab.
 
     Returns:
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
@@ -50,7 +52,7 @@ def evaluate(
     Raises:
         RequestError: no such run, no checkpoint, changed data, data without that split, or no such device here.
     """
-    loaded = load_task(path)
+    loaded = load_task(path, trust=trust)
     data = load_data(with_reading(loaded.record, overrides))
     split = split or ("test" if "test" in data.splits else "valid")
     device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
@@ -117,6 +119,7 @@ def score(
 
 def _one_pass(task: Any, data: Any, split: str, device: Device, progress: bool) -> dict[str, float]:
     import pytorch_lightning as pl
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     quiet()
     accelerator, devices = device
@@ -132,6 +135,9 @@ def _one_pass(task: Any, data: Any, split: str, device: Device, progress: bool) 
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        plugins=[
+            LightningEnvironment()
+        ],  # this process alone, also where torchrun or srun has started several
     )
     run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
     run(task, dataloaders=data.dataloader(split), verbose=False)

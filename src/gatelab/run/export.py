@@ -71,6 +71,7 @@ def export(
     *,
     steps: int | None = None,
     force: bool = False,
+    trust: bool = False,
 ) -> Exported:
     """Write the best weights of the run in `path`, and check what was written.
 
@@ -81,6 +82,7 @@ def export(
         steps: T of a graph with a fixed number of steps; None: free where that can be (see above), else what the task
             says (`GraphInterface.steps`).
         force: replace a file that is there.
+        trust: accept targets that are not part of Gatelab.
 
     Raises:
         RequestError: no such run, a file that is there, a missing package.
@@ -88,7 +90,7 @@ def export(
     """
     if steps is not None and steps < 1:
         raise RequestError(f"--steps {steps}: at least 1.")
-    loaded = load_task(path)
+    loaded = load_task(path, trust=trust)
     target = Path(output) if output is not None else loaded.run.path / "export" / f"model.{ENDINGS[kind]}"
     if target.exists() and not force:
         raise RequestError(f"{target}: exists already; --force replaces it, --output FILE writes elsewhere.")

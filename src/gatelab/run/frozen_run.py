@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gatelab.run.errors import Interrupted, RequestError
 from gatelab.run.process_group import die_with_parent
 from gatelab.run.record.directory import write_json
 from gatelab.run.record.events import EventReader, EventWriter
@@ -101,18 +102,11 @@ def train_request(
     """
     import torch
 
-    from gatelab.run import nodes
-    from gatelab.run.as_rank import train_as_rank
     from gatelab.run.train import train_frozen
 
     if request["threads"] is not None:
         torch.set_num_threads(int(request["threads"]))
-    if rank() > 0:
-        return train_as_rank(callbacks)
-    with nodes.leading():
-        return train_frozen(
-            request["config"], Identity(**request["identity"]), wait=True, callbacks=callbacks
-        )
+    return train_frozen(request["config"], Identity(**request["identity"]), wait=True, callbacks=callbacks)
 
 
 def main(arguments: Sequence[str], train: Train = train_request) -> int:
@@ -124,7 +118,7 @@ def main(arguments: Sequence[str], train: Train = train_request) -> int:
         request = json.loads(path.read_text())
         if events.rank == 0:
             events.write("begin", pid=os.getpid())
-        with stoppable():
+        with stoppable(Interrupted):
             result = train(request, events)
             end = {"outcome": result["outcome"], "error": None, "run_dir": result.get("run_dir")}
     except BaseException as error:
@@ -138,8 +132,6 @@ def main(arguments: Sequence[str], train: Train = train_request) -> int:
 
 
 def _explain(error: BaseException) -> dict[str, Any]:
-    from gatelab.run.errors import Interrupted, RequestError
-
     ours = type(error).__module__.startswith("gatelab.")
     text = f"{error}" if ours else f"{type(error).__name__}: {error}"
     if isinstance(error, Interrupted | KeyboardInterrupt):

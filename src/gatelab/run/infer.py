@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 ENDINGS = (".csv", ".parquet", ".jsonl")
 
 
-def predict(path: str | Path, file: str | Path) -> pd.DataFrame:
-    """What the run in `path` says to the new input in `file`, a row each.
+def predict(path: str | Path, file: str | Path, *, trust: bool = False) -> pd.DataFrame:
+    """What the run in `path` says to the new input in `file`, a row each; `trust` as `load_task`.
 
     Raises:
         RequestError: no such run, a task that does not predict, or input that does not fit.
     """
-    loaded = load_task(path)
+    loaded = load_task(path, trust=trust)
     with request_errors(f"--input {file}"), _remarks():
         frame: pd.DataFrame = loaded.task.predict(loaded, Path(file))
     return frame
 
 
-def generate(path: str | Path, prompt: str, **options: Any) -> str:
-    """The prompt and its continuation by the run in `path`; `options` are those of its task (`Task.generate`).
+def generate(path: str | Path, prompt: str, *, trust: bool = False, **options: Any) -> str:
+    """The prompt and its continuation by the run in `path`; `options` as `Task.generate`, `trust` as `load_task`.
 
     Raises:
         RequestError: no such run, a task that generates no text, or an option out of range.
     """
-    loaded = load_task(path)
+    loaded = load_task(path, trust=trust)
     with request_errors(str(path)), _remarks():
         text: str = loaded.task.generate(loaded, prompt, **options)
     return text

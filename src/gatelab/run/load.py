@@ -1,12 +1,15 @@
-"""Bring a run back from its directory: the task with the best weights, and the data it was trained on.
+"""A recorded run as objects: the task with its best weights, and the data it was trained on.
 
-Needs nothing but the directory: the configuration and the data's spec are the frozen ones of `run.json`.
+Needs nothing but the directory: the configuration and the data's spec are the recorded ones of `run.json`. A run
+directory may come from a stranger, so by default only targets of Gatelab, `torch.nn` and `torch.optim` are built
+(`require_trusted_targets`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,14 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
+from gatelab.run.config.schema import locate
 from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import RunDirectory, read_json
 from gatelab.tasks import CheckpointError, load_checkpoint
 
+TRUSTED = ("gatelab.", "torch.nn.", "torch.optim.", "pytorch_lightning.")
+FACTORIES = ("gatelab.tasks.optimizers", "gatelab.tasks.schedules")
+"""Modules whose functions make optimisers and schedules, and do nothing else."""
+BUILT = ("data", "task", "model", "optim", "schedule")
+"""Groups of a recorded configuration that are built when the run is read."""
+
 
 @dataclass
 class LoadedRun:
-    """A run brought back.
+    """A recorded run as objects.
 
     Attributes:
         run: the directory.
@@ -62,14 +72,69 @@ class LoadedRun:
         return tokenizer_from_dict(read_json(file, ("level",))) if file.is_file() else None
 
 
-def load_task(path: str | Path) -> LoadedRun:
-    """The task of a run with its best weights; no data is read.
+def require_trusted_targets(config: Any, *, trust: bool = False) -> None:
+    """See to it that a recorded configuration names nothing that could run a stranger's code.
+
+    Trusted are networks, DataModules, tasks, optimisers, schedules and callbacks that are defined in Gatelab, PyTorch
+    or Lightning. Nothing else is imported.
+
+    Args:
+        config: the configuration, or the groups of it that will be built.
+        trust: accept every target.
 
     Raises:
-        RequestError: no such run, no checkpoint yet, or a checkpoint of another model.
+        RequestError: naming the other targets.
+    """
+    if trust:
+        return
+    if foreign := sorted({target for target in _targets(config) if not _is_trusted(target)}):
+        raise RequestError(
+            f"the run names code that is not part of Gatelab: {', '.join(foreign)}. Nothing was run. If you know and "
+            "trust it, --trust allows it."
+        )
+
+
+def _targets(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield str(value["_target_"])
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _targets(item)
+
+
+def _is_trusted(target: str) -> bool:
+    """Whether a name stands for a class or factory of the trusted kinds; only the trusted packages are imported."""
+    if not target.startswith(TRUSTED):
+        return False
+    import pytorch_lightning as pl
+    from torch import nn, optim
+
+    try:
+        found = locate(target)
+    except (ImportError, AttributeError):
+        return False
+    home = str(getattr(found, "__module__", ""))
+    if home in FACTORIES:
+        return inspect.isfunction(found)
+    kinds = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler, pl.LightningDataModule, pl.Callback)
+    return home.startswith(TRUSTED) and inspect.isclass(found) and issubclass(found, (*kinds, pl.Trainer))
+
+
+def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
+    """The task of a run with its best weights; no data is read.
+
+    Args:
+        path: the run directory.
+        trust: accept networks and tasks that are not part of Gatelab; their code is imported and run.
+
+    Raises:
+        RequestError: no such run, no checkpoint yet, a checkpoint of another model, or a target that is not trusted.
     """
     run = RunDirectory.open(path)
     record = run.read()
+    require_trusted_targets([record["config"].get(group) for group in BUILT], trust=trust)
     checkpoint = run.best if run.best.is_file() else run.last
     if not checkpoint.is_file() or "spec" not in record:
         raise RequestError(f"{path}: has no checkpoint yet; train it first.")
@@ -81,14 +146,14 @@ def load_task(path: str | Path) -> LoadedRun:
         weights = load_checkpoint(checkpoint).get("state_dict", {})
     except CheckpointError as error:
         raise RequestError(str(error)) from None
-    if found := misfit(weights, task.state_dict()):
+    if found := mismatch(weights, task.state_dict()):
         raise RequestError(f"{checkpoint}: a checkpoint of another model, {found} in this run's.")
     task.load_state_dict(weights)
     return LoadedRun(run, record, task.eval(), checkpoint)
 
 
-def misfit(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
-    """The first weight that two models have in other shapes, as `NAME is SHAPE there and SHAPE`; None if they fit."""
+def mismatch(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
+    """The first weight whose shapes differ in two models, as `NAME is SHAPE there and SHAPE`; None if all fit."""
     for name in [*ours, *theirs]:
         there, here = (tuple(state[name].shape) if name in state else "absent" for state in (theirs, ours))
         if there != here:
@@ -97,7 +162,7 @@ def misfit(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
 
 
 def load_data(record: dict[str, Any]) -> Any:
-    """The run's DataModule, with the data as it was.
+    """The run's DataModule, with the data as it was; its target is one that `load_task` has accepted.
 
     Raises:
         RequestError: a file is gone, or is not the one that the run was trained on.

@@ -1,8 +1,8 @@
-"""Make a run again and compare: the loss of every step and the weights after every epoch, bit for bit.
+"""Reproduction of a recorded run: the loss of every step and the weights after every epoch, compared bit for bit.
 
-The recorded configuration is trained once more by a process of its own, in a temporary place, with the recorded
-threads and environment variables. Its `trace.csv` is compared with the recorded one while it grows, so the first
-difference ends it. What the comparison means is `Reproduction.exit_code`; nothing is written beside the recorded run.
+The recorded configuration is trained once more by a process of its own (`frozen_run`), in a temporary folder, with the
+recorded threads and environment variables. Its `trace.csv` is compared with the recorded one while it grows, so the
+first difference ends it. Nothing is written beside the recorded run.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import copy
 import shutil
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,12 @@ from gatelab.run.config.schema import problems
 from gatelab.run.diff import Difference, Divergence, between, divergence, environments, flat
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.frozen_run import FROZEN_RUN, child_environment, end_of, write_request
+from gatelab.run.load import require_trusted_targets
 from gatelab.run.messages import nearest
 from gatelab.run.process_group import ProcessGroup
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
+from gatelab.tasks.signals import RANK_OF
 from gatelab.tasks.trace import Row, parse_trace, read_trace
 
 GPUS = "CUDA_VISIBLE_DEVICES"
@@ -39,7 +40,7 @@ POLL_SECONDS = 0.1
 
 @dataclass
 class Reproduction:
-    """What came of a reproduction.
+    """Result of a reproduction.
 
     Attributes:
         run: the recorded run's directory; overrides: what was changed on purpose.
@@ -81,6 +82,7 @@ def reproduce(
     steps: int | None = None,
     keep: Path | None = None,
     strict: bool = False,
+    trust: bool = False,
     on_step: Callable[[int, int], None] = lambda done, total: None,
 ) -> Reproduction:
     """Train the run in `path` again, compare, and remove what was trained.
@@ -91,6 +93,7 @@ def reproduce(
         steps: compare so many training steps only; None: all that are recorded.
         keep: a new folder for the new run, which is then trained to its end.
         strict: see `Reproduction`.
+        trust: accept targets that are not part of Gatelab.
         on_step: told (steps compared, steps to compare) a few times a second.
 
     Raises:
@@ -103,18 +106,19 @@ def reproduce(
         raise RequestError(f"--keep {keep}: exists already; name a new folder.")
     place = Path(tempfile.mkdtemp(prefix="gatelab-reproduce-")) if keep is None else keep.absolute()
     place.mkdir(parents=True, exist_ok=True)
-    outcome = Reproduction(str(run.path), list(overrides), strict=strict)
+    found = Reproduction(str(run.path), list(overrides), strict=strict)
     try:
-        with _Again(record, overrides, place) as new:
-            _compare(expected, new, outcome, on_step)
-            outcome.environment = new.differences(record)
+        config = frozen_config(record, overrides, place, trust=trust)
+        with _SecondRun(record, config, place) as new:
+            _compare(expected, new, found, on_step)
+            found.environment = new.differences(record)
             if keep is not None:
-                new.finish()
-                outcome.kept = str(new.run.path)
+                new.check_end()
+                found.kept = str(new.run.path)
     finally:
         if keep is None:
             shutil.rmtree(place, ignore_errors=True)
-    return outcome
+    return found
 
 
 def _expected(run: RunDirectory, steps: int | None) -> list[Row]:
@@ -133,7 +137,7 @@ def _expected(run: RunDirectory, steps: int | None) -> list[Row]:
 
 
 def _compare(
-    expected: list[Row], new: _Again, outcome: Reproduction, on_step: Callable[[int, int], None]
+    expected: list[Row], new: _SecondRun, found: Reproduction, on_step: Callable[[int, int], None]
 ) -> None:
     """Follow the new trace until the first difference or the last expected row."""
     rows = iter(expected)
@@ -143,53 +147,43 @@ def _compare(
         if row.step < expected[0].step:  # the record may begin later, if an older version began the run
             continue
         if row[:3] == wanted[:3] and row.step == 0:  # go on: the first step shows what it amounts to
-            outcome.initial = None if row == wanted else divergence(wanted, row)
+            found.initial = None if row == wanted else divergence(wanted, row)
         elif row != wanted:
-            outcome.first = divergence(wanted, row)
+            found.first = divergence(wanted, row)
             return
-        outcome.steps += row.what == "loss"
-        outcome.epochs += row.what == "weights" and row.step > 0
+        found.steps += row.what == "loss"
+        found.epochs += row.what == "weights" and row.step > 0
         on_step(row.step, total)
         following = next(rows, None)
         if following is None:
             return
         wanted = following
-    outcome.first = Divergence(*wanted, None)
+    found.first = Divergence(*wanted, None)
 
 
-class _Again:
+class _SecondRun:
     """The new run: its process, its trace as it grows, its end. Leaving the context ends the process."""
 
-    def __init__(self, record: dict[str, Any], overrides: Sequence[str], place: Path) -> None:
+    def __init__(self, record: dict[str, Any], config: dict[str, Any], place: Path) -> None:
         attempt = record["attempts"][-1]
-        plain = again(record, overrides, place)
         cwd = Path(attempt["cwd"])
-        identity = Identity(**{**record["identity"], "seed": plain["seed"]})
+        identity = Identity(**{**record["identity"], "seed": config["seed"]})
         self.cwd = cwd if cwd.is_dir() else Path.cwd()
-        self.run = RunDirectory(identity.directory(plain["paths"]["runs"]))
+        self.run = RunDirectory(identity.directory(config["paths"]["runs"]))
         self.request, self.log = place / "request.json", place / "log.txt"
         self.env = environment_for(attempt)
-        write_request(self.request, plain, identity, threads=plain["threads"])
-        self._process: ProcessGroup | None = None
-        self._code: int | None = None
+        write_request(self.request, config, identity, threads=config["threads"])
 
-    def __enter__(self) -> _Again:
+    def __enter__(self) -> _SecondRun:
         command = [sys.executable, "-m", FROZEN_RUN, str(self.request)]
         self._process = ProcessGroup.start(command, self.log, self.env, self.cwd)
-        self._waiter = threading.Thread(target=self._wait, daemon=True)
-        self._waiter.start()
         return self
 
-    def _wait(self) -> None:
-        assert self._process is not None
-        self._code = self._process.wait()
-
     def __exit__(self, *_: object) -> None:
-        if self._code is None and self._process is not None:
-            self._process.kill()
-        self._waiter.join()
+        self._process.kill()
+        self._process.wait()
 
-    def rows(self) -> Any:
+    def rows(self) -> Iterator[Row]:
         """Yield the rows of the trace as they are written, until the run has ended.
 
         Raises:
@@ -197,7 +191,9 @@ class _Again:
         """
         offset = 0
         while True:
-            ended = self._code is not None  # asked before reading, so that the last rows are not missed
+            ended = (
+                self._process.poll() is not None
+            )  # asked before reading, so that the last rows are not missed
             if self.run.trace_file.is_file():
                 with self.run.trace_file.open("rb") as file:
                     file.seek(offset)
@@ -210,20 +206,17 @@ class _Again:
                 return
             time.sleep(POLL_SECONDS)
 
-    def finish(self) -> None:
-        """Wait for the end of the run."""
-        self._waiter.join()
-
     def check_end(self) -> None:
-        """Raise if the run did not come to its end."""
-        if self._code == 0:
+        """Wait for the end; raise if the run did not come to its end."""
+        code = self._process.wait()
+        if code == 0:
             return
         end = end_of(self.request)
         if end is None:
             tail = self.log.read_text(errors="replace").strip().splitlines()[-1:] or ["nothing was printed"]
-            raise RunFailed(f"the new run ended with exit code {self._code}: {tail[0]}")
+            raise RunFailed(f"the new run ended with exit code {code}: {tail[0]}")
         error = RequestError if end["outcome"] == "refused" else RunFailed
-        raise error(f"the run cannot be made again: {end['error']}")
+        raise error(f"the run cannot be reproduced: {end['error']}")
 
     def differences(self, record: dict[str, Any]) -> list[Difference]:
         """What differs in the environment of any attempt of the recorded run, and in its data."""
@@ -236,61 +229,56 @@ class _Again:
         return list({str(d): d for d in found if d.key != f"variables.{GPUS}"}.values())
 
 
-def again(record: dict[str, Any], overrides: Sequence[str], place: Path) -> dict[str, Any]:
-    """The plain configuration of the run in `record`, writing below `place` only.
+def frozen_config(
+    record: dict[str, Any], overrides: Sequence[str], place: Path, *, trust: bool = False
+) -> dict[str, Any]:
+    """The recorded configuration, writing below `place` only, without trackers and progress.
 
     Args:
-        record: what `run.json` says.
-        overrides: values to set, in Hydra's grammar. `seed=1` sets every seed that followed the recorded one.
+        record: the content of `run.json`.
+        overrides: values to set, in Hydra's grammar. `seed=1` sets every seed that followed the recorded one. Groups
+            cannot be exchanged: their content was resolved when the run was made.
         place: a folder.
+        trust: accept targets that are not part of Gatelab.
 
     Raises:
-        RequestError: an override with a wrong key or a value that does not fit.
+        RequestError: an override with a wrong key or a value that does not fit, or a target that is not trusted.
     """
-    plain = copy.deepcopy(record["config"])
-    plain["threads"] = plain["threads"] or record["attempts"][-1]["environment"]["threads"]
+    config = copy.deepcopy(record["config"])
+    config["threads"] = config["threads"] or record["attempts"][-1]["environment"]["threads"]
+    config["logger"], config["test"] = {}, False
     for override in overrides:
         key, value = _parse(override)
         if key == "seed":
-            followers = [k for k, v in flat(plain).items() if k.endswith(".seed") and v == plain["seed"]]
+            followers = [k for k, v in flat(config).items() if k.endswith(".seed") and v == config["seed"]]
             for follower in followers:
-                _set(plain, follower, value)
-        _set(plain, key, value)
-    found = problems(plain)
-    if found:
+                _set(config, follower, value)
+        _set(config, key, value)
+    require_trusted_targets(config, trust=trust)
+    if found := problems(config):
         raise RequestError("\n".join(f"{key}: {text}" for key, text in found))
-    _gather(plain["trainer"])
-    plain["paths"] = {**plain["paths"], "root": str(place), "runs": str(place / "runs")}
-    plain["logger"], plain["test"] = {}, False
-    plain["trainer"]["max_time"] = None  # the recorded steps are what is compared, however long they take
-    if plain["callbacks"].get("progress") is not None:
-        plain["callbacks"]["progress"] = None
-    return plain
-
-
-def _gather(trainer: dict[str, Any]) -> None:
-    """Of a run that took several nodes: as many processes on this machine, which is the same to all of them."""
-    nodes, each = trainer.get("num_nodes") or 1, trainer["devices"]
-    if nodes > 1:
-        count = len(each) if isinstance(each, list) else each
-        trainer |= {"num_nodes": 1, "devices": nodes * count}
+    trainer, callbacks = config["trainer"], config["callbacks"] or {}
+    if (nodes := trainer.get("num_nodes") or 1) > 1:  # as many processes on this machine give the same values
+        each = trainer["devices"]
+        trainer |= {"num_nodes": 1, "devices": nodes * (len(each) if isinstance(each, list) else each)}
+    trainer["max_time"] = None  # the recorded steps are compared, however long they take
+    config["paths"] = {**config["paths"], "root": str(place), "runs": str(place / "runs")}
+    if callbacks.get("progress") is not None:
+        callbacks["progress"] = None
+    return config
 
 
 def environment_for(attempt: dict[str, Any]) -> dict[str, str]:
     """This process' environment variables, and the recorded ones where this process has none."""
     env = child_environment()
     recorded = dict(attempt["environment"].get("variables", {}))
-    if recorded.get(
-        GPUS
-    ):  # which of equal GPUs it was does not matter, and it may be taken; that it had none does
+    if recorded.get(GPUS):  # which of equal GPUs it was does not matter; that it had none does
         del recorded[GPUS]
     if attempt["mirror"]:
         recorded["GATELAB_DATA_MIRROR"] = str(Path(attempt["cwd"]) / attempt["mirror"])
-    for name, value in recorded.items():
-        env.setdefault(name, value)
-    for name in ("GATELAB_RANK_OF", "LOCAL_RANK"):
+    for name in (RANK_OF, "LOCAL_RANK"):
         env.pop(name, None)
-    return env
+    return {**recorded, **env}
 
 
 def _parse(override: str) -> tuple[str, Any]:
@@ -303,13 +291,13 @@ def _parse(override: str) -> tuple[str, Any]:
     return parsed.key_or_group, parsed.value()
 
 
-def _set(plain: dict[str, Any], key: str, value: Any) -> None:
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
     *outer, last = key.split(".")
-    node: Any = plain
+    node: Any = config
     for part in outer:
         node = node.get(part) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
-        raise RequestError(f"{key}: the run has no such key.{nearest(key, flat(plain))}")
+        raise RequestError(f"{key}: the run has no such key.{nearest(key, flat(config))}")
     if isinstance(node[last], dict) and not isinstance(value, dict):
         raise RequestError(
             f"{key}={value}: a group was resolved when the run was made; set its keys instead."

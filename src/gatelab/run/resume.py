@@ -1,4 +1,4 @@
-"""What a run goes on from, and whether it may: the newest whole checkpoint of its own, with room to write the next.
+"""Conditions under which a run directory is continued: its configuration, its data, its checkpoint, free space.
 
 Everything here happens before anything in the run directory is changed, except that a damaged file is renamed. What is
 loaded into the model is Lightning's business.
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.errors import RequestError
-from gatelab.run.load import misfit
+from gatelab.run.load import changed_data, mismatch
 from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import first_difference
+from gatelab.run.record.secrets import without_secrets
 from gatelab.tasks.checkpoint_io import (
     BEST,
     CheckpointError,
@@ -33,7 +34,36 @@ BESIDE_BYTES = 8_000_000
 """Room for the record, the log, and what else a run writes."""
 
 
-def find_checkpoint(run: RunDirectory, plain: Mapping[str, Any], task: Any) -> LatestCheckpoint | None:
+def require_same_configuration(run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """See to it that what is recorded in `run` is the configuration that is asked for: its name has 8 digits of a hash.
+
+    Raises:
+        RequestError: another configuration is recorded there.
+    """
+    if not run.run_file.is_file():
+        return
+    if difference := first_difference(run.read()["config"], without_secrets(dict(config))):
+        key, theirs, ours = difference
+        raise RequestError(
+            f"{run.path}: holds the run of another configuration, {key} is {theirs} there and {ours} here; nothing was "
+            "changed. Take another name=NAME, or --force trains anew and keeps the other run."
+        )
+
+
+def require_same_data(run: RunDirectory, data: Any) -> None:
+    """See to it that a run never mixes two data sets.
+
+    Raises:
+        RequestError: the run was begun with other files.
+    """
+    if run.run_file.is_file() and (changed := changed_data(run.read(), data)):
+        raise RequestError(
+            f"{changed}: {run.path} is left as it is. Put the file back as it was to go on, or --force starts anew "
+            "and keeps the old run."
+        )
+
+
+def find_checkpoint(run: RunDirectory, config: Mapping[str, Any], task: Any) -> LatestCheckpoint | None:
     """The checkpoint that the run goes on from, or None for a new run.
 
     A damaged `last.ckpt` or `best.ckpt` is set aside with a remark: the run then goes on from the one before it, or
@@ -47,7 +77,7 @@ def find_checkpoint(run: RunDirectory, plain: Mapping[str, Any], task: Any) -> L
     found = find_latest_checkpoint(folder)
     if found is None:
         return None
-    _refuse_foreign(found, plain, task)
+    _refuse_foreign(found, config, task)
     step = found.checkpoint["global_step"]
     if found.damaged is not None:
         path, reason = found.damaged
@@ -67,7 +97,7 @@ def find_checkpoint(run: RunDirectory, plain: Mapping[str, Any], task: Any) -> L
     return found
 
 
-def _refuse_foreign(found: LatestCheckpoint, plain: Mapping[str, Any], task: Any) -> None:
+def _refuse_foreign(found: LatestCheckpoint, config: Mapping[str, Any], task: Any) -> None:
     """Raise `RequestError` unless the checkpoint is of this very run."""
     path, checkpoint = found.path, found.checkpoint
     fix = "; nothing was changed. Move it away, or --force starts anew and keeps the old run."
@@ -75,15 +105,15 @@ def _refuse_foreign(found: LatestCheckpoint, plain: Mapping[str, Any], task: Any
         key for key in ("gatelab", "state_dict", "global_step", "hyper_parameters") if key not in checkpoint
     ]
     if missing:
-        raise RequestError(f"{path}: no checkpoint of Gatelab, it has no '{missing[0]}'{fix}")
+        raise RequestError(f"{path}: not a checkpoint of Gatelab, it has no '{missing[0]}'{fix}")
     other = checkpoint["hyper_parameters"].get("config")
-    if other is not None and (difference := first_difference(other, plain)):
+    if other is not None and (difference := first_difference(other, without_secrets(dict(config)))):
         key, theirs, ours = difference
         raise RequestError(
             f"{path}: a checkpoint of another run, {key} is {theirs} there and {ours} here{fix}"
         )
-    if found_misfit := misfit(checkpoint["state_dict"], task.state_dict()):
-        raise RequestError(f"{path}: a checkpoint of another model, {found_misfit} here{fix}")
+    if found_mismatch := mismatch(checkpoint["state_dict"], task.state_dict()):
+        raise RequestError(f"{path}: a checkpoint of another model, {found_mismatch} here{fix}")
 
 
 def require_space(run: RunDirectory, task: Any) -> None:

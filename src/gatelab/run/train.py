@@ -1,7 +1,7 @@
-"""Train a run from overrides to `result.json`: compose, check, identify, record, fit, evaluate.
+"""Training of one run, from overrides to `result.json`: compose, check, hold the run directory, build, fit, score.
 
 The same request twice is the same run: a finished one is reported, a half-finished one continues from its last
-checkpoint. Models, data and loops are other rings' business.
+checkpoint.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ import pytorch_lightning as pl
 import torch
 
 from gatelab.core import BackendError
-from gatelab.run import nodes
-from gatelab.run.as_rank import train_as_rank
+from gatelab.run import distributed
 from gatelab.run.build import (
     REQUEST_ERRORS,
     build_callbacks,
@@ -33,22 +32,27 @@ from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.evaluate import device_of, evaluate_split
-from gatelab.run.load import changed_data, load_task
+from gatelab.run.load import load_task
 from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory, now, write_json
 from gatelab.run.record.identity import Identity, identify
 from gatelab.run.record.metrics import resources
 from gatelab.run.record.metrics_logger import MetricsCSV
-from gatelab.run.resume import find_checkpoint, require_space
+from gatelab.run.resume import (
+    find_checkpoint,
+    require_same_configuration,
+    require_same_data,
+    require_space,
+)
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.lightning_internals import start_children_with_blocked_signals
-from gatelab.tasks.signals import RANK_OF, StopRequested, noted, rank
+from gatelab.tasks.signals import RANK_OF, StopRequested, launched, noted, rank
 from gatelab.tasks.trace import Trace
 from gatelab.trackers.lifecycle import continue_from, show_finished, tracked
 from gatelab.trackers.wandb.agent import started_by_agent
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def train(
@@ -62,7 +66,8 @@ def train(
         config_dirs: further folders laid out like `conf/`.
 
     Returns:
-        What `result.json` holds, and `already` (whether it was finished before).
+        the content of `result.json`, and `already` (whether it was finished before). Of a process beside the first of
+        a distributed run only `outcome` and `rank`.
 
     Raises:
         RequestError: something about the request is wrong; nothing was trained.
@@ -70,16 +75,16 @@ def train(
         Interrupted: a signal came; the run saved itself.
     """
     if rank() > 0:
-        return train_as_rank()
-    with nodes.leading():
+        return _train_beside_rank_0(())
+    with distributed.leading():
         composed = compose(overrides, config_dirs=config_dirs)
-        plain = check(composed)
+        config = check(composed)
         # two agents may be given the same configuration; the second shows what the first has found
-        return train_frozen(plain, identify(composed), force=force, wait=started_by_agent())
+        return train_frozen(config, identify(composed), force=force, wait=started_by_agent())
 
 
 def train_frozen(
-    plain: dict[str, Any],
+    config: dict[str, Any],
     identity: Identity,
     *,
     force: bool = False,
@@ -89,7 +94,7 @@ def train_frozen(
     """Train the run of a configuration that is composed and checked already.
 
     Args:
-        plain: the resolved configuration, as `check` returns it.
+        config: the resolved configuration, as `check` returns it.
         identity: of the composed configuration.
         force: train a finished run again; the old directory is renamed, never deleted.
         wait: for another process that is training this run, instead of refusing; it may have finished it then.
@@ -97,84 +102,36 @@ def train_frozen(
             `Checkpoints.stop_with(RunPruned(..))`.
 
     Returns:
-        as `train`. Of a pruned run: what `result.json` holds, with the outcome `pruned`; asked for again without
+        as `train`. Of a pruned run: the content of `result.json`, with the outcome `pruned`; asked for again without
         the callback that stopped it, it is continued.
 
     Raises:
         as `train`.
     """
-    nodes.require_processes(plain["trainer"])
-    run = RunDirectory(identity.directory(plain["paths"]["runs"]))
-    with run.locked(wait=wait):
-        prepare_process(plain)
-        result = None if force else run.result()
-        if result is not None and result["outcome"] == "done":
-            result = _finished(run, plain, result)
-            show_finished(run, plain)
-            return {**result, "already": True}
-        data = build_data(plain)
+    if rank() > 0:
+        return _train_beside_rank_0(callbacks)
+    run = RunDirectory(identity.directory(config["paths"]["runs"]))
+    with distributed.leading(), run.locked(wait=wait):
+        distributed.require_processes(config["trainer"])
+        prepare_process(config)
+        if not force:
+            require_same_configuration(run, config)
+            result = run.result()
+            if result is not None and result["outcome"] == "done":
+                return {**_report_finished(run, config, result), "already": True}
+        data = build_data(config)
         if force and (moved := run.set_aside()) is not None:  # not before it is sure that there are data
             say(f"the earlier run is kept in {moved}")
-        refuse_changed_data(run, data)
+        require_same_data(run, data)
         run.remove_temporaries()
-        try:
-            run.begin(plain, {"name": identity.name, "hash8": identity.hash8, "seed": identity.seed})
-            with tracked(run, plain) as trackers:
-                return {**_train_locked(run, plain, data, callbacks, trackers), "already": False}
-        except RunInterrupted as error:
-            run.stop("interrupted")
-            raise Interrupted(f"{error}; the same command continues it") from None
-        except StopRequested:
-            if run.run_file.is_file():
-                run.stop("interrupted")
-            raise
-        except RequestError:
-            with contextlib.suppress(OSError):  # the refusal matters more than its record
-                run.stop("refused")
-            raise
-        except (TrainingDiverged, CheckpointError) as error:
-            with contextlib.suppress(OSError):  # nor does a full disk hide why it failed
-                run.finish({"outcome": "failed", "error": str(error), "finished": now()})
-            raise RunFailed(str(error)) from error
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise RunFailed(
-                    f"{error.strerror} while writing below {run.path}: make room, and the same command continues it"
-                ) from error
-            with contextlib.suppress(OSError):
-                run.stop("crashed", f"{type(error).__name__}: {error}")
-            raise
+        with _outcome_recorded(run):
+            run.begin(config, vars(identity))
+            with tracked(run, config) as trackers:
+                return {**_train_and_score(run, config, data, callbacks, trackers), "already": False}
 
 
-def _finished(run: RunDirectory, plain: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    """The result of a finished run, with the test scores added if they are asked for only now."""
-    reads_a_file = plain["data"].get("path") is not None
-    wants_test = plain["test"] and "test" not in result["splits"]
-    if reads_a_file or wants_test:
-        data = build_data(plain)
-        refuse_changed_data(run, data)
-        if wants_test and "test" in data.splits:
-            result = {**result, "splits": evaluate_splits(run, plain, data)}
-            run.finish(result)
-    return result
-
-
-def refuse_changed_data(run: RunDirectory, data: Any) -> None:
-    """Never mix two data sets in one run.
-
-    Raises:
-        RequestError: the run was begun with other files.
-    """
-    changed = changed_data(run.read(), data) if run.run_file.is_file() else None
-    if changed:
-        raise RequestError(
-            f"{changed}: {run.path} is left as it is. Put the file back as it was to go on, or --force starts anew "
-            "and keeps the old run."
-        )
-
-
-def _train_locked(
-    run: RunDirectory, plain: dict[str, Any], data: Any, callbacks: Sequence[Any], trackers: Sequence[Any]
+def _train_and_score(
+    run: RunDirectory, config: dict[str, Any], data: Any, callbacks: Sequence[Any], trackers: Sequence[Any]
 ) -> dict[str, Any]:
     for note in data.notes:
         say(note)
@@ -182,14 +139,13 @@ def _train_locked(
     if getattr(data, "tokenizer", None) is not None:
         write_json(run.tokenizer_file, data.tokenizer.to_dict())
     started = time.perf_counter()
-    pruned: RunPruned | None = None
     try:
-        trainer, pruned = fit(run, plain, data, callbacks, trackers)
+        trainer, pruned = fit(run, config, data, callbacks, trackers)
     finally:
         run.add_seconds(time.perf_counter() - started)
-    result = {"outcome": "done", **_facts(run, plain, trainer)}
+    result = {"outcome": "done", **_facts(run, config, trainer)}
     if pruned is None:
-        result["splits"] = evaluate_splits(run, plain, data)
+        result["splits"] = evaluate_splits(run, config, data)
     else:
         result |= {"outcome": "pruned", "why": str(pruned), "by": pruned.by, "splits": {}}
     result["finished"] = now()
@@ -197,73 +153,37 @@ def _train_locked(
     return result
 
 
-def _facts(run: RunDirectory, plain: dict[str, Any], trainer: Any) -> dict[str, Any]:
-    """What `result.json` says about a run that has ended in good order, whatever its outcome.
-
-    `best_epoch` counts from 0, as in `metrics.csv`.
-    """
-    saver = saver_of(trainer.callbacks)
-    return {
-        "run_dir": str(run.path),
-        "identity": run.read()["identity"],
-        "monitor": plain["task"]["monitor"],
-        "validated": saver.best_score is not None,
-        "best": saver.best_score,
-        "best_epoch": saver.best_epoch,
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-        "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
-        "seconds": {"fit": run.seconds()},
-        **resources(run.metrics_file),
-    }
-
-
-def evaluate_splits(run: RunDirectory, plain: dict[str, Any], data: Any) -> dict[str, Any]:
-    """Metrics, baselines and seconds of the best checkpoint on valid and, unless `test=false`, on test."""
-    loaded = load_task(run.path)
-    wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or plain["test"])]
-    with nodes.alone():
-        device = device_of(plain)
-        return {split: evaluate_split(loaded.task, data, split, device=device) for split in wanted}
-
-
 def fit(
     run: RunDirectory,
-    plain: dict[str, Any],
+    config: dict[str, Any],
     data: Any,
     callbacks: Sequence[Any] = (),
     trackers: Sequence[Any] = (),
-    *,
-    expected: int | None = None,
 ) -> tuple[Any, RunPruned | None]:
-    """Train until the configured end, continuing from the newest checkpoint where there is one.
-
-    Args:
-        expected: of a process beside the first that torchrun started: the step from which rank 0 continues.
+    """Train until the configured end, continuing from the newest checkpoint where there is one; every rank does.
 
     Returns:
         the Trainer, and why the run was pruned, if it was.
     """
-    pl.seed_everything(plain["seed"], workers=False, verbose=False)
-    task: Any = build_task(plain, data.spec)
+    pl.seed_everything(config["seed"], workers=False, verbose=False)
+    task: Any = build_task(config, data.spec)
     task.trace = Trace(run.trace_file)
     if rank() == 0:
         run.update(task=task.describe())
     require_space(run, task)
-    found = find_checkpoint(run, plain, task)
+    found = find_checkpoint(run, config, task)
     step = int(found.checkpoint["global_step"]) if found else None
     if step is not None:
         say(f"continuing {run.path} from step {step}")
-    own = build_callbacks(plain, checkpoints={"directory": str(run.last.parent)})
+    own = build_callbacks(config, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
     continue_from(trackers, step)
     loggers = [MetricsCSV(run.metrics_file, step), *trackers]
-    trainer: Any = build_trainer(plain, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
-    with request_errors("data"):  # what does not fit together shows before the run begins
+    trainer: Any = build_trainer(config, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
+    with request_errors("data"):  # mistakes show before the run begins
         data.train_dataloader()
         data.val_dataloader()
-    if trainer.world_size > 1:
-        nodes.meet(run.path, plain, step, expected)
+    distributed.start_together(run.path, config, step)
     os.environ[RANK_OF] = str(run.path.absolute())
     start_children_with_blocked_signals(trainer)
     try:
@@ -287,6 +207,14 @@ def fit(
     return trainer, None
 
 
+def evaluate_splits(run: RunDirectory, config: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """Metrics, baselines and seconds of the best checkpoint on valid and, unless `test=false`, on test."""
+    loaded = load_task(run.path, trust=True)
+    wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or config["test"])]
+    device = device_of(config)
+    return {split: evaluate_split(loaded.task, data, split, device=device) for split in wanted}
+
+
 def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
     """The callback that writes the checkpoints.
 
@@ -299,3 +227,91 @@ def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
     raise RequestError(
         "callbacks.checkpoints: every run needs it (gatelab.tasks.callbacks.Checkpoints); leave it in."
     )
+
+
+def _facts(run: RunDirectory, config: Mapping[str, Any], trainer: Any) -> dict[str, Any]:
+    """The facts in `result.json` of a run that has ended in good order; `best_epoch` counts from 0."""
+    saver = saver_of(trainer.callbacks)
+    return {
+        "run_dir": str(run.path),
+        "identity": run.read()["identity"],
+        "monitor": config["task"]["monitor"],
+        "validated": saver.best_score is not None,
+        "best": saver.best_score,
+        "best_epoch": saver.best_epoch,
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "parameters": sum(p.numel() for p in trainer.lightning_module.parameters()),
+        "seconds": {"fit": run.seconds()},
+        **resources(run.metrics_file),
+    }
+
+
+def _report_finished(run: RunDirectory, config: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    """The result of a finished run, with the test scores added if they are asked for only now."""
+    wants_test = config["test"] and "test" not in result["splits"]
+    if wants_test or config["data"].get("path") is not None:
+        data = build_data(config)
+        require_same_data(run, data)
+        if wants_test and "test" in data.splits:
+            result = {**result, "splits": evaluate_splits(run, config, data)}
+            run.finish(result)
+    show_finished(run, config)
+    return result
+
+
+@contextlib.contextmanager
+def _outcome_recorded(run: RunDirectory) -> Iterator[None]:
+    """Write down how an attempt ended that does not come to its end, and turn its error into one with an exit code.
+
+    A record that cannot be written must not hide the error, so a full disk is ignored here.
+    """
+    try:
+        yield
+    except RunInterrupted as error:
+        run.stop("interrupted")
+        raise Interrupted(f"{error}; the same command continues it") from None
+    except StopRequested:
+        if run.run_file.is_file():
+            run.stop("interrupted")
+        raise
+    except RequestError:
+        with contextlib.suppress(OSError):
+            run.stop("refused")
+        raise
+    except (TrainingDiverged, CheckpointError) as error:
+        with contextlib.suppress(OSError):
+            run.finish({"outcome": "failed", "error": str(error), "finished": now()})
+        raise RunFailed(str(error)) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise RunFailed(
+                f"{error.strerror} while writing below {run.path}: make room, and the same command continues it"
+            ) from error
+        with contextlib.suppress(OSError):
+            run.stop("crashed", f"{type(error).__name__}: {error}")
+        raise
+
+
+def _train_beside_rank_0(callbacks: Sequence[Any]) -> dict[str, Any]:
+    """Train as a process beside the first one, which alone keeps the record.
+
+    A run that was stopped or refused in good order ends here without an error: torchrun and Lightning kill the other
+    processes when one fails, and rank 0 still writes its record.
+    """
+    done = {"outcome": "rank", "rank": rank()}
+    try:
+        published = distributed.decision() if launched() else None
+        run = RunDirectory(published["run"] if published else os.environ[RANK_OF])
+        config = published["config"] if published else run.read()["config"]
+        prepare_process(config)
+        data = build_data(config)
+        require_same_data(run, data)
+        fit(run, config, data, callbacks)
+    except (distributed.Dismissed, RunInterrupted):
+        return done
+    except Exception as error:
+        if launched():
+            distributed.refuse(error)
+        raise
+    return done

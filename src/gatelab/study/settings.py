@@ -1,167 +1,165 @@
 """The settings of a study: every key that `study.` takes, what it means and what it may be.
 
-The dataclass is the schema: a wrong key or type is named with the nearest spelling, as everywhere. Which
-values a study tries is its space (`space.py`); how workers are started is the launcher's business.
+Which values a study tries is its space (`space.py`); how workers are started is the launcher's business.
 """
 
 from __future__ import annotations
 
 import re
-import typing
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gatelab.run.errors import RequestError
 from gatelab.run.messages import nearest
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")
 BUDGET = re.compile(r"parameters:(?:match\(([A-Za-z0-9_-]+)\)|([0-9.]+(?:[eE][+-]?[0-9]+)?))")
+OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")
 DEFAULT_TRIALS = 20
+LISTS = ("seeds", "objectives", "gpus")
+"""Settings that hold several values; on the command line also written without brackets: study.seeds=0,1,2."""
 OPERATIONAL = frozenset(
     {
-        "n_trials",
-        "workers",
-        "slots",
-        "threads",
-        "gpus",
-        "isolation",
-        "retries",
-        "max_failures",
-        "stale_after",
-        "timeout",
+        *("n_trials", "workers", "slots", "threads", "gpus", "isolation"),
+        *("retries", "max_failures", "stale_after", "timeout"),
     }
 )
 """Settings that decide how a study is run, not what it is: the same study may be continued with others."""
 
 
-@dataclass
-class StudySettings:
-    """What `study.KEY=VALUE` sets.
+class StudySettings(BaseModel):
+    """The values of `study.KEY=VALUE`; the descriptions are those of `gatelab sweep --help`."""
 
-    Attributes:
-        name: folder below `<paths.root>/studies/`.
-        strategy: grid, random, tpe, or a sampler class of Optuna; None: grid if everything can be listed, else tpe.
-        sampler_options: keyword arguments of the sampler.
-        n_trials: points to try; None: the size of the grid, else 20.
-        pruner: none, median, successive_halving, hyperband, wilcoxon, or a pruner class of Optuna.
-        pruner_options: keyword arguments of the pruner.
-        seeds: every point is run with each of them; empty: the configuration's seed alone.
-        folds: every point is run on this many folds of the data; None: on its validation split.
-        budget: `parameters:1e6` solves model.hidden_size for equal size; `parameters:match(gru)` gives every model
-            the size that model=gru would have at the point's hidden size.
-        space: dotted name of a function that suggests (further) values, for conditional spaces.
-        objectives: `metric` or `metric:maximize` each; empty: the metric that the task monitors.
-        storage: of Optuna; None: a journal file in the folder. A database's URL, or grpc://host:port.
-        workers: processes that the launcher starts.
-        slots: runs at the same time in each worker.
-        threads: of the tensor library in each run; None: the machine's cores divided by its slots.
-        gpus: GPUs that the slots share; None: those that are found.
-        isolation: fork (from a process that has imported everything) or process (a fresh interpreter).
-        retries: how often a run that was killed is begun again.
-        max_failures: failed trials after which the study stops; None: it goes on.
-        stale_after: seconds without a sign of life after which a worker on another machine counts as dead.
-        timeout: seconds after which no further trial begins.
-        seed: of the sampler.
-    """
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: str
-    strategy: str | None = None
-    sampler_options: dict[str, Any] = field(default_factory=dict)
-    n_trials: int | None = None
-    pruner: str = "none"
-    pruner_options: dict[str, Any] = field(default_factory=dict)
-    seeds: list[int] = field(default_factory=list)
-    folds: int | None = None
-    budget: str | None = None
-    space: str | None = None
-    objectives: list[str] = field(default_factory=list)
-    storage: str | None = None
-    workers: int = 1
-    slots: int = 1
-    threads: int | None = None
-    gpus: list[int] | None = None
-    isolation: Literal["fork", "process"] = "fork"
-    retries: int = 3
-    max_failures: int | None = None
-    stale_after: float = 30.0
-    timeout: float | None = None
-    seed: int = 0
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder below <paths.root>/studies/"
+    )
+    strategy: str | None = Field(
+        None,
+        description="grid, random, tpe, or a sampler class of Optuna; by default grid if everything can be "
+        "listed, else tpe",
+    )
+    sampler_options: dict[str, Any] = Field({}, description="keyword arguments of the sampler")
+    n_trials: int | None = Field(None, ge=1, description="points to try; by default the grid's size, else 20")
+    pruner: str = Field(
+        "none",
+        description="none, median, successive_halving, hyperband, wilcoxon, or a pruner class of Optuna",
+    )
+    pruner_options: dict[str, Any] = Field({}, description="keyword arguments of the pruner")
+    seeds: list[int] = Field(
+        [],
+        description="every point is run with each: [0,1,2], or 3, which means the same; by default the "
+        "configuration's seed alone",
+    )
+    folds: int | None = Field(None, ge=2, description="every point is run on this many folds of the data")
+    budget: str | None = Field(
+        None,
+        description="parameters:1e6 solves model.hidden_size for equal size; parameters:match(gru) gives every "
+        "model the size that model=gru would have at the point's hidden size",
+    )
+    space: str | None = Field(
+        None, description="dotted name of a function that suggests (further) values, for conditional spaces"
+    )
+    objectives: list[str] = Field(
+        [], description="METRIC or METRIC:maximize each; by default the metric that the task monitors"
+    )
+    storage: str | None = Field(
+        None,
+        description="of Optuna: a database's URL or grpc://host:port; by default a journal in the folder",
+    )
+    workers: int = Field(1, ge=1, description="processes that the launcher starts")
+    slots: int = Field(1, ge=1, description="runs at the same time in each worker")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="of the tensor library in each run; by default the machine's cores / its slots",
+    )
+    gpus: list[int] | None = Field(
+        None, description="GPUs that the slots share; by default those that are found"
+    )
+    isolation: Literal["fork", "process"] = Field(
+        "fork",
+        description="fork (of a process that has imported everything) or process (a fresh interpreter)",
+    )
+    retries: int = Field(3, ge=0, description="how often a run that was killed is started again")
+    max_failures: int | None = Field(
+        None, ge=1, description="failed trials after which the study stops; by default it goes on"
+    )
+    stale_after: float = Field(
+        30.0,
+        ge=1,
+        description="seconds without a heartbeat after which a worker on another machine counts as dead",
+    )
+    timeout: float | None = Field(None, ge=1, description="seconds after which no further trial begins")
+    seed: int = Field(0, ge=0, description="of the sampler")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as in study.json."""
-        return asdict(self)
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_of_seeds(cls, value: Any) -> Any:
+        """`study.seeds=3` means three seeds: 0, 1, 2."""
+        if type(value) is not int:
+            return value
+        if value < 1:
+            raise ValueError("give a number of seeds (3 means 0, 1, 2), or list them: [0,1,2]")
+        return list(range(value))
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct_seeds(cls, value: list[int]) -> list[int]:
+        if any(seed < 0 for seed in value):
+            raise ValueError("a seed is 0 or more")
+        if twice := sorted({seed for seed in value if value.count(seed) > 1}):
+            raise ValueError(f"{', '.join(map(str, twice))} is there more than once")
+        return value
+
+    @field_validator("objectives", "gpus", mode="before")
+    @classmethod
+    def _one_item(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int) else value
+
+    @field_validator("objectives")
+    @classmethod
+    def _readable_objectives(cls, value: list[str]) -> list[str]:
+        for text in value:
+            if not OBJECTIVE.fullmatch(text):
+                raise ValueError(f"'{text}' is not METRIC, METRIC:minimize or METRIC:maximize")
+        return value
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _readable_budget(cls, value: Any) -> Any:
+        if value is not None and not BUDGET.fullmatch(str(value)):
+            raise ValueError("give parameters:1e6 or parameters:match(gru)")
+        return value
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> StudySettings:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Settings from plain data.
 
         Raises:
-            RequestError: every key that does not exist, and every value that cannot be, one a line.
+            RequestError: every key that does not exist and every value that cannot be, one a line.
         """
-        from gatelab.run.config.schema import type_problems  # brings Hydra, which --help does not need
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            problems = [_explain(dict(item)) for item in error.errors()]
+        raise RequestError("\n".join(problems)) from None
 
-        values = {key: [value] if _single(key, value) else value for key, value in values.items()}
-        if isinstance(values.get("budget"), int | float):  # its own message says how it is written
-            values["budget"] = str(values["budget"])
-        hints = typing.get_type_hints(cls)
-        problems = [f"study.{k}: no such key.{nearest(k, hints)}" for k in values if k not in hints]
-        for key, value in values.items():
-            if key in hints:
-                problems += [
-                    f"{name}: {text}" for name, text in type_problems(value, hints[key], f"study.{key}")
-                ]
-        if "name" not in values:
-            problems.append("study.name: missing; give study=NAME.")
-        if not problems:
-            settings = cls(**values)
-            problems = settings.problems()
-        if problems:
-            raise RequestError("\n".join(problems))
-        return settings
-
-    def problems(self) -> list[str]:
-        """What is wrong with the values, each with its key."""
-        found = [
-            f"study.{key}={getattr(self, key)}: give at least {least}"
-            for key, least in LEAST.items()
-            if getattr(self, key) is not None and getattr(self, key) < least
-        ]
-        if not NAME.fullmatch(self.name):
-            found.append(f"study={self.name}: a name is letters, digits, '.', '_' and '-', as a folder's is")
-        if len(set(self.seeds)) < len(self.seeds):
-            twice = sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1})
-            found.append(f"study.seeds={self.seeds}: {', '.join(map(str, twice))} is there more than once")
-        found += [f"study.seeds={self.seeds}: a seed is 0 or more" for seed in self.seeds if seed < 0][:1]
-        if self.budget is not None and not BUDGET.fullmatch(self.budget):
-            found.append(f"study.budget={self.budget}: give parameters:1e6 or parameters:match(gru)")
-        for text in self.objectives:
-            if not OBJECTIVE.fullmatch(text):
-                found.append(f"study.objectives: '{text}' is not METRIC, METRIC:minimize or METRIC:maximize")
-        if self.threads is not None and self.threads < 1:
-            found.append(f"study.threads={self.threads}: give at least 1")
-        return found
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, as in study.json."""
+        return self.model_dump()
 
 
-LEAST: dict[str, float] = {
-    "n_trials": 1,
-    "folds": 2,
-    "workers": 1,
-    "slots": 1,
-    "retries": 0,
-    "max_failures": 1,
-    "stale_after": 1,
-    "timeout": 1,
-    "seed": 0,
-}
-
-
-def _single(key: str, value: Any) -> bool:
-    """Whether one item stands for a list of one: study.objectives=val/bpc, study.seeds=3."""
-    return key in ("objectives", "seeds", "gpus") and isinstance(value, str | int) and value is not None
-
-
-def setting_names() -> list[str]:
-    """Every key below `study.`."""
-    return [item.name for item in fields(StudySettings)]
+def _explain(error: Mapping[str, Any]) -> str:
+    """One error of pydantic as a line that names the setting."""
+    key = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return f"study.{key}: no such key.{nearest(key, StudySettings.model_fields)}"
+    if error["type"] == "missing":
+        return f"study.{key}: missing; give study=NAME."
+    if key == "name":
+        return f"study={error['input']}: a name is letters, digits, '.', '_' and '-', as a folder's is"
+    text = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"study.{key}={error['input']}: {text}"

@@ -1,8 +1,8 @@
-"""The space of a study: which keys are tried, and with which values, read from Hydra's own override grammar.
+"""The search space of a study: the keys that are tried and their values, read from Hydra's override grammar.
 
 `model.hidden_size=64,128` and `range(..)` are choices, `interval(a,b)` is a range of numbers, `tag(log, ..)`
 makes it logarithmic, `glob(..)` picks choices of a group, `sort(..)` and `shuffle(..)` order them. A space
-function adds what depends on other values. It neither composes configurations nor runs a sampler.
+function adds values that depend on others.
 """
 
 from __future__ import annotations
@@ -24,10 +24,9 @@ from hydra.core.override_parser.types import (
     Glob,
     IntervalSweep,
     Override,
+    QuotedString,
     RangeSweep,
-    Transformer,
 )
-from hydra.errors import HydraException
 
 from gatelab.run.errors import RequestError
 
@@ -80,14 +79,12 @@ class Parameter:
         """Ask Optuna for a value."""
         if self.kind == "choice":
             return trial.suggest_categorical(self.key, self.values())
+        assert self.low is not None
+        assert self.high is not None
         if self.kind == "int":
-            assert self.low is not None
-            assert self.high is not None
             return trial.suggest_int(
                 self.key, int(self.low), int(self.high), step=self.step or 1, log=self.log
             )
-        assert self.low is not None
-        assert self.high is not None
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,7 +93,7 @@ class Parameter:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Parameter:
-        """What `to_dict` wrote."""
+        """The parameter that `to_dict` wrote."""
         return cls(**{**values, "choices": tuple(values["choices"])})
 
 
@@ -114,26 +111,31 @@ def parameter(override: Override, *, group: bool, options: Sequence[str] = (), s
         seed: of `shuffle(..)`.
 
     Raises:
-        RequestError: what the grammar allows and a study cannot use, with the fix.
+        RequestError: a sweep that the grammar allows and a study cannot use, with the fix.
     """
-    value, line, prefix = override._value, override.input_line or "", override.get_key_element()
-    key = prefix.lstrip("+~")
-    prefix = prefix[: len(prefix) - len(key)]
+    value, line = override.value(), override.input_line or ""
+    key = override.get_key_element().lstrip("+~")
+    prefix = override.get_key_element().removesuffix(key)
     if override.is_delete():
         raise RequestError(f"{line}: a key that is taken away cannot be swept.")
     if isinstance(value, IntervalSweep):
         return _interval(value, key, prefix, line, group)
     if isinstance(value, Glob):
         if not group:
-            raise RequestError(f"{line}: glob(..) picks files of a group, and '{key}' is none.")
+            raise RequestError(f"{line}: glob(..) picks files of a group, and '{key}' is not a group.")
         choices: list[Any] = value.filter(list(options))
         if not choices:
             raise RequestError(f"{line}: no choice of {key} matches. Choices: {', '.join(options)}.")
     else:
-        choices = _listed(override, line)
-        if getattr(value, "shuffle", False):
+        assert isinstance(value, ChoiceSweep | RangeSweep)
+        choices = _listed(value)
+        if value.shuffle:  # Hydra's own shuffling would give another order each time
             random.Random(f"{seed}:{key}").shuffle(choices)
-    _refuse_repeats(choices, line)
+    if not choices:
+        raise RequestError(f"{line}: lists no value.")
+    for index, choice in enumerate(choices):
+        if choice in choices[:index]:  # Optuna, like Python, takes 1, 1.0 and true for the same choice
+            raise RequestError(f"{line}: {choice!r} is there twice.")
     made = Parameter(key, "choice", tuple(choices), group=group, prefix=prefix)
     ascending = all(type(c) is int for c in choices) and choices == sorted(choices)
     if isinstance(value, RangeSweep) and not value.shuffle and ascending and len(choices) > 1:
@@ -141,21 +143,26 @@ def parameter(override: Override, *, group: bool, options: Sequence[str] = (), s
     return made
 
 
-def _listed(override: Override, line: str) -> list[Any]:
-    """The choices in the order they are written; Hydra's own shuffling would be another one each time."""
-    value = override._value
-    try:
-        if isinstance(value, RangeSweep) and not isinstance(value.range(), range):
-            # from the numbers as they are written: of Hydra's own, 0.1 and two steps of 0.1 are 0.30000000000000004
-            start, stop, step = (Decimal(str(n)) for n in (value.start, value.stop, value.step))
-            return [float(n) for n in FloatRange(start, stop, step)]
-        ordered = value
-        if isinstance(value, ChoiceSweep | RangeSweep) and value.shuffle:
-            ordered = replace(value, shuffle=False)
-        listed = replace(override, _value=ordered).sweep_iterator(transformer=Transformer.identity)
-        return [Override._convert_value(item) for item in listed]
-    except HydraException as error:
-        raise RequestError(f"{line}: cannot be listed: {error}") from None
+def _listed(value: ChoiceSweep | RangeSweep) -> list[Any]:
+    """The choices in the order they are written, as plain data."""
+    if isinstance(value, ChoiceSweep):
+        return [_plain(item) for item in value.list]
+    numbers = value.range()
+    if not isinstance(numbers, range):
+        # from the numbers as they are written: of Hydra's own, 0.1 and two steps of 0.1 are 0.30000000000000004
+        numbers = FloatRange(*(Decimal(str(n)) for n in (value.start, value.stop, value.step)))
+        return [float(n) for n in numbers]
+    return list(numbers)
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, QuotedString):
+        return item.text
+    if isinstance(item, list):
+        return [_plain(inner) for inner in item]
+    if isinstance(item, dict):
+        return {_plain(key): _plain(inner) for key, inner in item.items()}
+    return item
 
 
 def _interval(value: IntervalSweep, key: str, prefix: str, line: str, group: bool) -> Parameter:
@@ -177,17 +184,9 @@ def _interval(value: IntervalSweep, key: str, prefix: str, line: str, group: boo
     return Parameter(key, "int" if whole else "float", low=low, high=high, log=log, prefix=prefix)
 
 
-def _refuse_repeats(choices: Sequence[Any], line: str) -> None:
-    if not choices:
-        raise RequestError(f"{line}: lists no value.")
-    for index, choice in enumerate(choices):
-        if choice in choices[:index]:  # Optuna, like Python, takes 1, 1.0 and true for the same choice
-            raise RequestError(f"{line}: {choice!r} is there twice.")
-
-
 @dataclass(frozen=True)
 class Space:
-    """All parameters of a study, and the function for what depends on them.
+    """All parameters of a study, and the function for values that depend on them.
 
     Attributes:
         parameters: in the order of the command line.
@@ -221,7 +220,7 @@ class Space:
 
 
 class Suggest:
-    """What a space function is called with: Optuna's three suggestions, with configuration keys as names.
+    """The argument of a space function: Optuna's three suggestions, with configuration keys as names.
 
     A group is a name too: `suggest.suggest_categorical("model", ["gru", "lstm"])`.
     """
@@ -231,7 +230,7 @@ class Suggest:
 
     @property
     def params(self) -> dict[str, Any]:
-        """What has been suggested so far."""
+        """The values suggested so far."""
         return dict(self._trial.params)
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:

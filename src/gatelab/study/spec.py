@@ -1,8 +1,8 @@
-"""A study's frozen configurations: from a point's values to the plain configuration of a run.
+"""The spec of a study: from the values of a point to the resolved configuration of a run.
 
-`study.json`, the templates and the copies of the configuration files are written once (`draft.py`), before the
-first trial; every hyperparameter of every run comes from them. Hydra is asked only for templates; a point is a
-template with values set, which takes a fraction of a millisecond.
+`study.json`, the templates and the copies of the configuration files are written once, before the first trial; every
+hyperparameter of every run comes from them. Hydra composes a template for each combination of group choices; a point
+is a copy of its template with values set. Files that are edited later change nothing.
 """
 
 from __future__ import annotations
@@ -13,34 +13,26 @@ import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import Composed, compose, keys_of, nearest
+from gatelab.run.config.compose import Composed, compose, keys_of
 from gatelab.run.errors import RequestError
-from gatelab.run.record.identity import Identity, hash_of, identity_of
+from gatelab.run.messages import nearest
+from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key
+from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key, solve
 from gatelab.study.settings import StudySettings
 from gatelab.study.space import Parameter, Space, load_function
 
 FUNCTION = "space.py"
-REFERENCE = re.compile(r"\$\{([^${}:]+)\}")
-
-
-@dataclass(frozen=True)
-class _Base:
-    """A template with seed and fold set, resolved once; `hashed` is the same with the seed taken out."""
-
-    plain: dict[str, Any]
-    hashed: dict[str, Any]
-    name: str
-    seed: int
+MOST_FILES = 1000
+NAME_OF_GROUP = re.compile(r"[./@=]")
+NAMED = re.compile(r"^\s*-\s*(?:override\s+)?/?([\w-]+)", re.MULTILINE)
+"""The first part of each entry of a defaults list (and of other lists, which name no group)."""
 
 
 class StudySpec:
@@ -48,12 +40,12 @@ class StudySpec:
 
     Attributes:
         settings: of the study.
-        space: what is tried.
+        space: the values that are tried.
         templates: the composed configurations.
         overrides: those that hold for every point.
         objectives: (metric, minimize or maximize) for each.
-        sizes: solved hidden sizes by `equal.size_key`: {"hidden", "parameters"}; of studies with a budget.
-        record: what `study.json` says; empty before it is written.
+        sizes: solved hidden sizes by `size_key`: {"hidden", "parameters"}; of studies with a budget.
+        record: the content of `study.json`; empty before it is written.
     """
 
     def __init__(self, settings: StudySettings, space: Space, templates: Templates) -> None:
@@ -62,29 +54,26 @@ class StudySpec:
         self.objectives: list[tuple[str, str]] = []
         self.sizes: dict[str, dict[str, int]] = {}
         self.record: dict[str, Any] = {}
-        self._bases: dict[tuple[str, int | None, int | None], _Base] = {}
-        self._references: dict[str, set[str]] = {}
-        self._lock = threading.RLock()
 
     @classmethod
     def load(cls, path: str | Path) -> StudySpec:
         """Read the study in a folder.
 
         Raises:
-            RequestError: the folder holds no study, or its study.json cannot be read.
+            RequestError: the folder is not a study, or its study.json cannot be read.
         """
         directory = StudyDirectory.open(path)
         record = directory.read()
         settings = StudySettings.from_dict(record["settings"])
         function = load_function(directory.path / FUNCTION, settings.space) if settings.space else None
         space = Space(tuple(Parameter.from_dict(item) for item in record["space"]), function)
-        templates = Templates(
-            record["overrides"], kept_sources(directory.conf), settings.name, directory.templates
+        sources = kept_sources(directory.conf)
+        spec = cls(
+            settings, space, Templates(record["overrides"], sources, settings.name, directory.templates)
         )
-        frozen = cls(settings, space, templates)
-        frozen.record, frozen.sizes = record, dict(record.get("sizes", {}))
-        frozen.objectives = [(item["metric"], item["direction"]) for item in record["objectives"]]
-        return frozen
+        spec.record, spec.sizes = record, dict(record.get("sizes", {}))
+        spec.objectives = [(item["metric"], item["direction"]) for item in record["objectives"]]
+        return spec
 
     def replicates(self) -> list[tuple[int | None, int | None]]:
         """(seed, fold) of each run of a point, in order; None: as the configuration says."""
@@ -95,7 +84,7 @@ class StudySpec:
     def config(
         self, params: Mapping[str, Any], seed: int | None = None, fold: int | None = None
     ) -> tuple[dict[str, Any], Identity]:
-        """The resolved configuration of one run of a point, and which run it is.
+        """The resolved configuration of one run of a point, and its identity.
 
         Args:
             params: override key -> value as Optuna keeps it.
@@ -107,98 +96,44 @@ class StudySpec:
         size = self.solved(params)
         return self.unsized({**params, **({HIDDEN: size["hidden"]} if size else {})}, seed, fold)
 
-    def solved(self, params: Mapping[str, Any]) -> dict[str, int] | None:
-        """The hidden size that the study's budget gives to a point, and its parameters; None without a budget."""
-        if self.settings.budget is None:
-            return None
-        from gatelab.study.plan.model_checker import Nets
-
-        cell = self.cell(params)
-        key = size_key(cell)
-        if key not in self.sizes:
-            with Nets() as nets:
-                self.sizes[key] = nets.solve([(cell, self.unsized(params)[0]["data"])])[0]
-        return self.sizes[key]
-
-    def cell(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What the size of a point depends on (`equal_parameters.cell_of`)."""
-        assert self.settings.budget is not None
-        budget, model = parse_budget(self.settings.budget)
-        config, _ = self.unsized(params)
-        if model is None:
-            return cell_of(config, budget, None)
-        try:
-            reference, _ = self.unsized({**params, "model": model})
-        except RequestError as error:
-            raise RequestError(f"study.budget={self.settings.budget}: {error}") from None
-        return cell_of(config, None, reference)
-
     def unsized(
         self, params: Mapping[str, Any], seed: int | None = None, fold: int | None = None
     ) -> tuple[dict[str, Any], Identity]:
-        """As `config`, before the budget has its say."""
-        groups, values = self.split(params)
-        with self._lock:
-            base = self._base(groups, seed, fold)
-            simple = all(self._is_simple(groups, key, value) for key, value in values.items())
-        if not simple:
-            config = self.apply(params).config
-            self._set_run(config, seed, fold)
-            return resolve(config), identity_of(config)
-        plain, hashed = copy.deepcopy(base.plain), copy.deepcopy(base.hashed)
-        for key, value in values.items():
-            *outer, last = key.split(".")
-            for node in (plain, hashed):
-                for part in outer:
-                    node = node[part]
-                node[last] = copy.deepcopy(value)
-        return plain, Identity(base.name, hash_of(hashed)[:8], base.seed)
-
-    def _base(self, groups: Mapping[str, Any], seed: int | None, fold: int | None) -> _Base:
-        key = (template_name(groups), seed, fold)
-        if key not in self._bases:
-            config = copy.deepcopy(self.templates.get(groups).config)
-            self._set_run(config, seed, fold)
-            number = int(config.seed)
-            plain = resolve(config)
-            config.seed = 0
-            self._bases[key] = _Base(plain, resolve(config), str(config.name), number)
-        return self._bases[key]
-
-    def _set_run(self, config: DictConfig, seed: int | None, fold: int | None) -> None:
-        OmegaConf.set_struct(config, False)
+        """As `config`, before a budget sets the hidden size."""
+        composed = self.apply(params)
         if seed is not None:
-            config.seed = seed
+            composed.config.seed = seed
         if fold is not None:
-            config.data.folds, config.data.fold = self.settings.folds, fold
+            composed.config.data.folds, composed.config.data.fold = self.settings.folds, fold
+        return composed.resolved(), identify(composed)
 
-    def _is_simple(self, groups: Mapping[str, Any], key: str, value: Any) -> bool:
-        """Whether setting a value in resolved data is the same as setting it before resolving."""
-        if isinstance(value, dict) or "${" in str(value) or key in ("name", "seed") or self._prefix(key):
-            return False
-        node: Any = self.templates.get(groups).config
-        *outer, last = key.split(".")
-        for part in outer:
-            node = node._get_node(part) if OmegaConf.is_dict(node) else None
-        if not OmegaConf.is_dict(node) or last not in node or OmegaConf.is_dict(node._get_node(last)):
-            return False
-        names = self.referenced(groups)
-        return not any(f"{key}.".startswith((f"{n}.", ".")) or n.startswith((f"{key}.", ".")) for n in names)
+    def solved(self, params: Mapping[str, Any]) -> dict[str, int] | None:
+        """The hidden size that the budget gives to a point, and its parameters; None without a budget.
 
-    def referenced(self, groups: Mapping[str, Any]) -> set[str]:
-        """The keys that interpolations of a template name."""
-        name = template_name(groups)
-        if name not in self._references:
-            raw = OmegaConf.to_yaml(self.templates.get(groups).config)
-            self._references[name] = {match.strip() for match in REFERENCE.findall(raw)}
-        return self._references[name]
+        Raises:
+            RequestError: the budget is too small, or the network cannot be constructed.
+        """
+        if self.settings.budget is None:
+            return None
+        budget, model = parse_budget(self.settings.budget)
+        config, _ = self.unsized(params)
+        reference = None
+        if model is not None:
+            try:
+                reference, _ = self.unsized({**params, "model": model})
+            except RequestError as error:
+                raise RequestError(f"study.budget={self.settings.budget}: {error}") from None
+        cell = cell_of(config, budget, reference)
+        key = size_key(cell)
+        if key not in self.sizes:
+            self.sizes[key] = solve(cell, config["data"])
+        return self.sizes[key]
 
     def apply(self, params: Mapping[str, Any]) -> Composed:
-        """The template of a point with the point's values set, unresolved; a copy."""
+        """A copy of the template of a point with the point's values set, unresolved."""
         groups, values = self.split(params)
-        with self._lock:
-            template = self.templates.get(groups)
-            config = copy.deepcopy(template.config)
+        template = self.templates.get(groups)
+        config = copy.deepcopy(template.config)
         OmegaConf.set_struct(config, False)
         for key, value in values.items():
             self._set(config, key, value)
@@ -226,35 +161,17 @@ class StudySpec:
         node = OmegaConf.select(config, parent) if parent else config
         there = OmegaConf.is_dict(node) and last in node
         if not there and not self._prefix(key):
-            raise _no_such_key(key, config)
+            raise RequestError(f"{key}: no such key.{nearest(key, keys_of(config))}")
         if there and self._prefix(key) == "+":
             raise RequestError(f"+{key}: the key exists already; leave out the '+'.")
         OmegaConf.update(config, key, value, merge=True, force_add=True)
 
 
-def _no_such_key(key: str, config: DictConfig) -> RequestError:
-    return RequestError(f"{key}: no such key.{nearest(key, keys_of(config))}")
-
-
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """Plain data without interpolations.
-
-    Raises:
-        RequestError: a value that is missing or cannot be resolved.
-    """
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise RequestError(f"{error.full_key}: {error.msg or error}") from None
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
-SKIPPED = {"runs", "studies", "data-cache", "__pycache__", "node_modules"}
-
-
 class Templates:
-    """Compose, keep and read back templates.
+    """The composed configurations of a study: one for each combination of the group choices that it tries.
+
+    Once a study is written they are read from its folder, and a combination that is new is composed from the
+    folder's copies of the configuration files.
 
     Args:
         overrides: those that are the same for every point.
@@ -266,14 +183,10 @@ class Templates:
     def __init__(
         self, overrides: Sequence[str], sources: Sequence[Path], study: str, folder: Path | None = None
     ) -> None:
-        self.overrides, self.sources, self.study, self.folder = (
-            tuple(overrides),
-            tuple(sources),
-            study,
-            folder,
-        )
-        self._composed: dict[str, Composed] = {}
-        self._refused: dict[str, str] = {}
+        self.overrides, self.sources = tuple(overrides), tuple(sources)
+        self.study, self.folder = study, folder
+        self._found: dict[str, Composed | RequestError] = {}
+        self._lock = threading.RLock()
 
     def is_group(self, key: str) -> bool:
         """Whether a key chooses configuration files."""
@@ -281,35 +194,35 @@ class Templates:
 
     def options(self, group: str) -> list[str]:
         """The files of a group that can be chosen."""
-        files = [
-            path for source in self.sources for path in (source / group.partition("@")[0]).glob("*.yaml")
-        ]
-        return sorted({path.stem for path in files if not path.stem.startswith("_")})
+        folders = [source / group.partition("@")[0] for source in self.sources]
+        names = {path.stem for folder in folders for path in folder.glob("*.yaml")}
+        return sorted(name for name in names if not name.startswith("_"))
 
     def get(self, groups: Mapping[str, Any]) -> Composed:
-        """The template of a combination of group choices; a refusal is found once, too, however many jobs ask.
+        """The template of a combination of group choices; it is composed, or refused, once.
 
         Raises:
             RequestError: it does not compose.
         """
         name = template_name(groups)
-        if name in self._refused:
-            raise RequestError(self._refused[name])
-        if name not in self._composed:
-            file = None if self.folder is None else self.folder / file_of(name)
-            if file is not None and file.is_file():
-                config = OmegaConf.load(file)
-                assert isinstance(config, DictConfig)
-                self._composed[name] = Composed(config, {}, self.overrides, ())
-            else:
+        with self._lock:
+            if name not in self._found:
                 try:
-                    self._composed[name] = self._compose(groups)
+                    self._found[name] = self._read(name) or self._compose(groups)
                 except RequestError as error:
-                    self._refused[name] = str(error)
-                    raise
-                if file is not None:
-                    _write(file, self._composed[name].config, name)
-        return self._composed[name]
+                    self._found[name] = error
+            found = self._found[name]
+        if isinstance(found, RequestError):
+            raise RequestError(str(found))
+        return found
+
+    def _read(self, name: str) -> Composed | None:
+        file = self.folder / file_of(name) if self.folder is not None else None
+        if file is None or not file.is_file():
+            return None
+        config = OmegaConf.load(file)
+        assert isinstance(config, DictConfig)
+        return Composed(config, {}, self.overrides, ())
 
     def _compose(self, groups: Mapping[str, Any]) -> Composed:
         chosen = [f"{key}={value}" for key, value in groups.items()]
@@ -323,17 +236,24 @@ class Templates:
         config.test = False  # test data is touched by `eval`
         wandb = OmegaConf.select(config, "logger.wandb")
         if OmegaConf.is_dict(wandb):
-            if wandb._get_node("group") is None or wandb.group in (None, config.name):
+            if wandb.get("group") in (None, config.name):
                 wandb.group = self.study
             if wandb.get("job_type", "train") == "train":
                 wandb.job_type = "sweep"
+        if self.folder is not None:
+            _write(self.folder, template_name(groups), config)
         return composed
+
+    def used(self) -> list[str]:
+        """The overrides and the group choices of every template: they name the groups that are needed."""
+        return [*self.overrides, *(choice for name in self._found for choice in name.split(","))]
 
     def keep(self, folder: Path) -> dict[str, str]:
         """Write every template that was composed; return name -> file, relative to the study's folder."""
-        for name, composed in self._composed.items():
-            _write(folder / file_of(name), composed.config, name)
-        return {name: f"{folder.name}/{file_of(name)}" for name in self._composed}
+        composed = {name: found for name, found in self._found.items() if isinstance(found, Composed)}
+        for name, found in composed.items():
+            _write(folder, name, found.config)
+        return {name: f"{folder.name}/{file_of(name)}" for name in composed}
 
 
 def template_name(groups: Mapping[str, Any]) -> str:
@@ -346,7 +266,8 @@ def file_of(name: str) -> str:
     return f"{hashlib.sha256(name.encode()).hexdigest()[:8]}.yaml"
 
 
-def _write(file: Path, config: DictConfig, name: str) -> None:
+def _write(folder: Path, name: str, config: DictConfig) -> None:
+    file = folder / file_of(name)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     temporary.write_text(f"# {name or 'no group is swept'}\n{OmegaConf.to_yaml(config)}")
@@ -358,25 +279,47 @@ def sources_of(config_dirs: Sequence[Path]) -> tuple[Path, ...]:
     return (CONF_DIR, *config_dirs)
 
 
-def copy_sources(sources: Sequence[Path], target: Path) -> None:
-    """Copy the YAML files of each source to `target/0`, `target/1`, ..., in the order of the search."""
+def copy_sources(sources: Sequence[Path], target: Path, keys: Sequence[str] = ()) -> None:
+    """Copy the configuration files of each source to `target/0`, `target/1`, ..., in the order of the search.
+
+    Args:
+        sources: folders laid out like `conf/`; target: a new folder.
+        keys: of overrides; of a folder of the user's, only groups that they, `conf/` or its own defaults lists name
+            are copied.
+
+    Raises:
+        RequestError: there are too many files.
+    """
     for index, source in enumerate(sources):
-        for file, text in yaml_files(source).items():
-            copied = target / str(index) / file
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            copied.write_text(text)
-        (target / str(index)).mkdir(parents=True, exist_ok=True)
+        kept = target / str(index)
+        kept.mkdir(parents=True)
+        for file, text in config_files(source, keys).items():
+            (kept / file).parent.mkdir(parents=True, exist_ok=True)
+            (kept / file).write_text(text)
 
 
-def yaml_files(source: Path) -> dict[str, str]:
-    """Relative name -> text of every YAML file of a folder; hidden folders and what commands write are left out."""
+def config_files(source: Path, keys: Sequence[str]) -> dict[str, str]:
+    """Relative name -> text of the YAML files that Hydra could read in a folder.
+
+    Raises:
+        RequestError: there are more than `MOST_FILES`.
+    """
+    named = {path.stem for path in CONF_DIR.iterdir()} | {
+        NAME_OF_GROUP.split(key.lstrip("+~"))[0] for key in keys
+    }
     found: dict[str, str] = {}
-    for folder, names, files in os.walk(source):
-        names[:] = sorted(n for n in names if not n.startswith(".") and n not in SKIPPED)
-        for name in sorted(files):
-            if name.endswith(".yaml"):
-                path = Path(folder, name)
-                found[path.relative_to(source).as_posix()] = path.read_text()
+    seen = {""}
+    while named := named - seen:
+        seen |= named
+        files = [f for name in named for f in (source / f"{name}.yaml", *(source / name).rglob("*.yaml"))]
+        added = {f.relative_to(source).as_posix(): f.read_text() for f in sorted(files) if f.is_file()}
+        found |= added
+        if len(found) > MOST_FILES:
+            raise RequestError(
+                f"--config-dir {source}: more than {MOST_FILES} YAML files; give a folder that holds configurations "
+                "only, laid out like conf/ (e.g. DIR/experiment/mine.yaml)"
+            )
+        named = {name for text in added.values() for name in NAMED.findall(text)}
     return found
 
 

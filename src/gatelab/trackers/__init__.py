@@ -33,7 +33,7 @@ def wandb_logger(
     `run_id` is kept in `run.json`, so that a resumed run stays one run; what `wandb agent` says about its run comes
     before everything here. `WANDB_MODE` says the same as `mode`, and `disabled` leaves the tracker out (None).
     """
-    from gatelab.trackers.wandb.agent import of_agent
+    from gatelab.trackers.wandb.agent import agent_settings
     from gatelab.trackers.wandb.tracker import WandbTracker
 
     said = os.environ.get("WANDB_MODE")
@@ -50,7 +50,7 @@ def wandb_logger(
         "tags": list(tags),
         "mode": "offline" if mode == "auto" and said in ("offline", "dryrun") else mode,
     }
-    return WandbTracker(run_dir, {**settings, **of_agent()})
+    return WandbTracker(run_dir, {**settings, **agent_settings()})
 
 
 def tensorboard_logger(run_dir: str, run_id: str) -> TensorBoardTracker:

@@ -1,38 +1,39 @@
-"""Follow a `metrics.csv` that another process writes: each row once, as numbers. It never writes."""
+"""Read a `metrics.csv` that another process writes: each row once, as numbers; and the best value among the rows."""
 
 from __future__ import annotations
 
 import csv
 import math
-import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 STEP = "trainer/global_step"
 """The name under which trackers get the count of finished optimiser steps (`step` in the file)."""
 
 MEASURED = ("time/", "memory/")
-"""Metrics that are another number each time."""
+"""Prefixes of metrics that differ each time a run is repeated."""
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""How trackers write numbers that JSON does not know."""
+"""How Weights & Biases writes numbers that JSON cannot hold."""
 
 Row = dict[str, int | float]
 
 
 class Follow:
-    """Read rows of a metrics file as they come.
+    """Read the rows of a metrics file as they are appended.
 
     Args:
-        path: the file; it may be missing still.
+        path: the file; it may not exist yet.
 
-    A new metric makes the writer replace the file by one with more columns and the same rows before; reading
-    goes on behind the rows that were given already.
+    A new metric makes the writer replace the file by one with the same rows and a longer header. The header is
+    compared at each call: if it differs, the file is read from its beginning, without the rows returned before.
     """
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
+        self._header = b""
         self._columns: list[str] = []
-        self._given = self._inode = self._at = 0
+        self._returned = self._offset = 0
 
     def rows(self) -> list[Row]:
         """The rows since the last call; a line that is not finished yet waits for the next one."""
@@ -41,31 +42,56 @@ class Follow:
         except FileNotFoundError:
             return []
         with file:
-            skip = self._begin(file)
-            file.seek(self._at)
+            header = file.readline()
+            if not header.endswith(b"\n"):
+                return []
+            known = 0
+            if header != self._header:
+                known, self._header, self._offset = self._returned, header, len(header)
+                self._columns = next(csv.reader([header.decode()]), [])
+            file.seek(self._offset)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
-        self._at += len(whole)
-        found = [self._row(line) for line in whole.decode().splitlines()][skip:]
-        self._given += len(found)
+        self._offset += len(whole)
+        found = [self._row(line) for line in whole.decode().splitlines()][known:]
+        self._returned += len(found)
         return [row for row in found if row]
-
-    def _begin(self, file: IO[bytes]) -> int:
-        """Read the header of a file that is new; how many of the rows below it were given already."""
-        inode = os.fstat(file.fileno()).st_ino
-        if inode == self._inode:
-            return 0
-        header = file.readline()
-        self._columns, self._at = next(csv.reader([header.decode()]), []), len(header)
-        self._inode = inode if header.endswith(b"\n") else 0
-        return self._given
 
     def _row(self, line: str) -> Row:
         cells = dict(zip(self._columns, next(csv.reader([line]), []), strict=False))
         return to_row(cells) if cells.get("step") else {}
 
 
-def to_row(cells: dict[str, str]) -> Row:
+class Best:
+    """The best value so far of the monitored metric, the one that decides which epoch is best.
+
+    Args:
+        config: of the run, resolved.
+
+    Attributes:
+        name: of the metric.
+        value: the best so far; step: the finished steps when it was measured (None: not measured yet).
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        own = (config.get("callbacks") or {}).get("checkpoints") or {}
+        self.name = str(own.get("monitor") or config["task"]["monitor"])
+        self._sign = 1 if (own.get("mode") or config["task"]["mode"]) == "min" else -1
+        self.value: float | None = None
+        self.step: int | None = None
+
+    def update(self, row: Row) -> bool:
+        """Take a row; return True if its value is better than all before it."""
+        value = row.get(self.name)
+        if value is None or value != value:
+            return False
+        if self.value is not None and self._sign * value >= self._sign * self.value:
+            return False
+        self.value, self.step = float(value), int(row[STEP])
+        return True
+
+
+def to_row(cells: Mapping[str, str]) -> Row:
     """Numbers of a row of text: `step` under the trackers' name, empty cells left out."""
     row: Row = {STEP: int(cells["step"])}
     for name, text in cells.items():
@@ -75,10 +101,10 @@ def to_row(cells: dict[str, str]) -> Row:
 
 
 def key(row: Row) -> tuple[tuple[str, str], ...]:
-    """What two rows have in common exactly if they hold the same metrics with the same bits."""
+    """A row's metrics and bits: equal for two rows exactly if they hold the same metrics with the same bits."""
     return tuple(sorted((name, float(value).hex()) for name, value in row.items()))
 
 
 def identity(row: Row) -> tuple[tuple[str, str], ...]:
-    """What a row has in common with the same row of a part that was computed again: all but what a clock measured."""
+    """`key` without measured times and memory: equal for a row and its repetition after a resume."""
     return key({name: value for name, value in row.items() if not name.startswith(MEASURED)})

@@ -17,8 +17,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from gatelab.run.diff import flat
 from gatelab.run.messages import say
 from gatelab.run.record.identity import defining
-from gatelab.trackers.best import Best
-from gatelab.trackers.follow import STEP, Follow
+from gatelab.trackers.follow import STEP, Best, Follow
 
 
 class TensorBoardTracker(TensorBoardLogger):
@@ -70,7 +69,7 @@ class TensorBoardTracker(TensorBoardLogger):
     def _score(self) -> None:
         rows, best = Follow(self._run_dir / "metrics.csv").rows(), Best(self._config())
         for row in rows:
-            best.take(row)
+            best.update(row)
         if best.value is not None:
             self.experiment.add_scalar(f"best/{best.name}", best.value, rows[-1][STEP])
         self._hparams(2)

@@ -16,14 +16,14 @@ def test_a_task_given_by_hand_wins():
 
 
 def test_the_command_line_wins_over_the_experiment():
-    assert compose(["experiment=ptb_gru", "model.hidden_size=7"]).plain()["model"]["hidden_size"] == 7
+    assert compose(["experiment=ptb_gru", "model.hidden_size=7"]).resolved()["model"]["hidden_size"] == 7
 
 
 def test_a_folder_of_ones_own_adds_experiments(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nmodel:\n  hidden_size: 9\n")
     composed = compose(["experiment=mine"], config_dirs=[tmp_path])
-    assert composed.plain()["model"]["hidden_size"] == 9
+    assert composed.resolved()["model"]["hidden_size"] == 9
     assert composed.config.name == "mine"
 
 

@@ -1,9 +1,13 @@
 """The signature check: unknown keys, wrong types, missing targets, each with its file and line."""
 
+import re
+import time
+
 import pytest
 
+from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check
+from gatelab.run.config.schema import check, metrics_of, problems, signature_of, type_problems
 from gatelab.run.errors import RequestError
 
 
@@ -60,9 +64,9 @@ def test_a_wrong_type_is_named(override, key):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["data.level=wrod"], "data.level: 'wrod' is none of word, char, bpe. Did you mean 'word'?"),
+        (["data.level=wrod"], "data.level: 'wrod' is not one of word, char, bpe. Did you mean 'word'?"),
         (["data=etth1", "data.target=OT"], "A list is written [OT]."),
-        (["trainer.precision=12"], "trainer.precision: 12 is none of 64, 32, 16, transformer-engine,"),
+        (["trainer.precision=12"], "trainer.precision: 12 is not one of 64, 32, 16, transformer-engine,"),
         (["seed=-1"], "seed: -1 is out of range: 0 to 4294967295."),
         (["threads=0"], "threads: 0 is out of range: 1 to"),
         (["data=text"], "data.path: missing; give data.path=..."),
@@ -95,11 +99,63 @@ def test_every_mistake_is_listed_at_once():
 
 
 def test_an_integer_is_a_fine_float_and_null_a_fine_optional():
-    plain = check(compose(["optim.lr=1", "data.eval_window=null"]))
-    assert plain["optim"]["lr"] == 1
-    assert plain["data"]["eval_window"] is None
+    config = check(compose(["optim.lr=1", "data.eval_window=null"]))
+    assert config["optim"]["lr"] == 1
+    assert config["data"]["eval_window"] is None
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "''"])
 def test_the_name_of_a_run_is_that_of_one_folder(name):
-    assert "is no name of one folder below paths.runs" in refusal(f"name={name}")
+    assert "is not the name of one folder below paths.runs" in refusal(f"name={name}")
+
+
+SHIPPED = sorted(
+    set(re.findall(r"_target_: (\S+)", "\n".join(path.read_text() for path in CONF_DIR.rglob("*.yaml"))))
+)
+
+
+@pytest.mark.parametrize("target", SHIPPED)
+def test_every_shipped_target_has_a_signature_with_types(target):
+    signature = signature_of(target)
+    assert signature.required <= set(signature.names)
+    assert set(signature.hints) == set(signature.names)
+    assert metrics_of(target) == [] or target.startswith("gatelab.tasks.")
+
+
+def test_inherited_wrapped_and_generated_signatures_are_followed(tmp_path, monkeypatch):
+    (tmp_path / "odd_module.py").write_text(
+        "from __future__ import annotations\nimport functools\nfrom dataclasses import dataclass\n"
+        "from typing import TYPE_CHECKING, Literal\nif TYPE_CHECKING:\n    from nowhere import Absent\n\n"
+        "Mode = Literal['fast', 'exact']\n\n"
+        "def logged(function):\n    @functools.wraps(function)\n    def inner(*args, **kwargs):\n"
+        "        return function(*args, **kwargs)\n    return inner\n\n"
+        "class Base:\n    @logged\n"
+        "    def __init__(self, size: int, thing: Absent = None, *, mode: Mode = 'fast', **more: int): ...\n\n"
+        "class Child(Base):\n    pass\n\n"
+        "def base(size: int, rate: float = 0.5): ...\n\nmade = functools.partial(base, 3)\n\n"
+        "@dataclass\nclass Settings:\n    size: int\n    rate: float = 0.5\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    child = signature_of("odd_module.Child")
+    assert (child.names, child.required, child.open_ended) == (("size", "thing", "mode"), {"size"}, True)
+    assert not list(type_problems("exact", child.hints["mode"], "mode"))
+    assert list(type_problems("slow", child.hints["mode"], "mode"))
+    assert not list(type_problems("anything", child.hints["thing"], "thing"))
+    assert signature_of("odd_module.made").names == ("rate",)
+    assert signature_of("odd_module.Settings").required == {"size"}
+
+
+def test_a_target_that_cannot_be_called_is_named():
+    assert "model._target_: 'gatelab.core.native.__name__' is not a class or function" in refusal(
+        "model._target_=gatelab.core.native.__name__"
+    )
+
+
+def test_checking_a_configuration_again_is_much_cheaper_than_composing_it():
+    """A sweep composes some of its jobs and checks all of them."""
+    started = time.perf_counter()
+    config = check(compose(["experiment=etth1_gru"]))
+    first = time.perf_counter() - started
+    started = time.perf_counter()
+    assert problems(config) == []
+    assert time.perf_counter() - started < first / 10

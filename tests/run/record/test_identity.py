@@ -35,7 +35,7 @@ def test_paths_loggers_and_hardware_do_not(override):
 def test_every_fold_is_another_run_and_none_is_the_run_of_before_there_were_folds():
     folds = [identity("data.folds=3", f"data.fold={fold}").hash8 for fold in range(3)]
     assert len({*folds, identity("data.folds=4", "data.fold=0").hash8, identity().hash8}) == 5
-    config = compose(["experiment=quickstart"]).plain()
+    config = compose(["experiment=quickstart"]).resolved()
     before = {**config, "data": {k: v for k, v in config["data"].items() if k not in ("folds", "fold")}}
     assert hash_of(before) == hash_of(config)
     assert len(config["data"]) - len(before["data"]) == 2

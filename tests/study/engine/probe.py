@@ -19,7 +19,7 @@ def preload():
     """What the fork server does for all runs."""
     import torch  # noqa: F401
 
-    import gatelab.core.native.library  # noqa: F401
+    import gatelab.core.backends.native.kernel  # noqa: F401
 
     PREPARED_BY.append(os.getpid())
 
@@ -35,7 +35,7 @@ def tell(request):
     """Write facts about this process."""
     import torch
 
-    from gatelab.core.native import library
+    from gatelab.core.backends.native import kernel
 
     torch.set_num_threads(2)
     facts = {
@@ -46,7 +46,7 @@ def tell(request):
         "command": [sys.modules["__main__"].__spec__.name, *sys.argv[1:]],
         "stdin": sys.stdin.read(),
         "signals": {s.name: signal.getsignal(s) == signal.SIG_DFL for s in (signal.SIGTERM, signal.SIGUSR1)},
-        "threads": library.most_threads(),
+        "threads": kernel.most_threads(),
         "cuda": torch.cuda.is_initialized(),
         "prepared_by": PREPARED_BY,
         "parent": os.getppid(),

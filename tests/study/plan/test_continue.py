@@ -73,10 +73,10 @@ def test_more_choices_get_the_next_numbers(there):
 @pytest.mark.parametrize(
     ("old", "new", "difference"),
     [
-        ("8,16", "8", "model.hidden_size: swept there, not swept now"),
-        ("8,16", "8,32", "model.hidden_size: 8,16 there, 8,32 asked for"),
-        ("data.steps=8", "data.steps=9", "data.steps: 8 there, 9 asked for"),
-        ("data.steps=8", "data.data_seed=8", "data.steps: 8 there, not given asked for"),
+        ("8,16", "8", "model.hidden_size: was 8,16, now not swept"),
+        ("8,16", "8,32", "model.hidden_size: was 8,16, now 8,32"),
+        ("data.steps=8", "data.steps=9", "data.steps: was 8, now 9"),
+        ("data.steps=8", "data.data_seed=8", "data.steps: was 8, now not given"),
     ],
 )
 def test_another_study_is_refused_with_the_difference(there, old, new, difference):
@@ -103,7 +103,7 @@ def test_more_trials_extend_a_study_and_fewer_leave_it(tmp_path, monkeypatch):
     assert submitted(*random, "study.n_trials=2")[1]["waiting"] == 5
     assert submitted("study=mine", "study.n_trials=6")[1]["waiting"] == 6
     with pytest.raises(
-        RequestError, match=r"optim\.lr: interval\(0\.1, 0\.2\) there, interval\(0\.1, 0\.3\) asked"
+        RequestError, match=r"optim\.lr: was interval\(0\.1, 0\.2\), now interval\(0\.1, 0\.3\)"
     ):
         planned(*(line.replace("0.2)", "0.3)") for line in random), "study.n_trials=3")
 
@@ -131,7 +131,7 @@ def test_a_folder_that_is_no_study_is_not_written_over(tmp_path, monkeypatch):
     other = tmp_path / "studies" / "mine"
     other.mkdir(parents=True)
     (other / "notes.txt").write_text("kept")
-    with pytest.raises(RequestError, match="is no study"):
+    with pytest.raises(RequestError, match="already exists and is not a study"):
         submitted(*GRID)
     assert [p.name for p in other.parent.iterdir()] == ["mine"]
     assert (other / "notes.txt").read_text() == "kept"
@@ -144,13 +144,13 @@ def test_edited_files_are_told_and_change_nothing(tmp_path, monkeypatch):
     (mine / "own.yaml").write_text("defaults: [gru, _self_]\nhidden_size: 5\n")
     request = ["study=mine", *TINY, "model=own", "optim.lr=1e-3,1e-2"]
     first, _ = submitted(*request, config_dirs=[tmp_path / "conf"])
-    before = first.frozen.config(first.points[0])
+    before = first.spec.config(first.points[0])
     (mine / "own.yaml").write_text("defaults: [gru, _self_]\nhidden_size: 6\nnosuch: 1\n")
     again = planned(*request, config_dirs=[tmp_path / "conf"])
     assert again.new == 0
     assert again.notes == [
         "changed since the study began: model/own.yaml. The study goes on with its own copies."
     ]
-    assert again.frozen.config(again.points[0]) == before
+    assert again.spec.config(again.points[0]) == before
     (mine / "own.yaml").unlink()
     assert planned(*request, config_dirs=[tmp_path / "conf"]).new == 0

@@ -4,7 +4,7 @@
 delegates to PyTorch.
 """
 
-from gatelab.core.backends.choice import (
+from gatelab.core.backends.dispatch import (
     BACKENDS,
     BackendError,
     BackendName,

@@ -4,7 +4,7 @@ It delegates to the function behind `torch.nn.GRU`, one layer in one direction a
 devices only. The same function runs on a CPU too (the tests use that), but there it is ATen's loop and not
 cuDNN, and a named backend must be what its name says; `torch.nn.GRU` itself is the way to have ATen's loop.
 
-Ragged lengths are served on padded input, as in `fused.py`: outputs past the length are masked and the final
+Ragged lengths are served on padded input, as in `torch_gru.py`: outputs past the length are masked and the final
 state is the output at the length. cuDNN's gradient cannot be differentiated again.
 """
 

@@ -1,16 +1,34 @@
-"""The dispatch table: how long each backend took on a grid of sizes, as `scripts/bench/gru.py --table` measured it.
+"""The registry of GRU backends and the choice among them.
 
-`dispatch.json` beside this file holds, for a device and a dtype, microseconds of each backend at each point of the
-grid. A call takes the figures of the nearest point, in powers of two. Nothing is measured here, and whether a
-backend can serve a call at all is the backends' own business (`choice.py` asks them).
+`choose` is the one place where "auto" decides. A backend that was named either runs or raises: it never gives way
+silently to another one.
+
+`dispatch.json` beside this file says how long each backend took on a grid of sizes, as `scripts/bench/gru.py --table`
+measured it: for a device and a dtype, microseconds of each backend at each point. A call takes the figures of the
+nearest point, in powers of two.
 """
 
 import functools
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
+
+import torch
+
+from gatelab.core.backends import cudnn, native, reference, torch_gru
+from gatelab.core.backends.spec import Backend, Spec
+
+BackendName = Literal["auto", "reference", "torch", "native", "cudnn"]
+
+BACKENDS: dict[str, Backend] = {
+    module.BACKEND.name: module.BACKEND for module in (reference, torch_gru, native, cudnn)
+}
+
+NAMES = get_args(BackendName)
+ORDER = ("cudnn", "native", "torch", "reference")  # the fastest first, as a rule
 
 TABLE = Path(__file__).with_name("dispatch.json")
 CLOSE = 1.05  # a backend this little slower than the fastest is as good: noise must not decide
@@ -60,3 +78,83 @@ def fastest(microseconds: Mapping[str, float], able: tuple[str, ...]) -> str | N
         return None
     best = min(microseconds[name] for name in known)
     return next(name for name in known if microseconds[name] <= CLOSE * best)
+
+
+class BackendError(RuntimeError):
+    """A named backend cannot serve this call."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Which backend runs and why; `others` gives for each other one the reason why it does not."""
+
+    backend: str
+    reason: str
+    others: dict[str, str]
+
+    def __str__(self) -> str:
+        lines = [f"{self.backend} runs: {self.reason}"]
+        return "\n".join(lines + [f"{name} does not: {why}" for name, why in self.others.items()])
+
+
+def choose(spec: Spec) -> tuple[str, str]:
+    """Return the backend that "auto" takes, and the reason: the fastest one that can serve the call.
+
+    The table says which is the fastest; where it says nothing, and while PyTorch compiles
+    (a graph must not depend on sizes), it is the first of `ORDER` that can.
+    """
+    able = tuple([name for name in ORDER if BACKENDS[name].unsupported(spec) is None])
+    measured = not spec.layer_norm  # the table is of the plain layer; zoneout adds the same to all
+    found = None
+    if len(able) > 1 and measured and not torch.compiler.is_compiling():
+        found = _by_table(spec, able)
+    if found is not None:
+        return found
+    if able[0] == "reference":
+        return "reference", "no faster backend can serve this call"
+    return able[0], f"it is the fastest that can serve this call on {spec.device}"
+
+
+@functools.lru_cache(maxsize=4096)  # a single step is over in microseconds
+def _by_table(spec: Spec, able: tuple[str, ...]) -> tuple[str, str] | None:
+    dtype = str(spec.dtype).removeprefix("torch.")
+    call = Point(spec.training, spec.has_lengths, spec.hidden, spec.batch, spec.steps)
+    point = nearest(spec.device, dtype, call)
+    microseconds = {} if point is None else table(spec.device, dtype)[point]
+    best = fastest(microseconds, able)
+    return None if best is None else (best, _measured(best, microseconds, able, point))
+
+
+def _measured(best: str, microseconds: Mapping[str, float], able: tuple[str, ...], point: object) -> str:
+    times = {name: microseconds[name] / microseconds[best] for name in able if name in microseconds}
+    others = ", ".join(f"{n} took {ratio:.2f} times as long" for n, ratio in times.items() if n != best)
+    return f"measured fastest near {point}" + (f" ({others})" if others else "")
+
+
+def resolve(name: str, spec: Spec | None) -> Backend:
+    """Return the backend for this call; with `spec=None` only check that the name exists.
+
+    Raises ValueError for an unknown name and BackendError for a backend that cannot serve the call.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown backend {name!r}; the backends are {', '.join(NAMES)}")
+    if spec is None or name == "auto":
+        return BACKENDS[choose(spec)[0]] if spec else reference.BACKEND
+    why = BACKENDS[name].unsupported(spec)
+    if why is not None:
+        raise BackendError(f"backend={name!r} cannot serve this call: {why}. backend='auto' would choose one")
+    return BACKENDS[name]
+
+
+def explain(name: str, spec: Spec) -> Explanation:
+    """Say what `resolve(name, spec)` does; the backend is 'none' when the named one cannot serve."""
+    wanted, reason = choose(spec) if name == "auto" else (name, "it was named")
+    others = {}
+    for other, backend in BACKENDS.items():
+        why = backend.unsupported(spec)
+        if other == wanted:
+            if why is not None:
+                wanted, reason = "none", f"{other} was named and cannot serve this call: {why}"
+        else:
+            others[other] = why or f"{wanted} was {'chosen' if name == 'auto' else 'named'} before it"
+    return Explanation(wanted, reason, others)

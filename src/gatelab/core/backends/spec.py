@@ -1,6 +1,6 @@
-"""What a backend is: one layer in one direction, and an answer to "can you do this, and if not, why?".
+"""The interface of a backend: one layer in one direction, and the reason why it cannot serve a call, if so.
 
-Nothing is computed here. The registry and the choice are in `choice.py`.
+Nothing is computed here. The registry and the choice are in `dispatch.py`.
 """
 
 from dataclasses import dataclass

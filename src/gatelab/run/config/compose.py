@@ -27,7 +27,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gatelab.run.config import CONF_DIR
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest as nearest
+from gatelab.run.messages import nearest
+
+NULL_CHOICE = {"logger": "off", "experiment": None, "debug": None}
+"""Groups that may be null, and the choice that means the same; None: the group is null by default."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Composed:
     overrides: tuple[str, ...]
     directories: tuple[Path, ...]
 
-    def plain(self) -> dict[str, Any]:
-        """The configuration as plain, resolved data."""
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as plain data with every interpolation resolved."""
         try:
             resolved = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
         except MissingMandatoryValue as error:
@@ -80,7 +83,9 @@ def compose(
         if not folder.is_dir():
             raise RequestError(f"--config-dir {folder}: no such folder")
     search = [f"file://{folder.resolve()}" for folder in config_dirs]
-    hydra_overrides = [*overrides, *([f"hydra.searchpath=[{','.join(search)}]"] if search else [])]
+    hydra_overrides = _without_null_groups(overrides, conf_dir)
+    if search:
+        hydra_overrides.append(f"hydra.searchpath=[{','.join(search)}]")
     try:
         config = _compose(root, hydra_overrides, conf_dir)
     except MissingConfigException as error:
@@ -99,6 +104,25 @@ def compose(
     if config.get("name", "") is None:
         config.name = experiment or f"{choices['data']}-{choices['model']}"
     return Composed(config, choices, tuple(overrides), (conf_dir, *config_dirs))
+
+
+def _without_null_groups(overrides: Sequence[str], conf_dir: Path) -> list[str]:
+    """The overrides with `GROUP=null`, which Hydra does not know, as the choice that means it.
+
+    Raises:
+        RequestError: a run cannot do without that group.
+    """
+    kept = []
+    for override in overrides:
+        group, _, choice = override.partition("=")
+        if choice not in ("null", "None", "~") or not (conf_dir / group).is_dir():
+            kept.append(override)
+        elif group in NULL_CHOICE:
+            kept += [f"{group}={NULL_CHOICE[group]}"] if NULL_CHOICE[group] else []
+        else:
+            names = sorted(p.stem for p in (conf_dir / group).glob("*.yaml") if not p.stem.startswith("_"))
+            raise RequestError(f"{override}: a run needs one. Choices for {group}: {', '.join(names)}.")
+    return kept
 
 
 def _compose(root: str, overrides: Sequence[str], conf_dir: Path) -> DictConfig:

@@ -1,13 +1,14 @@
 """Check a composed configuration before anything is built: keys, types, targets.
 
-The schema of a node is the signature of its `_target_`: nothing is typed twice. A key that the
-signature lacks, a value of another type, a target that does not exist: each is named with its file
-and line and the nearest spelling. It is not a check of values: those belong to the constructors.
+The schema of a node is the signature of its `_target_`, which is imported and inspected: nothing is typed twice. A key
+that the signature lacks, a value of another type, a target that does not exist: each is named with its file and line
+and the nearest spelling. Values are checked by the constructors.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import types
 import typing
@@ -25,12 +26,12 @@ from pydantic import (
     ValidationError,
 )
 
-from gatelab.run.config.compose import Composed, nearest
-from gatelab.run.config.signatures import Signature, constant_of, signature_of
+from gatelab.run.config.compose import Composed
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
-SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that the lab gives, never a configuration
+SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that `run/build.py` gives, never a configuration
 GROUPS = ("data", "task", "model", "optim", "schedule", "trainer", "callbacks", "logger", "paths")
 
 
@@ -54,56 +55,132 @@ class Root:
 
 
 def check(composed: Composed) -> dict[str, Any]:
-    """Check everything that can be checked without data; return the plain, resolved configuration.
+    """Check everything that can be checked without data; return the resolved configuration.
 
     Raises:
         RequestError: naming every mistake, one a line.
     """
-    plain = composed.plain()
-    found = problems(plain)
+    config = composed.resolved()
+    found = problems(config)
     if found:
         raise RequestError("\n".join(f"{key}: {text}{where(key, composed)}" for key, text in found))
-    return plain
+    return config
 
 
-def problems(plain: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with a resolved configuration, as (dotted key, what is wrong)."""
-    nodes = (p for group in GROUPS for p in check_node(plain.get(group), group))
-    return [*_check_root(plain), *nodes, *_check_monitor(plain.get("task"))]
+def problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The mistakes in a resolved configuration, as (dotted key, text)."""
+    nodes = (p for group in GROUPS for p in check_node(config.get(group), group))
+    return [*_check_root(config), *nodes, *_check_monitor(config.get("task"))]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Arguments that a class or function takes by name.
+
+    Attributes:
+        names: of the parameters; required: those without a default.
+        open_ended: whether it takes any further keyword.
+        hints: the annotations there are.
+    """
+
+    names: tuple[str, ...]
+    required: frozenset[str]
+    open_ended: bool
+    hints: Mapping[str, Any]
+
+
+@functools.cache
+def signature_of(target: str) -> Signature:
+    """The signature of the class or function with this dotted name; it is imported.
+
+    Raises:
+        ImportError, AttributeError: there is no such thing; the message has the nearest spelling.
+        TypeError: it cannot be called.
+    """
+    found = locate(target)
+    if not callable(found):
+        raise TypeError(f"'{target}' is not a class or function.")
+    parameters = inspect.signature(found).parameters
+    named = [n for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    required = frozenset(n for n in named if parameters[n].default is inspect.Parameter.empty)
+    function = inspect.unwrap(found.__init__ if inspect.isclass(found) else found)
+    namespace = getattr(function, "__globals__", {})
+    hints = {n: _evaluated(parameters[n].annotation, namespace) for n in named}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return Signature(tuple(named), required, open_ended, hints)
+
+
+def _evaluated(annotation: Any, namespace: dict[str, Any]) -> Any:
+    """An annotation as a type; Any where there is none, or where its names exist for type checkers only."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    holder = types.SimpleNamespace(__annotations__={"value": annotation})
+    try:
+        return typing.get_type_hints(holder, namespace)["value"]
+    except (NameError, TypeError, AttributeError):
+        return Any
+
+
+def locate(target: str) -> Any:
+    """The object with this dotted name; ImportError or AttributeError with the nearest spelling."""
+    module_name, _, name = target.rpartition(".")
+    if not module_name:
+        raise ImportError(f"'{target}' is not the dotted name of a class or function.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        outer_name, _, inner = module_name.rpartition(".")
+        if not outer_name or error.name not in (module_name, outer_name):
+            raise ImportError(f"cannot import '{module_name}': {error}.") from None
+        try:
+            module = getattr(importlib.import_module(outer_name), inner)
+        except (ModuleNotFoundError, AttributeError):
+            raise ImportError(f"there is no module '{module_name}'.") from None
+    if not hasattr(module, name):
+        raise AttributeError(f"'{module_name}' has no '{name}'.{nearest(name, dir(module))}")
+    return getattr(module, name)
+
+
+def metrics_of(task_target: Any) -> list[str]:
+    """The metrics that a task ranks by on the validation split, e.g. `val/loss`; none if it does not say so."""
+    try:
+        figures = getattr(locate(str(task_target)), "figures", ())
+    except (ImportError, AttributeError):
+        return []
+    return [f"val/{figure.name}" for figure in figures if figure.better]
 
 
 def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:
     """A task says which metrics it will log, so that a misspelt one need not wait for the first validation."""
     if not isinstance(task, dict) or not isinstance(task.get("monitor"), str):
         return
-    figures = constant_of(str(task.get("_target_")), "figures")
-    known = [f"val/{figure}" for figure in figures or ()]
+    known = metrics_of(task.get("_target_"))
     if known and task["monitor"] not in known:
         hint = nearest(task["monitor"], known)
         yield "task.monitor", f"the task logs no '{task['monitor']}'.{hint} It logs {', '.join(known)}."
 
 
-def _check_root(plain: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _check_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     known = typing.get_type_hints(Root)
-    for key, value in plain.items():
+    for key, value in config.items():
         if key in known:
             yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
     for key, least, most in (("seed", 0, 2**32 - 1), ("threads", 1, 2**15)):
-        value = plain.get(key)
+        value = config.get(key)
         if isinstance(value, int) and not least <= value <= most:
             yield key, f"{value} is out of range: {least} to {most}."
-    name = plain.get("name")
+    name = config.get("name")
     if isinstance(name, str) and (name in ("", ".", "..") or any(mark in name for mark in "/\\\0")):
         yield (
             "name",
-            f"{name!r} is no name of one folder below paths.runs; paths.root=DIR says where that is.",
+            f"{name!r} is not the name of one folder below paths.runs; paths.root=DIR says where that is.",
         )
 
 
 def check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    """The problems of one node and of the nodes below it, as (dotted key, what is wrong)."""
+    """The mistakes in one node and in the nodes below it, as (dotted key, text)."""
     if isinstance(node, list):
         for index, item in enumerate(node):
             yield from check_node(item, f"{path}.{index}")
@@ -115,7 +192,7 @@ def check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:
         return
     try:
         signature = signature_of(node["_target_"])
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         yield f"{path}._target_", str(error)
         return
     yield from _check_signature(signature, node, path)
@@ -143,7 +220,7 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
 
 
 def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
-    """What is wrong with the type of one value, as (key, text); nothing if it fits."""
+    """The mistake in the type of one value, as (key, text); nothing if it fits."""
     try:
         adapter = validator(hint)
     except TypeError:  # an annotation that cannot be hashed
@@ -174,7 +251,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _hint(value: Any, hint: Any) -> str:
-    """How a value that is one word could be meant."""
+    """A hint for a value that is one word."""
     if not isinstance(value, str):
         return ""
     if any(typing.get_origin(part) in (list, Sequence) for part in (hint, *typing.get_args(hint))):
@@ -194,9 +271,11 @@ def _choices(hint: Any) -> list[Any]:
 
 def _readable(hint: Any) -> str:
     if choices := _choices(hint):
-        return f"none of {', '.join(dict.fromkeys(map(str, choices)))}"
+        return f"not one of {', '.join(dict.fromkeys(map(str, choices)))}"
     text = hint.__name__ if inspect.isclass(hint) else str(hint)
-    return "no " + text.replace("typing.", "").replace("NoneType", "None").replace("collections.abc.", "")
+    return "not of type " + text.replace("typing.", "").replace("NoneType", "None").replace(
+        "collections.abc.", ""
+    )
 
 
 def where(key: str, composed: Composed) -> str:

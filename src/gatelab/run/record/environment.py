@@ -108,7 +108,7 @@ def code_sha256() -> str:
 @functools.cache
 def native() -> dict[str, str] | None:
     """The GRU kernel that this process would load: its instruction set, and sha256 of the compiled file."""
-    from gatelab.core.native.library import NativeError, load
+    from gatelab.core.backends.native.kernel import NativeError, load
 
     try:
         library = load()

@@ -24,18 +24,15 @@ def _facts(run: RunDirectory) -> dict[str, Any]:
     empty = dict.fromkeys(("metric", "value", "parameters", "seconds", "started"))
     facts: dict[str, Any] = {"run_dir": str(run.path), "state": "unreadable", **empty}
     try:
-        record, result, facts["state"] = run.read(), run.result(), run.state()
-        facts["started"] = record["attempts"][0]["started"]
-    except (RequestError, KeyError, OSError):
-        return facts
-    if result is None or result["outcome"] not in ("done", "pruned"):
-        return facts
-    metric = result["monitor"]
-    valid = result["splits"].get("valid", {}).get("metrics", {})
-    return {
-        **facts,
-        "metric": metric,
-        "value": valid.get(metric.removeprefix("val/"), result.get("best")),
-        "parameters": result["parameters"],
-        "seconds": result["seconds"]["fit"],
-    }
+        record, result = run.read(), run.result()
+        facts["started"] = str(record["attempts"][0]["started"])
+        if result is not None and result["outcome"] in ("done", "pruned"):
+            metric = str(result["monitor"])
+            valid = result["splits"].get("valid", {}).get("metrics", {})
+            value = valid.get(metric.removeprefix("val/"), result.get("best"))
+            facts |= {"metric": metric, "value": None if value is None else float(value)}
+            facts |= {"parameters": int(result["parameters"]), "seconds": float(result["seconds"]["fit"])}
+        facts["state"] = run.state()
+    except (RequestError, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return {"run_dir": str(run.path), "state": "unreadable", **empty}
+    return facts

@@ -136,8 +136,8 @@ def _become(target: str, request: dict[str, Any]) -> None:
     os.setsid()
     die_with_parent(request["parent"])
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if "gatelab.core.native.library" in sys.modules:
-        sys.modules["gatelab.core.native.library"].forked_from_one_thread()
+    if "gatelab.core.backends.native.kernel" in sys.modules:
+        sys.modules["gatelab.core.backends.native.kernel"].forked_from_one_thread()
     for number in IGNORED:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)

@@ -34,7 +34,7 @@ POLL_SECONDS = 0.01
 def preload() -> None:
     """Import and look up what runs need; the fork server does so once for all of them."""
 
-    import gatelab.core.native.library
+    import gatelab.core.backends.native.kernel
     import gatelab.data.series.module
     import gatelab.data.synthetic_module
     import gatelab.data.text.module

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 
-from gatelab.run.config.compose import nearest
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -1,22 +1,20 @@
-"""The points of a study: the grid in the order of the command line, and points that stand for a space.
+"""The points of a study: the grid in the order of the command line, and representative points of a space.
 
-A grid's points are listed once and keep their numbers; a grid that grows gets its new ones at the end. Where a
-sampler proposes the points, the ones listed here only stand for the others when configurations are checked.
+A grid's points are listed once and keep their numbers; new points of a grown grid come at the end. Where a sampler
+proposes the points, representatives are checked in their place.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gatelab.run.errors import RequestError
-from gatelab.study.settings import DEFAULT_TRIALS
-
-if TYPE_CHECKING:
-    from gatelab.study.settings import StudySettings
-    from gatelab.study.space import Space
-    from gatelab.study.spec import StudySpec
+from gatelab.study.settings import DEFAULT_TRIALS, StudySettings
+from gatelab.study.space import Space
+from gatelab.study.spec import StudySpec
 
 Point = dict[str, Any]
 PROBES = 25
@@ -44,16 +42,14 @@ def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def count(settings: StudySettings, space: Space) -> int:
-    """How many points the study has.
+    """The number of the study's points.
 
     Raises:
         RequestError: a number of trials that is not the grid's size.
     """
     if settings.strategy != "grid":
         return settings.n_trials or DEFAULT_TRIALS
-    size = 1
-    for item in space.parameters:
-        size *= len(item.choices)
+    size = math.prod(len(item.choices) for item in space.parameters)
     if settings.n_trials not in (None, size):
         raise RequestError(
             f"study.n_trials={settings.n_trials}: the grid has {size} points. Leave it out to run all of them, or "
@@ -62,16 +58,16 @@ def count(settings: StudySettings, space: Space) -> int:
     return size
 
 
-def representatives(frozen: StudySpec) -> list[Point]:
-    """Points that stand for those that a sampler will propose.
+def representatives(spec: StudySpec) -> list[Point]:
+    """Points that are checked in place of those that a sampler will propose.
 
     Every choice and both ends of every interval occur, with every combination of swept groups; a space function
     is asked for some points at random.
     """
-    if frozen.space.function is not None:
-        return _drawn(frozen)
-    groups = [item for item in frozen.space.parameters if item.group]
-    others = [item for item in frozen.space.parameters if not item.group]
+    if spec.space.function is not None:
+        return _drawn(spec)
+    groups = [item for item in spec.space.parameters if item.group]
+    others = [item for item in spec.space.parameters if not item.group]
     found: list[Point] = []
     for choices in itertools.product(*(item.values() for item in groups)):
         first = dict(zip((item.key for item in groups), choices, strict=True))
@@ -81,7 +77,7 @@ def representatives(frozen: StudySpec) -> list[Point]:
     return found
 
 
-def _drawn(frozen: StudySpec) -> list[Point]:
+def _drawn(spec: StudySpec) -> list[Point]:
     import optuna
 
     from gatelab.study.engine.samplers import RandomByName, quiet_optuna, seed_of
@@ -89,14 +85,14 @@ def _drawn(frozen: StudySpec) -> list[Point]:
     quiet_optuna()
     found = []
     for number in range(PROBES):
-        sampler = RandomByName(seed_of(frozen.settings.seed, number))
+        sampler = RandomByName(seed_of(spec.settings.seed, number))
         trial = optuna.create_study(sampler=sampler).ask()
         try:
-            found.append(frozen.space.propose(trial))
+            found.append(spec.space.propose(trial))
         except RequestError:
             raise
         except Exception as error:
             raise RequestError(
-                f"study.space={frozen.settings.space}: {type(error).__name__}: {error}"
+                f"study.space={spec.settings.space}: {type(error).__name__}: {error}"
             ) from error
     return found

@@ -1,7 +1,8 @@
-"""From a request to a study that is not written yet, and writing it: everything is decided here, once.
+"""New studies: from a request to a spec, and its folder; and whether a request continues an existing study.
 
-What the request leaves open is filled in (strategy, objectives, whether an interval is of whole numbers), and what
-cannot be is refused. Jobs are checked in `jobs.py`; an existing study is compared in `compare.py`.
+Everything that the request leaves open is decided here, once (strategy, objectives, whether an interval is of whole
+numbers). How an existing study is run (workers, slots, launcher, retries...) may differ each time; any other
+difference is refused with the fix.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from gatelab.run.config.compose import compose, nearest
-from gatelab.run.config.signatures import constant_of
+from gatelab.run.config.compose import compose
+from gatelab.run.config.schema import locate
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.run.record.directory import command, now
 from gatelab.run.record.environment import versions
 from gatelab.run.record.secrets import without_secrets
@@ -57,7 +59,7 @@ def default_name(request: Request, sources: Sequence[Path]) -> str:
 
 
 def draft(request: Request, name: str, sources: Sequence[Path], function: Path | None = None) -> StudySpec:
-    """The study that a request describes.
+    """The study that a request describes; nothing is written.
 
     Args:
         request: the command line.
@@ -66,46 +68,46 @@ def draft(request: Request, name: str, sources: Sequence[Path], function: Path |
         function: the file of the space function; None: found by its dotted name.
 
     Raises:
-        RequestError: what cannot be, with the key and the fix.
+        RequestError: an impossible request, with the key and the fix.
     """
     given = {**request.given, "name": name}
     swept = [override for override in request.swept if override.key_or_group != "seed"]
-    if len(swept) < len(request.swept):
-        given["seeds"] = _seeds(request, given)
+    for override in request.swept:
+        if override.key_or_group == "seed":  # seeds are replicates of a point, not points
+            if given.get("seeds"):
+                raise RequestError(
+                    f"{override.input_line}: study.seeds is given, too; leave one of them out."
+                )
+            given["seeds"] = list(parameter(override, group=False).choices)
     settings = StudySettings.from_dict(given)
     _refuse_decided([*parse(request.fixed), *swept])
     templates = Templates(request.fixed, sources, name)
     space = _space(swept, settings, templates, function)
-    strategy = settings.strategy or ("grid" if space.listed else "tpe")
-    settings = replace(settings, strategy=strategy)
-    if strategy == "grid" and not space.listed:
+    settings = settings.model_copy(update={"strategy": settings.strategy or _strategy(space)})
+    if settings.strategy == "grid" and not space.listed:
         endless = [p.key for p in space.parameters if p.kind != "choice"] or ["a space function"]
         raise RequestError(
             f"study.strategy=grid: {', '.join(endless)} cannot be listed. List values, e.g. 1,2,4 or range(1,9), or "
             "take study.strategy=random or tpe."
         )
-    frozen = StudySpec(settings, space if strategy == "grid" else space.ranged(), templates)
-    firsts = {p.prefix + p.key: p.values()[0] for p in space.parameters if p.group}
-    frozen.space = replace(frozen.space, parameters=_fitted(frozen.space, templates.get(firsts).config))
-    _refuse_settings(frozen, firsts)
-    frozen.objectives = _objectives(frozen, firsts)
-    return frozen
+    space = space if settings.strategy == "grid" else space.ranged()
+    firsts = {p.key: p.values()[0] for p in space.parameters if p.group}
+    spec = StudySpec(settings, space, templates)
+    config = spec.apply(firsts).config
+    spec.space = replace(space, parameters=tuple(_fitted(space, config)))
+    _refuse_settings(spec, firsts)
+    spec.objectives = _objectives(settings.objectives, config.task)
+    return spec
 
 
-def _seeds(request: Request, given: Mapping[str, Any]) -> list[Any]:
-    """`seed=0,1,2` means study.seeds: seeds are replicates of a point, not points."""
-    override = next(o for o in request.swept if o.key_or_group == "seed")
-    if given.get("seeds"):
-        raise RequestError(f"{override.input_line}: study.seeds is given, too; leave one of them out.")
-    return list(parameter(override, group=False).choices)
+def _strategy(space: Space) -> str:
+    return "grid" if space.listed else "tpe"
 
 
 def _refuse_decided(overrides: Sequence[Override]) -> None:
     for override in overrides:
         key = str(override.key_or_group)
-        if key == "test" and override.value() is False:
-            continue
-        if key in DECIDED:
+        if key in DECIDED and not (key == "test" and override.value() is False):
             raise RequestError(f"{override.input_line}: a study decides this itself ({DECIDED[key]}).")
         if override.is_sweep_override() and key.partition(".")[0] == "paths":
             raise RequestError(f"{override.input_line}: where things lie cannot be swept.")
@@ -129,93 +131,90 @@ def _space(
     return Space(tuple(found), suggest)
 
 
-def _fitted(space: Space, config: Any) -> tuple[Parameter, ...]:
+def _fitted(space: Space, config: Any) -> Iterator[Parameter]:
     """An interval of whole numbers is one of real numbers where the key's own value is a real number."""
-    made = []
     for item in space.parameters:
         value = None if item.group else OmegaConf.select(config, item.key, throw_on_missing=False)
         real = item.kind == "int" and item.step is None and isinstance(value, float)
-        made.append(replace(item, kind="float") if real else item)
-    return tuple(made)
+        yield replace(item, kind="float") if real else item
 
 
-def _refuse_settings(frozen: StudySpec, groups: Mapping[str, Any]) -> None:
-    settings = frozen.settings
-    runs = len(frozen.replicates())
-    if settings.folds is not None and "folds" not in frozen.templates.get(groups).config.data:
+def _refuse_settings(spec: StudySpec, firsts: Mapping[str, Any]) -> None:
+    settings = spec.settings
+    if settings.folds is not None and "folds" not in spec.apply(firsts).config.data:
         raise RequestError(f"study.folds={settings.folds}: this data cannot be cut into folds.")
-    if settings.pruner == "wilcoxon" and runs < 2:
+    if settings.pruner == "wilcoxon" and len(spec.replicates()) < 2:
         raise RequestError(
             "study.pruner=wilcoxon: it compares the runs of a point with those of the best one, and a point has one "
             "run. Give study.seeds=[0,1,2,...] or study.folds=K, or take study.pruner=median."
         )
     if settings.pruner != "none" and len(settings.objectives) > 1:
         raise RequestError(f"study.pruner={settings.pruner}: with several objectives nothing can be pruned.")
-    _refuse_unsolvable(frozen)
-    if settings.budget and any(name.endswith("hidden_size") for name in frozen.referenced(groups)):
-        raise RequestError(f"study.budget={settings.budget}: another key follows {HIDDEN}; give it a value.")
+    if settings.budget is not None:
+        _refuse_budget(spec, f"study.budget={settings.budget}", *parse_budget(settings.budget))
+        others = []
+        for size in (1, 2):
+            config, _ = spec.unsized({**firsts, HIDDEN: size})
+            config["model"].pop("hidden_size")
+            others.append(config)
+        if others[0] != others[1]:
+            raise RequestError(
+                f"study.budget={settings.budget}: another key follows {HIDDEN}; give it a value."
+            )
 
 
-def _refuse_unsolvable(frozen: StudySpec) -> None:
-    """Refuse a swept hidden size beside a fixed number of parameters, and a reference that is not a model."""
-    if frozen.settings.budget is None:
-        return
-    budget, model = parse_budget(frozen.settings.budget)
-    text = f"study.budget={frozen.settings.budget}"
-    given = frozen.space[HIDDEN] is not None or any(o.startswith(f"{HIDDEN}=") for o in frozen.overrides)
+def _refuse_budget(spec: StudySpec, text: str, budget: int | None, model: str | None) -> None:
+    given = spec.space[HIDDEN] is not None or any(o.startswith(f"{HIDDEN}=") for o in spec.overrides)
     if budget is not None and given:
         raise RequestError(
             f"{text}: it decides {HIDDEN}, which is given too. Leave one of them out, or take "
             f"study.budget=parameters:match(gru): every model then gets the parameters that model=gru has at each "
             f"{HIDDEN}."
         )
-    known = frozen.templates.options("model")
+    known = spec.templates.options("model")
     if model is not None and model not in known:
         raise RequestError(f"{text}: there is no model={model}. Choices for model: {', '.join(known)}.")
 
 
-def _objectives(frozen: StudySpec, groups: Mapping[str, Any]) -> list[tuple[str, str]]:
-    task = frozen.templates.get(groups).config.task
+def _objectives(asked: Sequence[str], task: Any) -> list[tuple[str, str]]:
+    """(metric, direction) of each objective; by default the metric that the task monitors."""
     monitor, direction = str(task.monitor), "maximize" if task.mode == "max" else "minimize"
-    if not frozen.settings.objectives:
+    if not asked:
         return [(monitor, direction)]
-    figures = constant_of(str(task._target_), "figures")
-    known = [*(f"val/{figure}" for figure in figures or ()), *ALWAYS]
-    found = []
-    for text in frozen.settings.objectives:
+    metrics = getattr(locate(str(task._target_)), "figures", None)
+    known = [*(f"val/{metric}" for metric in metrics or ()), *ALWAYS]
+    found: dict[str, str] = {}
+    for text in asked:
         metric, _, wanted = text.partition(":")
-        if figures is not None and metric not in known:
+        if metrics is not None and metric not in known:
             raise RequestError(
                 f"study.objectives: the task has no '{metric}'.{nearest(metric, known)} It has {', '.join(known)}."
             )
-        found.append((metric, wanted or (direction if metric == monitor else "minimize")))
-    if len({metric for metric, _ in found}) < len(found):
-        raise RequestError("study.objectives: a metric is there more than once.")
-    return found
+        if metric in found:
+            raise RequestError(f"study.objectives: {metric} is there more than once.")
+        found[metric] = wanted or (direction if metric == monitor else "minimize")
+    return list(found.items())
 
 
-def record_of(frozen: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """What `study.json` says, but for the templates' files."""
-    listed = [dict(point) for point in points if point is not None]
+def record_of(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """The content of `study.json`, but for the templates' files."""
     return {
-        "name": frozen.settings.name,
+        "name": spec.settings.name,
         "created": now(),
         "command": without_secrets(command()),
         "cwd": str(Path.cwd()),
-        "settings": frozen.settings.to_dict(),
-        "overrides": list(frozen.overrides),
-        "space": [item.to_dict() for item in frozen.space.parameters],
-        "objectives": [{"metric": metric, "direction": direction} for metric, direction in frozen.objectives],
-        "sizes": frozen.sizes,
-        "points": listed,
+        "settings": spec.settings.to_dict(),
+        "overrides": list(spec.overrides),
+        "space": [item.to_dict() for item in spec.space.parameters],
+        "objectives": [{"metric": metric, "direction": direction} for metric, direction in spec.objectives],
+        "sizes": spec.sizes,
+        "points": [dict(point) for point in points if point is not None],
         "grown": False,
         "versions": versions(),
     }
 
 
-def write(
-    frozen: StudySpec, points: Sequence[Mapping[str, Any] | None], target: Path, cwd: Path
-) -> StudySpec:
+def write(spec: StudySpec, points: Sequence[Mapping[str, Any] | None], target: Path, cwd: Path) -> StudySpec:
     """Write the study's folder in one step, and read it back.
 
     Raises:
@@ -224,35 +223,38 @@ def write(
     temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    copy_sources(frozen.templates.sources, temporary / "conf")
-    if frozen.settings.space is not None:
-        shutil.copy(function_file(frozen.settings.space, cwd), temporary / FUNCTION)
-        load_function(temporary / FUNCTION, frozen.settings.space)
-    templates = frozen.templates.keep(temporary / "templates")
-    StudyDirectory(temporary).write({**record_of(frozen, points), "templates": templates})
     try:
+        templates = spec.templates.keep(temporary / "templates")
+        copy_sources(spec.templates.sources, temporary / "conf", spec.templates.used())
+        if spec.settings.space is not None:
+            shutil.copy(function_file(spec.settings.space, cwd), temporary / FUNCTION)
+            load_function(temporary / FUNCTION, spec.settings.space)
+        StudyDirectory(temporary).write({**record_of(spec, points), "templates": templates})
         os.rename(temporary, target)
     except OSError:
-        shutil.rmtree(temporary)
         if (target / "study.json").is_file():
             raise RequestError(
                 f"{target}: another command has made this study just now; give yours again to work on it too."
             ) from None
-        raise RequestError(f"{target}: exists and is no study. Take another study=NAME.") from None
+        if target.exists():
+            raise RequestError(
+                f"{target}: already exists and is not a study; choose another name with study=NAME."
+            ) from None
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return StudySpec.load(target)
 
 
 def only_continues(request: Request) -> bool:
-    """Whether nothing but the name was asked for (where it is, and how to run it): the study goes on as it is."""
-    fixed = [
-        text for text in request.fixed if text.lstrip("+").partition("=")[0].partition(".")[0] != "paths"
-    ]
+    """Whether only the name, the place and how to run the study were given: the study goes on as it is."""
+    fixed = [text for text in request.fixed if not text.lstrip("+").startswith(("paths.", "paths="))]
     named = set(request.given) - OPERATIONAL - {"name"}
     return not (fixed or request.swept or request.search or named)
 
 
 def continued(study: StudySpec, request: Request, asked: StudySpec | None) -> StudySpec:
-    """The existing study with what the request adds to it.
+    """The existing study with the trials or choices that the request adds to it.
 
     Args:
         study: as it was read.
@@ -265,7 +267,7 @@ def continued(study: StudySpec, request: Request, asked: StudySpec | None) -> St
     differences = [] if asked is None else list(_differences(study, asked))
     if differences:
         raise RequestError(
-            f"study {study.settings.name}: it is there already, and this command asks for another one:\n  "
+            f"study {study.settings.name}: already exists, and this command asks for another one:\n  "
             + "\n  ".join(differences)
             + f"\ngive the same command as before, take another name (study={study.settings.name}-2), or --force, "
             "which sets the old folder aside and keeps it."
@@ -273,8 +275,8 @@ def continued(study: StudySpec, request: Request, asked: StudySpec | None) -> St
     changed = {key: value for key, value in request.given.items() if key in OPERATIONAL}
     settings = StudySettings.from_dict({**study.settings.to_dict(), **changed})
     if settings.strategy != "grid":
-        there = count(study.settings, study.space)
-        settings = replace(settings, n_trials=max(there, count(settings, study.space)))
+        trials = max(count(study.settings, study.space), count(settings, study.space))
+        settings = settings.model_copy(update={"n_trials": trials})
     study.settings = settings
     if asked is not None:
         study.space = replace(study.space, parameters=tuple(_grown(study, asked)))
@@ -294,26 +296,18 @@ def _among(choice: Any, choices: Sequence[Any]) -> bool:
 
 
 def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
-    for item in fields(StudySettings):
-        old, new = getattr(study.settings, item.name), getattr(asked.settings, item.name)
-        if item.name not in OPERATIONAL and old != new:
-            yield f"study.{item.name}: {old} there, {new} asked for"
-    yield from _fixed(study, asked)
-    for key in dict.fromkeys(p.key for p in (*study.space.parameters, *asked.space.parameters)):
-        before, after = study.space[key], asked.space[key]
-        if before is None or after is None:
-            yield f"{key}: {'swept' if before else 'not swept'} there, {'swept' if after else 'not swept'} now"
-        elif not _continues(before, after, study.settings.strategy == "grid"):
-            yield f"{key}: {_shown(before)} there, {_shown(after)} asked for"
-
-
-def _fixed(study: StudySpec, asked: StudySpec) -> Iterator[str]:
-    before = {o.get_key_element(): o.value() for o in parse(study.overrides)}
-    after = {o.get_key_element(): o.value() for o in parse(asked.overrides)}
+    old, new = study.settings.to_dict(), asked.settings.to_dict()
+    for key in old:
+        if key not in OPERATIONAL and old[key] != new[key]:
+            yield f"study.{key}: was {old[key]}, now {new[key]}"
+    before, after = ({o.get_key_element(): o.value() for o in parse(s.overrides)} for s in (study, asked))
     for key in dict.fromkeys([*before, *after]):
         if key.partition(".")[0] != "paths" and before.get(key) != after.get(key):
-            texts = [str(values[key]) if key in values else "not given" for values in (before, after)]
-            yield f"{key}: {texts[0]} there, {texts[1]} asked for"
+            yield f"{key}: was {before.get(key, 'not given')}, now {after.get(key, 'not given')}"
+    for key in dict.fromkeys(p.key for p in (*study.space.parameters, *asked.space.parameters)):
+        one, other = study.space[key], asked.space[key]
+        if one is None or other is None or not _continues(one, other, study.settings.strategy == "grid"):
+            yield f"{key}: was {_shown(one)}, now {_shown(other)}"
 
 
 def _continues(before: Parameter, after: Parameter, grid: bool) -> bool:
@@ -322,7 +316,9 @@ def _continues(before: Parameter, after: Parameter, grid: bool) -> bool:
     return before == after and all(_among(c, after.choices) for c in before.choices)
 
 
-def _shown(item: Parameter) -> str:
+def _shown(item: Parameter | None) -> str:
+    if item is None:
+        return "not swept"
     if item.kind == "choice":
         return ",".join(str(choice) for choice in item.choices)
     text = f"interval({item.low}, {item.high})"

@@ -1,7 +1,7 @@
-"""What the command line of a sweep asks for: settings of the study, the launcher, fixed overrides and swept ones.
+"""The request of a sweep: its overrides sorted into settings of the study, the launcher, fixed and swept ones.
 
-Only reading and sorting: Hydra's grammar reads each override, and a committed space (`search=NAME`) is a YAML
-file with `params:` and `study:`. Nothing is composed, and no value is looked up.
+Hydra's grammar reads each override; a committed space (`search=NAME`) is a YAML file with `params:` and `study:`.
+Nothing is composed here.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import explain_grammar, nearest
+from gatelab.run.config.compose import explain_grammar
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import nearest
 from gatelab.study.engine.storage import PASSWORD, split_password
-from gatelab.study.settings import setting_names
-
-OURS = ("study", "search", "launcher")
+from gatelab.study.settings import LISTS, StudySettings
+from gatelab.study.space import parameter
 
 
 @dataclass(frozen=True)
@@ -76,85 +76,72 @@ def read_request(overrides: Sequence[str], sources: Sequence[Path]) -> Request:
     Raises:
         RequestError: a key or a value that cannot be, with the nearest spelling.
     """
-    parsed = parse(overrides)
-    search = _names(parsed)
+    ours: dict[str, list[tuple[Override, Any]]] = {"study": [], "search": [], "launcher": []}
+    rest: list[Override] = []
+    for override in parse(overrides):
+        root = str(override.key_or_group).partition(".")[0]
+        if root in ours:
+            ours[root].append((override, _value(override)))
+        else:
+            rest.append(override)
+    names = [value if isinstance(value, list) else [value] for _, value in ours["search"]]
+    search = [str(item) for items in names for item in items if item is not None]
     given: dict[str, Any] = {}
     inherited: dict[str, Override] = {}
     for name in search:
         params, settings = read_search(name, sources)
         given |= settings
-        inherited |= {override.get_key_element().lstrip("+~"): override for override in params}
-    plain = [o for o in parsed if _root(o) not in OURS]
-    named = {o.get_key_element().lstrip("+~") for o in plain}
-    plain = [o for key, o in inherited.items() if key not in named] + plain
-    for override in parsed:
-        if _root(override) == "study":
-            _set(given, override)
-    for override in plain:
+        inherited |= {_key(override): override for override in params}
+    for override, value in ours["study"]:
+        _set(given, override, value)
+    named = {_key(override) for override in rest}
+    rest = [override for key, override in inherited.items() if key not in named] + rest
+    for override in rest:
         if override.is_hydra_override():
-            raise RequestError(f"{override.input_line}: Hydra's own keys are the study's to set.")
+            raise RequestError(f"{override.input_line}: a study sets Hydra's own keys itself.")
+    launchers = [str(value) for override, value in ours["launcher"] if "." not in override.key_or_group]
     return Request(
         given=given,
-        launcher=_launcher(parsed),
-        options=tuple(_option(o) for o in parsed if _root(o) == "launcher" and "." in o.key_or_group),
-        fixed=tuple(str(o.input_line) for o in plain if not o.is_sweep_override()),
-        swept=tuple(o for o in plain if o.is_sweep_override()),
+        launcher=launchers[-1] if launchers else "local",
+        options=tuple(str(o.input_line) for o, _ in ours["launcher"] if "." in o.key_or_group),
+        fixed=tuple(str(o.input_line) for o in rest if not o.is_sweep_override()),
+        swept=tuple(o for o in rest if o.is_sweep_override()),
         search=tuple(search),
     )
 
 
-def _root(override: Override) -> str:
-    return str(override.key_or_group).partition(".")[0]
+def _key(override: Override) -> str:
+    return str(override.get_key_element().lstrip("+~"))
 
 
-def _plain(override: Override) -> Any:
+def _value(override: Override) -> Any:
+    """The plain value of one of our keys; some settings also take `1,2` for `[1,2]`."""
+    value, key = override.value(), str(override.key_or_group)
+    if isinstance(value, ChoiceSweep) and key.removeprefix("study.") in LISTS:
+        return list(parameter(override, group=False).choices)
     if override.is_sweep_override():
-        raise RequestError(f"{override.input_line}: {override.key_or_group} cannot be swept.")
+        raise RequestError(f"{override.input_line}: {key} cannot be swept.")
     if override.is_delete():
-        raise RequestError(f"{override.input_line}: {override.key_or_group} cannot be taken away.")
-    return override.value()
+        raise RequestError(f"{override.input_line}: {key} cannot be taken away.")
+    return value
 
 
-def _names(parsed: Sequence[Override]) -> list[str]:
-    found: list[str] = []
-    for override in parsed:
-        if _root(override) == "search":
-            value = _plain(override)
-            found += [
-                str(item) for item in (value if isinstance(value, list) else [value]) if item is not None
-            ]
-    return found
-
-
-def _set(given: dict[str, Any], override: Override) -> None:
+def _set(given: dict[str, Any], override: Override, value: Any) -> None:
     """Apply `study=NAME`, `study.key=value` or `study.options.key=value`."""
-    value, path = _plain(override), str(override.key_or_group).split(".")[1:]
+    path, line = str(override.key_or_group).split(".")[1:], override.input_line
     if not path:
         if not isinstance(value, str | int | float):
-            raise RequestError(f"{override.input_line}: give a name, study=NAME.")
+            raise RequestError(f"{line}: give a name, study=NAME.")
         given["name"] = override.get_value_string().strip("'\"")
-    elif len(path) == 1:
-        given[path[0]] = value
-    else:
-        inner = given.setdefault(path[0], {})
-        if (
-            path[0] not in ("sampler_options", "pruner_options")
-            or len(path) > 2
-            or not isinstance(inner, dict)
-        ):
-            hint = nearest(path[0], ["sampler_options", "pruner_options"])
-            raise RequestError(f"{override.input_line}: study.{path[0]} holds no further keys.{hint}")
-        given[path[0]] = {**inner, path[1]: value}
-
-
-def _launcher(parsed: Sequence[Override]) -> str:
-    chosen = [_plain(o) for o in parsed if o.key_or_group == "launcher"]
-    return str(chosen[-1]) if chosen else "local"
-
-
-def _option(override: Override) -> str:
-    _plain(override)
-    return str(override.input_line)
+        return
+    key, *inner = path
+    if not inner:
+        given[key] = value
+        return
+    there, options = given.setdefault(key, {}), ("sampler_options", "pruner_options")
+    if key not in options or len(inner) > 1 or not isinstance(there, dict):
+        raise RequestError(f"{line}: study.{key} holds no further keys.{nearest(key, options)}")
+    given[key] = {**there, inner[0]: value}
 
 
 def read_search(name: str, sources: Sequence[Path]) -> tuple[list[Override], dict[str, Any]]:
@@ -184,8 +171,9 @@ def read_search(name: str, sources: Sequence[Path]) -> tuple[list[Override], dic
     if not isinstance(params, dict) or not isinstance(settings, dict):
         raise RequestError(f"{shown}: params and study hold keys and values.")
     for key in settings:
-        if key not in setting_names() or key == "name":
-            raise RequestError(f"{shown}: study.{key}: no such key.{nearest(str(key), setting_names())}")
+        if key not in StudySettings.model_fields or key == "name":
+            hint = nearest(str(key), StudySettings.model_fields)
+            raise RequestError(f"{shown}: study.{key}: no such key.{hint}")
     if split_password(str(settings.get("storage")))[1] is not None:
         raise RequestError(f"{shown}: study.storage: no passwords in files; set {PASSWORD} instead.")
     for key, value in params.items():

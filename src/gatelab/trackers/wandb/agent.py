@@ -1,17 +1,16 @@
-"""What `wandb agent` tells the command that it starts: which run of which sweep it is. By environment variables.
+"""Environment variables by which `wandb agent` tells the command that it starts which run of which sweep it is.
 
-Two services name a run here: Gatelab by its configuration, the agent by an id of its own. The run directory follows
-the first, what is shown at Weights & Biases the second; so one run may be shown under several ids.
+Gatelab names a run by its configuration, the agent by an id of its own. The run directory follows the first, the run
+at Weights & Biases the second; so one run may be shown under several ids.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
-from typing import Any
 
 OWN = ("WANDB_SWEEP_ID", "WANDB_RUN_ID")
-"""The variables that are meant for one run, and for none that it starts."""
+"""Variables that are meant for one run, and not for the processes that it starts."""
 
 
 def started_by_agent() -> bool:
@@ -19,19 +18,16 @@ def started_by_agent() -> bool:
     return all(os.environ.get(name) for name in OWN)
 
 
-def of_agent() -> dict[str, Any]:
-    """What the agent says about the run, as settings of `WandbTracker`; nothing if there is no agent."""
+def agent_settings() -> dict[str, str]:
+    """The agent's settings of the run, as `WandbTracker` takes them; empty without an agent."""
     if not started_by_agent():
         return {}
+    given = {name: os.environ.get(f"WANDB_{name.upper()}") for name in ("project", "entity")}
     told = {"sweep_id": os.environ["WANDB_SWEEP_ID"], "id": os.environ["WANDB_RUN_ID"], "job_type": "sweep"}
-    for name in ("project", "entity"):
-        value = os.environ.get(f"WANDB_{name.upper()}")
-        if value:
-            told[name] = value
-    return told
+    return told | {name: value for name, value in given.items() if value}
 
 
 def forget_agent(environment: MutableMapping[str, str]) -> None:
-    """Take the agent out of the environment of a process that is not its run."""
+    """Remove the agent's variables from the environment of a process that is not its run."""
     for name in OWN:
         environment.pop(name, None)

@@ -1,10 +1,9 @@
-"""The process beside a run that gives it to Weights & Biases: `python -m gatelab.trackers.wandb.daemon`.
+"""The process beside a run that uploads it to Weights & Biases: `python -m gatelab.trackers.wandb.daemon`.
 
-It is told the settings on its standard input, follows `metrics.csv`, and on the next line is told how the run
-ended; an end without that line is a run that was killed. Rows that an earlier part of the run has logged are left
-out and rows that it lost are logged now, so all parts together hold what `metrics.csv` holds. What counts as logged
-is what the server has, or offline what the local files hold. Remarks for the person at the terminal go to its
-standard output, tracebacks to `wandb/tracker.log`.
+It reads the settings from its standard input, follows `metrics.csv`, and reads from the next line how the run ended;
+an end without that line is a run that was killed. Rows that an earlier part has logged are left out, and rows that it
+lost are logged now, so all parts together hold what `metrics.csv` holds. Online the server says what was logged,
+offline `logged.jsonl`. Messages for the terminal go to standard output, tracebacks to `wandb/tracker.log`.
 """
 
 from __future__ import annotations
@@ -13,31 +12,27 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gatelab.trackers.wandb.local_files import read_segment, segment_files
-from gatelab.trackers.wandb.server import asked_to_stop, history, why_offline
-from gatelab.trackers.wandb.session import Part
-from gatelab.trackers.wandb.sync_state import alone, note_if_complete
+from gatelab.trackers.wandb.client import PATIENT_SECONDS, SECONDS, asked_to_stop, connect, history
+from gatelab.trackers.wandb.session import Session, logged_parts
+from gatelab.trackers.wandb.sync import mark_if_complete, upload_lock
 
 EVERY = 0.5
-"""Seconds between two looks at `metrics.csv`."""
+"""Seconds between two reads of `metrics.csv`."""
 LINGER = 600.0
-"""Seconds after the run's end for the last upload; what is not sent then is sent by `gatelab sync`."""
-KILLED = {"outcome": "killed", "error": "the process ended without a word", "pictures": []}
+"""Seconds after the run's end for the last upload; `gatelab sync` sends what was not sent by then."""
+KILLED = {"outcome": "killed", "error": "the process was killed", "pictures": []}
 
 
 class Ending(threading.Thread):
-    """Waits for how the run ended, and sees to it that this process ends too."""
+    """Wait for how the run ended; end this process `LINGER` seconds later, whatever a server does."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -50,37 +45,8 @@ class Ending(threading.Thread):
             self.message = json.loads(sys.stdin.readline())
         self.come.set()
         time.sleep(LINGER)
-        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)  # our own
+        shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)  # this process's own folder
         os._exit(1)
-
-
-def begin(run_dir: Path, settings: dict[str, Any]) -> Part:
-    """Start a part of the run: online if it is asked for or possible, else offline."""
-    # the server is asked while wandb is imported
-    asking = ThreadPoolExecutor().submit(why_offline) if settings["mode"] == "auto" else None
-    earlier = [row for file in segment_files(run_dir, settings["id"]) for row in read_segment(file).rows]
-    why = asking.result() if asking is not None else None
-    if settings["mode"] != "offline" and why is None:
-        try:
-            part = Part(run_dir, settings, "online")
-        except Exception as error:
-            traceback.print_exc()
-            why = str(error).strip().splitlines()[0]
-        else:
-            remark(f"online, {part.run.url}")
-            if earlier:
-                part.leave_out(history(part.run.entity, part.run.project, part.run.id))
-            return part
-    remark(f"offline{f' ({why})' if why else ''}; `gatelab sync {run_dir}` sends it later")
-    part = Part(run_dir, settings, "offline")
-    part.leave_out(earlier)
-    return part
-
-
-def remark(text: str) -> None:
-    """Tell the person at the terminal, if the run is still there."""
-    with contextlib.suppress(OSError):
-        print(text, flush=True)
 
 
 def main() -> None:
@@ -88,47 +54,64 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     run_dir = Path(settings.pop("run_dir"))
     os.nice(5)  # training goes first
-    stop = threading.Event()
-    signal.signal(
-        signal.SIGINT, lambda *_: stop.set()
-    )  # so wandb tells that somebody asks at the server to stop
-    with own_temporaries():
+    # wandb removes its temporary files when a process ends by itself, and this one does not
+    with tempfile.TemporaryDirectory(prefix="gatelab-wandb-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
         ending = Ending()
         ending.start()
         try:
-            with alone(run_dir):
-                follow(run_dir, settings, ending, stop)
+            with upload_lock(run_dir):
+                follow(run_dir, settings, ending)
         except Exception as error:
             traceback.print_exc()
-            remark(f"failed ({error}); metrics.csv goes on, and wandb/tracker.log has the details")
+            tell(f"failed ({error}); metrics.csv goes on, and wandb/tracker.log has the details")
     sys.stderr.flush()
     os._exit(0)  # wandb would still try for ten seconds to send reports about itself
 
 
-def follow(run_dir: Path, settings: dict[str, Any], ending: Ending, stop: threading.Event) -> None:
-    """Pass on what comes until the run has ended, then how it ended."""
-    part = begin(run_dir, settings)
+def follow(run_dir: Path, settings: dict[str, Any], ending: Ending) -> None:
+    """Log rows as they come until the run has ended, then how it ended."""
+    session, online = begin(run_dir, settings)
     while not ending.come.wait(EVERY):
-        part.pass_on()
-    part.pass_on()
-    message, where = ending.message, (part.run.entity, part.run.project, part.run.id)
-    interrupted = message["outcome"] == "interrupted" and not part.run.offline
-    if interrupted and (stop.is_set() or asked_to_stop(*where)):
+        session.log_new_rows()
+    session.log_new_rows()
+    message = ending.message
+    if (
+        online
+        and message["outcome"] == "interrupted"
+        and (session.stop.is_set() or asked_to_stop(*session.where))
+    ):
         message["outcome"] = "stopped"  # nobody will continue it; as preempted it would be queued again
-    part.conclude(**message)
-    if not part.run.offline:
-        note_if_complete(run_dir, *where)
+    session.finish(**message)
+    if online:
+        mark_if_complete(run_dir, *session.where)
 
 
-@contextlib.contextmanager
-def own_temporaries() -> Iterator[None]:
-    """A folder for wandb's temporary files: wandb removes them when a process ends by itself, and this one does not."""
-    folder = tempfile.mkdtemp(prefix="gatelab-wandb-")
-    tempfile.tempdir = os.environ["TMPDIR"] = folder
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def begin(run_dir: Path, settings: dict[str, Any]) -> tuple[Session, bool]:
+    """Start a part of the run: online (True) if that is asked for or possible, else offline."""
+    earlier = [row for part in logged_parts(run_dir, settings["id"]) for row in part.rows]
+    why = ""
+    if settings["mode"] != "offline":
+        try:
+            connect(SECONDS if settings["mode"] == "auto" else PATIENT_SECONDS)
+            session = Session(run_dir, settings, "online")
+        except Exception as error:
+            traceback.print_exc()
+            why = f" ({str(error).strip().splitlines()[0]})"
+        else:
+            tell(f"online, {session.run.url}")
+            session.leave_out(history(*session.where) if earlier else ())
+            return session, True
+    tell(f"offline{why}; `gatelab sync {run_dir}` sends it later")
+    session = Session(run_dir, settings, "offline")
+    session.leave_out(earlier)
+    return session, False
+
+
+def tell(text: str) -> None:
+    """Print a line for the terminal, if the run is still there to pass it on."""
+    with contextlib.suppress(OSError):
+        print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What Weights & Biases is told about a run: configuration, each row of `metrics.csv` once, best value, results.
+"""One part of a run at Weights & Biases, from a start or resume to its end: configuration, rows, best value, results.
 
-Which rows are new is decided by what they hold, never by counting: a row with the same step, the same metrics and the
-same bits is the same row, whatever a clock measured. Secrets are taken out first. The network, and who calls, are the
-business of other files.
+Which rows are new is decided by their content, never by counting: a row with the same step, metrics and bits is the
+same row, whatever a clock measured. `wandb/logged.jsonl` holds what each part was begun with and has logged, and when:
+the next part leaves those rows out, and `gatelab sync` sends them with their times. Secrets are masked first.
 """
 
 from __future__ import annotations
@@ -10,28 +10,56 @@ from __future__ import annotations
 import contextlib
 import html
 import json
+import threading
+import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gatelab.run.record.secrets import without_secrets
-from gatelab.trackers.best import Best
-from gatelab.trackers.follow import STEP, Follow, Row, identity
+from gatelab.trackers.follow import STEP, Best, Follow, Row, identity
 
 EXIT_CODES = {"done": 0, "pruned": 0, "stopped": 0, "interrupted": 75}
+SHOWN = ("name", "group", "job_type", "tags")
 
 
+@dataclass
 class Part:
-    """One part of a run, from a start or a resume to its end.
+    """What `logged.jsonl` has of one part: its settings, its rows, and when each was logged (seconds since 1970)."""
+
+    settings: dict[str, Any]
+    rows: list[Row] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+
+def logged_parts(run_dir: Path, run_id: str) -> list[Part]:
+    """The parts that were logged under an id, oldest first; a line that a kill cut off is left out."""
+    parts: list[Part] = []
+    with contextlib.suppress(FileNotFoundError), (run_dir / "wandb" / "logged.jsonl").open() as file:
+        for text in file:
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                if "settings" in line:
+                    parts.append(Part(line["settings"]))
+                elif parts:
+                    parts[-1].rows.append(line["row"])
+                    parts[-1].times.append(line["time"])
+    return [part for part in parts if part.settings["id"] == run_id]
+
+
+class Session:
+    """A run of wandb that is open.
 
     Args:
         run_dir: the run directory.
         settings: as `WandbTracker` takes them.
         mode: "online" or "offline".
-        folder: where wandb writes; the run directory, unless given.
+        folder: where wandb writes. Without one: into the run directory, and `logged.jsonl` is continued.
 
     Attributes:
-        run: wandb's run.
+        run: wandb's run; where: its entity, project and id.
+        stop: set when the server asks the run to stop.
         sent: how many rows were logged.
     """
 
@@ -39,82 +67,96 @@ class Part:
         self, run_dir: Path, settings: Mapping[str, Any], mode: str, folder: Path | None = None
     ) -> None:
         self.run_dir = run_dir
+        self.stop = threading.Event()
+        self.sent = 0
         record = json.loads((run_dir / "run.json").read_text())
         self._best = Best(record["config"])
         self._follow = Follow(run_dir / "metrics.csv")
         self._known: set[Any] = set()
         self._times: dict[Any, float] = {}
-        self.sent = 0
-        self.run = _init(settings, mode, folder or run_dir, _config(record, run_dir))
+        self.run = self._init(settings, mode, folder or run_dir, _config(record, run_dir))
+        self.where = (self.run.entity, self.run.project, self.run.id)
         self.run.define_metric("*", step_metric=STEP)
         self.run.define_metric(self._best.name, step_metric=STEP, summary="none")
+        self._log = None if folder else (run_dir / "wandb" / "logged.jsonl").open("a")
+        self._note({"settings": without_secrets(dict(settings))})
+
+    def _init(self, settings: Mapping[str, Any], mode: str, folder: Path, config: dict[str, Any]) -> Any:
+        import wandb
+
+        return wandb.init(
+            **{name: settings.get(name) for name in ("id", "project", "entity")},
+            **without_secrets({name: settings.get(name) for name in SHOWN}),
+            mode=mode,  # type: ignore[arg-type]
+            dir=folder,
+            config=without_secrets(config),
+            resume="allow",
+            reinit="create_new",
+            settings=wandb.Settings(
+                sweep_id=settings.get("sweep_id"),
+                stop_fn=self.stop.set,
+                silent=True,
+                console="off",
+                disable_git=True,
+                disable_code=True,
+                init_timeout=30,
+            ),
+        )
 
     def leave_out(self, rows: Iterable[Row]) -> None:
-        """Rows that need not be logged."""
+        """Do not log these rows."""
         self._known |= {identity(row) for row in rows}
 
-    def measured_at(self, times: Mapping[Any, float]) -> None:
-        """When rows were measured, by `identity`, in seconds since 1970; the others are from now."""
-        self._times |= times
+    def measured_at(self, parts: Iterable[Part]) -> None:
+        """Log rows with the time at which they were logged before."""
+        for part in parts:
+            self._times |= {identity(row): at for row, at in zip(part.rows, part.times, strict=True)}
 
-    def pass_on(self) -> None:
-        """Log the rows that came since the last time, but those that are to be left out."""
+    def log_new_rows(self) -> None:
+        """Log the rows of `metrics.csv` that came since the last call."""
         for row in self._follow.rows():
             name = identity(row)
             if name not in self._known:
-                time = self._times.get(name)
-                self.run.log(row if time is None else {**row, "_timestamp": time})
+                at = self._times.get(name, time.time())
+                self.run.log({**row, "_timestamp": at})
+                self._note({"time": at, "row": row})
                 self.sent += 1
-            if self._best.take(row):
+            if self._best.update(row):
                 self.run.summary.update({self._best.name: self._best.value, f"best/{STEP}": self._best.step})
 
-    def conclude(self, outcome: str, error: str | None, pictures: Iterable[str]) -> None:
-        """Give the results, the pictures and how the run ended; wait for the upload."""
+    def finish(self, outcome: str, error: str | None, pictures: Iterable[str]) -> None:
+        """Log the results, the pictures and how the run ended; wait for the upload."""
         self.run.summary.update({"outcome": outcome, **({"error": without_secrets(error)} if error else {})})
         with contextlib.suppress(FileNotFoundError):
-            self._results(json.loads((self.run_dir / "result.json").read_text()), pictures)
+            self._log_results(json.loads((self.run_dir / "result.json").read_text()), pictures)
         if outcome == "interrupted":
             self.run.mark_preempting()
         self.run.finish(exit_code=EXIT_CODES.get(outcome, 1))
 
-    def _results(self, result: dict[str, Any], pictures: Iterable[str]) -> None:
+    def _log_results(self, result: dict[str, Any], pictures: Iterable[str]) -> None:
         import wandb
 
         splits = result.get("splits") or {}
         flat = {f"{split}/{m}": v for split, part in splits.items() for m, v in part["metrics"].items()}
-        self.run.summary.update(
-            {**flat, "steps": result.get("steps"), "parameters": result.get("parameters")}
-        )
+        about = {name: result.get(name) for name in ("steps", "parameters")}
+        self.run.summary.update(flat | about)
         shown: dict[str, Any] = {Path(path).stem: _media(Path(path)) for path in pictures}
         if splits:
-            columns, rows = _table(splits)
-            shown["results"] = wandb.Table(columns=[*columns], data=[*rows])
+            lines = [
+                {"split": split, "model": model, **scores}
+                for split, part in splits.items()
+                for model, scores in {"this run": part["metrics"], **part["baselines"]}.items()
+            ]
+            columns = list(dict.fromkeys(name for line in lines for name in line))
+            rows = [[line.get(name) for name in columns] for line in lines]
+            shown["results"] = wandb.Table(columns=columns, data=[*rows])
         if shown:
             self.run.log(shown)
 
-
-def _init(settings: Mapping[str, Any], mode: str, folder: Path, config: dict[str, Any]) -> Any:
-    import wandb
-
-    where = {name: settings.get(name) for name in ("id", "project", "entity")}
-    shown = {name: settings.get(name) for name in ("name", "group", "job_type", "tags")}
-    return wandb.init(
-        **where,
-        **without_secrets(shown),
-        mode=mode,  # type: ignore[arg-type]
-        dir=folder,
-        config=without_secrets(config),
-        resume="allow",
-        reinit="create_new",
-        settings=wandb.Settings(
-            sweep_id=settings.get("sweep_id"),
-            silent=True,
-            console="off",
-            disable_git=True,
-            disable_code=True,
-            init_timeout=30,
-        ),
-    )
+    def _note(self, line: dict[str, Any]) -> None:
+        if self._log is not None:
+            self._log.write(json.dumps(line) + "\n")
+            self._log.flush()
 
 
 def _media(path: Path) -> Any:
@@ -125,20 +167,7 @@ def _media(path: Path) -> Any:
     return wandb.Image(str(path))
 
 
-def _table(splits: dict[str, Any]) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: this run and each baseline on each split, with every metric."""
-    lines = {
-        (split, who): scores
-        for split, part in splits.items()
-        for who, scores in {"this run": part["metrics"], **part["baselines"]}.items()
-    }
-    metrics = list(dict.fromkeys(name for scores in lines.values() for name in scores))
-    rows = [[split, who, *(scores.get(m) for m in metrics)] for (split, who), scores in lines.items()]
-    return ["split", "model", *metrics], rows
-
-
 def _config(record: dict[str, Any], run_dir: Path) -> dict[str, Any]:
-    environment = record["attempts"][-1].get("environment", {})
-    git = environment.get("git") or {}
+    git = record["attempts"][-1].get("environment", {}).get("git") or {}
     about = {"identity": record["identity"], "run_dir": str(run_dir), "revision": git.get("revision")}
     return {**record["config"], "gatelab": about}

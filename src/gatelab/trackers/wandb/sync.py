@@ -1,33 +1,37 @@
-"""Send to Weights & Biases what it lacks of finished or stopped runs, however often it is asked for.
+"""Upload to Weights & Biases what it lacks of finished or stopped runs, however often it is asked for.
 
 The server is asked what it has, the rows of `metrics.csv` that it lacks are sent with the times at which they were
-measured, and it is asked again. System metrics stay in the local files: `wandb sync` would send them too, but it
-sends again what the server has, and takes an upload that was refused for one that succeeded.
+measured, and it is asked again; only then does `wandb/sent.json` say that it has the run. A run that agents of sweeps
+asked for has several ids, and may be complete under one of them only. System metrics stay in the local files:
+`wandb sync` would send them too, but sends again what the server has, and takes a refused upload for a success.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory
-from gatelab.trackers.follow import Follow, identity
-from gatelab.trackers.wandb.local_files import Segment, read_segment, segment_files
-from gatelab.trackers.wandb.server import NO_KEY, history, why_offline
-from gatelab.trackers.wandb.session import Part
-from gatelab.trackers.wandb.sync_state import alone, is_sent, note_if_complete
+import filelock
 
-ANSWER_SECONDS = 10.0
+from gatelab.run.errors import RequestError
+from gatelab.run.record.directory import RunDirectory, now, write_json
+from gatelab.trackers.follow import Follow, identity
+from gatelab.trackers.wandb.client import NO_KEY, connect, history, server
+from gatelab.trackers.wandb.session import Session, logged_parts
+
+TRIES = 5
+"""How often the server is asked whether it has everything, a second apart: it may show with delay what it got."""
 
 
 @dataclass
 class Pending:
-    """A run that the server was not seen to have in full: its directory, its id there, state, parts and rows."""
+    """A run that the server is not known to have in full: its directory, its id there, state, parts and rows."""
 
     path: Path
     run_id: str
@@ -37,71 +41,82 @@ class Pending:
 
 
 def find_pending(paths: Iterable[Path]) -> list[Pending]:
-    """The runs in and below `paths` that Weights & Biases follows and does not have in full.
+    """The runs in and below `paths` that Weights & Biases follows and is not known to have in full.
 
     Raises:
         RequestError: a path does not exist.
     """
     found = []
-    for run in dict.fromkeys(run for path in paths for run in _runs(path)):
-        ids = dict.fromkeys(_id(file) for file in segment_files(run))
-        for run_id in (run_id for run_id in ids if not is_sent(run, run_id)):
-            rows, parts = len(Follow(run / "metrics.csv").rows()), len(segment_files(run, run_id))
-            found.append(Pending(run, run_id, RunDirectory(run).state(), parts, rows))
-    return found
+    for path in paths:
+        if not path.is_dir():
+            raise RequestError(f"{path}: no such folder; give run directories, or folders that hold them.")
+        found += sorted(file.parent for file in path.rglob("run.json"))
+    return [pending for run in dict.fromkeys(found) for pending in _pending(run)]
 
 
-def _runs(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        raise RequestError(f"{path}: no such folder; give run directories, or folders that hold them.")
-    yield from sorted(file.parent for file in path.rglob("run.json"))
+def _pending(run: Path) -> Iterator[Pending]:
+    ids = dict.fromkeys(file.stem.removeprefix("run-") for file in _local_files(run))
+    sent = _sent(run)
+    for run_id in ids:
+        parts, _, state = present = _present(run, run_id)
+        if sent.get(run_id, {}).get("present") != present:
+            yield Pending(run, run_id, state, parts, len(Follow(run / "metrics.csv").rows()))
 
 
 def sync(pending: Sequence[Pending]) -> Iterator[tuple[Pending, str, bool]]:
-    """Send the runs one after the other; yield each with what happened and whether it is complete now.
+    """Upload the runs one after the other; yield each with what happened and whether it is complete now.
 
     Raises:
         RequestError: there is no key, or the server does not answer or does not know the key. Nothing was sent.
     """
-    why = why_offline(ANSWER_SECONDS)
-    if why == NO_KEY:
-        raise RequestError("no key for Weights & Biases: run `wandb login` once, or set WANDB_API_KEY.")
-    if why is not None:
-        raise RequestError(f"{why}; nothing was sent. The runs stay as they are, and can be sent later.")
+    try:
+        connect()
+    except ConnectionError as error:
+        if str(error) == NO_KEY:
+            raise RequestError(
+                "no key for Weights & Biases: run `wandb login` once, or set WANDB_API_KEY."
+            ) from None
+        raise RequestError(f"{error}; nothing was sent. The runs can be sent later.") from None
     for run in pending:
         try:
-            with alone(run.path, wait=False):
-                yield run, *_send(run)
-        except BlockingIOError:
-            yield run, "is being followed now; it is sent by its own process", False
+            with upload_lock(run.path, wait=False):
+                yield run, *_upload(run)
+        except filelock.Timeout:
+            yield run, "is followed now; the process beside it uploads it", False
         except Exception as error:  # of one run; the others may well go through
             yield run, f"failed: {error}", False
 
 
-def _send(pending: Pending) -> tuple[str, bool]:
+def _upload(pending: Pending) -> tuple[str, bool]:
     run = RunDirectory(pending.path)
-    parts = [read_segment(file) for file in segment_files(pending.path, pending.run_id)]
-    settings = _settings(parts, run.read(), pending)
-    with tempfile.TemporaryDirectory() as folder, _service():
-        part = Part(pending.path, settings, "online", Path(folder))
-        where = (part.run.entity, part.run.project, part.run.id)
-        part.leave_out(history(*where))
-        part.measured_at(_times(parts))
-        part.pass_on()
+    parts = logged_parts(pending.path, pending.run_id)
+    with tempfile.TemporaryDirectory() as folder, _own_service():
+        session = Session(pending.path, _settings(run, pending, parts), "online", Path(folder))
+        session.leave_out(history(*session.where))
+        session.measured_at(parts)
+        session.log_new_rows()
         outcome = "killed" if pending.state == "unfinished" else pending.state
-        pictures = [
-            str(path) for path in (pending.path / "wandb").glob("*.*") if path.suffix in (".png", ".txt")
-        ]
-        part.conclude(outcome, (run.result() or {}).get("error"), pictures)
-    lacking = note_if_complete(pending.path, *where)
+        files = (pending.path / "wandb").glob("*.*")
+        pictures = [str(path) for path in files if path.suffix in (".png", ".txt")]
+        session.finish(outcome, (run.result() or {}).get("error"), pictures)
+        lacking = mark_if_complete(pending.path, *session.where)
     if lacking:
         return f"{lacking} of {pending.rows} rows did not arrive; the same command sends them", False
-    return f"{part.sent} rows sent, {pending.rows - part.sent} were there; {part.run.url}", True
+    return f"{session.sent} rows sent, {pending.rows - session.sent} were there; {session.run.url}", True
+
+
+def _settings(run: RunDirectory, pending: Pending, parts: Sequence[Any]) -> dict[str, Any]:
+    """The settings that the run was begun with; those of its configuration if they were not written."""
+    if parts:
+        return dict(parts[0].settings)
+    asked = (run.read()["config"].get("logger") or {}).get("wandb") or {}
+    known = {name: asked.get(name) for name in ("project", "entity", "group", "job_type", "tags")}
+    return {**known, "id": pending.run_id, "name": "/".join(pending.path.absolute().parts[-2:])}
 
 
 @contextlib.contextmanager
-def _service() -> Iterator[None]:
-    """wandb's own process for one run only: what is wrong with one upload is not left for the next."""
+def _own_service() -> Iterator[None]:
+    """End wandb's own process after one run, so that a failed upload does not affect the next one."""
     import wandb
 
     try:
@@ -110,19 +125,47 @@ def _service() -> Iterator[None]:
         wandb.teardown()
 
 
-def _times(parts: Sequence[Segment]) -> dict[Any, float]:
-    return {identity(row): at for part in parts for row, at in zip(part.rows, part.times, strict=True)}
+def mark_if_complete(run_dir: Path, entity: str | None, project: str, run_id: str) -> int:
+    """Ask the server for the run; write `sent.json` if it has every row. Return the number of rows that it lacks.
+
+    Raises:
+        ConnectionError, wandb.Error: the server cannot be asked.
+    """
+    rows = {identity(row) for row in Follow(run_dir / "metrics.csv").rows()}
+    for attempt in range(TRIES):
+        time.sleep(float(attempt > 0))
+        lacking = len(rows - {identity(row) for row in history(entity, project, run_id)})
+        if not lacking:
+            mark = {"present": _present(run_dir, run_id), "server": server(), "time": now()}
+            write_json(run_dir / "wandb" / "sent.json", {**_sent(run_dir), run_id: mark})
+            break
+    return lacking
 
 
-def _id(file: Path) -> str:
-    return file.stem.removeprefix("run-")
+def _sent(run_dir: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((run_dir / "wandb" / "sent.json").read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
-def _settings(parts: Sequence[Segment], record: dict[str, Any], pending: Pending) -> dict[str, Any]:
-    """What the run was begun with; if a kill came before that was written, its configuration."""
-    begun = next((part for part in parts if part.run_id), None)
-    asked = (record["config"].get("logger") or {}).get("wandb") or {}
-    settings: dict[str, Any] = {"id": pending.run_id, "name": "/".join(pending.path.absolute().parts[-2:])}
-    for name in ("project", "entity", "group", "job_type", "tags"):
-        settings[name] = (begun and getattr(begun, name)) or asked.get(name)
-    return {**settings, "sweep_id": (begun and begun.sweep_id) or None}
+def _present(run_dir: Path, run_id: str) -> list[Any]:
+    """What changes when there is more to send: the number of parts, bytes of metrics, the run's state."""
+    metrics = run_dir / "metrics.csv"
+    size = metrics.stat().st_size if metrics.is_file() else 0
+    parts = sum(file.stem == f"run-{run_id}" for file in _local_files(run_dir))
+    return [parts, size, RunDirectory(run_dir).state()]
+
+
+def _local_files(run_dir: Path) -> list[Path]:
+    """The `.wandb` files of a run directory, one for each part."""
+    return sorted(p for p in run_dir.glob("wandb/*/run-*.wandb") if not p.parent.is_symlink())
+
+
+def upload_lock(run_dir: Path, *, wait: bool = True) -> filelock.BaseFileLock:
+    """Lock for the one process that uploads a run; an earlier one may still be writing its end.
+
+    Raises:
+        filelock.Timeout: on entering it, if another process holds it and `wait` is False.
+    """
+    return filelock.FileLock(run_dir / "wandb" / ".lock", timeout=-1 if wait else 0)

@@ -1,7 +1,7 @@
 """The run's side of Weights & Biases: starts the process that does everything, and tells it how the run ended.
 
-Nothing of wandb is imported or called here. The other process (`daemon.py`) follows `metrics.csv`, so that
-training neither waits for a server nor shares its interpreter with one, and cannot be stopped by either.
+wandb is neither imported nor called here. The other process (`daemon.py`) follows `metrics.csv`, so that training
+neither waits for a server nor shares its interpreter with its client, and cannot be stopped by either.
 """
 
 from __future__ import annotations
@@ -34,23 +34,16 @@ class WandbTracker(Logger):
             and `sweep_id` if an agent asked for the run.
     """
 
+    name = "wandb"
+    version = ""
     shows_pictures = True
 
     def __init__(self, run_dir: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__()
-        self.run_dir = Path(run_dir)
-        self.settings = dict(settings)
+        self.run_dir = Path(run_dir).absolute()
+        self.version = str(settings["id"])
+        self._settings = dict(settings)
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def name(self) -> str:
-        """`wandb`."""
-        return "wandb"
-
-    @property
-    def version(self) -> str:
-        """The run's id."""
-        return str(self.settings["id"])
 
     @rank_zero_only
     def log_graph(self, model: Any, input_array: Any = None) -> None:
@@ -77,13 +70,12 @@ class WandbTracker(Logger):
             return
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
-        self._tell({"run_dir": str(self.run_dir.absolute()), **self.settings})
+        self._tell({"run_dir": str(self.run_dir), **self._settings})
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Pass on what the other process remarks; it takes the metrics from `metrics.csv`."""
-        if self._process is not None:
-            _remarks(self._process)
+        """Pass on what the other process says; it takes the metrics from `metrics.csv`."""
+        self._pass_on()
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -101,22 +93,23 @@ class WandbTracker(Logger):
         if self._process is None:
             return
         self._tell({"outcome": outcome, "error": error, "pictures": [str(path) for path in pictures]})
-        process, self._process = self._process, None
-        assert process.stdin is not None
+        assert self._process.stdin is not None
         with contextlib.suppress(OSError):
-            process.stdin.close()
+            self._process.stdin.close()
         try:
-            process.wait(PATIENCE)
+            code = self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
+            code = 0
             say(
                 f"W&B: not everything was sent within {PATIENCE:g} s. This goes on in the background for some "
                 f"minutes; afterwards `gatelab sync {self.run_dir}` sends what is missing."
             )
-        _remarks(process)
-        assert process.stdout is not None
-        process.stdout.close()
-        if process.returncode:
+        self._pass_on()
+        if code:
             say("W&B: its process was stopped; metrics.csv is complete")
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         assert self._process is not None
@@ -125,8 +118,7 @@ class WandbTracker(Logger):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
 
-
-def _remarks(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdout is not None
-    for line in (process.stdout.read() or b"").decode(errors="replace").splitlines():
-        say(f"W&B: {line}")
+    def _pass_on(self) -> None:
+        if self._process is not None and self._process.stdout is not None:
+            for line in (self._process.stdout.read() or b"").decode(errors="replace").splitlines():
+                say(f"W&B: {line}")

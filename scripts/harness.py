@@ -1,0 +1,213 @@
+"""What the scripts share: commands in sessions of their own, measuring in turns, folders, tables and JSON.
+
+A command is started in its own session, so that it can be stopped or killed with all that it started, and writes to
+a log. Contenders are measured in turns: on a shared machine the speed drifts, and only what was measured at the same
+time can be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+POLL_SECONDS = 0.005
+
+
+def gatelab(*arguments: str, python: str | Path = sys.executable) -> list[str]:
+    """The command line of `gatelab` under this or another checkout's Python."""
+    return [str(python), "-m", "gatelab", *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's variables, with this checkout's package on the path and one thread for each process."""
+    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+class Command:
+    """A command in its own session.
+
+    Args:
+        arguments: of the command; log: the file that its output is appended to; env: default: `environment()`.
+    """
+
+    def __init__(self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+        self.log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            self.process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                cwd=ROOT,
+                env=environment() if env is None else dict(env),
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    def poll(self) -> int | None:
+        """The exit code (negative: a signal), or None while it runs."""
+        return self.process.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait for the end, at most `seconds`; kill the session and return None then."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return None
+
+    def until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until the condition holds; False if the command ended or `seconds` passed before."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if self.poll() is not None or time.monotonic() > end:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def signal(self, number: int, *, group: bool = False) -> None:
+        """Send a signal to the process, or to its whole group, if it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.poll() is None:
+                os.killpg(self.pid, number) if group else os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the whole group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def tail(self, lines: int = 12) -> str:
+        """The end of what it said."""
+        return tail(self.log, lines)
+
+
+def tail(log: Path, lines: int = 12) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def run(
+    arguments: Sequence[str], log: Path, seconds: float = 600, env: Mapping[str, str] | None = None
+) -> float:
+    """Run a command that must exit with 0; the seconds that it took.
+
+    Raises:
+        RuntimeError: another exit code, or it took longer; the message has the end of its log.
+    """
+    began = time.perf_counter()
+    code = (command := Command(arguments, log, env)).wait(seconds)
+    if code != 0:
+        ended = f"exit code {code}" if code is not None else f"nothing after {seconds:g} s"
+        raise RuntimeError(f"{' '.join(arguments[2:6])} ...: {ended}\n{command.tail()}")
+    return time.perf_counter() - began
+
+
+def in_turns(
+    calls: Mapping[str, Callable[[], float]], rounds: int, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """What each call returns in each round; who begins changes, and the first `warm_up` rounds do not count."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for turn in range(warm_up + rounds):
+        at = turn % len(names)
+        for name in names[at:] + names[:at]:
+            value = calls[name]()
+            if turn >= warm_up:
+                found[name].append(value)
+    return found
+
+
+def median_ratio(mine: Sequence[float], other: Sequence[float]) -> float:
+    """How many times faster `mine` is: the median of the rounds' ratios."""
+    return statistics.median(b / a for a, b in zip(mine, other, strict=True))
+
+
+@contextlib.contextmanager
+def place(folder: Path | None, prefix: str, memory: bool = True) -> Iterator[Path]:
+    """`folder`, which is made; without one a temporary folder, in memory if there is such a file system."""
+    if folder is not None:
+        if folder.exists():
+            raise SystemExit(f"--folder {folder}: exists already")
+        folder.mkdir(parents=True)
+        yield folder.resolve()
+        return
+    shared = "/dev/shm" if memory and os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=shared, ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary).resolve()
+
+
+def parser(doc: str | None, *, folder: bool = False) -> argparse.ArgumentParser:
+    """A parser that shows the module's docstring; with `folder` it has `--folder`."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if folder:
+        made.add_argument(
+            "--folder", type=Path, metavar="DIR", help="keep everything there; it must not exist"
+        )
+    return made
+
+
+def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows with the same keys as a table; numbers stand right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    print(title, flush=True)
+    if not rows:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for key, value in rows[0].items():
+        table.add_column(key, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    width = shutil.get_terminal_size((150, 24)).columns
+    Console(width=max(width, 150)).print(table, crop=False, no_wrap=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a document, what holds plain values only on one line: two files can be compared by eye."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_lines(document, "") + "\n")
+
+
+def _lines(value: Any, indent: str) -> str:
+    inner = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(inner, list) or not any(isinstance(item, dict | list) for item in inner):
+        return json.dumps(value)
+    keys = [f"{json.dumps(str(key))}: " for key in value] if isinstance(value, dict) else [""] * len(inner)
+    lines = [f"{indent} {key}{_lines(item, indent + ' ')}" for key, item in zip(keys, inner, strict=True)]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    return start + "\n" + ",\n".join(lines) + f"\n{indent}{end}"
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds, or None if it is not there or not whole."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def processor() -> str:
+    """The processor's name, as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

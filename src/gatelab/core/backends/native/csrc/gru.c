@@ -1,0 +1,143 @@
+/* The native GRU kernel's entry points: they start the threads and say what each of them does.
+ *
+ * gru.h is the interface. The rest is in headers, so that one compilation per instruction set sees everything:
+ * vector.h (vectors and exp), gemm.h (products), pack.h (the weights' packed form), team.h (threads), walk.h (where
+ * rows lie), forward.h and backward.h (the two passes), gradients.h (products over all rows), rows.h (the rows of ragged batches).
+ */
+#include "gru.h"
+
+#include "backward.h"
+#include "forward.h"
+#include "gradients.h"
+#include "rows.h"
+
+int64_t gru_abi(void) { return GRU_ABI; }
+int64_t gru_call_size(void) { return (int64_t)sizeof(gru_call); }
+const char *gru_isa(void) { return ISA_NAME; }
+
+int64_t gru_processor(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return avx2 ? (avx512 ? 2 : 1) : 0;
+#else
+    return 0;
+#endif
+}
+
+int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward) {
+    idx both = padded(hidden) * (4 + 3 * hidden + 3 * inputs);
+    return backward ? both + padded(hidden) * 3 * hidden + padded(inputs) * 3 * hidden : both;
+}
+
+int64_t gru_work_size(int64_t inputs, int64_t batch, int64_t hidden, int64_t threads) {
+    return padded(hidden) * (2 * batch + 4 * threads) + threads * DX_ROWS * padded(inputs);
+}
+
+typedef void pass(const gru_call *, const part *);
+
+/* Run `of` on every thread of the call, `most` of them at the most; returns how many there were (OpenMP may give
+ * fewer than asked for). */
+static int run_parts(const gru_call *c, pass *of, idx most) {
+    int wanted = (int)min_idx(c->threads, most), members = 1;
+    barrier meeting = {0};
+    if (wanted > 1) {
+#ifdef _OPENMP
+#pragma omp parallel num_threads(wanted)
+        {
+            int all_here = omp_get_num_threads(), id = omp_get_thread_num();
+            part p = part_of(c, id, all_here, &meeting);
+            of(c, &p);
+            if (id == 0)
+                members = all_here;
+        }
+        return members;
+#endif
+    }
+    part p = part_of(c, 0, 1, &meeting); /* without OpenMP's runtime: safe in a forked child as well */
+    of(c, &p);
+    return members;
+}
+
+/* How many threads can share a pass through time. */
+static idx most_parts(const gru_call *c) { return c->split_units ? panels_of(c->hidden) : c->batch; }
+
+void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+              int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed) {
+    packed_weights to = unpack(packed, inputs, hidden);
+    idx panels = panels_of(hidden);
+    pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
+    if (backward)
+        pack_input_back(w_ih, inputs, hidden, to);
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel for num_threads((int)threads) schedule(static)
+        for (idx panel = 0; panel < panels; panel++)
+            pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, panel, to);
+        return;
+    }
+#endif
+    for (idx panel = 0; panel < panels; panel++)
+        pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, panel, to);
+    (void)threads;
+}
+
+/* Of one tensor, in pieces, so that the threads share it and their number does not show. */
+static uint64_t checksum_all(const float *w, idx count, int threads, uint64_t seed) {
+    const idx piece = 1 << 14;
+    idx pieces = (count + piece - 1) / piece;
+    uint64_t all = 0;
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : all)
+        for (idx i = 0; i < pieces; i++)
+            all += checksum(w + i * piece, min_idx(piece, count - i * piece), seed + (uint64_t)i);
+        return all;
+    }
+#endif
+    for (idx i = 0; i < pieces; i++)
+        all += checksum(w + i * piece, min_idx(piece, count - i * piece), seed + (uint64_t)i);
+    (void)threads;
+    return all;
+}
+
+uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+                      int64_t hidden, int64_t threads) {
+    const float *tensors[4] = {w_hh, w_ih, b_ih, b_hh};
+    idx counts[4] = {3 * hidden * hidden, 3 * hidden * inputs, b_ih ? 3 * hidden : 0, b_hh ? 3 * hidden : 0};
+    uint64_t all = (uint64_t)hidden;
+    for (int i = 0; i < 4; i++) {
+        uint64_t one = checksum_all(tensors[i], counts[i], i < 2 ? (int)threads : 1, (uint64_t)(i + 1) << 40);
+        all = (all ^ one) * 0x9E3779B97F4A7C15u + (uint64_t)counts[i];
+    }
+    return all;
+}
+
+int64_t gru_order(const int64_t *lengths, const int64_t *rows, int64_t steps, int64_t batch, int64_t reverse,
+                  int64_t *order) {
+    return list_rows(lengths, rows, steps, batch, (int)reverse, order);
+}
+
+void gru_spread(const float *from, const int64_t *order, int64_t count, int64_t total, int64_t width,
+                int64_t threads, float *to) {
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel for num_threads((int)threads) schedule(static)
+        for (idx i = 0; i < total; i++)
+            spread_row(from, order, count, width, i, to);
+        return;
+    }
+#endif
+    for (idx i = 0; i < total; i++)
+        spread_row(from, order, count, width, i, to);
+    (void)threads;
+}
+
+void gru_forward(const gru_call *call) { run_parts(call, forward_part, most_parts(call)); }
+
+void gru_backward(const gru_call *call) {
+    reduce_bias(call, run_parts(call, backward_part, most_parts(call)));
+    if (call->dw_hh || call->dw_ih || call->dx)
+        run_parts(call, gradients_part, call->threads);
+}

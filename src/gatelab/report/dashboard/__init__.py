@@ -1,1 +1,0 @@
-"""`gatelab dashboard`: servers on this machine's loopback that show runs and studies, and end with the command."""
