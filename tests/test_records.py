@@ -36,13 +36,14 @@ def tables_of(page):
 def check(*arguments):
     command = [
         sys.executable,
-        str(ROOT / "scripts" / "make_parity.py"),
+        "-m",
+        "scripts.checks.parity",
         "--check",
         "--layers",
         "1",
         *arguments,
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)

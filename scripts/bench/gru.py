@@ -24,7 +24,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -222,13 +222,27 @@ def grid(options: argparse.Namespace, auto: bool) -> Iterator[tuple[Record, dict
         yield point, {t.backend: t for t in timings}
 
 
+def blocks(rows: list[Record]) -> Iterator[Record]:
+    """The rows in the form of dispatch.json: a block for each kind of call and H, with a column for each backend."""
+    kinds = ("training", "ragged", "hidden")
+    for kind, group in groupby(rows, key=lambda row: [row[name] for name in kinds]):
+        same = list(group)
+        names = dict.fromkeys(name for row in same for name in row["microseconds"])
+        yield {
+            **dict(zip(kinds, kind, strict=True)),
+            "batch": [row["batch"] for row in same],
+            "steps": [row["steps"] for row in same],
+            "microseconds": {name: [row["microseconds"].get(name) for row in same] for name in names},
+        }
+
+
 def write_table(options: argparse.Namespace) -> int:
     """Measure the grid and write the dispatch table, which `gatelab.core.backends.dispatch` reads."""
     rows = [
         {**point, "microseconds": {name: round(t.median * 1e6, 1) for name, t in timings.items()}}
         for point, timings in grid(options, auto=False)
     ]
-    about, lines = machine(max(options.threads)), ",\n".join(f"      {json.dumps(row)}" for row in rows)
+    about, lines = machine(max(options.threads)), ",\n".join(f"      {json.dumps(b)}" for b in blocks(rows))
     text = f'{{\n  "about": {json.dumps(about)},\n  "cpu": {{\n    "float32": [\n{lines}\n    ]\n  }}\n}}\n'
     options.table.write_text(text)
     print(f"{len(rows)} points -> {options.table}")

@@ -6,7 +6,7 @@ from the same data. Exits with 1 if anything differs. The other records have che
 
 examples:
   python -m scripts.checks.experiments                            # every record of studies
-  python -m scripts.checks.experiments --render experiments/002-hidden-size   # after README.template.md was edited
+  python -m scripts.checks.experiments --render experiments/002-hidden-size   # after record.json was edited
 """
 
 import argparse

@@ -30,26 +30,26 @@ def test_a_table_goes_to_stdout_on_request(capsys):
     assert len(capsys.readouterr().out.splitlines()) == 51
 
 
-def test_a_record_is_numbered_written_and_kept_when_its_template_was_edited(tmp_path, capsys, monkeypatch):
+def test_a_record_is_numbered_and_its_conclusion_kept_when_it_is_written_again(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     trials = [{"params": {"model.hidden_size": h}, "values": [8 / h, 9 / h]} for h in (8, 16)]
     made.Maker(tmp_path)("sizes", [made.choice("model.hidden_size", 8, 16)], trials, seeds=[0, 1])
     (tmp_path / "experiments" / "007-other").mkdir(parents=True)
     record = tmp_path / "experiments" / "008-sizes"
-    assert main(["report", "sizes", "--record", "sizes", "--conclusion", "Take {{best sizes}}."]) == 0
+    assert main(["report", "sizes", "--record", "sizes", "--conclusion", "Take 16."]) == 0
     assert check_record(record) == []
     page = (record / "README.md").read_text()
     assert "which hidden size for the best val/loss?" in page
-    assert "Take hidden_size 16: " in page
+    assert "Take 16." in page
     assert not (tmp_path / "report.html").exists()
-    (record / "README.template.md").write_text("# Mine\n\n{{best sizes}}\n")
+    (record / "README.md").write_text(page.replace("Take 16.", "Mine."))
     assert main(["report", "sizes", "--record", "sizes", "--output", "x.html"]) == 0
-    assert (record / "README.md").read_text().startswith("# Mine\n\nhidden_size 16: ")
+    assert (record / "README.md").read_text() == page.replace("Take 16.", "Mine.")
     assert (tmp_path / "x.html").is_file()
     assert sorted(path.name for path in record.parent.iterdir()) == ["007-other", "008-sizes"]
     capsys.readouterr()
     assert main(["report", str(record), "--record", "again"]) == 2
-    assert "sizes is none" in capsys.readouterr().err
+    assert "sizes is not a study" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

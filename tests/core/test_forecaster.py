@@ -27,13 +27,10 @@ def _make(**choice: Any) -> Forecaster:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_shape_and_number_of_parameters(choice: dict[str, Any]) -> None:
+def test_the_forecast_has_a_column_for_each_target(choice: dict[str, Any]) -> None:
     model = _make(**choice)
     kept = len(choice.get("targets", [0, 1, 2]))
     assert model(torch.randn(2, 8, 3, dtype=torch.float64)).shape == (2, 5, kept)
-    core, options = choice.get("core", CORE), {k: v for k, v in choice.items() if k != "core"}
-    count = Forecaster.parameter_count(3, 5, core, dropout=0.1, **options)
-    assert count == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("choice", CHOICES)

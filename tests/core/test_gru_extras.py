@@ -46,13 +46,12 @@ def _everything(gru: GRU, x: Tensor, h0: Tensor, **options: Any) -> list[Tensor]
     return [y, h, *torch.autograd.grad((y, h), [*leaves, *gru.parameters()], (dy, torch.ones_like(h)))]
 
 
-@WHAT
 @KINDS
 @AFTER
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-def test_the_torch_backend_equals_the_reference(extra: str, kind: str, after: bool, training: bool) -> None:
+def test_the_torch_backend_equals_the_reference(kind: str, after: bool, training: bool) -> None:
     torch.manual_seed(0)
-    pair = _pair("torch", reset_after=after, dtype=torch.float64, **EXTRAS[extra])
+    pair = _pair("torch", reset_after=after, dtype=torch.float64, zoneout=0.3)
     x, h0 = torch.randn(7, 5, 4, dtype=torch.float64), torch.randn(4, 5, 6, dtype=torch.float64)
     options = _options(kind, 7, 5)
     want, got = (_everything(gru.train(training), x, h0, **options) for gru in pair)
@@ -75,9 +74,10 @@ def test_the_native_backend_draws_and_computes_the_same_zoneout(
         torch.testing.assert_close(b, a, rtol=1e-4, atol=2e-6)
 
 
-@WHAT
 @AFTER
-@pytest.mark.parametrize("backend", ["reference", "torch"])
+@pytest.mark.parametrize(
+    ("backend", "extra"), [*(("reference", extra) for extra in EXTRAS), ("torch", "zoneout")]
+)
 def test_gradients_of_first_and_second_order_are_those_of_differences(
     extra: str, after: bool, backend: Any
 ) -> None:
@@ -142,23 +142,17 @@ def test_normalised_products_have_the_gains_and_biases_of_layer_norm() -> None:
 def test_a_normalised_gru_hands_over_and_says_so() -> None:
     x = torch.randn(3, 2, 4)
     told = GRU(4, 6, layer_norm=True).explain(x)
-    assert told.backend == "torch"
-    assert "no layer normalisation" in told.others["native"]
+    assert told.backend == "reference"
+    for name in ("native", "torch"):
+        assert "no layer normalisation" in told.others[name]
+        with pytest.raises(BackendError, match="no layer normalisation"):
+            GRU(4, 6, layer_norm=True, backend=name)(x)
     assert told.others["cudnn"]
-    with pytest.raises(BackendError, match="no layer normalisation"):
-        GRU(4, 6, layer_norm=True, backend="native")(x)
 
 
 @NATIVE
 def test_zoneout_stays_in_the_kernel() -> None:
     assert GRU(4, 64, zoneout=0.1).explain(torch.randn(35, 20, 4)).backend == "native"
-
-
-@WHAT
-def test_the_closed_form_counts_every_parameter(extra: str) -> None:
-    options: dict[str, Any] = {"num_layers": 2, "bidirectional": True, **EXTRAS[extra]}
-    gru = GRU(4, 6, **options)
-    assert GRU.parameter_count(4, 6, **options) == sum(p.numel() for p in gru.parameters())
 
 
 @pytest.mark.parametrize("wrong", [{"zoneout": 1.0}, {"zoneout": -0.1}, {"zoneout": True}])

@@ -63,15 +63,6 @@ def test_windows_with_the_state_carried_equal_the_whole(ours: Any, theirs: Any, 
     torch.testing.assert_close(torch.cat((first, second)), whole, rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("layer", [LSTM, RNN])
-def test_the_closed_form_counts_every_parameter(layer: Any, bias: bool, bidirectional: bool) -> None:
-    made = layer(3, 5, 2, bias, bidirectional=bidirectional)
-    count = layer.parameter_count(3, 5, 2, bias, bidirectional, dropout=0.1, batch_first=True)
-    assert count == sum(p.numel() for p in made.parameters())
-
-
 def test_a_wrong_state_or_nonlinearity_is_named() -> None:
     with pytest.raises(ValueError, match=r"must be 2 tensor\(s\) \(h, c\), got 1"):
         LSTM(3, 5)(torch.zeros(4, 2, 3), torch.zeros(1, 2, 5))

@@ -64,9 +64,3 @@ def test_first_and_second_derivatives_pass_gradcheck() -> None:
     h = torch.randn(1, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, h: layer(x, h), (x, h))
     assert torch.autograd.gradgradcheck(lambda x, h: layer(x, h)[0], (x, h))
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_the_closed_form_counts_every_parameter(bias: bool) -> None:
-    made = MinGRU(3, 5, 2, bias, bidirectional=True)
-    assert MinGRU.parameter_count(3, 5, 2, bias, True) == sum(p.numel() for p in made.parameters())

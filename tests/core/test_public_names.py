@@ -59,7 +59,6 @@ def test_a_model_config_fits_the_signature_of_its_class(file: Path) -> None:
     core = getattr(gatelab.core, name)
     made = core(input_size=3, **options)
     assert made.hidden_size == made.output_size == 128
-    assert core.parameter_count(3, **options) == sum(p.numel() for p in made.parameters())
 
 
 def test_every_promised_model_has_a_config() -> None:

@@ -50,6 +50,14 @@ CASES = {
 }
 
 
+def test_a_winning_value_that_is_the_default_is_named_too(best_of):
+    default = compose(["experiment=etth1_gru"]).config.model.hidden_size
+    file, _, _ = best_of(["experiment=etth1_gru"], {"model": "gru", "model.hidden_size": default})
+    content = yaml.safe_load(file.read_text())
+    assert content["model"]["hidden_size"] == default
+    assert {"override /model": "gru"} in content["defaults"]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_experiment_is_the_trial_and_short(best_of, case):
     overrides, params = CASES[case]
@@ -62,7 +70,7 @@ def test_the_experiment_is_the_trial_and_short(best_of, case):
     assert text.startswith("# @package _global_\n# Best of the 1 finished trials of the study s: trial 0, ")
     assert "gatelab train --config-dir STUDY_FOLDER experiment=best" in text
     assert not {"paths", "test", "logger"} & set(yaml.safe_load(text))
-    if "a key that is taken away" not in case:  # that group has to be written out whole
+    if case != "a key that is taken away":  # everything has to be written out
         assert len(text.splitlines()) <= 30
 
 

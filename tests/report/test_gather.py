@@ -9,7 +9,7 @@ from gatelab.report.gather import gather
 from gatelab.report.page import write_page
 from gatelab.run.errors import RequestError
 from gatelab.run.record.runs import list_runs
-from gatelab.study.analysis.read import read_study
+from gatelab.study.analysis.read import list_studies, read_study
 
 RECORD = Path(__file__).parents[2] / "experiments" / "002-hidden-size"
 
@@ -101,12 +101,24 @@ def test_a_damaged_run_alone_is_refused(make_run):
         gather([broken])
 
 
-def test_a_damaged_study_is_named_and_the_others_are_taken(grid, make_study):
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("journal.log", "not json\n"),
+        ("journal.log", '{"op_code": 99}\n'),
+        ("journal.log", '{"op_code": 4}\n'),
+        ("study.json", "{"),
+        ("study.json", '{"format": 1, "name": "other", "settings": [], "objectives": []}'),
+        ("study.json", '{"format": 1, "name": "other", "settings": {}, "objectives": [3]}'),
+    ],
+)
+def test_a_damaged_study_is_named_and_the_others_are_taken(grid, make_study, file, text):
     other = make_study("other", [], [])
-    (other / "journal.log").write_text("not json\n")
+    (other / file).write_text(text)
     subjects, notes = gather([grid.parent])
     assert [subject.state.name for subject in subjects] == ["grid"]
     assert ["other" in note for note in notes] == [True]
+    assert [row["state"] for row in list_studies(grid.parent)] == ["finished", "unreadable"]
 
 
 def test_the_runs_of_a_study_are_not_told_twice(grid, make_run):

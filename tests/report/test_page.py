@@ -9,7 +9,7 @@ import pytest
 from markupsafe import escape
 
 from gatelab.report import page as module
-from gatelab.report.figures import COLOURS, QUARTERS
+from gatelab.report.figures import COLOURS, RANKS
 from gatelab.report.gather import gather
 from gatelab.report.page import write_page
 from gatelab.study.analysis.leaderboard import columns, leaderboard
@@ -247,7 +247,7 @@ def test_every_colour_can_be_told_from_the_background(scheme):
     values = {name: colours for name in ("paper", "panel", "ink", "faint", "link", "warn")
               if (colours := re.findall(rf"--{name}: (#\w{{6}})", STYLE))}  # fmt: skip
     paper, panel = values["paper"][scheme], values["panel"][scheme]
-    lines = [*COLOURS, *(colour for _, colour in QUARTERS)]
+    lines = [*COLOURS, *(colour for _, colour in RANKS)]
     assert min(contrast(colour, paper) for colour in lines) >= 3.0
     for name in ("ink", "faint", "link", "warn"):
         assert min(contrast(values[name][scheme], paper), contrast(values[name][scheme], panel)) >= 4.5

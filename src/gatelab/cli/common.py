@@ -95,13 +95,17 @@ def print_json(value: Any) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout, as wide as it needs to be when that is no terminal."""
+    """A table on stdout: in boxes at a terminal, elsewhere as Markdown, as wide as it needs to be."""
     import sys
 
+    from rich import box
     from rich.console import Console
 
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    console.print(table)
+    if sys.stdout.isatty():
+        Console().print(table)
+    else:
+        table.box = box.MARKDOWN
+        Console(width=500).print(table)
 
 
 def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:

@@ -48,10 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write a record of finished studies below experiments/ (a slug gets the next number) instead of a page; "
         "with --output or --format both",
     )
-    parser.add_argument("--question", metavar="TEXT", help="of a new record; a plain one is made without it")
     parser.add_argument(
-        "--conclusion", metavar="TEXT", help="of a new record; README.template.md is edited later"
+        "--question", metavar="TEXT", help="of a record; without it the old one, or a plain one"
     )
+    parser.add_argument("--conclusion", metavar="TEXT", help="of a record; it can be edited in README.md")
     parser.add_argument("--no-samples", action="store_true", help="do not let the best runs show a sample")
     parser.add_argument(
         "--trust",
@@ -116,18 +116,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Path]:
-    from gatelab.report.experiment_record import first_words, record_target, write_record
+    from gatelab.report.experiment_record import record_target, write_record
     from gatelab.run.errors import RequestError
 
     other = [subject.state.name for subject in subjects if subject.kind != "study"]
     if other:
-        raise RequestError(f"--record {options.record}: a record is of studies, and {other[0]} is none.")
-    target = record_target(options.record)
-    question, conclusion = options.question, options.conclusion
-    if question or conclusion or not (target / "README.template.md").is_file():
-        plain = first_words([subject.state for subject in subjects])
-        question, conclusion = question or plain[0], conclusion or plain[1]
-    return write_record([subject.state.directory for subject in subjects], target, question, conclusion)
+        raise RequestError(f"--record {options.record}: a record is of studies; {other[0]} is not a study.")
+    folders = [subject.state.directory for subject in subjects]
+    return write_record(folders, record_target(options.record), options.question, options.conclusion)
 
 
 def _format(asked: str | None, output: str | None) -> str:

@@ -13,7 +13,6 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +66,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(directory: Path, options: argparse.Namespace) -> int:
-    from rich import box
-
     from gatelab.report.files import write_report
     from gatelab.report.text import render, summary
     from gatelab.study.analysis.read import read_study
@@ -79,11 +76,7 @@ def _show(directory: Path, options: argparse.Namespace) -> int:
         print_json(summary(state))
         return 0
     for part in render(state, limit=None if options.all else 20):
-        if isinstance(part, str):
-            print(part)
-        else:
-            part.box = part.box if sys.stdout.isatty() else box.MARKDOWN
-            print_table(part)
+        print(part) if isinstance(part, str) else print_table(part)
     if lines:
         print("\n".join(["", *lines]))
     return 0

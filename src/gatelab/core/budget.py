@@ -1,31 +1,27 @@
-"""Parameters counted in closed form, and the hidden size that a parameter budget buys.
+"""The number of parameters of a network before it is built, and the hidden size that a parameter budget buys.
 
 Cells are compared at equal size, not at equal hidden size: an LSTM has four thirds of a GRU's parameters.
-Every core class and both models have a static `parameter_count` with the arguments of their constructor;
-this file holds what they share and the inverse. Nothing is allocated.
 """
 
+import warnings
 from collections.abc import Callable
-from typing import Any
+
+import torch
+from torch import nn
 
 
-def core_count(core: Callable[..., Any], input_size: int) -> int:
-    """Parameters of the core that `core(input_size=...)` would make.
+def parameter_count(make: Callable[[], nn.Module]) -> int:
+    """Return the number of parameters of the network that `make()` builds; shared ones count once.
 
-    `core` is `functools.partial(Class, hidden_size=..., ...)` of a class with a `parameter_count`; anything
-    else is a TypeError, because its size is known only after it is built.
+    It is built on the meta device, without memory or random numbers.
     """
-    counter = getattr(getattr(core, "func", None), "parameter_count", None)
-    if counter is None:
-        raise TypeError(
-            "core must be functools.partial(CoreClass, hidden_size=...) of a class with parameter_count, "
-            f"got {core!r}"
-        )
-    return int(counter(input_size, **core.keywords))  # type: ignore[attr-defined]
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the caller hears of them when the network is built in earnest
+        return sum(parameter.numel() for parameter in make().parameters())
 
 
 def hidden_size_for(budget: int, count: Callable[[int], int]) -> int:
-    """The largest hidden size H with `count(H) <= budget`, exactly.
+    """Return the largest hidden size H with `count(H) <= budget`, exactly.
 
     Args:
         budget: number of parameters.
@@ -33,7 +29,7 @@ def hidden_size_for(budget: int, count: Callable[[int], int]) -> int:
 
     Raises ValueError when even H = 1 is over the budget.
 
-    Example: `hidden_size_for(1_000_000, lambda h: GRU.parameter_count(h, h, num_layers=2))` is 288.
+    Example: `hidden_size_for(1_000_000, lambda h: parameter_count(lambda: GRU(h, h, num_layers=2)))` is 288.
     """
     if count(1) > budget:
         raise ValueError(f"a budget of {budget} parameters is too small: hidden size 1 needs {count(1)}")

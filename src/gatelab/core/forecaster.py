@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.core.budget import core_count
-from gatelab.core.language_model import core_hidden_size
 from gatelab.core.normalization import Normalization, WindowNorm
 
 
@@ -97,22 +95,3 @@ class Forecaster(nn.Module):
             return y[-1]
         hidden = y.shape[-1] // 2
         return torch.cat((y[-1, :, :hidden], y[0, :, hidden:]), dim=-1)
-
-    @staticmethod
-    def parameter_count(
-        channels: int,
-        horizon: int,
-        core: Callable[..., Any],
-        *,
-        targets: Sequence[int] | None = None,
-        normalization: Normalization = "revin",
-        channel_independent: bool = False,
-        patch: int = 1,
-        **_other: Any,
-    ) -> int:
-        """Number of parameters in closed form for the constructor's arguments; `core` must be a partial."""
-        kept = channels if targets is None else len(targets)
-        width = core_hidden_size(core) * (2 if getattr(core, "keywords", {}).get("bidirectional") else 1)
-        count = WindowNorm.parameter_count(channels, normalization)
-        count += core_count(core, patch if channel_independent else patch * channels)
-        return count + (width + 1) * (horizon if channel_independent else horizon * kept)

@@ -7,7 +7,6 @@ choice of the backend.
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -56,32 +55,23 @@ class GRU(Recurrent):
         backend: BackendName = "auto",
     ) -> None:
         _check_extras(zoneout, layer_norm, hidden_size)
-        names = NAMES if reset_after else NAMES[:3]
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            names=names + GAINS if layer_norm else names,
-        )
-        self.reset_after = reset_after
-        self.zoneout, self.layer_norm = float(zoneout), layer_norm
-        self.backend = backend
         resolve(backend, None)
+        # plain values, which may be set before the module: its parameters depend on them
+        self.reset_after, self.zoneout, self.layer_norm = reset_after, float(zoneout), layer_norm
+        self.backend = backend
+        super().__init__(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        )
+
+    def _parameter_names(self) -> tuple[str, ...]:
+        return (NAMES if self.reset_after else NAMES[:3]) + (GAINS if self.layer_norm else ())
 
     def reset_parameters(self) -> None:
         """As `torch.nn.GRU`; with layer normalisation the gains are 1 and the biases, which are its own, 0."""
         super().reset_parameters()
-        named = dict(self.named_parameters())
-        if any(name.startswith("gain") for name in named):  # `layer_norm` is set only after the first call
-            for name, parameter in named.items():
-                if name.startswith(("gain", "bias")):
-                    nn.init.constant_(parameter, float(name.startswith("gain")))
+        for name, parameter in self.named_parameters():
+            if self.layer_norm and name.startswith(("gain", "bias")):
+                nn.init.constant_(parameter, float(name.startswith("gain")))
 
     def _spec(self, x: Tensor, lengths: Tensor | None, reset_mask: Tensor | None) -> Spec:
         return Spec(
@@ -155,23 +145,6 @@ class GRU(Recurrent):
         x, checked, mask, _ = enter(input, self.input_size, self.batch_first, lengths, reset_mask)
         x = x.to(self.weight_ih_l0.dtype)
         return explain(self.backend, self._spec(x, checked, mask))
-
-    @staticmethod
-    def parameter_count(
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        bidirectional: bool = False,
-        *,
-        reset_after: bool = True,
-        layer_norm: bool = False,
-        **_other: Any,
-    ) -> int:
-        """Number of parameters in closed form; arguments that do not change it are accepted and ignored."""
-        biases = (2 if reset_after else 1) if bias else 0
-        columns = hidden_size + biases + (2 if layer_norm else 0)
-        return GRU._count(columns, input_size, hidden_size, num_layers, bidirectional)
 
     def extra_repr(self) -> str:
         """The sizes as `torch.nn.GRU` prints them, then what only this GRU has, if it was chosen."""

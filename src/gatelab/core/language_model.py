@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.core.budget import core_count
-
 INIT_RANGE = 0.1
 
 
@@ -93,23 +91,6 @@ class LanguageModel(nn.Module):
         """
         y, state = self.features(tokens, state, reset_mask=reset_mask)
         return self.head(y), state
-
-    @staticmethod
-    def parameter_count(
-        vocab_size: int,
-        core: Callable[..., Any],
-        *,
-        embedding_size: int | None = None,
-        tied: bool = True,
-        **_other: Any,
-    ) -> int:
-        """Number of parameters in closed form for the constructor's arguments; `core` must be a partial."""
-        width = core_hidden_size(core)
-        embedding = width if embedding_size is None else embedding_size
-        count = vocab_size * embedding + core_count(core, embedding) + vocab_size
-        if tied:
-            return count + (width * embedding if width != embedding else 0)
-        return count + vocab_size * width
 
 
 def core_hidden_size(core: Callable[..., Any]) -> int:

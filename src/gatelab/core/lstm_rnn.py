@@ -4,8 +4,6 @@ They run their steps (`cells.lstm_step`, `cells.rnn_step`) through the plain unr
 `torch_layers.TorchLSTM` and `TorchRNN` are the fast ones.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,22 +19,6 @@ class LSTM(Recurrent):
     gates = 4
     state_names = ("h", "c")
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
-
     def _run(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
     ) -> tuple[Tensor, State]:
@@ -49,19 +31,6 @@ class LSTM(Recurrent):
             lengths=lengths,
             reset_mask=reset_mask,
         )
-
-    @staticmethod
-    def parameter_count(
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        bidirectional: bool = False,
-        **_other: Any,
-    ) -> int:
-        """Number of parameters in closed form; arguments that do not change it are accepted and ignored."""
-        columns = hidden_size + (2 if bias else 0)
-        return LSTM._count(columns, input_size, hidden_size, num_layers, bidirectional)
 
 
 class RNN(Recurrent):
@@ -102,16 +71,3 @@ class RNN(Recurrent):
             lengths=lengths,
             reset_mask=reset_mask,
         )
-
-    @staticmethod
-    def parameter_count(
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        bidirectional: bool = False,
-        **_other: Any,
-    ) -> int:
-        """Number of parameters in closed form; arguments that do not change it are accepted and ignored."""
-        columns = hidden_size + (2 if bias else 0)
-        return RNN._count(columns, input_size, hidden_size, num_layers, bidirectional)

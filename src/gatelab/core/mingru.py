@@ -35,30 +35,8 @@ class MinGRU(Recurrent):
 
     gates = 2
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            device,
-            dtype,
-            names=("weight_ih", "bias_ih"),
-        )
+    def _parameter_names(self) -> tuple[str, ...]:
+        return "weight_ih", "bias_ih"
 
     def _run(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
@@ -74,18 +52,6 @@ class MinGRU(Recurrent):
         # past its length a row copies its state, so the last step holds the state at the length
         y = linear_scan(keep.masked_fill(over, 1), value.masked_fill(over, 0), state[0])
         return y.masked_fill(over, 0), (y[-1],)
-
-    @staticmethod
-    def parameter_count(
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        bidirectional: bool = False,
-        **_other: Any,
-    ) -> int:
-        """Number of parameters in closed form; arguments that do not change it are accepted and ignored."""
-        return MinGRU._count(1 if bias else 0, input_size, hidden_size, num_layers, bidirectional)
 
 
 class _Scan(torch.autograd.Function):

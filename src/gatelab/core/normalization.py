@@ -58,8 +58,3 @@ class WindowNorm(nn.Module):
             # code
             forecast = (forecast - self.shift[index]) / (self.scale[index] + self.eps**2)
         return forecast * spread + level
-
-    @staticmethod
-    def parameter_count(channels: int, kind: Normalization) -> int:
-        """Two numbers per channel for "revin", none otherwise."""
-        return 2 * channels if kind == "revin" else 0

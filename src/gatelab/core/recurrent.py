@@ -166,8 +166,6 @@ class Recurrent(nn.Module):
         bidirectional: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
-        *,
-        names: tuple[str, ...] = NAMES,
     ) -> None:
         super().__init__()
         _check_arguments(input_size, hidden_size, num_layers, dropout)
@@ -176,7 +174,7 @@ class Recurrent(nn.Module):
         self.bidirectional = bidirectional
         self.directions = 2 if bidirectional else 1
         self.output_size = self.directions * hidden_size
-        names = names if bias else tuple([name for name in names if not name.startswith("bias")])
+        names = [name for name in self._parameter_names() if bias or not name.startswith("bias")]
         self._names = [
             [
                 tuple([f"{name}_{suffix}" if name in names else None for name in NAMES + GAINS])
@@ -193,6 +191,10 @@ class Recurrent(nn.Module):
                     value = torch.empty(shapes.get(name, (rows,)), device=device, dtype=dtype)
                     self.register_parameter(f"{name}_{suffix}", nn.Parameter(value))
         self.reset_parameters()
+
+    def _parameter_names(self) -> tuple[str, ...]:
+        """The kinds of parameters of each layer and direction; without `bias` its biases are left out."""
+        return NAMES
 
     def reset_parameters(self) -> None:
         """Draw every parameter from uniform(-1/sqrt(H), 1/sqrt(H)), in the order of `torch.nn`."""
@@ -326,16 +328,6 @@ class Recurrent(nn.Module):
         mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
         y, final = self._run(reverse(x, lengths), state, weights, lengths, mask)
         return reverse(y, lengths), final
-
-    @classmethod
-    def _count(cls, columns: int, input_size: int, hidden_size: int, num_layers: int, both: bool) -> int:
-        """Parameters in closed form: dirs * sum over layers of G*H*(D_l + columns).
-
-        `columns` is what a row of gates has besides its D_l input weights: H recurrent ones, biases and gains.
-        """
-        directions = 2 if both else 1
-        widths = input_size + (num_layers - 1) * directions * hidden_size
-        return directions * cls.gates * hidden_size * (widths + num_layers * columns)
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the defaults, as `torch.nn` prints them."""

@@ -14,108 +14,60 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gatelab.core.gru import GRU
-from gatelab.core.lstm_rnn import LSTM, RNN
-
 Call = Callable[[Any, Any], tuple[Any, Any]]
 
 
-class TorchGRU(nn.GRU):
+class _TorchLayer(nn.RNNBase):
+    """The constructor, spelt out, and the call of a core, for a layer of `torch.nn` that comes after it."""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        sizes = (input_size, hidden_size, num_layers)
+        options = {
+            "bias": bias,
+            "batch_first": batch_first,
+            "dropout": dropout,
+            "bidirectional": bidirectional,
+        }
+        super().__init__(*sizes, **options, device=device, dtype=dtype)  # type: ignore[arg-type]
+
+    @property
+    def output_size(self) -> int:
+        """Features of each output: directions * H."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        reset_mask: Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """Run the layer; `hx` is the pair (h, c) for the LSTM. See `call` for the two extra arguments."""
+        return call(self, super().forward, input, hx, lengths, reset_mask)
+
+
+class TorchGRU(_TorchLayer, nn.GRU):
     """`torch.nn.GRU` as a core: `layer(x, state=None, *, lengths=None, reset_mask=None) -> (y, state)`."""
 
-    parameter_count = staticmethod(GRU.parameter_count)
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-        )
-
-    @property
-    def output_size(self) -> int:
-        """Features of each output: directions * H."""
-        return self.hidden_size * (2 if self.bidirectional else 1)
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Tensor | None = None,
-        *,
-        lengths: Tensor | Sequence[int] | None = None,
-        reset_mask: Tensor | None = None,
-    ) -> tuple[Any, Any]:
-        """Run `torch.nn.GRU`; see `call` for the two extra arguments."""
-        return call(self, super().forward, input, hx, lengths, reset_mask)
-
-
-class TorchLSTM(nn.LSTM):
+class TorchLSTM(_TorchLayer, nn.LSTM):
     """`torch.nn.LSTM` as a core; the state is the pair (h, c)."""
 
-    parameter_count = staticmethod(LSTM.parameter_count)
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-        )
-
-    @property
-    def output_size(self) -> int:
-        """Features of each output: directions * H."""
-        return self.hidden_size * (2 if self.bidirectional else 1)
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: tuple[Tensor, Tensor] | None = None,
-        *,
-        lengths: Tensor | Sequence[int] | None = None,
-        reset_mask: Tensor | None = None,
-    ) -> tuple[Any, Any]:
-        """Run `torch.nn.LSTM`; see `call` for the two extra arguments."""
-        return call(self, super().forward, input, hx, lengths, reset_mask)
-
-
-class TorchRNN(nn.RNN):
+class TorchRNN(_TorchLayer, nn.RNN):
     """`torch.nn.RNN` as a core."""
-
-    parameter_count = staticmethod(RNN.parameter_count)
 
     def __init__(
         self,
@@ -130,34 +82,14 @@ class TorchRNN(nn.RNN):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            nonlinearity=nonlinearity,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            device=device,
-            dtype=dtype,
-        )
-
-    @property
-    def output_size(self) -> int:
-        """Features of each output: directions * H."""
-        return self.hidden_size * (2 if self.bidirectional else 1)
-
-    def forward(
-        self,
-        input: Tensor | PackedSequence,
-        hx: Tensor | None = None,
-        *,
-        lengths: Tensor | Sequence[int] | None = None,
-        reset_mask: Tensor | None = None,
-    ) -> tuple[Any, Any]:
-        """Run `torch.nn.RNN`; see `call` for the two extra arguments."""
-        return call(self, super().forward, input, hx, lengths, reset_mask)
+        sizes = (input_size, hidden_size, num_layers, nonlinearity)
+        options = {
+            "bias": bias,
+            "batch_first": batch_first,
+            "dropout": dropout,
+            "bidirectional": bidirectional,
+        }
+        nn.RNN.__init__(self, *sizes, **options, device=device, dtype=dtype)
 
 
 def call(

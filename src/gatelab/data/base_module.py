@@ -133,7 +133,6 @@ class GatelabDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        *,
         batch_size: int,
         eval_batch_size: int,
         seed: int,
@@ -190,6 +189,12 @@ class GatelabDataModule(pl.LightningDataModule):
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_leave_signals_to_the_run if STOP else None,
         )
+
+    def _order(self, split: str, items: int, rank: int, world_size: int) -> BatchOrder:
+        """Return the order of the batches of `split`: by (seed, epoch) in training, else as they come."""
+        train = split == "train"
+        size = self.batch_size if train else self.eval_batch_size
+        return BatchOrder(items, size, shuffle=train, seed=self.seed, rank=rank, world_size=world_size)
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of the training split."""

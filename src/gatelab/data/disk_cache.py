@@ -1,12 +1,11 @@
-"""Keeps on disk what follows from the data and takes long to make: parsed tables, token ids, baselines.
+"""A cache on disk of results that follow from the data and take long to make: parsed tables, token ids, baselines.
 
-A sweep starts hundreds of runs that read the same data. What one has worked out, the others find in
-`<cache>/derived/<sha256 of the key>`. The key is everything that the result depends on: the sha256 of every source
-file, every option, the versions of the libraries, and the text of this ring's own code as it was when this process
-read it. So nothing is ever out of date, and nothing is trusted: an entry carries its own sha256, and one that is
-torn, altered or of another format is made again. Entries are plain bytes and JSON (no pickle), written beside their
-place and renamed; the ones not used for longest are removed beyond `LIMIT` bytes. A cache that cannot be read or
-written is no error. `GATELAB_DERIVED=off` does without.
+A sweep starts hundreds of runs that read the same data; the result of the first is found by the others in
+`<cache>/derived/<sha256 of the key>`. Keys cover the sha256 of every source file, every option, the versions of the
+libraries, and the text of this ring's own code as it was when this process read it, so entries never go stale.
+Checksums detect corruption: an entry that is torn, altered or of another format is made again. Entries are plain
+bytes and JSON (no pickle); beyond `LIMIT` bytes the least recently used ones are removed. A cache that cannot be read
+or written is not an error. `GATELAB_DERIVED=off` switches it off.
 """
 
 import contextlib
@@ -16,7 +15,6 @@ import json
 import math
 import os
 import platform
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,6 +23,7 @@ import numpy as np
 import torch
 
 from gatelab.data.fetch import default_cache
+from gatelab.data.files import atomic_write_bytes
 
 LIMIT: Final = 1 << 30
 """Bytes that all entries of one cache may take."""
@@ -47,7 +46,7 @@ def _own_code() -> str:
 
 
 def _own_makers() -> dict[str, str]:
-    """What works the results out: this ring's code, Python and libraries, the processor's kind (last bits of sums)."""
+    """The code, Python, libraries and kind of processor (last bits of sums) that results come from."""
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     processor = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {"code": _own_code(), "python": platform.python_version(), "processor": processor, **libraries}
@@ -60,7 +59,7 @@ _MAKERS: Final = _own_makers()
 def cached(
     folder: str | Path | None, key: Callable[[], Mapping[str, Any]], make: Callable[[], CacheEntry]
 ) -> CacheEntry:
-    """Return what is kept under a key, else make it and keep it.
+    """Return the entry under a key; without one, make and write it.
 
     folder: the cache (None: `default_cache()`). key: returns JSON data that names every source by its sha256 and every
     option; it is asked again after `make`, and the result is kept only if no source changed meanwhile.
@@ -80,7 +79,8 @@ def cached(
     made = _encode(make())
     if _digest(key()) == asked:
         with contextlib.suppress(OSError):
-            _write(path, made)
+            if len(made) <= LIMIT:
+                atomic_write_bytes(path, made, sync=False)  # a torn entry is noticed and made again
             _prune(place, LIMIT)
     return _decoded(made)
 
@@ -124,19 +124,6 @@ def _decoded(raw: bytes) -> CacheEntry:
         arrays[name] = np.frombuffer(raw, dtype, math.prod(shape), at).reshape(shape, order=order)
         at += arrays[name].nbytes
     return CacheEntry(arrays, head["facts"])
-
-
-def _write(path: Path, raw: bytes) -> None:
-    """Write beside the place and rename. Not flushed to the disk: a torn entry is noticed and made again."""
-    if len(raw) > LIMIT:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(raw)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _prune(place: Path, limit: int) -> None:

@@ -9,10 +9,12 @@ Dimensions: `B` batch, `T` steps.
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import BatchOrder, GatelabDataModule
@@ -25,67 +27,42 @@ Arrays = tuple[np.ndarray, np.ndarray]
 
 
 class _Items(Dataset):
-    """Items as two arrays with `n` in front.
+    """Items as two arrays with `n` in front; `batch` makes a batch of some of them.
 
     An array of numbers gives those items, a plain number k the k-th batch.
     """
 
-    def __init__(self, arrays: Arrays, batch_size: int) -> None:
-        self.arrays = tuple(torch.from_numpy(array) for array in arrays)
-        self.batch_size = batch_size
+    def __init__(self, arrays: Arrays, batch_size: int, batch: Callable[[Tensor, Tensor], Any]) -> None:
+        self.first, self.second = (torch.from_numpy(array) for array in arrays)
+        self.batch_size, self.batch = batch_size, batch
 
     def __len__(self) -> int:
-        return len(self.arrays[0])
+        return len(self.first)
 
-    def _take(self, index: int | np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        where: slice | torch.Tensor
+    def __getitem__(self, index: int | np.ndarray) -> Any:
+        where: slice | Tensor
         if isinstance(index, np.ndarray):
             where = torch.from_numpy(index)
         else:
             where = slice(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.arrays[0][where], self.arrays[1][where]
+        return self.batch(self.first[where], self.second[where])
 
 
-class _AddingItems(_Items):
-    def __getitem__(self, index: int | np.ndarray) -> SeriesBatch:
-        return SeriesBatch(*self._take(index))
-
-
-class _CopyItems(_Items):
-    def __getitem__(self, index: int | np.ndarray) -> TokenBatch:
-        inputs, targets = self._take(index)
-        return TokenBatch(
-            inputs.T.contiguous(), targets.T.contiguous(), torch.ones(len(inputs), dtype=torch.bool)
-        )
+def _token_batch(inputs: Tensor, targets: Tensor) -> TokenBatch:
+    """Return items `[n, T]` as a batch in which every item starts from zero."""
+    return TokenBatch(
+        inputs.T.contiguous(), targets.T.contiguous(), torch.ones(len(inputs), dtype=torch.bool)
+    )
 
 
 class _SyntheticDataModule(GatelabDataModule):
-    """What both problems share: three splits of drawn items."""
+    """The base of both problems: three splits of drawn items. `loading` is for `GatelabDataModule`."""
 
-    problem: str
-    items: type[_Items]
+    problem: ClassVar[str]
+    batch: ClassVar[Any]  # makes a batch of the two arrays
 
-    def __init__(
-        self,
-        *,
-        train_items: int,
-        eval_items: int,
-        batch_size: int,
-        eval_batch_size: int,
-        seed: int,
-        data_seed: int,
-        num_workers: int,
-        folds: int | None,
-        fold: int | None,
-    ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            folds=folds,
-            fold=fold,
-        )
+    def __init__(self, train_items: int, eval_items: int, data_seed: int, *loading: Any) -> None:
+        super().__init__(*loading)
         if min(train_items, eval_items) < 1:
             raise DataError(f"data.train_items={train_items}, data.eval_items={eval_items}: give at least 1")
         self.train_items, self.eval_items, self.data_seed = train_items, eval_items, data_seed
@@ -128,11 +105,8 @@ class _SyntheticDataModule(GatelabDataModule):
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         size = self.batch_size if split == "train" else self.eval_batch_size
-        count = len(self.arrays[split][0])
-        order = BatchOrder(
-            count, size, shuffle=split == "train", seed=self.seed, rank=rank, world_size=world_size
-        )
-        return self.items(self.arrays[split], size // world_size), order
+        items = _Items(self.arrays[split], size // world_size, type(self).batch)
+        return items, self._order(split, len(items), rank, world_size)
 
 
 class AddingDataModule(_SyntheticDataModule):
@@ -143,7 +117,7 @@ class AddingDataModule(_SyntheticDataModule):
     was learnt.
     """
 
-    problem, items = "adding", _AddingItems
+    problem, batch = "adding", SeriesBatch
 
     def __init__(
         self,
@@ -158,17 +132,8 @@ class AddingDataModule(_SyntheticDataModule):
         folds: int | None = None,
         fold: int | None = None,
     ) -> None:
-        super().__init__(
-            train_items=train_items,
-            eval_items=eval_items,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            data_seed=data_seed,
-            num_workers=num_workers,
-            folds=folds,
-            fold=fold,
-        )
+        loading = (batch_size, eval_batch_size, seed, num_workers, folds, fold)
+        super().__init__(train_items, eval_items, data_seed, *loading)
         if steps < 2:
             raise DataError(f"data.steps={steps}: the adding problem needs at least 2")
         self.steps = steps
@@ -197,7 +162,7 @@ class AddingDataModule(_SyntheticDataModule):
         future = self.arrays[split][1].astype(np.float64)
         mse, mae = float(np.square(future - 1).mean()), float(np.abs(future - 1).mean())
         smape = float((200 * np.abs(future - 1) / (future + 1)).mean())
-        values = {
+        errors = {
             "mse": mse,
             "mae": mae,
             "mse_original": mse,
@@ -205,7 +170,7 @@ class AddingDataModule(_SyntheticDataModule):
             "mase": 3 * mae,
             "smape": smape,
         }
-        return {"constant": values | {"windows": len(future)}}
+        return {"constant": errors | {"windows": len(future)}}
 
 
 class CopyMemoryDataModule(_SyntheticDataModule):
@@ -214,7 +179,7 @@ class CopyMemoryDataModule(_SyntheticDataModule):
     Every batch starts from zero.
     """
 
-    problem, items = "copy_memory", _CopyItems
+    problem, batch = "copy_memory", staticmethod(_token_batch)
 
     def __init__(
         self,
@@ -229,17 +194,8 @@ class CopyMemoryDataModule(_SyntheticDataModule):
         folds: int | None = None,
         fold: int | None = None,
     ) -> None:
-        super().__init__(
-            train_items=train_items,
-            eval_items=eval_items,
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            data_seed=data_seed,
-            num_workers=num_workers,
-            folds=folds,
-            fold=fold,
-        )
+        loading = (batch_size, eval_batch_size, seed, num_workers, folds, fold)
+        super().__init__(train_items, eval_items, data_seed, *loading)
         if delay < 1:
             raise DataError(f"data.delay={delay}: give at least 1 step")
         self.delay = delay

@@ -1,31 +1,55 @@
-"""A record of studies below `experiments/`: written once from the studies, checked for ever after without them.
+"""The record of some studies below `experiments/`: written once from the studies, checked without them for ever after.
 
-`experiments/NNN-slug/` gets results.csv, record.json, README.template.md (question and conclusion, a person's), and
-what is made from them: README.md and figure.png. Checking makes the page again and compares; the figure carries the
-sha256 of the data that it was drawn from, because its pixels depend on the drawing library.
+`experiments/NNN-slug/` holds results.csv (a row for each run), record.json (what was asked: title, question, commands,
+settings, parameters, baselines, what the runs ran on), figure.png and README.md. The page is made from the first two,
+but for the conclusion, which a person writes between its two marker comments. No path of a machine is in any of them.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-import os
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
-from gatelab.report.picture import write_picture
-from gatelab.report.record_data import pack, read_json, unpack
-from gatelab.report.record_page import fill, template
+from gatelab.data.files import atomic_write_text, write_json
+from gatelab.report.picture import baselines, choose_by, choose_x, write_picture
 from gatelab.run.errors import RequestError
+from gatelab.run.messages import counted
+from gatelab.study.analysis.importance import importance
+from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
 from gatelab.study.analysis.read import read_study
-from gatelab.study.analysis.state import StudyState, short_names
+from gatelab.study.analysis.state import Objective, Run, StudyState, Trial, duration, short_names, show
+from gatelab.study.analysis.statistics import over_what
 
 NAME = re.compile(r"(\d{3})-([a-z0-9]+(?:-[a-z0-9]+)*)")
+MARKERS = ("<!-- conclusion: written by hand -->", "<!-- end of the conclusion -->")
+SETTINGS = (
+    "strategy",
+    "seeds",
+    "folds",
+    "budget",
+    "pruner",
+    "n_trials",
+    "workers",
+    "slots",
+    "threads",
+    "seed",
+)
+COLUMNS = ("study", "trial", "state", "seed", "fold")
+LAST = ("solved_size", "parameters", "seconds", "steps", "run", "error")
+PLACES = ("paths.", "data.mirror=", "data.cache=", "launcher", "hydra.")
+LONG, SHORT = 40, 30  # rows of a table
 
 
 def record_target(given: str | Path) -> Path:
-    """The folder of a record: `given` itself, or for a name without a number the next one beside the others.
+    """The folder of a record: `given` itself, or for a slug without a number the next one beside the others.
 
     A slug alone (`hidden-size`) means `experiments/`; the record of that slug, if there is one.
 
@@ -38,137 +62,373 @@ def record_target(given: str | Path) -> Path:
     if not NAME.fullmatch(f"000-{path.name}"):
         raise RequestError(f"{given}: a record is called NNN-slug or slug, e.g. hidden-size.")
     folder = Path("experiments") if path.parent == Path() else path.parent
-    known = [match for there in folder.glob("*") if (match := NAME.fullmatch(there.name))]
-    same = [match for match in known if match[2] == path.name]
-    number = int(same[0][1]) if same else max((int(match[1]) for match in known), default=0) + 1
-    return folder / f"{number:03d}-{path.name}"
-
-
-def first_words(states: Sequence[StudyState]) -> tuple[str, str]:
-    """A question and a conclusion to begin with, as `write_record` takes them; a person says it better."""
-    questions, conclusions = [], []
-    for state in states:
-        names = " and ".join(short_names(state.keys).values()) or "configuration"
-        metric = " and ".join(objective.metric for objective in state.objectives)
-        questions.append(f"{state.name}: which {names.replace('_', ' ')} for the best {metric}?")
-        conclusions.append(f"{state.name}: best was {{{{best {state.name}}}}}. {{{{verdict {state.name}}}}}")
-    return " ".join(questions), "\n\n".join(conclusions)
+    known = {match[2]: int(match[1]) for there in folder.glob("*") if (match := NAME.fullmatch(there.name))}
+    return folder / f"{known.get(path.name, max(known.values(), default=0) + 1):03d}-{path.name}"
 
 
 def write_record(
-    studies: Sequence[str | Path],
-    target: str | Path,
-    question: str | None = None,
-    conclusion: str | None = None,
-    *,
-    title: str | None = None,
+    studies: Sequence[str | Path], target: Path, question: str | None = None, conclusion: str | None = None
 ) -> list[Path]:
-    """Write the record of finished studies.
+    """Write the record of finished studies and return its files.
 
     Args:
         studies: their folders, in the order of the page.
         target: `experiments/NNN-slug`.
-        question, conclusion: Markdown, for a new template. It may hold `{{best STUDY}}` and
-            `{{value STUDY model=gru hidden_size=128}}`, which become figures with their intervals. Without them the
-            template that is there is kept, so that it can be edited by hand.
-        title: the page's; None: from the folder's name.
-
-    Returns:
-        the files.
+        question, conclusion: Markdown; without them those of the record that is there are kept.
 
     Raises:
-        RequestError: no studies, two of one name, trials that are still open, a name that is not NNN-slug, no template.
+        RequestError: no studies, two of one name, or one that is not finished.
     """
-    target = Path(target)
-    named = NAME.fullmatch(target.name)
-    if named is None:
-        raise RequestError(f"{target}: a record is called NNN-slug, e.g. 002-hidden-size.")
     states = [read_study(study) for study in studies]
     names = [state.name for state in states]
     if not states or len(set(names)) < len(names):
         raise RequestError(f"{target}: give studies of different names, got {', '.join(names) or 'none'}.")
     for state in states:
-        if state.state != "finished":
-            raise RequestError(
-                f"{state.directory}: the study is {state.state}; a record is of finished ones."
-            )
-    if (question is None) != (conclusion is None):
-        raise RequestError(
-            f"{target}: give the question and the conclusion, or neither to keep the template."
-        )
-    if question is None and not (target / "README.template.md").is_file():
-        raise RequestError(f"{target}: there is no README.template.md yet; give question and conclusion.")
-    results, asked = pack(states)
-    target.mkdir(parents=True, exist_ok=True)
-    _put(target / "results.csv", results)
-    _put(target / "record.json", json.dumps(asked, indent=1) + "\n")
-    if question is not None and conclusion is not None:
-        heading = title or f"{named[1]}: {named[2].replace('-', ' ')}"
-        _put(target / "README.template.md", template(heading, question, conclusion, unpack(target)))
-    return render(target)
+        if state.state != "finished" or not state.done:
+            why = f"is {state.state}" if state.done else "has no finished trial"
+            raise RequestError(f"{state.directory}: the study {why}; a record is of finished ones.")
+    before = read_record(target) if (target / "record.json").is_file() else {}
+    asked = "; ".join(
+        f"{s.name}: which {' and '.join(short_names(s.keys).values()) or 'configuration'} for the best "
+        f"{' and '.join(o.metric for o in s.objectives)}" for s in states
+    ).replace("_", " ")  # fmt: skip
+    found = {
+        "format": 2,
+        "title": before.get("title") or target.name.replace("-", ": ", 1).replace("-", " "),
+        "question": question or before.get("question") or f"{asked}?",
+        "studies": [_asked(state) for state in states],
+    }
+    text = (
+        conclusion
+        or _conclusion(target)
+        or "\n\n".join(f"{s.name}: {verdict(s, leaderboard(s))}" for s in states)
+    )
+    atomic_write_text(target / "results.csv", _results(states))
+    write_json(target / "record.json", found)
+    return render(target, text)
 
 
-def render(record: str | Path) -> list[Path]:
-    """Make README.md and figure.png of a record from its other files, e.g. after its template was edited.
+def render(record: Path, conclusion: str | None = None) -> list[Path]:
+    """Make README.md and figure.png of a record from its other files; the conclusion is kept, unless it is given.
 
     Raises:
-        RequestError: a file that is missing or cannot be read; a placeholder that cannot be filled.
+        RequestError: a file that is missing or cannot be read.
     """
-    record = Path(record)
-    _put(record / "README.md", _page(record))
-    figure = write_picture(unpack(record), record / "figure.png", note=_fingerprint(record))
-    assert figure is not None
+    page = _page(record, _conclusion(record) if conclusion is None else conclusion)
+    atomic_write_text(record / "README.md", page)
+    write_picture(unpack(record), record / "figure.png", note=_fingerprint(record))
     return sorted(path for path in record.iterdir() if path.is_file())
 
 
-def check_record(record: str | Path) -> list[str]:
+def check_record(record: Path) -> list[str]:
     """What does not hold about a record, one sentence each; empty if all is well. Writes nothing."""
-    record = Path(record)
-    problems = [
-        f"{name}: missing"
-        for name in ("README.md", "README.template.md", "results.csv", "record.json", "figure.png")
-        if not (record / name).is_file()
-    ]
-    if problems:
-        return problems
+    names = ("README.md", "results.csv", "record.json", "figure.png")
+    if missing := [f"{name}: missing" for name in names if not (record / name).is_file()]:
+        return missing
     try:
-        page = _page(record)
-        problems += list(_incomplete(record))
+        page, states = _page(record, _conclusion(record)), unpack(record)
     except RequestError as error:
         return [str(error)]
-    except (ValueError, KeyError, TypeError) as error:
-        return [f"results.csv or record.json: not what was written ({type(error).__name__}: {error})"]
-    there = (record / "README.md").read_text()
-    if there != page:
-        pairs = enumerate(zip(there.splitlines(), page.splitlines(), strict=False), 1)
-        line, (old, new) = next(((n, p) for n, p in pairs if p[0] != p[1]), (0, ("its length", "another")))
-        problems.append(f"README.md, line {line}: says {old!r}, and the data say {new!r}")
+    problems = []
+    for state in states:
+        wanted = max(1, len(state.settings.get("seeds") or [])) * int(state.settings.get("folds") or 1)
+        short = [t.number for t in state.trials if t.state == "done" and len(t.runs) != wanted]
+        problems += [
+            f"results.csv: {state.name}, trial {n} is done without its {wanted} runs" for n in short[:1]
+        ]
+    there, made = (record / "README.md").read_text().splitlines(), page.splitlines()
+    differing = (n for n in range(max(len(there), len(made))) if there[n : n + 1] != made[n : n + 1])
+    if (n := next(differing, None)) is not None:
+        problems.append(
+            f"README.md, line {n + 1}: says {there[n : n + 1]}, and the data say {made[n : n + 1]}"
+        )
     if _note_of(record / "figure.png") != _fingerprint(record):
         problems.append("figure.png: was drawn from other data")
     return problems
 
 
-def _incomplete(record: Path) -> list[str]:
-    """Finished trials without all of their runs."""
-    problems = []
-    for state in unpack(record):
-        wanted = max(1, len(state.settings.get("seeds") or [])) * int(state.settings.get("folds") or 1)
-        short = [t.number for t in state.trials if t.state == "done" and len(t.runs) != wanted]
-        if short:
-            problems.append(f"results.csv: {state.name}, trial {short[0]} is done without its {wanted} runs")
-        if state.state != "finished":
-            problems.append(f"results.csv: the study {state.name} is {state.state}")
-    return problems
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of record.json.
+
+    Raises:
+        RequestError: it is missing or not a JSON object.
+    """
+    try:
+        return dict(json.loads((folder / "record.json").read_text()))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{folder / 'record.json'}: cannot be read ({error}).") from None
 
 
-def _page(record: Path) -> str:
-    text = (record / "README.template.md").read_text()
-    return fill(text, unpack(record), read_json(record / "record.json"))
+def unpack(folder: Path) -> list[StudyState]:
+    """The studies of a record.
+
+    Raises:
+        RequestError: a file is missing or damaged; it is named.
+    """
+    try:
+        rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+        return [_state(folder, asked, rows) for asked in read_record(folder)["studies"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{folder}: results.csv or record.json is damaged ({type(error).__name__}: {error})."
+        ) from None
+
+
+def _results(states: Sequence[StudyState]) -> str:
+    keys = list(dict.fromkeys(key for state in states for key in state.keys))
+    values = ["value", *(f"value_{n}" for n in range(2, 1 + max(len(state.objectives) for state in states)))]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*COLUMNS, *keys, *values, *LAST], lineterminator="\n")
+    writer.writeheader()
+    for state in states:
+        for trial in state.trials:
+            row: dict[str, Any] = {"study": state.name, "trial": trial.number, "state": trial.state}
+            row |= {
+                key: value if isinstance(value, str) else json.dumps(value)
+                for key, value in trial.params.items()
+            }
+            row |= {f"value_{n}": value for n, value in enumerate(trial.values[1:], 2)}
+            row |= {"solved_size": trial.hidden, "error": without_paths(trial.error or "")}
+            finished = [run for run in trial.runs if run.value is not None]
+            if not finished:
+                writer.writerow({**row, "parameters": trial.parameters, "seconds": trial.seconds})
+            writer.writerows({**row, **_run(run)} for run in finished)
+    return out.getvalue()
+
+
+def _run(run: Run) -> dict[str, Any]:
+    result = _json(run.directory / "result.json")
+    found = {
+        "parameters": result["parameters"],
+        "seconds": result["seconds"]["fit"],
+        "steps": result.get("steps"),
+    }
+    return {
+        **found,
+        "seed": run.seed,
+        "fold": run.fold,
+        "value": run.value,
+        "run": "/".join(run.directory.parts[-2:]),
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot be read ({error}).") from None
+
+
+def _asked(state: StudyState) -> dict[str, Any]:
+    first = next(run for trial in state.done for run in trial.runs)
+    return {
+        "name": state.name,
+        "command": shown_command(state.command),
+        "settings": {key: state.settings.get(key) for key in SETTINGS},
+        "objectives": [vars(objective) for objective in state.objectives],
+        "space": [dict(entry) for entry in state.space],
+        "baselines": baselines(state),
+        "environment": _environment(first.directory),
+    }
+
+
+def _environment(run: Path) -> dict[str, Any]:
+    """What the runs ran on, as the first of them noted it; nothing where it did not."""
+    try:
+        return environment_of(_json(run / "run.json")["attempts"][-1]["environment"])
+    except (RequestError, KeyError, IndexError):
+        return {}
+
+
+def _state(folder: Path, asked: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> StudyState:
+    groups: dict[int, list[Mapping[str, str]]] = {}
+    for row in rows:
+        if row["study"] == asked["name"]:
+            groups.setdefault(int(row["trial"]), []).append(row)
+    space = {str(entry["key"]): entry for entry in asked["space"]}
+    return StudyState(
+        directory=folder.absolute(),
+        name=asked["name"],
+        settings=asked["settings"],
+        overrides=(),
+        space=tuple(asked["space"]),
+        objectives=tuple(Objective(**objective) for objective in asked["objectives"]),
+        trials=tuple(_trial(number, group, space) for number, group in sorted(groups.items())),
+        command=asked["command"],
+        baselines=asked["baselines"],
+    )
+
+
+def _trial(number: int, rows: Sequence[Mapping[str, str]], space: Mapping[str, Mapping[str, Any]]) -> Trial:
+    first = rows[0]
+    keys = [
+        k for k in first if k not in (*COLUMNS, *LAST) and not re.fullmatch(r"value(_\d+)?", k) and first[k]
+    ]
+    known = {key: _distribution(first[key], space.get(key)) for key in keys}
+    whole = lambda text: int(float(text)) if text else None  # noqa: E731
+    runs = tuple(
+        Run(Path(r["run"]), float(r["value"]), whole(r["seed"]), whole(r["fold"]), whole(r.get("steps")))
+        for r in rows
+        if r["value"]
+    )
+    more = [float(first[key]) for key in first if re.fullmatch(r"value_\d+", key) and first[key]]
+    mean = [fmean(run.value for run in runs if run.value is not None)] if runs else []
+    seconds = [float(row["seconds"]) for row in rows if row["seconds"]]
+    return Trial(
+        number=number,
+        state=first["state"],
+        params={key: value for key, (value, _) in known.items()},
+        values=(*mean, *more) if first["state"] == "done" else (),
+        runs=runs,
+        seconds=round(sum(seconds), 2) if seconds else None,
+        parameters=whole(first["parameters"]),
+        hidden=whole(first["solved_size"]),
+        error=first["error"] or None,
+        distributions={key: distribution for key, (_, distribution) in known.items()},
+    )
+
+
+def _distribution(text: str, entry: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """The value that a cell holds, and Optuna's distribution of its parameter."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    choices = [json.dumps(c) if isinstance(c, list | dict) else c for c in (entry or {}).get("choices") or ()]
+    for choice in choices:
+        if text == (choice if isinstance(choice, str) else json.dumps(choice)):
+            return choice, CategoricalDistribution(choices)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    if entry is None or choices:  # a parameter of a space function
+        return value, CategoricalDistribution([*choices, value])
+    kind = IntDistribution if entry["kind"] == "int" else FloatDistribution
+    return value, kind(entry["low"], entry["high"], log=bool(entry.get("log")))
+
+
+def _page(record: Path, conclusion: str) -> str:
+    asked, states = read_record(record), unpack(record)
+    commands = "\n".join(state.command for state in states)
+    what = " and ".join(f"{state.objectives[0].name} of {state.name}" for state in states)
+    over = choose_x(states[0]).rpartition(".")[2].replace("_", " ")
+    blocks = [
+        f"# {asked['title']}",
+        f"**Question.** {asked['question']}",
+        f"**Command.**\n\n```bash\n{commands}\n```",
+        "`results.csv` has one row a run and `record.json` what was asked; `figure.png` and all of this page but the\n"
+        "conclusion are made from them. `python -m scripts.checks.experiments` makes it again and compares.",
+        f"## Result\n\n![{what} over {over}](figure.png)",
+    ]
+    for state in states:
+        blocks += [f"### {state.name}"] * (len(states) > 1) + sections(state)
+    environments = dict.fromkeys(ran_on(study["environment"]) for study in asked["studies"])
+    blocks += [
+        "## Conclusion",
+        MARKERS[0],
+        conclusion,
+        MARKERS[1],
+        f"**Versions.** {'; '.join(environments)}",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _conclusion(record: Path) -> str:
+    """What stands between the markers of the page; nothing if there is no page yet."""
+    if not (record / "README.md").is_file():
+        return ""
+    found = re.search("(.*)".join(map(re.escape, MARKERS)), (record / "README.md").read_text(), re.S)
+    if found is None:
+        raise RequestError(
+            f"{record / 'README.md'}: the conclusion must stand between '{MARKERS[0]}' and '{MARKERS[1]}'."
+        )
+    return found[1].strip()
+
+
+def sections(state: StudyState) -> list[str]:
+    """A study in Markdown: metric and baselines, leaderboard, verdict, importance, cost."""
+    metric, rows = state.objectives[0], leaderboard(state)
+    better = "lower" if metric.sign > 0 else "higher"
+    about = f"`{metric.metric}` ({better} is better): {over_what(state)}."
+    if state.baselines:
+        known = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in state.baselines.items())
+        about += f" Trivial models on the same positions: {known}."
+    most = len(rows) if len(rows) <= LONG else SHORT
+    cells = columns(state, rows)
+    blocks = [about, table(list(cells), [*zip(*cells.values(), strict=True)][:most])]
+    blocks += [f"The other {len(rows) - most} are in `results.csv`."] * (most < len(rows))
+    for name in ("pruned", "failed"):
+        trials = [trial for trial in state.trials if trial.state == name]
+        texts = [f"{t.number}{f' ({t.error})' if t.error else ''}" for t in trials]
+        blocks += [f"{name.capitalize()}: trial {', '.join(texts)}."] if texts else []
+    found, names = importance(state), short_names(state.keys)
+    shares = [(names.get(share.key, share.key), f"{share.share:.1%}") for share in found.shares]
+    blocks += [verdict(state, rows), *([table(["importance", "share"], shares)] if shares else [])]
+    return [*blocks, " ".join(found.notes), *_cost(state)]
+
+
+def _cost(state: StudyState) -> list[str]:
+    by = choose_by(state, choose_x(state))
+    groups: dict[str, list[Trial]] = {}
+    for trial in state.trials:
+        groups.setdefault(show(trial.params.get(by, "none")) if by else "all", []).append(trial)
+    if len(groups) > 1:
+        groups["all"] = list(state.trials)
+    lines = []
+    for name, trials in groups.items():
+        runs = sum(run.value is not None for trial in trials for run in trial.runs)
+        seconds = sum(trial.seconds or 0.0 for trial in trials)
+        sizes = sorted({trial.parameters for trial in trials if trial.parameters is not None})
+        span = " to ".join(dict.fromkeys(f"{size:,}" for size in (*sizes[:1], *sizes[-1:])))
+        lines.append((name, str(runs), duration(seconds), f"{seconds / runs:,.1f} s" if runs else "", span))
+    titles = [short_names(state.keys)[by] if by else "", "runs", "training", "a run", "parameters"]
+    return ["What it cost (seconds of training, test and validation not counted):", table(titles, lines)]
+
+
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in (titles, *rows))
+    return "\n".join([head, "|" + "---|" * len(titles), *lines])
+
+
+def environment_of(noted: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record keeps of the environment that a run noted: versions, processor, threads, revision."""
+    git = noted.get("git") or {}
+    kept = {key: noted.get(key) for key in ("python", "versions", "cpu", "cpu_capability", "gpus", "threads")}
+    return {**kept, "revision": git.get("revision"), "changed": bool(git.get("diff"))}
+
+
+def ran_on(environment: Mapping[str, Any]) -> str:
+    """The environment of `environment_of` in words."""
+    versions = environment.get("versions") or {}
+    known = [f"{n} {versions[n]}" for n in ("gatelab", "torch", "pytorch-lightning") if n in versions]
+    known += [f"Python {environment['python']}"] if environment.get("python") else []
+    known += [str(environment[key]) for key in ("cpu", "cpu_capability") if environment.get(key)]
+    known += [str(gpu) for gpu in environment.get("gpus") or []]
+    known += [f"{counted(environment['threads'], 'thread')} a run"] if environment.get("threads") else []
+    if environment.get("revision"):
+        changed = " with uncommitted changes" if environment.get("changed") else ""
+        known.append(f"commit {environment['revision'][:12]}{changed}")
+    return ", ".join(known) + "." if known else "Not recorded."
+
+
+def shown_command(command: str) -> str:
+    """A command that others can type: without the places of this machine, and by the program's plain name."""
+    first, *words = shlex.split(command) or ["gatelab"]
+    kept = [without_paths(word) for word in words if not word.startswith(PLACES)]
+    if Path(first).name == "__main__.py":  # python -m gatelab
+        first = "gatelab"
+    return shlex.join([*(["python", first] if first.endswith(".py") else [Path(first).name]), *kept])
+
+
+def without_paths(text: str) -> str:
+    """Absolute paths cut down to their last part."""
+    return re.sub(r"(?<![\w.:/])/(?:[\w.@+-]+/)+([\w.@+-]+)", r"\1", text)
 
 
 def _fingerprint(record: Path) -> str:
-    data = (record / "results.csv").read_bytes() + (record / "record.json").read_bytes()
-    return hashlib.sha256(data).hexdigest()
+    return hashlib.sha256(
+        (record / "results.csv").read_bytes() + (record / "record.json").read_bytes()
+    ).hexdigest()
 
 
 def _note_of(figure: Path) -> str | None:
@@ -179,9 +439,3 @@ def _note_of(figure: Path) -> str | None:
             return str(image.info.get("Description"))
     except (UnidentifiedImageError, OSError):
         return None
-
-
-def _put(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)

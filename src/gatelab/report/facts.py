@@ -1,20 +1,21 @@
-"""What a report takes from the files of single runs: steps, memory, learning curves, what they ran on, configurations.
+"""Facts of single runs from their files: steps, memory, learning curves, environment, configuration.
 
-A run whose files are gone (a record keeps none, a folder may have been moved) gives no facts; the report says so.
+A run whose files are gone (a record keeps none, a folder may have been moved) or damaged has no facts; the report says
+so.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatelab.report.gather import GROUPS, flatten
-from gatelab.run.errors import RequestError
+from gatelab.report.gather import DAMAGED, GROUPS, flatten
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.metrics import read_metrics
 from gatelab.study.analysis.state import Run, StudyState
@@ -34,87 +35,59 @@ class Curve:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What one run's files say.
+    """Facts of one run.
 
     Attributes:
-        run: of the study.
         config: the resolved configuration, dotted key -> value.
-        environment: what it ran on, as the last attempt noted it.
+        environment: of the last attempt.
         steps: of the optimiser; None while unknown.
-        memory: the most MiB that the process took, by `cpu peak` and `gpu peak`; empty where it was not logged.
-        train, valid: curves of `train/loss` and of the first objective.
+        memory: peak MiB of the process, by `cpu peak` and `gpu peak`; empty where it was not logged.
+        train, valid: curves of `train/loss` and of the first objective; None where it was not logged.
     """
 
-    run: Run
-    config: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    steps: int | None = None
-    memory: Mapping[str, float] = field(default_factory=dict)
-    train: Curve | None = None
-    valid: Curve | None = None
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    steps: int | None
+    memory: Mapping[str, float]
+    train: Curve | None
+    valid: Curve | None
 
 
 Facts = dict[Path, RunFacts]
-"""By run directory; only runs whose `run.json` could be read."""
+"""By run directory; only runs whose files could be read."""
 
 
 def read_facts(state: StudyState, tick: Callable[[], None] = lambda: None) -> Facts:
     """The facts of every run of a study; `tick` is called after each."""
     found: Facts = {}
-    for trial in state.trials:
-        for run in trial.runs:
-            facts = _facts(run, state.objectives[0].metric)
-            if facts is not None:
-                found[run.directory] = facts
-            tick()
+    for run in (run for trial in state.trials for run in trial.runs):
+        with contextlib.suppress(*DAMAGED):
+            found[run.directory] = _facts(run, state.objectives[0].metric)
+        tick()
     return found
 
 
-def _facts(run: Run, metric: str) -> RunFacts | None:
+def _facts(run: Run, metric: str) -> RunFacts:
     directory = RunDirectory(run.directory)
-    if not directory.run_file.is_file():
-        return None
-    try:
-        record, result = directory.read(), directory.result() or {}
-        attempts = record["attempts"]
-        columns = _columns(directory.metrics_file) if directory.metrics_file.is_file() else {}
-    except (RequestError, OSError, KeyError, ValueError):
-        return None
-    kept = {
-        group: node
-        for group, node in record.get("config", {}).items()
-        if group in (*GROUPS, "seed", "threads")
-    }
-    peaks = {name: match[1] for name in columns if (match := PEAK.fullmatch(name))}
-    memory = {f"{device} peak": max(columns[name][1]) for name, device in peaks.items()}
+    record, result = directory.read(), directory.result() or {}
+    rows = read_metrics(directory.metrics_file) if directory.metrics_file.is_file() else []
+    peaks = {name: match[1] for name in (rows[0] if rows else ()) if (match := PEAK.fullmatch(name))}
+    known = {device: [float(row[name]) for row in rows if row[name]] for name, device in peaks.items()}
+    parts = {group: node for group, node in record["config"].items() if group in (*GROUPS, "seed", "threads")}
     return RunFacts(
-        run,
-        dict(flatten(kept)),
-        attempts[-1].get("environment", {}),
-        result.get("steps", run.steps),
-        memory,
-        _curve(columns, "train/loss"),
-        _curve(columns, metric),
+        config=dict(flatten(parts)),
+        environment=dict(record["attempts"][-1].get("environment", {})),
+        steps=result.get("steps", run.steps),
+        memory={f"{device} peak": max(values) for device, values in known.items() if values},
+        train=_curve(rows, "train/loss"),
+        valid=_curve(rows, metric),
     )
 
 
-def _columns(path: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Metric -> steps and values of a `metrics.csv`."""
-    found: dict[str, tuple[list[int], list[float]]] = {}
-    for row in read_metrics(path):
-        step = int(row["step"])
-        for name, text in row.items():
-            if text and name not in ("step", "epoch"):
-                steps, values = found.setdefault(name, ([], []))
-                steps.append(step)
-                values.append(float(text))
-    return found
-
-
-def _curve(columns: Mapping[str, tuple[list[int], list[float]]], metric: str) -> Curve | None:
-    steps, values = columns.get(metric, ([], []))
-    pairs = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
-    return thin([step for step, _ in pairs], [value for _, value in pairs]) if pairs else None
+def _curve(rows: Sequence[Mapping[str, str]], metric: str) -> Curve | None:
+    pairs = [(int(row["step"]), float(row[metric])) for row in rows if row.get(metric)]
+    finite = [(step, value) for step, value in pairs if math.isfinite(value)]
+    return thin([step for step, _ in finite], [value for _, value in finite]) if finite else None
 
 
 def thin(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS) -> Curve:
@@ -127,8 +100,7 @@ def thin(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS)
     for place in range(stretches):
         indices = range(place * count // stretches, (place + 1) * count // stretches)
         kept |= {min(indices, key=values.__getitem__), max(indices, key=values.__getitem__)}
-    ordered = sorted(kept)
-    return Curve([steps[index] for index in ordered], [values[index] for index in ordered])
+    return Curve([steps[index] for index in sorted(kept)], [values[index] for index in sorted(kept)])
 
 
 def differences(state: StudyState, facts: Facts) -> tuple[list[str], list[tuple[int, list[Any]]]]:
@@ -137,18 +109,15 @@ def differences(state: StudyState, facts: Facts) -> tuple[list[str], list[tuple[
     A trial is represented by its first run that has a configuration; seed and fold are left out. A key that a
     trial's configuration lacks has an empty text.
     """
-    configs = {
-        trial.number: next(facts[run.directory].config for run in trial.runs if run.directory in facts)
-        for trial in state.trials
-        if any(run.directory in facts for run in trial.runs)
-    }
+    configs: dict[int, Mapping[str, Any]] = {}
+    for trial in state.trials:
+        for run in reversed(trial.runs):
+            if run.directory in facts:
+                configs[trial.number] = facts[run.directory].config
     keys = dict.fromkeys(key for config in configs.values() for key in config)
-    differing = [
-        key
-        for key in keys
-        if key.rpartition(".")[2] not in ("seed", "fold")
-        and len({json.dumps(config.get(key, ""), default=str) for config in configs.values()}) > 1
-    ]
-    return differing, [
-        (number, [config.get(key, "") for key in differing]) for number, config in configs.items()
-    ]
+    keys = {key: None for key in keys if key.rpartition(".")[2] not in ("seed", "fold")}
+    told = {
+        key: {json.dumps(config.get(key, ""), default=str) for config in configs.values()} for key in keys
+    }
+    differing = [key for key, values in told.items() if len(values) > 1]
+    return differing, [(number, [c.get(key, "") for key in differing]) for number, c in configs.items()]

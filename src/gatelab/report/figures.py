@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatelab.report.facts import Curve, Facts
@@ -36,13 +35,8 @@ SYMBOLS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross
 DASHES = ("solid", "dash", "dot", "dashdot")
 FAINT = "#7a7f87"
 NAMED = "<extra>%{fullData.name}</extra>"
-QUARTERS = (
-    ("worst quarter", "#d9660d"),
-    ("third quarter", "#a08a6a"),
-    ("second quarter", "#6f86b8"),
-    ("best quarter", "#2f7ed8"),
-)
-"""Of the parallel coordinates, drawn in this order, so that the best lie on top."""
+RANKS = ((0.0, "#2f7ed8"), (0.4, "#6f86b8"), (0.7, "#a08a6a"), (1.0, "#d9660d"))
+"""Colours of the parallel coordinates, from the best trial to the worst."""
 MOST_POINTS, MOST_SHOWN = 40, 8
 """Points with learning curves in the page, and of these shown at first."""
 AXIS_WIDTH = 105
@@ -304,20 +298,8 @@ def _set_frames(
     return [note for note in notes if note]
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One upright axis: where each trial crosses it, 0 to 1 from the bottom, and the texts of its ticks."""
-
-    name: str
-    places: list[float]
-    ticks: list[tuple[float, str]]
-
-
 def parallel_coordinates(state: StudyState) -> tuple[str, go.Figure] | None:
-    """Note and figure: one line a finished trial through all its parameters; None where nothing was varied.
-
-    Drawn as ordinary lines: plotly's own trace of this kind needs WebGL, which many a browser lacks.
-    """
+    """Note and figure: one line a finished trial through all its parameters; None where nothing was varied."""
     trials = [trial for trial in state.done if all(math.isfinite(value) for value in trial.values)]
     keys = [key for key in state.keys if len({repr(trial.params.get(key)) for trial in trials}) > 1]
     if len(trials) < 2 or not keys:
@@ -328,94 +310,38 @@ def parallel_coordinates(state: StudyState) -> tuple[str, go.Figure] | None:
         values = [value_at(trial, fact) for trial in trials]
         if None not in values and len(set(values)) > 1:
             axes.append(_axis(fact, values))
-    axes += [
-        _objective(o.name, [t.values[place] for t in trials]) for place, o in enumerate(state.objectives)
-    ]
-    figure = new_figure(height=400, showlegend=True, meta={"width": AXIS_WIDTH * len(axes)})
-    figure.update_layout(margin={"l": 40, "r": 40, "t": 40, "b": 40}, legend_y=-0.02)
-    _lines(figure, state, trials, axes)
-    bare = {"showgrid": False, "zeroline": False, "showticklabels": False, "ticks": "", "showline": False}
-    figure.update_yaxes(**bare, range=[-0.06, 1.06], fixedrange=True)
-    titles = [axis.name.replace("_", " ") for axis in axes]
-    figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=titles, range=[-0.25, len(axes) - 0.45])
-    figure.update_xaxes(side="top", fixedrange=True, showgrid=True, gridwidth=2)
-    for x, axis in enumerate(axes):
-        for y, text in axis.ticks:
-            beside: dict[str, Any] = {
-                "showarrow": False,
-                "xanchor": "left",
-                "xshift": 6,
-                "font": {"size": 11},
-            }
-            figure.add_annotation(x=x, y=y, text=text, **beside)
-    return "one line a finished trial; touch a line to see which, the legend switches quarters off", figure
-
-
-def _lines(figure: go.Figure, state: StudyState, trials: Sequence[Trial], axes: Sequence[Axis]) -> None:
-    """The trials by rank in quarters, each quarter one trace with gaps between its trials."""
-    first = state.objectives[0]
-    order = sorted(range(len(trials)), key=lambda place: first.sign * trials[place].values[0])
-    for number, (name, colour) in enumerate(QUARTERS):
-        members = [place for rank, place in enumerate(order) if 3 - 4 * rank // len(order) == number]
-        xs: list[float | None] = []
-        ys: list[float | None] = []
-        texts: list[str] = []
-        for place in members:
-            xs += [*range(len(axes)), None]
-            ys += [*(axis.places[place] for axis in axes), None]
-            text = f"{hover(state, trials[place])}<br>{first.name} {trials[place].values[0]:.5g}"
-            texts += [text] * (len(axes) + 1)
-        best = number == len(QUARTERS) - 1
-        figure.add_scatter(
-            x=xs,
-            y=ys,
-            text=texts,
-            name=name,
-            mode="lines+markers",
-            line={"color": colour, "width": 2.0 if best else 1.2},
-            marker={"size": 5},
-            opacity=1.0 if best else 0.75,
-            hovertemplate="%{text}<extra></extra>",
-            visible=bool(members),
-        )
-
-
-def _axis(name: str, values: Sequence[Any]) -> Axis:
-    """Words one above the other; numbers over a factor of eight and more in equal factors."""
-    if not all(is_number(value) for value in values):
-        words = sorted({show(value) for value in values}, reverse=True)
-        heights = {word: place / max(1, len(words) - 1) for place, word in enumerate(words)}
-        return Axis(
-            name, [heights[show(value)] for value in values], [(y, word) for word, y in heights.items()]
-        )
-    low, high = float(min(values)), float(max(values))
-    equal = low > 0 and high / low >= 8
-
-    def height(value: float) -> float:
-        if equal:
-            return math.log(value / low) / math.log(high / low)
-        return (value - low) / (high - low) if high > low else 0.5
-
-    distinct = sorted({float(value) for value in values})
-    parts = [place / 4 for place in range(5)]
-    even = [low * (high / low) ** part if equal else low + (high - low) * part for part in parts]
-    ticks = distinct if len(distinct) <= 8 and equal else even
-    if all(value.is_integer() for value in distinct):
-        ticks = sorted({float(round(tick)) for tick in ticks})
-    texts = [
-        short(tick) if tick >= 1e4 else f"{tick:.0f}" if tick >= 1000 else f"{tick:.4g}" for tick in ticks
-    ]
-    return Axis(
-        name, [height(value) for value in values], [(height(t), s) for t, s in zip(ticks, texts, strict=True)]
+    for place, objective in enumerate(state.objectives):
+        values = [trial.values[place] for trial in trials]
+        low, high = in_sight([(value, value) for value in values])  # a run that diverged stands at the end
+        axes.append(_axis(objective.name, [min(max(value, low), high) for value in values]))
+    sign = state.objectives[0].sign
+    order = sorted(range(len(trials)), key=lambda place: sign * trials[place].values[0])
+    ranks = [order.index(place) / (len(trials) - 1) for place in range(len(trials))]
+    figure = new_figure(height=400, meta={"width": AXIS_WIDTH * len(axes)})
+    figure.update_layout(margin={"l": 60, "r": 60, "t": 50, "b": 30})
+    line = {"color": ranks, "colorscale": RANKS, "cmin": 0, "cmax": 1}
+    figure.add_parcoords(dimensions=axes, line=line, labelside="top")
+    return (
+        "one line a finished trial, from the best (blue) to the worst (orange); drag along an axis to select",
+        figure,
     )
 
 
-def _objective(name: str, values: Sequence[float]) -> Axis:
-    """An axis on which the few values that would squeeze the others (a run that diverged) stand at its end."""
-    low, high = in_sight([(value, value) for value in values])
-    axis = _axis(name, [min(max(value, low), high) for value in values])
-    words = {1.0: "over " if max(values) > high else "", 0.0: "under " if min(values) < low else ""}
-    return Axis(name, axis.places, [(y, words.get(y, "") + text) for y, text in axis.ticks])
+def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """A dimension: words one above the other; numbers over a factor of eight and more in equal factors."""
+    label = name.replace("_", " ")
+    if not all(is_number(value) for value in values):
+        words = sorted({show(value) for value in values}, reverse=True)
+        places = [words.index(show(value)) for value in values]
+        return {"label": label, "values": places, "tickvals": list(range(len(words))), "ticktext": words}
+    low, high = min(values), max(values)
+    if not (low > 0 and high / low >= 8):
+        return {"label": label, "values": values}
+    distinct = sorted(set(values))
+    ticks = distinct if len(distinct) <= 8 else [low * (high / low) ** (part / 4) for part in range(5)]
+    texts = [short(tick) if tick >= 1e4 else f"{tick:.4g}" for tick in ticks]
+    logs = [math.log(value) for value in values]
+    return {"label": label, "values": logs, "tickvals": [math.log(tick) for tick in ticks], "ticktext": texts}
 
 
 def importance_bars(state: StudyState, found: Importance) -> go.Figure | None:

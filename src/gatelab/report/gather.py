@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from gatelab.report.experiment_record import read_record, unpack
 from gatelab.report.picture import baselines
-from gatelab.report.record_data import read_json, unpack
 from gatelab.run.errors import RequestError
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import LEFT_OUT
@@ -34,6 +34,8 @@ NOT_THE_PROBLEM = (
     "num_workers", "mirror", "cache", "fold", "seed",
 )  # fmt: skip
 """Keys of `data` that may differ between runs that are compared with each other."""
+DAMAGED = (RequestError, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError)
+"""Errors that reading a damaged file of a run, study or record may raise."""
 OF_A_STUDY = ("trial.py ", "run_trial.py ", "fork_server.py ", "frozen_run.py ")
 """Beginnings of the recorded command of a run that a study started, today and in earlier versions."""
 REPLICATES = ("seed", "fold")
@@ -78,8 +80,10 @@ def gather(paths: Sequence[str | Path], studies: str | Path = "studies") -> tupl
             continue
         try:
             subjects += _study_or_record(path)
-        except (RequestError, OSError) as error:
-            unreadable.append(str(error))
+        except DAMAGED as error:
+            unreadable.append(
+                str(error) if isinstance(error, RequestError) else f"{path}: damaged ({error!r})"
+            )
     known = {run.directory for subject in subjects for trial in subject.state.trials for run in trial.runs}
     states, damaged = as_studies([run for run in runs if run not in known])
     unreadable += damaged
@@ -117,7 +121,7 @@ def _study_or_record(path: Path) -> list[Subject]:
     if (path / "study.json").is_file():
         state = read_study(path)
         return [Subject(replace(state, baselines=baselines(state)), "study", {})]
-    asked = {study["name"]: study.get("environment") for study in read_json(path / "record.json")["studies"]}
+    asked = {study["name"]: study.get("environment") for study in read_record(path)["studies"]}
     return [Subject(state, "record", dict(asked[state.name] or {})) for state in unpack(path)]
 
 
@@ -169,10 +173,11 @@ def as_studies(runs: Sequence[Path]) -> tuple[list[StudyState], list[str]]:
     for path in runs:
         try:
             run = _read(path)
-        except (RequestError, OSError) as error:
-            unreadable.append(str(error))
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            unreadable.append(f"{path}: damaged: run.json or result.json ({type(error).__name__}: {error})")
+        except DAMAGED as error:
+            told = isinstance(error, RequestError | OSError)
+            unreadable.append(
+                str(error) if told else f"{path}: run.json or result.json is damaged ({error!r})"
+            )
         else:
             groups.setdefault(run.problem, []).append(run)
     ordered = sorted(groups.values(), key=lambda group: -len(group))

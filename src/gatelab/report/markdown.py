@@ -7,9 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from gatelab.report.experiment_record import sections, shown_command
 from gatelab.report.gather import Subject
-from gatelab.report.record_data import shown_command
-from gatelab.report.record_page import fill, parts
 from gatelab.report.text import headline
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 
@@ -23,9 +22,8 @@ def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = 
         if state.command:
             blocks.append(f"```bash\n{shown_command(state.command)}\n```")
         if state.done:
-            blocks += parts(state.name)
-    text = fill("\n\n".join(blocks), states, {"studies": []})
-    return text + "".join(f"\n\nNot read: {note}" for note in notes) + "\n"
+            blocks += sections(state)
+    return "\n\n".join([*blocks, *(f"Not read: {note}" for note in notes)]) + "\n"
 
 
 def to_table(subjects: Sequence[Subject]) -> str:

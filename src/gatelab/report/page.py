@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from gatelab.report.experiment_record import environment_of, ran_on, shown_command
 from gatelab.report.facts import Facts, differences, read_facts
 from gatelab.report.figures import importance_bars, learning_curves, over_parameter, parallel_coordinates
 from gatelab.report.gather import KINDS, Subject
-from gatelab.report.record_data import environment_of, shown_command
-from gatelab.report.record_page import ran_on
 from gatelab.report.samples import sample
 from gatelab.report.text import cost, headline
 from gatelab.run.messages import counted

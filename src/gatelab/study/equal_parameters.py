@@ -83,8 +83,7 @@ def _counter(
     cell: Mapping[str, Any], model: Mapping[str, Any], data: Mapping[str, Any]
 ) -> Callable[[int], int]:
     """Parameters as a function of the hidden size."""
-    import torch
-
+    from gatelab.core.budget import parameter_count
     from gatelab.run.build import make
     from gatelab.run.config.schema import locate
 
@@ -93,9 +92,7 @@ def _counter(
 
     def count(hidden: int) -> int:
         core_factory = make({**model, "hidden_size": hidden, "_partial_": True}, "model")
-        with torch.device("meta"):
-            net = task.build_net(net_factory, core_factory, spec)
-        return sum(parameter.numel() for parameter in net.parameters())
+        return parameter_count(lambda: task.build_net(net_factory, core_factory, spec))
 
     return functools.cache(count)
 

@@ -41,9 +41,19 @@ def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """Replace the dispatch table by rows of (training, ragged, hidden, batch, steps, microseconds)."""
 
     def write(*rows: Any) -> None:
-        names = (*dispatch.Point._fields, "microseconds")
+        blocks = [
+            {
+                "training": training,
+                "ragged": ragged,
+                "hidden": hidden,
+                "batch": [batch],
+                "steps": [steps],
+                "microseconds": {name: [time] for name, time in times.items()} | {"unknown": [None]},
+            }
+            for training, ragged, hidden, batch, steps, times in rows
+        ]
         path = tmp_path / "dispatch.json"
-        path.write_text(json.dumps({"cpu": {"float32": [dict(zip(names, r, strict=True)) for r in rows]}}))
+        path.write_text(json.dumps({"cpu": {"float32": blocks}}))
         monkeypatch.setattr(dispatch, "TABLE", path)
         forget()
 

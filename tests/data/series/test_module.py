@@ -133,7 +133,7 @@ def test_two_fractions_leave_out_the_test_split(table):
         ({"season": 9000}, r"data\.season=9000"),
         ({"horizon": 900}, r"valid split has 874 rows: too few for data\.lookback=96, data\.horizon=900"),
         ({"lookback": 6200}, r"data\.lookback=6200"),
-        ({"target": ["demnad"]}, "no channel 'demnad'; did you mean 'demand'"),
+        ({"target": ["demnad"]}, "no channel 'demnad'. Did you mean 'demand'"),
         ({"split": [0.5, 0.4, 0.2]}, r"data\.split=\[0\.5, 0\.4, 0\.2\]"),
         ({"folds": 3}, r"data\.folds=3 without data\.fold"),
         ({"fold": 0}, r"data\.fold=0 without data\.folds"),

@@ -147,9 +147,9 @@ def test_without_times_the_rows_are_taken_in_order(frame, save):
 
 
 def test_wrong_column_names_come_with_the_nearest_one(frame, save):
-    with pytest.raises(DataError, match=r"data\.time names the column 'dat'.*did you mean 'date'"):
+    with pytest.raises(DataError, match=r"data\.time names the column 'dat'.*Did you mean 'date'"):
         read_table(save(frame), time="dat")
-    with pytest.raises(DataError, match=r"data\.channels names the column 'x'.*there are date, load, wind"):
+    with pytest.raises(DataError, match=r"data\.channels names the column 'x'.*There are date, load, wind"):
         read_table(save(frame), time="date", channels=["x"])
 
 

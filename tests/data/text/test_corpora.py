@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from gatelab.data.messages import DataError
-from gatelab.data.text.corpora import load_corpus, mikolov_characters, stdlib_text
+from gatelab.data.text.corpora import TextOptions, load_corpus, mikolov_characters, stdlib_text
 from gatelab.data.text.module import TextDataModule
 
 NO_PATHS = {"train": None, "valid": None, "test": None}
@@ -51,7 +51,7 @@ def test_embedded_corpus_needs_nothing_and_carries_its_hash():
 def test_one_file_is_cut_at_line_ends_and_nothing_is_lost(tmp_path):
     text = "".join(f"line {i}\n" for i in range(100))
     (tmp_path / "a.txt").write_text(text)
-    corpus = load_corpus("text", level="word", paths=NO_PATHS | {"train": str(tmp_path / "a.txt")})
+    corpus = load_corpus(TextOptions("text", "word", NO_PATHS | {"train": str(tmp_path / "a.txt")}))
     assert list(corpus.text) == ["train", "valid", "test"]
     assert "".join(corpus.text.values()) == text
     assert all(part.endswith("\n") for part in corpus.text.values())
@@ -61,20 +61,18 @@ def test_separate_files_are_taken_as_they_are(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).write_text(f"text {name}\n")
     paths = {"train": str(tmp_path / "a"), "valid": str(tmp_path / "b"), "test": None}
-    corpus = load_corpus("text", level="char", paths=paths)
+    corpus = load_corpus(TextOptions("text", "char", paths))
     assert corpus.text == {"train": "text a\n", "valid": "text b\n"}
     assert set(corpus.fingerprint) == {"a", "b"}
     with pytest.raises(DataError, match=r"data\.split"):
-        load_corpus("text", level="char", paths=paths, split=[0.5, 0.5])
+        load_corpus(TextOptions("text", "char", paths, split=[0.5, 0.5]))
 
 
 def test_line_ends_and_byte_order_mark_do_not_matter(tmp_path):
     (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbfone\r\ntwo\r\nthree\r\nfour\r\n")
     (tmp_path / "unix.txt").write_bytes(b"one\ntwo\nthree\nfour\n")
     texts = [
-        load_corpus(
-            "text", level="char", paths=NO_PATHS | {"train": str(tmp_path / name)}, split=[0.5, 0.5]
-        ).text
+        load_corpus(TextOptions("text", "char", NO_PATHS | {"train": str(tmp_path / name)}, [0.5, 0.5])).text
         for name in ("windows.txt", "unix.txt")
     ]
     assert texts[0] == texts[1]
@@ -115,4 +113,4 @@ def test_bad_options_are_named(options, message):
 def test_a_file_in_another_encoding_is_named_with_its_line(tmp_path):
     (tmp_path / "latin.txt").write_bytes("fine\nnaïve\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin\.txt: line 2 is not UTF-8"):
-        load_corpus("text", level="char", paths=NO_PATHS | {"train": str(tmp_path / "latin.txt")})
+        load_corpus(TextOptions("text", "char", NO_PATHS | {"train": str(tmp_path / "latin.txt")}))

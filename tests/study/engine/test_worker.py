@@ -168,7 +168,7 @@ def test_killed_runs_servers_and_workers_lose_nothing(make_study, runner):
     assert "continuing" in (directory.trial(0) / "s0.log").read_text()
 
     plain, identity = StudySpec.load(directory.path).config(row.params)
-    plain["paths"]["runs"] = str(directory.path.parent / "undisturbed")
+    plain["paths"]["runs"], plain["threads"] = str(directory.path.parent / "undisturbed"), 1
     assert train_frozen(plain, identity)["splits"]["valid"]["metrics"]["loss"] == row.value
 
 

@@ -4,8 +4,8 @@
 silently to another one.
 
 `dispatch.json` beside this file says how long each backend took on a grid of sizes, as `scripts/bench/gru.py --table`
-measured it: for a device and a dtype, microseconds of each backend at each point. A call takes the figures of the
-nearest point, in powers of two.
+measured it: for a device and a dtype, one line for each kind of call and H, with columns of batch, steps and the
+microseconds of each backend. A call takes the figures of the nearest point, in powers of two.
 """
 
 import functools
@@ -56,8 +56,13 @@ def table(device: str, dtype: str) -> Table:
     """Microseconds by point and backend; empty where nothing was measured."""
     if not TABLE.is_file():
         return {}
-    rows = json.loads(TABLE.read_text()).get(device, {}).get(dtype, [])
-    return {Point(*(row[name] for name in Point._fields)): row["microseconds"] for row in rows}
+    found: Table = {}
+    for block in json.loads(TABLE.read_text()).get(device, {}).get(dtype, []):
+        kind = (block["training"], block["ragged"], block["hidden"])
+        for i, size in enumerate(zip(block["batch"], block["steps"], strict=True)):
+            times = {name: column[i] for name, column in block["microseconds"].items()}
+            found[Point(*kind, *size)] = {name: time for name, time in times.items() if time is not None}
+    return found
 
 
 def nearest(device: str, dtype: str, call: Point) -> Point | None:

@@ -3,7 +3,6 @@
 It joins the parts and publishes the spec: sources.py and table.py read, protocol.py cuts.
 """
 
-import difflib
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import BatchOrder, GatelabDataModule
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.folds import rolling_cuts
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, did_you_mean
 from gatelab.data.series.baselines import LinearForecast, fit_linear, series_baselines
 from gatelab.data.series.protocol import (
     Scaler,
@@ -72,20 +71,9 @@ class SeriesDataModule(GatelabDataModule):
         mirror: str | None = None,
         cache: str | None = None,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            folds=folds,
-            fold=fold,
-        )
-        for name, value in (
-            ("lookback", lookback),
-            ("horizon", horizon),
-            ("season", 1 if season is None else season),
-        ):
-            if value < 1:
+        super().__init__(batch_size, eval_batch_size, seed, num_workers, folds, fold)
+        for name, value in {"lookback": lookback, "horizon": horizon, "season": season}.items():
+            if value is not None and value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1 step")
         if split is not None:
             check_fractions(split)
@@ -221,9 +209,8 @@ class SeriesDataModule(GatelabDataModule):
         """Return the places of the target channels."""
         names = list(data.channels) if self.target is None else self.target
         if missing := [name for name in names if name not in data.channels]:
-            near = difflib.get_close_matches(missing[0], data.channels, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(data.channels)}"
-            raise DataError(f"data.target: no channel {missing[0]!r}; {hint}")
+            hint = did_you_mean(missing[0], data.channels) or f"There are {', '.join(data.channels)}."
+            raise DataError(f"data.target: no channel {missing[0]!r}. {hint}")
         return tuple(data.channels.index(name) for name in names)
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
@@ -232,8 +219,4 @@ class SeriesDataModule(GatelabDataModule):
         windows = SeriesWindows(
             self.scaled, self.spec.target_index, origins, self.lookback, self.horizon, size // world_size
         )
-        shuffle = split == "train"
-        order = BatchOrder(
-            len(origins), size, shuffle=shuffle, seed=self.seed, rank=rank, world_size=world_size
-        )
-        return windows, order
+        return windows, self._order(split, len(origins), rank, world_size)

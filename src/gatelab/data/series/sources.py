@@ -68,27 +68,16 @@ def _file(name: str) -> str | None:
 
 def _keep(series: Series) -> CacheEntry:
     facts = {
-        "channels": series.channels,
-        "frequency": series.frequency,
-        "borders": series.borders,
-        "fingerprint": series.fingerprint,
-        "notes": series.notes,
+        name: getattr(series, name) for name in ("channels", "frequency", "borders", "fingerprint", "notes")
     }
     times = {} if series.times is None else {"times": series.times}
     return CacheEntry({"values": series.values, **times}, facts)
 
 
-def _restore(kept: CacheEntry) -> Series:
-    facts, times = kept.facts, kept.arrays.get("times")
-    return Series(
-        values=kept.arrays["values"].copy("K"),
-        channels=tuple(facts["channels"]),
-        frequency=facts["frequency"],
-        times=None if times is None else times.copy(),
-        borders=None if facts["borders"] is None else tuple(facts["borders"]),
-        fingerprint=facts["fingerprint"],
-        notes=facts["notes"],
-    )
+def _restore(entry: CacheEntry) -> Series:
+    fields = entry.facts | {name: array.copy("K") for name, array in entry.arrays.items()}
+    tuples = {name: tuple(fields[name]) for name in ("channels", "borders") if fields[name] is not None}
+    return Series(**(fields | tuples))
 
 
 def load_named(name: str, *, seed: int, mirror: str | None, cache: str | None) -> Series:

@@ -7,7 +7,6 @@ that name file, column and row (counted from 1 after the header) and the fix. Th
 carries the last known row forward: it uses the past alone.
 """
 
-import difflib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, did_you_mean
 from gatelab.data.series.protocol import Series
 from gatelab.data.series.timegrid import regular_grid
 
@@ -92,7 +91,7 @@ def _read(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: the rows have more fields than the header; name every column")
         frame = frame.reset_index()  # Parquet may keep the time as an index
     frame.columns = [str(column).strip() for column in frame.columns]
-    if repeated := sorted({column for column in frame.columns if list(frame.columns).count(column) > 1}):
+    if repeated := sorted(frame.columns[frame.columns.duplicated()]):
         raise DataError(f"{path}: column {repeated[0]!r} occurs twice; give every column its own name")
     return frame
 
@@ -104,9 +103,8 @@ def _columns(path: Path, frame: pd.DataFrame, time: str | None, channels: Sequen
     ]
     for key, name in asked:
         if name not in frame.columns:
-            near = difflib.get_close_matches(str(name), list(frame.columns), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(frame.columns)}"
-            raise DataError(f"{path}: {key} names the column {name!r}, which does not exist{hint}")
+            hint = did_you_mean(str(name), frame.columns) or f"There are {', '.join(frame.columns)}."
+            raise DataError(f"{path}: {key} names the column {name!r}, which does not exist. {hint}")
     columns = (
         list(channels) if channels is not None else [column for column in frame.columns if column != time]
     )

@@ -33,6 +33,20 @@ PUBLISHED_VOCABULARY: Final = frozenset(
 _DEFAULT_SPLIT: Final = {"tinyshakespeare": [0.9, 0.1], "stdlib": [0.9, 0.05, 0.05], "text": [0.8, 0.1, 0.1]}
 
 
+@dataclass(frozen=True)
+class TextOptions:
+    """The options that decide the token ids, as in `TextDataModule`; `paths` has the file of each split, or None."""
+
+    corpus: str
+    level: str
+    paths: dict[str, str | None]
+    split: list[float] | None = None
+    vocabulary_size: int | None = None
+    max_characters: int | None = None
+    folds: int | None = None
+    fold: int | None = None
+
+
 @dataclass
 class Corpus:
     """A text for each split.
@@ -47,44 +61,37 @@ class Corpus:
     one_text: bool = False
 
 
-def check_corpus(name: str, level: str, paths: Mapping[str, str | None]) -> None:
+def check_corpus(options: TextOptions) -> None:
     """Raise `DataError` where the options contradict each other, before any file is looked for."""
+    name, level = options.corpus, options.level
     if name in _ONLY_LEVEL and level != _ONLY_LEVEL[name]:
         raise DataError(
             f"data.level={level}: {name} is read at level {_ONLY_LEVEL[name]} only; use data=text for others"
         )
-    if name != "text" and any(paths.values()):
+    if name != "text" and any(options.paths.values()):
         raise DataError(f"data.path is for data=text; {name} has its own files")
 
 
 def corpus_sources(
-    name: str, paths: Mapping[str, str | None], mirror: str | None = None, cache: str | None = None
+    options: TextOptions, mirror: str | None = None, cache: str | None = None
 ) -> dict[str, str]:
     """Return file -> sha256 of the bytes that `load_corpus` would read; raise as it does where one is missing."""
-    if name == "text":
-        return {f"{split}/{path.name}": sha256_of(path) for split, path in _paths(paths).items()}
-    if name == "stdlib":
+    if options.corpus == "text":
+        return {f"{split}/{path.name}": sha256_of(path) for split, path in _paths(options.paths).items()}
+    if options.corpus == "stdlib":
         digest = hashlib.sha256()
         for path in _stdlib_files():
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
         return {"stdlib": digest.hexdigest()}
-    return {file: fetch(file, mirror=mirror, cache=cache).sha256 for file in _FILES[name].values()}
+    return {file: fetch(file, mirror=mirror, cache=cache).sha256 for file in _FILES[options.corpus].values()}
 
 
-def load_corpus(
-    name: str,
-    *,
-    level: str,
-    paths: Mapping[str, str | None],
-    split: list[float] | None = None,
-    max_characters: int | None = None,
-    mirror: str | None = None,
-    cache: str | None = None,
-) -> Corpus:
-    """Return the corpus `name` cut into splits; `DataError` or `FetchError` say what is missing or wrong."""
-    check_corpus(name, level, paths)
+def load_corpus(options: TextOptions, mirror: str | None = None, cache: str | None = None) -> Corpus:
+    """Return the corpus cut into splits (not into folds); `DataError` or `FetchError` say what is missing or wrong."""
+    check_corpus(options)
+    name, split = options.corpus, options.split
     if name == "text":
-        corpus = _read_paths(paths)
+        corpus = _read_paths(options.paths)
     elif name == "stdlib":
         text, modules = stdlib_text()
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -93,15 +100,15 @@ def load_corpus(
         corpus = Corpus({"train": text}, {"stdlib": digest}, notes)
     else:
         corpus = _read_named(name, mirror, cache)
-    if max_characters is not None:
-        _shorten(corpus, max_characters)
+    if options.max_characters is not None:
+        _shorten(corpus, options.max_characters)
     if len(corpus.text) == 1:
         _cut(corpus, split or _DEFAULT_SPLIT[name], whole_lines=name != "tinyshakespeare")
     elif split is not None:
         raise DataError(f"data.split: {name} comes with its own splits; leave data.split out")
     for part, text in corpus.text.items():
         if not text:
-            source = f"data.path={paths['train']}" if name == "text" and corpus.one_text else name
+            source = f"data.path={options.paths['train']}" if name == "text" and corpus.one_text else name
             raise DataError(
                 f"{source}: the {part} split is empty; give a longer text or other data.split fractions"
             )

@@ -15,22 +15,15 @@ from torch import Tensor
 from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.folds import fold_of_text
 from gatelab.data.messages import DataError
-from gatelab.data.text.corpora import PUBLISHED_VOCABULARY, Corpus, check_corpus, corpus_sources, load_corpus
+from gatelab.data.text.corpora import (
+    PUBLISHED_VOCABULARY,
+    Corpus,
+    TextOptions,
+    check_corpus,
+    corpus_sources,
+    load_corpus,
+)
 from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict, train_tokenizer
-
-
-@dataclass(frozen=True)
-class TextOptions:
-    """What decides the token ids; see `TextDataModule` for the meaning. paths: file of each split or None."""
-
-    corpus: str
-    level: str
-    paths: dict[str, str | None]
-    split: list[float] | None
-    vocabulary_size: int | None
-    max_characters: int | None
-    folds: int | None
-    fold: int | None
 
 
 @dataclass
@@ -52,10 +45,10 @@ class EncodedText:
 def encoded_text(options: TextOptions, mirror: str | None, cache: str | None) -> EncodedText:
     """Return the encoded text, worked out or found; `DataError` or `FetchError` say what is missing or wrong."""
 
-    check_corpus(options.corpus, options.level, options.paths)
+    check_corpus(options)
 
     def key() -> dict[str, Any]:
-        sources = corpus_sources(options.corpus, options.paths, mirror, cache)
+        sources = corpus_sources(options, mirror, cache)
         return {"what": "text", "sources": sources, **asdict(options)}
 
     def make() -> CacheEntry:
@@ -66,40 +59,23 @@ def encoded_text(options: TextOptions, mirror: str | None, cache: str | None) ->
 
 def _keep(text: EncodedText) -> CacheEntry:
     narrow = np.min_scalar_type(text.tokenizer.size - 1)
-    return CacheEntry(
-        {split: ids.numpy().astype(narrow) for split, ids in text.tokens.items()},
-        {
-            "tokenizer": text.tokenizer.to_dict(),
-            "boundaries": text.boundaries,
-            "characters": text.characters,
-            "fingerprint": text.fingerprint,
-            "notes": text.notes,
-        },
-    )
+    facts = {name: getattr(text, name) for name in ("boundaries", "characters", "fingerprint", "notes")}
+    arrays = {split: ids.numpy().astype(narrow) for split, ids in text.tokens.items()}
+    return CacheEntry(arrays, facts | {"tokenizer": text.tokenizer.to_dict()})
 
 
-def _restore(kept: CacheEntry) -> EncodedText:
-    facts = kept.facts
-    return EncodedText(
+def _restore(entry: CacheEntry) -> EncodedText:
+    facts = dict(entry.facts)
+    facts["tokenizer"], facts["boundaries"] = (
         tokenizer_from_dict(facts["tokenizer"]),
-        {split: torch.from_numpy(ids.astype(np.int64)) for split, ids in kept.arrays.items()},
         tuple(facts["boundaries"]),
-        facts["characters"],
-        facts["fingerprint"],
-        facts["notes"],
     )
+    tokens = {split: torch.from_numpy(ids.astype(np.int64)) for split, ids in entry.arrays.items()}
+    return EncodedText(tokens=tokens, **facts)
 
 
 def _encode(options: TextOptions, mirror: str | None, cache: str | None) -> EncodedText:
-    corpus = load_corpus(
-        options.corpus,
-        level=options.level,
-        paths=options.paths,
-        split=options.split,
-        max_characters=options.max_characters,
-        mirror=mirror,
-        cache=cache,
-    )
+    corpus = load_corpus(options, mirror, cache)
     published = corpus.text["train"]
     pieces = [published] if options.fold is None else _take_fold(options, corpus)
     tokenizer = _vocabulary(options, published, "".join(pieces))

@@ -15,7 +15,8 @@ from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.messages import DataError
 from gatelab.data.specs import TextSpec
 from gatelab.data.text.baselines import text_baselines
-from gatelab.data.text.encode import TextOptions, encoded_text
+from gatelab.data.text.corpora import TextOptions
+from gatelab.data.text.encode import encoded_text
 from gatelab.data.text.streams import StreamWindows, eval_streams, train_streams
 from gatelab.data.text.tokenizer import Tokenizer
 
@@ -67,23 +68,15 @@ class TextDataModule(GatelabDataModule):
         mirror: str | None = None,
         cache: str | None = None,
     ) -> None:
-        super().__init__(
-            batch_size=batch_size,
-            eval_batch_size=eval_batch_size,
-            seed=seed,
-            num_workers=num_workers,
-            folds=folds,
-            fold=fold,
-        )
+        super().__init__(batch_size, eval_batch_size, seed, num_workers, folds, fold)
         if window < 1 or (eval_window is not None and eval_window < 1):
             raise DataError(f"data.window={window}, data.eval_window={eval_window}: give at least 1 step")
         if burn_in < 1:  # without one, nothing would show whether the streams meet
             raise DataError(f"data.burn_in={burn_in}: give at least 1 token")
         if vocabulary_size is not None and vocabulary_size < 1:
             raise DataError(f"data.vocabulary_size={vocabulary_size}: give at least 1, or null for all")
-        self.corpus, self.level, self.vocabulary_size = corpus, level, vocabulary_size
-        self.path, self.valid_path, self.test_path = path, valid_path, test_path
-        self.split, self.max_characters = split, max_characters
+        paths = {"train": path, "valid": valid_path, "test": test_path}
+        self.options = TextOptions(corpus, level, paths, split, vocabulary_size, max_characters, folds, fold)
         self.window, self.eval_window, self.burn_in = window, eval_window, burn_in
         self.mirror, self.cache = mirror, cache
         self.tokens: dict[str, Tensor] = {}
@@ -97,23 +90,13 @@ class TextDataModule(GatelabDataModule):
         """Read, build the vocabulary from the training split, encode; a second call does nothing."""
         if self.tokens:
             return
-        options = TextOptions(
-            corpus=self.corpus,
-            level=self.level,
-            paths={"train": self.path, "valid": self.valid_path, "test": self.test_path},
-            split=self.split,
-            vocabulary_size=self.vocabulary_size,
-            max_characters=self.max_characters,
-            folds=self.folds,
-            fold=self.fold,
-        )
-        text = encoded_text(options, self.mirror, self.cache)
+        text = encoded_text(self.options, self.mirror, self.cache)
         self.tokenizer, self.tokens, self.boundaries = text.tokenizer, text.tokens, text.boundaries
         self.splits = tuple(text.tokens)
         self.fingerprint, self.notes = text.fingerprint, text.notes
         self.spec = TextSpec(
             vocabulary=self.tokenizer.size,
-            level=self.level,
+            level=self.options.level,
             seed_token=self.tokenizer.seed_token,
             tokens={split: len(ids) for split, ids in self.tokens.items()},
             characters=text.characters,

@@ -99,11 +99,6 @@ class _TableTokenizer(Tokenizer):
         """The words or characters of `text` that the vocabulary lacks, each once."""
         return list(dict.fromkeys(part for part in self.split(text) if part not in self.index))
 
-    @staticmethod
-    def split(text: str) -> list[str]:
-        """The parts of `text` that are looked up."""
-        return list(text)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the level and the symbols in the order of their ids."""
         return {"level": self.level, "symbols": list(self.symbols)}
@@ -113,12 +108,25 @@ class _TableTokenizer(Tokenizer):
         """Build the tokenizer from what `to_dict` returned."""
         return cls(data["symbols"])
 
+    @staticmethod
+    @abstractmethod
+    def split(text: str) -> Sequence[str]:
+        """Return the symbols of `text` in their order."""
+
     @classmethod
-    def _ranked(cls, counts: Counter[str], limit: int | None, extra: Iterable[str]) -> list[str]:
-        """Return the symbols by falling count (then by name), cut to `limit`, with `extra` ones always among them."""
+    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
+        """Take the `size` most frequent symbols of `text` (None: all), by falling count, then by name.
+
+        The seed is always among them, and the unknown symbol if `open_vocabulary`.
+        """
+        counts = Counter(cls.split(text))
+        extra = [cls.seed, cls.unknown] if open_vocabulary else [cls.seed]
+        for symbol in extra:  # never cut away by `size`
+            if symbol in counts:
+                counts[symbol] += len(text)
         must = [symbol for symbol in extra if symbol not in counts]
         ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
-        return ranked[: None if limit is None else max(limit - len(must), 0)] + must
+        return cls(ranked[: None if size is None else max(size - len(must), 0)] + must)
 
 
 class WordTokenizer(_TableTokenizer):
@@ -133,19 +141,6 @@ class WordTokenizer(_TableTokenizer):
     def split(text: str) -> list[str]:
         """Return the words of `text` with `<eos>` for each newline."""
         return text.replace("\n", f" {EOS} ").split()
-
-    @classmethod
-    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
-        """Take the `size` most frequent words of `text` (None: all).
-
-        `<unk>` is added if `open_vocabulary`.
-        """
-        extra = [EOS, UNKNOWN] if open_vocabulary else [EOS]
-        counts = Counter(cls.split(text))
-        for symbol in extra:  # never cut away by `size`
-            if symbol in counts:
-                counts[symbol] += len(text)
-        return cls(cls._ranked(counts, size, extra))
 
     def encode(self, text: str) -> Tensor:
         """Return the ids `[n]` of the words; `DataError` for an unknown word when there is no `<unk>`."""
@@ -170,18 +165,10 @@ class CharTokenizer(_TableTokenizer):
 
     level, unknown, seed = "char", UNKNOWN_CHARACTER, "\n"
 
-    @classmethod
-    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
-        """Take the `size` most frequent characters of `text` (None: all).
-
-        U+FFFD is added if `open_vocabulary`.
-        """
-        extra = ["\n", UNKNOWN_CHARACTER] if open_vocabulary else ["\n"]
-        counts = Counter(text)
-        for symbol in extra:
-            if symbol in counts:
-                counts[symbol] += len(text)
-        return cls(cls._ranked(counts, size, extra))
+    @staticmethod
+    def split(text: str) -> str:
+        """Return the characters of `text`."""
+        return text
 
     def encode(self, text: str) -> Tensor:
         """Return the ids `[n]` of the characters; `DataError` for an unknown one when there is no U+FFFD."""

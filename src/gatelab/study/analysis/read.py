@@ -1,8 +1,7 @@
 """Read a study from its folder, while it runs or later, from any process. Never writes.
 
-`study.json` says what was asked; Optuna's storage says what happened. A journal is replayed without its
-lock and without mending it: a last line that is half written (by a process that is writing now, or was
-killed) is not read yet. What is there is returned as a `StudyState`.
+`study.json` has the request, Optuna's storage the trials. A journal is read without its lock and without repair: a
+last line that is half written (by a process that is writing now, or was killed) is not read yet.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def read_study(directory: str | Path) -> StudyState:
     """The study in `directory` as it is now.
 
     Raises:
-        RequestError: the folder holds no study, or a file of it cannot be read; the file is named.
+        RequestError: the folder is not a study, or a file of it cannot be read; the file is named.
     """
     return StudyReader(directory).read()
 
@@ -56,7 +55,7 @@ class StudyReader:
         directory: the study's folder.
 
     Raises:
-        RequestError: the folder holds no study, or `study.json` cannot be read.
+        RequestError: the folder is not a study, or `study.json` cannot be read.
     """
 
     def __init__(self, directory: str | Path) -> None:
@@ -69,24 +68,36 @@ class StudyReader:
     def read(self) -> StudyState:
         """The study as it is now."""
         asked, settings = self.asked, self.asked["settings"]
-        trials = tuple(self._trials())
-        record = self._record(trials)
-        return StudyState(
-            directory=self.directory.path,
-            name=asked["name"],
-            settings=settings,
-            overrides=tuple(asked.get("overrides", ())),
-            space=tuple(asked.get("space", ())),
-            objectives=tuple(
-                Objective(o["metric"], o["direction"], recorded_label(record, o["metric"]))
-                for o in asked["objectives"]
-            ),
-            trials=trials,
-            workers=_living(self.directory.workers, float(settings.get("stale_after") or 30.0)),
-            command=_command(asked.get("command", "")),
-            created=asked.get("created", ""),
-            versions=asked.get("versions", {}),
-        )
+        command = asked.get("command", "")
+        try:
+            trials = tuple(self._trials())
+            record = self._record(trials)
+            return StudyState(
+                directory=self.directory.path,
+                name=asked["name"],
+                settings=settings,
+                overrides=tuple(asked.get("overrides", ())),
+                space=tuple(asked.get("space", ())),
+                objectives=tuple(
+                    Objective(o["metric"], o["direction"], recorded_label(record, o["metric"]))
+                    for o in asked["objectives"]
+                ),
+                trials=trials,
+                workers=_living(self.directory.workers, float(settings.get("stale_after") or 30.0)),
+                command=command if isinstance(command, str) else shlex.join(command),
+                created=asked.get("created", ""),
+                versions=asked.get("versions", {}),
+            )
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            AssertionError,
+        ) as error:  # the last is Optuna's
+            raise RequestError(
+                f"{self.directory.path}: study.json or its storage is damaged ({error!r})."
+            ) from error
 
     def _record(self, trials: Iterable[Trial]) -> dict[str, Any]:
         """What the first run that can be read has recorded about its task; the same for all runs of a study."""
@@ -101,8 +112,10 @@ class StudyReader:
             self._storage = _open(self.directory, self.asked["settings"].get("storage"))
         if self._storage is None:
             return
-        study = _study_id(self._storage, str(self.asked["settings"].get("name") or self.asked["name"]))
-        if study is None:
+        try:  # a journal holds one study, a shared database many
+            name = str(self.asked["settings"].get("name") or self.asked["name"])
+            study = self._storage.get_study_id_from_name(name)
+        except KeyError:
             return
         replicates = replicates_of(self.asked["settings"])
         for frozen in self._storage.get_all_trials(study, deepcopy=False):
@@ -123,6 +136,7 @@ def replicates_of(settings: Mapping[str, Any]) -> list[tuple[int | None, int | N
 
 def _trial(frozen: FrozenTrial, root: Path, replicates: list[tuple[int | None, int | None]]) -> Trial:
     attrs = frozen.user_attrs
+    hidden = attrs.get("hidden")  # of each run; they are mostly the same
     reports = frozen.intermediate_values
     last = max(reports, default=None)
     return Trial(
@@ -130,10 +144,10 @@ def _trial(frozen: FrozenTrial, root: Path, replicates: list[tuple[int | None, i
         state=STATE_NAMES[frozen.state.name],
         params={**frozen.system_attrs.get("fixed_params", {}), **frozen.params},
         values=tuple(frozen.values or ()),
-        runs=_runs(attrs.get("runs", []), attrs.get("values", []), root, replicates),
+        runs=_runs(attrs, root, replicates),
         seconds=attrs.get("seconds"),
         parameters=attrs.get("parameters"),
-        hidden=_hidden(attrs.get("hidden")),
+        hidden=max(filter(None, hidden), default=None) if isinstance(hidden, list) else hidden,
         error=attrs.get("error"),
         attempts=int(attrs.get("attempts", 0)),
         owner=attrs.get("owner"),
@@ -145,32 +159,19 @@ def _trial(frozen: FrozenTrial, root: Path, replicates: list[tuple[int | None, i
 
 
 def _runs(
-    directories: list[str], values: list[Any], root: Path, replicates: list[tuple[int | None, int | None]]
+    attrs: Mapping[str, Any], root: Path, replicates: list[tuple[int | None, int | None]]
 ) -> tuple[Run, ...]:
-    found = []
-    for index, directory in enumerate(directories):
+    found, values = [], attrs.get("values", [])
+    for index, directory in enumerate(attrs.get("runs", [])):
         seed, fold = replicates[index] if index < len(replicates) else (None, None)
-        value = values[index] if index < len(values) else None
-        found.append(Run(root / directory, value, _seed_of(directory) if seed is None else seed, fold))
+        if seed is None and (match := re.search(r"-s(\d+)$", directory)):
+            seed = int(match[1])
+        found.append(Run(root / directory, values[index] if index < len(values) else None, seed, fold))
     return tuple(found)
-
-
-def _seed_of(directory: str) -> int | None:
-    match = re.search(r"-s(\d+)$", directory)
-    return int(match[1]) if match else None
-
-
-def _hidden(value: Any) -> int | None:
-    """The runs of a point have one size each, and mostly the same."""
-    return max(filter(None, value), default=None) if isinstance(value, list) else value
 
 
 def _aware(when: datetime.datetime | None) -> datetime.datetime | None:
     return None if when is None else when.astimezone(datetime.UTC)
-
-
-def _command(command: str | list[str]) -> str:
-    return command if isinstance(command, str) else shlex.join(command)
 
 
 def _asked(directory: StudyDirectory) -> dict[str, Any]:
@@ -178,11 +179,9 @@ def _asked(directory: StudyDirectory) -> dict[str, Any]:
         asked = directory.read()
     except (UnicodeDecodeError, PermissionError) as error:
         raise RequestError(f"{directory.file}: cannot be read ({error}).") from None
-    missing = [key for key in ("name", "settings", "objectives") if key not in asked]
-    if missing:
-        raise RequestError(
-            f"{directory.file}: '{missing[0]}' is missing, so it is not what `gatelab sweep` wrote."
-        )
+    for key, kind in (("name", str), ("settings", dict), ("objectives", list)):
+        if not isinstance(asked.get(key), kind):
+            raise RequestError(f"{directory.file}: '{key}' is missing or damaged.")
     return asked
 
 
@@ -193,18 +192,11 @@ def _living(folder: Path, stale_after: float) -> frozenset[str]:
     return frozenset(name for name in names if is_alive(folder, name, now, stale_after))
 
 
-def _study_id(storage: BaseStorage, name: str) -> int | None:
-    """A journal holds one study; a shared database many, found by name."""
-    studies = storage.get_all_studies()
-    named = [s for s in studies if s.study_name == name]
-    return named[0]._study_id if named else None
-
-
 def open_storage_to_read(folder: str | Path) -> BaseStorage:
     """A study's storage as Optuna knows it; a journal cannot be written through it.
 
     Raises:
-        RequestError: the folder holds no study, or nothing of it has begun.
+        RequestError: the folder is not a study, or nothing of it has begun.
     """
     directory = StudyDirectory.open(folder)
     storage = _open(directory, _asked(directory)["settings"].get("storage"))
@@ -260,7 +252,7 @@ def _decoded(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RequestError(f"{path}, line {number + 1}: not valid JSON ({error}).") from None
     if not isinstance(entry, dict) or "op_code" not in entry:
-        raise RequestError(f"{path}, line {number + 1}: no entry of Optuna's journal.")
+        raise RequestError(f"{path}, line {number + 1}: not an entry of Optuna's journal.")
     return entry
 
 
@@ -291,21 +283,17 @@ def list_studies(studies: str | Path) -> list[dict[str, Any]]:
     Returns:
         for each: `name`, `state`, `counts`, `metric`, `best` (value), `created` and `directory`.
     """
-    return [_facts(Path(studies) / name) for name in names_of(studies)]
-
-
-def _facts(directory: Path) -> dict[str, Any]:
-    facts: dict[str, Any] = {"name": directory.name, "directory": str(directory), "state": "unreadable"}
-    facts |= dict.fromkeys(("counts", "metric", "best", "created"))
-    try:
-        state = read_study(directory)
-    except (RequestError, OSError) as error:
-        return {**facts, "error": str(error)}
-    return {
-        **facts,
-        "state": state.state,
-        "counts": state.counts,
-        "metric": " ".join(objective.metric for objective in state.objectives),
-        "best": state.best.value if state.best else None,
-        "created": state.created,
-    }
+    found = []
+    for name in names_of(studies):
+        facts: dict[str, Any] = {"name": name, "directory": str(Path(studies) / name)}
+        facts |= dict.fromkeys(("counts", "metric", "best", "created"))
+        try:
+            state = read_study(Path(studies) / name)
+        except (RequestError, OSError) as error:
+            facts |= {"state": "unreadable", "error": str(error)}
+        else:
+            facts |= {"state": state.state, "counts": state.counts, "created": state.created}
+            facts["metric"] = " ".join(objective.metric for objective in state.objectives)
+            facts["best"] = state.best.value if state.best else None
+        found.append(facts)
+    return found

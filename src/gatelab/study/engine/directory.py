@@ -107,8 +107,8 @@ class StudyDirectory:
         return str(self.read()["settings"].get("storage") or f"journal://{self.journal}")
 
     @contextlib.contextmanager
-    def locked(self, *, shared: bool = False) -> Iterator[float]:
-        """Hold the queue's lock, alone or with others who share it; gives the file system's own time, in seconds.
+    def locked(self, *, shared: bool = False, name: str = "queue") -> Iterator[float]:
+        """Hold a lock of the study, alone or with others who share it; gives the file system's own time, in seconds.
 
         The kernel frees the lock of a process that dies. Heartbeats are compared with the file system's time, so
         that the clocks of two machines may differ.
@@ -117,7 +117,7 @@ class StudyDirectory:
             RequestError: the file system has no locks.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.path / "queue.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(self.path / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
         try:
             _lock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, self.path)
             if not shared:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from gatelab.run.config.compose import keys_of
 from gatelab.run.errors import RequestError
 from gatelab.run.frozen_run import child_environment
 from gatelab.run.messages import nearest
@@ -57,42 +57,20 @@ def check_launcher(name: str, options: Sequence[str], sources: Sequence[Path]) -
         )
     if name in EXTRAS and importlib.util.find_spec(EXTRAS[name][0]) is None:
         raise RequestError(f"launcher={name} needs a package: pip install 'gatelab[{EXTRAS[name][1]}]'")
-    values = OmegaConf.to_container(OmegaConf.load(files[name]), resolve=True) or {}
-    assert isinstance(values, dict)
-    chosen = {str(key): value for key, value in values.items()}
+    config = OmegaConf.load(files[name])
+    assert isinstance(config, DictConfig)
     for option in options:
-        _set(chosen, option, name)
+        key, _, value = option.partition("=")
+        OmegaConf.set_struct(config, not key.startswith("+"))
+        key = key.lstrip("+").removeprefix("launcher.")
+        try:
+            config.merge_with_dotlist([f"{key}={value}"])
+        except OmegaConfBaseException:
+            raise RequestError(
+                f"launcher.{key}: no such key of launcher={name}.{nearest(key, keys_of(config))}"
+            ) from None
+    chosen: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     return chosen
-
-
-def _set(chosen: dict[str, Any], option: str, name: str) -> None:
-    """Set one `launcher.KEY=VALUE`; `+launcher.KEY=VALUE` adds a key."""
-    try:
-        parsed = OverridesParser.create().parse_override(option)
-    except OverrideParseException as error:
-        raise RequestError(f"{option}: {str(error).splitlines()[0]}") from None
-    if parsed.is_sweep_override() or parsed.is_delete():
-        raise RequestError(f"{option}: give one value.")
-    *outer, last = parsed.key_or_group.split(".")[1:]
-    node: Any = chosen
-    for part in outer:
-        node = node.setdefault(part, {}) if parsed.is_add() else node.get(part)
-        if not isinstance(node, dict):
-            break
-    if not isinstance(node, dict) or (last not in node and not parsed.is_add()):
-        key = ".".join([*outer, last])
-        raise RequestError(
-            f"launcher.{key}: no such key of launcher={name}.{nearest(key, list(_paths(chosen)))}"
-        )
-    node[last] = parsed.value()
-
-
-def _paths(node: Mapping[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key, value in node.items():
-        found.append(f"{prefix}{key}")
-        found += _paths(value, f"{prefix}{key}.") if isinstance(value, dict) else []
-    return found
 
 
 def launch(

@@ -98,20 +98,12 @@ def is_alive(folder: Path, identifier: str, time: float, stale_after: float) -> 
 def machine() -> str:
     """Host, boot and process namespace of this process; cached, since a process never changes them."""
     parts = [socket.gethostname()]
-    for read in (_boot, _namespace):
+    for read in (Path("/proc/sys/kernel/random/boot_id").read_text, lambda: os.readlink("/proc/self/ns/pid")):
         try:
-            parts.append(read())
+            parts.append(read().strip())
         except OSError:
             parts.append("")
     return "/".join(parts)
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _namespace() -> str:
-    return os.readlink("/proc/self/ns/pid")
 
 
 def birth(pid: int) -> int | None:

@@ -1,9 +1,9 @@
 """The queue of a study: a fixed number of Optuna trials, made in advance and claimed one at a time.
 
 A trial stays the same one for good: WAITING, RUNNING while a worker's slot owns it, WAITING again if it was requeued,
-and in the end COMPLETE, PRUNED or FAIL. Its owner stands in its attributes. Claiming, and requeueing the trials of dead
-workers, hold the study's lock (`StudyDirectory.locked`) alone; ending a claimed trial shares it, so that workers do
-not wait for each other there. Nothing is trained here.
+and in the end COMPLETE, PRUNED or FAIL. Its owner stands in its attributes. Workers claim one after the other (the
+study's lock `claim`). Requeueing the trials of dead workers holds the lock `queue` alone; claiming and ending a trial
+share it, so that neither is half done then. Nothing is trained here.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Queue:
     def _claim_first(self, owner: str) -> tuple[int, int] | None:
         if not self.trials(TrialState.WAITING):
             return None
-        with self.directory.locked():
+        with self.directory.locked(shared=True), self.directory.locked(name="claim"):
             for waiting in self.trials(TrialState.WAITING):
                 trial_id = self._id_of(waiting)
                 # the owner first: a trial that runs has one, also if this process is killed between the two

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gatelab.run.messages import say
 from gatelab.run.process_group import PARENT, ProcessGroup
@@ -40,39 +40,6 @@ class RunnerError(RuntimeError):
     """Runs cannot be started this way; the text says why."""
 
 
-class Process(Protocol):
-    """A run that has been started; `ProcessGroup` is one."""
-
-    def poll(self) -> int | None:
-        """The exit code, or minus the signal that killed it; None while it runs. Nothing of its group is left then."""
-
-    def wait(self) -> int:
-        """Wait for the end; as `poll`."""
-
-    def terminate(self) -> None:
-        """Ask the first process to save itself and leave (SIGTERM); it passes that on to its other ranks."""
-
-    def kill(self) -> None:
-        """Kill every process of the run."""
-
-
-class Runner(Protocol):
-    """Starts runs."""
-
-    def start(self, request: Path, log: Path, env: Mapping[str, str], cwd: Path) -> Process:
-        """Begin the run that `request` describes.
-
-        Args:
-            request: absolute path of the request.
-            log: takes the run's stdout and stderr, after what is in it already.
-            env: the whole environment.
-            cwd: working directory.
-        """
-
-    def close(self) -> None:
-        """End what the runner itself has started."""
-
-
 class FreshRunner:
     """Starts a fresh interpreter for each run: nothing is shared, and the imports take their seconds each time."""
 
@@ -80,7 +47,14 @@ class FreshRunner:
         self.target = target
 
     def start(self, request: Path, log: Path, env: Mapping[str, str], cwd: Path) -> ProcessGroup:
-        """Begin a run."""
+        """Begin the run that a request describes.
+
+        Args:
+            request: absolute path of the request.
+            log: takes the run's stdout and stderr, after what is in it already.
+            env: the whole environment.
+            cwd: working directory.
+        """
         return ProcessGroup.start([sys.executable, "-m", self.target, str(request)], log, env, cwd)
 
     def close(self) -> None:
@@ -88,7 +62,7 @@ class FreshRunner:
 
 
 class ForkedProcess:
-    """A child of the fork server."""
+    """A child of the fork server, with the methods of `ProcessGroup`."""
 
     def __init__(self, server: ForkServer, number: int) -> None:
         self.server, self.number = server, number
@@ -226,3 +200,9 @@ class ForkRunner:
     def close(self) -> None:
         """End the fork server and all runs."""
         self._server.close()
+
+
+Process = ProcessGroup | ForkedProcess
+"""A run that has been started: `poll`, `wait`, `terminate` and `kill` it."""
+Runner = FreshRunner | ForkRunner
+"""Starts runs: `start` each, and `close` at the end."""

@@ -95,14 +95,13 @@ def make_sampler(
     Raises:
         RequestError: no such sampler, or not one of its options; with the nearest spelling.
     """
-    kind = _sampler_class(strategy)
+    kind = _find("study.strategy", strategy, SAMPLERS, optuna.samplers, "Sampler")
     given = dict(options or {})
     if kind is optuna.samplers.TPESampler:
         given = {"constant_liar": True, **given}
     if "seed" in _parameters(kind):
         given.setdefault("seed", seed if kind.__name__ in ONE_SEQUENCE else seed_of(seed, number))
-    sampler: BaseSampler = _make("study.sampler_options", kind, given)
-    return sampler
+    return _make("study.sampler_options", kind, given)
 
 
 def make_pruner(name: str, options: Mapping[str, Any] | None = None) -> BasePruner:
@@ -119,13 +118,7 @@ def make_pruner(name: str, options: Mapping[str, Any] | None = None) -> BasePrun
     given = dict(options or {})
     if isinstance(given.get("wrapped_pruner"), str):
         given["wrapped_pruner"] = make_pruner(given["wrapped_pruner"])
-    pruner: BasePruner = _make("study.pruner_options", kind, given)
-    return pruner
-
-
-@functools.cache
-def _sampler_class(strategy: str) -> Any:
-    return _find("study.strategy", strategy, SAMPLERS, optuna.samplers, "Sampler")
+    return _make("study.pruner_options", kind, given)
 
 
 @functools.cache
