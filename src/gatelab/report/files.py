@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from gatelab.data.files import write_json
 from gatelab.report.export_experiment import command, write_best
 from gatelab.report.picture import write_picture
 from gatelab.report.text import summary
-from gatelab.run.record.directory import write_json
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.read import read_study
 

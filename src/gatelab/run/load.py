@@ -19,7 +19,7 @@ from typing import Any
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
 from gatelab.run.config.schema import locate
 from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory, read_json
+from gatelab.run.record.directory import RunDirectory, read_record
 from gatelab.tasks import CheckpointError, load_checkpoint
 
 TRUSTED = ("gatelab.", "torch.nn.", "torch.optim.", "pytorch_lightning.")
@@ -69,7 +69,7 @@ class LoadedRun:
         from gatelab.data.text.tokenizer import tokenizer_from_dict
 
         file = self.run.tokenizer_file
-        return tokenizer_from_dict(read_json(file, ("level",))) if file.is_file() else None
+        return tokenizer_from_dict(read_record(file, ("level",))) if file.is_file() else None
 
 
 def require_trusted_targets(config: Any, *, trust: bool = False) -> None:

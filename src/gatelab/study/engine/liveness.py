@@ -16,7 +16,8 @@ import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gatelab.run.record.directory import now, write_json
+from gatelab.data.files import write_json
+from gatelab.run.record.directory import now
 
 HEARTBEAT_SECONDS = 2.0
 STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
