@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the report."""
-    from tqdm import tqdm
+    from rich.console import Console
+    from rich.progress import Progress
 
     from gatelab.report.gather import gather
     from gatelab.report.markdown import to_markdown, to_table
@@ -87,18 +88,16 @@ def run(options: argparse.Namespace) -> int:
     if form == "html":
         output = Path(options.output or "report.html")
         runs = sum(len(trial.runs) for subject in subjects for trial in subject.state.trials)
-        with tqdm(total=runs, desc="runs", leave=False, disable=not sys.stderr.isatty() or runs < FEW) as bar:
-
-            def tick() -> None:
-                bar.update()
-
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal or runs < FEW) as bar:
+            task = bar.add_task("runs", total=runs)
             write_page(
                 subjects,
                 output,
                 notes=notes,
                 samples=not options.no_samples,
                 trust=options.trust,
-                tick=tick,
+                tick=lambda: bar.advance(task),
             )
         print(f"report  {output}  ({output.stat().st_size / 1e6:.1f} MB, needs no network)")
         return 0
