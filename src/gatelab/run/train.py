@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 
 from gatelab.core import BackendError
+from gatelab.data.files import write_json
 from gatelab.run import distributed
 from gatelab.run.build import (
     REQUEST_ERRORS,
@@ -31,10 +32,10 @@ from gatelab.run.build import (
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
-from gatelab.run.evaluate import evaluate_split
+from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.load import load_task
 from gatelab.run.messages import say
-from gatelab.run.record.directory import RunDirectory, now, write_json
+from gatelab.run.record.directory import RunDirectory, now
 from gatelab.run.record.identity import Identity, identify
 from gatelab.run.record.metrics import resources
 from gatelab.run.record.metrics_logger import MetricsCSV
@@ -168,6 +169,8 @@ def fit(
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     task: Any = build_task(config, data.spec)
     task.trace = Trace(run.trace_file)
+    if rank() == 0:
+        run.update(task=task.describe())
     require_space(run, task)
     found = find_checkpoint(run, config, task)
     step = int(found.checkpoint["global_step"]) if found else None
@@ -209,7 +212,8 @@ def evaluate_splits(run: RunDirectory, config: Mapping[str, Any], data: Any) -> 
     """Metrics, baselines and seconds of the best checkpoint on valid and, unless `test=false`, on test."""
     loaded = load_task(run.path, trust=True)
     wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or config["test"])]
-    return {split: evaluate_split(loaded.task, data, split) for split in wanted}
+    device = device_of(config)
+    return {split: evaluate_split(loaded.task, data, split, device=device) for split in wanted}
 
 
 def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
