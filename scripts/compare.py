@@ -19,6 +19,9 @@ FREE = {"run_dir", "seconds", "finished", "memory", "throughput"}
 
 def first_difference(run: Path, reference: Path) -> str | None:
     """Name the first thing in `run` that is not as in `reference`, and both values; None if nothing is."""
+    files = ("checkpoints/last.ckpt", "checkpoints/best.ckpt", "metrics.csv", "trace.csv", "result.json")
+    if gone := [name for name in files if not (run / name).is_file()]:
+        return f"{gone[0]} is missing"
     for name in ("last.ckpt", "best.ckpt"):
         mine, other = (_checkpoint(folder / "checkpoints" / name) for folder in (run, reference))
         if difference := _compare(mine, other, name):

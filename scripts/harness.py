@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +28,72 @@ ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.005
 
 
-def gatelab(*arguments: str, python: str | Path = sys.executable) -> list[str]:
-    """The command line of `gatelab` under this or another checkout's Python."""
-    return [str(python), "-m", "gatelab", *arguments]
+def gatelab(*arguments: str) -> list[str]:
+    """The command line of `gatelab` under this Python."""
+    return [sys.executable, "-m", "gatelab", *arguments]
 
 
-def environment(**more: str) -> dict[str, str]:
-    """This process's variables, with this checkout's package on the path and one thread for each process."""
-    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+def environment(root: Path = ROOT, **more: str) -> dict[str, str]:
+    """This process's variables, with a checkout's package on the path and one thread for each process."""
+    given = [
+        path
+        for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if path and path != str(ROOT / "src")
+    ]
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(root / "src"), *given]),
+        "OMP_NUM_THREADS": "1",
+        **more,
+    }
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout of Gatelab that is measured from outside: by its commands, in its own environment."""
+
+    name: str
+    root: Path = ROOT
+
+    @property
+    def python(self) -> str:
+        """Its `.venv`'s Python; this one's for this checkout."""
+        return sys.executable if self.root == ROOT else str(self.root / ".venv/bin/python")
+
+    def gatelab(self, *arguments: str) -> list[str]:
+        """Its command line."""
+        return [self.python, "-m", "gatelab", *arguments]
+
+    def start(self, arguments: Sequence[str], log: Path) -> Command:
+        """Start a command in its environment."""
+        return Command(arguments, log, environment(self.root), self.root)
+
+    def seconds(self, arguments: Sequence[str], log: Path, limit: float = 600) -> float:
+        """Run a command that must exit with 0; the seconds that it took."""
+        return run(arguments, log, limit, environment(self.root), self.root)
+
+
+def checkouts(options: argparse.Namespace) -> list[Checkout]:
+    """This checkout, and the one that `--other` names."""
+    if options.other is None:
+        return [Checkout("this")]
+    other = Checkout("other", options.other.resolve())
+    if not Path(other.python).is_file():
+        raise SystemExit(f"--other {options.other}: there is no .venv/bin/python")
+    return [Checkout("this"), other]
 
 
 class Command:
     """A command in its own session.
 
     Args:
-        arguments: of the command; log: the file that its output is appended to; env: default: `environment()`.
+        arguments: of the command; log: the file that its output is appended to; env: default: `environment()`;
+        cwd: its working directory.
     """
 
-    def __init__(self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: Sequence[str], log: Path, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    ) -> None:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
@@ -54,7 +102,7 @@ class Command:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,
-                cwd=ROOT,
+                cwd=cwd,
                 env=environment() if env is None else dict(env),
                 start_new_session=True,
             )
@@ -104,7 +152,11 @@ def tail(log: Path, lines: int = 12) -> str:
 
 
 def run(
-    arguments: Sequence[str], log: Path, seconds: float = 600, env: Mapping[str, str] | None = None
+    arguments: Sequence[str],
+    log: Path,
+    seconds: float = 600,
+    env: Mapping[str, str] | None = None,
+    cwd: Path = ROOT,
 ) -> float:
     """Run a command that must exit with 0; the seconds that it took.
 
@@ -112,7 +164,7 @@ def run(
         RuntimeError: another exit code, or it took longer; the message has the end of its log.
     """
     began = time.perf_counter()
-    code = (command := Command(arguments, log, env)).wait(seconds)
+    code = (command := Command(arguments, log, env, cwd)).wait(seconds)
     if code != 0:
         ended = f"exit code {code}" if code is not None else f"nothing after {seconds:g} s"
         raise RuntimeError(f"{' '.join(arguments[2:6])} ...: {ended}\n{command.tail()}")
@@ -153,13 +205,16 @@ def place(folder: Path | None, prefix: str, memory: bool = True) -> Iterator[Pat
         yield Path(temporary).resolve()
 
 
-def parser(doc: str | None, *, folder: bool = False) -> argparse.ArgumentParser:
-    """A parser that shows the module's docstring; with `folder` it has `--folder`."""
+def parser(doc: str | None, *, folder: bool = False, other: bool = False) -> argparse.ArgumentParser:
+    """A parser that shows the module's docstring; `folder` and `other` add these options."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     if folder:
         made.add_argument(
             "--folder", type=Path, metavar="DIR", help="keep everything there; it must not exist"
         )
+    if other:
+        text = "a second checkout with its own .venv, measured in turns with this one"
+        made.add_argument("--other", type=Path, metavar="PATH", help=text)
     return made
 
 

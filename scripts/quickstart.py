@@ -1,4 +1,4 @@
-"""What `make run` does: two small studies on data that every machine has, and what came of them.
+"""The studies of `make run`: two small ones on data that every machine has, and their results.
 
 Which hidden size, and does the from-scratch GRU do what nn.GRU does? Three sizes, two seeds each, as a language model
 on the source text of Python's standard library and as a forecaster of a series that is made from a seed. Ends with

@@ -2,82 +2,122 @@
 
 `--queue`: worker processes claim, propose and tell a study's trials as fast as they can, which is the worst case:
 a latency is the time of one claim + propose + tell while all the others do the same.
-`--isolation`: the same tiny run in a warm process, in a child of the fork server and in a fresh interpreter, in turns;
-the overhead is the difference of the medians to the warm process.
+`--isolation`: seconds that a sweep of one slot needs for one more run of its tiny trial, in a forked process and in a
+fresh interpreter, less those of the same run in a process that has imported everything.
 `--utilisation`: a sweep of 16 trials of 20 to 400 steps in 2 slots; a slot is busy from the claim of a trial until it
-is told. Shares of the time from the first claim to the last tell, and of the whole command; and what was training.
+is told. Shares of the time from the first claim to the last tell, and of the whole command.
 
 examples:
-  python -m scripts.bench.study --queue
   python -m scripts.bench.study --queue --trials 1000 --workers 8 --strategies random grid tpe --think 0.1
-  python -m scripts.bench.study --isolation --rounds 9
-  python -m scripts.bench.study --utilisation
+  python -m scripts.bench.study --isolation --rounds 9 --other ../before
+  python -m scripts.bench.study --utilisation --other ../before
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.liveness import Owner
-from gatelab.study.engine.queue import Queue
+from scripts.harness import ROOT, Checkout, checkouts, environment, in_turns, parser, place, read_json, show
 
 RUN = [
-    "experiment=quickstart",
-    "trainer.max_epochs=1",
-    "trainer.max_steps=20",
-    "trainer.val_check_interval=null",
-    "model.hidden_size=16",
-    "data.max_characters=50000",
-    "callbacks=none",
+    *(
+        "experiment=quickstart",
+        "trainer.max_epochs=1",
+        "trainer.max_steps=20",
+        "trainer.val_check_interval=null",
+    ),
+    *("model.hidden_size=16", "data.max_characters=50000", "callbacks=none", "test=false", "threads=1"),
 ]
-
-SLOTS = 2
+UNEVEN = [
+    *("experiment=quickstart", "trainer.val_check_interval=null", "callbacks=none", "model.hidden_size=64"),
+    *("study=uneven", "study.slots=2", "study.threads=1"),
+]
 STEPS = (40, 320, 20, 180, 400, 60, 260, 100, 360, 140, 80, 300, 220, 240, 120, 160)
 """Of each trial, in their order: long and short ones mixed, as a random study has them."""
+WARM = """
+import sys, time
+from gatelab.cli.main import run_command
+file, count, root, *request = sys.argv[1:]
+for seed in range(int(count) + 1):
+    began = time.perf_counter()
+    assert run_command("train", [*request, f"seed={seed}", f"paths.root={root}"]) == 0
+    open(file, "a").write(f"{time.perf_counter() - began}\\n")
+"""
+"""Trains in one process again and again; the first time has the imports in it."""
 
 
-def main() -> None:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> int:
+    p = parser(__doc__, other=True)
     p.add_argument("--queue", action="store_true", help="latency of claim + propose + tell")
     p.add_argument("--isolation", action="store_true", help="seconds of a run: warm, forked, fresh")
     p.add_argument("--utilisation", action="store_true", help="how busy two slots are with uneven trials")
-    p.add_argument("--trials", type=int, default=1000)
-    p.add_argument("--workers", type=int, default=8)
+    p.add_argument("--trials", type=int, default=1000, help="of the queue (default: %(default)s)")
+    p.add_argument("--workers", type=int, default=8, help="of the queue (default: %(default)s)")
     p.add_argument("--strategies", nargs="+", default=["random", "grid"])
     p.add_argument("--storage", help="URL; default: a journal file")
     p.add_argument(
         "--think", type=float, default=0.0, metavar="S", help="seconds between two trials of a worker"
     )
-    p.add_argument("--rounds", type=int, default=7, help="runs of each kind (default: %(default)s)")
+    p.add_argument(
+        "--rounds", type=int, default=7, help="of isolation and utilisation (default: %(default)s)"
+    )
     p.add_argument("--hammer", metavar="DIR", help=argparse.SUPPRESS)  # one of the worker processes
     options = p.parse_args()
     if options.hammer:
-        print(json.dumps(hammer(StudyDirectory(options.hammer), options.think)))
-        return
-    with tempfile.TemporaryDirectory() as root:
+        print(json.dumps(hammer(options.hammer, options.think)))
+        return 0
+    there = checkouts(options)
+    with place(None, "study-", memory=False) as root:
         if options.queue:
             for strategy in options.strategies:
-                queue(Path(root), strategy, options)
+                for checkout in there:
+                    print(f"{checkout.name}: {queue_of(checkout, root, strategy, options)}", flush=True)
         if options.isolation:
-            isolation(Path(root), options.rounds)
+            isolation(there, root, options.rounds)
         if options.utilisation:
-            utilisation(Path(root))
+            calls = {c.name: utilisation(c, root) for c in there}
+            for name, shares in in_turns(calls, options.rounds, warm_up=0).items():
+                busy = statistics.median(shares)
+                print(f"{name}: slots busy {busy:.1%} of the whole command (median of {options.rounds})")
+    return 0
 
 
-def queue(root: Path, strategy: str, options: argparse.Namespace) -> None:
-    """Measure one strategy and print a line."""
-    directory = StudyDirectory(root / strategy)
+def queue_of(checkout: Checkout, root: Path, strategy: str, options: argparse.Namespace) -> str:
+    """Measure one strategy; another checkout does so by its own script, as old as it may be."""
+    if checkout.root == ROOT:
+        return queue(root / strategy, strategy, options)
+    old = checkout.root / "scripts/bench_study.py"
+    script = [str(old)] if old.is_file() else ["-m", "scripts.bench.study"]
+    given = [
+        "--queue",
+        "--strategies",
+        strategy,
+        "--trials",
+        str(options.trials),
+        "--workers",
+        str(options.workers),
+    ]
+    command = [checkout.python, *script, *given, "--think", str(options.think)]
+    env, pipe = environment(checkout.root), subprocess.PIPE
+    done = subprocess.run(command, env=env, cwd=checkout.root, stdout=pipe, text=True, check=True)
+    return done.stdout.strip()
+
+
+def queue(folder: Path, strategy: str, options: argparse.Namespace) -> str:
+    """Let worker processes empty a queue; the latencies as a line."""
+    from gatelab.study.engine.directory import StudyDirectory
+    from gatelab.study.engine.queue import Queue
+
+    directory = StudyDirectory(folder)
     settings = {
         "name": strategy,
         "strategy": strategy,
@@ -95,18 +135,16 @@ def queue(root: Path, strategy: str, options: argparse.Namespace) -> None:
         "-m",
         "scripts.bench.study",
         "--hammer",
-        str(directory.path),
+        str(folder),
         "--think",
         str(options.think),
     ]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    workers = [subprocess.Popen(command, text=True, **pipes) for _ in range(options.workers)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    workers = [subprocess.Popen(command, env=environment(), **pipes) for _ in range(options.workers)]
     for worker in workers:
-        assert worker.stdout is not None
         worker.stdout.readline()  # it has opened the study
     begun = time.perf_counter()
     for worker in workers:
-        assert worker.stdin is not None
         worker.stdin.write("\n")
         worker.stdin.flush()
     said = [json.loads(worker.communicate()[0]) for worker in workers]
@@ -114,17 +152,20 @@ def queue(root: Path, strategy: str, options: argparse.Namespace) -> None:
     counts = rows.counts()
     assert counts["complete"] == options.trials, counts
     parts = {key: sorted(x for one in said for x in one[key]) for key in said[0]}
-    shown = "  ".join(f"{key} {1e3 * statistics.median(times):.1f}" for key, times in parts.items())
+    medians = "  ".join(f"{key} {1e3 * statistics.median(times):.1f}" for key, times in parts.items())
     total = parts["all"]
-    high = [1e3 * total[int(len(total) * q)] for q in (0.95, 0.99)]
-    print(
-        f"{strategy}, {options.trials} trials, {options.workers} workers, think {options.think} s: "
-        f"p95 {high[0]:.1f} ms  p99 {high[1]:.1f} ms  medians in ms: {shown}  ({len(total) / seconds:.0f} trials/s)"
-    )
+    high = "  ".join(f"p{q} {1e3 * total[len(total) * q // 100]:.1f} ms" for q in (95, 99))
+    what = f"{strategy}, {options.trials} trials, {options.workers} workers, think {options.think} s"
+    return f"{what}: {high}  medians in ms: {medians}  ({len(total) / seconds:.0f} trials/s)"
 
 
-def hammer(directory: StudyDirectory, think: float) -> dict[str, list[float]]:
+def hammer(folder: str, think: float) -> dict[str, list[float]]:
     """One worker: seconds of each claim, proposal, tell, and of the three together."""
+    from gatelab.study.engine.directory import StudyDirectory
+    from gatelab.study.engine.liveness import Owner
+    from gatelab.study.engine.queue import Queue
+
+    directory = StudyDirectory(folder)
     rows, owner = Queue(directory), Owner.me()
     owner.register(directory.workers)
     sys.stdout.write("ready\n")
@@ -154,94 +195,72 @@ def hammer(directory: StudyDirectory, think: float) -> dict[str, list[float]]:
         times["all"].append(marks[-1] - marks[0])
 
 
-def isolation(root: Path, rounds: int) -> None:
-    """Run the same run in three ways, in turns, and print the medians."""
-    from gatelab.run.frozen_run import child_environment, events_file
-    from gatelab.run.record.events import EventWriter
-    from gatelab.study.engine.run_trial import run
-    from gatelab.study.engine.runner import ForkRunner, FreshRunner
+def isolation(there: list[Checkout], root: Path, rounds: int, runs: int = 8) -> None:
+    """Print what a run costs more in a process of its own than in a warm one, for each checkout."""
+    count = [0]
 
-    runners = {"fork": ForkRunner(), "process": FreshRunner()}
-    env = {**child_environment(), "OMP_NUM_THREADS": "1"}
-    seconds: dict[str, list[float]] = {"inline": [], "fork": [], "process": []}
-    stderr = os.dup(2)
-    for number in range(rounds + 1):
-        for kind in seconds:
-            request = request_of(root, f"{kind}-{number}", number)
-            begun = time.perf_counter()
-            if kind == "inline":
-                with request.with_suffix(".log").open("w") as log:
-                    os.dup2(log.fileno(), 2)
-                    run(json.loads(request.read_text()), EventWriter(events_file(request)))
-                    os.dup2(stderr, 2)
-            else:
-                runner = runners[kind]
-                code = runner.start(request, request.with_suffix(".log"), env, root).wait()
-                assert code == 0, request.with_suffix(".log").read_text()
-            if number:  # the first round warms up
-                seconds[kind].append(time.perf_counter() - begun)
-    runners["fork"].close()
-    report(seconds)
+    def warm(c: Checkout) -> Callable[[], float]:
+        def call() -> float:
+            count[0] += 1
+            file, folder = root / f"warm{count[0]}", root / f"warm-{count[0]}"
+            c.seconds([c.python, "-c", WARM, str(file), str(runs), str(folder), *RUN], root / "log")
+            return statistics.median(map(float, file.read_text().split()[1:]))
+
+        return call
+
+    def swept(c: Checkout, kind: str) -> Callable[[], float]:
+        def sweep(number: int) -> float:
+            count[0] += 1
+            study = [
+                "study=iso",
+                "study.threads=1",
+                f"study.isolation={kind}",
+                f"paths.root={root / str(count[0])}",
+            ]
+            rates = ",".join(f"{1e-3 + 1e-5 * i:.5f}" for i in range(number))
+            return c.seconds(c.gatelab("sweep", *RUN, f"optim.lr={rates}", *study), root / "log")
+
+        return lambda: (sweep(runs + 2) - sweep(2)) / runs
+
+    calls: dict[str, Callable[[], float]] = {}
+    for c in there:
+        kinds = {"fork": swept(c, "fork"), "process": swept(c, "process")}
+        calls |= {f"{c.name}: {kind}": call for kind, call in {"warm": warm(c), **kinds}.items()}
+    found = in_turns(calls, rounds)
+    rows = []
+    for name, seconds in found.items():
+        base = statistics.median(found[f"{name.partition(':')[0]}: warm"])
+        median = statistics.median(seconds)
+        line = {"a run": name, "ms, median": f"{1e3 * median:.0f}", "best": f"{1e3 * min(seconds):.0f}"}
+        rows.append(line | {"beside the warm process": f"{1e3 * (median - base):+.0f} ms"})
+    show(f"isolation, {rounds} rounds of {runs} runs", rows)
 
 
-def report(seconds: dict[str, Sequence[float]]) -> None:
-    base = statistics.median(seconds["inline"])
-    for kind, times in seconds.items():
-        median = statistics.median(times)
-        beside = "" if kind == "inline" else f", {1e3 * (median - base):+.0f} ms beside the warm process"
+def utilisation(c: Checkout, root: Path) -> Callable[[], float]:
+    """A call that sweeps uneven trials, prints how busy the slots were, and returns the share of the command."""
+    count = [0]
+
+    def call() -> float:
+        count[0] += 1
+        folder = root / f"uneven-{c.name}{count[0]}"
+        steps = f"trainer.max_steps={','.join(map(str, STEPS))}"
+        command = c.seconds(c.gatelab("sweep", *UNEVEN, steps, f"paths.root={folder}"), root / "log")
+        trials = read_json(folder / "studies/uneven/summary.json")["trials"]
+        assert [trial["state"] for trial in trials] == ["done"] * len(STEPS), trials
+        times = [
+            [datetime.fromisoformat(t[key]).timestamp() for key in ("started", "finished")] for t in trials
+        ]
+        busy, training = sum(end - start for start, end in times), sum(t["seconds"] for t in trials)
+        wall = max(end for _, end in times) - min(start for start, _ in times)
+        shares = f"busy {busy / (2 * wall):.1%} of {wall:.1f} s (training alone {training / (2 * wall):.1%})"
         print(
-            f"{kind:8} {1e3 * median:.0f} ms a run (median of {len(times)}; {1e3 * min(times):.0f} at best){beside}"
+            f"{c.name}: {shares}, {busy / (2 * command):.1%} of the whole command's {command:.1f} s",
+            flush=True,
         )
+        return busy / (2 * command)
 
-
-def utilisation(root: Path) -> None:
-    """Sweep uneven trials and print how busy the slots were."""
-    from gatelab.study.analysis.read import read_study
-
-    run = [
-        "experiment=quickstart",
-        "trainer.val_check_interval=null",
-        "callbacks=none",
-        "model.hidden_size=64",
-    ]
-    study = ["study=uneven", f"study.slots={SLOTS}", "study.threads=1", f"paths.root={root}"]
-    steps = f"trainer.max_steps={','.join(map(str, STEPS))}"
-    command_line = [sys.executable, "-m", "gatelab", "sweep", *run, steps, *study]
-    begun = time.perf_counter()
-    subprocess.run(command_line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    command = time.perf_counter() - begun
-    trials = read_study(root / "studies" / "uneven").trials
-    assert [trial.state for trial in trials] == ["done"] * len(STEPS), trials
-    spans = [
-        (t.started.timestamp(), t.finished.timestamp(), t.seconds or 0.0)
-        for t in trials
-        if t.started is not None and t.finished is not None
-    ]
-    lengths = [end - start for start, end, _ in spans]
-    wall = max(end for _, end, _ in spans) - min(start for start, _, _ in spans)
-    busy, training = sum(lengths), sum(seconds for *_, seconds in spans)
-    print(
-        f"{len(spans)} trials of {min(lengths):.2f} to {max(lengths):.2f} s in {SLOTS} slots: "
-        f"busy {busy / (SLOTS * wall):.1%} of {wall:.1f} s (training alone {training / (SLOTS * wall):.1%}), "
-        f"{busy / (SLOTS * command):.1%} of the whole command's {command:.1f} s"
-    )
-
-
-def request_of(root: Path, name: str, seed: int) -> Path:
-    """The request of a run of its own."""
-    from gatelab.run.config.compose import compose
-    from gatelab.run.config.schema import check
-    from gatelab.run.frozen_run import write_request
-    from gatelab.run.record.identity import identify
-
-    composed = compose([*RUN, f"seed={seed}", f"paths.root={root / name}"])
-    identity = identify(composed)
-    path = root / f"{name}.json"
-    config = {**check(composed), "test": False}
-    study = {"study": "bench", "number": 0, "monitor": "val/loss", "reports": True, "prunes": False}
-    write_request(path, config, identity, threads=1, **study)
-    return path
+    return call
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

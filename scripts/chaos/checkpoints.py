@@ -37,9 +37,8 @@ from gatelab.tasks import CheckpointError
 from gatelab.tasks.checkpoint_io import find_latest_checkpoint
 from scripts.chaos.full_disk import fill, small_disk
 from scripts.chaos.writer import judge, strike
-from scripts.checks.resume_cases import Kind, Request
-from scripts.checks.resume_forked import ForkedRun
 from scripts.compare import first_difference
+from scripts.forked import ForkedRun, Kind, Request
 
 
 class Tally:

@@ -1,7 +1,7 @@
-"""The processes of one sweep, and their deaths: found by pid, killed by pid, never by name.
+"""The processes of one sweep, found by pid and killed by pid, never by name.
 
-The herd is every process that was started here, everything that descends from it, and the workers that the study's
-own `workers/*.json` name. A process that lost its parent stays known. Linux only: it reads /proc.
+They are those that were started here, all that descend from them, and the workers that the study's own
+`workers/*.json` name. A process that lost its parent stays known. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -22,11 +22,7 @@ FORK_SERVER = "gatelab.study.engine.fork_server"
 
 @dataclass(frozen=True)
 class Member:
-    """A process.
-
-    Attributes:
-        pid, birth: its number, and its start in clock ticks since boot, since numbers are used again.
-    """
+    """A process: its number, and its start in clock ticks since boot, since numbers are used again."""
 
     pid: int
     birth: int
@@ -42,22 +38,18 @@ class Member:
         except ProcessLookupError:
             return False
         try:
-            if not self.alive():
-                return False
-            with contextlib.suppress(ProcessLookupError):
+            if self.alive():
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 return True
-            return False
+        except ProcessLookupError:
+            pass
         finally:
             os.close(descriptor)
+        return False
 
 
-class Herd:
-    """The living processes of a study.
-
-    Args:
-        study: its folder.
-    """
+class Processes:
+    """The living processes of the study in a folder."""
 
     def __init__(self, study: Path) -> None:
         self.study = study
@@ -71,17 +63,10 @@ class Herd:
 
     def living(self) -> dict[Member, str]:
         """Every living process, and what it is: sweep, worker, server (the fork server), run, or other."""
-        parents, children = _parents(), {}
-        for pid, parent in parents.items():
-            children.setdefault(parent, []).append(pid)
-        workers = self._workers()
-        self._known = {member for member in {*self._known, *workers} if member.alive()}
-        known = {member.pid for member in self._known}
-        fresh = list(known)
-        while fresh:
-            found = [child for pid in fresh for child in children.get(pid, ()) if child not in known]
-            known.update(found)
-            fresh = found
+        parents, workers = _parents(), self._workers()
+        known = {member.pid for member in {*self._known, *workers} if member.alive()}
+        while found := {pid for pid, parent in parents.items() if parent in known and pid not in known}:
+            known |= found
         self._known = {Member(pid, started) for pid in known if (started := birth(pid)) is not None}
         return {member: self._kind(member, workers, parents) for member in self._known}
 
@@ -89,7 +74,7 @@ class Herd:
         """The living processes of a kind, by pid."""
         return sorted((m for m, what in self.living().items() if what == kind), key=lambda m: m.pid)
 
-    def slaughter(self, rng: random.Random) -> int:
+    def kill_all(self, rng: random.Random) -> int:
         """Kill all of them, in any order, until none is left; how many there were."""
         killed = 0
         while members := sorted(self.living(), key=lambda m: m.pid):
@@ -99,9 +84,8 @@ class Herd:
         return killed
 
     def _workers(self) -> set[Member]:
-        folder = self.study / "workers"
+        folder, here = self.study / "workers", machine()
         owners = [read_owner(folder, path.stem) for path in folder.glob("*.json")]
-        here = machine()
         return {Member(owner.pid, owner.birth) for owner in owners if owner and owner.machine == here}
 
     def _kind(self, member: Member, workers: Iterable[Member], parents: dict[int, int]) -> str:
@@ -109,11 +93,14 @@ class Herd:
             return "sweep"
         if member in workers:
             return "worker"
-        if _output_of(member.pid).startswith(f"{self.study}/trials/"):
-            return "run" if _leads_session(member.pid) else "other"
-        parent = parents.get(member.pid)
-        if any(worker.pid == parent for worker in workers) and FORK_SERVER in _command_of(member.pid):
-            return "server"
+        process = Path("/proc", str(member.pid))
+        with contextlib.suppress(OSError):
+            if os.readlink(process / "fd/1").startswith(f"{self.study}/trials/"):
+                return "run" if os.getsid(member.pid) == member.pid else "other"
+        with contextlib.suppress(OSError):
+            forked_by = parents.get(member.pid)
+            if any(worker.pid == forked_by for worker in workers):
+                return "server" if FORK_SERVER.encode() in (process / "cmdline").read_bytes() else "other"
         return "other"
 
 
@@ -126,24 +113,3 @@ def _parents() -> dict[int, int]:
                 text = Path(f"/proc/{entry.name}/stat").read_text()
                 found[int(entry.name)] = int(text.rpartition(")")[2].split()[1])
     return found
-
-
-def _output_of(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/fd/1")
-    except OSError:
-        return ""
-
-
-def _command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _leads_session(pid: int) -> bool:
-    try:
-        return os.getsid(pid) == pid
-    except ProcessLookupError:
-        return False

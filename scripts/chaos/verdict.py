@@ -1,14 +1,12 @@
-"""What became of a study that was killed again and again, beside an undisturbed one: lost, twice, different.
+"""The verdict on a study that was killed again and again, beside an undisturbed one: lost, twice, different.
 
-Read from what the study itself wrote: Optuna's journal, each run's `run.json`, `result.json`, `metrics.csv` and
-checkpoints. Nothing is repaired or excused.
+Read from what the study itself wrote: Optuna's journal, each run's `run.json`, `result.json`, `metrics.csv`,
+`trace.csv` and checkpoints. Nothing is repaired or excused.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,8 @@ from typing import Any
 from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
-CHECKPOINTS = ("best.ckpt", "last.ckpt")
+from scripts.compare import first_difference
+from scripts.harness import read_json
 
 
 @dataclass
@@ -56,8 +55,8 @@ class Row:
     """A trial in the journal.
 
     Attributes:
-        state: the last one; claims: how often it was set RUNNING; ends: how often it was ended.
-        runs: run directories, below `paths.root`; values: of the objectives.
+        state: the last one; claims: how often it was set RUNNING, owned_twice: without waiting; ends: how often it
+            was ended; runs: run directories, below `paths.root`; values: of the objectives.
     """
 
     state: TrialState = TrialState.WAITING
@@ -77,15 +76,16 @@ def judge(root: Path, reference: Path, name: str) -> Verdict:
     if len(rows) > len(wanted):
         verdict.twice.append(f"{len(rows)} trials in the journal, {len(wanted)} points")
     for number, expected in wanted.items():
-        row = rows.get(number)
-        if row is None:
+        if (row := rows.get(number)) is None:
             verdict.lost.append(f"trial {number}: not in the journal")
             continue
-        _judge_row(verdict, number, row, expected)
+        _judge_row(verdict, f"trial {number}", row, expected)
         for run in expected.runs:
             _judge_run(verdict, f"trial {number}, {run}", root / run, reference / run, row.claims)
-    for run in sorted(_runs_below(root) - _runs_below(reference)):
-        verdict.twice.append(f"{run}: the undisturbed study has no such run")
+    mine, theirs = (
+        {str(f.parent.relative_to(r)) for f in r.glob("runs/*/*/run.json")} for r in (root, reference)
+    )
+    verdict.twice += [f"{run}: the undisturbed study has no such run" for run in sorted(mine - theirs)]
     return verdict
 
 
@@ -95,11 +95,10 @@ def read_journal(study: Path) -> dict[int, Row]:
     path = study / "journal.log"
     for line in path.read_text().splitlines() if path.is_file() else ():
         entry = json.loads(line)
-        operation = entry["op_code"]
-        if operation == JournalOperation.CREATE_TRIAL:
+        if entry["op_code"] == JournalOperation.CREATE_TRIAL:
             rows[len(rows)] = Row()
         elif "trial_id" in entry:
-            _replay(rows[entry["trial_id"]], operation, entry)
+            _replay(rows[entry["trial_id"]], entry["op_code"], entry)
     return rows
 
 
@@ -118,98 +117,31 @@ def _replay(row: Row, operation: int, entry: dict[str, Any]) -> None:
         row.error = entry["user_attr"].get("error", row.error)
 
 
-def _judge_row(verdict: Verdict, number: int, row: Row, expected: Row) -> None:
+def _judge_row(verdict: Verdict, name: str, row: Row, expected: Row) -> None:
     if row.state is not TrialState.COMPLETE:
-        verdict.lost.append(f"trial {number}: {row.state.name.lower()} at the end {row.error}".rstrip())
+        verdict.lost.append(f"{name}: {row.state.name.lower()} at the end {row.error}".rstrip())
     if row.owned_twice:
-        verdict.twice.append(
-            f"trial {number}: given to a slot while it was not waiting, {row.owned_twice} times"
-        )
+        verdict.twice.append(f"{name}: given to a slot while it was not waiting, {row.owned_twice} times")
     if row.ends > 1:
-        verdict.twice.append(f"trial {number}: ended {row.ends} times")
+        verdict.twice.append(f"{name}: ended {row.ends} times")
     for what in ("params", "runs", "values"):
         mine, other = getattr(row, what), getattr(expected, what)
         if mine != other and row.state is TrialState.COMPLETE:
-            verdict.different.append(f"trial {number}: {what} {mine}, undisturbed {other}")
+            verdict.different.append(f"{name}: {what} {mine}, undisturbed {other}")
 
 
 def _judge_run(verdict: Verdict, name: str, run: Path, reference: Path, claims: int) -> None:
-    result = _read(run / "result.json")
+    result = read_json(run / "result.json")
     verdict.runs += 1
     if result is None or result["outcome"] != "done":
         verdict.lost.append(f"{name}: {'no result' if result is None else result['outcome']}")
         return
-    attempts = (_read(run / "run.json") or {}).get("attempts", [])
+    attempts = (read_json(run / "run.json") or {}).get("attempts", [])
     verdict.attempts += len(attempts)
     verdict.resumed += len(attempts) > 1
     if len(attempts) > claims:
         verdict.twice.append(f"{name}: begun {len(attempts)} times, given out {claims} times")
-    again = sum(attempt.get("result", {}).get("outcome") == "done" for attempt in attempts)
-    if again:
+    if any(attempt.get("result", {}).get("outcome") == "done" for attempt in attempts):
         verdict.twice.append(f"{name}: trained again after it was done")
-    expected = _read(reference / "result.json") or {}
-    for what in ("steps", "epochs", "parameters"):
-        if result.get(what) != expected.get(what):
-            verdict.different.append(f"{name}: {what} {result.get(what)}, undisturbed {expected.get(what)}")
-    if _scores(result) != _scores(expected):
-        verdict.different.append(f"{name}: other scores in result.json")
-    if _bytes(run / "metrics.csv") != _bytes(reference / "metrics.csv"):
-        verdict.different.append(f"{name}: another metrics.csv")
-    for file in CHECKPOINTS:
-        if weights_hash(run / "checkpoints" / file) != weights_hash(reference / "checkpoints" / file):
-            verdict.different.append(f"{name}: other contents of {file}")
-
-
-def weights_hash(path: Path) -> str:
-    """sha256 of a checkpoint's weights, optimiser, schedule and positions; `missing` without a file.
-
-    Its configuration is left out: it names the folders, which are not the same.
-    """
-    import torch
-
-    if not path.is_file():
-        return "missing"
-    digest = hashlib.sha256()
-    checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-    _feed(digest, {key: value for key, value in checkpoint.items() if key != "hyper_parameters"})
-    return digest.hexdigest()
-
-
-def _feed(digest: Any, value: Any) -> None:
-    import torch
-
-    if isinstance(value, dict):
-        for key, item in value.items():
-            digest.update(repr(key).encode())
-            _feed(digest, item)
-    elif isinstance(value, list | tuple):
-        digest.update(f"{type(value).__name__}{len(value)}".encode())
-        for item in value:
-            _feed(digest, item)
-    elif isinstance(value, torch.Tensor):
-        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    else:
-        digest.update(repr(value).encode())
-
-
-def _scores(result: dict[str, Any]) -> dict[str, Any]:
-    return {
-        split: {key: value for key, value in report.items() if key != "seconds"}
-        for split, report in result.get("splits", {}).items()
-    }
-
-
-def _runs_below(root: Path) -> Counter[str]:
-    return Counter(str(file.parent.relative_to(root)) for file in root.glob("runs/*/*/run.json"))
-
-
-def _bytes(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() else b""
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
+    if difference := first_difference(run, reference):
+        verdict.different.append(f"{name}: {difference}")

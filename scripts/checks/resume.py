@@ -15,7 +15,6 @@ Exit code 0 if all are exact; else 1, and the first difference of each is named.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import signal
@@ -23,29 +22,18 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from scripts.checks.resume_cases import STEPS, Kind, Request
-from scripts.checks.resume_forked import ForkedRun
-from scripts.checks.resume_undisturbed import add_folder, place, undisturbed
 from scripts.compare import first_difference
+from scripts.forked import STEPS, ForkedRun, Kind, Request
+from scripts.harness import parser, place, show
 
 EVERY_STEP = "callbacks.checkpoints.every_n_steps=1"
 QUICK = (5, 7, 10, STEPS)  # after a validation, inside an epoch, between two, at the end
-
-
-@dataclass
-class Outcome:
-    """What became of a case: `wrong` says what differs, or what went wrong on the way."""
-
-    kind: Kind
-    step: int
-    wrong: str | None
 
 
 def kill_after(step: int) -> Any:
@@ -82,77 +70,49 @@ def try_case(request: Request, step: int, folder: Path, reference: Path, limit: 
     return first_difference(request.directory(folder), reference)
 
 
-def check(options: argparse.Namespace, root: Path) -> list[Outcome]:
-    """Try every case that was asked for, several at a time."""
-    requests = {}
-    for number, what in enumerate(product(options.tasks, options.workers, options.ranks)):
-        (folder := root / f"kind{number}").mkdir()
-        requests[folder] = Request(Kind(*what), folder, (EVERY_STEP,))
-    outcomes = []
-    # forked before this process has a second thread; the runs are forked from those in turn
-    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        whole = {
-            f: pool.submit(undisturbed, r, f / "undisturbed", options.limit) for f, r in requests.items()
-        }
-        cases = {}
-        for folder, request in requests.items():
-            reference = whole[folder].result()
-            for step in options.steps:
-                at = folder / f"step{step}"
-                cases[pool.submit(try_case, request, step, at, reference, options.limit)] = (
-                    request.kind,
-                    step,
-                )
-        bar = tqdm(as_completed(cases), total=len(cases), desc="cases", file=sys.stderr, disable=None)
-        for case in bar:
-            outcomes.append(Outcome(*cases[case], case.result()))
-            if wrong := outcomes[-1].wrong:
-                bar.write(f"{outcomes[-1].kind}, step {outcomes[-1].step}: {wrong}", file=sys.stderr)
-    return sorted(outcomes, key=lambda o: (o.kind, o.step))
-
-
-def show(outcomes: list[Outcome], seconds: float) -> str:
-    """The table, and the number tried."""
-    tried = Counter(outcome.kind for outcome in outcomes)
-    exact = Counter(outcome.kind for outcome in outcomes if not outcome.wrong)
-    lines = [f"{'task':8}{'workers':>8}{'ranks':>7}{'tried':>8}{'exact':>8}"]
-    lines += [
-        f"{kind.task:8}{kind.workers:8}{kind.ranks:7}{number:8}{exact[kind]:8}"
-        for kind, number in tried.items()
-    ]
-    lines.append(
-        f"{len(outcomes)} tried, {exact.total()} exact, {len(outcomes) - exact.total()} not, {seconds:.0f} s"
-    )
-    bad = [outcome for outcome in outcomes if outcome.wrong]
-    return "\n".join([*lines, *(f"{o.kind}, step {o.step}: {o.wrong}" for o in bad)])
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument(
-        "--quick", action="store_true", help=f"only the steps {', '.join(map(str, QUICK))}; 0 or 2 workers"
-    )
+def main(arguments: list[str] | None = None) -> int:
+    p = parser(__doc__, folder=True)
+    p.add_argument("--quick", action="store_true", help="four steps, no loader workers")
     p.add_argument("--tasks", nargs="+", default=["text", "series"], choices=("text", "series"))
     p.add_argument("--workers", nargs="+", type=int, help="loader workers (default: 0 2)")
     p.add_argument("--ranks", nargs="+", type=int, default=[1, 2], help="processes of a run (default: 1 2)")
     p.add_argument("--steps", nargs="+", type=int, metavar="N", help=f"default: all of 1 to {STEPS}")
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time (default: %(default)s)")
-    p.add_argument(
-        "--limit", type=float, default=60.0, help="seconds that a run may take (default: %(default)g)"
+    p.add_argument("--limit", type=float, default=60.0, help="seconds of a run (default: %(default)g)")
+    options = p.parse_args(arguments)
+    steps = options.steps or (QUICK if options.quick else range(1, STEPS + 1))
+    workers = options.workers or ([0] if options.quick else [0, 2])
+    began, wrong = time.monotonic(), {}
+    # forked before this process has a second thread; the runs are forked from those in turn
+    with (
+        place(options.folder, "resume-") as root,
+        ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("fork")) as pool,
+    ):
+        kinds = [Kind(*what) for what in product(options.tasks, workers, options.ranks)]
+        requests = {kind: Request(kind, root / f"kind{n}", (EVERY_STEP,)) for n, kind in enumerate(kinds)}
+        folders = {kind: root / f"kind{n}" for n, kind in enumerate(kinds)}
+        whole = {
+            k: pool.submit(r.undisturbed, folders[k] / "undisturbed", options.limit)
+            for k, r in requests.items()
+        }
+        cases = {}
+        for kind, step in product(kinds, steps):
+            given = requests[kind], step, folders[kind] / f"step{step}", whole[kind].result(), options.limit
+            cases[pool.submit(try_case, *given)] = (kind, step)
+        bar = tqdm(as_completed(cases), total=len(cases), desc="cases", file=sys.stderr, disable=None)
+        for case in bar:
+            wrong[cases[case]] = case.result()
+    tried, exact = (
+        Counter(kind for kind, _ in wrong),
+        Counter(kind for (kind, _), w in wrong.items() if not w),
     )
-    add_folder(p)
-    return p
-
-
-def main(arguments: list[str] | None = None) -> int:
-    options = parser().parse_args(arguments)
-    options.steps = options.steps or (list(QUICK) if options.quick else list(range(1, STEPS + 1)))
-    options.workers = options.workers or ([0] if options.quick else [0, 2])
-    began = time.monotonic()
-    with place(options.folder, "resume-") as root:
-        outcomes = check(options, root)
-    print(show(outcomes, time.monotonic() - began))
-    return int(any(outcome.wrong for outcome in outcomes))
+    rows = [{**vars(kind), "tried": number, "exact": exact[kind]} for kind, number in sorted(tried.items())]
+    show("runs killed after a step and resumed", rows)
+    bad = {case: difference for case, difference in sorted(wrong.items()) if difference}
+    for (kind, step), difference in bad.items():
+        print(f"{kind}, step {step}: {difference}")
+    print(f"{len(wrong)} tried, {exact.total()} exact, {len(bad)} not, {time.monotonic() - began:.0f} s")
+    return int(bool(bad))
 
 
 if __name__ == "__main__":

@@ -101,3 +101,23 @@ def test_doctor_tells_the_versions_and_no_secret(capsys, monkeypatch):
     assert json.loads(text)["versions"]["torch"]
     assert json.loads(text)["wandb_key"] is True
     assert "a-secret-key" not in text
+
+
+def test_a_command_goes_on_when_the_reader_of_its_output_has_left(tmp_path):
+    """`gatelab train ... | head -1` trains to the end."""
+    request = "data=lorenz data.lookback=8 data.horizon=4 trainer.max_epochs=1 trainer.limit_train_batches=2"
+    command = (
+        f"{sys.executable} -m gatelab train {request} model.hidden_size=4 paths.root={tmp_path} 2>&1 | true"
+    )
+    subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], check=True)
+    assert len(list(tmp_path.rglob("result.json"))) == 1
+
+
+def test_a_command_works_without_any_output():
+    assert (
+        subprocess.run(["bash", "-c", f"{sys.executable} -m gatelab >&- 2>&-"], check=False).returncode == 2
+    )
+    assert (
+        subprocess.run(["bash", "-c", f"{sys.executable} -m gatelab runs >&- 2>&-"], check=False).returncode
+        == 0
+    )

@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.run.record.directory import RunDirectory, write_json
+from gatelab.data.files import write_json
+from gatelab.run.record.directory import RunDirectory
 from gatelab.tasks.trace import Row, Trace
 
 ROWS = [Row(0, 0, "weights", "a" * 64), Row(1, 0, "loss", "0x1.8p+0"), Row(2, 0, "loss", "0x1p+0")]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,19 @@ def test_the_same_request_twice_is_one_run(series):
     assert again["already"]
     assert {**again, "already": False} == result
     assert len(list_runs(root / "runs")) == 1
+
+
+def test_a_directory_that_holds_another_configuration_is_not_taken_for_the_run(series, tmp_path):
+    root, _ = series
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    (file,) = tmp_path.rglob("run.json")
+    record = json.loads(file.read_text())
+    record["config"]["model"]["hidden_size"] = 9  # as if the 8 digits of two hashes were the same
+    file.write_text(json.dumps(record))
+    with pytest.raises(
+        RequestError, match=r"another configuration, model\.hidden_size is 9 there and 8 here"
+    ):
+        train([*SMALL_SERIES, f"paths.root={tmp_path}"])
 
 
 def test_eval_needs_the_run_directory_only(text, monkeypatch, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.bench.overhead_figures import disagreement, other_values, ratios
+from scripts.bench.overhead import disagreement, other_values, ratios
 
 
 def one_round(ours, other, value=0.5):

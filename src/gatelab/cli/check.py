@@ -33,14 +33,14 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.study.plan.model_checker import refusal
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
-    plain = check(composed)
-    if refused := refusal(plain):
+    config = check(composed)
+    if refused := refusal(config):
         raise RequestError(refused)
-    directory = identify(composed).directory(plain["paths"]["runs"])
+    directory = identify(composed).directory(config["paths"]["runs"])
     state = RunDirectory(directory).state() if (directory / "run.json").is_file() else "new"
     if options.json:
-        print_json({"config": plain, "choices": composed.choices, "run_dir": str(directory), "state": state})
+        print_json({"config": config, "choices": composed.choices, "run_dir": str(directory), "state": state})
         return 0
-    print(yaml.safe_dump(plain, sort_keys=False).rstrip())
+    print(yaml.safe_dump(config, sort_keys=False).rstrip())
     print(f"# checked: every key, type, target and constructor fits\n# run directory: {directory} ({state})")
     return 0

@@ -6,10 +6,13 @@ Heavy imports happen inside a command's `run`, after its arguments are read, so 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
 
@@ -61,10 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     if options.command not in COMMANDS:
-        import difflib
+        from gatelab.run.messages import nearest
 
-        close = difflib.get_close_matches(options.command, COMMANDS, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        hint = nearest(options.command, COMMANDS)
         print(
             f"gatelab: no command '{options.command}'.{hint} Commands: {', '.join(COMMANDS)}.",
             file=sys.stderr,
@@ -85,16 +87,14 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     module.add_arguments(parser)
     options = parser.parse_intermixed_args(list(arguments))
     try:
-        return int(module.run(options))
+        with unbreakable_output():
+            return int(module.run(options))
     except RequestError as error:
         return _say(f"gatelab {name}: {error}", error.exit_code, error)
     except Interrupted as error:
         return _say(str(error), error.exit_code)
     except RunFailed as error:
         return _say(f"gatelab {name}: the run failed: {error}", error.exit_code, error)
-    except BrokenPipeError:  # the reader of our output left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         return _say(f"gatelab {name}: {_where(error)}", 2 if isinstance(error, WRONG_PLACE) else 1, error)
     except KeyboardInterrupt:
@@ -103,8 +103,50 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         return _say(f"gatelab {name}: interrupted{hint}", 75 if resumable else 130)
 
 
+class Output:
+    """A text stream that drops what is written once its reader has left, so that the work goes on."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or drop the text."""
+        with self._dropping():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what is buffered."""
+        with self._dropping():
+            self.stream.flush()
+
+    @contextlib.contextmanager
+    def _dropping(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+
+
+@contextlib.contextmanager
+def unbreakable_output() -> Iterator[None]:
+    """Let a command go on when the reader of stdout or stderr leaves, or where a stream was closed from the start."""
+    before = sys.stdout, sys.stderr
+    streams = [Output(io.StringIO() if stream is None else stream) for stream in before]
+    sys.stdout, sys.stderr = streams
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.flush()
+        sys.stdout, sys.stderr = before
+
+
 def _where(error: OSError) -> str:
-    """What the system says about which file, and what can be done where the place is wrong."""
+    """The system's message with the file, and the fix where the place is wrong."""
     if error.filename is None or error.strerror is None:
         return str(error)
     fix = ". Choose another place (paths.root=DIR, --output FILE), or mend this one" * isinstance(

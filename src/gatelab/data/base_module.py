@@ -80,7 +80,7 @@ class BatchOrder(DistributedSampler):
 
 
 STOP = (
-    (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+    (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
     if hasattr(signal, "pthread_sigmask")
     else ()
 )

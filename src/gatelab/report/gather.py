@@ -173,9 +173,10 @@ def as_studies(runs: Sequence[Path]) -> tuple[list[StudyState], list[str]]:
         try:
             run = _read(path)
         except DAMAGED as error:
-            told = isinstance(error, RequestError | OSError)
             unreadable.append(
-                str(error) if told else f"{path}: run.json or result.json is damaged ({error!r})"
+                str(error)
+                if isinstance(error, RequestError | OSError)
+                else f"{path}: run.json or result.json is damaged ({error!r})"
             )
         else:
             groups.setdefault(run.problem, []).append(run)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from gatelab.data.files import atomic_write_text
 from gatelab.report.experiment_record import environment_of, ran_on, shown_command
 from gatelab.report.facts import Facts, differences, read_facts
 from gatelab.report.figures import importance_bars, learning_curves, over_parameter, parallel_coordinates
@@ -86,9 +87,7 @@ def write_page(
         plotly=Markup(get_plotlyjs()),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, output)
+    atomic_write_text(output, page)
     return output
 
 

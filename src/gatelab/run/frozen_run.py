@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gatelab.data.files import write_json
 from gatelab.run.errors import Interrupted, RequestError
 from gatelab.run.process_group import die_with_parent
-from gatelab.run.record.directory import write_json
 from gatelab.run.record.events import EventReader, EventWriter
 from gatelab.run.record.identity import Identity
 from gatelab.tasks.signals import rank, stoppable

@@ -13,7 +13,7 @@ from gatelab.run.build import request_errors
 from gatelab.run.errors import RequestError
 from gatelab.run.load import load_task
 from gatelab.run.messages import say
-from gatelab.run.record.directory import read_json
+from gatelab.run.record.directory import read_record
 
 
 def generate(
@@ -45,7 +45,7 @@ def generate(
     loaded = load_task(path, trust=trust)
     if not loaded.run.tokenizer_file.is_file():
         raise RequestError(f"{path}: no language model of a text, so there is nothing to generate.")
-    tokenizer = tokenizer_from_dict(read_json(loaded.run.tokenizer_file, ("level",)))
+    tokenizer = tokenizer_from_dict(read_record(loaded.run.tokenizer_file, ("level",)))
     if tokens < 0:
         raise RequestError(f"--tokens {tokens}: at least 0.")
     if unknown := unknown_in(tokenizer, prompt):

@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 
 from gatelab.core import BackendError
+from gatelab.data.files import write_json
 from gatelab.run import distributed
 from gatelab.run.build import (
     REQUEST_ERRORS,
@@ -34,7 +35,7 @@ from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.evaluate import evaluate_split
 from gatelab.run.load import load_task
 from gatelab.run.messages import say
-from gatelab.run.record.directory import RunDirectory, now, write_json
+from gatelab.run.record.directory import RunDirectory, now
 from gatelab.run.record.identity import Identity, identify
 from gatelab.run.record.metrics import resources
 from gatelab.run.record.metrics_logger import MetricsCSV

@@ -20,7 +20,9 @@ from types import FrameType
 from typing import Any
 
 STOP = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP")
+    if hasattr(signal, name)
 )
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
@@ -77,7 +79,7 @@ class StopSignals:
         """
         if threading.current_thread() is not threading.main_thread() or self._previous:
             return
-        self._previous = {number: signal.signal(number, self._note) for number in STOP}
+        self._previous = {number: signal.signal(number, self._note) for number in _heeded()}
         for handler in self._previous.values():
             outer = getattr(handler, "__self__", None)
             if isinstance(outer, StopSignals):
@@ -95,6 +97,11 @@ class StopSignals:
         if number == signal.SIGINT and self.received == "SIGINT":
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+
+
+def _heeded() -> list[int]:
+    """The stop signals without a hangup that is ignored already: `nohup` stays in force."""
+    return [n for n in STOP if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 def launched() -> bool:
@@ -120,7 +127,7 @@ def stoppable(error: type[Exception] = RunInterrupted) -> Iterator[None]:
         with noted():
             yield
         return
-    before = {number: signal.signal(number, _raise) for number in STOP}
+    before = {number: signal.signal(number, _raise) for number in _heeded()}
     try:
         yield
     except StopRequested as stop:

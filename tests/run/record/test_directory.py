@@ -5,8 +5,9 @@ import multiprocessing
 
 import pytest
 
+from gatelab.data.files import write_json
 from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory, write_json
+from gatelab.run.record.directory import RunDirectory
 
 
 def test_a_second_attempt_keeps_the_first(tmp_path):

@@ -50,3 +50,12 @@ def test_seeds_share_their_hash():
 def test_the_directory_is_name_hash_and_seed():
     found = identity("seed=3")
     assert str(found.directory("runs")) == f"runs/quickstart/{found.hash8}-s3"
+
+
+def test_every_spelling_of_a_path_is_the_same_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inner").mkdir()
+    spellings = ["t.txt", "./t.txt", "inner/../t.txt", str(tmp_path / "t.txt")]
+    hashes = {identify(compose(["data=text", f"data.path={path}"])).hash8 for path in spellings}
+    assert len(hashes) == 1
+    assert identify(compose(["data=text", "data.path=inner/t.txt"])).hash8 not in hashes

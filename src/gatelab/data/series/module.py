@@ -196,8 +196,8 @@ class SeriesDataModule(GatelabDataModule):
         """Return the places of the target channels."""
         names = list(data.channels) if self.target is None else self.target
         if missing := [name for name in names if name not in data.channels]:
-            hint = did_you_mean(missing[0], data.channels) or f"There are {', '.join(data.channels)}."
-            raise DataError(f"data.target: no channel {missing[0]!r}. {hint}")
+            hint = did_you_mean(missing[0], data.channels) or f" There are {', '.join(data.channels)}."
+            raise DataError(f"data.target: no channel {missing[0]!r}.{hint}")
         return tuple(data.channels.index(name) for name in names)
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:

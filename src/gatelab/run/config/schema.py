@@ -42,7 +42,7 @@ class Root:
     Attributes:
         seed: of everything random in the run; two runs with the same configuration and seed are the same run.
         name: folder of the run below `<paths.root>/runs/`; the experiment's name where none is given.
-        threads: of the tensor library (null: as many as the machine has cores).
+        threads: of the tensor library (null: one a core, in a study the slot's share; a number is taken as it is).
         flush_denormal: denormal numbers become zero (much faster on some processors).
         test: score the best checkpoint on the test split when training is over.
     """
@@ -167,7 +167,7 @@ def _check_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
-    for key, least, most in (("seed", 0, 2**32 - 1), ("threads", 1, 2**15)):
+    for key, least, most in (("seed", 0, 2**32 - 1), ("threads", 1, 1024)):
         value = config.get(key)
         if isinstance(value, int) and not least <= value <= most:
             yield key, f"{value} is out of range: {least} to {most}."

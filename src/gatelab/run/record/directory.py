@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
 import platform
 import secrets
@@ -21,6 +20,8 @@ from typing import Any
 
 import filelock
 
+from gatelab.data.files import read_json, write_json
+from gatelab.data.messages import DataError
 from gatelab.run.errors import RequestError
 from gatelab.run.record.secrets import without_secrets
 
@@ -87,16 +88,16 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.ckpt"
 
     def read(self) -> dict[str, Any]:
-        """What `run.json` says.
+        """The content of `run.json`.
 
         Raises:
             RequestError: the file is damaged.
         """
-        return read_json(self.run_file, ("config", "attempts"))
+        return read_record(self.run_file, ("config", "attempts"))
 
     def result(self) -> dict[str, Any] | None:
-        """What `result.json` says, or None while the run is not finished; raises as `read` does."""
-        return read_json(self.result_file, ("outcome",)) if self.result_file.is_file() else None
+        """The content of `result.json`, or None while the run is not finished; raises as `read` does."""
+        return read_record(self.result_file, ("outcome",)) if self.result_file.is_file() else None
 
     def state(self) -> str:
         """`done`, `pruned`, `failed`, `refused`, `interrupted`, `crashed`, or `unfinished` (running now, or killed)."""
@@ -107,9 +108,7 @@ class RunDirectory:
 
     def begin(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         """Write `run.json`, or add one more attempt to the one that is there."""
-        from gatelab.run.record.environment import (
-            describe,  # imports torch; whoever only reads records needs none
-        )
+        from gatelab.run.record.environment import describe  # imports torch, which reading does not need
 
         attempt = {
             "started": now(),
@@ -125,7 +124,6 @@ class RunDirectory:
             earlier = self.result()
             if earlier is not None:  # it failed or was pruned; result.json is for the end of this attempt
                 record["attempts"][-1]["result"] = earlier
-                self.result_file.unlink()
             record["attempts"].append(attempt)
         else:
             record = {
@@ -136,6 +134,7 @@ class RunDirectory:
                 "attempts": [attempt],
             }
         write_json(self.run_file, without_secrets(record))
+        self.result_file.unlink(missing_ok=True)  # not before what it says stands in run.json
 
     def update(self, **values: Any) -> None:
         """Add facts to `run.json` that are known only later (the data's sha256, the parameter count...)."""
@@ -167,7 +166,7 @@ class RunDirectory:
         self.update(attempts=attempts)
 
     def remove_temporaries(self) -> None:
-        """Delete what was being written when an earlier attempt was killed; call it while the run is held."""
+        """Delete files that were being written when an earlier attempt was killed; call it with the lock."""
         for folder in (self.path, self.last.parent):
             for path in folder.glob(".*.tmp"):
                 path.unlink(missing_ok=True)
@@ -184,10 +183,10 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self, *, wait: bool = False) -> Iterator[None]:
-        """Hold the run: a second process that wants it is refused, or with `wait` begins when the first has ended.
+        """Lock the run: a second process is refused, or with `wait` begins when the first has ended.
 
         Raises:
-            RequestError: another process holds it.
+            RequestError: another process has the lock.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(self.path.with_name(f".{self.path.name}.lock"))
@@ -208,19 +207,7 @@ class RunDirectory:
             lock.release()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside the target, flush it to the disk, and put it in place in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        json.dump(value, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+def read_record(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """The JSON object in one of a run's files.
 
     Raises:
@@ -228,11 +215,9 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     """
     fix = "It is damaged: bring it back, or move the run directory away and train again."
     try:
-        value = json.loads(path.read_text())
-    except ValueError as error:  # no JSON, or no text at all
-        raise RequestError(f"{path}: not valid JSON ({error}). {fix}") from None
-    if not isinstance(value, dict):
-        raise RequestError(f"{path}: not a JSON object. {fix}")
+        value = read_json(path)
+    except DataError as error:
+        raise RequestError(f"{error}. {fix}") from None
     if missing := [key for key in keys if key not in value]:
         raise RequestError(f"{path}: has no '{missing[0]}'. {fix}")
     return value

@@ -1,4 +1,4 @@
-"""Which run is it? Identity = hash of the resolved configuration without what cannot change results, + seed.
+"""Identity of a run: a hash of the resolved configuration, without what cannot change results, and the seed.
 
 The run directory follows from identity, never from the clock: `<paths.root>/runs/<name>/<hash8>-s<seed>/`.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,19 +65,19 @@ def identity_of(config: DictConfig) -> Identity:
     config = copy.deepcopy(config)
     seed = int(config.seed)
     config.seed = 0
-    plain = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(plain, dict)
-    return Identity(str(config.name), hash_of(plain)[:8], seed)
+    resolved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(resolved, dict)
+    return Identity(str(config.name), hash_of(resolved)[:8], seed)
 
 
-def hash_of(plain: Mapping[Any, Any]) -> str:
-    """sha256 of what defines the run, as canonical JSON."""
-    return hashlib.sha256(json.dumps(defining(plain), sort_keys=True).encode()).hexdigest()
+def hash_of(config: Mapping[Any, Any]) -> str:
+    """sha256 of the defining part of a resolved configuration, as canonical JSON."""
+    return hashlib.sha256(json.dumps(defining(config), sort_keys=True).encode()).hexdigest()
 
 
 def first_difference(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> tuple[str, Any, Any] | None:
     """The first key, dotted, of what defines a run that is not the same in two configurations, and both values."""
-    first, second = (_flat(json.loads(json.dumps(defining(plain)))) for plain in (one, other))
+    first, second = (_flat(json.loads(json.dumps(defining(config)))) for config in (one, other))
     for key in sorted(first.keys() | second.keys()):
         values = first.get(key, "absent"), second.get(key, "absent")
         if values[0] != values[1]:
@@ -94,9 +95,9 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def defining(plain: Mapping[Any, Any]) -> dict[str, Any]:
-    """What of a resolved configuration defines the run."""
-    kept = {str(key): value for key, value in plain.items() if key not in LEFT_OUT}
+def defining(config: Mapping[Any, Any]) -> dict[str, Any]:
+    """The part of a resolved configuration that defines the run."""
+    kept = {str(key): value for key, value in config.items() if key not in LEFT_OUT}
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):
             kept[group] = {
@@ -104,4 +105,13 @@ def defining(plain: Mapping[Any, Any]) -> dict[str, Any]:
                 for key, value in kept[group].items()
                 if key not in keys and not (value is None and f"{group}.{key}" in LEFT_OUT_IF_NULL)
             }
+    if isinstance(kept.get("data"), dict) and isinstance(kept["data"].get("path"), str):
+        kept["data"]["path"] = _one_spelling(kept["data"]["path"])
     return kept
+
+
+def _one_spelling(path: str) -> str:
+    """A path relative to the working directory if it lies below it, else absolute, without `.` and `..`."""
+    absolute = os.path.abspath(os.path.expanduser(path))
+    inner = os.path.relpath(absolute)
+    return absolute if inner.startswith("..") else inner

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from gatelab.data.files import write_json
 from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import write_json
 
 STUDY_FORMAT = 1
 

@@ -19,8 +19,9 @@ from typing import Any
 
 import filelock
 
+from gatelab.data.files import write_json
 from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory, now, write_json
+from gatelab.run.record.directory import RunDirectory, now
 from gatelab.trackers.follow import Follow, identity
 from gatelab.trackers.wandb.client import NO_KEY, connect, history, server
 from gatelab.trackers.wandb.session import Session, logged_parts

@@ -1,13 +1,15 @@
-"""A run in processes that are forked from this one, which has imported everything: a tenth of a second instead of five.
+"""Small runs in processes forked from this one, which has imported everything: a tenth of a second instead of five.
 
-The processes of one run share a process group, write to one log, and are killed when they take too long. The ranks of
-a distributed run are forked beside each other instead of started by Lightning; from there on they are what Lightning
-would have started. This process must have one thread and must not have trained.
+The runs have 20 steps in two epochs, a validation every five steps, dropout and a schedule: a text that is read in
+streams whose state is carried from window to window, or a series that is read in windows of random order. The
+processes of one run share a process group and write to one log. The ranks of a distributed run are forked beside each
+other instead of started by Lightning. The forking process must have one thread and must not have trained.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import faulthandler
 import os
 import random
@@ -17,20 +19,92 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
+from gatelab.run.config.compose import compose
+from gatelab.run.config.schema import check
 from gatelab.run.errors import Interrupted
 from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.identity import identify
 from gatelab.run.train import train_frozen
 from gatelab.tasks.signals import RANK_OF, STOP, stoppable
-from scripts.checks.resume_cases import Request
+from scripts.harness import tail
 
 Prepare = Callable[[int], list[Any]]
 STUCK_SECONDS = 20.0
 """After that a run writes to its log where it is."""
+STEPS = 20
+COMMON = [
+    *("model.hidden_size=8", "model.num_layers=2", "model.dropout=0.3", "task.net.dropout=0.3"),
+    *("schedule=cosine", "optim.lr=1e-2", "trainer.max_epochs=2", "trainer.val_check_interval=5"),
+    *("trainer.log_every_n_steps=3", "threads=1", "callbacks.progress=null"),
+    *("callbacks.throughput=null", "callbacks.memory=null"),  # what the machine does is not the same twice
+]
+TASKS = {
+    "text": "data=text data.batch_size=4 data.window=16 data.eval_batch_size=2 data.eval_window=32 data.burn_in=20",
+    "series": "data=lorenz data.lookback=8 data.horizon=4 data.batch_size=700 data.eval_batch_size=512",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Kind:
+    """A sort of run: its task, its loader workers, its processes."""
+
+    task: str
+    workers: int
+    ranks: int
+
+
+class Request:
+    """A run's checked configuration, to be trained in any folder.
+
+    Args:
+        kind: which sort; root: for its data; more: further overrides.
+
+    Attributes:
+        overrides: as for `gatelab train`.
+    """
+
+    def __init__(self, kind: Kind, root: Path, more: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        root.mkdir(exist_ok=True)
+        given = [
+            *COMMON,
+            *TASKS[kind.task].split(),
+            f"data.num_workers={kind.workers}",
+            f"paths.root={root}",
+            *more,
+        ]
+        if kind.ranks > 1:
+            given += ["trainer=ddp_cpu", f"trainer.devices={kind.ranks}"]
+        if kind.task == "text":
+            for name, length in (("train", 641), ("valid", 200), ("test", 200)):
+                path = root / f"{name}.txt"
+                path.write_text("".join(random.Random(name).choices("abcdefgh \n", k=length)))
+                given.append(f"data.{'' if name == 'train' else name + '_'}path={path}")
+        self.overrides, composed = given, compose(given)
+        self._plain, self.identity = check(composed), identify(composed)
+
+    def below(self, folder: Path) -> dict[str, Any]:
+        """The configuration with its run directory below `folder`."""
+        plain = copy.deepcopy(self._plain)
+        plain["paths"]["runs"] = str(folder)
+        return plain
+
+    def directory(self, folder: Path) -> Path:
+        """Where the run lies below `folder`."""
+        return Path(self.identity.directory(folder))
+
+    def undisturbed(self, folder: Path, limit: float) -> Path:
+        """Train without a disturbance; the run directory."""
+        codes = (run := ForkedRun(self, folder)).wait(limit)
+        if codes is None or any(codes):
+            raise SystemExit(f"the undisturbed run ({self.kind}) ended with {codes}:\n{run.tail()}")
+        return self.directory(folder)
 
 
 class ForkedRun:
@@ -45,28 +119,27 @@ class ForkedRun:
     """
 
     def __init__(self, request: Request, folder: Path, prepare: Prepare | None = None) -> None:
-        self.request, self.folder = request, folder
+        self.request, self.prepare = request, prepare
         self.plain, self.run = request.below(folder), RunDirectory(request.directory(folder))
-        self.log = folder / "log.txt"
         folder.mkdir(parents=True, exist_ok=True)
-        self._fitting = folder / "fitting"
+        self.log, self._fitting = folder / "log.txt", folder / "fitting"
         self._fitting.unlink(missing_ok=True)
-        port = _free_port() if request.kind.ranks > 1 else 0
+        self._port = _free_port() if request.kind.ranks > 1 else 0
         self.pids: list[int] = []
         self.group = 0
+        self._codes: dict[int, int] = {}
         before = signal.pthread_sigmask(
             signal.SIG_BLOCK, STOP
         )  # until a child listens, as one not yet started
         for rank in range(request.kind.ranks):
             pid = os.fork()
             if pid == 0:
-                self._become(rank, port, prepare)
+                self._become(rank)
             self.group = self.group or pid
             with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself
                 os.setpgid(pid, self.group)
             self.pids.append(pid)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._codes: dict[int, int] = {}
 
     def poll(self) -> list[int] | None:
         """The exit codes of the ranks (negative: a signal) once all have ended, else None."""
@@ -86,7 +159,7 @@ class ForkedRun:
         return codes
 
     def kill(self) -> None:
-        """Kill every process of the group, and bury the ranks."""
+        """Kill every process of the group, and wait for the ranks."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.group, signal.SIGKILL)
         for pid in self.pids:
@@ -95,30 +168,25 @@ class ForkedRun:
 
     def tail(self, lines: int = 12) -> str:
         """The end of what the processes said."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return tail(self.log, lines)
 
-    def _become(self, rank: int, port: int, prepare: Prepare | None) -> None:
+    def _become(self, rank: int) -> None:
         """Be rank `rank`; never returns."""
-        code = 1
+        code, ranks = 1, self.request.kind.ranks
         try:
             os.setpgid(0, self.group)
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             os.dup2(log, 1)
             os.dup2(log, 2)
             faulthandler.dump_traceback_later(STUCK_SECONDS, file=2)  # where a run hangs is in its log
-            if self.request.kind.ranks > 1:
-                os.environ |= {
-                    "MASTER_ADDR": "127.0.0.1",
-                    "MASTER_PORT": str(port),
-                    "NODE_RANK": "0",
-                    "LOCAL_RANK": str(rank),
-                    "WORLD_SIZE": str(self.request.kind.ranks),
-                }
+            if ranks > 1:
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._port), "NODE_RANK": "0"}
+                os.environ |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
             if rank > 0:
                 os.environ[RANK_OF] = str(self.run.path.absolute())
             with stoppable(Interrupted):
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
-                callbacks = prepare(rank) if prepare else []
+                callbacks = self.prepare(rank) if self.prepare else []
                 if rank == 0:
                     _say_when_fitting(self._fitting)
                 if rank == 0 or _wait_for(self._fitting, self.pids[0]):
