@@ -42,8 +42,12 @@ class TensorBoardTracker(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write metrics under the number of finished steps, as `metrics.csv` does."""
         finished = 0 if step is None else step + 1
-        for name, value in metrics.items():
-            self._write(lambda writer, n=name, v=value: writer.add_scalar(n, float(v), finished))
+
+        def write(writer: Any) -> None:
+            for name, value in metrics.items():
+                writer.add_scalar(name, float(value), finished)
+
+        self._write(write)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Write the configuration of `run.json` for the HPARAMS tab; the score comes at the end."""
@@ -90,7 +94,7 @@ class TensorBoardTracker(Logger):
                 from torch.utils.tensorboard import SummaryWriter
 
                 folder = str(self._run_dir / "tensorboard")
-                self._writer = SummaryWriter(folder, purge_step=self._purge_step)  # type: ignore[no-untyped-call]
+                self._writer = SummaryWriter(folder, purge_step=self._purge_step)
             act(self._writer)
         except Exception as error:
             self._broken = True
