@@ -23,7 +23,6 @@ from gatelab.report.picture import (
     slices,
     value_at,
 )
-from gatelab.run.messages import LABELS
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
@@ -64,7 +63,7 @@ def new_figure(**layout: Any) -> go.Figure:
 
 def axis_name(objective: Objective) -> str:
     """Name of an axis, short enough for a phone; the note below the figure has unit and direction."""
-    return LABELS.get(objective.name, objective.name.replace("_", " ")).partition(" (")[0]
+    return objective.label.partition(" (")[0]
 
 
 def hover(state: StudyState, trial: Trial) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import atomic_file
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import LABELS, nearest
+from gatelab.run.messages import nearest
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
@@ -296,7 +296,7 @@ def in_sight(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def label(objective: Objective) -> str:
     """An axis' name with its unit and which way is better."""
     better = "lower is better" if objective.sign > 0 else "higher is better"
-    name = LABELS.get(objective.name, objective.name.replace("_", " "))
+    name = objective.label
     return f"{name} ({better})" if "(" not in name else f"{name.removesuffix(')')}; {better})"
 
 
