@@ -45,6 +45,6 @@ def test_a_damaged_json_file_is_named(tmp_path, content):
 
 
 def test_a_misspelt_name_gets_its_neighbour_and_never_itself():
-    assert did_you_mean("tran", ["train", "valid"]) == "Did you mean 'train'?"
+    assert did_you_mean("tran", ["train", "valid"]) == " Did you mean 'train'?"
     assert did_you_mean("train", ["train"]) == ""
     assert did_you_mean("zzz", ["train", "valid"]) == ""

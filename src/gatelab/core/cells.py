@@ -36,7 +36,7 @@ Two things may be added to a GRU's step. Neither changes the other:
 """
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -153,22 +153,22 @@ def rnn_step(
 class _Cell(nn.Module):
     """The parameters of one cell, with the names, shapes and initial values of `torch.nn`'s cells."""
 
+    gates: ClassVar[int]
+    second_bias = True
     bias_ih: Tensor | None
     bias_hh: Tensor | None
 
     def __init__(
         self,
-        gates: int,
         input_size: int,
         hidden_size: int,
-        bias: bool,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-        second_bias: bool = True,
+        bias: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        rows = gates * hidden_size
+        rows = self.gates * hidden_size
 
         def parameter(*shape: int) -> nn.Parameter:
             return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype))
@@ -176,7 +176,7 @@ class _Cell(nn.Module):
         self.weight_ih = parameter(rows, input_size)
         self.weight_hh = parameter(rows, hidden_size)
         self.register_parameter("bias_ih", parameter(rows) if bias else None)
-        self.register_parameter("bias_hh", parameter(rows) if bias and second_bias else None)
+        self.register_parameter("bias_hh", parameter(rows) if bias and self.second_bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -211,6 +211,8 @@ class GRUCell(_Cell):
     `cell(x [B, D], h [B, H] | None) -> h' [B, H]`; x [D] and h [H] without a batch work too.
     """
 
+    gates = 3
+
     def __init__(
         self,
         input_size: int,
@@ -221,8 +223,8 @@ class GRUCell(_Cell):
         *,
         reset_after: bool = True,
     ) -> None:
-        super().__init__(3, input_size, hidden_size, bias, device, dtype, second_bias=reset_after)
-        self.reset_after = reset_after
+        self.reset_after = self.second_bias = reset_after  # before the parameters, which depend on it
+        super().__init__(input_size, hidden_size, bias, device, dtype)
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """Return h' [B, H]; a missing `hx` is zero. Raises ValueError on shapes that do not fit."""
@@ -233,15 +235,7 @@ class GRUCell(_Cell):
 class LSTMCell(_Cell):
     """An LSTM step as a module: drop-in for `torch.nn.LSTMCell`; `cell(x, (h, c)) -> (h', c')`."""
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(4, input_size, hidden_size, bias, device, dtype)
+    gates = 4
 
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Return (h', c'), each [B, H]; missing states are zero."""
@@ -253,6 +247,8 @@ class LSTMCell(_Cell):
 class RNNCell(_Cell):
     """A simple recurrent step as a module: drop-in for `torch.nn.RNNCell`; `cell(x, h) -> h'`."""
 
+    gates = 1
+
     def __init__(
         self,
         input_size: int,
@@ -262,7 +258,7 @@ class RNNCell(_Cell):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(1, input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:

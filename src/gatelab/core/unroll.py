@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gatelab.core.cells import zone_out
+from gatelab.core.torch_internals import scan
 
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State], State]
@@ -68,7 +69,6 @@ def time_is_free(inputs: Tensor) -> bool:
 
 def _scanned(step: Step, inputs: Tensor, state: State, zoneout: float | None) -> tuple[Tensor, State]:
     """The loop as one operation of the graph, which holds a step once instead of one for each moment."""
-    from torch._higher_order_ops.scan import scan
 
     def combine(entering: State, x: Tensor) -> tuple[State, Tensor]:
         after = step(x, entering)

@@ -116,8 +116,8 @@ def differences(state: StudyState, facts: Facts) -> tuple[list[str], list[tuple[
                 configs[trial.number] = facts[run.directory].config
     keys = dict.fromkeys(key for config in configs.values() for key in config)
     keys = {key: None for key in keys if key.rpartition(".")[2] not in ("seed", "fold")}
-    told = {
+    values = {
         key: {json.dumps(config.get(key, ""), default=str) for config in configs.values()} for key in keys
     }
-    differing = [key for key, values in told.items() if len(values) > 1]
+    differing = [key for key, distinct in values.items() if len(distinct) > 1]
     return differing, [(number, [c.get(key, "") for key in differing]) for number, c in configs.items()]

@@ -23,7 +23,6 @@ from gatelab.report.picture import (
     slices,
     value_at,
 )
-from gatelab.run.messages import LABELS
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
@@ -63,12 +62,12 @@ def new_figure(**layout: Any) -> go.Figure:
 
 
 def axis_name(objective: Objective) -> str:
-    """What an axis is called, short enough for a phone; `picture.label` says the rest below the figure."""
-    return LABELS.get(objective.name, objective.name.replace("_", " ")).partition(" (")[0]
+    """Name of an axis, short enough for a phone; the note below the figure has unit and direction."""
+    return objective.label.partition(" (")[0]
 
 
 def hover(state: StudyState, trial: Trial) -> str:
-    """What is shown about a trial under the pointer."""
+    """Text about a trial under the pointer."""
     names = short_names(state.keys)
     return f"trial {trial.number}: " + ", ".join(f"{names[k]} {show(v)}" for k, v in trial.params.items())
 
@@ -116,7 +115,7 @@ def _over(state: StudyState, key: str) -> tuple[str, str, go.Figure]:
 
 
 def _covers(later: Sequence[Point], points: Sequence[Point]) -> bool:
-    """Whether a line that is drawn later lies on this one, to what can be seen."""
+    """True if a line that is drawn later lies on this one, as far as one can see."""
     there = {p.x: p.summary.mean for p in later}
     return all(math.isclose(there.get(p.x, math.nan), p.summary.mean, rel_tol=2e-3) for p in points)
 

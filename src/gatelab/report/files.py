@@ -1,14 +1,13 @@
-"""Everything that is left of a study at its end, in its folder: leaderboard.csv, experiment/, study.png, summary.json.
+"""Result files in a study's folder: leaderboard.csv, summary.json, study.png and experiment/.
 
 Each file is replaced in one step, so that the report can be written again at any time, also while the study runs.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from gatelab.data.files import write_json
+from gatelab.data.files import atomic_write_text, write_json
 from gatelab.report.export_experiment import command, write_best
 from gatelab.report.picture import write_picture
 from gatelab.report.text import summary
@@ -20,7 +19,7 @@ def write_report(directory: str | Path, *, x: str | None = None, by: str | None 
     """Write the views of the study in `directory` into it.
 
     Args:
-        x, by: of the picture, as `curves.curves` takes them.
+        x, by: of the picture, as `picture.curves` takes them.
 
     Returns:
         a line for each file, and how the best configuration is trained.
@@ -29,11 +28,8 @@ def write_report(directory: str | Path, *, x: str | None = None, by: str | None 
         RequestError: no study, or a file of it that cannot be read.
     """
     state = read_study(directory)
-    rows = leaderboard(state)
     folder = state.directory
-    temporary = folder / f".leaderboard.{os.getpid()}.tmp"
-    temporary.write_text(to_csv(state, rows))
-    os.replace(temporary, folder / "leaderboard.csv")
+    atomic_write_text(folder / "leaderboard.csv", to_csv(state, leaderboard(state)))
     write_json(folder / "summary.json", summary(state))
     lines = [f"leaderboard  {folder / 'leaderboard.csv'}", f"summary      {folder / 'summary.json'}"]
     picture = write_picture([state], folder / "study.png", x=x, by=by)

@@ -24,6 +24,7 @@ from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import LEFT_OUT
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
+from gatelab.tasks.contract import recorded_label
 
 KINDS = {"study": "a study", "runs": "run directories", "record": "a record"}
 MARKS = ("run.json", "study.json", "record.json")
@@ -173,9 +174,10 @@ def as_studies(runs: Sequence[Path]) -> tuple[list[StudyState], list[str]]:
         try:
             run = _read(path)
         except DAMAGED as error:
-            told = isinstance(error, RequestError | OSError)
             unreadable.append(
-                str(error) if told else f"{path}: run.json or result.json is damaged ({error!r})"
+                str(error)
+                if isinstance(error, RequestError | OSError)
+                else f"{path}: run.json or result.json is damaged ({error!r})"
             )
         else:
             groups.setdefault(run.problem, []).append(run)
@@ -210,7 +212,11 @@ def _read(path: Path) -> StandaloneRun:
         seed=int(identity["seed"]),
         fold=fold,
         flat=flat,
-        objective=Objective(monitor, "maximize" if config["task"].get("mode") == "max" else "minimize"),
+        objective=Objective(
+            monitor,
+            "maximize" if config["task"].get("mode") == "max" else "minimize",
+            recorded_label(record, monitor),
+        ),
         state=state,
         value=None if value is None else float(value),
         error=None

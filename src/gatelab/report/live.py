@@ -41,7 +41,7 @@ def following(directory: str | Path, *, every: float = 1.0, lines_every: float =
     Args:
         directory: of the study; it may be empty yet.
         every: seconds between two looks.
-        lines_every: seconds between two lines, at least, where stderr is no terminal.
+        lines_every: seconds between two lines, at least, where stderr is not a terminal.
     """
     end = threading.Event()
     view = _View(directory, lines_every, starting=True)
@@ -53,7 +53,7 @@ def following(directory: str | Path, *, every: float = 1.0, lines_every: float =
                 while not end.wait(every):
                     view.look()
                 view.look(last=True)
-        except Exception as error:  # whatever it is, the study goes on
+        except Exception as error:  # a view must not stop the study
             print(f"the live view has ended: {type(error).__name__}: {error}", file=sys.stderr)
 
     thread = threading.Thread(target=show_until_end, name="live view", daemon=True)
@@ -82,7 +82,7 @@ def watch(directory: str | Path, *, every: float = 1.0, lines_every: float = 30.
 
 
 class _View:
-    """What `following` and `watch` share: a Live table or lines, entered and left as a context."""
+    """A live table at a terminal, lines elsewhere; a context manager."""
 
     def __init__(self, directory: str | Path, lines_every: float, *, starting: bool = False) -> None:
         from rich.console import Console
@@ -93,7 +93,7 @@ class _View:
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)
         self.starting = starting
-        self._said, self._said_at = "", -math.inf
+        self._printed, self._printed_at = "", -math.inf
 
     def __enter__(self) -> _View:
         if self.console.is_terminal:
@@ -110,16 +110,16 @@ class _View:
         self.starting = self.starting and not state.workers and not last
         if self.console.is_terminal:
             self.live.update(dashboard(state), refresh=True)
-        told = self.console.is_terminal and (not last or state.state == "finished")
-        if not told and (last or time.monotonic() - self._said_at >= self.lines_every):
-            self._say(one_line(state, starting=self.starting))
+        shown = self.console.is_terminal and (not last or state.state == "finished")
+        if not shown and (last or time.monotonic() - self._printed_at >= self.lines_every):
+            self._print(one_line(state, starting=self.starting))
         return state
 
-    def _say(self, line: str) -> None:
-        self._said_at = time.monotonic()
-        if line != self._said:
+    def _print(self, line: str) -> None:
+        self._printed_at = time.monotonic()
+        if line != self._printed:
             print(line, file=sys.stderr, flush=True)
-            self._said = line
+            self._printed = line
 
 
 def one_line(state: StudyState, *, starting: bool = False) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -18,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatelab.data.files import atomic_file
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import LABELS, nearest
+from gatelab.run.messages import nearest
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
@@ -256,7 +256,7 @@ class Frame:
         return "; ".join([*words, *(["some run out of the frame"] if self.cut else [])])
 
     def near(self, value: float) -> bool:
-        """Whether a line at `value` belongs into the picture, for which a plain frame may grow by half."""
+        """True if a line at `value` belongs into the picture, for which a plain frame may grow by half."""
         span = 0.0 if self.log else 0.5 * (self.top - self.bottom)
         return self.bottom - span <= value <= self.top + span
 
@@ -296,7 +296,7 @@ def in_sight(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def label(objective: Objective) -> str:
     """An axis' name with its unit and which way is better."""
     better = "lower is better" if objective.sign > 0 else "higher is better"
-    name = LABELS.get(objective.name, objective.name.replace("_", " "))
+    name = objective.label
     return f"{name} ({better})" if "(" not in name else f"{name.removesuffix(')')}; {better})"
 
 
@@ -346,9 +346,8 @@ def write_picture(
         first, last = axes is panels[0] or not same, axes is panels[-1] or not same
         draw(axes, state, x=key, by=by, first=first, last=last)
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    figure.savefig(temporary, dpi=DPI, format="png", metadata={"Software": None, "Description": note})
-    os.replace(temporary, path)
+    with atomic_file(path) as file:
+        figure.savefig(file, dpi=DPI, format="png", metadata={"Software": None, "Description": note})
     return path
 
 

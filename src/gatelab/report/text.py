@@ -38,15 +38,15 @@ def headline(state: StudyState, *, starting: bool = False) -> str:
     Args:
         starting: a study without a living worker is about to have one.
     """
-    counts, said = state.counts, []
+    counts, parts = state.counts, []
     stopped = state.state == "stopped" and not starting
     for name in ("running", "pruned", "failed", "waiting"):
         cut_off = name == "running" and stopped
         if counts[name]:
-            said.append(f"{counts[name]} {'cut off' if cut_off else name}")
+            parts.append(f"{counts[name]} {'cut off' if cut_off else name}")
     left = state.seconds_left
     if left:
-        said.append(f"about {duration(left)} left")
+        parts.append(f"about {duration(left)} left")
     if stopped:
         limit = state.settings.get("max_failures")
         full = limit is not None and counts["failed"] >= int(limit)
@@ -55,9 +55,9 @@ def headline(state: StudyState, *, starting: bool = False) -> str:
             if full
             else "no worker is alive: the same sweep command"
         )
-        said.append(f"{reason} continues it")
+        parts.append(f"{reason} continues it")
     word = "starting" if starting and state.state == "stopped" else state.state
-    return ", ".join([f"{state.name}: {word}, {counts['done']} of {len(state.trials)} trials done", *said])
+    return ", ".join([f"{state.name}: {word}, {counts['done']} of {len(state.trials)} trials done", *parts])
 
 
 def cost(state: StudyState) -> str:

@@ -8,18 +8,16 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gatelab.core import GRU, LSTM, RNN
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
+from gatelab.tasks.contract import GraphInterface
 
 OPSET = 17
 Inputs = tuple[Tensor, ...]
-Shapes = Mapping[str, tuple[Any, ...]]
-"""Each input's shape, in order; a free dimension is a word."""
 
 
 class Graph(nn.Module):
@@ -68,29 +66,26 @@ def _as(make: Callable[..., nn.Module], core: nn.Module) -> nn.Module:
     return layer.eval()
 
 
-def _free(names: Shapes) -> dict[str, dict[int, str]]:
+def _free(names: Mapping[str, tuple[int | str, ...]]) -> dict[str, dict[int, str]]:
     return {name: {i: d for i, d in enumerate(shape) if isinstance(d, str)} for name, shape in names.items()}
 
 
 def onnx_graph(
-    graph: Graph, inputs: Inputs, names: Shapes, outputs: list[str], note: str
+    graph: Graph, inputs: Inputs, interface: GraphInterface, note: str
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
     """The ONNX file with `note` in its metadata, and ONNX Runtime running it."""
     import onnx
     import onnxruntime  # type: ignore[import-untyped]
 
-    free = _free(names)
-    first = free.get("tokens", {0: "batch"})
-    states = [shape for name, shape in free.items() if name not in ("tokens", "past")]
     buffer = io.BytesIO()
     torch.onnx.export(
         graph,
         inputs,
         buffer,  # type: ignore[arg-type]  # a file is fine for this exporter
         dynamo=False,  # it has the recurrent layers as one operation, with time free
-        input_names=list(names),
-        output_names=outputs,
-        dynamic_axes={**free, **dict(zip(outputs, [first, *states], strict=True))},
+        input_names=list(interface.inputs),
+        output_names=list(interface.outputs),
+        dynamic_axes={**_free(interface.inputs), **_free(interface.outputs)},
         opset_version=OPSET,
     )
     model = onnx.load_model_from_string(buffer.getvalue())
@@ -100,19 +95,19 @@ def onnx_graph(
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     def run(given: Inputs) -> Inputs:
-        feed = {name: value.numpy() for name, value in zip(names, given, strict=True)}
+        feed = {name: value.numpy() for name, value in zip(interface.inputs, given, strict=True)}
         return tuple(torch.from_numpy(value) for value in session.run(None, feed))
 
     return content, run
 
 
 def torch_export(
-    graph: Graph, inputs: Inputs, names: Shapes, outputs: list[str], note: str
+    graph: Graph, inputs: Inputs, interface: GraphInterface, note: str
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
-    """The `.pt2` file with `note` as `gatelab.json` in it, and what it loads as. `outputs` have no names there."""
+    """The `.pt2` file with `note` as `gatelab.json` in it, and what it loads as. Outputs have no names there."""
     free = {name: torch.export.Dim(name) for name in ("batch", "time")}
     first, *states = (
-        {i: free[d] for i, d in enumerate(shape) if isinstance(d, str)} for shape in names.values()
+        {i: free[d] for i, d in enumerate(shape) if isinstance(d, str)} for shape in interface.inputs.values()
     )
     dynamic = {"x": first, "state": tuple(states)} if states else {"x": first}
     program = torch.export.export(graph, inputs, dynamic_shapes=dynamic)

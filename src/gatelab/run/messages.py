@@ -1,21 +1,13 @@
-"""Messages to the person at the terminal, and the labels of metrics. Imports nothing heavy.
+"""Messages to the person at the terminal. Imports nothing heavy.
 
 Results go to stdout; everything else goes to stderr through `say`.
 """
 
 from __future__ import annotations
 
-import difflib
 import sys
-from collections.abc import Iterable
 
-LABELS = {
-    "bpc": "bits per character",
-    "ppl": "perplexity",
-    "loss": "loss (nats per token)",
-    "mse": "mean squared error (standardised)",
-}
-"""Axis labels of metrics, with their units."""
+from gatelab.data.messages import did_you_mean
 
 
 def say(text: str) -> None:
@@ -28,7 +20,5 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest known spelling, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" Did you mean '{close[0]}'?" if close else ""
+nearest = did_you_mean
+"""The hint of every message of this ring and the outer ones; see `gatelab.data.messages`."""

@@ -7,7 +7,6 @@ and nothing weights by a batch size. What a *step* does with a batch belongs to 
 Letters: P horizon, K target channels, N windows. NLL in nats.
 """
 
-import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,12 +15,12 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from gatelab.data.messages import did_you_mean
+
 
 def not_among(name: str, known: Sequence[str]) -> str:
     """That a metric is not among the known ones, with the nearest spelling, for a message."""
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"monitor={name!r} is not among the metrics: {', '.join(known)}.{hint}"
+    return f"monitor={name!r} is not among the metrics: {', '.join(known)}.{did_you_mean(name, known)}"
 
 
 class TokenLoss(Metric):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gatelab.core.backends.spec import Backend, Spec
+from gatelab.core.torch_internals import gru
 from gatelab.core.unroll import padding
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -39,7 +40,7 @@ def run(
         raise ValueError("cuDNN's GRU has neither layer normalisation nor zoneout")
     weights = _one_block([w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None])
     training = torch.is_grad_enabled()  # cuDNN keeps what backward needs only when it is told so
-    y, final = torch._VF.gru(x, h0.unsqueeze(0), weights, b_ih is not None, 1, 0.0, training, False, False)
+    y, final = gru(x, h0.unsqueeze(0), weights, b_ih is not None, training)
     if lengths is None:
         return y, final[0]
     states = torch.cat((h0.unsqueeze(0), y))

@@ -33,37 +33,10 @@ def run(
     zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `spec.Run`."""
-    i = linear(x, w_ih, b_ih, g_ih, h0.shape[1])
-    return recur(
-        i,
-        h0,
-        w_hh,
-        b_hh,
-        g_hh,
-        reset_after=reset_after,
-        lengths=lengths,
-        reset_mask=reset_mask,
-        zoneout=zoneout,
-    )
-
-
-def recur(
-    i: Tensor,
-    h0: Tensor,
-    w_hh: Tensor,
-    b_hh: Tensor | None,
-    g_hh: Tensor | None,
-    *,
-    reset_after: bool,
-    lengths: Tensor | None,
-    reset_mask: Tensor | None,
-    zoneout: Tensor | float | None,
-) -> tuple[Tensor, Tensor]:
-    """`run` from the input's contribution i [T, B, 3H] on."""
     step = gru_step_after if reset_after else gru_step_before
     y, (h,) = unroll(
         lambda i_t, state: (step(i_t, state[0], w_hh, b_hh, g_hh),),
-        i,
+        linear(x, w_ih, b_ih, g_ih, h0.shape[1]),
         (h0,),
         lengths=lengths,
         reset_mask=reset_mask,
@@ -96,16 +69,7 @@ def gradient(
         zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
     arguments: list[Any] = [x, *others]
     y, h_n = run(*arguments, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask, zoneout=zoneout)
-    return differentiate((turned(y, lengths) if reverse else y, h_n), inputs, needed, outer)
-
-
-def differentiate(
-    results: tuple[Tensor, Tensor],
-    inputs: Sequence[Tensor | None],
-    needed: Sequence[bool],
-    outer: tuple[Tensor | None, Tensor | None],
-) -> list[Tensor | None]:
-    """The gradients of (y, h_n) by those of the inputs that are `needed`, with a graph of their own."""
+    results = (turned(y, lengths) if reverse else y, h_n)
     pairs = [(y, g) for y, g in zip(results, outer, strict=True) if g is not None and y.requires_grad]
     wanted = [(i, t) for i, t in enumerate(inputs) if t is not None and needed[i]]
     found = torch.autograd.grad(

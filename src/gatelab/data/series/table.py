@@ -103,8 +103,8 @@ def _columns(path: Path, frame: pd.DataFrame, time: str | None, channels: Sequen
     ]
     for key, name in asked:
         if name not in frame.columns:
-            hint = did_you_mean(str(name), frame.columns) or f"There are {', '.join(frame.columns)}."
-            raise DataError(f"{path}: {key} names the column {name!r}, which does not exist. {hint}")
+            hint = did_you_mean(str(name), frame.columns) or f" There are {', '.join(frame.columns)}."
+            raise DataError(f"{path}: {key} names the column {name!r}, which does not exist.{hint}")
     columns = (
         list(channels) if channels is not None else [column for column in frame.columns if column != time]
     )

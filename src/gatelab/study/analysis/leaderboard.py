@@ -42,7 +42,7 @@ class Row:
 
     @property
     def same(self) -> bool:
-        """It cannot be told from the best on this evidence."""
+        """Not distinguishable from the best on this evidence."""
         return self.p is not None and self.p > ALPHA
 
 

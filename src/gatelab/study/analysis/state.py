@@ -18,10 +18,12 @@ class Objective:
     Attributes:
         metric: as it is logged, e.g. `val/bpc`, or `parameters` or `seconds`.
         direction: `minimize` or `maximize`.
+        words: the metric in words with its unit, as the runs have recorded it, or empty.
     """
 
     metric: str
     direction: str = "minimize"
+    words: str = ""
 
     @property
     def sign(self) -> float:
@@ -33,6 +35,11 @@ class Objective:
         """The metric without its split, e.g. `bpc`."""
         return self.metric.removeprefix("val/")
 
+    @property
+    def label(self) -> str:
+        """What an axis is called."""
+        return self.words or self.name.replace("_", " ")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -41,7 +48,7 @@ class Run:
     Attributes:
         directory: its run directory, absolute.
         value: of the first objective; None while the run is not finished.
-        seed: of the run; None where it cannot be told.
+        seed: of the run; None where it is unknown.
         fold: of the cross-validation; None without one.
         steps: of the optimiser, where they are known without the run's files.
     """
@@ -146,7 +153,7 @@ class StudyState:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many trials are in each state."""
+        """Number of trials in each state."""
         return {state: sum(t.state == state for t in self.trials) for state in STATES}
 
     @property
@@ -160,7 +167,7 @@ class StudyState:
         return "running" if self.workers else "stopped"
 
     def lost(self, trial: Trial) -> bool:
-        """Whether a running trial's worker has died; the next worker that looks lets the trial wait again."""
+        """True for a running trial whose worker has died; a living worker requeues it."""
         return trial.state == "running" and (trial.owner or "").partition("/")[0] not in self.workers
 
     @property

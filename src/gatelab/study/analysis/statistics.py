@@ -2,11 +2,11 @@
 
 The interval is Student's t over the runs: (mean ± t_{0.975, n-1} s / sqrt(n)), where s is the sample standard
 deviation (n - 1 in the denominator). With cross-validation and seeds, the seeds are averaged inside each fold
-first and n is the number of folds: runs of one fold share their data, so they are no independent witnesses.
+first and n is the number of folds: runs of one fold share their data, so they are not independent.
 The folds of one series share data too, so their interval is a little too narrow (Bengio & Grandvalet 2004).
 
-Two points are compared run by run (same seed, same fold): a two-sided paired t-test. No decision is made here;
-`leaderboard.py` puts it in words.
+Two points are compared run by run (same seed, same fold): a two-sided paired t-test. The decision is made in
+`leaderboard.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Summary:
-    """What the runs of one point say together.
+    """Mean, standard deviation and interval of the runs of one point.
 
     Attributes:
         n: how many values went in: seeds, or folds.
@@ -98,7 +98,7 @@ def values_of(runs: Iterable[Run]) -> dict[tuple[Any, ...], float]:
 
 
 def over_what(state: StudyState) -> str:
-    """What a point's mean and interval are taken over, in words."""
+    """Description of what a point's mean and interval are taken over."""
     folds, seeds = state.settings.get("folds"), state.settings.get("seeds") or []
     if folds and len(seeds) > 1:
         return f"mean and 95 % interval (Student's t) over {folds} folds, each the mean of {len(seeds)} seeds"

@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import secrets
-import signal
 import socket
 import threading
 from dataclasses import asdict, dataclass
@@ -20,8 +19,6 @@ from gatelab.data.files import write_json
 from gatelab.run.record.directory import now
 
 HEARTBEAT_SECONDS = 2.0
-STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-"""Signals that ask a sweep, or one of its workers, to stop: runs save themselves, and their trials wait again."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ their trials wait again. A second SIGINT, or `now` in the file, kills the runs.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import statistics
@@ -19,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,12 @@ from gatelab.run.record.events import EventReader, EventWriter
 from gatelab.run.record.identity import Identity
 from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.liveness import STOP, Heartbeat, Owner
+from gatelab.study.engine.liveness import Heartbeat, Owner
 from gatelab.study.engine.queue import Claim, Queue
 from gatelab.study.engine.resources import Resources
 from gatelab.study.engine.runner import ForkRunner, FreshRunner, Process, Runner, answers_file
 from gatelab.study.spec import StudySpec
+from gatelab.tasks.signals import StopSignals
 
 POLL_SECONDS = 0.2
 """Time between two looks for stop requests and for trials that were requeued."""
@@ -108,7 +108,7 @@ class Worker:
         self._attempts: dict[int, Attempt] = {}
         self._looked_for_orphans = float("-inf")
         self._until = time.monotonic() + (self.settings.timeout or float("inf"))
-        self._signals: list[int] = []
+        self._signals = StopSignals()
 
     def run(self) -> dict[str, Any]:
         """Work until nothing is left, or until asked to stop.
@@ -123,12 +123,14 @@ class Worker:
         slots = [threading.Thread(target=self._slot, args=(n,), name=f"slot-{n}") for n in numbers]
         heartbeat.start()
         try:
-            with noting_signals(self._signals):
-                for slot in slots:
-                    slot.start()
-                while any(slot.is_alive() for slot in slots):
-                    self._look_for_stop()
-                    time.sleep(POLL_SECONDS)
+            self._signals.listen()
+            for slot in slots:
+                slot.start()
+            while any(slot.is_alive() for slot in slots):
+                self._look_for_stop()
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:  # the second SIGINT
+            self._stop(now=True)
         finally:
             if any(
                 slot.is_alive() for slot in slots
@@ -140,6 +142,7 @@ class Worker:
                 self._runner.close()
             heartbeat.stop()
             context.queue.close()
+            self._signals.release()
         return {
             "worker": self.owner.id,
             "ended": dict(self.ended),
@@ -183,10 +186,9 @@ class Worker:
 
     def _look_for_stop(self) -> None:
         request = self.context.directory.stopping()
-        twice = self._signals.count(signal.SIGINT) > 1
-        if request == "now" or twice:
+        if request == "now":
             self._stop(now=True)
-        elif (request == "soon" or self._signals) and not self.context.stopping.is_set():
+        elif (request == "soon" or self._signals.received) and not self.context.stopping.is_set():
             self._stop()
 
     def _stop(self, *, now: bool = False) -> None:
@@ -402,20 +404,6 @@ def _last_line(log: Path) -> str:
     except FileNotFoundError:
         return ""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-@contextlib.contextmanager
-def noting_signals(noted: list[int]) -> Iterator[None]:
-    """Note stop signals in a list, where Python lets this thread do so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, lambda n, _: noted.append(n)) for number in STOP}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,6 +20,7 @@ from gatelab.core.backends import reference
 from gatelab.core.backends.native import layer
 from gatelab.core.backends.native.kernel import Packed, PackedStore, Tensors, check_call, load, pack
 from gatelab.core.backends.native.layer import Batch, plan
+from gatelab.core.torch_internals import is_view, version
 
 _STORE = PackedStore()
 
@@ -64,10 +65,10 @@ class _Native(torch.autograd.Function):
         ctx.batch, ctx.reset_after = batch, reset_after
         ctx.set_materialize_grads(False)
         ctx.seen = None
-        if y._is_view():  # of the states, which backward reads
+        if is_view(y):  # of the states, which backward reads
             y = _as_itself(y)
             ctx.seen = y.detach()  # its version counter is y's, and it does not keep the graph alive
-            ctx.version = y._version
+            ctx.version = version(y)
         return y, h_n
 
     @staticmethod
@@ -89,7 +90,7 @@ class _Native(torch.autograd.Function):
         rows, h0, weights = ctx.rows, inputs[1].contiguous(), tuple(inputs[2:])
         tape, ctx.tape = ctx.tape, None
         # an earlier backward pass (retain_graph) has overwritten the gates, or the caller has overwritten y
-        if tape is None or (ctx.seen is not None and ctx.seen._version != ctx.version):
+        if tape is None or (ctx.seen is not None and version(ctx.seen) != ctx.version):
             _, _, tape = _tape(rows, h0, weights, batch, after)
         dy = None if dy is None else dy.contiguous()
         dh_n = None if dh_n is None else dh_n.contiguous()
@@ -151,7 +152,7 @@ def _layer(
         for kept, found in ((states, tape.states), (gates, tape.gates)):
             kept[: found.shape[0]] = found
             kept[found.shape[0] :] = 0
-        y = y.clone() if y._is_view() else y
+        y = y.clone() if is_view(y) else y
         tape.release()
     return y, h_n, states, gates
 

@@ -166,14 +166,10 @@ def most_threads() -> int:
 
 def address(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> int:
     """The address of a contiguous CPU tensor of exactly this shape and type. Raises TypeError or ValueError."""
-    if tensor.dtype is dtype and tensor.is_cpu and tensor.shape == shape and tensor.is_contiguous():
-        return tensor.data_ptr()
-    if tensor.dtype != dtype or tensor.device.type != "cpu" or tensor.layout != torch.strided:
-        raise TypeError(f"{name} must be a {dtype} tensor on the CPU, got {tensor.dtype} on {tensor.device}")
-    raise ValueError(
-        f"{name} must be contiguous and {list(shape)}, "
-        f"got {list(tensor.shape)} with strides {list(tensor.stride())}"
-    )
+    _check(name, tensor, shape, dtype)
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name} must be contiguous, got strides {list(tensor.stride())}")
+    return tensor.data_ptr()
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
