@@ -27,7 +27,7 @@ from typing import Any
 import pytorch_lightning as pl
 from tqdm import tqdm
 
-from gatelab.core import native
+from gatelab.core.backends.native import kernel
 from gatelab.run.build import build_callbacks, build_data, build_task, build_trainer, prepare_process
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
@@ -185,7 +185,7 @@ def main() -> int:
         return 2
     about = describe()
     document = {key: about[key] for key in ("cpu", "cpu_capability", "versions", "python")}
-    document |= {"native": native.unavailable() or native.load().isa, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
+    document |= {"native": kernel.unavailable() or kernel.load().isa, "date": f"{datetime.now(UTC):%Y-%m-%d}"}
     document["slice"] = {k: getattr(options, k) for k in ("warmup", "batches", "val_batches", "rounds")}
     if options.output:
         write_json(options.output, {**document, "results": results})
