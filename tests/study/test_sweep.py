@@ -34,25 +34,16 @@ def test_a_signal_while_jobs_are_checked_starts_nothing(name, tmp_path, monkeypa
 def test_models_of_an_own_folder_are_swept_and_a_hangup_is_continued(tmp_path):
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "mine.yaml").write_text("defaults: [gru, _self_]\nhidden_size: 6\n")
-    lines = ["study=mine", *TINY, "data.train_items=20000", "trainer.max_epochs=2", "model=gru,mine"]
-    command = [
-        sys.executable,
-        "-m",
-        "gatelab",
-        "sweep",
-        "--config-dir",
-        "own",
-        f"paths.root={tmp_path}",
-        *lines,
-    ]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "1 running" in line:
-            process.send_signal(signal.SIGHUP)
-            break
-    rest = process.stderr.read()
-    assert process.wait() == 75, rest
+    given = ["--config-dir", "own", f"paths.root={tmp_path}", "study=mine", *TINY, "model=gru,mine"]
+    command = [sys.executable, "-m", "gatelab", "sweep", *given]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "2 to run" in line:
+                process.send_signal(signal.SIGHUP)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 75, rest
     done = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["counts"]["complete"] == 2
+    assert json.loads(done.stdout)["counts"]["done"] == 2
