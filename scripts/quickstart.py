@@ -69,7 +69,7 @@ def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> 
     """Print the leaderboards, the scores and the sample; draw the picture."""
     from gatelab.cli.common import print_table
     from gatelab.report.text import cost
-    from gatelab.run.generate import generate
+    from gatelab.run.infer import generate
     from gatelab.study.analysis.leaderboard import leaderboard, table, verdict
     from gatelab.study.analysis.read import read_study
 
@@ -115,6 +115,7 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     from gatelab.report.picture import finish
     from gatelab.run import plots
     from gatelab.run.load import load_data, load_task
+    from gatelab.tasks.contract import SeriesSample, Window
 
     figure, axes = plots.new_figure(3)
     figure.set_size_inches(17.0, 4.6)
@@ -130,9 +131,9 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     data = load_data(loaded.record)
     target = len(data.spec.targets) // 2
     window = data.spec.windows["test"] // 2
-    plots.draw_forecast(
-        axes[2], *plots.window_forecast(loaded.task, data, window, target), data.spec.targets[target]
-    )
+    drawn = Window(0, *loaded.task.window(data, window, target, "test"))
+    label = f"{data.spec.targets[target]} (original units)"
+    plots.draw_series(axes[2], SeriesSample("", label, "steps from the forecast's start", (drawn,)))
     finish(axes[2], "forecast", f"test window {window}, by the best forecaster")
     path = states["language model"].root / "quickstart.png"
     figure.savefig(path, dpi=120)

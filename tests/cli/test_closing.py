@@ -1,16 +1,21 @@
 """The closing summary of `gatelab train`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatelab.cli.closing import print_summary
+from gatelab.tasks.forecast import ForecastTask
+
+COMMAND = "predict RUN --input FILE --output out.csv"
 
 
 def finished(folder: Path, **more: Any) -> dict[str, Any]:
-    (folder / "run.json").write_text(json.dumps({"config": {"data": {"series": "etth1"}}, "attempts": []}))
+    task = {"metrics": [asdict(figure) for figure in ForecastTask.figures], "commands": [COMMAND]}
+    (folder / "run.json").write_text(json.dumps({"config": {}, "attempts": [], "task": task}))
     metrics = {"mse": 0.30, "mae": 0.41, "windows": 851}
     naive, linear = {"mse": 0.52, "mae": 0.56, "windows": 851}, {"mse": 0.27, "mae": 0.39, "windows": 851}
     split = {"metrics": metrics, "baselines": {"seasonal_naive": naive, "linear": linear}, "seconds": 0.1}
@@ -48,18 +53,23 @@ def test_the_summary_says_what_was_reached_what_it_took_and_what_to_type_next(
     assert text.count("seasonal naive") == 2
 
 
-def test_the_summary_of_a_language_model_offers_to_generate(
+def test_the_best_baseline_is_the_largest_where_more_is_better(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "tokenizer.json").write_text("{}")
-    print_summary(finished(tmp_path))
-    assert f'gatelab generate {tmp_path} --prompt "..."' in capsys.readouterr().out
+    result = finished(tmp_path, best=0.3, best_epoch=1)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["task"]["metrics"][0]["better"] = "max"
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    print_summary(result)
+    assert "best baseline: seasonal naive 0.5200" in capsys.readouterr().out
 
 
 def test_a_result_of_an_earlier_version_is_shown_without_what_it_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_summary(finished(tmp_path, already=True))
+    result = finished(tmp_path, already=True)
+    (tmp_path / "run.json").write_text(json.dumps({"config": {}, "attempts": []}))
+    print_summary(result)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("This run is already finished (2026-01-01")
     assert "training   12.3 s for 1,200 steps in 3 epochs" in lines

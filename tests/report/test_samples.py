@@ -3,9 +3,11 @@
 import pytest
 
 from gatelab.report.gather import gather
-from gatelab.report.samples import CHARACTERS, WINDOWS, sample
+from gatelab.report.samples import sample
 from gatelab.run.train import train
 from gatelab.study.analysis.leaderboard import leaderboard
+from gatelab.tasks.forecast import SAMPLE_WINDOWS
+from gatelab.tasks.language_model import SAMPLE_TOKENS
 
 FEW = ["trainer.max_epochs=1", "trainer.max_steps=2", "model.hidden_size=8", "trainer.limit_val_batches=1"]
 
@@ -18,13 +20,13 @@ def sampled(experiment, place):
 def test_a_forecaster_is_drawn_beside_the_truth(tmp_path):
     _, found = sampled("quickstart_series", tmp_path)
     names = [trace.name for trace in found.figure.data if trace.name.startswith("forecast")]
-    assert names == [f"forecast {number}" for number in range(1, WINDOWS + 1)]
+    assert names == [f"forecast {number}" for number in range(1, SAMPLE_WINDOWS + 1)]
     assert all(len(trace.y) == 24 for trace in found.figure.data if trace.name in names)
 
 
 def test_a_language_model_writes_and_a_damaged_checkpoint_is_said(tmp_path):
     run, found = sampled("quickstart", tmp_path)
-    assert len(found.text) == CHARACTERS
+    assert len(found.text) == SAMPLE_TOKENS
     for name in ("best", "last"):
         (tmp_path / run / "checkpoints" / f"{name}.ckpt").write_bytes(b"half")
     again = sample(leaderboard(gather([run])[0][0].state))

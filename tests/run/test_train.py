@@ -17,7 +17,7 @@ from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.evaluate import evaluate
-from gatelab.run.generate import generate
+from gatelab.run.infer import generate
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import identify
 from gatelab.run.record.metrics import read_metrics

@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("valid", "test"), default=None, help="default: test, where there is one"
     )
+    parser.add_argument(
+        "--accelerator", choices=("cpu", "gpu"), default=None, help="default: what the run was trained on"
+    )
     add_json(parser)
 
 
@@ -27,7 +30,13 @@ def run(options: argparse.Namespace) -> int:
     with loading():
         from gatelab.run.evaluate import evaluate
 
-    report = evaluate(options.run_dir, options.split, overrides=options.overrides, trust=options.trust)
+    report = evaluate(
+        options.run_dir,
+        options.split,
+        overrides=options.overrides,
+        accelerator=options.accelerator,
+        trust=options.trust,
+    )
     if options.json:
         print_json(report)
         return 0

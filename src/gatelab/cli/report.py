@@ -52,14 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--question", metavar="TEXT", help="of a record; without it the old one, or a plain one"
     )
     parser.add_argument("--conclusion", metavar="TEXT", help="of a record; it can be edited in README.md")
+    parser.add_argument("--no-samples", action="store_true", help="do not let the best runs show a sample")
     parser.add_argument(
-        "--no-samples", action="store_true", help="do not let the best runs forecast or write"
+        "--trust",
+        action="store_true",
+        help="run code outside Gatelab that the best runs name, for their samples",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the report."""
-    from tqdm import tqdm
+    from rich.console import Console
+    from rich.progress import Progress
 
     from gatelab.report.gather import gather
     from gatelab.report.markdown import to_markdown, to_table
@@ -84,12 +88,17 @@ def run(options: argparse.Namespace) -> int:
     if form == "html":
         output = Path(options.output or "report.html")
         runs = sum(len(trial.runs) for subject in subjects for trial in subject.state.trials)
-        with tqdm(total=runs, desc="runs", leave=False, disable=not sys.stderr.isatty() or runs < FEW) as bar:
-
-            def tick() -> None:
-                bar.update()
-
-            write_page(subjects, output, notes=notes, samples=not options.no_samples, tick=tick)
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal or runs < FEW) as bar:
+            task = bar.add_task("runs", total=runs)
+            write_page(
+                subjects,
+                output,
+                notes=notes,
+                samples=not options.no_samples,
+                trust=options.trust,
+                tick=lambda: bar.advance(task),
+            )
         print(f"report  {output}  ({output.stat().st_size / 1e6:.1f} MB, needs no network)")
         return 0
     for note in notes:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gatelab.data.series.module import SeriesDataModule
     from gatelab.data.series.protocol import Series
     from gatelab.data.series.table import read_table
-    from gatelab.data.specs import IGNORE, SeriesBatch, SeriesSpec, TextSpec, TokenBatch, spec_from_dict
+    from gatelab.data.specs import IGNORE, SeriesBatch, SeriesSpec, Spec, TextSpec, TokenBatch
     from gatelab.data.synthetic_module import AddingDataModule, CopyMemoryDataModule
     from gatelab.data.text.module import TextDataModule
     from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict
@@ -27,7 +27,7 @@ _HOME = {
     "SeriesDataModule": "series.module",
     "SeriesSpec": "specs",
     "TextSpec": "specs",
-    "spec_from_dict": "specs",
+    "Spec": "specs",
     "TextDataModule": "text.module",
     "AddingDataModule": "synthetic_module",
     "CopyMemoryDataModule": "synthetic_module",
@@ -47,12 +47,12 @@ __all__ = [
     "SeriesBatch",
     "SeriesDataModule",
     "SeriesSpec",
+    "Spec",
     "TextDataModule",
     "TextSpec",
     "TokenBatch",
     "Tokenizer",
     "read_table",
-    "spec_from_dict",
     "tokenizer_from_dict",
 ]
 

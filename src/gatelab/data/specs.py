@@ -2,7 +2,7 @@
 
 A spec holds the numbers of the data (vocabulary, channels, windows), so that none is typed twice in configs. It is
 plain data (`to_dict` gives only str, int, float, list and dict), so it can be kept in a checkpoint that loads with
-`weights_only=True` and read back with `spec_from_dict`. It holds no data and knows no file.
+`weights_only=True` and read back with `from_dict`. It holds no data and knows no file.
 
 Dimensions: `B` batch, `T` time, `C` channels, `K` target channels, `P` horizon, `Lb` look-back.
 """
@@ -67,8 +67,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-class _Spec:
-    """`to_dict`/`from_dict` for both specs; `kind` tells them apart in plain data."""
+class Spec:
+    """Base of a spec (a frozen dataclass): `to_dict` and `from_dict`; `kind` tells specs apart in plain data."""
 
     kind: ClassVar[str]
 
@@ -92,7 +92,7 @@ class _Spec:
 
 
 @dataclass(frozen=True)
-class TextSpec(_Spec):
+class TextSpec(Spec):
     """Tokens to predict one after the other.
 
     vocabulary: number of different tokens `V`; ids are `0..V-1`.
@@ -119,7 +119,7 @@ class TextSpec(_Spec):
 
 
 @dataclass(frozen=True)
-class SeriesSpec(_Spec):
+class SeriesSpec(Spec):
     """Channels over time, some of which are to be forecast.
 
     channels: names of the `C` inputs; targets: names of the `K` outputs; target_index: their places among
@@ -146,13 +146,3 @@ class SeriesSpec(_Spec):
     std: tuple[float, ...]
     mase_scale: tuple[float, ...]
     windows: dict[str, int]
-
-
-def spec_from_dict(data: Mapping[str, Any]) -> TextSpec | SeriesSpec:
-    """Return the spec that `to_dict` wrote, of whichever kind; an unknown kind is a `DataError`."""
-    kind = data.get("kind")
-    if kind == TextSpec.kind:
-        return TextSpec.from_dict(data)
-    if kind == SeriesSpec.kind:
-        return SeriesSpec.from_dict(data)
-    raise DataError(f"spec: 'kind' is {kind!r}, expected {TextSpec.kind!r} or {SeriesSpec.kind!r}")

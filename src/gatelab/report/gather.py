@@ -24,6 +24,7 @@ from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import LEFT_OUT
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
+from gatelab.tasks.contract import recorded_label
 
 KINDS = {"study": "a study", "runs": "run directories", "record": "a record"}
 MARKS = ("run.json", "study.json", "record.json")
@@ -211,7 +212,11 @@ def _read(path: Path) -> StandaloneRun:
         seed=int(identity["seed"]),
         fold=fold,
         flat=flat,
-        objective=Objective(monitor, "maximize" if config["task"].get("mode") == "max" else "minimize"),
+        objective=Objective(
+            monitor,
+            "maximize" if config["task"].get("mode") == "max" else "minimize",
+            recorded_label(record, monitor),
+        ),
         state=state,
         value=None if value is None else float(value),
         error=None

@@ -26,6 +26,7 @@ from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, columns, leaderboard, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
 from gatelab.study.analysis.statistics import over_what
+from gatelab.tasks.contract import TableSample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,6 +51,7 @@ def write_page(
     *,
     notes: Sequence[str] = (),
     samples: bool = True,
+    trust: bool = False,
     tick: Callable[[], None] = lambda: None,
 ) -> Path:
     """Write the page; it is replaced in one step.
@@ -58,7 +60,8 @@ def write_page(
         subjects: the parts of the report, in its order.
         output: the file; links to run directories are relative to it.
         notes: what could not be read.
-        samples: let the best run of each subject forecast or write a little.
+        samples: let the best run of each subject show a sample.
+        trust: accept, for the samples, targets that are not part of Gatelab.
         tick: called after each run that was read.
 
     Returns:
@@ -82,7 +85,9 @@ def write_page(
         version=versions()["gatelab"],
         about=_about(subjects),
         notes=notes,
-        sections=[section(subject, output, figures, samples=samples, tick=tick) for subject in subjects],
+        sections=[
+            section(subject, output, figures, samples=samples, trust=trust, tick=tick) for subject in subjects
+        ],
         figures=[Markup(data) for data in figures.data],
         plotly=Markup(get_plotlyjs()),
     )
@@ -123,13 +128,13 @@ class Figures:
 
 
 def section(
-    subject: Subject, page: Path, figures: Figures, *, samples: bool, tick: Callable[[], None]
+    subject: Subject, page: Path, figures: Figures, *, samples: bool, trust: bool, tick: Callable[[], None]
 ) -> dict[str, Any]:
     """The values of `section.html.j2` for one subject; its pictures go to `figures`."""
     state = subject.state
     facts = read_facts(state, tick)
     rows = leaderboard(state)
-    found = sample(rows) if rows and samples and facts else None
+    found = sample(rows, trust=trust) if rows and samples and facts else None
     shares = importance(state) if len(state.done) > 1 else None
     bars = importance_bars(state, shares) if shares else None
     keys, values = differences(state, facts)
@@ -149,10 +154,16 @@ def section(
         "sample_figure": found
         and found.figure
         and figures.place(found.figure, f"Sample of {state.name}'s best run"),
+        "sample_table": found and found.table and _sample_table(found.table),
         "sample_run": found and found.run and link(found.run, page, found.run.name),
         "unfinished": _unfinished(state, page),
         "differences": _differences(state, keys, values) if keys else None,
     }
+
+
+def _sample_table(sample: TableSample) -> dict[str, Any]:
+    columns = zip(*sample.rows, strict=True)
+    return table(sample.note, dict(zip(sample.columns, map(list, columns), strict=True)))
 
 
 def link(target: Path, page: Path, text: str) -> Link:

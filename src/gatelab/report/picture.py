@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import atomic_file
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import LABELS, nearest
+from gatelab.run.messages import nearest
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
@@ -296,7 +296,7 @@ def in_sight(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
 def label(objective: Objective) -> str:
     """An axis' name with its unit and which way is better."""
     better = "lower is better" if objective.sign > 0 else "higher is better"
-    name = LABELS.get(objective.name, objective.name.replace("_", " "))
+    name = objective.label
     return f"{name} ({better})" if "(" not in name else f"{name.removesuffix(')')}; {better})"
 
 
@@ -386,7 +386,8 @@ def draw(
     )
     frame = frame_of(found.points)
     if frame is not None:
-        _scale_y(axes, frame, baselines(state))
+        ends = [line[-1].summary.mean for line in found.lines.values()]
+        _scale_y(axes, frame, baselines(state), ends)
     if last and list(found.lines) != [""]:
         named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         order = sorted(named, key=lambda name: -found.lines[name][-1].summary.mean)  # as the lines end
@@ -459,7 +460,7 @@ def _draw_line(
     axes.errorbar(at, means, halves, label=name, **style)
 
 
-def _scale_y(axes: Axes, frame: Frame, known: dict[str, float]) -> None:
+def _scale_y(axes: Axes, frame: Frame, known: dict[str, float], ends: Sequence[float]) -> None:
     """Set the frame and draw the trivial models: near ones as dashed lines, far ones by name in a corner."""
     from matplotlib.ticker import LogLocator
 
@@ -478,10 +479,10 @@ def _scale_y(axes: Axes, frame: Frame, known: dict[str, float]) -> None:
         room = 0.0 if frame.log else 0.07 * (frame.top - frame.bottom)
         bottom, top = min(bottom, value - room), max(top, value + room)
         axes.axhline(value, color=FAINT, ls="--", lw=1.1, zorder=1)
-        above = value > (frame.bottom + frame.top) / 2  # away from the lines, most of which end between
+        above = min(ends, key=lambda end: abs(end - value)) <= value  # away from the nearest line's end
         place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
         place |= {"xytext": (0, 2.5 if above else -2.5), "va": "bottom" if above else "top"}
-        axes.annotate(text, (0.995, value), ha="right", zorder=5, **place, **SMALL)
+        axes.annotate(text, (0.995, value), ha="right", zorder=1, **place, **SMALL)
     if far:
         top += 0.0 if frame.log else 0.06 * (top - bottom)
         text = f"outside the frame: {', '.join(far)}"

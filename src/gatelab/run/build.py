@@ -87,22 +87,26 @@ def build_data(config: Mapping[str, Any]) -> Any:
     return data
 
 
+def task_class(config: Mapping[str, Any]) -> Any:
+    """The class of the configured task (a `gatelab.tasks.Task`)."""
+    return locate(config["task"]["_target_"])
+
+
 def build_task(config: Mapping[str, Any], spec: Any) -> pl.LightningModule:
     """The LightningModule around a freshly initialised network; the caller seeds.
 
     Raises:
         RequestError: data and task do not fit together, or a size is impossible.
     """
-    node = dict(config["task"])
-    task_class = locate(node["_target_"])
-    if task_class.kind != spec.kind:
+    node, kind = dict(config["task"]), task_class(config)
+    if kind.spec_type.kind != spec.kind:
         raise RequestError(
-            f"task: {task_class.__name__} works on {task_class.kind} data, but data is for {spec.kind}; "
+            f"task: {kind.__name__} works on {kind.spec_type.kind} data, but data is for {spec.kind}; "
             f"choose task={spec.kind}."
         )
     net_factory, core_factory = make(node.pop("net"), "task.net"), make(config["model"], "model")
     with request_errors("model"):
-        net = task_class.build_net(net_factory, core_factory, spec)
+        net = kind.build_net(net_factory, core_factory, spec)
     hparams = {"config": without_secrets(dict(config)), "spec": spec.to_dict()}
     optimizer, schedule = make(config["optim"], "optim"), make(config["schedule"], "schedule")
     with request_errors("optim"):
@@ -158,6 +162,11 @@ def build_trainer(
     if node.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
         raise RequestError(
             "trainer.accelerator: PyTorch sees no GPU here (`gatelab doctor`); trainer=cpu trains without one."
+        )
+    if str(node.get("precision")).startswith("16") and node.get("accelerator") == "cpu":
+        raise RequestError(
+            f"trainer.precision={node['precision']}: half precision needs a GPU; trainer.precision=bf16-mixed trains "
+            "on the CPU too."
         )
     if 0 in (node.get("max_steps"), node.get("max_epochs")):
         raise RequestError("trainer: max_steps and max_epochs must not be 0; -1 sets no limit.")

@@ -5,12 +5,13 @@ Baselines are scored over the same positions as the model and stand beside it.
 
 from __future__ import annotations
 
-import math
+import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from gatelab.run.build import quiet
@@ -18,8 +19,8 @@ from gatelab.run.config.schema import check_node
 from gatelab.run.errors import RequestError
 from gatelab.run.load import load_data, load_task
 
-BURN_IN_GROWTH = 8
-
+Device = tuple[str, int | list[int]]
+"""Lightning's `accelerator` and `devices` of one device."""
 
 # How data is read for an evaluation; none of it changes a score.
 READING = ("eval_window", "eval_batch_size", "burn_in", "num_workers", "mirror", "cache", "path")
@@ -30,6 +31,7 @@ def evaluate(
     split: str | None = None,
     *,
     overrides: Sequence[str] = (),
+    accelerator: str | None = None,
     progress: bool = False,
     trust: bool = False,
 ) -> dict[str, Any]:
@@ -39,6 +41,7 @@ def evaluate(
         path: the run directory.
         split: which split.
         overrides: how the data is read, e.g. `["data.eval_window=7"]`; the score does not depend on it.
+        accelerator: "cpu" or "gpu"; None: the device that the run was trained on.
         progress: show a progress bar.
         trust: accept targets that are not part of Gatelab.
 
@@ -47,12 +50,13 @@ def evaluate(
         `baselines` (name -> metrics over the same positions) and `seconds`.
 
     Raises:
-        RequestError: no such run, no checkpoint, changed data, or data without that split.
+        RequestError: no such run, no checkpoint, changed data, data without that split, or no such device here.
     """
     loaded = load_task(path, trust=trust)
     data = load_data(with_reading(loaded.record, overrides))
     split = split or ("test" if "test" in data.splits else "valid")
-    report = evaluate_split(loaded.task, data, split, progress=progress)
+    device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
+    report = evaluate_split(loaded.task, data, split, device=device, progress=progress)
     return {"run": str(path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
 
 
@@ -81,41 +85,51 @@ def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
     return {**record, "config": {**record["config"], "data": node}}
 
 
-def evaluate_split(task: Any, data: Any, split: str, *, progress: bool = False) -> dict[str, Any]:
+def device_of(config: Mapping[str, Any]) -> Device:
+    """The device of a run's first process."""
+    trainer = config["trainer"]
+    devices = trainer.get("devices")
+    return str(trainer.get("accelerator") or "auto"), devices[:1] if isinstance(devices, list) else 1
+
+
+def evaluate_split(
+    task: Any, data: Any, split: str, *, device: Device = ("cpu", 1), progress: bool = False
+) -> dict[str, Any]:
     """`metrics`, `baselines` and `seconds` of one split."""
     if split not in data.splits or split == "train":
         known = ", ".join(s for s in data.splits if s != "train")
         raise RequestError(f"split {split}: this data has {known}.")
     started = time.perf_counter()
-    metrics = score(task, data, split, progress=progress)
+    metrics = score(task, data, split, device=device, progress=progress)
     seconds = time.perf_counter() - started
     return {"metrics": metrics, "baselines": data.baselines(split), "seconds": round(seconds, 2)}
 
 
-def score(task: Any, data: Any, split: str, *, progress: bool = False) -> dict[str, float]:
-    """One pass over a split in this process; text again with a longer run-up until its streams meet.
-
-    Text is read as several streams at once. Where their states do not meet within the task's tolerance, each
-    begins earlier and earlier, at last at the beginning of the split: the result never depends on how many
-    streams there are. (A trained GRU can hold on to a unit for thousands of tokens.)
-    """
-    metrics = _one_pass(task, data, split, progress)
-    while metrics.get("stitch", 0.0) > getattr(task, "stitch_tolerance", math.inf):
-        data.burn_in = BURN_IN_GROWTH * max(data.burn_in, 1)
-        if data.burn_in >= data.spec.tokens[split]:
-            data.eval_batch_size = 1
-        metrics = _one_pass(task, data, split, progress)
+def score(
+    task: Any, data: Any, split: str, *, device: Device = ("cpu", 1), progress: bool = False
+) -> dict[str, float]:
+    """Score a whole split in this process, as often as the task asks for (`Task.read_again`); `data` stays as it is."""
+    reading = copy.copy(data)
+    reading.trainer = None  # the split is scored whole, not a rank's share of it
+    metrics = _one_pass(task, reading, split, device, progress)
+    while task.read_again(reading, split, metrics):
+        metrics = _one_pass(task, reading, split, device, progress)
     return metrics
 
 
-def _one_pass(task: Any, data: Any, split: str, progress: bool) -> dict[str, float]:
+def _one_pass(task: Any, data: Any, split: str, device: Device, progress: bool) -> dict[str, float]:
     import pytorch_lightning as pl
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
     quiet()
+    accelerator, devices = device
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise RequestError(
+            "the run was trained on a GPU and PyTorch sees none here: --accelerator cpu scores it without one."
+        )
     trainer = pl.Trainer(
-        accelerator="auto",
-        devices=1,
+        accelerator=accelerator,
+        devices=devices,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=progress,
@@ -126,6 +140,5 @@ def _one_pass(task: Any, data: Any, split: str, progress: bool) -> dict[str, flo
         ],  # this process alone, also where torchrun or srun has started several
     )
     run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
-    data.trainer = None  # the split is scored whole, not a rank's share of it
     run(task, dataloaders=data.dataloader(split), verbose=False)
     return dict(task.results[prefix])

@@ -8,6 +8,7 @@ directory may come from a stranger, so by default only targets of Gatelab, `torc
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import os
 from collections.abc import Iterator, Mapping
@@ -15,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatelab.data import spec_from_dict
-from gatelab.run.build import build_data, build_task, prepare_process
+from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
 from gatelab.run.config.schema import locate
 from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.directory import RunDirectory, read_record
 from gatelab.tasks import CheckpointError, load_checkpoint
 
 TRUSTED = ("gatelab.", "torch.nn.", "torch.optim.", "pytorch_lightning.")
@@ -50,6 +50,26 @@ class LoadedRun:
         """The resolved configuration of the run."""
         config: dict[str, Any] = self.record["config"]
         return config
+
+    # what a task asks for (`gatelab.tasks.contract.RunSource`)
+
+    @functools.cached_property
+    def reader(self) -> Any:
+        """The run's DataModule; nothing is read yet."""
+        return make(self.config["data"], "data")
+
+    @functools.cached_property
+    def data(self) -> Any:
+        """The run's DataModule, with the data as it was; raises as `load_data`."""
+        return load_data(self.record)
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        """The run's tokenizer, or None."""
+        from gatelab.data.text.tokenizer import tokenizer_from_dict
+
+        file = self.run.tokenizer_file
+        return tokenizer_from_dict(read_record(file, ("level",))) if file.is_file() else None
 
 
 def require_trusted_targets(config: Any, *, trust: bool = False) -> None:
@@ -119,7 +139,9 @@ def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
     if not checkpoint.is_file() or "spec" not in record:
         raise RequestError(f"{path}: has no checkpoint yet; train it first.")
     prepare_process(record["config"])
-    task = build_task(record["config"], spec_from_dict(record["spec"]))
+    with request_errors(str(run.run_file)):
+        spec = task_class(record["config"]).spec_type.from_dict(record["spec"])
+    task = build_task(record["config"], spec)
     try:
         weights = load_checkpoint(checkpoint).get("state_dict", {})
     except CheckpointError as error:

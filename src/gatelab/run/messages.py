@@ -1,4 +1,4 @@
-"""Messages to the person at the terminal, and the labels of metrics. Imports nothing heavy.
+"""Messages to the person at the terminal. Imports nothing heavy.
 
 Results go to stdout; everything else goes to stderr through `say`.
 """
@@ -8,14 +8,6 @@ from __future__ import annotations
 import sys
 
 from gatelab.data.messages import did_you_mean
-
-LABELS = {
-    "bpc": "bits per character",
-    "ppl": "perplexity",
-    "loss": "loss (nats per token)",
-    "mse": "mean squared error (standardised)",
-}
-"""Axis labels of metrics, with their units."""
 
 
 def say(text: str) -> None:

@@ -1,16 +1,14 @@
-"""Pictures of runs: learning curves beside the trivial baselines, and a forecast against the truth."""
+"""Pictures of runs: learning curves beside the trivial baselines, and forecasts beside the truth."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from gatelab.run.messages import LABELS
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.metrics import read_metrics
+from gatelab.tasks.contract import SeriesSample, metric_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,41 +44,24 @@ def draw_curves(
     for index, (name, scores) in enumerate(baselines.items()):
         if metric in scores:
             axes.axhline(scores[metric], color=f"C{index + 1}", ls="--", lw=1.2, label=name.replace("_", " "))
-    axes.set(xlabel="optimiser step", ylabel=LABELS.get(metric, metric))
+    axes.set(xlabel="optimiser step", ylabel=metric_of(run.read(), metric).label)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
 
 
-def draw_forecast(
-    axes: Axes, past: torch.Tensor, future: torch.Tensor, forecast: torch.Tensor, name: str
-) -> None:
-    """One window of one channel in original units: `past` [Lb], `future` [P] and `forecast` [P]."""
-    before = range(-len(past), 0)
-    after = range(len(future))
-    axes.plot(before, past, color=TRUTH, lw=1.2)
-    axes.plot(after, future, color=TRUTH, lw=1.2, label="truth")
-    axes.plot(after, forecast, color=VALID, lw=1.8, label="forecast")
-    axes.axvline(-0.5, color=TRAIN, lw=1)
-    axes.set(xlabel="steps from the forecast's start", ylabel=f"{name} (original units)")
+def draw_series(axes: Axes, sample: SeriesSample) -> None:
+    """Forecasts beside the truth."""
+    for number, window in enumerate(sample.windows):
+        before = range(window.start - len(window.past), window.start)
+        after = range(window.start, window.start + len(window.future))
+        first = number == 0
+        axes.plot(before, window.past, color=TRUTH, lw=1.2)
+        axes.plot(after, window.future, color=TRUTH, lw=1.2, label="truth" if first else None)
+        axes.plot(after, window.forecast, color=VALID, lw=1.8, label="forecast" if first else None)
+        axes.axvline(window.start - 0.5, color=TRAIN, lw=1)
+    axes.set(xlabel=sample.steps, ylabel=sample.label)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-
-
-def window_forecast(
-    task: Any, data: Any, window: int, target: int, split: str = "test"
-) -> tuple[torch.Tensor, ...]:
-    """`past` [Lb], `future` [P] and `forecast` [P] of one target on one window of a split, in original units."""
-    spec = data.spec
-    batch = next(b for i, b in enumerate(data.dataloader(split)) if i == window // data.eval_batch_size)
-    row = window % data.eval_batch_size
-    with torch.inference_mode():
-        forecast = task.net(batch.past[row : row + 1])[0]
-    channel = spec.target_index[target]
-    mean, std = spec.mean[channel], spec.std[channel]
-    return tuple(
-        values * std + mean
-        for values in (batch.past[row, :, channel], batch.future[row, :, target], forecast[:, target])
-    )
 
 
 def new_figure(panels: int) -> tuple[Figure, list[Axes]]:

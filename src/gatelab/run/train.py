@@ -32,7 +32,7 @@ from gatelab.run.build import (
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import check
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
-from gatelab.run.evaluate import evaluate_split
+from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.load import load_task
 from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory, now
@@ -169,6 +169,8 @@ def fit(
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     task: Any = build_task(config, data.spec)
     task.trace = Trace(run.trace_file)
+    if rank() == 0:
+        run.update(task=task.describe())
     require_space(run, task)
     found = find_checkpoint(run, config, task)
     step = int(found.checkpoint["global_step"]) if found else None
@@ -210,7 +212,8 @@ def evaluate_splits(run: RunDirectory, config: Mapping[str, Any], data: Any) -> 
     """Metrics, baselines and seconds of the best checkpoint on valid and, unless `test=false`, on test."""
     loaded = load_task(run.path, trust=True)
     wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or config["test"])]
-    return {split: evaluate_split(loaded.task, data, split) for split in wanted}
+    device = device_of(config)
+    return {split: evaluate_split(loaded.task, data, split, device=device) for split in wanted}
 
 
 def saver_of(callbacks: Sequence[Any]) -> Checkpoints:

@@ -1,31 +1,37 @@
-"""What every task shares: optimiser and schedule, step randomness, the training loss' sums, results, exact
-resume.
+"""The base of every task: optimiser and schedule, step randomness, the training loss' sums, results, exact resume.
 
 A task is a network with an objective and metrics; it reads everything about the data from a spec. It does not
-load data (`gatelab.data`), choose devices (the Trainer) or read configs (`gatelab.run`). Subclasses say what
-one batch
-means: `train_loss`, `eval_step`, and which metric collects the evaluation.
+load data (`gatelab.data`), choose devices (the Trainer) or read configs (`gatelab.run`). A subclass says what one batch
+means (`train_loss`, `eval_step`, `count`), which torchmetrics object collects the evaluation (`metric`), and what the
+views show (`figures`, `sample`, `predict`, `graph`; see `contract.py`).
 """
 
+import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
+import torchmetrics
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import Metric
 
 from gatelab.tasks import resume
 from gatelab.tasks.checkpoint_io import check_serializable
+from gatelab.tasks.contract import GraphInterface, Metric, RunSource, Sample
 from gatelab.tasks.lightning_internals import attached_trainer, begin_epoch_afresh, current_step
 from gatelab.tasks.metrics import not_among
 from gatelab.tasks.trace import Trace
 
-OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+if TYPE_CHECKING:
+    import pandas as pd
+
+OptimizerFactory = Callable[..., Optimizer]
 ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
 CHECKPOINT_KEY = "gatelab"
 
@@ -44,17 +50,18 @@ class Task(pl.LightningModule):
         seed: of the randomness inside training steps.
 
     Attributes:
-        kind: the kind of spec that the task reads; unit: what its batches are counted in; figures: its metrics.
+        spec_type: the class of spec that the task reads; unit: what its batches are counted in; figures: its metrics,
+            the most telling first.
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
         steps: training batches seen by this process, over all epochs and restarts; items: how many `unit`s they
             held, since the process began.
         trace: where the first process notes every step's loss and every epoch's weights; None: nowhere.
     """
 
-    kind: ClassVar[str]
+    spec_type: ClassVar[Any]
     unit: ClassVar[str]
-    figures: ClassVar[tuple[str, ...]]
-    metric: Metric
+    figures: ClassVar[tuple[Metric, ...]]
+    metric: torchmetrics.Metric
 
     def __init__(
         self,
@@ -71,7 +78,7 @@ class Task(pl.LightningModule):
         super().__init__()
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
-        if monitor not in (known := [f"val/{name}" for name in self.figures]):
+        if monitor not in (known := [f"val/{figure.name}" for figure in self.figures if figure.better]):
             raise ValueError(not_among(monitor, known))
         check_serializable(hparams or {}, "hparams")
         self.save_hyperparameters(hparams or {}, logger=False)
@@ -95,6 +102,11 @@ class Task(pl.LightningModule):
     def eval_step(self, batch: Any) -> None:
         """Feed one evaluation batch to the metric."""
 
+    @classmethod
+    @abstractmethod
+    def build_net(cls, net: Callable[..., nn.Module], core: Callable[..., nn.Module], spec: Any) -> nn.Module:
+        """Call the network's factory with what the spec says about the data."""
+
     @abstractmethod
     def count(self, batch: Any) -> int:
         """Return how many `unit`s (tokens, windows) a training batch holds."""
@@ -107,6 +119,73 @@ class Task(pl.LightningModule):
         """Return the evaluation's figures; a collective call under DDP."""
         figures: dict[str, Tensor] = self.metric.compute()
         return figures
+
+    def read_again(self, data: Any, split: str, metrics: Mapping[str, float]) -> bool:
+        """Whether a split has to be scored again because `metrics` may depend on how it was read.
+
+        `data` is a DataModule of the evaluation's own: change how it reads, and return True.
+        """
+        return False
+
+    # what the views ask for; `run` is the run that the task is of
+
+    def describe(self) -> dict[str, Any]:
+        """What `run.json` keeps for views that do not build the task: `name`, `metrics`, `commands`."""
+        metrics = [asdict(figure) for figure in self.figures]
+        return {"name": type(self).__name__, "metrics": metrics, "commands": self.commands()}
+
+    def commands(self) -> list[str]:
+        """The commands that make sense after training, with RUN for the run's directory, the likeliest first."""
+        return []
+
+    def sample(self, run: RunSource) -> Sample | None:
+        """Something to look at that the model does on the validation split, or by itself; None: nothing."""
+        return None
+
+    def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
+        """Read new input from `file` and return what the model says to it, a row each.
+
+        Raises:
+            ValueError: the file does not fit, or the task does not predict.
+        """
+        raise ValueError(f"{type(self).__name__} does not predict on new input")
+
+    def generate(
+        self,
+        run: RunSource,
+        prompt: str,
+        *,
+        tokens: int = 300,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> str:
+        """Return the prompt and its continuation.
+
+        Args:
+            prompt: text to continue; empty for the beginning of a stream.
+            tokens: how many to add.
+            temperature: of the softmax; 0 takes the likeliest token each time.
+            top_k, top_p: draw from the k likeliest, or from the smallest set with at least this probability.
+            seed: of the draws.
+
+        Raises:
+            ValueError: the task does not generate text, or an option is out of range.
+        """
+        raise ValueError(f"{type(self).__name__} generates no text")
+
+    def graph(self) -> GraphInterface:
+        """Names and shapes of the network's inputs and outputs, for `gatelab export`.
+
+        Raises:
+            ValueError: the network is no graph of tensors.
+        """
+        raise ValueError(f"{type(self).__name__} does not say what its network's inputs are (`graph`)")
+
+    def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
+        """Inputs as `graph` names them, the same ones at each call; a state is one that the network reached itself."""
+        raise NotImplementedError
 
     def carried(self) -> dict[str, Any]:
         """Return what this process carries from step to step, as plain data on the CPU."""
@@ -124,7 +203,7 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build the optimiser and, unless the rate is constant, its schedule over all steps of the run."""
-        optimizer = self.make_optimizer(p for p in self.parameters() if p.requires_grad)
+        optimizer = self._optimizer()
         if self.make_schedule is None:
             return optimizer
         total = self.trainer.estimated_stepping_batches
@@ -136,6 +215,22 @@ class Task(pl.LightningModule):
         # a plateau schedule is stepped in `_finish_eval`: Lightning would do so after the epoch's checkpoint
         config = {"scheduler": scheduler, "interval": "step", "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def _optimizer(self) -> Optimizer:
+        """The optimiser; not fused where Lightning would refuse it: when it clips under mixed precision.
+
+        Raises:
+            ValueError: a fused one was asked for in that case.
+        """
+        options: dict[str, bool] = {}
+        clips_mixed = str(self.trainer.precision).endswith("-mixed") and self.trainer.gradient_clip_val
+        if clips_mixed and (fused := inspect.signature(self.make_optimizer).parameters.get("fused")):
+            if fused.default is True:
+                raise ValueError(
+                    "optim.fused=true does not go with trainer.gradient_clip_val under mixed precision: leave one out"
+                )
+            options = {"fused": False}
+        return self.make_optimizer((p for p in self.parameters() if p.requires_grad), **options)
 
     def mean_count(self, count: Tensor) -> Tensor:
         """Return the mean of `count` over all processes, at least one item for all of them together.
@@ -157,7 +252,16 @@ class Task(pl.LightningModule):
             scheduler.step()
 
     def on_fit_start(self) -> None:
-        """Bring the sums to the device."""
+        """Bring the sums to the device; refuse a callback whose monitor is not logged.
+
+        Raises:
+            ValueError: a callback watches something that the task does not log.
+        """
+        known = [*(f"val/{figure.name}" for figure in self.figures), "train/loss", "train/lr"]
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            if isinstance(monitor, str) and monitor.startswith(("val/", "train/")) and monitor not in known:
+                raise ValueError(f"callbacks: {type(callback).__name__}: {not_among(monitor, known)}")
         self._take_sums(torch.as_tensor(self._sums, dtype=torch.float64))
 
     def on_train_start(self) -> None:
@@ -200,8 +304,14 @@ class Task(pl.LightningModule):
         self._sums = sums.tolist() if self.device.type == "cpu" else sums.to(self.device)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the loss since the last time and the rate, every `log_every_n_steps` optimiser steps."""
-        if logs_step(self.trainer, self.trainer.global_step + 1):
+        """Log the loss since the last time and the rate, every `log_every_n_steps` optimiser steps and in the last one.
+
+        The last step by `max_steps` stops the Trainer, which then validates inside the epoch too.
+        """
+        step, last = self.trainer.global_step + 1, self.trainer.max_steps
+        if step == last:
+            self.trainer.should_stop = True
+        if logs_step(self.trainer, step) or step == last:
             own = torch.as_tensor(self._sums, dtype=torch.float64)
             sums = self.trainer.strategy.reduce(own, reduce_op="sum")
             self.log("train/loss", sums[0] / sums[1])

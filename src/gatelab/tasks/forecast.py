@@ -7,7 +7,9 @@ Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +17,13 @@ from torch.nn import functional as F
 
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.base import OptimizerFactory, ScheduleFactory, Task
+from gatelab.tasks.contract import GraphInterface, Metric, RunSource, SeriesSample, Window
 from gatelab.tasks.metrics import ForecastError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE_WINDOWS = 3
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": F.mse_loss,
     "mae": F.l1_loss,
@@ -34,9 +41,17 @@ class ForecastTask(Task):
     `mae_original`, `mase`, `smape` (percent), `windows`.
     """
 
-    kind: ClassVar[str] = SeriesSpec.kind
+    spec_type: ClassVar[type[SeriesSpec]] = SeriesSpec
     unit: ClassVar[str] = "windows"
-    figures = ("mse", "mae", "mse_original", "mae_original", "mase", "smape", "windows")
+    figures = (
+        Metric("mse", "mean squared error", "standardised"),
+        Metric("mae", "mean absolute error", "standardised"),
+        Metric("mse_original", "mean squared error", "original units"),
+        Metric("mae_original", "mean absolute error", "original units"),
+        Metric("mase", "mean absolute scaled error"),
+        Metric("smape", "symmetric mean absolute percentage error", "percent"),
+        Metric("windows", "scored windows", better=None),
+    )
     metric: ForecastError
 
     def __init__(
@@ -99,3 +114,84 @@ class ForecastTask(Task):
         """Return the standardised forecast [B, P, K]; `original = forecast * std + mean`."""
         forecast: Tensor = self.net(batch.past)
         return forecast
+
+    # what the views ask for
+
+    def commands(self) -> list[str]:
+        """A forecaster goes on from a table."""
+        return ["predict RUN --input FILE --output out.csv"]
+
+    def sample(self, run: RunSource) -> SeriesSample | None:
+        """Forecasts of the first target, windows that follow each other from the beginning of the validation split."""
+        spec, data = self.spec, run.data
+        if spec.horizon == 1:
+            return None
+        starts = range(0, min(data.spec.windows["valid"], SAMPLE_WINDOWS * spec.horizon), spec.horizon)
+        windows = [Window(start, *self.window(data, start, 0, "valid")) for start in starts]
+        shown = [windows[0]._replace(past=windows[0].past[-2 * spec.horizon :])]
+        shown += [window._replace(past=[]) for window in windows[1:]]
+        return SeriesSample(
+            f"{len(shown)} windows of the validation split: {spec.horizon} steps ahead from {spec.lookback} steps of "
+            "the past.",
+            label=f"{spec.targets[0]} (original units)",
+            steps="steps of the validation split",
+            windows=tuple(shown),
+        )
+
+    def window(
+        self, data: Any, number: int, target: int, split: str
+    ) -> tuple[list[float], list[float], list[float]]:
+        """Past [Lb], future [P] and forecast [P] of one target in one window of a split, in original units."""
+        place, row = divmod(number, data.eval_batch_size)
+        batch = next(islice(data.dataloader(split), place, None))
+        with torch.inference_mode():
+            forecast = self.net(batch.past[row : row + 1])[0]
+        channel = self.spec.target_index[target]
+        mean, std = self.spec.mean[channel], self.spec.std[channel]
+        past, future = batch.past[row, :, channel], batch.future[row, :, target]
+        return tuple((values * std + mean).tolist() for values in (past, future, forecast[:, target]))
+
+    def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
+        """Forecast what comes after the last row of a table, which is read as training reads its own.
+
+        Args:
+            file: CSV or Parquet with the run's channels and, if it was trained with one, its time column.
+
+        Returns:
+            `horizon` rows, one column a target in original units; the time column continued, where there is one.
+
+        Raises:
+            ValueError: the table does not fit.
+        """
+        import pandas as pd
+
+        spec = self.spec
+        series, time = run.reader.read_input(file, spec)
+        if len(series.values) < spec.lookback:
+            raise ValueError(
+                f"{file}: {len(series.values)} rows, but the run looks back over {spec.lookback}"
+            )
+        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.mean, spec.std))
+        past = torch.from_numpy(series.values[-spec.lookback :].copy())
+        index = list(spec.target_index)
+        with torch.inference_mode():
+            forecast = self.net(((past - mean) / std)[None].float())[0].double()
+        out = pd.DataFrame((forecast * std[index] + mean[index]).numpy(), columns=list(spec.targets))
+        if time is not None and series.times is not None and spec.frequency:
+            stamps = pd.date_range(series.times[-1], periods=spec.horizon + 1, freq=spec.frequency)[1:]
+            out.insert(0, time, stamps)
+        return out
+
+    def graph(self) -> GraphInterface:
+        """Standardised past [B, T, C] in, standardised forecast [B, P, K] out."""
+        return GraphInterface(
+            inputs={"past": ("batch", "time", len(self.spec.channels))},
+            outputs={"forecast": ("batch", self.spec.horizon, len(self.spec.targets))},
+            steps=self.spec.lookback,
+            usual_steps=self.spec.lookback,
+        )
+
+    def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
+        """Random series [batch, steps, C]."""
+        generator = torch.Generator().manual_seed(batch * 1000 + steps)
+        return (torch.randn(batch, steps, len(self.spec.channels), generator=generator),)

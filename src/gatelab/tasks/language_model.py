@@ -9,21 +9,30 @@ all processes.
 """
 
 import warnings
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gatelab.core.sampling import generate
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import OptimizerFactory, ScheduleFactory, Task
 from gatelab.tasks.burn_in_check import Stitches
+from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, TextSample
 from gatelab.tasks.metrics import TokenLoss
 from gatelab.tasks.resume import State, detach, reset_state
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 HEAD_ELEMENTS = 1 << 22
 """Logits held at once in evaluation (16 MiB in float32), so that a window may be a whole corpus."""
+BURN_IN_GROWTH = 8
+"""How many times longer the burn-in is in the next pass over a split whose evaluation streams do not meet."""
+SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 400, 0.8
 
 
 class LanguageModelTask(Task):
@@ -42,9 +51,15 @@ class LanguageModelTask(Task):
     streams.
     """
 
-    kind: ClassVar[str] = TextSpec.kind
+    spec_type: ClassVar[type[TextSpec]] = TextSpec
     unit: ClassVar[str] = "tokens"
-    figures = ("loss", "ppl", "bpc", "tokens")
+    figures = (
+        Metric("loss", unit="nats per token"),
+        Metric("ppl", "perplexity"),
+        Metric("bpc", "bits per character"),
+        Metric("tokens", "scored tokens", better=None),
+        Metric("stitch", "difference of states where evaluation streams meet", better=None),
+    )
     metric: TokenLoss
 
     def __init__(
@@ -178,6 +193,99 @@ class LanguageModelTask(Task):
         trainer = self.trainer
         limit = trainer.limit_val_batches if split == "val" else trainer.limit_test_batches
         return not trainer.sanity_checking and isinstance(limit, float) and limit == 1.0
+
+    def read_again(self, data: Any, split: str, metrics: Mapping[str, float]) -> bool:
+        """Read text with a longer burn-in where the states of its streams do not meet within `stitch_tolerance`.
+
+        Each stream begins earlier and earlier, at last at the beginning of the split: the score never depends on how
+        many streams there are. (A trained GRU can hold on to a unit for thousands of tokens.)
+        """
+        if metrics.get("stitch", 0.0) <= self.stitch_tolerance:
+            return False
+        data.burn_in = BURN_IN_GROWTH * max(data.burn_in, 1)
+        if data.burn_in >= self.spec.tokens[split]:
+            data.eval_batch_size = 1
+        return True
+
+    # what the views ask for
+
+    def commands(self) -> list[str]:
+        """Text can be continued; symbols that stand for no text cannot."""
+        return [] if self.spec.level == "symbol" else ['generate RUN --prompt "..."']
+
+    def sample(self, run: RunSource) -> TextSample | None:
+        """A text from nothing; None where the tokens stand for no text."""
+        if run.tokenizer is None:
+            return None
+        text = self.generate(run, "", tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE)
+        return TextSample(f"Written from nothing, at temperature {SAMPLE_TEMPERATURE}, seed 0.", text)
+
+    def generate(
+        self,
+        run: RunSource,
+        prompt: str,
+        *,
+        tokens: int = 300,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+    ) -> str:
+        """Return the prompt and its continuation, and warn of what the vocabulary lacks; see `Task.generate`."""
+        tokenizer = run.tokenizer
+        if tokenizer is None:
+            raise ValueError(
+                "a language model of symbols, which stand for no text: there is nothing to generate"
+            )
+        if tokens < 0:
+            raise ValueError(f"--tokens {tokens}: at least 0")
+        if unknown := tokenizer.unknown_in(prompt):
+            shown = ", ".join(map(repr, unknown[:5])) + ", ..." * (len(unknown) > 5)
+            warnings.warn(f"not in the run's vocabulary, so read as unknown: {shown}", Remark, stacklevel=2)
+        start = torch.tensor([tokenizer.seed_token, *tokenizer.encode(prompt).tolist()])
+        generator = torch.Generator().manual_seed(seed)
+        with torch.inference_mode():
+            drawn = generate(
+                self.net,
+                start,
+                tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                generator=generator,
+            )
+        space = " " if tokenizer.level == "word" and prompt and not prompt[-1].isspace() else ""
+        return prompt + space + tokenizer.decode(drawn)
+
+    def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
+        """Continue every line of a text file."""
+        import pandas as pd
+
+        prompts = file.read_text("utf-8").splitlines()
+        return pd.DataFrame({"prompt": prompts, "text": [self.generate(run, prompt) for prompt in prompts]})
+
+    def graph(self) -> GraphInterface:
+        """Tokens [T, B] and state in, logits [T, B, V] and state out."""
+        states = self.example_input(1, 1)[1:]
+        names = ["state"] if len(states) == 1 else [f"state_{letter}" for letter in "hc"]
+        shapes: list[tuple[int | str, ...]] = [
+            (state.shape[0], "batch", *state.shape[2:]) for state in states
+        ]
+        return GraphInterface(
+            inputs={"tokens": ("time", "batch"), **dict(zip(names, shapes, strict=True))},
+            outputs={
+                "logits": ("time", "batch", self.spec.vocabulary),
+                **{f"{name}_after": shape for name, shape in zip(names, shapes, strict=True)},
+            },
+            free_time=True,
+        )
+
+    def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
+        """Random tokens [steps, batch], and the state after eight others."""
+        generator = torch.Generator().manual_seed(batch * 1000 + steps)
+        tokens = torch.randint(self.spec.vocabulary, (steps + 8, batch), generator=generator)
+        state = self.net(tokens[:8])[1]
+        return (tokens[8:], *(state if isinstance(state, tuple) else (state,)))
 
     # checkpoints
 

@@ -1,4 +1,4 @@
-"""What a finished run shows of itself at Weights & Biases: learning curves, and a forecast or a text that it writes.
+"""Pictures of a finished run for Weights & Biases: learning curves, and the sample that its task shows.
 
 Files in `<run directory>/wandb`, made once after training by what reports and `gatelab generate` use too.
 """
@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.record.directory import RunDirectory
-
-TOKENS = 200
-"""Of a text: about a second with a vocabulary of 10,000 words, less with characters."""
+from gatelab.tasks.contract import SeriesSample, as_text
 
 
 def draw_run(run: RunDirectory) -> list[Path]:
@@ -29,26 +27,23 @@ def draw_run(run: RunDirectory) -> list[Path]:
 
 
 def draw_sample(run: RunDirectory) -> list[Path]:
-    """The first window of the validation split with its forecast, or a text; nothing for other tasks."""
-    from gatelab.data import SeriesSpec
-    from gatelab.run.generate import generate
-    from gatelab.run.load import load_data, load_task
-    from gatelab.run.plots import draw_forecast, new_figure, window_forecast
+    """What the task shows of the best checkpoint: a picture, a text or a table; nothing where it shows nothing."""
+    from gatelab.run.load import load_task
+    from gatelab.run.plots import draw_series, new_figure
 
     if run.result() is None or not run.best.is_file():
         return []
-    if run.tokenizer_file.is_file():
-        path = _folder(run) / "sample.txt"
-        path.write_text(generate(run.path, "", tokens=TOKENS, trust=True), "utf-8")
-        return [path]
     loaded = load_task(run.path, trust=True)
-    spec = loaded.task.spec
-    if not isinstance(spec, SeriesSpec) or spec.horizon < 2:
+    sample = loaded.task.sample(loaded)
+    if isinstance(sample, SeriesSample):
+        figure, (axes,) = new_figure(1)
+        draw_series(axes, sample)
+        return [_saved(figure, run, "sample")]
+    if sample is None:
         return []
-    figure, (axes,) = new_figure(1)
-    past, future, forecast = window_forecast(loaded.task, load_data(loaded.record), 0, 0, "valid")
-    draw_forecast(axes, past, future, forecast, spec.targets[0])
-    return [_saved(figure, run, "forecast")]
+    path = _folder(run) / "sample.txt"
+    path.write_text(as_text(sample), "utf-8")
+    return [path]
 
 
 def _saved(figure: Any, run: RunDirectory, name: str) -> Path:

@@ -4,6 +4,7 @@ It joins the parts and publishes the spec: sources.py and table.py read, protoco
 """
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from gatelab.data.series.protocol import (
     mase_scale,
     window_origins,
 )
-from gatelab.data.series.sources import read_series
+from gatelab.data.series.sources import read_series, time_column
 from gatelab.data.specs import SPLITS, SeriesSpec, check_fractions
 
 
@@ -165,6 +166,18 @@ class SeriesDataModule(GatelabDataModule):
             mase_scale=tuple(mase_scale(train[:, list(target_index)], season).tolist()),
             windows={name: len(origins) for name, origins in self.origins.items()},
         )
+
+    def read_input(self, file: str | Path, spec: SeriesSpec) -> tuple[Series, str | None]:
+        """Read new rows as training reads its own: the run's channels, time column and answers to holes.
+
+        Returns:
+            the rows, and the name of the time column (None: there is none).
+        """
+        from gatelab.data.series.table import read_table
+
+        time = self.time or time_column(self.series)
+        channels = list(spec.channels)
+        return read_table(file, time=time, channels=channels, gaps=self.gaps, missing=self.missing), time
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""

@@ -23,6 +23,11 @@ _ETT: Final = {"etth1": ("ETTh1", 1), "etth2": ("ETTh2", 1), "ettm1": ("ETTm1", 
 _EXCHANGE: Final = "exchange_rate/exchange_rate.txt.gz"
 
 
+def time_column(name: str) -> str | None:
+    """The name of the time column in the published file of a series; None where it has none."""
+    return "date" if name in _ETT else None
+
+
 def read_series(
     name: str,
     path: str | None,

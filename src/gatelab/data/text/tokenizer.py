@@ -53,6 +53,10 @@ class Tokenizer(ABC):
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """Return the text of `ids`."""
 
+    def unknown_in(self, text: str) -> list[str]:
+        """The words or characters of `text` that the vocabulary lacks, each once; pieces express any text."""
+        return []
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return the tokenizer as plain data."""
@@ -90,6 +94,10 @@ class _TableTokenizer(Tokenizer):
     def seed_token(self) -> int:
         """Id that stands before the first token of a stream."""
         return self.index[self.seed]
+
+    def unknown_in(self, text: str) -> list[str]:
+        """The words or characters of `text` that the vocabulary lacks, each once."""
+        return list(dict.fromkeys(part for part in self.split(text) if part not in self.index))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the level and the symbols in the order of their ids."""

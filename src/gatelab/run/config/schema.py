@@ -142,12 +142,12 @@ def locate(target: str) -> Any:
 
 
 def metrics_of(task_target: Any) -> list[str]:
-    """The metrics that a task says it logs on the validation split, e.g. `val/loss`; none if it does not say so."""
+    """The metrics that a task ranks by on the validation split, e.g. `val/loss`; none if it does not say so."""
     try:
-        names = getattr(locate(str(task_target)), "figures", None)
+        figures = getattr(locate(str(task_target)), "figures", ())
     except (ImportError, AttributeError):
         return []
-    return [f"val/{name}" for name in names or ()]
+    return [f"val/{figure.name}" for figure in figures if figure.better]
 
 
 def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:

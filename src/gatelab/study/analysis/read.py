@@ -6,6 +6,7 @@ last line that is half written (by a process that is writing now, or was killed)
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import json
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.run.errors import RequestError
 from gatelab.run.messages import nearest
+from gatelab.run.record.directory import RunDirectory
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.liveness import is_alive
+from gatelab.tasks.contract import recorded_label
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -60,20 +63,26 @@ class StudyReader:
         self.asked = _asked(self.directory)
         self._storage: BaseStorage | None = None
         self._finished: dict[int, Trial] = {}
+        self._task: dict[str, Any] = {}
 
     def read(self) -> StudyState:
         """The study as it is now."""
         asked, settings = self.asked, self.asked["settings"]
         command = asked.get("command", "")
         try:
+            trials = tuple(self._trials())
+            record = self._record(trials)
             return StudyState(
                 directory=self.directory.path,
                 name=asked["name"],
                 settings=settings,
                 overrides=tuple(asked.get("overrides", ())),
                 space=tuple(asked.get("space", ())),
-                objectives=tuple(Objective(o["metric"], o["direction"]) for o in asked["objectives"]),
-                trials=tuple(self._trials()),
+                objectives=tuple(
+                    Objective(o["metric"], o["direction"], recorded_label(record, o["metric"]))
+                    for o in asked["objectives"]
+                ),
+                trials=trials,
                 workers=_living(self.directory.workers, float(settings.get("stale_after") or 30.0)),
                 command=command if isinstance(command, str) else shlex.join(command),
                 created=asked.get("created", ""),
@@ -89,6 +98,14 @@ class StudyReader:
             raise RequestError(
                 f"{self.directory.path}: study.json or its storage is damaged ({error!r})."
             ) from error
+
+    def _record(self, trials: Iterable[Trial]) -> dict[str, Any]:
+        """What the first run that can be read has recorded about its task; the same for all runs of a study."""
+        for run in (run for trial in trials if not self._task for run in trial.runs):
+            with contextlib.suppress(RequestError, OSError):
+                self._task = RunDirectory(run.directory).read()
+                break
+        return self._task
 
     def _trials(self) -> Iterable[Trial]:
         if self._storage is None:

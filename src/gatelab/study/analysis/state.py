@@ -18,10 +18,12 @@ class Objective:
     Attributes:
         metric: as it is logged, e.g. `val/bpc`, or `parameters` or `seconds`.
         direction: `minimize` or `maximize`.
+        words: the metric in words with its unit, as the runs have recorded it, or empty.
     """
 
     metric: str
     direction: str = "minimize"
+    words: str = ""
 
     @property
     def sign(self) -> float:
@@ -32,6 +34,11 @@ class Objective:
     def name(self) -> str:
         """The metric without its split, e.g. `bpc`."""
         return self.metric.removeprefix("val/")
+
+    @property
+    def label(self) -> str:
+        """What an axis is called."""
+        return self.words or self.name.replace("_", " ")
 
 
 @dataclass(frozen=True)

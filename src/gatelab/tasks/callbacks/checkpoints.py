@@ -31,7 +31,7 @@ class Checkpoints(Checkpoint):
         directory: folder of the files.
         monitor: metric that decides which is best; None takes the task's `monitor`.
         mode: "min" if less is better; None takes the task's.
-        every_n_steps: also write `last.ckpt` inside an epoch, every so many training batches.
+        every_n_steps: also write `last.ckpt` inside an epoch, every so many optimiser steps of the run.
         every_seconds: also write `last.ckpt` inside an epoch when so many seconds have passed since the last
             time.
         stop_signals: on SIGTERM, SIGINT, SIGUSR1 or SIGUSR2 write `last.ckpt` after the current step and
@@ -99,7 +99,8 @@ class Checkpoints(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save when it is time, unless a validation or the end of the epoch follows at once."""
-        due = self.every_n_steps is not None and (batch_idx + 1) % self.every_n_steps == 0
+        stepped = not internals.between_micro_batches(trainer)
+        due = stepped and self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         late = self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds
         if self._alone and not (due or late or self._due or self._signals.received):
             return
@@ -107,7 +108,7 @@ class Checkpoints(Checkpoint):
         if self._alone or (batch_idx + 1) % AGREE_EVERY == 0 or internals.epoch_ends(trainer):
             due = any(self._agree(trainer, late)) or due
         self._due = self._due or due
-        if not self._due or internals.epoch_ends(trainer) or internals.between_micro_batches(trainer):
+        if not self._due or internals.epoch_ends(trainer) or not stepped:
             return
         if not internals.validation_follows(trainer):
             internals.log_step_row(trainer)

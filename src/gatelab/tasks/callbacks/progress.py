@@ -16,10 +16,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
 from gatelab.tasks import resume
+from gatelab.tasks.contract import Metric, best_of
 
 BAR_LEAST, BAR_MOST = 4, 30
 """Characters of the bar; where fewer are left there is none."""
-SHOWN = ("loss", "ppl", "bpc", "mse", "mae")
+SHOWN = 3
+"""How many of the task's metrics stand in the line of an epoch."""
 
 
 class Field(NamedTuple):
@@ -105,7 +107,8 @@ class Progress(ProgressBar):
         self._erase()
         metrics = trainer.callback_metrics
         monitored = _monitored(trainer, pl_module)
-        names = [f"{split}/{name}" for split in ("train", "val") for name in SHOWN]
+        shown = [metric for metric in getattr(pl_module, "figures", ()) if metric.better][:SHOWN]
+        names = ["train/loss", *(f"val/{metric.name}" for metric in shown)]
         fields = [
             Field(f"{_title(trainer)}:"),
             Field(f"{time.monotonic() - self._epoch_began:.1f} s"),
@@ -236,8 +239,8 @@ def _best_baseline(trainer: pl.Trainer, pl_module: pl.LightningModule) -> tuple[
         return None
     key = _monitored(trainer, pl_module).removeprefix("val/")
     found = {name.replace("_", " "): row[key] for name, row in baselines("valid").items() if key in row}
-    better = max if getattr(pl_module, "mode", "min") == "max" else min
-    return better(found.items(), key=lambda item: item[1]) if found else None
+    metric = Metric(key, better="max" if getattr(pl_module, "mode", "min") == "max" else "min")
+    return best_of(metric, found.items()) if found else None
 
 
 def _width() -> int:

@@ -1,0 +1,159 @@
+"""The contract between a task and the views: its metrics, a sample to look at, prediction, and a graph to export.
+
+Every view (progress bar, trackers, closing summary, leaderboard, report, `predict`, `generate`, `export`, `eval`) asks
+the task and draws the plain data below; none knows a task by name. Imports nothing heavy, so that views of records need
+no PyTorch: what a task says of its metrics is kept in `run.json` (`Task.describe`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of an evaluation.
+
+    Attributes:
+        name: its key in results, e.g. `bpc`.
+        title: in words, e.g. `bits per character`; unit: e.g. `nats per token`, or empty.
+        better: "min" or "max"; None for a count or a check, which ranks nothing.
+        format: for `format()`, e.g. `.3f`; empty: four to five significant digits.
+    """
+
+    name: str
+    title: str = ""
+    unit: str = ""
+    better: Literal["min", "max"] | None = "min"
+    format: str = ""
+
+    @property
+    def label(self) -> str:
+        """The title with the unit, for an axis."""
+        return (self.title or self.name.replace("_", " ")) + (f" ({self.unit})" if self.unit else "")
+
+
+def recorded_metrics(record: Mapping[str, Any]) -> dict[str, Metric]:
+    """The metrics that a run's record tells of, by name; none in a record of a version that kept none."""
+    return {entry["name"]: Metric(**entry) for entry in record.get("task", {}).get("metrics", ())}
+
+
+def metric_of(record: Mapping[str, Any], name: str) -> Metric:
+    """The metric called `name` (with or without its split), as the record tells of it or by its name alone."""
+    name = name.rpartition("/")[2]
+    return recorded_metrics(record).get(name, Metric(name))
+
+
+def recorded_label(record: Mapping[str, Any], name: str) -> str:
+    """What an axis of the metric is called, or an empty string where the record does not tell."""
+    name = name.rpartition("/")[2]
+    return metric.label if (metric := recorded_metrics(record).get(name)) else ""
+
+
+def best_of(metric: Metric, values: Iterable[tuple[str, float]]) -> tuple[str, float]:
+    """The name and value of the best."""
+    return (max if metric.better == "max" else min)(values, key=lambda pair: pair[1])
+
+
+@dataclass(frozen=True)
+class TextSample:
+    """A text that the model wrote.
+
+    Attributes:
+        note: what it shows, in a sentence.
+    """
+
+    note: str
+    text: str
+
+
+class Window(NamedTuple):
+    """A forecast beside the truth.
+
+    Attributes:
+        start: the step at which the forecast begins, on the axis that all windows share.
+        past: the steps before `start`; future, forecast: from it on, equally long.
+    """
+
+    start: int
+    past: list[float]
+    future: list[float]
+    forecast: list[float]
+
+
+@dataclass(frozen=True)
+class SeriesSample:
+    """Forecasts of one series beside the truth.
+
+    Attributes:
+        label: of the values' axis, with the unit; steps: of the other axis.
+    """
+
+    note: str
+    label: str
+    steps: str
+    windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True)
+class TableSample:
+    """Rows to read: an input, what was expected and what the model said, say."""
+
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+Sample = TextSample | SeriesSample | TableSample
+
+
+def as_text(sample: TextSample | TableSample) -> str:
+    """The sample as plain text; a table with aligned columns."""
+    if isinstance(sample, TextSample):
+        return sample.text
+    rows = [sample.columns, *sample.rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(sample.columns))]
+    padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+class Remark(UserWarning):
+    """Something to tell the user about a prediction, e.g. what the vocabulary lacks."""
+
+
+class RunSource(Protocol):
+    """The run that a task is asked about."""
+
+    @property
+    def reader(self) -> Any:
+        """The DataModule with the run's settings; nothing is read yet."""
+
+    @property
+    def data(self) -> Any:
+        """The DataModule, set up with the data that the run was trained on."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the DataModule published, or None."""
+
+
+@dataclass(frozen=True)
+class GraphInterface:
+    """The network as a graph of tensors in and tensors out.
+
+    Attributes:
+        inputs: name -> shape, in order; a free dimension is "batch" or "time". The first is the input proper, the rest
+            are the state.
+        outputs: likewise; the first is the output proper, the rest the state after.
+        steps: T of a graph that walks a fixed number of steps, unless asked for otherwise.
+        usual_steps: T of the inputs that a graph is compared on.
+        free_time: whether `torch.export` can leave T free.
+    """
+
+    inputs: Mapping[str, tuple[int | str, ...]]
+    outputs: Mapping[str, tuple[int | str, ...]]
+    steps: int = 1
+    usual_steps: int = 12
+    free_time: bool = False
