@@ -50,6 +50,13 @@ def test_sync_sends_what_was_offline_once_however_often_it_is_asked(offline, ser
     assert arrived(server) == recorded(offline)
 
 
+def test_sync_sends_a_run_of_the_version_before_which_kept_no_list_of_logged_rows(offline, server):
+    (offline.path / "wandb" / "logged.jsonl").unlink()
+    assert main(["sync", str(offline.path)]) == 0
+    assert arrived(server) == recorded(offline)
+    assert server.runs["abcd1234"]["upserts"][0]["groupName"] == "mine"
+
+
 def test_sync_adds_only_what_the_server_lacks(offline, server):
     main(["sync", str(offline.path)])
     history = server.runs["abcd1234"]["history"]
