@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test coverage test-slow bench lint format clean
+.PHONY: help run test coverage test-slow test-newest bench check-gpu lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,17 @@ coverage: $(READY)  ## the same, with the lines that no test reaches (twice as l
 test-slow: $(READY)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow
 
+# everything but torch in its newest allowed version: finds what a release of Lightning, Optuna or Hydra has broken
+test-newest:  ## the quick tests with the newest allowed versions, in .venv-newest (not in CI)
+	test -x $(VENV)-newest/bin/python || $(PYTHON) -m venv $(VENV)-newest
+	grep '^torch==' constraints.txt > $(VENV)-newest/constraints.txt
+	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
+		--constraint $(VENV)-newest/constraints.txt --editable '.[dev]'
+	$(VENV)-newest/bin/python -m pytest -m "not slow"
+
+check-gpu: $(READY)  ## everything that has to be seen on a GPU; writes docs/bench_gpu.json (9 minutes)
+	$(BIN)/python -m scripts.checks.gpu --output docs/bench_gpu.json
+
 bench: $(READY)  ## the GRU's backends against nn.GRU; writes docs/bench_gru.json and the picture (10 minutes)
 	$(BIN)/python -m scripts.bench.gru --output docs/bench_gru.json --picture
 
@@ -41,4 +52,4 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and the caches; runs/ and data/ stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache htmlcov .coverage*
+	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache htmlcov .coverage*

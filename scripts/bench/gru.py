@@ -90,13 +90,13 @@ def machine(threads: list[int] | int) -> Record:
     """What the numbers depend on."""
     import torch
 
-    from gatelab.core import native
+    from gatelab.core.backends.native import kernel
 
     return {
         "device": "cpu",
         "processor": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "native": native.unavailable() or native.load().isa,
+        "native": kernel.unavailable() or kernel.load().isa,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "threads": threads,

@@ -52,7 +52,7 @@ sys.path.insert(0, str(ROOT / "src"))  # a machine where the package is not inst
 
 Row = dict[str, Any]
 TOTAL_SECONDS = 530.0
-SECONDS = {
+LIMITS = {
     "parity": 110,
     "layers": 150,
     "training": 150,
@@ -61,6 +61,7 @@ SECONDS = {
     "scoring": 60,
     "export": 90,
 }
+"""Seconds of each part at most."""
 NEEDED = (
     *("hydra-core", "omegaconf", "antlr4-python3-runtime", "pydantic", "pydantic_core", "annotated-types"),
     *("typing-inspection", "optuna", "alembic", "Mako", "SQLAlchemy", "colorlog", "pooch", "platformdirs"),
@@ -106,11 +107,7 @@ def parity(at: Setup) -> Iterator[Row]:
     from gatelab.core.gru import GRU
 
     steps, batch, inputs, hidden = (9, 4, 5, 7) if at.quick else (61, 16, 24, 96)
-    precisions = (
-        ["float64", "float32", "bfloat16"]
-        if at.device == "cpu"
-        else ["float64", "float32", "tf32", "bfloat16"]
-    )
+    precisions = ["float64", "float32", *(["tf32"] if at.device == "cuda" else []), "bfloat16"]
     stacks = [(2, True)] if at.quick else [(1, False), (2, True)]
     extras = ("none", "lengths", "resets", "lengths and resets", "zoneout")
     for precision, after, (layers, both), extra in product(precisions, (True, False), stacks, extras):
@@ -172,7 +169,7 @@ def outcome(layer: Any, x: Any, h0: Any, given: Row) -> dict[str, Any]:
         packed, h = layer(pack_padded_sequence(x, given["lengths"], enforce_sorted=False), h0)
         y = pad_packed_sequence(packed, total_length=x.shape[0])[0]
     else:
-        y, h = layer(x, h0, **given)
+        y, h = layer(x, h0, **{name: value.to(x.device) for name, value in given.items()})
     dy = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape).to(y)
     dh = torch.linspace(-2, 1, h.numel(), dtype=torch.float64).view(h.shape).to(h)
     names, parameters = zip(*layer.named_parameters(), strict=True)
@@ -187,12 +184,8 @@ def errors(got: dict[str, Any], want: dict[str, Any]) -> dict[str, float]:
 
 def bar(precision: str, peer: float) -> float:
     """The largest error allowed, where nn.GRU has the error `peer`."""
-    return {
-        "float64": 1e-12,
-        "float32": 2 * peer + 1e-6,
-        "tf32": 2 * peer + 1e-3,
-        "bfloat16": max(2e-2, 1.5 * peer),
-    }[precision]
+    bars = {"float64": 1e-12, "float32": 2 * peer + 1e-6, "tf32": 2 * peer + 1e-3}
+    return bars.get(precision, max(2e-2, 1.5 * peer))
 
 
 def judged(case: Row, backend: str, precision: str, found: dict[str, float], peer: dict[str, float]) -> Row:
@@ -217,20 +210,19 @@ def parity_table(rows: list[Row]) -> list[Row]:
     for backend, precision in dict.fromkeys((r["backend"], r["precision"]) for r in rows):
         mine = [r for r in rows if (r["backend"], r["precision"]) == (backend, precision)]
         ran = [r for r in mine if "error" in r]
-        worst = max(ran, key=lambda r: r["error"] / r["bar"], default=None)
+        worst = max(ran, key=lambda r: (not r["ok"], r["error"] / r["bar"]), default=None)
         line: Row = {
             "backend": backend,
             "precision": precision,
             "cases": len(ran),
             "refused": len(mine) - len(ran),
         }
-        line |= {"failed": sum(not r["ok"] for r in ran)}
+        line |= {"failed": sum(not r["ok"] for r in ran), "worst error": "", "its bar": "", "in": ""}
         if worst:
             where = f"{worst['worst']}, reset_after={worst['reset_after']}, {worst['layers']} layers, {worst['extra']}"
             line |= {"worst error": f"{worst['error']:.1e}", "its bar": f"{worst['bar']:.1e}", "in": where}
-        lines.append({"worst error": "", "its bar": "", "in": "", **line})
-    order = ("backend", "precision", "cases", "refused", "failed", "worst error", "its bar", "in")
-    return [{key: line[key] for key in order} for line in lines]
+        lines.append(line)
+    return lines
 
 
 # speed
@@ -249,18 +241,13 @@ def layers(at: Setup) -> Iterator[Row]:
     lstm, half = Shape("lstm", 8 if at.quick else 1024, 16, 768, 768), torch.float16
     halves = [("float16", Case(lstm, training, device=at.device, dtype=half)) for training in (False, True)]
     grid = []
-    for precision, hidden, batch, ragged, training in product(
-        precisions, sizes, batches, (False, True), (False, True)
-    ):
+    both = (False, True)
+    for precision, hidden, batch, ragged, training in product(precisions, sizes, batches, both, both):
         dtype = getattr(torch, {"tf32": "float32"}.get(precision, precision))
         shape = Shape("grid", steps, batch, hidden, hidden)
         grid.append((precision, Case(shape, training, ragged, device=at.device, dtype=dtype)))
     # nn.GRU alone first: it is what the others are measured by, should the time end
-    some = [
-        (precision, case)
-        for precision, case in grid
-        if precision != "tf32" and case.shape.hidden not in (64, 768)
-    ]
+    some = [(p, case) for p, case in grid if p != "tf32" and case.shape.hidden not in (64, 768)]
     for names, cases in ((["nn.LSTM"], halves), (["nn.GRU"], grid), (["nn.GRU", *ours], some)):
         for precision, case in cases:
             set_tf32(precision == "tf32")
@@ -280,11 +267,8 @@ def layers_table(rows: list[Row]) -> list[Row]:
             "T": r["T"],
             "precision": r["precision"],
         }
-        line |= {
-            "batch": "packed" if r["ragged"] else "padded",
-            "forward us/step": None,
-            "with backward": None,
-        }
+        line |= {"batch": "packed" if r["ragged"] else "padded"}
+        line |= {"forward us/step": None, "with backward": None}
         line = lines.setdefault(key, line)
         name = "with backward" if r["mode"] == "training" else "forward us/step"
         line[name] = f"{r['microseconds_per_step']:.2f}"
@@ -302,20 +286,9 @@ def train(at: Setup, task: str, name: str, *more: str, seconds: float = 120) -> 
 
 def train_command(at: Setup, task: str, name: str, *more: str) -> list[str]:
     small = ["model.hidden_size=16", "data.max_characters=100000"][: 2 if task == "language model" else 1]
-    given = [
-        RUNS[task],
-        at.trainer,
-        "trainer.max_epochs=50",
-        "callbacks.progress=null",
-        "callbacks.throughput=null",
-    ]
-    given += [
-        "callbacks.memory=null",
-        "trainer.val_check_interval=null",
-        "test=false",
-        *(small if at.quick else []),
-        *more,
-    ]
+    given = [RUNS[task], at.trainer, "trainer.max_epochs=50", "trainer.val_check_interval=null", "test=false"]
+    given += ["callbacks.progress=null", "callbacks.throughput=null", "callbacks.memory=null"]
+    given += [*(small if at.quick else []), *more]
     return gatelab("train", *given, f"paths.root={at.folder / name}", f"paths.cache={at.folder / 'cache'}")
 
 
@@ -338,27 +311,14 @@ def training(at: Setup) -> Iterator[Row]:
     for task, precision in product(RUNS, ("32-true", "bf16-mixed", "16-mixed")):
         if at.device == "cpu" and precision != "32-true":
             continue
-        limits = [
-            f"trainer.precision={precision}",
-            f"trainer.max_steps={steps}",
-            f"trainer.log_every_n_steps={steps // 10}",
-        ]
-        directory = train(
-            at, task, f"{task}-{precision}".replace(" ", "-"), *limits, "trainer.val_check_interval=null"
-        )
+        limits = [f"trainer.precision={precision}", f"trainer.max_steps={steps}"]
+        limits += [f"trainer.log_every_n_steps={steps // 10}"]
+        directory = train(at, task, f"{task}-{precision}".replace(" ", "-"), *limits)
         result, seen = read_json(directory / "result.json"), losses(directory)
         (score,) = [v for k, v in result["splits"]["valid"]["metrics"].items() if k in ("bpc", "mse")]
-        row: Row = {
-            "task": task,
-            "precision": precision,
-            "steps": result["steps"],
-            "seconds": result["seconds"]["fit"],
-        }
-        row |= {
-            "first loss": round(seen[0], 4),
-            "last loss": round(seen[-1], 4),
-            "validation": round(score, 4),
-        }
+        row: Row = {"task": task, "precision": precision, "steps": result["steps"]}
+        row |= {"seconds": result["seconds"]["fit"], "first loss": round(seen[0], 4)}
+        row |= {"last loss": round(seen[-1], 4), "validation": round(score, 4)}
         yield row | {"ok": result["steps"] == steps and math.isfinite(score) and seen[-1] < seen[0]}
 
 
@@ -374,8 +334,9 @@ def resume(at: Setup) -> Iterator[Row]:
         more = [
             f"trainer.precision={precision}",
             f"trainer.max_steps={steps}",
-            "callbacks.checkpoints.every_n_steps=5",
+            "trainer.val_check_interval=15",
         ]
+        more += ["callbacks.checkpoints.every_n_steps=5"]
         name = f"resume-{task}".replace(" ", "-")
         whole = train(at, task, f"{name}-whole", *more)
         arguments = train_command(at, task, f"{name}-killed", *more)
@@ -393,13 +354,8 @@ def resume(at: Setup) -> Iterator[Row]:
 def sweep(at: Setup) -> Iterator[Row]:
     """Six trials in four slots that share the device."""
     steps, sizes = (10, (8, 12)) if at.quick else (100, (32, 48, 64, 96, 128, 192))
-    given = [
-        "data=adding",
-        "model=gru",
-        at.trainer,
-        f"model.hidden_size={','.join(map(str, sizes))}",
-        "test=false",
-    ]
+    given = ["data=adding", "model=gru", at.trainer, "test=false"]
+    given += [f"model.hidden_size={','.join(map(str, sizes))}"]
     given += ["data.steps=30", "data.train_items=4096", "data.eval_items=128", f"trainer.max_steps={steps}"]
     given += ["study=slots", f"study.slots={2 if at.quick else 4}", f"paths.root={at.folder / 'sweep'}"]
     seconds = run(gatelab("sweep", *given), at.folder / "sweep.log", 120)
@@ -415,21 +371,15 @@ def scoring(at: Setup) -> Iterator[Row]:
     for task in RUNS:
         directory = any_run(at, task)
         log = at.folder / f"eval-{task}.log"
-        seconds = run(
-            gatelab("eval", str(directory), "--split", "valid", "--json"), log, 60, environment(**REPEATABLE)
-        )
+        command = gatelab("eval", str(directory), "--split", "valid", "--json")
+        seconds = run(command, log, 60, environment(**REPEATABLE))
         again = json.loads("{" + log.read_text().partition("{")[2])["metrics"]
         recorded = read_json(directory / "result.json")["splits"]["valid"]["metrics"]
         shared = recorded.keys() & again.keys()
         differ = [key for key in shared if recorded[key] != again[key]]
         said = ", ".join(f"{key} {recorded[key]} {again[key]}" for key in differ) or "none"
-        yield {
-            "task": task,
-            "seconds": round(seconds, 1),
-            "metrics": len(shared),
-            "different": said,
-            "ok": shared and not differ,
-        }
+        row = {"task": task, "seconds": round(seconds, 1), "metrics": len(shared), "different": said}
+        yield row | {"ok": bool(shared) and not differ}
     log = at.folder / "generate.log"
     run(gatelab("generate", str(any_run(at, "language model")), "--tokens", "50"), log, 60)
     text = log.read_text()
@@ -570,7 +520,7 @@ def main(arguments: list[str] | None = None) -> int:
             elif left < 5:
                 part = {"ended": "skipped: no time left", "seconds": 0.0, "rows": []}
             else:
-                part = do_part(name, at, min(SECONDS[name], left))
+                part = do_part(name, at, min(LIMITS[name], left))
             document["parts"][name] = part
             show(f"{name}: {part['ended']}, {part['seconds']} s", TABLES.get(name, list)(part["rows"]))
             print(part.get("log", ""), end="\n" if "log" in part else "", flush=True)

@@ -146,7 +146,7 @@ def test_a_steep_beginning_does_not_squeeze_what_comes_after(make_run, tmp_path)
     rows = [f"{step},0,,{100.0 if step == 1 else 2.0 - step / 50}" for step in range(1, 51)]
     (run / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/mse", *rows, ""]))
     text = written([tmp_path], tmp_path)
-    (figure,) = [f for f in figures_of(text) if "yaxis2" in f["layout"]]
+    (figure,) = [f for f in figures_of(text) if "optimiser step" in json.dumps(f["layout"])]
     bottom, top = figure["layout"]["yaxis"]["range"]
     assert 0.9 < bottom < 1.0
     assert 1.9 < top < 2.2
@@ -159,7 +159,9 @@ def test_a_run_that_diverged_does_not_squeeze_the_other_curves(make_run, tmp_pat
         run = make_run("a", f"aaaaaaa{number}", 0, hidden=number, value=float(number))
         rows = [f"{step},0,,{(500.0 if number == 5 else 1.0) + step / 9}" for step in range(1, 10)]
         (run / "metrics.csv").write_text("\n".join(["step,epoch,train/loss,val/mse", *rows, ""]))
-    (figure,) = [f for f in figures_of(written([tmp_path], tmp_path)) if "yaxis2" in f["layout"]]
+    (figure,) = [
+        f for f in figures_of(written([tmp_path], tmp_path)) if "optimiser step" in json.dumps(f["layout"])
+    ]
     assert figure["layout"]["yaxis"]["range"][1] < 3.0
 
 

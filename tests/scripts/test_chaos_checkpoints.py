@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from scripts.chaos.writer import judge, state
+from scripts.chaos.checkpoints import judge, state
 
 ROOT = Path(__file__).resolve().parents[2]
 

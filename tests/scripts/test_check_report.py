@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.checks.report_look import problem_of
+from scripts.checks.report import problem_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

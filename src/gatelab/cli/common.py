@@ -105,6 +105,8 @@ def print_table(table: Table) -> None:
         Console().print(table)
     else:
         table.box = box.MARKDOWN
+        for row in table.rows:
+            row.end_section = False  # Markdown has one line, below the titles
         Console(width=500).print(table)
 
 

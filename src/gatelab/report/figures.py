@@ -222,18 +222,21 @@ def learning_curves(state: StudyState, rows: Sequence[Row], facts: Facts) -> tup
     ]
     if not known:
         return None
-    heights: dict[str, Any] = {"shared_xaxes": True, "vertical_spacing": 0.07, "row_heights": [0.6, 0.4]}
-    figure = make_subplots(rows=2, cols=1, figure=new_figure(height=640), **heights)
-    figure.update_yaxes(title_text=axis_name(state.objectives[0]), row=1)
-    figure.update_yaxes(title_text="training loss", row=2)
-    figure.update_xaxes(title_text="optimiser step", row=2)
     drawn = known[:MOST_POINTS]
+    below = any(r.directory in facts and facts[r.directory].train for t in drawn for r in t.runs)
+    panels: dict[str, Any] = {"rows": 2, "row_heights": [0.6, 0.4]} if below else {"rows": 1}
+    figure = new_figure(height=640 if below else 430)
+    figure = make_subplots(cols=1, figure=figure, shared_xaxes=True, vertical_spacing=0.07, **panels)
+    figure.update_xaxes(title_text="optimiser step", row=panels["rows"])
+    figure.update_yaxes(title_text=axis_name(state.objectives[0]), row=1)
+    if below:
+        figure.update_yaxes(title_text="training loss", row=2)
     shown: tuple[list[Curve], list[Curve]] = ([], [])
     for index, trial in enumerate(drawn):
         for panel, curve in _add_curves(figure, state, trial, index, facts):
             if index < MOST_SHOWN:
                 shown[panel - 1].append(curve)
-    notes = [f"{label(state.objectives[0])}; below it the training loss"]
+    notes = [label(state.objectives[0]), *(["below it the training loss"] if below else [])]
     notes += [f"{len(drawn)} of {len(known)} points, the best first"] if len(drawn) < len(known) else []
     if len(drawn) > MOST_SHOWN:
         notes.append(f"{MOST_SHOWN} points are shown, the others can be switched on")
@@ -334,10 +337,10 @@ def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
         words = sorted({show(value) for value in values}, reverse=True)
         places = [words.index(show(value)) for value in values]
         return {"label": label, "values": places, "tickvals": list(range(len(words))), "ticktext": words}
-    low, high = min(values), max(values)
+    low, high, distinct = min(values), max(values), sorted(set(values))
     if not (low > 0 and high / low >= 8):
-        return {"label": label, "values": values}
-    distinct = sorted(set(values))
+        few = len(distinct) <= 8 and all(isinstance(value, int) for value in distinct)
+        return {"label": label, "values": values, **({"tickvals": distinct} if few else {})}
     ticks = distinct if len(distinct) <= 8 else [low * (high / low) ** (part / 4) for part in range(5)]
     texts = [short(tick) if tick >= 1e4 else f"{tick:.4g}" for tick in ticks]
     logs = [math.log(value) for value in values]

@@ -386,7 +386,8 @@ def draw(
     )
     frame = frame_of(found.points)
     if frame is not None:
-        _scale_y(axes, frame, baselines(state))
+        ends = [line[-1].summary.mean for line in found.lines.values()]
+        _scale_y(axes, frame, baselines(state), ends)
     if last and list(found.lines) != [""]:
         named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
         order = sorted(named, key=lambda name: -found.lines[name][-1].summary.mean)  # as the lines end
@@ -459,7 +460,7 @@ def _draw_line(
     axes.errorbar(at, means, halves, label=name, **style)
 
 
-def _scale_y(axes: Axes, frame: Frame, known: dict[str, float]) -> None:
+def _scale_y(axes: Axes, frame: Frame, known: dict[str, float], ends: Sequence[float]) -> None:
     """Set the frame and draw the trivial models: near ones as dashed lines, far ones by name in a corner."""
     from matplotlib.ticker import LogLocator
 
@@ -478,10 +479,10 @@ def _scale_y(axes: Axes, frame: Frame, known: dict[str, float]) -> None:
         room = 0.0 if frame.log else 0.07 * (frame.top - frame.bottom)
         bottom, top = min(bottom, value - room), max(top, value + room)
         axes.axhline(value, color=FAINT, ls="--", lw=1.1, zorder=1)
-        above = value > (frame.bottom + frame.top) / 2  # away from the lines, most of which end between
+        above = min(ends, key=lambda end: abs(end - value)) <= value  # away from the nearest line's end
         place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
         place |= {"xytext": (0, 2.5 if above else -2.5), "va": "bottom" if above else "top"}
-        axes.annotate(text, (0.995, value), ha="right", zorder=5, **place, **SMALL)
+        axes.annotate(text, (0.995, value), ha="right", zorder=1, **place, **SMALL)
     if far:
         top += 0.0 if frame.log else 0.06 * (top - bottom)
         text = f"outside the frame: {', '.join(far)}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gatelab.data.files import atomic_write_text
 from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import Composed, compose, keys_of
 from gatelab.run.errors import RequestError
@@ -267,11 +267,9 @@ def file_of(name: str) -> str:
 
 
 def _write(folder: Path, name: str, config: DictConfig) -> None:
-    file = folder / file_of(name)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    temporary.write_text(f"# {name or 'no group is swept'}\n{OmegaConf.to_yaml(config)}")
-    os.replace(temporary, file)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = f"# {name or 'no group is swept'}\n{OmegaConf.to_yaml(config)}"
+    atomic_write_text(folder / file_of(name), text)
 
 
 def sources_of(config_dirs: Sequence[Path]) -> tuple[Path, ...]:

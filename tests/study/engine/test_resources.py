@@ -70,14 +70,14 @@ def test_the_tasks_of_a_slurm_job_are_no_ranks_of_a_run(tasks):
 
 
 def test_slots_of_local_workers_get_gpus_of_their_own():
-    settings = StudySettings("s", slots=2, workers=2, gpus=[0, 1, 2, 3])
+    settings = StudySettings(name="s", slots=2, workers=2, gpus=[0, 1, 2, 3])
     found = [Resources(settings, w, "local").of_slot(s, GPU).gpus for w in range(2) for s in range(2)]
     assert found == [("0",), ("1",), ("2",), ("3",)]
 
 
 def test_a_trial_on_several_machines_is_refused_with_what_does_it():
     with pytest.raises(RequestError, match=r"trainer\.num_nodes=2: a trial of a sweep runs on one.*torchrun"):
-        Resources(StudySettings("s"), 0, "local").of_slot(0, {**CPU, "num_nodes": 2})
+        Resources(StudySettings(name="s"), 0, "local").of_slot(0, {**CPU, "num_nodes": 2})
 
 
 def test_slots_of_all_local_workers_share_the_machine():

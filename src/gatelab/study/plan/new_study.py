@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import locate
+from gatelab.run.config.schema import metrics_of
 from gatelab.run.errors import RequestError
 from gatelab.run.messages import nearest
 from gatelab.run.record.directory import command, now
@@ -83,14 +83,15 @@ def draft(request: Request, name: str, sources: Sequence[Path], function: Path |
     _refuse_decided([*parse(request.fixed), *swept])
     templates = Templates(request.fixed, sources, name)
     space = _space(swept, settings, templates, function)
-    settings = settings.model_copy(update={"strategy": settings.strategy or _strategy(space)})
-    if settings.strategy == "grid" and not space.listed:
+    strategy = settings.strategy or ("grid" if space.listed else "tpe")
+    settings = settings.model_copy(update={"strategy": strategy})
+    if strategy == "grid" and not space.listed:
         endless = [p.key for p in space.parameters if p.kind != "choice"] or ["a space function"]
         raise RequestError(
             f"study.strategy=grid: {', '.join(endless)} cannot be listed. List values, e.g. 1,2,4 or range(1,9), or "
             "take study.strategy=random or tpe."
         )
-    space = space if settings.strategy == "grid" else space.ranged()
+    space = space if strategy == "grid" else space.ranged()
     firsts = {p.key: p.values()[0] for p in space.parameters if p.group}
     spec = StudySpec(settings, space, templates)
     config = spec.apply(firsts).config
@@ -98,10 +99,6 @@ def draft(request: Request, name: str, sources: Sequence[Path], function: Path |
     _refuse_settings(spec, firsts)
     spec.objectives = _objectives(settings.objectives, config.task)
     return spec
-
-
-def _strategy(space: Space) -> str:
-    return "grid" if space.listed else "tpe"
 
 
 def _refuse_decided(overrides: Sequence[Override]) -> None:
@@ -181,12 +178,12 @@ def _objectives(asked: Sequence[str], task: Any) -> list[tuple[str, str]]:
     monitor, direction = str(task.monitor), "maximize" if task.mode == "max" else "minimize"
     if not asked:
         return [(monitor, direction)]
-    metrics = getattr(locate(str(task._target_)), "figures", None)
-    known = [*(f"val/{metric}" for metric in metrics or ()), *ALWAYS]
+    metrics = metrics_of(task._target_)
+    known = [*metrics, *ALWAYS]
     found: dict[str, str] = {}
     for text in asked:
         metric, _, wanted = text.partition(":")
-        if metrics is not None and metric not in known:
+        if metrics and metric not in known:
             raise RequestError(
                 f"study.objectives: the task has no '{metric}'.{nearest(metric, known)} It has {', '.join(known)}."
             )
