@@ -26,6 +26,8 @@ TINY = [
     "callbacks.checkpoints.every_n_steps=3",
     "threads=1",
 ]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+"""Lightning and torchrun set it where they start several processes on a machine, and it changes last digits."""
 TWO = ["trainer.devices=1", "trainer.num_nodes=2"]
 
 
@@ -45,6 +47,7 @@ def begin(*overrides, root):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=ENVIRONMENT,
         )
         for node in range(2)
     ]
@@ -93,7 +96,7 @@ def one_node(tmp_path_factory):
     """The same run as two processes of one machine, started by Lightning."""
     root = tmp_path_factory.mktemp("one")
     command = [sys.executable, "-m", "gatelab", "train", *TINY, f"paths.root={root}"]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, env=ENVIRONMENT)
     return the_run(root)
 
 

@@ -105,14 +105,14 @@ def _heeded() -> list[int]:
 
 
 def launched() -> bool:
-    """Whether torchrun has started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    """Whether torchrun, or srun with several tasks, has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
 
 
 def rank() -> int:
-    """This process's rank in its run; 0 unless Lightning or torchrun started it beside another."""
+    """This process's rank in its run; 0 unless Lightning, torchrun or srun started it beside another."""
     if launched():
-        return int(os.environ["RANK"])
+        return int(os.environ.get("RANK") or os.environ["SLURM_PROCID"])
     return int(os.environ.get("LOCAL_RANK", 0)) if RANK_OF in os.environ else 0
 
 

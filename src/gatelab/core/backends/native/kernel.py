@@ -288,6 +288,7 @@ POOL = Pool()
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
 
 _SMALL = 1 << 15  # elements below which one thread is faster than two
+_LARGE = 1024  # hidden units below which one thread reads the weights faster than two can meet
 _PACKED = 1 << 26  # floats of packed weights that are kept in all (256 MiB)
 
 
@@ -354,7 +355,9 @@ class PackedStore:
         """Return the packed form of these weights as they are now."""
         layer, key = weights[1], (library, id(weights[1]), inputs, reset_after)
         weights = _contiguous(weights)
-        checksum = library.checksum(*_addresses(weights), inputs, weights[1].shape[1], _threads(weights))
+        hidden = weights[1].shape[1]
+        threads = most_threads() if hidden >= _LARGE else 1
+        checksum = library.checksum(*_addresses(weights), inputs, hidden, threads)
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and entry[0] == checksum:
