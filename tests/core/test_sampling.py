@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from gatelab.core.gru import GRU
-from gatelab.core.language_model import LanguageModel
-from gatelab.core.sampling import generate, restrict
+from gatelab.core.language_model import LanguageModel, generate, restrict
 
 
 def _model() -> LanguageModel:

@@ -6,10 +6,9 @@ from gatelab.core.cells import GRUCell, LSTMCell, RNNCell
 from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
-from gatelab.core.language_model import LanguageModel
+from gatelab.core.language_model import LanguageModel, generate
 from gatelab.core.lstm_rnn import LSTM, RNN
 from gatelab.core.mingru import MinGRU
-from gatelab.core.sampling import generate
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
 
 __all__ = [

@@ -89,7 +89,7 @@ class GRU(Recurrent):
         )
 
     def _zoneout(self, x: Tensor) -> Tensor | float | None:
-        """What keeps states in this call, in the order in which the steps are walked; see `spec.Run`."""
+        """What keeps states in this call, in the order in which the steps are walked; see `reference.Run`."""
         if self.zoneout == 0:
             return None
         if not self.training:

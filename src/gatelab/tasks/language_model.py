@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.core.sampling import generate
+from gatelab.core.language_model import generate
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import OptimizerFactory, ScheduleFactory, Task
 from gatelab.tasks.burn_in_check import Stitches

@@ -13,7 +13,7 @@ from gatelab.core.backends.dispatch import (
     explain,
     resolve,
 )
-from gatelab.core.backends.spec import Backend, Spec
+from gatelab.core.backends.reference import Backend, Spec
 
 __all__ = [
     "BACKENDS",

@@ -11,7 +11,7 @@ state is the output at the length. cuDNN's gradient cannot be differentiated aga
 import torch
 from torch import Tensor
 
-from gatelab.core.backends.spec import Backend, Spec
+from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.torch_internals import gru
 from gatelab.core.unroll import padding
 
@@ -33,7 +33,7 @@ def run(
     reset_mask: Tensor | None = None,
     zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer in one direction; the arguments are those of `spec.Run`."""
+    """Run one layer in one direction; the arguments are those of `reference.Run`."""
     if not reset_after or reset_mask is not None:
         raise ValueError("cuDNN's GRU has reset_after=True only and no reset_mask")
     if g_ih is not None or g_hh is not None or zoneout is not None:

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 
 from gatelab.core.backends import cudnn, native, reference, torch_gru
-from gatelab.core.backends.spec import Backend, Spec
+from gatelab.core.backends.reference import Backend, Spec
 
 BackendName = Literal["auto", "reference", "torch", "native", "cudnn"]
 

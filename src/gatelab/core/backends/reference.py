@@ -1,20 +1,86 @@
-"""The `reference` backend: the equations of `cells.py` in a plain autograd loop.
+"""The interface of a backend, and the `reference` one: the equations of `cells.py` in a plain autograd loop.
 
-It is the oracle for every other backend and it runs wherever PyTorch does, double backward included. It is not
-fast: each step is a dozen small operations, each of them recorded. `gradient` gives the backends with a
-hand-written gradient one that can be differentiated again.
+A backend computes one layer in one direction and says why it cannot serve a call, if so; the registry and the choice
+are in `dispatch.py`. `reference` is the oracle for every other backend and it runs wherever PyTorch does, double
+backward included. It is not fast: each step is a dozen small operations, each of them recorded. `gradient` gives the
+backends with a hand-written gradient one that can be differentiated again.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from gatelab.core.backends.spec import Backend, Spec
 from gatelab.core.cells import gru_step_after, gru_step_before, linear
 from gatelab.core.unroll import reverse as turned
 from gatelab.core.unroll import reverse_reset, unroll
+
+
+class Spec(NamedTuple):
+    """What a call asks for, as far as a backend's ability and its speed depend on it."""
+
+    device: str
+    dtype: torch.dtype
+    reset_after: bool
+    has_lengths: bool
+    has_reset_mask: bool
+    hidden: int
+    batch: int
+    steps: int
+    training: bool = False  # a gradient will be asked for
+    zoneout: bool = False
+    layer_norm: bool = False
+
+
+class Run(Protocol):
+    """One GRU layer in one direction, forward in time.
+
+    Shapes: x [T, B, D] with T >= 1, h0 [B, H], w_ih [3H, D], w_hh [3H, H], b_ih and b_hh [3H] or None,
+    lengths [B] int64 on x's device, reset_mask [T, B] bool. x is zero past each length. Returns y [T, B,
+    H], zero past each length, and the state [B, H] at each length. No result shares memory with an
+    argument.
+
+    g_ih and g_hh [3H] are the gains of the layer normalisation, both None without it. `zoneout` is the drawn
+    mask [T, B, H] bool in training, True where a unit keeps its state; the probability in evaluation; None
+    without it. A backend that cannot serve them raises.
+    """
+
+    def __call__(
+        self,
+        x: Tensor,
+        h0: Tensor,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None,
+        b_hh: Tensor | None,
+        g_ih: Tensor | None = None,
+        g_hh: Tensor | None = None,
+        *,
+        reset_after: bool,
+        lengths: Tensor | None,
+        reset_mask: Tensor | None,
+        zoneout: Tensor | float | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Run the layer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute a GRU layer.
+
+    `run_backward` walks the rows from their last step to their first on tensors in the order of time, the mask
+    of zoneout among them, with `reset_mask` marking the same boundaries between steps; where it is missing the
+    caller turns the sequence round before and after `run`.
+    """
+
+    name: str
+    summary: str
+    run: Run
+    unsupported: Callable[[Spec], str | None]  # why it cannot serve a call, or None when it can
+    run_backward: Run | None = None
 
 
 def run(
@@ -32,7 +98,7 @@ def run(
     reset_mask: Tensor | None = None,
     zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer in one direction; the arguments are those of `spec.Run`."""
+    """Run one layer in one direction; the arguments are those of `Run`."""
     step = gru_step_after if reset_after else gru_step_before
     y, (h,) = unroll(
         lambda i_t, state: (step(i_t, state[0], w_hh, b_hh, g_hh),),

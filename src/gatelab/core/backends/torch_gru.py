@@ -34,14 +34,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatelab.core.backends import reference
-from gatelab.core.backends.spec import Backend, Spec
+from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.unroll import padding
 
 COPY_PAYS = 8  # steps; measured at H = 200 and 256, where transposing costs what it saves in about six
 
 
 class _TorchGRU(torch.autograd.Function):
-    """(y, h_n) of one layer in one direction, from the tensors of `spec.Run`."""
+    """(y, h_n) of one layer in one direction, from the tensors of `reference.Run`."""
 
     @staticmethod
     def forward(
@@ -107,7 +107,7 @@ def run(
     reset_mask: Tensor | None = None,
     zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer in one direction; the arguments are those of `spec.Run`."""
+    """Run one layer in one direction; the arguments are those of `reference.Run`."""
     if g_ih is not None or g_hh is not None:
         raise ValueError("the torch backend has no layer normalisation: g_ih and g_hh must be None")
     tensors = (x, h0, w_ih, w_hh, b_ih, b_hh)

@@ -11,7 +11,7 @@ import torch
 
 from gatelab.core.backends.native.autograd import run
 from gatelab.core.backends.native.kernel import NativeError, load, unavailable
-from gatelab.core.backends.spec import Backend, Spec
+from gatelab.core.backends.reference import Backend, Spec
 
 __all__ = ["BACKEND", "NativeError", "load", "run", "unavailable"]
 

@@ -2,7 +2,7 @@
 
 Only the standard library is used: the build hook of the package calls it at install, where nothing else can be
 imported. `python -m gatelab.core.backends.native.compile` builds again in place. It does not choose which object runs
-(`library.py` does).
+(`kernel.py` does).
 """
 
 import os

@@ -8,8 +8,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "gemm.h"
 #include "gru.h"
-#include "pack.h"
 
 #ifdef _OPENMP
 #include <omp.h>

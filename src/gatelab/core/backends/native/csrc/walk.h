@@ -1,4 +1,5 @@
-/* Where things lie: the walk over the steps of a batch, and the rows that a step and a place refer to. */
+/* Where things lie: the walk over the steps of a batch, the rows that a step and a place refer to, and where each
+ * computed row of a ragged batch lies in a padded [T, B] one. */
 #ifndef GATELAB_WALK_H
 #define GATELAB_WALK_H
 
@@ -77,6 +78,30 @@ INLINE idx state_row(const gru_call *c, const moment *m, idx ahead) {
 /* Whether the state that enters step s is zero whatever came before. Past the row's end nothing enters. */
 INLINE int resets_at(const gru_call *c, idx s, idx place) {
     return c->resets && s < length_of(c, place) && c->resets[outer_row(c, s, place)];
+}
+
+/* The rows of [T*B] in the order of the walk, then those past the lengths; returns how many the former are. */
+static idx list_rows(const idx *lengths, const idx *rows, idx steps, idx batch, int reverse, idx *order) {
+    idx count = 0, active = batch;
+    for (idx s = 0; s < steps; s++) {
+        while (active > 0 && lengths[active - 1] <= s)
+            active--;
+        for (idx place = 0; place < active; place++)
+            order[count++] = (reverse ? lengths[place] - 1 - s : s) * batch + rows[place];
+    }
+    idx at = count;
+    for (idx place = 0; place < batch; place++)
+        for (idx time = lengths[place]; time < steps; time++)
+            order[at++] = time * batch + rows[place];
+    return count;
+}
+
+/* One row of `to`, given by its number in `order`: a copied one, or zeros. */
+INLINE void spread_row(const float *from, const idx *order, idx count, idx width, idx i, float *to) {
+    if (i < count)
+        memcpy(to + order[i] * width, from + i * width, (size_t)width * sizeof(float));
+    else
+        memset(to + order[i] * width, 0, (size_t)width * sizeof(float));
 }
 
 #endif
