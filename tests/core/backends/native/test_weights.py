@@ -50,9 +50,9 @@ def test_other_tensors_at_the_same_address_are_packed_again():
 
 def test_the_store_keeps_a_bounded_size():
     layers = [make() for _ in range(5)]
-    one = PackedStore()
-    one.get(load(), layers[0], inputs=0, reset_after=True)
-    store = PackedStore(most=3 * one.size())
+    store = PackedStore(
+        most=3 * pack(load(), layers[0], inputs=0, reset_after=True, backward=False).data.numel()
+    )
     for weights in layers:
         store.get(load(), weights, inputs=0, reset_after=True)
     assert len(store) == 3

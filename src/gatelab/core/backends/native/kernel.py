@@ -28,7 +28,7 @@ from torch import Tensor
 
 from gatelab.core.backends.native.compile import isas, object_name
 
-ABI = 6
+ABI = 5
 VARIABLE = "GATELAB_NATIVE_ISA"
 ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
 
@@ -83,7 +83,7 @@ class Library:
         self.packed_size = self._declare("gru_packed_size", integer, integer, integer, integer)
         self.work_size = self._declare("gru_work_size", integer, *[integer] * 4)
         self.pack = self._declare("gru_pack", None, *[pointer] * 4, *[integer] * 5, pointer)
-        self.equal = self._declare("gru_equal", integer, *[pointer] * 2, *[integer] * 2)
+        self.checksum = self._declare("gru_checksum", ctypes.c_uint64, *[pointer] * 4, *[integer] * 3)
         self.order = self._declare("gru_order", integer, *[pointer] * 2, *[integer] * 3, pointer)
         self.spread = self._declare("gru_spread", None, *[pointer] * 2, *[integer] * 4, pointer)
         self.forward = self._declare("gru_forward", None, ctypes.POINTER(Call))
@@ -286,11 +286,10 @@ POOL = Pool()
 
 
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
-Read = tuple[Tensor | None, ...]
 
 _SMALL = 1 << 15  # elements below which one thread is faster than two
-_LARGE = 1 << 19  # elements below which one thread reads the weights faster than two can meet
-_PACKED = 1 << 27  # floats of packed weights and of their sources that are kept in all (512 MiB)
+_LARGE = 1024  # hidden units below which one thread reads the weights faster than two can meet
+_PACKED = 1 << 26  # floats of packed weights that are kept in all (256 MiB)
 
 
 @dataclass(frozen=True)
@@ -339,29 +338,16 @@ def _addresses(weights: Tensors) -> tuple[int | None, ...]:
     )
 
 
-def _equal(library: Library, kept: Read, now: Read) -> bool:
-    for a, b in zip(kept, now, strict=True):
-        if a is None or b is None:
-            if a is not b:
-                return False
-            continue
-        count = a.numel()
-        threads = most_threads() if count >= _LARGE else 1
-        if a.shape != b.shape or not library.equal(a.data_ptr(), b.data_ptr(), count, threads):
-            return False
-    return True
-
-
 class PackedStore:
     """Packed weights for inference, where packing would else take most of a single step's time.
 
-    They are those of the weights' present content, byte for byte: edits through `.data` or NumPy move no version
-    counter, so a copy of what was packed is kept and compared, which takes no longer than reading it. They are freed
-    with their layer (with its `w_hh`), the least recently used ones first where all together take too much.
+    They are those of the weights' present content, by a checksum of every byte: edits through `.data` or NumPy move
+    no version counter. They are freed with their layer (with its `w_hh`), the least recently used ones first where all
+    together take too much.
     """
 
     def __init__(self, most: int = _PACKED) -> None:
-        self._entries: OrderedDict[tuple[Any, ...], tuple[Read, Packed, weakref.ref[Tensor]]] = OrderedDict()
+        self._entries: OrderedDict[tuple[Any, ...], tuple[int, Packed, weakref.ref[Tensor]]] = OrderedDict()
         self._most = most
         self._lock = threading.RLock()  # a layer may be freed, hence forgotten, while the lock is held
 
@@ -369,27 +355,26 @@ class PackedStore:
         """Return the packed form of these weights as they are now."""
         layer, key = weights[1], (library, id(weights[1]), inputs, reset_after)
         weights = _contiguous(weights)
+        hidden = weights[1].shape[1]
+        threads = most_threads() if hidden >= _LARGE else 1
+        checksum = library.checksum(*_addresses(weights), inputs, hidden, threads)
         with self._lock:
             entry = self._entries.get(key)
-            if entry is not None:
+            if entry is not None and entry[0] == checksum:
                 self._entries.move_to_end(key)
-        read = (weights[0] if inputs else None, *weights[1:])  # W_ih is packed with `inputs` only
-        if entry is not None and _equal(library, entry[0], read):
-            return entry[1]
-        source = tuple(None if w is None else w.clone() for w in read)
+                return entry[1]
         packed = pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False)
         with self._lock:
-            self._entries[key] = (source, packed, weakref.ref(layer, lambda _: self._forget(key)))
+            self._entries[key] = (checksum, packed, weakref.ref(layer, lambda _: self._forget(key)))
             self._entries.move_to_end(key)
             while len(self._entries) > 1 and self.size() > self._most:
                 self._entries.popitem(last=False)
         return packed
 
     def size(self) -> int:
-        """Return the floats of all packed weights in the store and of the copies of their sources."""
+        """Return the floats of all packed weights in the store."""
         with self._lock:
-            kept = [(*source, packed.data) for source, packed, _ in self._entries.values()]
-        return sum(tensor.numel() for tensors in kept for tensor in tensors if tensor is not None)
+            return sum(packed.data.numel() for _, packed, _ in list(self._entries.values()))
 
     def _forget(self, key: tuple[Any, ...]) -> None:
         with self._lock:

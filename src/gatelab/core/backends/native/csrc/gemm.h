@@ -215,4 +215,44 @@ static void pack_input_back(const float *w_ih, idx inputs, idx hidden, packed_we
                      (float *)to.input_back + panel * 3 * hidden * COLS);
 }
 
+/* 64-bit lanes, and the product of their halves. */
+typedef uint64_t words __attribute__((vector_size(4 * W)));
+typedef uint64_t loose_words __attribute__((vector_size(4 * W), aligned(4), may_alias));
+INLINE words halves_product(words v) {
+#if defined(__AVX512F__)
+    return (words)_mm512_mul_epu32((__m512i)v, (__m512i)(v >> 32));
+#elif defined(__AVX2__)
+    return (words)_mm256_mul_epu32((__m256i)v, (__m256i)(v >> 32));
+#else
+    return (v & 0xFFFFFFFFu) * (v >> 32);
+#endif
+}
+
+/* A checksum of every byte of `count` floats, as fast as they can be read: each lane adds its words and the products
+ * of their halves under a key that moves on (as in XXH3). A change of one float alone is never missed. */
+#define SUMS_AT_ONCE 4
+static uint64_t checksum(const float *w, idx count, uint64_t seed) {
+    words sums[SUMS_AT_ONCE] = {{0}}, key = seed * 0x9E3779B97F4A7C15u + (words){0};
+    for (int j = 0; j < W / 2; j++)
+        key[j] += (uint64_t)j * 0xC2B2AE3D27D4EB4Fu;
+    idx whole = count - count % (SUMS_AT_ONCE * W);
+    for (idx i = 0; i < whole; i += SUMS_AT_ONCE * W, key += 0x165667B19E3779F9u)
+        UNROLL for (int j = 0; j < SUMS_AT_ONCE; j++) {
+            words v = *(const loose_words *)(w + i + j * W);
+            sums[j] += v + halves_product(v ^ key);
+        }
+    float rest[SUMS_AT_ONCE * W] = {0};
+    memcpy(rest, w + whole, (size_t)(count - whole) * sizeof(float));
+    uint64_t all = seed ^ (uint64_t)count;
+    for (int j = 0; j < SUMS_AT_ONCE; j++) {
+        words v = *(const loose_words *)(rest + j * W);
+        sums[j] += v + halves_product(v ^ key);
+        for (int k = 0; k < W / 2; k++) {
+            all = (all ^ sums[j][k]) * 0x9E3779B97F4A7C15u;
+            all ^= all >> 29;
+        }
+    }
+    return all;
+}
+
 #endif

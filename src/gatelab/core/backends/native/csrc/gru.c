@@ -81,19 +81,35 @@ void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const flo
     (void)threads;
 }
 
-int64_t gru_equal(const float *a, const float *b, int64_t count, int64_t threads) {
+/* Of one tensor, in pieces, so that the threads share it and their number does not show. */
+static uint64_t checksum_all(const float *w, idx count, int threads, uint64_t seed) {
+    const idx piece = 1 << 14;
+    idx pieces = (count + piece - 1) / piece;
+    uint64_t all = 0;
 #ifdef _OPENMP
     if (threads > 1) {
-        const idx piece = 1 << 14;
-        int differ = 0;
-#pragma omp parallel for num_threads((int)threads) schedule(static) reduction(| : differ)
-        for (idx i = 0; i < count; i += piece)
-            differ |= memcmp(a + i, b + i, (size_t)min_idx(piece, count - i) * sizeof(float)) != 0;
-        return !differ;
+#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : all)
+        for (idx i = 0; i < pieces; i++)
+            all += checksum(w + i * piece, min_idx(piece, count - i * piece), seed + (uint64_t)i);
+        return all;
     }
 #endif
+    for (idx i = 0; i < pieces; i++)
+        all += checksum(w + i * piece, min_idx(piece, count - i * piece), seed + (uint64_t)i);
     (void)threads;
-    return memcmp(a, b, (size_t)count * sizeof(float)) == 0;
+    return all;
+}
+
+uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+                      int64_t hidden, int64_t threads) {
+    const float *tensors[4] = {w_hh, w_ih, b_ih, b_hh};
+    idx counts[4] = {3 * hidden * hidden, 3 * hidden * inputs, b_ih ? 3 * hidden : 0, b_hh ? 3 * hidden : 0};
+    uint64_t all = (uint64_t)hidden;
+    for (int i = 0; i < 4; i++) {
+        uint64_t one = checksum_all(tensors[i], counts[i], i < 2 ? (int)threads : 1, (uint64_t)(i + 1) << 40);
+        all = (all ^ one) * 0x9E3779B97F4A7C15u + (uint64_t)counts[i];
+    }
+    return all;
 }
 
 int64_t gru_order(const int64_t *lengths, const int64_t *rows, int64_t steps, int64_t batch, int64_t reverse,

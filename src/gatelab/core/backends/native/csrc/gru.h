@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define GRU_ABI 6
+#define GRU_ABI 5
 
 typedef struct {
     /* sizes and choices */
@@ -87,8 +87,9 @@ int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward);
 void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
               int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed);
 
-/* Whether `count` floats have the same bytes. */
-int64_t gru_equal(const float *a, const float *b, int64_t count, int64_t threads);
+/* A checksum of every byte that gru_pack reads, the same for any number of threads. */
+uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+                      int64_t hidden, int64_t threads);
 
 /* Fill `order` [T*B] with the rows of a padded [T*B] batch that are computed, as the kernel walks them, and after
  * them those past the lengths; returns N. `lengths` and `rows` are by place, as in gru_call. */
