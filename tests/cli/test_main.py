@@ -95,12 +95,13 @@ def test_the_script_is_the_command():
 
 
 def test_doctor_tells_the_versions_and_no_secret(capsys, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "a-secret-key")
+    key = "0123456789" * 4
+    monkeypatch.setenv("WANDB_API_KEY", key)
     assert main(["doctor", "--json"]) == 0
     text = capsys.readouterr().out
     assert json.loads(text)["versions"]["torch"]
     assert json.loads(text)["wandb_key"] is True
-    assert "a-secret-key" not in text
+    assert key not in text
 
 
 def test_a_command_goes_on_when_the_reader_of_its_output_has_left(tmp_path):

@@ -1,4 +1,4 @@
-"""Every task: the last step is validated, mixed precision clips, a wrong monitor is refused, scoring changes no data."""
+"""The last step is validated, mixed precision clips, a wrong monitor is refused; scoring changes no data."""
 
 from pathlib import Path
 from typing import Any

@@ -309,7 +309,11 @@ def _train_beside_rank_0(callbacks: Sequence[Any]) -> dict[str, Any]:
         data = build_data(config)
         require_same_data(run, data)
         fit(run, config, data, callbacks)
-    except (distributed.Dismissed, RunInterrupted):
+    except distributed.Dismissed:
+        return done
+    except RunInterrupted as error:
+        if int(os.environ.get("GROUP_RANK") or os.environ.get("SLURM_NODEID", "0")) > 0:
+            raise Interrupted(str(error)) from None  # on another machine no rank 0 can be killed for it
         return done
     except Exception as error:
         if launched():

@@ -83,10 +83,12 @@ class Validations(pl.Callback):
     """
 
     def __init__(self, request: Mapping[str, Any], events: EventWriter) -> None:
-        self.monitor, self.required, self.asks = request["monitor"], request["reports"], request["prunes"]
+        self.metric, self.required, self.asks = request["monitor"], request["reports"], request["prunes"]
         self.by = {"study": request["study"], "trial": request["number"]}
         self.events, self.answers = events, EventReader(answers_file(events.path))
         self.index = 0
+        if self.required:
+            self.monitor = self.metric  # as of Lightning's callbacks: it is looked for before the run begins
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the validations that are in `metrics.csv`; they were answered then."""
@@ -95,9 +97,9 @@ class Validations(pl.Callback):
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV) and Path(logger.path).is_file():
                 for row in read_metrics(logger.path):
-                    if row.get(self.monitor):
+                    if row.get(self.metric):
                         step, epoch = int(row["step"]), int(row.get("epoch") or 0)
-                        self._write(step, epoch, float(row[self.monitor]))
+                        self._write(step, epoch, float(row[self.metric]))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the value, and stop if the pruner says so; a collective call.
@@ -109,11 +111,11 @@ class Validations(pl.Callback):
             return
         prune = False
         if trainer.is_global_zero:
-            value = trainer.callback_metrics.get(self.monitor)
+            value = trainer.callback_metrics.get(self.metric)
             if value is None and self.required:
                 have = ", ".join(sorted(trainer.callback_metrics))
                 raise ValueError(
-                    f"study.objectives: '{self.monitor}' is not among the metrics of this run: {have}"
+                    f"study.objectives: '{self.metric}' is not among the metrics of this run: {have}"
                 )
             number = None if value is None else float(value)
             index = self._write(trainer.global_step, trainer.current_epoch, number, asks=self.asks)

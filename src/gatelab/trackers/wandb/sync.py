@@ -89,9 +89,14 @@ def sync(pending: Sequence[Pending]) -> Iterator[tuple[Pending, str, bool]]:
 
 
 def _upload(pending: Pending) -> tuple[str, bool]:
+    import wandb
+
     run = RunDirectory(pending.path)
     parts = logged_parts(pending.path, pending.run_id)
-    with tempfile.TemporaryDirectory() as folder, _own_service():
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        stack.callback(
+            wandb.teardown
+        )  # the client's own process; a failed upload must not affect the next one
         session = Session(pending.path, _settings(run, pending, parts), "online", Path(folder))
         session.leave_out(history(*session.where))
         session.measured_at(parts)
@@ -113,17 +118,6 @@ def _settings(run: RunDirectory, pending: Pending, parts: Sequence[Any]) -> dict
     asked = (run.read()["config"].get("logger") or {}).get("wandb") or {}
     known = {name: asked.get(name) for name in ("project", "entity", "group", "job_type", "tags")}
     return {**known, "id": pending.run_id, "name": "/".join(pending.path.absolute().parts[-2:])}
-
-
-@contextlib.contextmanager
-def _own_service() -> Iterator[None]:
-    """End wandb's own process after one run, so that a failed upload does not affect the next one."""
-    import wandb
-
-    try:
-        yield
-    finally:
-        wandb.teardown()
 
 
 def mark_if_complete(run_dir: Path, entity: str | None, project: str, run_id: str) -> int:
