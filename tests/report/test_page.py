@@ -1,4 +1,4 @@
-"""The page needs no network, is readable in both schemes, and never fails for a run; all forms say what the leaderboard says."""
+"""The page needs no network and is readable in both schemes; page, Markdown and CSV say what the leaderboard says."""
 
 import csv
 import io

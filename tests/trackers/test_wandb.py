@@ -50,7 +50,7 @@ def test_two_trackers_of_a_whole_run_both_hold_metrics_csv(tmp_path, capfd, monk
     assert segment.summary["val/mse"] == min(losses)
     assert segment.summary["valid/mse"] == result["splits"]["valid"]["metrics"]["mse"]
     assert segment.summary["outcome"] == "done"
-    assert {"curves._type", "forecast._type", "results._type"} <= set(segment.summary)
+    assert {"curves._type", "sample._type", "results._type"} <= set(segment.summary)
     assert "offline (no key)" in capfd.readouterr().err
 
 

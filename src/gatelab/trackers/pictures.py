@@ -28,11 +28,10 @@ def draw_run(run: RunDirectory) -> list[Path]:
     figure = new_figure()
     axes = figure.subplots()
     rows = read_metrics(run.metrics_file)
-    for name, style in (("train/loss", {"color": TRAIN}), (f"val/{metric}", {"color": VALID, "marker": "o"})):
+    for name, colour, marker in (("train/loss", TRAIN, ""), (f"val/{metric}", VALID, "o")):
         known = [row for row in rows if row.get(name)]
-        axes.plot(
-            [int(row["step"]) for row in known], [float(row[name]) for row in known], label=name, **style
-        )
+        steps, values = [int(row["step"]) for row in known], [float(row[name]) for row in known]
+        axes.plot(steps, values, color=colour, marker=marker, label=name)
     baselines = result["splits"].get("valid", {}).get("baselines", {})
     for index, (name, scores) in enumerate(baselines.items()):
         if metric in scores:
