@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gatelab.data.files import atomic_write_text
+from gatelab.data.messages import counted
 from gatelab.report.experiment_record import environment_of, ran_on, shown_command
 from gatelab.report.facts import Facts, differences, read_facts
 from gatelab.report.figures import importance_bars, learning_curves, over_parameter, parallel_coordinates
 from gatelab.report.gather import KINDS, Subject
 from gatelab.report.samples import sample
 from gatelab.report.text import cost, headline
-from gatelab.run.messages import counted
 from gatelab.run.record.directory import now
 from gatelab.run.record.environment import versions
 from gatelab.study.analysis.importance import importance

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gatelab.run.messages import counted
+from gatelab.data.messages import counted
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, leaderboard, table, verdict
 from gatelab.study.analysis.state import StudyState, Trial, duration, short_names
