@@ -312,7 +312,7 @@ def _train_beside_rank_0(callbacks: Sequence[Any]) -> dict[str, Any]:
     except distributed.Dismissed:
         return done
     except RunInterrupted as error:
-        if int(os.environ.get("GROUP_RANK") or os.environ.get("SLURM_NODEID", 0)) > 0:
+        if int(os.environ.get("GROUP_RANK") or os.environ.get("SLURM_NODEID", "0")) > 0:
             raise Interrupted(str(error)) from None  # on another machine no rank 0 can be killed for it
         return done
     except Exception as error:
