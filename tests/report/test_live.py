@@ -11,8 +11,7 @@ from rich.console import Console
 
 from gatelab.report import live
 from gatelab.report.live import dashboard, following, one_line, progress, watch
-from gatelab.run.frozen_run import events_file
-from gatelab.run.record.events import EventWriter
+from gatelab.run.frozen_run import EventWriter, events_file
 from gatelab.study.analysis import read
 from gatelab.study.analysis.read import StudyReader, read_study
 from gatelab.study.engine.directory import StudyDirectory

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gatelab.data.files import atomic_write_text
+from gatelab.data.messages import counted
 from gatelab.report.experiment_record import environment_of, ran_on, sections, shown_command
 from gatelab.report.figures import (
     importance_bars,
@@ -25,7 +26,6 @@ from gatelab.report.figures import (
 )
 from gatelab.report.gather import KINDS, Facts, Subject, differences, read_facts
 from gatelab.report.text import cost, headline
-from gatelab.run.messages import counted
 from gatelab.run.record.directory import now
 from gatelab.run.record.environment import versions
 from gatelab.study.analysis.importance import importance

@@ -19,8 +19,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import atomic_file
+from gatelab.data.messages import did_you_mean
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
@@ -183,7 +183,7 @@ def _named(state: StudyState, name: str) -> str:
     known = [*state.keys, *FACTS]
     found = [key for key in known if key == name or key.endswith(f".{name}")]
     if not found:
-        hint = nearest(name, [*known, *short_names(known).values()])
+        hint = did_you_mean(name, [*known, *short_names(known).values()])
         raise RequestError(f"{name}: not a parameter of this study.{hint} Parameters: {', '.join(known)}.")
     return found[0]
 

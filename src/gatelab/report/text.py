@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import atomic_write_text, write_json
+from gatelab.data.messages import counted
 from gatelab.report.picture import write_picture
-from gatelab.run.messages import counted
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, leaderboard, table, to_csv, verdict
 from gatelab.study.analysis.read import read_study

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+from gatelab.data.messages import say
 from gatelab.run.config.schema import MARKS, locate
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import say
-from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.environment import without_secrets
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

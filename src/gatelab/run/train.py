@@ -19,6 +19,7 @@ import torch
 
 from gatelab.core import BackendError
 from gatelab.data.files import write_json
+from gatelab.data.messages import say
 from gatelab.run import distributed
 from gatelab.run.build import (
     REQUEST_ERRORS,
@@ -34,7 +35,6 @@ from gatelab.run.config.schema import check
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.load import load_task
-from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory, now
 from gatelab.run.record.identity import Identity, identify
 from gatelab.run.record.metrics import resources

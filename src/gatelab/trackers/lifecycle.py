@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gatelab.data.messages import say
 from gatelab.run.build import build_trackers
-from gatelab.run.messages import say
 from gatelab.run.record.directory import RunDirectory
 from gatelab.tasks.callbacks import RunInterrupted
 from gatelab.trackers.pictures import draw_run, draw_sample

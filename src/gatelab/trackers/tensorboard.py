@@ -15,8 +15,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from gatelab.data.messages import say
 from gatelab.run.diff import flat
-from gatelab.run.messages import say
 from gatelab.run.record.identity import defining
 from gatelab.trackers.follow import STEP, Best, Follow
 

@@ -17,8 +17,8 @@ from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 from gatelab.run.record.directory import RunDirectory
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
@@ -268,7 +268,7 @@ def find_study(studies: str | Path, name: str) -> Path:
             return candidate.absolute()
     known = names_of(studies)
     listed = f" Studies there: {', '.join(known)}." if known else " There are none."
-    hint = nearest(name, known) or listed
+    hint = did_you_mean(name, known) or listed
     raise RequestError(f"no study '{name}' below {studies}.{hint}")
 
 

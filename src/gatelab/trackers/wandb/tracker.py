@@ -18,7 +18,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from gatelab.run.messages import say
+from gatelab.data.messages import say
 from gatelab.trackers.wandb.agent import forget_agent
 
 PATIENCE = 30.0
