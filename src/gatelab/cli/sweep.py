@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report(directory: Path) -> list[str]:
-    from gatelab.report.files import write_report
+    from gatelab.report.text import write_report
 
     return write_report(directory)
 
