@@ -53,6 +53,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.tasks.signals import launched, rank, stoppable
     from gatelab.trackers.wandb.agent import started_by_agent
 
+    agent = started_by_agent()
     if rank() > 0 and not launched():
         die_with_parent()  # else it waits for a first process that was killed
     try:
@@ -60,9 +61,16 @@ def run(options: argparse.Namespace) -> int:
             with loading():
                 from gatelab.run.train import train
 
-            result = train(options.overrides, force=options.force, config_dirs=options.config_dir)
+            # two agents may be given the same configuration; the second shows what the first has found
+            result = train(
+                options.overrides,
+                force=options.force,
+                config_dirs=options.config_dir,
+                wait=agent,
+                show_to=("wandb",) if agent else (),
+            )
     except Interrupted as stopped:
-        if not started_by_agent():
+        if not agent:
             raise
         print(stopped, file=sys.stderr)
         return 0  # an agent counts every other code as a failure, and gives up after a few

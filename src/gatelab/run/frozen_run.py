@@ -29,7 +29,7 @@ from typing import Any
 
 from gatelab.data.files import write_json
 from gatelab.run.errors import Interrupted, RequestError
-from gatelab.run.process_group import die_with_parent
+from gatelab.run.process_group import OF_ONE_RUN, die_with_parent
 from gatelab.run.record.identity import Identity
 from gatelab.tasks.signals import rank, stoppable
 
@@ -134,15 +134,12 @@ def end_of(request: Path) -> dict[str, Any] | None:
 
 def child_environment() -> dict[str, str]:
     """This process' environment, right for a run in another working directory too."""
-    from gatelab.trackers.wandb.agent import forget_agent
-
-    env = dict(os.environ)
+    env = {name: value for name, value in os.environ.items() if name not in OF_ONE_RUN}
     if "PYTHONPATH" in env:
         folders = env["PYTHONPATH"].split(os.pathsep)
         env["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders)
     if env.get("GATELAB_DATA_MIRROR"):
         env["GATELAB_DATA_MIRROR"] = str(Path(env["GATELAB_DATA_MIRROR"]).absolute())
-    forget_agent(env)
     return env
 
 
