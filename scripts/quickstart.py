@@ -47,8 +47,8 @@ def main() -> int:
 
 def study(name: str, options: argparse.Namespace) -> Path:
     """Run a study, or what is missing of it; its folder."""
-    from gatelab.report.files import write_report
     from gatelab.report.live import following
+    from gatelab.report.text import write_report
     from gatelab.study.sweep import sweep
 
     experiment = STUDIES[name]
@@ -113,12 +113,12 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     """The metric over hidden size of both studies, and one forecast against the truth; the picture's path."""
     from gatelab.report import picture
     from gatelab.report.picture import finish
-    from gatelab.run import plots
     from gatelab.run.load import load_data, load_task
     from gatelab.tasks.contract import SeriesSample, Window
+    from gatelab.trackers.pictures import draw_series, new_figure
 
-    figure, axes = plots.new_figure(3)
-    figure.set_size_inches(17.0, 4.6)
+    figure = new_figure(17.0, 4.6)
+    axes = figure.subplots(1, 3)
     for axis, (name, state) in zip(axes, states.items(), strict=False):
         picture.draw(
             axis,
@@ -133,7 +133,7 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     window = data.spec.windows["test"] // 2
     drawn = Window(0, *loaded.task.window(data, window, target, "test"))
     label = f"{data.spec.targets[target]} (original units)"
-    plots.draw_series(axes[2], SeriesSample("", label, "steps from the forecast's start", (drawn,)))
+    draw_series(axes[2], SeriesSample("", label, "steps from the forecast's start", (drawn,)))
     finish(axes[2], "forecast", f"test window {window}, by the best forecaster")
     path = states["language model"].root / "quickstart.png"
     figure.savefig(path, dpi=120)

@@ -11,7 +11,16 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "src" / "gatelab"
 RINGS = ("core", "data", "tasks", "run", "study", "report", "cli")
-"""From the inside out. `trackers` lies between run and report, and only `run/trackers`' loader may name it."""
+"""From the inside out."""
+NOT_BESIDE = {
+    "core": {"trackers"},
+    "data": {"trackers"},
+    "tasks": {"trackers"},
+    "run": {"trackers"},
+    "study": {"trackers"},
+    "trackers": {"study", "report", "cli"},
+}
+"""`trackers` lies between run and report, beside study: neither imports the other."""
 
 LOADS_NONE_OF = {
     "gatelab": ["torch", "pytorch_lightning", "hydra", "wandb", "pandas"],
@@ -20,7 +29,7 @@ LOADS_NONE_OF = {
     "gatelab.data.text.module": ["gatelab.tasks", "gatelab.run", "hydra", "omegaconf"],
     "gatelab.data.series.module": ["gatelab.tasks", "gatelab.run", "hydra", "omegaconf"],
     "gatelab.tasks": ["gatelab.run", "gatelab.cli", "hydra", "omegaconf"],
-    "gatelab.run.train": ["gatelab.study", "gatelab.report", "gatelab.cli", "wandb", "tensorboard"],
+    "gatelab.run.train": ["gatelab.study", "gatelab.trackers", "gatelab.report", "gatelab.cli", "wandb"],
     "gatelab.run.record.directory": ["gatelab.cli", "torch", "pytorch_lightning", "pandas"],
     "gatelab.study.sweep": ["gatelab.report", "gatelab.cli", "torch", "pytorch_lightning", "matplotlib"],
     "gatelab.report.live": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
@@ -72,6 +81,17 @@ def test_no_ring_imports_an_outer_one():
         if ring(importer) in rank and ring(imported) in rank and rank[ring(importer)] < rank[ring(imported)]
     ]
     assert not upward
+
+
+def test_trackers_are_known_to_reports_and_commands_only():
+    named = imports()
+    assert any(ring(module) == "trackers" for module in named)
+    assert not [
+        f"{importer} -> {imported}"
+        for importer, targets in named.items()
+        for imported in targets
+        if ring(imported) in NOT_BESIDE.get(ring(importer), ())
+    ]
 
 
 def test_no_import_circle():

@@ -1,5 +1,7 @@
-"""The page needs no network, says what the leaderboard says, is readable in both schemes, and never fails for a run."""
+"""The page needs no network and is readable in both schemes; page, Markdown and CSV say what the leaderboard says."""
 
+import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -11,8 +13,8 @@ from markupsafe import escape
 from gatelab.report import page as module
 from gatelab.report.figures import COLOURS, RANKS
 from gatelab.report.gather import gather
-from gatelab.report.page import write_page
-from gatelab.study.analysis.leaderboard import columns, leaderboard
+from gatelab.report.page import to_markdown, to_table, write_page
+from gatelab.study.analysis.leaderboard import columns, leaderboard, to_csv
 
 STYLE = (module.TEMPLATES / "page.css").read_text()
 
@@ -107,11 +109,13 @@ def test_the_picture_shows_means_and_intervals_of_the_leaderboard(page, grid):
     assert [line["name"] for line in lines] == ["gru", "rnn"]
 
 
-def test_trivial_models_are_lines_and_those_far_away_are_said(page):
-    shapes = figures_of(page)[0]["layout"]["shapes"]
-    assert [shape["name"] for shape in shapes] == ["unigram 3", "bigram 1.9"]
-    assert [shape["y0"] for shape in shapes] == pytest.approx([3.0, 1.9])
-    assert "trivial models outside the frame: unigram 3 " in page
+def test_trivial_models_are_lines_with_their_values_and_near_ones_are_in_the_frame(page):
+    layout = figures_of(page)[0]["layout"]
+    assert [shape["name"] for shape in layout["shapes"]] == ["unigram 3", "bigram 1.9"]
+    assert [shape["y0"] for shape in layout["shapes"]] == pytest.approx([3.0, 1.9])
+    low, high = layout["yaxis"]["range"]
+    assert low < 1.4
+    assert 1.9 < high < 3.0
 
 
 def test_links_lead_to_the_run_directories_from_where_the_page_is(make_run, tmp_path):
@@ -253,3 +257,39 @@ def test_every_colour_can_be_told_from_the_background(scheme):
     assert min(contrast(colour, paper) for colour in lines) >= 3.0
     for name in ("ink", "faint", "link", "warn"):
         assert min(contrast(values[name][scheme], paper), contrast(values[name][scheme], panel)) >= 4.5
+
+
+def rows(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_csv_is_that_of_each_study_below_the_other(grid, make_run):
+    make_run("a", "aaaaaaaa", 0, 1.25)
+    subjects, _ = gather([grid, make_run.root / "runs" / "a"])
+    table = rows(to_table(subjects))
+    assert [row["study"] for row in table] == 6 * ["grid"] + ["a"]
+    for subject in subjects:
+        own = rows(to_csv(subject.state, leaderboard(subject.state)))
+        found = [row for row in table if row["study"] == subject.state.name]
+        assert [{key: row[key] for key in own[0]} for row in found] == own
+
+
+def test_the_markdown_has_every_row_of_the_leaderboard(grid):
+    subjects, _ = gather([grid])
+    text = to_markdown(subjects, "Title")
+    assert text.startswith("# Title\n")
+    cells = columns(subjects[0].state, leaderboard(subjects[0].state)).values()
+    assert [
+        line
+        for line in text.splitlines()
+        if line in {f"| {' | '.join(row)} |" for row in zip(*cells, strict=True)}
+    ]
+    assert text.count("\n| ") >= 6
+
+
+def test_what_could_not_be_read_and_what_has_no_value_is_said(make_run):
+    make_run("a", "aaaaaaaa", 0, state="failed", error="no")
+    subjects, _ = gather([make_run.root])
+    text = to_markdown(subjects, "Title", ["x: broken"])
+    assert "1 failed" in text
+    assert "Not read: x: broken" in text

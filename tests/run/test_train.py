@@ -18,10 +18,9 @@ from gatelab.run.config.schema import check
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.evaluate import evaluate
 from gatelab.run.infer import generate
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.directory import RunDirectory, list_runs
 from gatelab.run.record.identity import identify
 from gatelab.run.record.metrics import read_metrics
-from gatelab.run.record.runs import list_runs
 from gatelab.run.train import train, train_frozen
 
 SMALL_SERIES = [

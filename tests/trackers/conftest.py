@@ -64,7 +64,7 @@ class Parts:
     def part(self, steps, outcome="done", resume_step=None, error=None, **settings):
         tracker = self.start(**settings)
         self.log(steps, resume_step)
-        tracker.conclude(outcome, error, [])
+        tracker.conclude(outcome, error)
 
 
 @pytest.fixture

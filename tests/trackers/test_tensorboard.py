@@ -36,7 +36,7 @@ def part(run_dir, steps, step=None, outcome="done"):
             logger.save()
     if outcome != "killed":
         tracker.finalize("success")
-        tracker.conclude(outcome, None, [])
+        tracker.conclude(outcome, None)
 
 
 def recorded(run_dir):

@@ -50,7 +50,7 @@ def test_two_trackers_of_a_whole_run_both_hold_metrics_csv(tmp_path, capfd, monk
     assert segment.summary["val/mse"] == min(losses)
     assert segment.summary["valid/mse"] == result["splits"]["valid"]["metrics"]["mse"]
     assert segment.summary["outcome"] == "done"
-    assert {"curves._type", "forecast._type", "results._type"} <= set(segment.summary)
+    assert {"curves._type", "sample._type", "results._type"} <= set(segment.summary)
     assert "offline (no key)" in capfd.readouterr().err
 
 
@@ -79,7 +79,7 @@ def test_rows_that_a_part_lost_are_logged_by_the_next(parts):
     lost = parts.start()
     lost._process.kill()
     lost._process.wait()
-    lost.conclude("done", None, [])
+    lost.conclude("done", None)
     parts.log(range(10))
     parts.part(range(10, 15), resume_step=10)
     assert logged(parts.path) == recorded(parts.path)
@@ -119,7 +119,7 @@ def test_a_tracker_that_dies_stops_nothing(parts, capfd):
     os.kill(tracker._process.pid, signal.SIGKILL)
     tracker._process.wait()
     tracker.log_metrics({"a": 1.0}, 1)
-    tracker.conclude("done", None, [])
+    tracker.conclude("done", None)
     assert "W&B" in capfd.readouterr().err
 
 

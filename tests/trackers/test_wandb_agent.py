@@ -17,7 +17,6 @@ from gatelab.run.config.schema import check
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import identify
 from gatelab.run.record.metrics import read_metrics
-from gatelab.run.train import train
 from gatelab.trackers.follow import key, to_row
 from scripts.checks.wandb_files import segments
 
@@ -81,11 +80,11 @@ def agent(monkeypatch, tmp_path):
 
 
 def test_two_agents_with_one_configuration_each_get_all_of_the_one_run(agent, tmp_path, monkeypatch):
-    train(agent("first001", "sweepone", **{"model.hidden_size": 8}))
+    assert main(["train", *agent("first001", "sweepone", **{"model.hidden_size": 8})]) == 0
     request = agent("second02", "sweeptwo", **{"model.hidden_size": 8})
-    assert train(request)["already"]
+    assert main(["train", *request]) == 0
     monkeypatch.delenv("WANDB_SWEEP_ID")
-    assert train(request)["already"]  # without an agent it is not shown again
+    assert main(["train", *request]) == 0  # without an agent it is not shown again
     (run,) = tmp_path.glob("runs/*/*-s0")
     recorded = [key(to_row(row)) for row in read_metrics(run / "metrics.csv")]
     parts = segments(run)
@@ -127,12 +126,12 @@ def test_an_agent_waits_for_another_that_trains_the_same_run(agent, monkeypatch)
     thread.start()
     held.wait()
     with pytest.raises(ItsTurn):
-        train(request)
+        main(["train", *request])
     thread.join()
 
 
 def test_a_stop_is_no_failure_for_an_agent_and_resumable_for_everybody_else(agent, monkeypatch, capsys):
-    monkeypatch.setattr("gatelab.cli.train._run", lambda options: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("gatelab.run.train.train", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
     assert main(["train"]) == 75
     agent("first001")
     assert main(["train"]) == 0
@@ -188,7 +187,7 @@ def test_the_commands_of_wandb_make_our_sweep_and_stop_a_weak_run_in_good_order(
 def test_sync_sends_a_run_under_every_id_that_agents_gave_it(parts, server, monkeypatch, capsys):
     parts.part(range(10), mode="offline", id="first001", sweep_id="sweepone", project="theirs")
     shown = parts.start(mode="offline", id="second02", sweep_id="sweeptwo", project="theirs")
-    shown.conclude("done", None, [])
+    shown.conclude("done", None)
     monkeypatch.setenv("WANDB_API_KEY", "0123456789" * 4)
     monkeypatch.setenv("WANDB_BASE_URL", server.url)
     assert main(["sync", str(parts.path)]) == 0

@@ -64,9 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     if options.command not in COMMANDS:
-        from gatelab.run.messages import nearest
+        from gatelab.data.messages import did_you_mean
 
-        hint = nearest(options.command, COMMANDS)
+        hint = did_you_mean(options.command, COMMANDS)
         print(
             f"gatelab: no command '{options.command}'.{hint} Commands: {', '.join(COMMANDS)}.",
             file=sys.stderr,

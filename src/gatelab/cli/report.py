@@ -66,8 +66,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from gatelab.report.gather import gather
-    from gatelab.report.markdown import to_markdown, to_table
-    from gatelab.report.page import title_of, write_page
+    from gatelab.report.page import title_of, to_markdown, to_table, write_page
     from gatelab.run.config.compose import compose
     from gatelab.run.errors import RequestError
 

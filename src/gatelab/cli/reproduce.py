@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.cli.common import add_json, add_run_dir, print_json
-from gatelab.run.messages import counted
+from gatelab.data.messages import counted
 
 if TYPE_CHECKING:
     from gatelab.run.reproduce import Reproduction

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """List the runs."""
     from gatelab.run.config.compose import compose
-    from gatelab.run.record.runs import list_runs
+    from gatelab.run.record.directory import list_runs
 
     runs = compose(options.overrides).resolved()["paths"]["runs"]
     found = list_runs(runs)

@@ -66,8 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show(directory: Path, options: argparse.Namespace) -> int:
-    from gatelab.report.files import write_report
-    from gatelab.report.text import render, summary
+    from gatelab.report.text import render, summary, write_report
     from gatelab.study.analysis.read import read_study
 
     lines = write_report(directory, x=options.x, by=options.by) if options.write else []

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
-from gatelab.run.messages import counted
+from gatelab.data.messages import counted
 from gatelab.tasks.signals import noted
 
 
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report(directory: Path) -> list[str]:
-    from gatelab.report.files import write_report
+    from gatelab.report.text import write_report
 
     return write_report(directory)
 

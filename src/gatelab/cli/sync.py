@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Send, or list, what is pending."""
-    from gatelab.run.messages import say
+    from gatelab.data.messages import say
     from gatelab.trackers.wandb.sync import find_pending, sync
 
     pending = find_pending(options.paths or [Path("runs")])

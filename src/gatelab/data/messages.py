@@ -1,9 +1,10 @@
-"""The errors of the data ring, and the nearest spelling of a misspelt name, for the messages of every ring.
+"""Messages: the errors of the data ring, remarks on stderr, the nearest spelling of a misspelt name.
 
 Both errors are `ValueError`s whose message names the file (or option), where in it the trouble is, and the fix.
 """
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -20,3 +21,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     others = [name for name in map(str, known) if name != word]
     near = difflib.get_close_matches(word, others, n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def say(text: str) -> None:
+    """Print a line on stderr; results alone go to stdout."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 worker`, `2,000 workers`."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"

@@ -2,30 +2,39 @@
 
 Every colour of a line has a contrast of at least 3 on both backgrounds; lines differ by marker and dash, too.
 Points and frames are those of the picture for print (`picture.py`). The notes are shown below the figures.
+
+The sample of the best run (forecasts beside the truth, a text, or a table) is of the validation split, because test
+data is touched by `gatelab eval` only. What cannot be shown (no checkpoint, data that are gone) is said instead; a
+report never fails for it.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.report.facts import Curve, Facts
+from gatelab.report.gather import Curve, Facts
 from gatelab.report.picture import (
     Curves,
     Frame,
     Point,
     curves,
     frame_of,
-    in_sight,
     label,
     short,
     slices,
     value_at,
+    widened,
 )
+from gatelab.run.errors import RequestError
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
+from gatelab.tasks.contract import SeriesSample, TableSample, TextSample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -47,18 +56,14 @@ def new_figure(**layout: Any) -> go.Figure:
     """A figure without a colour scheme of its own."""
     import plotly.graph_objects as go
 
-    legend = {
-        "orientation": "h",
-        "yref": "container",
-        "yanchor": "bottom",
-        "y": 0,
-        "x": 0,
-        "itemsizing": "constant",
-    }
-    common: dict[str, Any] = {"template": "none", "hovermode": "closest", "legend": legend}
-    common |= dict.fromkeys(("paper_bgcolor", "plot_bgcolor"), "rgba(0,0,0,0)")
-    common |= {"margin": {"l": 58, "r": 12, "t": 34, "b": 48}}
-    return go.Figure(layout={**common, **layout})
+    clear = "rgba(0,0,0,0)"
+    figure = go.Figure()
+    figure.update_layout(template="none", hovermode="closest", paper_bgcolor=clear, plot_bgcolor=clear)
+    figure.update_layout(
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0}
+    )
+    figure.update_layout(margin={"l": 58, "r": 12, "t": 34, "b": 48}, legend_itemsizing="constant", **layout)
+    return figure
 
 
 def axis_name(objective: Objective) -> str:
@@ -94,24 +99,23 @@ def _over(state: StudyState, key: str) -> tuple[str, str, go.Figure]:
     for index, (line, points) in enumerate(lines):
         hidden = sum(_covers(later, points) for _, later in lines[index + 1 :])
         _add_line(figure, found, index, line or state.objectives[0].name, points, hidden)
-    if found.others:
-        figure.add_scatter(
-            x=[p.x for p in found.others],
-            y=[p.summary.mean for p in found.others],
-            text=[hover(state, p.trial) for p in found.others],
-            mode="markers",
-            name="not the best at this place",
-            marker={"color": FAINT, "size": 5, "opacity": 0.6},
-            hovertemplate="%{y:.5g}<br>%{text}<extra></extra>",
-        )
-    notes = [label(state.objectives[0])]
-    frame = frame_of(found.points)
+    figure.add_scatter(
+        x=[p.x for p in found.others],
+        y=[p.summary.mean for p in found.others],
+        text=[hover(state, p.trial) for p in found.others],
+        mode="markers",
+        name="not the best at this place",
+        showlegend=bool(found.others),
+        marker={"color": FAINT, "size": 5, "opacity": 0.6},
+        hovertemplate="%{y:.5g}<br>%{text}<extra></extra>",
+    )
+    known = state.baselines or {}
+    frame = frame_of(found.points, known.values())
     if frame is not None:
-        notes += [_set_frame(figure, frame, state.baselines or {}), frame.outside(found.points)]
+        _set_frame(figure, frame, known)
     _scale_x(figure, found)
-    if found.rest and not found.ranged:
-        notes.append(f"lines: the best over {', '.join(found.rest)}")
-    return name, "; ".join(filter(None, notes)), figure
+    rest = f"; lines: the best over {', '.join(found.rest)}" if found.rest and not found.ranged else ""
+    return name, label(state.objectives[0]) + rest, figure
 
 
 def _covers(later: Sequence[Point], points: Sequence[Point]) -> bool:
@@ -170,38 +174,29 @@ def _scale_x(figure: go.Figure, found: Curves) -> None:
         figure.update_xaxes(tickvals=xs, ticktext=[short(x) for x in xs])
 
 
-def _set_frame(figure: go.Figure, frame: Frame, known: Mapping[str, float], **place: Any) -> str:
-    """Set the frame of the y axis and draw the trivial models; those that are far away are named in the note."""
-    margin = 0.06 * (frame.top - frame.bottom)
-    near = [value for value in known.values() if frame.near(value)]
-    low = min([frame.bottom, *(value - margin for value in near if not frame.log)])
-    high = max([frame.top, *(value + margin for value in near)])
+def _set_frame(figure: go.Figure, frame: Frame, known: Mapping[str, float], **place: Any) -> None:
+    """Set the frame of the y axis and draw the trivial models; the legend has their values."""
     for index, (name, value) in enumerate(known.items()):
         line = {"color": FAINT, "width": 1.6, "dash": ("dash", "dot", "dashdot", "longdash")[index % 4]}
         named: dict[str, Any] = {"name": f"{name.replace('_', ' ')} {value:.4g}", "showlegend": True}
         figure.add_hline(y=value, line=line, layer="below", **named, **place)
-    if frame.log:
-        figure.update_yaxes(type="log", range=[math.log10(low), math.log10(high)], **place)
-    else:
-        figure.update_yaxes(range=[low, high], **place)
-    far = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in known.items() if not frame.near(value)]
-    return f"trivial models outside the frame: {', '.join(far)} (zoom out to see them)" if far else ""
+    ends = [math.log10(end) if frame.log else end for end in (frame.low, frame.high)]
+    figure.update_yaxes(type="log" if frame.log else "linear", range=ends, **place)
 
 
 def _front(state: StudyState) -> tuple[str, str, go.Figure]:
     first, second = state.objectives[:2]
     figure = new_figure(height=430, xaxis_title_text=axis_name(second), yaxis_title_text=axis_name(first))
     front = state.pareto
-    numbers = {trial.number for trial in front}
-    rest = [trial for trial in state.done if trial.number not in numbers]
-    for name, trials, index in (("on the Pareto front", front, 0), ("the others", rest, 7)):
+    rest = [trial for trial in state.done if trial not in front]
+    for name, trials, colour in (("on the Pareto front", front, COLOURS[0]), ("the others", rest, FAINT)):
         figure.add_scatter(
             x=[trial.values[1] for trial in trials],
             y=[trial.values[0] for trial in trials],
             text=[hover(state, trial) for trial in trials],
             name=name,
             mode="markers",
-            marker={"color": COLOURS[index], "symbol": SYMBOLS[index], "size": 10 if index == 0 else 7},
+            marker={"color": colour, "size": 9},
             hovertemplate="%{y:.5g}, %{x:.5g}<br>%{text}<extra></extra>",
         )
     note = f"{label(first)} and {label(second)}; {len(front)} of {len(state.done)} trials are on the Pareto front"
@@ -240,7 +235,8 @@ def learning_curves(state: StudyState, rows: Sequence[Row], facts: Facts) -> tup
     notes += [f"{len(drawn)} of {len(known)} points, the best first"] if len(drawn) < len(known) else []
     if len(drawn) > MOST_SHOWN:
         notes.append(f"{MOST_SHOWN} points are shown, the others can be switched on")
-    return "; ".join([*notes, *_set_frames(figure, shown, state.baselines or {})]), figure
+    notes.append(_set_frames(figure, shown, state.baselines or {}))
+    return "; ".join(filter(None, notes)), figure
 
 
 def _add_curves(
@@ -279,26 +275,33 @@ def _add_curves(
 
 def _set_frames(
     figure: go.Figure, shown: tuple[Sequence[Curve], Sequence[Curve]], known: Mapping[str, float]
-) -> list[str]:
-    """Frames without the beginning (a tenth of the steps) or diverged runs that would squeeze all others; the notes."""
-    notes, cut = [], False
+) -> str:
+    """Frames without the beginning (a tenth of the steps) or diverged runs that would squeeze the others; a note."""
+    cut = False
     for panel, lines in enumerate(shown, 1):
-        if not lines:
+        early = 0.1 * max((step for curve in lines for step in curve.steps), default=0)
+        late = [[v for s, v in zip(c.steps, c.values, strict=True) if s > early] or c.values for c in lines]
+        if not late:
             continue
-        early = 0.1 * max(step for curve in lines for step in curve.steps)
-        every = [(min(curve.values), max(curve.values)) for curve in lines]
-        kept = [[v for s, v in zip(c.steps, c.values, strict=True) if s > early] for c in lines]
-        late = [(min(values), max(values)) for values in kept if values] or every
-        (low, high), (least, most) = in_sight(every), in_sight(late)
-        if high - low > 2.5 * (most - least) > 0:
-            low, high = least, most
-        cut = cut or high < max(end for _, end in every)
-        margin = 0.06 * (high - low) or abs(high) * 0.05 or 1.0
-        frame = Frame(low - margin, high + margin, False, False)
-        notes.append(_set_frame(figure, frame, known if panel == 1 else {}, row=panel, col=1))
-    if cut:
-        notes.append("the beginning, or a run that diverged, lies above the frame (a double click shows all)")
-    return [note for note in notes if note]
+        low, high = in_sight([(min(values), max(values)) for values in late])
+        cut = cut or any(max(curve.values) > high for curve in lines)
+        known = known if panel == 1 else {}
+        _set_frame(figure, widened(low, high, known.values()), known, row=panel, col=1)
+    above = "the beginning, or a run that diverged, lies above the frame (a double click shows all)"
+    return above if cut else ""
+
+
+def in_sight(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The range of (lowest, highest) pairs, without the few, one in eight at most, that would squeeze the others."""
+    middle = statistics.median((low + high) / 2 for low, high in spans)
+    nearest_first = sorted(spans, key=lambda span: max(abs(end - middle) for end in span))
+    low, high = min(low for low, _ in spans), max(high for _, high in spans)
+    for count in range(1, len(spans) // 8 + 1):
+        rest = nearest_first[:-count]
+        least, most = min(low for low, _ in rest), max(high for _, high in rest)
+        if 0 < 3 * (most - least) < high - low:
+            return least, most
+    return low, high
 
 
 def parallel_coordinates(state: StudyState) -> tuple[str, go.Figure] | None:
@@ -366,4 +369,70 @@ def importance_bars(state: StudyState, found: Importance) -> go.Figure | None:
     )
     figure.update_yaxes(automargin=True)
     figure.update_layout(margin={"l": 8, "r": 48, "t": 34, "b": 32})
+    return figure
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is shown.
+
+    Attributes:
+        note: what it is, or why there is none.
+        run: the run that made it; None where there is none.
+        figure, text, table: the sample, in one of these forms.
+    """
+
+    note: str
+    run: Path | None = None
+    figure: go.Figure | None = None
+    text: str | None = None
+    table: TableSample | None = None
+
+
+def sample(rows: Sequence[Row], *, trust: bool = False) -> Sample:
+    """The sample of the best trial's first run that has a checkpoint, as its task shows it.
+
+    `trust` as in `gatelab.run.load.load_task`.
+    """
+    runs = [run.directory for row in rows[:1] for run in row.trial.runs]
+    kept = [run for run in runs if any((run / "checkpoints").glob("*.ckpt"))]
+    if not kept:
+        return Sample("No sample: the best trial's runs have no checkpoint here.")
+    try:
+        return _of(kept[0], trust)
+    except (RequestError, OSError, RuntimeError, ValueError, KeyError) as error:
+        return Sample(f"No sample: {error}")
+
+
+def _of(run: Path, trust: bool) -> Sample:
+    from gatelab.run.load import load_task
+
+    loaded = load_task(run, trust=trust)
+    shown = loaded.task.sample(loaded)
+    if shown is None:
+        return Sample("No sample: this task shows none.")
+    note = f"By the best run's best checkpoint. {shown.note}"
+    if isinstance(shown, TextSample):
+        return Sample(note, run, text=shown.text)
+    if isinstance(shown, TableSample):
+        return Sample(note, run, table=shown)
+    return Sample(note, run, figure=_draw(shown))
+
+
+def _draw(shown: SeriesSample) -> go.Figure:
+    figure = new_figure(height=380, xaxis_title_text=shown.steps, yaxis_title_text=shown.label)
+    for place, window in enumerate(shown.windows):
+        after = list(range(window.start, window.start + len(window.future)))
+        truth = [*range(window.start - len(window.past), window.start), *after]
+        figure.add_scatter(
+            x=truth,
+            y=[*window.past, *window.future],
+            name="truth",
+            legendgroup="truth",
+            showlegend=place == 0,
+            line={"color": FAINT, "width": 1.5},
+        )
+        line = {"color": COLOURS[place % len(COLOURS)], "width": 2.2}
+        figure.add_scatter(x=after, y=window.forecast, name=f"forecast {place + 1}", line=line)
+        figure.add_vline(x=window.start - 0.5, line={"color": FAINT, "width": 1, "dash": "dot"})
     return figure

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gatelab.data.messages import counted
 from gatelab.report.text import headline
-from gatelab.run.frozen_run import events_file
-from gatelab.run.messages import counted
-from gatelab.run.record.events import EventReader
+from gatelab.run.frozen_run import EventReader, events_file
 from gatelab.study.analysis.read import StudyReader
 from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import decimals, summarise, values_of

@@ -1,10 +1,12 @@
-"""A report as one HTML page that needs no network: tables and interactive pictures, with the library that draws them.
+"""A report as one HTML page that needs no network, as Markdown to paste, or as CSV to compute with.
 
-`templates/` holds the page; every text in it is escaped by jinja2. Shows the same figures as `gatelab study` prints.
+`templates/` holds the page; every text in it is escaped by jinja2. All show the same figures as `gatelab study` prints.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +15,21 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from gatelab.data.files import atomic_write_text
-from gatelab.report.experiment_record import environment_of, ran_on, shown_command
-from gatelab.report.facts import Facts, differences, read_facts
-from gatelab.report.figures import importance_bars, learning_curves, over_parameter, parallel_coordinates
-from gatelab.report.gather import KINDS, Subject
-from gatelab.report.samples import sample
+from gatelab.data.messages import counted
+from gatelab.report.experiment_record import environment_of, ran_on, sections, shown_command
+from gatelab.report.figures import (
+    importance_bars,
+    learning_curves,
+    over_parameter,
+    parallel_coordinates,
+    sample,
+)
+from gatelab.report.gather import KINDS, Facts, Subject, differences, read_facts
 from gatelab.report.text import cost, headline
-from gatelab.run.messages import counted
 from gatelab.run.record.directory import now
 from gatelab.run.record.environment import versions
 from gatelab.study.analysis.importance import importance
-from gatelab.study.analysis.leaderboard import Row, columns, leaderboard, verdict
+from gatelab.study.analysis.leaderboard import Row, columns, leaderboard, to_csv, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
 from gatelab.study.analysis.statistics import over_what
 from gatelab.tasks.contract import TableSample
@@ -130,7 +136,7 @@ class Figures:
 def section(
     subject: Subject, page: Path, figures: Figures, *, samples: bool, trust: bool, tick: Callable[[], None]
 ) -> dict[str, Any]:
-    """The values of `section.html.j2` for one subject; its pictures go to `figures`."""
+    """The values of one part of the template; its pictures go to `figures`."""
     state = subject.state
     facts = read_facts(state, tick)
     rows = leaderboard(state)
@@ -317,3 +323,32 @@ def _differences(
         cells = [row[place] for _, row in values]
         shown[key] = [str(cell) if isinstance(cell, list | dict) else show(cell) for cell in cells]
     return table(f"Configuration keys of {state.name} that differ", shown)
+
+
+def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = ()) -> str:
+    """Headline, leaderboard, verdict, importance and cost of each subject."""
+    states = [subject.state for subject in subjects]
+    blocks = [f"# {title}"]
+    for state in states:
+        blocks += [f"## {state.name}", f"{headline(state)}."]
+        if state.command:
+            blocks.append(f"```bash\n{shown_command(state.command)}\n```")
+        if state.done:
+            blocks += sections(state)
+    return "\n\n".join([*blocks, *(f"Not read: {note}" for note in notes)]) + "\n"
+
+
+def to_table(subjects: Sequence[Subject]) -> str:
+    """`leaderboard.csv` of every subject, one below the other, with a column `study` in front."""
+    rows: list[dict[str, Any]] = []
+    for subject in subjects:
+        text = to_csv(subject.state, leaderboard(subject.state))
+        rows += [{"study": subject.state.name, **row} for row in csv.DictReader(io.StringIO(text))]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    last = [key for key in ("solved_size", "parameters", "seconds", "runs", "error") if key in columns]
+    columns = [*(key for key in columns if key not in last), *last]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

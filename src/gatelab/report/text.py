@@ -1,14 +1,18 @@
-"""Render a study as text (headline, leaderboard, importance, cost, failures) and as one JSON document."""
+"""Render a study as text (headline, leaderboard, importance, cost, failures), as JSON, and as files in its folder."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.run.messages import counted
+from gatelab.data.files import atomic_write_text, write_json
+from gatelab.data.messages import counted
+from gatelab.report.picture import write_picture
 from gatelab.study.analysis.importance import importance
-from gatelab.study.analysis.leaderboard import Row, leaderboard, table, verdict
+from gatelab.study.analysis.leaderboard import Row, leaderboard, table, to_csv, verdict
+from gatelab.study.analysis.read import read_study
 from gatelab.study.analysis.state import StudyState, Trial, duration, short_names
 from gatelab.study.analysis.statistics import over_what
 
@@ -175,3 +179,30 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def write_report(directory: str | Path, *, x: str | None = None, by: str | None = None) -> list[str]:
+    """Write leaderboard.csv, summary.json, study.png and experiment/ into a study's folder, each replaced in one step.
+
+    Args:
+        x, by: of the picture, as `picture.curves` takes them.
+
+    Returns:
+        a line for each file, and how the best configuration is trained.
+
+    Raises:
+        RequestError: no study, or a file of it that cannot be read.
+    """
+    from gatelab.report.export_experiment import command, write_best
+
+    state = read_study(directory)
+    folder = state.directory
+    atomic_write_text(folder / "leaderboard.csv", to_csv(state, leaderboard(state)))
+    write_json(folder / "summary.json", summary(state))
+    lines = [f"leaderboard  {folder / 'leaderboard.csv'}", f"summary      {folder / 'summary.json'}"]
+    picture = write_picture([state], folder / "study.png", x=x, by=by)
+    if picture:
+        lines.append(f"picture      {picture}")
+    for name, file in write_best(state).items():
+        lines += [f"experiment   {file}", f"             {command(state, name)}"]
+    return lines

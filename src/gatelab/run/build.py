@@ -1,4 +1,4 @@
-"""Objects from a resolved configuration: DataModule, task, callbacks, trackers, Trainer.
+"""Objects from a resolved configuration: DataModule, task, callbacks, Trainer.
 
 An argument that a constructor refuses becomes a `RequestError` that names its group.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -20,8 +19,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from gatelab.run.config.schema import MARKS, locate
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import say
-from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.environment import without_secrets
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -127,27 +125,6 @@ def build_callbacks(config: Mapping[str, Any], **extra: Mapping[str, Any]) -> li
         for name, node in nodes.items()
         if node is not None
     ]
-
-
-def build_trackers(config: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
-    """The loggers of `logger=` (besides `metrics.csv`, which is always on); one that fails is told and left out.
-
-    Raises:
-        RequestError: the package that one needs is not installed.
-    """
-    made = []
-    for name, node in (config["logger"] or {}).items():
-        try:
-            with request_errors(f"logger.{name}", (ModuleNotFoundError,)):
-                made.append(instantiate(node, run_dir=str(run_dir), run_id=run_id))
-        except RequestError:
-            raise
-        except Exception as error:
-            what = traceback.format_exception_only(error)[-1].strip()
-            say(
-                f"logger.{name} cannot be used: {what}. The run goes on without it; metrics.csv has everything."
-            )
-    return [tracker for tracker in made if tracker is not None]
 
 
 def build_trainer(

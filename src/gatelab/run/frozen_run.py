@@ -1,8 +1,18 @@
 """Train one frozen configuration in a process of its own: `python -m gatelab.run.frozen_run REQUEST`.
 
 The request is a JSON file (`write_request`); nothing is composed any more. How the run ended is the last event beside
-the request (`gatelab.run.record.events`) and the exit code: 0 done or pruned, 1 failed, 2 refused, 75 interrupted.
-Every rank of the run reads the same request. The process dies with the one that started it.
+the request and the exit code: 0 done or pruned, 1 failed, 2 refused, 75 interrupted. Every rank of the run reads the
+same request. The process dies with the one that started it.
+
+An event is one JSON object a line. The process appends (`EventWriter`), whoever follows it reads (`EventReader`). A
+line is one write, and a last line without its line break, which a kill or a full disk leaves, is not read.
+
+    {"event": "begin", "rank": 0, "pid": 4711, "time": 1789000000.0}
+    {"event": "validation", "rank": 0, "index": 0, "epoch": 0, "step": 32, "value": 1.25, "asks": true}
+    {"event": "end", "rank": 0, "outcome": "done", "error": null, "run_dir": "runs/size/1a2b3c4d-s0"}
+
+`index` counts validations from 0 over all attempts of the run, `step` optimiser steps, `epoch` from 0. `asks`: the run
+waits for an answer (`gatelab.study.engine.run_trial`). Ranks beside the first write an end only if they fail.
 """
 
 from __future__ import annotations
@@ -19,14 +29,62 @@ from typing import Any
 
 from gatelab.data.files import write_json
 from gatelab.run.errors import Interrupted, RequestError
-from gatelab.run.process_group import die_with_parent
-from gatelab.run.record.events import EventReader, EventWriter
+from gatelab.run.process_group import OF_ONE_RUN, die_with_parent
 from gatelab.run.record.identity import Identity
 from gatelab.tasks.signals import rank, stoppable
 
 FROZEN_RUN = "gatelab.run.frozen_run"
 REQUEST_FORMAT = 2
 EXIT_CODES = {"done": 0, "pruned": 0, "rank": 0, "failed": 1, "refused": 2, "interrupted": 75}
+
+
+class EventWriter:
+    """Append events of one rank.
+
+    Args:
+        path: the file; made if it is missing.
+        rank: of this process.
+    """
+
+    def __init__(self, path: Path, rank: int = 0) -> None:
+        self.path, self.rank = path, rank
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Append one event; it is in the system's hands when this returns, so a kill does not lose it."""
+        line = json.dumps({"event": event, "rank": self.rank, "time": round(time.time(), 3), **facts}) + "\n"
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.write(descriptor, line.encode())
+        finally:
+            os.close(descriptor)
+
+
+class EventReader:
+    """Read the events of a file as they come; the file may be missing still."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._at = path, 0
+
+    def read(self) -> list[dict[str, Any]]:
+        """The events since the last call."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._at)
+                data = file.read()
+        except FileNotFoundError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._at += len(whole)
+        return [event for line in whole.splitlines() if (event := _parse(line))]
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(line)
+    except ValueError:  # another rank's line was torn by its kill
+        return {}
+    return event if isinstance(event, dict) and "event" in event else {}
+
 
 Train = Callable[[Mapping[str, Any], EventWriter], dict[str, Any]]
 """Trains a request and returns the run's result; its callbacks may write events."""
@@ -76,15 +134,12 @@ def end_of(request: Path) -> dict[str, Any] | None:
 
 def child_environment() -> dict[str, str]:
     """This process' environment, right for a run in another working directory too."""
-    from gatelab.trackers.wandb.agent import forget_agent
-
-    env = dict(os.environ)
+    env = {name: value for name, value in os.environ.items() if name not in OF_ONE_RUN}
     if "PYTHONPATH" in env:
         folders = env["PYTHONPATH"].split(os.pathsep)
         env["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders)
     if env.get("GATELAB_DATA_MIRROR"):
         env["GATELAB_DATA_MIRROR"] = str(Path(env["GATELAB_DATA_MIRROR"]).absolute())
-    forget_agent(env)
     return env
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatelab.data.messages import say
 from gatelab.run.build import request_errors
 from gatelab.run.errors import RequestError
 from gatelab.run.load import load_task
-from gatelab.run.messages import say
 from gatelab.tasks.contract import Remark
 
 if TYPE_CHECKING:

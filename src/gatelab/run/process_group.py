@@ -19,6 +19,8 @@ from typing import Self
 
 PARENT = "GATELAB_PARENT"
 """Names, to a process, the pid that must have started it."""
+OF_ONE_RUN = ("WANDB_SWEEP_ID", "WANDB_RUN_ID")
+"""Variables by which an agent of Weights & Biases names one run: not for the processes that this one starts."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 

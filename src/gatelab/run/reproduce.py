@@ -20,6 +20,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.build import request_errors
 from gatelab.run.config.compose import explain_grammar
 from gatelab.run.config.schema import problems
@@ -27,7 +28,6 @@ from gatelab.run.diff import Difference, Divergence, between, divergence, enviro
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.frozen_run import FROZEN_RUN, child_environment, end_of, write_request
 from gatelab.run.load import require_trusted_targets
-from gatelab.run.messages import nearest
 from gatelab.run.process_group import ProcessGroup
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
@@ -297,7 +297,7 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
     for part in outer:
         node = node.get(part) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node:
-        raise RequestError(f"{key}: the run has no such key.{nearest(key, flat(config))}")
+        raise RequestError(f"{key}: the run has no such key.{did_you_mean(key, flat(config))}")
     if isinstance(node[last], dict) and not isinstance(value, dict):
         raise RequestError(
             f"{key}={value}: a group was resolved when the run was made; set its keys instead."

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 
 from gatelab.core import BackendError
 from gatelab.data.files import write_json
+from gatelab.data.messages import say
 from gatelab.run import distributed
 from gatelab.run.build import (
     REQUEST_ERRORS,
@@ -34,7 +35,7 @@ from gatelab.run.config.schema import check
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
 from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.load import load_task
-from gatelab.run.messages import say
+from gatelab.run.loggers import continue_from, opened_loggers, show_finished
 from gatelab.run.record.directory import RunDirectory, now
 from gatelab.run.record.identity import Identity, identify
 from gatelab.run.record.metrics import resources
@@ -50,14 +51,17 @@ from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, Trai
 from gatelab.tasks.lightning_internals import start_children_with_blocked_signals
 from gatelab.tasks.signals import RANK_OF, StopRequested, launched, noted, rank
 from gatelab.tasks.trace import Trace
-from gatelab.trackers.lifecycle import continue_from, show_finished, tracked
-from gatelab.trackers.wandb.agent import started_by_agent
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def train(
-    overrides: Sequence[str] = (), *, force: bool = False, config_dirs: Sequence[Path] = ()
+    overrides: Sequence[str] = (),
+    *,
+    force: bool = False,
+    config_dirs: Sequence[Path] = (),
+    wait: bool = False,
+    show_to: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train the run that `overrides` describe, or continue it, or report that it is finished.
 
@@ -65,6 +69,7 @@ def train(
         overrides: Hydra overrides of `conf/train.yaml`.
         force: train a finished run again; the old directory is renamed, never deleted.
         config_dirs: further folders laid out like `conf/`.
+        wait, show_to: as `train_frozen`.
 
     Returns:
         the content of `result.json`, and `already` (whether it was finished before). Of a process beside the first of
@@ -80,8 +85,7 @@ def train(
     with distributed.leading():
         composed = compose(overrides, config_dirs=config_dirs)
         config = check(composed)
-        # two agents may be given the same configuration; the second shows what the first has found
-        return train_frozen(config, identify(composed), force=force, wait=started_by_agent())
+        return train_frozen(config, identify(composed), force=force, wait=wait, show_to=show_to)
 
 
 def train_frozen(
@@ -90,6 +94,7 @@ def train_frozen(
     *,
     force: bool = False,
     wait: bool = False,
+    show_to: Collection[str] = (),
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train the run of a configuration that is composed and checked already.
@@ -99,6 +104,7 @@ def train_frozen(
         identity: of the composed configuration.
         force: train a finished run again; the old directory is renamed, never deleted.
         wait: for another process that is training this run, instead of refusing; it may have finished it then.
+        show_to: keys of `logger=`; those loggers are shown a run that is finished already.
         callbacks: Lightning callbacks beside the configured ones. They may stop the run with
             `Checkpoints.stop_with(RunPruned(..))`.
 
@@ -119,7 +125,9 @@ def train_frozen(
             require_same_configuration(run, config)
             result = run.result()
             if result is not None and result["outcome"] == "done":
-                return {**_report_finished(run, config, result), "already": True}
+                result = _score_finished(run, config, result)
+                show_finished(run, config, show_to)
+                return {**result, "already": True}
         data = build_data(config)
         if force and (moved := run.set_aside()) is not None:  # not before it is sure that there are data
             say(f"the earlier run is kept in {moved}")
@@ -127,12 +135,12 @@ def train_frozen(
         run.remove_temporaries()
         with _outcome_recorded(run):
             run.begin(config, vars(identity))
-            with tracked(run, config) as trackers:
-                return {**_train_and_score(run, config, data, callbacks, trackers), "already": False}
+            with opened_loggers(run, config) as loggers:
+                return {**_train_and_score(run, config, data, callbacks, loggers), "already": False}
 
 
 def _train_and_score(
-    run: RunDirectory, config: dict[str, Any], data: Any, callbacks: Sequence[Any], trackers: Sequence[Any]
+    run: RunDirectory, config: dict[str, Any], data: Any, callbacks: Sequence[Any], loggers: Sequence[Any]
 ) -> dict[str, Any]:
     for note in data.notes:
         say(note)
@@ -141,7 +149,7 @@ def _train_and_score(
         write_json(run.tokenizer_file, data.tokenizer.to_dict())
     started = time.perf_counter()
     try:
-        trainer, pruned = fit(run, config, data, callbacks, trackers)
+        trainer, pruned = fit(run, config, data, callbacks, loggers)
     finally:
         run.add_seconds(time.perf_counter() - started)
     result = {"outcome": "done", **_facts(run, config, trainer)}
@@ -159,7 +167,7 @@ def fit(
     config: dict[str, Any],
     data: Any,
     callbacks: Sequence[Any] = (),
-    trackers: Sequence[Any] = (),
+    loggers: Sequence[Any] = (),
 ) -> tuple[Any, RunPruned | None]:
     """Train until the configured end, continuing from the newest checkpoint where there is one; every rank does.
 
@@ -178,9 +186,9 @@ def fit(
         say(f"continuing {run.path} from step {step}")
     own = build_callbacks(config, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
-    continue_from(trackers, step)
-    loggers = [MetricsCSV(run.metrics_file, step), *trackers]
-    trainer: Any = build_trainer(config, callbacks=[*own, *callbacks], loggers=loggers, run_dir=run.path)
+    continue_from(loggers, step)
+    every_logger = [MetricsCSV(run.metrics_file, step), *loggers]
+    trainer: Any = build_trainer(config, callbacks=[*own, *callbacks], loggers=every_logger, run_dir=run.path)
     with request_errors("data"):  # mistakes show before the run begins
         data.train_dataloader()
         data.val_dataloader()
@@ -248,7 +256,7 @@ def _facts(run: RunDirectory, config: Mapping[str, Any], trainer: Any) -> dict[s
     }
 
 
-def _report_finished(run: RunDirectory, config: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+def _score_finished(run: RunDirectory, config: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """The result of a finished run, with the test scores added if they are asked for only now."""
     wants_test = config["test"] and "test" not in result["splits"]
     if wants_test or config["data"].get("path") is not None:
@@ -257,7 +265,6 @@ def _report_finished(run: RunDirectory, config: dict[str, Any], result: dict[str
         if wants_test and "test" in data.splits:
             result = {**result, "splits": evaluate_splits(run, config, data)}
             run.finish(result)
-    show_finished(run, config)
     return result
 
 

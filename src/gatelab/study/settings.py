@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 
 BUDGET = re.compile(r"parameters:(?:match\(([A-Za-z0-9_-]+)\)|([0-9.]+(?:[eE][+-]?[0-9]+)?))")
 OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")
@@ -156,7 +156,7 @@ def _explain(error: Mapping[str, Any]) -> str:
     """One error of pydantic as a line that names the setting."""
     key = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
-        return f"study.{key}: no such key.{nearest(key, StudySettings.model_fields)}"
+        return f"study.{key}: no such key.{did_you_mean(key, StudySettings.model_fields)}"
     if error["type"] == "missing":
         return f"study.{key}: missing; give study=NAME."
     if key == "name":

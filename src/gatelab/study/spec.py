@@ -18,10 +18,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from gatelab.data.files import atomic_write_text
+from gatelab.data.messages import did_you_mean
 from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import Composed, compose, keys_of
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key, solve
@@ -161,7 +161,7 @@ class StudySpec:
         node = OmegaConf.select(config, parent) if parent else config
         there = OmegaConf.is_dict(node) and last in node
         if not there and not self._prefix(key):
-            raise RequestError(f"{key}: no such key.{nearest(key, keys_of(config))}")
+            raise RequestError(f"{key}: no such key.{did_you_mean(key, keys_of(config))}")
         if there and self._prefix(key) == "+":
             raise RequestError(f"+{key}: the key exists already; leave out the '+'.")
         OmegaConf.update(config, key, value, merge=True, force_add=True)

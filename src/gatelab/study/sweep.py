@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gatelab.data.messages import counted, say
 from gatelab.run.errors import Interrupted, RequestError, RunFailed
-from gatelab.run.messages import counted, say
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
 from gatelab.study.engine.liveness import is_alive

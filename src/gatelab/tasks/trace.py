@@ -8,7 +8,6 @@ move to `trace.superseded.csv` first. Metrics for people are in `metrics.csv`.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from gatelab.data.files import atomic_write_text
 
 MOST_ROWS = 512
 MOST_SECONDS = 1.0
@@ -137,9 +138,4 @@ def _line(row: Iterable[object]) -> str:
 
 
 def _replace(path: Path, rows: list[Row]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", newline="\n") as file:
-        file.writelines(map(_line, [Row._fields, *rows]))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    atomic_write_text(path, "".join(map(_line, [Row._fields, *rows])))

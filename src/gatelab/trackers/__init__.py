@@ -1,6 +1,6 @@
 """Trackers beside `metrics.csv`: Weights & Biases and TensorBoard. They may fail; the run may not.
 
-The functions below are what `conf/logger/` names; `lifecycle.py` opens and concludes what they make.
+The functions below are what `conf/logger/` names; `gatelab.run.loggers` opens and concludes what they make.
 """
 
 from __future__ import annotations

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from gatelab.data.messages import say
 from gatelab.run.diff import flat
-from gatelab.run.messages import say
 from gatelab.run.record.identity import defining
 from gatelab.trackers.follow import STEP, Best, Follow
 
@@ -57,7 +57,7 @@ class TensorBoardTracker(Logger):
         """Write what is pending to the disk; `metrics.csv` does so at the same moment."""
         self._write(lambda writer: writer.flush())
 
-    def conclude(self, outcome: str, error: str | None, pictures: Sequence[Path]) -> None:
+    def conclude(self, outcome: str, error: str | None) -> None:
         """Write the best value of a run that is finished, and close the file."""
         if outcome in ("done", "pruned"):
             self._write(self._write_score)

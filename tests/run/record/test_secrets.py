@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.environment import without_secrets
 
 KEY = "a1b2c3d4e5f6a7b8"
 

@@ -5,10 +5,9 @@ import threading
 
 import pytest
 
-from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.events import EventReader, EventWriter
+from gatelab.run.frozen_run import EventReader, EventWriter
+from gatelab.run.record.directory import RunDirectory, list_runs
 from gatelab.run.record.identity import Identity
-from gatelab.run.record.runs import list_runs
 from gatelab.run.train import train_frozen
 from gatelab.study.engine import run_trial
 from gatelab.study.engine.runner import answers_file

@@ -25,9 +25,9 @@ from hydra.errors import (
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.config import CONF_DIR
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 
 NULL_CHOICE = {"logger": "off", "experiment": None, "debug": None}
 """Groups that may be null, and the choice that means the same; None: the group is null by default."""
@@ -150,13 +150,11 @@ def _explain_missing(error: MissingConfigException) -> str:
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
     options = [o for o in (error.options or []) if not o.startswith("_")]
     if not group:
-        return f"no configuration file '{choice}'.{nearest(choice, options)}"
+        return f"no configuration file '{choice}'.{did_you_mean(choice, options)}"
     asker = re.match(r"In '([^']+)'", str(error))
     where = f" (asked for in {asker[1]}.yaml)" if asker and asker[1] != "train" else ""
     listed = ", ".join(options) or "none"
-    return (
-        f"{group}={choice}: no such choice{where}.{nearest(choice, options)} Choices for {group}: {listed}."
-    )
+    return f"{group}={choice}: no such choice{where}.{did_you_mean(choice, options)} Choices for {group}: {listed}."
 
 
 def explain_grammar(error: OverrideParseException) -> str:
@@ -184,7 +182,7 @@ def _explain_key(
     known = [k for k in known if not k.startswith("hydra") and "_target_" not in k and "_partial_" not in k]
     parent = key.rpartition(".")[0]
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
-    hint = nearest(key, known)
+    hint = did_you_mean(key, known)
     if parent and siblings and not hint:
         hint = f" Keys of '{parent}': {', '.join(siblings)}."
     given = next((o for o in overrides if o.lstrip("+~").startswith(key)), None)

@@ -26,9 +26,9 @@ from pydantic import (
     ValidationError,
 )
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.config.compose import Composed
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that `run/build.py` gives, never a configuration
@@ -137,7 +137,7 @@ def locate(target: str) -> Any:
         except (ModuleNotFoundError, AttributeError):
             raise ImportError(f"there is no module '{module_name}'.") from None
     if not hasattr(module, name):
-        raise AttributeError(f"'{module_name}' has no '{name}'.{nearest(name, dir(module))}")
+        raise AttributeError(f"'{module_name}' has no '{name}'.{did_you_mean(name, dir(module))}")
     return getattr(module, name)
 
 
@@ -156,7 +156,7 @@ def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:
         return
     known = metrics_of(task.get("_target_"))
     if known and task["monitor"] not in known:
-        hint = nearest(task["monitor"], known)
+        hint = did_you_mean(task["monitor"], known)
         yield "task.monitor", f"the task logs no '{task['monitor']}'.{hint} It logs {', '.join(known)}."
 
 
@@ -166,7 +166,7 @@ def _check_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if key in known:
             yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
-            yield key, f"no such key.{nearest(key, [*known, *GROUPS])}"
+            yield key, f"no such key.{did_you_mean(key, [*known, *GROUPS])}"
     for key, least, most in (("seed", 0, 2**32 - 1), ("threads", 1, 1024)):
         value = config.get(key)
         if isinstance(value, int) and not least <= value <= most:
@@ -207,7 +207,7 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
             if not signature.open_ended:
                 yield (
                     f"{path}.{key}",
-                    f"{node['_target_']} takes no '{key}'.{nearest(key, named) or _listed(named)}",
+                    f"{node['_target_']} takes no '{key}'.{did_you_mean(key, named) or _listed(named)}",
                 )
         elif isinstance(value, dict) and "_target_" in value:
             yield from check_node(value, f"{path}.{key}")
@@ -256,7 +256,7 @@ def _hint(value: Any, hint: Any) -> str:
         return ""
     if any(typing.get_origin(part) in (list, Sequence) for part in (hint, *typing.get_args(hint))):
         return f" A list is written [{value}]."
-    return nearest(value, [str(choice) for choice in _choices(hint)])
+    return did_you_mean(value, [str(choice) for choice in _choices(hint)])
 
 
 def _choices(hint: Any) -> list[Any]:

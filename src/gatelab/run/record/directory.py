@@ -1,4 +1,4 @@
-"""The record of a run: its directory, `run.json`, `result.json`, and the lock on them.
+"""The record of a run: its directory, `run.json`, `result.json`, and the lock on them; the list of all runs.
 
 `run.json` is written before anything is trained, `result.json` last; it alone says "finished". Both are
 written atomically. What is measured during the run goes to `metrics.csv` (`metrics_logger.py`) and `trace.csv`
@@ -23,7 +23,7 @@ import filelock
 from gatelab.data.files import read_json, write_json
 from gatelab.data.messages import DataError
 from gatelab.run.errors import RequestError
-from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.environment import describe, without_secrets
 
 RUN_FORMAT = 1
 
@@ -108,8 +108,6 @@ class RunDirectory:
 
     def begin(self, config: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
         """Write `run.json`, or add one more attempt to the one that is there."""
-        from gatelab.run.record.environment import describe  # imports torch, which reading does not need
-
         attempt = {
             "started": now(),
             "command": command(),
@@ -231,3 +229,32 @@ def now() -> str:
 def command() -> str:
     """The command line of this process, as one could type it again."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def list_runs(runs: str | Path) -> list[dict[str, Any]]:
+    """Every run directory below `runs`, by name; one that cannot be read is listed as `unreadable`.
+
+    Returns:
+        for each: `run_dir`, `state`, `metric` and `value` (the monitored one on the validation split; of a
+        pruned run the best so far),
+        `parameters`, `seconds` and `started`.
+    """
+    return [_facts(RunDirectory(file.parent)) for file in sorted(Path(runs).glob("*/*/run.json"))]
+
+
+def _facts(run: RunDirectory) -> dict[str, Any]:
+    empty = dict.fromkeys(("metric", "value", "parameters", "seconds", "started"))
+    facts: dict[str, Any] = {"run_dir": str(run.path), "state": "unreadable", **empty}
+    try:
+        record, result = run.read(), run.result()
+        facts["started"] = str(record["attempts"][0]["started"])
+        if result is not None and result["outcome"] in ("done", "pruned"):
+            metric = str(result["monitor"])
+            valid = result["splits"].get("valid", {}).get("metrics", {})
+            value = valid.get(metric.removeprefix("val/"), result.get("best"))
+            facts |= {"metric": metric, "value": None if value is None else float(value)}
+            facts |= {"parameters": int(result["parameters"]), "seconds": float(result["seconds"]["fit"])}
+        facts["state"] = run.state()
+    except (RequestError, OSError, KeyError, TypeError, ValueError, AttributeError, IndexError):
+        return {"run_dir": str(run.path), "state": "unreadable", **empty}
+    return facts

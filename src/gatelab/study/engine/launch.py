@@ -16,10 +16,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.config.compose import keys_of
 from gatelab.run.errors import RequestError
 from gatelab.run.frozen_run import child_environment
-from gatelab.run.messages import nearest
 from gatelab.run.process_group import ProcessGroup
 
 EXTRAS = {
@@ -53,7 +53,7 @@ def check_launcher(name: str, options: Sequence[str], sources: Sequence[Path]) -
     if name not in files or name not in LAUNCHERS:
         known = sorted({*files} & {*LAUNCHERS})
         raise RequestError(
-            f"launcher={name}: no such choice.{nearest(name, known)} Choices: {', '.join(known)}."
+            f"launcher={name}: no such choice.{did_you_mean(name, known)} Choices: {', '.join(known)}."
         )
     if name in EXTRAS and importlib.util.find_spec(EXTRAS[name][0]) is None:
         raise RequestError(f"launcher={name} needs a package: pip install 'gatelab[{EXTRAS[name][1]}]'")
@@ -67,7 +67,7 @@ def check_launcher(name: str, options: Sequence[str], sources: Sequence[Path]) -
             config.merge_with_dotlist([f"{key}={value}"])
         except OmegaConfBaseException:
             raise RequestError(
-                f"launcher.{key}: no such key of launcher={name}.{nearest(key, keys_of(config))}"
+                f"launcher.{key}: no such key of launcher={name}.{did_you_mean(key, keys_of(config))}"
             ) from None
     chosen: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     return chosen

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from gatelab.data.messages import say
 from gatelab.run import frozen_run
-from gatelab.run.messages import say
+from gatelab.run.frozen_run import EventReader, EventWriter
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.events import EventReader, EventWriter
 from gatelab.run.record.identity import Identity
 from gatelab.run.record.metrics import read_metrics
 from gatelab.run.record.metrics_logger import MetricsCSV

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.messages import say
+from gatelab.data.messages import say
 from gatelab.run.process_group import PARENT, ProcessGroup
 
 ONE_THREAD = {

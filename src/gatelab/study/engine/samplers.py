@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -137,7 +137,7 @@ def _find(key: str, name: str, short: Mapping[str, str], module: Any, suffix: st
         return usable[chosen]
     known = [*short, *(name for name in usable if name in classes)]
     raise RequestError(
-        f"{key}={name}: no such {suffix.lower()}.{nearest(name, known)} Choices: {', '.join(known)}."
+        f"{key}={name}: no such {suffix.lower()}.{did_you_mean(name, known)} Choices: {', '.join(known)}."
     )
 
 
@@ -147,7 +147,7 @@ def _make(key: str, kind: Any, given: dict[str, Any]) -> Any:
     for option in given:
         if option not in parameters:
             raise RequestError(
-                f"{key}.{option}: {kind.__name__} takes no '{option}'.{nearest(option, parameters)}"
+                f"{key}.{option}: {kind.__name__} takes no '{option}'.{did_you_mean(option, parameters)}"
             )
     needed = [n for n, p in parameters.items() if p.default is p.empty and n not in given]
     if needed:

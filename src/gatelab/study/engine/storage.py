@@ -19,9 +19,9 @@ from urllib.parse import quote, unquote
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
-from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.environment import without_secrets
 from gatelab.study.engine.samplers import quiet_optuna
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def check_storage(url: str | None, slots: int) -> None:
     scheme, shown = scheme_of(url), hide_password(url)
     if scheme not in (*SCHEMES, "mariadb"):
         raise RequestError(
-            f"study.storage={shown}: no such kind of storage.{nearest(scheme, SCHEMES)} It may be "
+            f"study.storage={shown}: no such kind of storage.{did_you_mean(scheme, SCHEMES)} It may be "
             "journal:///PATH, postgresql://..., mysql://..., grpc://HOST:PORT or sqlite:///PATH."
         )
     if re.search(r"[?&]password=", url):

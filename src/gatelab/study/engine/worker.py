@@ -25,14 +25,20 @@ from typing import Any
 
 from optuna.trial import TrialState
 
+from gatelab.data.messages import say
 from gatelab.run.errors import RequestError
-from gatelab.run.frozen_run import child_environment, end_of, events_file, write_request
-from gatelab.run.messages import say
+from gatelab.run.frozen_run import (
+    EventReader,
+    EventWriter,
+    child_environment,
+    end_of,
+    events_file,
+    write_request,
+)
 from gatelab.run.process_group import PARENT, die_with_parent
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.events import EventReader, EventWriter
+from gatelab.run.record.environment import without_secrets
 from gatelab.run.record.identity import Identity
-from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.liveness import Heartbeat, Owner
 from gatelab.study.engine.queue import Claim, Queue

@@ -17,13 +17,12 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.config.compose import compose
 from gatelab.run.config.schema import metrics_of
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 from gatelab.run.record.directory import command, now
-from gatelab.run.record.environment import versions
-from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.environment import versions, without_secrets
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, parse_budget
 from gatelab.study.plan.grid import count, same
@@ -185,7 +184,7 @@ def _objectives(asked: Sequence[str], task: Any) -> list[tuple[str, str]]:
         metric, _, wanted = text.partition(":")
         if metrics and metric not in known:
             raise RequestError(
-                f"study.objectives: the task has no '{metric}'.{nearest(metric, known)} It has {', '.join(known)}."
+                f"study.objectives: the task has no '{metric}'.{did_you_mean(metric, known)} It has {', '.join(known)}."
             )
         if metric in found:
             raise RequestError(f"study.objectives: {metric} is there more than once.")

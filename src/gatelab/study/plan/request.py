@@ -17,10 +17,10 @@ from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gatelab.data.messages import did_you_mean
 from gatelab.run.config import CONF_DIR
 from gatelab.run.config.compose import explain_grammar
 from gatelab.run.errors import RequestError
-from gatelab.run.messages import nearest
 from gatelab.study.engine.storage import PASSWORD, split_password
 from gatelab.study.settings import LISTS, StudySettings
 from gatelab.study.space import parameter
@@ -140,7 +140,7 @@ def _set(given: dict[str, Any], override: Override, value: Any) -> None:
         return
     there, options = given.setdefault(key, {}), ("sampler_options", "pruner_options")
     if key not in options or len(inner) > 1 or not isinstance(there, dict):
-        raise RequestError(f"{line}: study.{key} holds no further keys.{nearest(key, options)}")
+        raise RequestError(f"{line}: study.{key} holds no further keys.{did_you_mean(key, options)}")
     given[key] = {**there, inner[0]: value}
 
 
@@ -155,7 +155,7 @@ def read_search(name: str, sources: Sequence[Path]) -> tuple[list[Override], dic
     if file is None:
         known = sorted({path.stem for source in sources for path in (source / "search").glob("*.yaml")})
         raise RequestError(
-            f"search={name}: no such choice.{nearest(name, known)} Choices: {', '.join(known)}."
+            f"search={name}: no such choice.{did_you_mean(name, known)} Choices: {', '.join(known)}."
         )
     shown = f"search/{name}.yaml"
     try:
@@ -166,13 +166,13 @@ def read_search(name: str, sources: Sequence[Path]) -> tuple[list[Override], dic
         raise RequestError(f"{shown}: give `params:` and `study:`.")
     for key in map(str, content):
         if key not in ("params", "study"):
-            raise RequestError(f"{shown}: {key}: no such key.{nearest(key, ['params', 'study'])}")
+            raise RequestError(f"{shown}: {key}: no such key.{did_you_mean(key, ['params', 'study'])}")
     params, settings = content.get("params") or {}, content.get("study") or {}
     if not isinstance(params, dict) or not isinstance(settings, dict):
         raise RequestError(f"{shown}: params and study hold keys and values.")
     for key in settings:
         if key not in StudySettings.model_fields or key == "name":
-            hint = nearest(str(key), StudySettings.model_fields)
+            hint = did_you_mean(str(key), StudySettings.model_fields)
             raise RequestError(f"{shown}: study.{key}: no such key.{hint}")
     if split_password(str(settings.get("storage")))[1] is not None:
         raise RequestError(f"{shown}: study.storage: no passwords in files; set {PASSWORD} instead.")

@@ -7,15 +7,13 @@ at Weights & Biases the second; so one run may be shown under several ids.
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
 
-OWN = ("WANDB_SWEEP_ID", "WANDB_RUN_ID")
-"""Variables that are meant for one run, and not for the processes that it starts."""
+from gatelab.run.process_group import OF_ONE_RUN
 
 
 def started_by_agent() -> bool:
     """Whether this process is the run of an agent."""
-    return all(os.environ.get(name) for name in OWN)
+    return all(os.environ.get(name) for name in OF_ONE_RUN)
 
 
 def agent_settings() -> dict[str, str]:
@@ -25,9 +23,3 @@ def agent_settings() -> dict[str, str]:
     given = {name: os.environ.get(f"WANDB_{name.upper()}") for name in ("project", "entity")}
     told = {"sweep_id": os.environ["WANDB_SWEEP_ID"], "id": os.environ["WANDB_RUN_ID"], "job_type": "sweep"}
     return told | {name: value for name, value in given.items() if value}
-
-
-def forget_agent(environment: MutableMapping[str, str]) -> None:
-    """Remove the agent's variables from the environment of a process that is not its run."""
-    for name in OWN:
-        environment.pop(name, None)

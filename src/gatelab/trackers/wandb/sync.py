@@ -8,12 +8,14 @@ asked for has several ids, and may be complete under one of them only. System me
 
 from __future__ import annotations
 
-import contextlib
 import json
+import multiprocessing
+import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from gatelab.trackers.follow import Follow, identity
 from gatelab.trackers.wandb.client import NO_KEY, connect, history, server
 from gatelab.trackers.wandb.session import Session, logged_parts
 
+LIMIT = 600.0
+"""Seconds that one upload may take."""
 TRIES = 5
 """How often the server is asked whether it has everything, a second apart: it may show with delay what it got."""
 
@@ -70,33 +74,67 @@ def sync(pending: Sequence[Pending]) -> Iterator[tuple[Pending, str, bool]]:
     Raises:
         RequestError: there is no key, or the server does not answer or does not know the key. Nothing was sent.
     """
-    try:
-        connect()
-    except ConnectionError as error:
-        if str(error) == NO_KEY:
-            raise RequestError(
-                "no key for Weights & Biases: run `wandb login` once, or set WANDB_API_KEY."
-            ) from None
-        raise RequestError(f"{error}; nothing was sent. The runs can be sent later.") from None
+    why = _in_child(_why_not)
+    if why == NO_KEY:
+        raise RequestError("no key for Weights & Biases: run `wandb login` once, or set WANDB_API_KEY.")
+    if why:
+        raise RequestError(f"{why}; nothing was sent. The runs can be sent later.")
     for run in pending:
         try:
             with upload_lock(run.path, wait=False):
-                yield run, *_upload(run)
+                yield run, *_in_child(_upload, run)
         except filelock.Timeout:
             yield run, "is followed now; the process beside it uploads it", False
         except Exception as error:  # of one run; the others may well go through
             yield run, f"failed: {error}", False
 
 
-def _upload(pending: Pending) -> tuple[str, bool]:
-    import wandb
+def _in_child(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a process of its own, which is killed after it: wandb's client may hang when it ends.
 
+    Raises:
+        RuntimeError: the function raised, or did not return within `LIMIT` seconds.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_answer, args=(sender, function, *args), daemon=True)
+    child.start()
+    sender.close()
+    try:
+        if not receiver.poll(LIMIT):
+            raise RuntimeError(f"not finished within {LIMIT:g} s")
+        error, value = receiver.recv()
+    except EOFError:
+        raise RuntimeError("the process that uploads it was killed") from None
+    finally:
+        child.kill()
+        child.join()
+    if error:
+        raise RuntimeError(error)
+    return value
+
+
+def _answer(sender: Connection, function: Callable[..., Any], *args: Any) -> None:
+    try:
+        sender.send(("", function(*args)))
+    except Exception as error:
+        sender.send((f"{type(error).__name__}: {error}", None))
+
+
+def _why_not() -> str:
+    """Why nothing can be sent; empty if it can."""
+    try:
+        connect()
+    except ConnectionError as error:
+        return str(error)
+    return ""
+
+
+def _upload(pending: Pending) -> tuple[str, bool]:
     run = RunDirectory(pending.path)
     parts = logged_parts(pending.path, pending.run_id)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        stack.callback(
-            wandb.teardown
-        )  # the client's own process; a failed upload must not affect the next one
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder  # for wandb's own temporary files
         session = Session(pending.path, _settings(run, pending, parts), "online", Path(folder))
         session.leave_out(history(*session.where))
         session.measured_at(parts)

@@ -11,15 +11,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from gatelab.run.messages import say
-from gatelab.trackers.wandb.agent import forget_agent
+from gatelab.data.messages import say
+from gatelab.run.loggers import guarded
+from gatelab.run.process_group import OF_ONE_RUN
+from gatelab.run.record.directory import RunDirectory
+from gatelab.trackers.pictures import draw_run, draw_sample
 
 PATIENCE = 30.0
 """Seconds that a run waits at its end for the last upload; the other process goes on after that."""
@@ -36,7 +39,6 @@ class WandbTracker(Logger):
 
     name = "wandb"
     version = ""
-    shows_pictures = True
 
     def __init__(self, run_dir: str | Path, settings: Mapping[str, Any]) -> None:
         super().__init__()
@@ -51,9 +53,9 @@ class WandbTracker(Logger):
         if self._process is not None:
             return
         folder = self.run_dir / "wandb"
-        environment = {k: v for k, v in os.environ.items() if k != "WANDB_SERVICE"}
+        # the agent is in the settings, and wandb would drop half of those if it saw it here
+        environment = {k: v for k, v in os.environ.items() if k not in ("WANDB_SERVICE", *OF_ONE_RUN)}
         environment.setdefault("WANDB_ERROR_REPORTING", "false")
-        forget_agent(environment)  # it is in the settings; wandb would drop half of those if it saw it here
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / "tracker.log").open("ab") as log:
@@ -82,16 +84,18 @@ class WandbTracker(Logger):
         """Nothing: the other process takes the configuration from `run.json`."""
 
     @rank_zero_only
-    def conclude(self, outcome: str, error: str | None, pictures: Sequence[Path]) -> None:
-        """Say how the run ended, and wait a while for the last upload.
+    def conclude(self, outcome: str, error: str | None) -> None:
+        """Say how the run ended, with pictures of it, and wait a while for the last upload.
 
         Args:
             outcome: `done`, `pruned`, `interrupted`, or another word for a run that failed.
             error: what went wrong.
-            pictures: images (.png) and texts (.txt) to show with the run.
         """
         if self._process is None:
             return
+        pictures: list[Path] = []
+        for draw in (draw_run, draw_sample):
+            pictures += guarded("a picture of the run", draw, RunDirectory(self.run_dir)) or []
         self._tell({"outcome": outcome, "error": error, "pictures": [str(path) for path in pictures]})
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gatelab.cli.closing import print_summary
+from gatelab.cli.train import print_summary
 from gatelab.tasks.forecast import ForecastTask
 
 COMMAND = "predict RUN --input FILE --output out.csv"

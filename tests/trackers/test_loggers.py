@@ -2,8 +2,8 @@
 
 import pytest
 
-from gatelab.run.build import build_trackers
 from gatelab.run.errors import RequestError
+from gatelab.run.loggers import build_loggers
 from gatelab.run.record.metrics import read_metrics
 
 
@@ -21,7 +21,7 @@ def node(**given):
 @pytest.mark.parametrize("kind", ["value", "file"])
 def test_a_tracker_that_cannot_be_made_is_named_and_the_others_go_on(tmp_path, capsys, kind):
     good = {"_target_": "gatelab.trackers.tensorboard_logger"}
-    made = build_trackers({"logger": {"mine": node(kind=kind), "tensorboard": good}}, tmp_path, "abcd1234")
+    made = build_loggers({"logger": {"mine": node(kind=kind), "tensorboard": good}}, tmp_path, "abcd1234")
     assert [type(tracker).__name__ for tracker in made] == ["TensorBoardTracker"]
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("logger.mine cannot be used: ")
@@ -30,14 +30,14 @@ def test_a_tracker_that_cannot_be_made_is_named_and_the_others_go_on(tmp_path, c
 
 def test_a_tracker_whose_package_is_missing_is_a_wrong_request(tmp_path):
     with pytest.raises(RequestError, match=r"logger\.mine: why"):
-        build_trackers({"logger": {"mine": node(kind="module")}}, tmp_path, "abcd1234")
+        build_loggers({"logger": {"mine": node(kind="module")}}, tmp_path, "abcd1234")
 
 
 @pytest.mark.parametrize("name", ["wandb", "tensorboard"])
 def test_a_missing_package_comes_with_the_command_that_installs_it(tmp_path, monkeypatch, name):
     monkeypatch.setattr("importlib.util.find_spec", lambda module: None)
     with pytest.raises(RequestError, match=f"logger={name}: not installed. Run pip install"):
-        build_trackers(
+        build_loggers(
             {"logger": {name: {"_target_": f"gatelab.trackers.{name}_logger"}}}, tmp_path, "abcd1234"
         )
 

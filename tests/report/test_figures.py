@@ -2,8 +2,8 @@
 
 import pytest
 
+from gatelab.report.figures import sample
 from gatelab.report.gather import gather
-from gatelab.report.samples import sample
 from gatelab.run.train import train
 from gatelab.study.analysis.leaderboard import leaderboard
 from gatelab.tasks.forecast import SAMPLE_WINDOWS
