@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -238,15 +238,12 @@ class StudyState:
     @property
     def keys(self) -> list[str]:
         """Every parameter that some trial has, in the order of the space."""
-        return list(dict.fromkeys([*(str(s["key"]) for s in self.space), *_keys_of(self.trials)]))
+        tried = (key for trial in self.trials for key in trial.params)
+        return list(dict.fromkeys([*(str(entry["key"]) for entry in self.space), *tried]))
 
 
 def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
-def _keys_of(trials: Iterable[Trial]) -> list[str]:
-    return [key for trial in trials for key in trial.params]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

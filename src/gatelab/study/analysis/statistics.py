@@ -58,12 +58,10 @@ def decimals(summaries: Sequence[Summary]) -> int:
     """Decimals for a column of summaries: two significant digits of a narrow interval, else five of the mean."""
     halves = sorted(s.half for s in summaries if s.half and math.isfinite(s.half))
     if halves:
-        return _clip(1 - math.floor(math.log10(halves[len(halves) // 4])))
-    means = [abs(s.mean) for s in summaries if s.mean and math.isfinite(s.mean)]
-    return _clip(4 - math.floor(math.log10(min(means)))) if means else 0
-
-
-def _clip(digits: int) -> int:
+        digits = 1 - math.floor(math.log10(halves[len(halves) // 4]))
+    else:
+        means = [abs(s.mean) for s in summaries if s.mean and math.isfinite(s.mean)]
+        digits = 4 - math.floor(math.log10(min(means))) if means else 0
     return min(8, max(0, digits))
 
 
