@@ -16,7 +16,7 @@ $(READY): constraints.txt pyproject.toml
 	touch $@
 
 run: $(READY)  ## two small studies: which hidden size, and GRU beside nn.GRU (under 5 minutes on 2 cores)
-	$(BIN)/python scripts/quickstart.py
+	$(BIN)/python -m scripts.quickstart
 
 test: $(READY)  ## every test but the slow ones (8 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import faulthandler
+import multiprocessing
 import os
 import random
 import signal
@@ -18,7 +19,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,30 @@ class Request:
         if codes is None or any(codes):
             raise SystemExit(f"the undisturbed run ({self.kind}) ended with {codes}:\n{run.tail()}")
         return self.directory(folder)
+
+
+Case = tuple[Request, Path, Path]
+"""A request, the folder of its cases, and its undisturbed run."""
+
+
+@contextlib.contextmanager
+def forked_cases(
+    kinds: Iterable[Kind], root: Path, jobs: int, limit: float, *more: str
+) -> Iterator[tuple[ProcessPoolExecutor, dict[Kind, Case]]]:
+    """A pool of processes for cases of these kinds, and the undisturbed run of each.
+
+    The pool is forked before this process has a second thread; the runs are forked from those in turn.
+
+    Args:
+        root: for all folders; jobs: cases at a time; limit: seconds of an undisturbed run; more: further overrides.
+    """
+    folders = {kind: root / f"kind{n}" for n, kind in enumerate(kinds)}
+    requests = {kind: Request(kind, folder, more) for kind, folder in folders.items()}
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
+        whole = {
+            k: pool.submit(r.undisturbed, folders[k] / "undisturbed", limit) for k, r in requests.items()
+        }
+        yield pool, {kind: (requests[kind], folders[kind], whole[kind].result()) for kind in folders}
 
 
 class ForkedRun:

@@ -11,8 +11,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
-import shutil
 import signal
 import statistics
 import subprocess
@@ -129,11 +127,10 @@ class Command:
             time.sleep(POLL_SECONDS)
         return True
 
-    def signal(self, number: int, *, group: bool = False) -> None:
-        """Send a signal to the process, or to its whole group, if it is still there."""
-        with contextlib.suppress(ProcessLookupError):
-            if self.poll() is None:
-                os.killpg(self.pid, number) if group else os.kill(self.pid, number)
+    def signal(self, number: int) -> None:
+        """Send a signal to the process, if it is still there."""
+        if self.poll() is None:
+            self.process.send_signal(number)
 
     def kill(self) -> None:
         """Kill the whole group."""
@@ -232,24 +229,13 @@ def show(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(key, justify="left" if isinstance(value, str) else "right")
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
-    width = shutil.get_terminal_size((150, 24)).columns
-    Console(width=max(width, 150)).print(table, crop=False, no_wrap=True)
+    Console(width=150).print(table, crop=False, no_wrap=True)
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a document, what holds plain values only on one line: two files can be compared by eye."""
+    """Write a document."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_lines(document, "") + "\n")
-
-
-def _lines(value: Any, indent: str) -> str:
-    inner = list(value.values()) if isinstance(value, dict) else value
-    if not isinstance(inner, list) or not any(isinstance(item, dict | list) for item in inner):
-        return json.dumps(value)
-    keys = [f"{json.dumps(str(key))}: " for key in value] if isinstance(value, dict) else [""] * len(inner)
-    lines = [f"{indent} {key}{_lines(item, indent + ' ')}" for key, item in zip(keys, inner, strict=True)]
-    start, end = "{}" if isinstance(value, dict) else "[]"
-    return start + "\n" + ",\n".join(lines) + f"\n{indent}{end}"
+    path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -258,11 +244,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-
-
-def processor() -> str:
-    """The processor's name, as the system gives it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from scripts.harness import parser, show
+
 STUDIES = {"language model": "quickstart", "forecaster": "quickstart_series"}
 OBJECTIVES = {"language model": "val/bpc", "forecaster": "val/mse"}
 SIZES = {"language model": "32,64,128", "forecaster": "16,32,64"}
@@ -22,14 +24,11 @@ PROMPT = "def "
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="for both studies, e.g. trainer.max_steps=50"
-    )
-    parser.add_argument("--force", action="store_true", help="begin anew; earlier studies and runs are kept")
-    options = parser.parse_args()
+    p = parser(__doc__)
+    text = "for both studies, e.g. trainer.max_steps=50"
+    p.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=text)
+    p.add_argument("--force", action="store_true", help="begin anew; earlier studies and runs are kept")
+    options = p.parse_args()
     started = time.perf_counter()
 
     from gatelab.run.errors import Interrupted, RequestError, RunFailed
@@ -78,7 +77,7 @@ def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> 
         rows = leaderboard(state)
         print_table(table(state, rows))
         print(f"{verdict(state, rows)}\n{cost(state)}\n")
-    print_table(scores(results))
+    show("test split, the best configuration's run of seed 0", scores(results))
     text = generate(results["language model"]["run_dir"], PROMPT, tokens=400, temperature=0.6)
     print(f"\ngenerated text (temperature 0.6):\n{text}\n")
     print(f"picture: {draw(states, results)}")
@@ -86,27 +85,20 @@ def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> 
         print(f"{name}: {directory}, best run {results[name]['run_dir']}")
 
 
-def scores(results: dict[str, dict[str, Any]]) -> Any:
+def scores(results: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     """One row a model or baseline, scored on the test split."""
-    from rich.table import Table
-
     from gatelab.cli.common import number
 
-    table = Table(title="test split, the best configuration's run of seed 0", title_justify="left")
-    for column in ("model", "metric", "value", "scored", "parameters", "seconds"):
-        table.add_column(column, justify="left" if column in ("model", "metric") else "right")
-    for (name, result), metric, unit in zip(
-        results.items(), ("bpc", "mse"), ("tokens", "windows"), strict=True
-    ):
+    rows = []
+    metrics = (("bpc", "bits per character", "tokens"), ("mse", "MSE, standardised", "windows"))
+    for (name, result), (metric, label, unit) in zip(results.items(), metrics, strict=True):
         split = result["splits"]["test"]
-        size, seconds = number(result["parameters"]), f"{result['seconds']['fit']:.1f}"
-        label = {"bpc": "bits per character", "mse": "MSE, standardised"}[metric]
-        for index, (row, figures) in enumerate({name: split["metrics"], **split["baselines"]}.items()):
-            mine = (size, seconds) if index == 0 else ("", "")
-            scored = f"{number(figures[unit])} {unit}"
-            table.add_row(row.replace("_", " "), label, f"{figures[metric]:.3f}", scored, *mine)
-        table.add_section()
-    return table
+        about = {"parameters": number(result["parameters"]), "seconds": f"{result['seconds']['fit']:.1f}"}
+        for row, figures in {name: split["metrics"], **split["baselines"]}.items():
+            line = {"model": row.replace("_", " "), "metric": label, "value": f"{figures[metric]:.3f}"}
+            line["scored"] = f"{number(figures[unit])} {unit}"
+            rows.append(line | (about if row == name else dict.fromkeys(about, "")))
+    return rows
 
 
 def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:

@@ -2,7 +2,6 @@
 
 import csv
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,19 +32,6 @@ def tables_of(page):
     return tables
 
 
-def check(*arguments):
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.checks.parity",
-        "--check",
-        "--layers",
-        "1",
-        *arguments,
-    ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
-
-
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
 def test_a_record_has_its_sections_results_and_pictures(record):
     assert re.fullmatch(r"\d{3}-[a-z0-9]+(-[a-z0-9]+)*", record.name)
@@ -68,7 +54,7 @@ def test_the_worst_errors_on_the_page_are_those_of_the_results():
     for dtype, table in zip(("float64", "float32"), tables, strict=True):
         largest = {}
         for row in rows:
-            if row["dtype"] == dtype and row["lengths"] != "worst":
+            if row["dtype"] == dtype:
                 errors = largest.setdefault(row["layer"], {})
                 errors[row["quantity"]] = max(errors.get(row["quantity"], 0.0), float(row["error"]))
         shown = {line["layer"]: {k: float(v) for k, v in line.items() if k != "layer"} for line in table}
@@ -77,7 +63,7 @@ def test_the_worst_errors_on_the_page_are_those_of_the_results():
 
 
 def test_the_results_have_every_case_and_quantity_once():
-    rows = [row for row in rows_of(PARITY) if row["dtype"] == "float64" and row["lengths"] != "worst"]
+    rows = [row for row in rows_of(PARITY) if row["dtype"] == "float64"]
     cases = {tuple(value for key, value in row.items() if key != "error") for row in rows}
     assert (
         len(cases) == len(rows) == 3 * 2 * 2 * 2 * 2 * 8
@@ -94,26 +80,8 @@ def test_the_five_mistakes_name_tests_that_exist():
 
 
 def test_the_claims_of_the_parity_record_hold():
-    done = check()
+    command = [sys.executable, "-m", "scripts.checks.parity", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "FAILED" not in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "claim"),
-    [
-        (r"(,1,1,False,whole,output),[^\n]+", r"\1,3.0e-12", "its worst rows are the worst of its cases"),
-        (r"(GRU torch,worst,worst,worst,worst,dx),[^\n]+", r"\1,3.0e-12", "the worst error is at most 1e-12"),
-    ],
-    ids=["a case", "a worst row"],
-)
-def test_a_record_that_was_altered_fails_the_check(tmp_path, old, new, claim):
-    copy = tmp_path / "record"
-    shutil.copytree(PARITY, copy)
-    text = (copy / "results.csv").read_text()
-    altered = re.sub(old, new, text, count=1)
-    assert altered != text
-    (copy / "results.csv").write_text(altered)
-    done = check("--record", str(copy))
-    assert done.returncode == 1
-    assert re.search(rf"FAILED results\.csv: .*{claim}", done.stdout)
+    assert done.stdout.count("ok    ") == 2

@@ -9,10 +9,10 @@ Dimensions: T time, B batch, D input, H hidden.
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -21,11 +21,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gatelab.core.backends import BACKENDS, BackendError
 from gatelab.core.gru import GRU
+from scripts.harness import in_turns, median_ratio
 
-REFERENCE = "nn.GRU"  # the ratios are to the first contender, which is this one
 TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"nn.GRU": nn.GRU, "nn.LSTM": nn.LSTM}
 SERVED = {"cpu": ("native", "torch", "reference"), "cuda": ("cudnn", "torch", "reference")}
-PEAK_SIZE = 1536  # rows of the square product that gives the peak
+Seconds = Mapping[str, list[float]]
+"""Seconds a call of each contender, in each round."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Case:
 
 def contenders(device: str) -> list[str]:
     """`nn.GRU` and the backends that there are for this device."""
-    return [REFERENCE, *(name for name in SERVED[device] if name in BACKENDS)]
+    return ["nn.GRU", *(name for name in SERVED[device] if name in BACKENDS)]
 
 
 def call_of(name: str, case: Case) -> Callable[[], None] | None:
@@ -131,32 +132,6 @@ def call_of(name: str, case: Case) -> Callable[[], None] | None:
     return call
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How long a case may take: turns of each contender, and the seconds that a turn lasts at least."""
-
-    rounds: int
-    burst: float
-
-
-@dataclass
-class Timing:
-    """One contender on one case: seconds a call in each round."""
-
-    backend: str
-    case: Case
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        """Seconds a call, median of the rounds."""
-        return statistics.median(self.seconds)
-
-    def ratio_to(self, other: Timing) -> float:
-        """How many times faster than `other`: the median over the rounds."""
-        return statistics.median(b / a for a, b in zip(self.seconds, other.seconds, strict=True))
-
-
 def burst(call: Callable[[], None], count: int, device: str) -> float:
     """Seconds of one call, the mean of `count` in a row."""
     if device == "cuda":
@@ -169,62 +144,27 @@ def burst(call: Callable[[], None], count: int, device: str) -> float:
     return (time.perf_counter() - started) / count
 
 
-def measure(case: Case, names: list[str], pace: Pace) -> list[Timing]:
-    """Time the contenders that can serve the case, in turns of `burst` seconds; who begins changes."""
+def measure(case: Case, names: list[str], rounds: int, seconds: float) -> Seconds:
+    """Time the contenders that can serve the case, in turns of `seconds` at least."""
     if case.threads:
         torch.set_num_threads(case.threads)
-    calls = {name: call for name in names if (call := call_of(name, case)) is not None}
-    counts = {}
-    for name, call in calls.items():
+
+    def turn(call: Callable[[], None]) -> Callable[[], float]:
         burst(call, 1, case.device)
-        counts[name] = max(1, round(pace.burst / burst(call, 2, case.device)))
-    timings = {name: Timing(name, case) for name in calls}
-    for turn in range(pace.rounds):
-        order = list(calls)
-        for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            timings[name].seconds.append(burst(calls[name], counts[name], case.device))
-    return list(timings.values())
+        count = max(1, round(seconds / burst(call, 2, case.device)))
+        return lambda: burst(call, count, case.device)
+
+    calls = {name: call for name in names if (call := call_of(name, case)) is not None}
+    return in_turns({name: turn(call) for name, call in calls.items()}, rounds, warm_up=0)
 
 
-class Peak:
-    """The most floating point operations a second that float32 `torch.mm` reached, by number of threads."""
-
-    def __init__(self) -> None:
-        self.flops: dict[int, float] = {}
-
-    def probe(self, threads: int) -> None:
-        """Try once more."""
-        torch.set_num_threads(threads)
-        a, b = torch.randn(PEAK_SIZE, PEAK_SIZE), torch.randn(PEAK_SIZE, PEAK_SIZE)
-        out = torch.empty(PEAK_SIZE, PEAK_SIZE)
-        best = min(burst(lambda: torch.mm(a, b, out=out), 1, "cpu") for _ in range(4))
-        self.flops[threads] = max(self.flops.get(threads, 0.0), 2.0 * PEAK_SIZE**3 / best)
-
-
-def records(timings: list[Timing], peak: Peak | None = None) -> list[dict[str, Any]]:
-    """Plain data of one case's timings, a contender a record; ratios are to the first."""
-    found = []
-    for t in timings:
-        s, case = t.case.shape, t.case
-        record: dict[str, Any] = {
-            "shape": s.name,
-            "T": s.steps,
-            "B": s.batch,
-            "D": s.inputs,
-            "H": s.hidden,
-            "mode": "training" if case.training else "inference",
-            "ragged": case.ragged,
-            "dtype": str(case.dtype).removeprefix("torch."),
-            "threads": case.threads,
-            "backend": t.backend,
-            "microseconds": round(t.median * 1e6, 2),
-            "ratio": round(t.ratio_to(timings[0]), 3),
-        }
-        if case.ragged:
-            record["nanoseconds_per_token"] = round(t.median * 1e9 / case.rows, 2)
-        if peak is not None:
-            record["peak_percent"] = round(100 * case.flops / t.median / peak.flops[case.threads], 1)
-        else:
-            record["microseconds_per_step"] = round(t.median * 1e6 / s.steps, 3)
-        found.append(record)
-    return found
+def records(case: Case, found: Seconds) -> Iterator[dict[str, Any]]:
+    """Plain data of what was measured, a contender a record; ratios are to the first."""
+    s, first = case.shape, next(iter(found.values()))
+    for name, seconds in found.items():
+        record = {"shape": s.name, "T": s.steps, "B": s.batch, "D": s.inputs, "H": s.hidden}
+        record |= {"mode": "training" if case.training else "inference", "ragged": case.ragged}
+        record |= {"dtype": str(case.dtype).removeprefix("torch."), "threads": case.threads}
+        record |= {"backend": name, "microseconds": round(median(seconds) * 1e6, 2)}
+        record |= {"microseconds_per_step": round(median(seconds) * 1e6 / s.steps, 3)}
+        yield record | {"ratio": round(median_ratio(seconds, first), 3)}

@@ -1,13 +1,12 @@
-"""Seconds from Enter to the first training step, and of `gatelab --help`; with `--profile` where the time goes.
+"""Seconds from Enter to the first training step, and of `gatelab --help`; from outside.
 
 Every turn is a fresh process of `gatelab train`, killed when the first row of its metrics.csv is there, which the
-first step writes. It is measured from outside, so that any two checkouts can be compared in one run. What follows
+first step writes; so any two checkouts can be compared in one run. What follows
 from the data is in the cache after the turn that does not count, as it is for whoever trains on a data set again.
 
 examples:
   python -m scripts.bench.startup experiment=etth1_gru
   python -m scripts.bench.startup --other ../before --turns 9
-  python -m scripts.bench.startup --profile                    cProfile of a run of one step
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from scripts.harness import Checkout, checkouts, in_turns, median_ratio, parser, place, run, show
+from scripts.harness import Checkout, checkouts, in_turns, median_ratio, parser, place, show
 
 REQUEST = ["experiment=quickstart_series"]
 FIRST = ["trainer.log_every_n_steps=1", "callbacks.progress=null", "test=false"]
@@ -52,11 +51,8 @@ def main() -> int:
         "request", nargs="*", default=REQUEST, metavar="KEY=VALUE", help="default: quickstart_series"
     )
     p.add_argument("--turns", type=int, default=7, help="default: %(default)s")
-    p.add_argument("--profile", action="store_true", help="cProfile of one run: the slowest functions")
     options = p.parse_args()
     with place(None, "startup-") as root:
-        if options.profile:
-            return profile(options.request, root)
         there = checkouts(options)
         steps = in_turns({c.name: first_step(c, options.request, root) for c in there}, options.turns)
         helps = in_turns(
@@ -73,17 +69,6 @@ def main() -> int:
         for c in there
     ]
     show(f"{' '.join(options.request)}: medians of {options.turns} turns", rows)
-    return 0
-
-
-def profile(request: list[str], root: Path) -> int:
-    """Print the functions with the most time inside them, calls included, of a run of one step."""
-    import pstats
-
-    file = root / "profile"
-    more = [*request, *FIRST, "trainer.max_steps=1", "trainer.limit_val_batches=0", f"paths.root={root}"]
-    run([sys.executable, "-m", "cProfile", "-o", str(file), "-m", "gatelab", "train", *more], root / "log")
-    pstats.Stats(str(file)).strip_dirs().sort_stats("cumulative").print_stats(50)
     return 0
 
 

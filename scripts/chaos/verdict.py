@@ -7,7 +7,8 @@ Read from what the study itself wrote: Optuna's journal, each run's `run.json`, 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,38 +27,32 @@ class Verdict:
         lost: trials and runs that have no result.
         twice: trials that were given out, told or trained again although they were at work or finished.
         different: runs and values that are not those of the undisturbed study.
-        trials, runs: how many there are; claims: how often a trial was given to a slot; attempts: how often a run
-            was begun; resumed: how many runs went on from a checkpoint or began again at least once.
+        left_behind: processes that outlive their sweep.
+        counts: `trials`, `runs`, `claims` (a trial was given to a slot), `attempts` (a run was begun), and runs that
+            were `resumed` or begun again.
     """
 
     lost: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
-    trials: int = 0
-    runs: int = 0
-    claims: int = 0
-    attempts: int = 0
-    resumed: int = 0
+    left_behind: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
     @property
-    def good(self) -> bool:
-        """Whether nothing is wrong."""
-        return not (self.lost or self.twice or self.different)
+    def wrong(self) -> list[str]:
+        """All that is wrong."""
+        return [*self.lost, *self.twice, *self.different, *self.left_behind]
 
     def add(self, other: Verdict) -> None:
         """Take in another study's."""
-        for key, value in asdict(other).items():
-            setattr(self, key, getattr(self, key) + value)
+        for kind in ("lost", "twice", "different", "left_behind"):
+            getattr(self, kind).extend(getattr(other, kind))
+        self.counts += other.counts
 
 
 @dataclass
 class Row:
-    """A trial in the journal.
-
-    Attributes:
-        state: the last one; claims: how often it was set RUNNING, owned_twice: without waiting; ends: how often it
-            was ended; runs: run directories, below `paths.root`; values: of the objectives.
-    """
+    """A trial in the journal: how often it was set RUNNING (`owned_twice`: without waiting) and ended, and its end."""
 
     state: TrialState = TrialState.WAITING
     claims: int = 0
@@ -72,7 +67,7 @@ class Row:
 def judge(root: Path, reference: Path, name: str) -> Verdict:
     """Compare the study `name` below `root` with the undisturbed one below `reference`."""
     rows, wanted = read_journal(root / "studies" / name), read_journal(reference / "studies" / name)
-    verdict = Verdict(trials=len(wanted), claims=sum(row.claims for row in rows.values()))
+    verdict = Verdict(counts=Counter(trials=len(wanted), claims=sum(row.claims for row in rows.values())))
     if len(rows) > len(wanted):
         verdict.twice.append(f"{len(rows)} trials in the journal, {len(wanted)} points")
     for number, expected in wanted.items():
@@ -132,13 +127,13 @@ def _judge_row(verdict: Verdict, name: str, row: Row, expected: Row) -> None:
 
 def _judge_run(verdict: Verdict, name: str, run: Path, reference: Path, claims: int) -> None:
     result = read_json(run / "result.json")
-    verdict.runs += 1
+    verdict.counts["runs"] += 1
     if result is None or result["outcome"] != "done":
         verdict.lost.append(f"{name}: {'no result' if result is None else result['outcome']}")
         return
     attempts = (read_json(run / "run.json") or {}).get("attempts", [])
-    verdict.attempts += len(attempts)
-    verdict.resumed += len(attempts) > 1
+    verdict.counts["attempts"] += len(attempts)
+    verdict.counts["resumed"] += len(attempts) > 1
     if len(attempts) > claims:
         verdict.twice.append(f"{name}: begun {len(attempts)} times, given out {claims} times")
     if any(attempt.get("result", {}).get("outcome") == "done" for attempt in attempts):

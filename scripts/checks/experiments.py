@@ -4,36 +4,26 @@ A record of studies (it has a record.json; `gatelab.report.experiment_record` wr
 studies and without training: the page is made again from results.csv and compared, and the figure must have been drawn
 from the same data. Exits with 1 if anything differs. The other records have checks of their own.
 
-examples:
-  python -m scripts.checks.experiments                            # every record of studies
-  python -m scripts.checks.experiments --render experiments/002-hidden-size   # after record.json was edited
+example:
+  python -m scripts.checks.experiments
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from gatelab.report.experiment_record import check_record, render
+from gatelab.report.experiment_record import check_record
 from gatelab.run.errors import RequestError
-
-EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+from scripts.harness import ROOT, parser
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("records", nargs="*", type=Path, metavar="DIR", help="default: those in experiments/")
-    parser.add_argument(
-        "--render", action="store_true", help="first make README.md and figure.png anew from the other files"
-    )
-    given = parser.parse_args()
-    records = given.records or sorted(file.parent for file in EXPERIMENTS.glob("*/record.json"))
+    p = parser(__doc__)
+    p.add_argument("records", nargs="*", type=Path, metavar="DIR", help="default: those in experiments/")
+    given = p.parse_args()
+    records = given.records or sorted(file.parent for file in ROOT.glob("experiments/*/record.json"))
     problems = 0
     for record in records:
         try:
-            if given.render:
-                render(record)
             found = check_record(record)
         except RequestError as error:
             found = [str(error)]

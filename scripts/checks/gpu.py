@@ -6,7 +6,7 @@ Every part runs in a process of its own with a limit of its own, so that one tha
   training  a language model and a forecaster in 32-true, bf16-mixed and 16-mixed
   resume    a run that is killed and started again, compared bit for bit with an undisturbed one
   sweep     four slots on the one device
-  scoring   the finished runs scored again: the same numbers; a text generated
+  scoring   the finished runs scored again: the same numbers
   export    safetensors, ONNX and torch.export of a run that was trained here
 
 The bars of parity: float64 1e-12; float32 twice nn.GRU's own error plus 1e-6; tf32 twice nn.GRU's plus 1e-3; bfloat16
@@ -17,13 +17,16 @@ examples:
   python -m scripts.checks.gpu --output docs/bench_gpu.json
   python -m scripts.checks.gpu --parts parity layers
   python -m scripts.checks.gpu --device cpu --quick          the same on a small scale, in about a minute
-  python -m scripts.checks.gpu --wheels                      what to install where Gatelab's dependencies are missing
+
+`parity` and `layers` need only torch. The packages for the others come to a machine without a network as wheels:
+  pip wheel -c constraints.txt -w .whl antlr4-python3-runtime
+  pip download -c constraints.txt --python-version 3.12 --only-binary=:all: --find-links .whl -d .whl NAMES
+  pip install --no-index --no-deps --target /tmp/site .whl/*.whl && export PYTHONPATH=/tmp/site       (there)
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import math
 import platform
@@ -35,49 +38,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from scripts.harness import (
-    ROOT,
-    Command,
-    environment,
-    gatelab,
-    parser,
-    place,
-    read_json,
-    run,
-    show,
-    write_json,
-)
+from scripts import harness
+from scripts.harness import Command, environment, gatelab, place, read_json, show
 
-sys.path.insert(0, str(ROOT / "src"))  # a machine where the package is not installed
+sys.path.insert(0, str(harness.ROOT / "src"))  # a machine where the package is not installed
 
 Row = dict[str, Any]
 TOTAL_SECONDS = 530.0
-LIMITS = {
-    "parity": 110,
-    "layers": 150,
-    "training": 150,
-    "resume": 90,
-    "sweep": 90,
-    "scoring": 60,
-    "export": 90,
-}
-"""Seconds of each part at most."""
-NEEDED = (
-    *("hydra-core", "omegaconf", "antlr4-python3-runtime", "pydantic", "pydantic_core", "annotated-types"),
-    *("typing-inspection", "optuna", "alembic", "Mako", "SQLAlchemy", "colorlog", "pooch", "platformdirs"),
-    *(
-        "pytorch-lightning",
-        "torchmetrics",
-        "pyarrow",
-        "tokenizers",
-        "filelock",
-        "safetensors",
-        "pandas",
-        "plotly",
-    ),
-)
-"""Distributions without which a run cannot start, beside torch and what comes with it."""
+LIMITS = {"layers": 150, "training": 150}
+"""Seconds of a part at most; of the others 110."""
 REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}  # without it cuBLAS is not the same twice
+TRAINERS = {"cuda": "trainer=gpu", "cpu": "trainer=cpu"}
 RUNS = {"language model": "experiment=quickstart", "forecaster": "experiment=quickstart_series"}
 QUANTITIES = ("output", "h_n", "dx", "dh0")
 
@@ -89,10 +60,6 @@ class Setup:
     device: str
     quick: bool
     folder: Path
-
-    @property
-    def trainer(self) -> str:
-        return "trainer=gpu" if self.device == "cuda" else "trainer=cpu"
 
 
 # parity
@@ -136,8 +103,6 @@ def parity(at: Setup) -> Iterator[Row]:
         if after and extra in ("none", "lengths"):
             peer = errors(answer(nn.GRU(inputs, hidden, **options, dtype=dtype)), exact)
         case = {"precision": precision, "reset_after": after, "layers": layers, "both": both, "extra": extra}
-        if precision == "float64" and peer:
-            yield judged(case, "nn.GRU", precision, peer, {})
         own: dict[str, float] = {}
         for backend in BACKENDS:
             try:
@@ -166,14 +131,15 @@ def outcome(layer: Any, x: Any, h0: Any, given: Row) -> dict[str, Any]:
     x, h0 = x.clone().requires_grad_(), h0.clone().requires_grad_()
     torch.manual_seed(1)  # zoneout draws the same masks in every precision
     if isinstance(layer, nn.GRU) and given:
-        packed, h = layer(pack_padded_sequence(x, given["lengths"], enforce_sorted=False), h0)
-        y = pad_packed_sequence(packed, total_length=x.shape[0])[0]
+        first = layer.batch_first
+        packed, h = layer(pack_padded_sequence(x, given["lengths"], first, enforce_sorted=False), h0)
+        y = pad_packed_sequence(packed, first, total_length=x.shape[int(first)])[0]
     else:
         y, h = layer(x, h0, **{name: value.to(x.device) for name, value in given.items()})
     dy = torch.linspace(-1, 1, y.numel(), dtype=torch.float64).view(y.shape).to(y)
     dh = torch.linspace(-2, 1, h.numel(), dtype=torch.float64).view(h.shape).to(h)
     names, parameters = zip(*layer.named_parameters(), strict=True)
-    found = (y, h, *torch.autograd.grad((y, h), (x, h0, *parameters), (dy, dh)))
+    found = (y.detach(), h.detach(), *torch.autograd.grad((y, h), (x, h0, *parameters), (dy, dh)))
     return dict(zip((*QUANTITIES, *(f"d{name}" for name in names)), found, strict=True))
 
 
@@ -193,14 +159,7 @@ def judged(case: Row, backend: str, precision: str, found: dict[str, float], pee
     shares = {name: error / bar(precision, peer.get(name, 0.0)) for name, error in found.items()}
     worst = max(shares, key=lambda name: math.inf if math.isnan(shares[name]) else shares[name])
     error, allowed = found[worst], bar(precision, peer.get(worst, 0.0))
-    row = {
-        **case,
-        "backend": backend,
-        "worst": worst,
-        "error": error,
-        "nn.GRU": peer.get(worst),
-        "bar": allowed,
-    }
+    row = {**case, "backend": backend, "worst": worst, "error": error, "bar": allowed}
     return row | {"ok": math.isfinite(error) and error <= allowed}
 
 
@@ -210,19 +169,14 @@ def parity_table(rows: list[Row]) -> list[Row]:
     for backend, precision in dict.fromkeys((r["backend"], r["precision"]) for r in rows):
         mine = [r for r in rows if (r["backend"], r["precision"]) == (backend, precision)]
         ran = [r for r in mine if "error" in r]
-        worst = max(ran, key=lambda r: (not r["ok"], r["error"] / r["bar"]), default=None)
-        line: Row = {
-            "backend": backend,
-            "precision": precision,
-            "cases": len(ran),
-            "refused": len(mine) - len(ran),
-        }
-        line |= {"failed": sum(not r["ok"] for r in ran), "worst error": "", "its bar": "", "in": ""}
-        if worst:
-            where = f"{worst['worst']}, reset_after={worst['reset_after']}, {worst['layers']} layers, {worst['extra']}"
-            line |= {"worst error": f"{worst['error']:.1e}", "its bar": f"{worst['bar']:.1e}", "in": where}
+        line: Row = {"backend": backend, "precision": precision, "cases": len(ran)}
+        line |= {"refused": len(mine) - len(ran), "failed": sum(not r["ok"] for r in ran)}
+        if ran:
+            worst = max(ran, key=lambda r: (not r["ok"], r["error"] / r["bar"]))
+            keys = ("worst", "error", "bar", "reset_after", "layers", "extra")
+            line["worst case"] = ", ".join(f"{key} {worst[key]}" for key in keys)
         lines.append(line)
-    return lines
+    return sorted(lines, key=lambda line: len(line), reverse=True)  # the first has every column
 
 
 # speed
@@ -232,9 +186,9 @@ def layers(at: Setup) -> Iterator[Row]:
     """Microseconds a step, a contender a row."""
     import torch
 
-    from scripts.bench.gru_cases import Case, Pace, Shape, contenders, measure, records
+    from scripts.bench.gru_cases import Case, Shape, contenders, measure, records
 
-    steps, pace = (8, Pace(2, 0.005)) if at.quick else (256, Pace(5, 0.03))
+    steps, pace = (8, (2, 0.005)) if at.quick else (256, (5, 0.03))
     sizes, batches = ((16,), (2,)) if at.quick else ((64, 128, 256, 512, 768, 1024), (16, 64))
     precisions = ("float32", "bfloat16") if at.device == "cpu" else ("float32", "tf32", "bfloat16")
     ours = [name for name in contenders(at.device) if name not in ("nn.GRU", "reference")]
@@ -251,28 +205,14 @@ def layers(at: Setup) -> Iterator[Row]:
     for names, cases in ((["nn.LSTM"], halves), (["nn.GRU"], grid), (["nn.GRU", *ours], some)):
         for precision, case in cases:
             set_tf32(precision == "tf32")
-            for row in records(measure(case, names, pace)):
+            for row in records(case, measure(case, names, *pace)):
                 yield {**row, "precision": precision, "alone": len(names) == 1, "ok": None}
 
 
 def layers_table(rows: list[Row]) -> list[Row]:
-    """One line for each contender, size, precision and kind of batch: forward, and with backward."""
-    lines: dict[Any, Row] = {}
-    for r in rows:
-        key = (r["backend"], r["H"], r["B"], r["precision"], r["ragged"])
-        line: Row = {
-            "layer": r["backend"],
-            "H": r["H"],
-            "B": r["B"],
-            "T": r["T"],
-            "precision": r["precision"],
-        }
-        line |= {"batch": "packed" if r["ragged"] else "padded"}
-        line |= {"forward us/step": None, "with backward": None}
-        line = lines.setdefault(key, line)
-        name = "with backward" if r["mode"] == "training" else "forward us/step"
-        line[name] = f"{r['microseconds_per_step']:.2f}"
-    return list(lines.values())
+    """What of a record is looked at."""
+    keys = ("backend", "H", "B", "T", "precision", "ragged", "mode", "microseconds_per_step")
+    return [{key: row[key] for key in keys} for row in rows]
 
 
 # runs
@@ -280,13 +220,21 @@ def layers_table(rows: list[Row]) -> list[Row]:
 
 def train(at: Setup, task: str, name: str, *more: str, seconds: float = 120) -> Path:
     """Train below `<folder>/<name>` and return the run directory; a finished run is not trained again."""
-    run(train_command(at, task, name, *more), at.folder / f"{name}.log", seconds, environment(**REPEATABLE))
+    harness.run(
+        train_command(at, task, name, *more), at.folder / f"{name}.log", seconds, environment(**REPEATABLE)
+    )
     return run_directory(at, name)
 
 
 def train_command(at: Setup, task: str, name: str, *more: str) -> list[str]:
     small = ["model.hidden_size=16", "data.max_characters=100000"][: 2 if task == "language model" else 1]
-    given = [RUNS[task], at.trainer, "trainer.max_epochs=50", "trainer.val_check_interval=null", "test=false"]
+    given = [
+        RUNS[task],
+        TRAINERS[at.device],
+        "trainer.max_epochs=50",
+        "trainer.val_check_interval=null",
+        "test=false",
+    ]
     given += ["callbacks.progress=null", "callbacks.throughput=null", "callbacks.memory=null"]
     given += [*(small if at.quick else []), *more]
     return gatelab("train", *given, f"paths.root={at.folder / name}", f"paths.cache={at.folder / 'cache'}")
@@ -297,16 +245,10 @@ def run_directory(at: Setup, name: str) -> Path:
     return found
 
 
-def losses(directory: Path) -> list[float]:
-    """The training losses that a run logged."""
-    import csv
-
-    with (directory / "metrics.csv").open(newline="") as file:
-        return [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
-
-
 def training(at: Setup) -> Iterator[Row]:
     """One row a run: it reaches its last step, its loss falls, its score is finite."""
+    from gatelab.run.record.metrics import read_metrics
+
     steps = 20 if at.quick else 200
     for task, precision in product(RUNS, ("32-true", "bf16-mixed", "16-mixed")):
         if at.device == "cpu" and precision != "32-true":
@@ -314,7 +256,8 @@ def training(at: Setup) -> Iterator[Row]:
         limits = [f"trainer.precision={precision}", f"trainer.max_steps={steps}"]
         limits += [f"trainer.log_every_n_steps={steps // 10}"]
         directory = train(at, task, f"{task}-{precision}".replace(" ", "-"), *limits)
-        result, seen = read_json(directory / "result.json"), losses(directory)
+        result, rows = read_json(directory / "result.json"), read_metrics(directory / "metrics.csv")
+        seen = [float(row["train/loss"]) for row in rows if row.get("train/loss")]
         (score,) = [v for k, v in result["splits"]["valid"]["metrics"].items() if k in ("bpc", "mse")]
         row: Row = {"task": task, "precision": precision, "steps": result["steps"]}
         row |= {"seconds": result["seconds"]["fit"], "first loss": round(seen[0], 4)}
@@ -331,12 +274,8 @@ def resume(at: Setup) -> Iterator[Row]:
     steps = 20 if at.quick else 60
     kinds = [("language model", "32-true"), ("forecaster", "32-true" if at.device == "cpu" else "bf16-mixed")]
     for task, precision in kinds[: 1 if at.quick else 2]:
-        more = [
-            f"trainer.precision={precision}",
-            f"trainer.max_steps={steps}",
-            "trainer.val_check_interval=15",
-        ]
-        more += ["callbacks.checkpoints.every_n_steps=5"]
+        more = [f"trainer.precision={precision}", f"trainer.max_steps={steps}"]
+        more += ["trainer.val_check_interval=15", "callbacks.checkpoints.every_n_steps=5"]
         name = f"resume-{task}".replace(" ", "-")
         whole = train(at, task, f"{name}-whole", *more)
         arguments = train_command(at, task, f"{name}-killed", *more)
@@ -354,11 +293,11 @@ def resume(at: Setup) -> Iterator[Row]:
 def sweep(at: Setup) -> Iterator[Row]:
     """Six trials in four slots that share the device."""
     steps, sizes = (10, (8, 12)) if at.quick else (100, (32, 48, 64, 96, 128, 192))
-    given = ["data=adding", "model=gru", at.trainer, "test=false"]
+    given = ["data=adding", "model=gru", TRAINERS[at.device], "test=false"]
     given += [f"model.hidden_size={','.join(map(str, sizes))}"]
     given += ["data.steps=30", "data.train_items=4096", "data.eval_items=128", f"trainer.max_steps={steps}"]
     given += ["study=slots", f"study.slots={2 if at.quick else 4}", f"paths.root={at.folder / 'sweep'}"]
-    seconds = run(gatelab("sweep", *given), at.folder / "sweep.log", 120)
+    seconds = harness.run(gatelab("sweep", *given), at.folder / "sweep.log", 120)
     trials = read_json(at.folder / "sweep/studies/slots/summary.json")["trials"]
     values = [trial["value"] for trial in trials]
     ok = len(trials) == len(sizes) and all(value is not None and math.isfinite(value) for value in values)
@@ -372,7 +311,7 @@ def scoring(at: Setup) -> Iterator[Row]:
         directory = any_run(at, task)
         log = at.folder / f"eval-{task}.log"
         command = gatelab("eval", str(directory), "--split", "valid", "--json")
-        seconds = run(command, log, 60, environment(**REPEATABLE))
+        seconds = harness.run(command, log, 60, environment(**REPEATABLE))
         again = json.loads("{" + log.read_text().partition("{")[2])["metrics"]
         recorded = read_json(directory / "result.json")["splits"]["valid"]["metrics"]
         shared = recorded.keys() & again.keys()
@@ -380,16 +319,6 @@ def scoring(at: Setup) -> Iterator[Row]:
         said = ", ".join(f"{key} {recorded[key]} {again[key]}" for key in differ) or "none"
         row = {"task": task, "seconds": round(seconds, 1), "metrics": len(shared), "different": said}
         yield row | {"ok": bool(shared) and not differ}
-    log = at.folder / "generate.log"
-    run(gatelab("generate", str(any_run(at, "language model")), "--tokens", "50"), log, 60)
-    text = log.read_text()
-    yield {
-        "task": "generate",
-        "seconds": None,
-        "metrics": None,
-        "different": repr(text[-30:]),
-        "ok": len(text) > 50,
-    }
 
 
 def any_run(at: Setup, task: str) -> Path:
@@ -404,68 +333,27 @@ def export(at: Setup) -> Iterator[Row]:
     """Each format of a run that was trained on the device; the command compares what it wrote with the run."""
     for kind in ("safetensors",) if at.quick else ("safetensors", "onnx", "torch-export"):
         log, target = at.folder / f"export-{kind}.log", at.folder / f"model.{kind}"
-        command = gatelab(
-            "export", str(any_run(at, "language model")), "--format", kind, "--output", str(target)
-        )
-        code = Command(command, log).wait(80)
+        run_dir = str(any_run(at, "language model"))
+        code = Command(gatelab("export", run_dir, "--format", kind, "--output", str(target)), log).wait(80)
         size = target.stat().st_size if target.is_file() else 0
         said = "" if code == 0 else (log.read_text().splitlines() or [""])[-1]
         yield {"format": kind, "bytes": size, "exit code": code, "said": said, "ok": code == 0 and size > 0}
 
 
-PARTS: dict[str, Callable[[Setup], Iterator[Row]]] = {
-    "parity": parity, "layers": layers, "training": training, "resume": resume, "sweep": sweep,
-    "scoring": scoring, "export": export,
-}  # fmt: skip
+PARTS: dict[str, Callable[[Setup], Iterator[Row]]]
+PARTS = {part.__name__: part for part in (parity, layers, training, resume, sweep, scoring, export)}
 TABLES = {"parity": parity_table, "layers": layers_table}
-PURE_TORCH = ("parity", "layers")
-
-
-# the command
-
-
-def missing() -> list[str]:
-    """Of `NEEDED`, what is not installed here."""
-    have = {d.metadata["Name"].lower().replace("_", "-") for d in importlib.metadata.distributions()}
-    return [name for name in NEEDED if name.lower().replace("_", "-") not in have]
-
-
-def wheels(names: list[str]) -> str:
-    """How to bring distributions to a machine without a network: two commands."""
-    pinned = dict(
-        line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
-    )
-    versions = " ".join(f"{name}=={pinned[name]}" for name in names)
-    return (
-        "where there is a network (antlr4-python3-runtime has no wheel, so it is built):\n"
-        f"  python3 -m pip wheel --no-deps -w .whl antlr4-python3-runtime=={pinned['antlr4-python3-runtime']}\n"
-        "  python3 -m pip download --no-deps --only-binary=:all: --python-version 3.12 --find-links .whl -d .whl \\\n"
-        "    --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \\\n"
-        f"    {versions}\n"
-        "where the GPU is:\n"
-        "  python3 -m pip install --no-index --no-deps --target /tmp/site .whl/*.whl && export PYTHONPATH=/tmp/site"
-    )
 
 
 def machine(device: str) -> Row:
     """What the numbers depend on."""
     import torch
 
-    about = {"python": platform.python_version(), "torch": torch.__version__, "device": "cpu"}
+    about = {"python": platform.python_version(), "torch": torch.__version__, "device": device}
     if device == "cuda":
-        major, minor = torch.cuda.get_device_capability()
-        about |= {"device": torch.cuda.get_device_name(), "capability": f"{major}.{minor}"}
-        about |= {"cuda": torch.version.cuda, "cudnn": str(torch.backends.cudnn.version())}
+        about |= {"device": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+        about["cudnn"] = str(torch.backends.cudnn.version())
     return about
-
-
-def child(name: str, at: Setup, rows: Path) -> int:
-    """Be one part: a row a line, as soon as it is there."""
-    with rows.open("a") as file:
-        for row in PARTS[name](at):
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-    return 0
 
 
 def do_part(name: str, at: Setup, seconds: float) -> Row:
@@ -480,52 +368,45 @@ def do_part(name: str, at: Setup, seconds: float) -> Row:
     ended = "ok" if code == 0 and not bad else f"{len(bad)} failed" if code == 0 else "stopped by an error"
     if code is None:
         ended = f"not finished in {seconds:.0f} s" + (f", {len(bad)} failed" if bad else "")
-    part: Row = {"ended": ended, "seconds": round(time.monotonic() - began, 1), "rows": found}
-    return part | ({} if code in (0, None) else {"log": command.tail(20)})
+    log = command.tail(20) if code else ""
+    return {"ended": ended, "seconds": round(time.monotonic() - began, 1), "rows": found, "log": log}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    p = parser(__doc__, folder=True)
+    p = harness.parser(__doc__, folder=True)
     p.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default: %(default)s")
     p.add_argument("--quick", action="store_true", help="few small cases")
     p.add_argument(
         "--parts", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART", help="default: all"
     )
     p.add_argument("--output", type=Path, metavar="FILE", help="write everything as JSON, after each part")
-    p.add_argument("--wheels", action="store_true", help="print how to bring the missing packages, and end")
     p.add_argument("--part", help=argparse.SUPPRESS)
     p.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     options = p.parse_args(arguments)
     if options.part:
-        return child(options.part, Setup(options.device, options.quick, options.folder), options.rows)
-    if options.wheels:
-        print(wheels(missing() or list(NEEDED)))
+        with options.rows.open("a", buffering=1) as file:
+            for row in PARTS[options.part](Setup(options.device, options.quick, options.folder)):
+                file.write(json.dumps(row) + "\n")
         return 0
     import torch
 
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here; --device cpu --quick runs a small part of it", file=sys.stderr)
         return 2
-    deadline, lacking = time.monotonic() + TOTAL_SECONDS, missing()
-    if lacking:
-        print(f"missing: {', '.join(lacking)}; only {' and '.join(PURE_TORCH)} can run\n{wheels(lacking)}")
-    document: Row = {"machine": machine(options.device), "missing": lacking, "parts": {}}
+    deadline = time.monotonic() + TOTAL_SECONDS
+    document: Row = {"machine": machine(options.device), "parts": {}}
     print(json.dumps(document["machine"]), flush=True)
     with place(options.folder, "gpu-") as folder:
         at = Setup(options.device, options.quick, folder)
         for name in options.parts:
-            left = deadline - time.monotonic()
-            if lacking and name not in PURE_TORCH:
-                part: Row = {"ended": "skipped: packages are missing", "seconds": 0.0, "rows": []}
-            elif left < 5:
-                part = {"ended": "skipped: no time left", "seconds": 0.0, "rows": []}
-            else:
-                part = do_part(name, at, min(LIMITS[name], left))
+            part: Row = {"ended": "skipped: no time left", "seconds": 0.0, "rows": [], "log": ""}
+            if (left := deadline - time.monotonic()) >= 5:
+                part = do_part(name, at, min(LIMITS.get(name, 110), left))
             document["parts"][name] = part
             show(f"{name}: {part['ended']}, {part['seconds']} s", TABLES.get(name, list)(part["rows"]))
-            print(part.get("log", ""), end="\n" if "log" in part else "", flush=True)
+            print(part["log"], flush=True)
             if options.output:
-                write_json(options.output, document)
+                harness.write_json(options.output, document)
     ends = {name: part["ended"] for name, part in document["parts"].items()}
     show("", [{"part": name, "ended": ended} for name, ended in ends.items()])
     return int(any(ended != "ok" for ended in ends.values()))

@@ -7,7 +7,6 @@ carried state and counters in last.ckpt and best.ckpt, every line of metrics.csv
 
 examples:
   python -m scripts.checks.resume                          all 160 cases, some minutes on 2 cores
-  python -m scripts.checks.resume --quick                  16 cases
   python -m scripts.checks.resume --tasks text --ranks 2 --steps 9 10 11
 
 Exit code 0 if all are exact; else 1, and the first difference of each is named. Not for Windows.
@@ -15,13 +14,12 @@ Exit code 0 if all are exact; else 1, and the first difference of each is named.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,11 +27,11 @@ from typing import Any
 from tqdm import tqdm
 
 from scripts.compare import first_difference
-from scripts.forked import STEPS, ForkedRun, Kind, Request
+from scripts.forked import STEPS, ForkedRun, Kind, Request, forked_cases
 from scripts.harness import parser, place, show
 
 EVERY_STEP = "callbacks.checkpoints.every_n_steps=1"
-QUICK = (5, 7, 10, STEPS)  # after a validation, inside an epoch, between two, at the end
+LIMIT_SECONDS = 60.0
 
 
 def kill_after(step: int) -> Any:
@@ -55,16 +53,17 @@ def kill_after(step: int) -> Any:
     return prepare
 
 
-def try_case(request: Request, step: int, folder: Path, reference: Path, limit: float) -> str | None:
+def try_case(request: Request, root: Path, reference: Path, step: int) -> str | None:
     """Kill the run after `step`, start it again, and name the first difference."""
+    folder = root / f"step{step}"
     killed = ForkedRun(request, folder, kill_after(step))
-    codes = killed.wait(limit)
+    codes = killed.wait(LIMIT_SECONDS)
     if codes != [-signal.SIGKILL] * len(killed.pids):
         return f"was not killed: {codes}\n{killed.tail()}"
     again = ForkedRun(request, folder)
-    codes = again.wait(limit)
+    codes = again.wait(LIMIT_SECONDS)
     if codes is None or any(codes):
-        return f"could not be resumed: {codes or f'nothing after {limit:g} s'}\n{again.tail()}"
+        return f"could not be resumed: {codes or f'nothing after {LIMIT_SECONDS:g} s'}\n{again.tail()}"
     if f"from step {step}\n" not in again.log.read_text():
         return f"did not go on from step {step}:\n{again.tail()}"
     return first_difference(request.directory(folder), reference)
@@ -72,40 +71,28 @@ def try_case(request: Request, step: int, folder: Path, reference: Path, limit: 
 
 def main(arguments: list[str] | None = None) -> int:
     p = parser(__doc__, folder=True)
-    p.add_argument("--quick", action="store_true", help="four steps, no loader workers")
     p.add_argument("--tasks", nargs="+", default=["text", "series"], choices=("text", "series"))
-    p.add_argument("--workers", nargs="+", type=int, help="loader workers (default: 0 2)")
+    p.add_argument("--workers", nargs="+", type=int, default=[0, 2], help="default: 0 2")
     p.add_argument("--ranks", nargs="+", type=int, default=[1, 2], help="processes of a run (default: 1 2)")
-    p.add_argument("--steps", nargs="+", type=int, metavar="N", help=f"default: all of 1 to {STEPS}")
+    every = list(range(1, STEPS + 1))
+    p.add_argument("--steps", nargs="+", type=int, default=every, metavar="N", help=f"default: 1 to {STEPS}")
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time (default: %(default)s)")
-    p.add_argument("--limit", type=float, default=60.0, help="seconds of a run (default: %(default)g)")
     options = p.parse_args(arguments)
-    steps = options.steps or (QUICK if options.quick else range(1, STEPS + 1))
-    workers = options.workers or ([0] if options.quick else [0, 2])
     began, wrong = time.monotonic(), {}
-    # forked before this process has a second thread; the runs are forked from those in turn
+    kinds = [Kind(*what) for what in product(options.tasks, options.workers, options.ranks)]
     with (
         place(options.folder, "resume-") as root,
-        ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("fork")) as pool,
+        forked_cases(kinds, root, options.jobs, LIMIT_SECONDS, EVERY_STEP) as (pool, runs),
     ):
-        kinds = [Kind(*what) for what in product(options.tasks, workers, options.ranks)]
-        requests = {kind: Request(kind, root / f"kind{n}", (EVERY_STEP,)) for n, kind in enumerate(kinds)}
-        folders = {kind: root / f"kind{n}" for n, kind in enumerate(kinds)}
-        whole = {
-            k: pool.submit(r.undisturbed, folders[k] / "undisturbed", options.limit)
-            for k, r in requests.items()
+        cases = {
+            pool.submit(try_case, *runs[kind], step): (kind, step)
+            for kind, step in product(kinds, options.steps)
         }
-        cases = {}
-        for kind, step in product(kinds, steps):
-            given = requests[kind], step, folders[kind] / f"step{step}", whole[kind].result(), options.limit
-            cases[pool.submit(try_case, *given)] = (kind, step)
         bar = tqdm(as_completed(cases), total=len(cases), desc="cases", file=sys.stderr, disable=None)
         for case in bar:
             wrong[cases[case]] = case.result()
-    tried, exact = (
-        Counter(kind for kind, _ in wrong),
-        Counter(kind for (kind, _), w in wrong.items() if not w),
-    )
+    tried = Counter(kind for kind, _ in wrong)
+    exact = Counter(kind for (kind, _), difference in wrong.items() if not difference)
     rows = [{**vars(kind), "tried": number, "exact": exact[kind]} for kind, number in sorted(tried.items())]
     show("runs killed after a step and resumed", rows)
     bad = {case: difference for case, difference in sorted(wrong.items()) if difference}

@@ -16,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def epilog() -> str:
-    """The groups and their choices."""
-    return choices_epilog()
+epilog = choices_epilog
 
 
 def run(options: argparse.Namespace) -> int:

@@ -43,6 +43,15 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
+    """The arguments that are not `paths.KEY=VALUE`, and the `paths.root` that those say (default: .)."""
+    from gatelab.run.config.compose import compose
+
+    overrides = [given for given in arguments if given.startswith("paths.")]
+    rest = [given for given in arguments if not given.startswith("paths.")]
+    return rest, Path(compose(overrides).resolved()["paths"]["root"])
+
+
 def add_run_dir(parser: argparse.ArgumentParser) -> None:
     """`RUN_DIR [--trust]`."""
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gatelab.cli.common import split_root
+
 if TYPE_CHECKING:
     from gatelab.report.gather import Subject
 
@@ -43,14 +45,11 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.report.dashboard import start_servers
     from gatelab.report.gather import gather
     from gatelab.report.page import write_page
-    from gatelab.run.config.compose import compose
 
-    overrides = [given for given in options.arguments if given.startswith("paths.")]
-    root = compose(overrides).resolved()["paths"]["root"]
-    paths = [given for given in options.arguments if not given.startswith("paths.")] or [root]
-    subjects, notes = gather(paths, Path(root) / "studies")
+    paths, root = split_root(options.arguments)
+    subjects, notes = gather(paths or [root], root / "studies")
     one = len(subjects) == 1 and subjects[0].kind == "study"
-    folder = subjects[0].state.directory if one else Path(root).absolute()
+    folder = subjects[0].state.directory if one else root.absolute()
     page = write_page(subjects, folder / "report.html", notes=notes)
     _print("report", page.as_uri())
     stop = threading.Event()

@@ -20,6 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gatelab.cli.common import split_root
+from gatelab.run.errors import RequestError
+
 if TYPE_CHECKING:
     from gatelab.report.gather import Subject
 
@@ -67,18 +70,14 @@ def run(options: argparse.Namespace) -> int:
 
     from gatelab.report.gather import gather
     from gatelab.report.page import title_of, to_markdown, to_table, write_page
-    from gatelab.run.config.compose import compose
-    from gatelab.run.errors import RequestError
 
-    paths = [given for given in options.arguments if not given.startswith("paths.")]
-    overrides = [given for given in options.arguments if given.startswith("paths.")]
+    paths, root = split_root(options.arguments)
     if not paths:
         raise RequestError("give at least one study, run directory or record.")
     form = _format(options.format, options.output)
     if (options.question or options.conclusion) and not options.record:
         raise RequestError("--question and --conclusion are for --record.")
-    studies = Path(compose(overrides).resolved()["paths"]["root"]) / "studies"
-    subjects, notes = gather(paths, studies)
+    subjects, notes = gather(paths, root / "studies")
     if options.record:
         for file in _record(subjects, options):
             print(f"record  {file}")
@@ -115,7 +114,6 @@ def run(options: argparse.Namespace) -> int:
 
 def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Path]:
     from gatelab.report.experiment_record import record_target, write_record
-    from gatelab.run.errors import RequestError
 
     other = [subject.state.name for subject in subjects if subject.kind != "study"]
     if other:
@@ -125,8 +123,6 @@ def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Pa
 
 
 def _format(asked: str | None, output: str | None) -> str:
-    from gatelab.run.errors import RequestError
-
     ending = Path(output or "").suffix.lower().lstrip(".")
     ending = {"htm": "html", "markdown": "md"}.get(ending, ending)
     form = asked or (ending if ending in FORMATS else "html")

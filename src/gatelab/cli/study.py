@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gatelab.cli.common import add_json, number, print_json, print_table
+from gatelab.cli.common import add_json, number, print_json, print_table, split_root
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,20 +39,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show one study, or list them all."""
-    from gatelab.run.config.compose import compose
     from gatelab.run.errors import RequestError
     from gatelab.study.analysis.read import find_study
 
-    names = [given for given in options.arguments if "=" not in given]
-    overrides = [given for given in options.arguments if "=" in given]
-    other = [given for given in overrides if not given.startswith("paths.")]
+    names, root = split_root(options.arguments)
+    other = [name for name in names if "=" in name]
     if len(names) > 1 or other:
         raise RequestError(
             f"{(other or names[1:])[0]}: give one study's name and, if need be, paths.root=DIR."
         )
     if (options.x or options.by) and not options.write:
         raise RequestError("--x and --by are for the picture that --write draws.")
-    studies = Path(compose(overrides).resolved()["paths"]["root"]) / "studies"
+    studies = root / "studies"
     if not names:
         if options.watch or options.write:
             raise RequestError("--watch and --write need the study's name.")

@@ -30,7 +30,7 @@ from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import LEFT_OUT
 from gatelab.run.record.metrics import read_metrics
 from gatelab.study.analysis.read import find_study, read_study
-from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
+from gatelab.study.analysis.state import Objective, Run, StudyState, Trial, show
 from gatelab.tasks.contract import recorded_label
 
 KINDS = {"study": "a study", "runs": "run directories", "record": "a record"}
@@ -393,21 +393,21 @@ def thin(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS)
     return Curve([steps[index] for index in sorted(kept)], [values[index] for index in sorted(kept)])
 
 
-def differences(state: StudyState, facts: Facts) -> tuple[list[str], list[tuple[int, list[Any]]]]:
-    """Keys of the resolved configurations that differ between the trials, and each trial's values of them.
+def differences(state: StudyState, facts: Facts) -> dict[str, list[str]]:
+    """`trial`, and each key of the resolved configurations that differs between the trials -> a text for each trial.
 
     A trial is represented by its first run that has a configuration; seed and fold are left out. A key that a
-    trial's configuration lacks has an empty text.
+    trial's configuration lacks has an empty text. Empty where nothing differs.
     """
     configs: dict[int, Mapping[str, Any]] = {}
     for trial in state.trials:
-        for run in reversed(trial.runs):
-            if run.directory in facts:
-                configs[trial.number] = facts[run.directory].config
-    keys = dict.fromkeys(key for config in configs.values() for key in config)
-    keys = {key: None for key in keys if key.rpartition(".")[2] not in ("seed", "fold")}
-    values = {
-        key: {json.dumps(config.get(key, ""), default=str) for config in configs.values()} for key in keys
-    }
-    differing = [key for key, distinct in values.items() if len(distinct) > 1]
-    return differing, [(number, [c.get(key, "") for key in differing]) for number, c in configs.items()]
+        known = [facts[run.directory].config for run in trial.runs if run.directory in facts]
+        if known:
+            configs[trial.number] = known[0]
+    shown = {"trial": [str(number) for number in configs]}
+    for key in dict.fromkeys(key for config in configs.values() for key in config):
+        cells = [config.get(key, "") for config in configs.values()]
+        differ = len({json.dumps(cell, default=str) for cell in cells}) > 1
+        if differ and key.rpartition(".")[2] not in REPLICATES:
+            shown[key] = [show(cell) for cell in cells]
+    return shown if len(shown) > 1 else {}

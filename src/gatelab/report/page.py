@@ -143,7 +143,7 @@ def section(
     found = sample(rows, trust=trust) if rows and samples and facts else None
     shares = importance(state) if len(state.done) > 1 else None
     bars = importance_bars(state, shares) if shares else None
-    keys, values = differences(state, facts)
+    different = differences(state, facts)
     return {
         "name": state.name,
         "headline": f"{headline(state)}.",
@@ -163,7 +163,7 @@ def section(
         "sample_table": found and found.table and _sample_table(found.table),
         "sample_run": found and found.run and link(found.run, page, found.run.name),
         "unfinished": _unfinished(state, page),
-        "differences": _differences(state, keys, values) if keys else None,
+        "differences": different and table(f"Configuration keys of {state.name} that differ", different),
     }
 
 
@@ -313,16 +313,6 @@ def _why(state: StudyState, trial: Trial) -> str:
         return "no error was recorded"
     step, value = trial.reported
     return f"after validation {step} with {value:.5g}"
-
-
-def _differences(
-    state: StudyState, keys: Sequence[str], values: Sequence[tuple[int, Sequence[Any]]]
-) -> dict[str, Any]:
-    shown: dict[str, Sequence[Cell]] = {"trial": [str(number) for number, _ in values]}
-    for place, key in enumerate(keys):
-        cells = [row[place] for _, row in values]
-        shown[key] = [str(cell) if isinstance(cell, list | dict) else show(cell) for cell in cells]
-    return table(f"Configuration keys of {state.name} that differ", shown)
 
 
 def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = ()) -> str:

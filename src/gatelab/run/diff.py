@@ -5,6 +5,7 @@ A view over the two directories; nothing is trained and nothing is written.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -110,23 +111,22 @@ def _diverge(first: RunDirectory, second: RunDirectory) -> tuple[Divergence | No
         return None, None
     with request_errors(""):
         rows = read_trace(first.trace_file), read_trace(second.trace_file)
-    for index, (one, two) in enumerate(zip(*rows, strict=False)):
+    for index, (one, two) in enumerate(itertools.zip_longest(*rows)):
         if one != two:
             return divergence(one, two), index
-    same = min(map(len, rows))
-    if len(rows[0]) > same:
-        return Divergence(*rows[0][same], None), same
-    if len(rows[1]) > same:
-        row = rows[1][same]
-        return Divergence(row.step, row.epoch, row.what, None, row.value), same
-    return None, same
+    return None, len(rows[0])
 
 
-def divergence(wanted: Row, row: Row) -> Divergence:
-    """The difference of two rows at the same place of two traces; if they are of different moments, of the earlier."""
-    if wanted[:3] == row[:3]:
-        return Divergence(*wanted, row.value)
-    return Divergence(*wanted, None) if wanted[:3] < row[:3] else Divergence(*row[:3], None, row.value)
+def divergence(wanted: Row | None, row: Row | None) -> Divergence:
+    """The difference of two rows at the same place of two traces; if they are of different moments, of the earlier.
+
+    None stands for a trace that has ended; one of them has not.
+    """
+    if wanted is not None and (row is None or wanted[:3] < row[:3]):
+        return Divergence(*wanted, None)
+    assert row is not None
+    same = wanted is not None and wanted[:3] == row[:3]
+    return Divergence(*row[:3], wanted.value if same and wanted else None, row.value)
 
 
 class Difference(NamedTuple):

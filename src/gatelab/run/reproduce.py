@@ -158,7 +158,7 @@ def _compare(
         if following is None:
             return
         wanted = following
-    found.first = Divergence(*wanted, None)
+    found.first = divergence(wanted, None)
 
 
 class _SecondRun:
@@ -191,9 +191,7 @@ class _SecondRun:
         """
         offset = 0
         while True:
-            ended = (
-                self._process.poll() is not None
-            )  # asked before reading, so that the last rows are not missed
+            ended = self._process.poll() is not None  # before reading, so that the last rows are not missed
             if self.run.trace_file.is_file():
                 with self.run.trace_file.open("rb") as file:
                     file.seek(offset)

@@ -33,10 +33,19 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
+        run_file, result_file, metrics_file, trace_file, tokenizer_file: its files; the last is a text run's only.
+        last, best: the newest checkpoint, and the one with the best value of the monitored metric.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.run_file = self.path / "run.json"
+        self.result_file = self.path / "result.json"
+        self.metrics_file = self.path / "metrics.csv"
+        self.trace_file = self.path / "trace.csv"
+        self.tokenizer_file = self.path / "tokenizer.json"
+        self.last = self.path / "checkpoints" / "last.ckpt"
+        self.best = self.path / "checkpoints" / "best.ckpt"
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -51,41 +60,6 @@ class RunDirectory:
         if not run.run_file.is_file():
             raise RequestError(f"{path}: holds no run.json, so it is not a run directory.")
         return run
-
-    @property
-    def run_file(self) -> Path:
-        """`run.json`."""
-        return self.path / "run.json"
-
-    @property
-    def result_file(self) -> Path:
-        """`result.json`."""
-        return self.path / "result.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """`metrics.csv`."""
-        return self.path / "metrics.csv"
-
-    @property
-    def trace_file(self) -> Path:
-        """`trace.csv`."""
-        return self.path / "trace.csv"
-
-    @property
-    def tokenizer_file(self) -> Path:
-        """`tokenizer.json` (text only)."""
-        return self.path / "tokenizer.json"
-
-    @property
-    def last(self) -> Path:
-        """The newest checkpoint."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the best value of the monitored metric."""
-        return self.path / "checkpoints" / "best.ckpt"
 
     def read(self) -> dict[str, Any]:
         """The content of `run.json`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import itertools
+import json
 import re
 import shlex
 import time
@@ -217,25 +218,42 @@ def _open(directory: StudyDirectory, url: str | None) -> BaseStorage | None:
 
 
 def _journal(path: Path) -> BaseStorage:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    import optuna
+    from optuna.storages.journal import BaseJournalBackend
 
-    class ReadOnly(JournalFileBackend):
+    class ReadOnly(BaseJournalBackend):
         """The whole lines of a journal file; needs no lock, because lines are only ever appended."""
 
+        def __init__(self) -> None:
+            self.number, self.offset = 0, 0
+
         def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-            number = log_number_from
-            try:
-                for entry in super().read_logs(log_number_from):
-                    yield entry
-                    number += 1
-            except ValueError as error:
-                raise RequestError(f"{path}, line {number + 1}: not valid JSON ({error}).") from None
+            if log_number_from < self.number:
+                self.number, self.offset = 0, 0
+            with path.open("rb") as file:
+                file.seek(self.offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        return
+                    number, self.number = self.number, self.number + 1
+                    self.offset += len(line)
+                    if number >= log_number_from:
+                        yield _decoded(path, number, line)
 
         def append_logs(self, logs: list[dict[str, Any]]) -> None:
             raise PermissionError(f"{path}: opened for reading only")
 
-    return JournalStorage(ReadOnly(str(path)))
+    return optuna.storages.JournalStorage(ReadOnly())
+
+
+def _decoded(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}, line {number + 1}: not valid JSON ({error}).") from None
+    if not isinstance(entry, dict) or "op_code" not in entry:
+        raise RequestError(f"{path}, line {number + 1}: not an entry of Optuna's journal.")
+    return entry
 
 
 def find_study(studies: str | Path, name: str) -> Path:
