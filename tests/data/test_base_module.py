@@ -6,7 +6,7 @@ import torch
 
 from gatelab.data.messages import DataError
 from gatelab.data.series.module import SeriesDataModule
-from gatelab.data.synthetic import AddingDataModule
+from gatelab.data.synthetic_module import AddingDataModule
 
 # about Lightning's own habits, not about the data
 pytestmark = [

@@ -8,7 +8,8 @@ import torch
 
 from gatelab.data.messages import DataError
 from gatelab.data.specs import IGNORE
-from gatelab.data.synthetic import AddingDataModule, CopyMemoryDataModule, adding, copy_memory, generator
+from gatelab.data.synthetic import adding, copy_memory, generator
+from gatelab.data.synthetic_module import AddingDataModule, CopyMemoryDataModule
 
 
 def test_adding_is_the_sum_of_the_two_marked_values():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gatelab.data.series.protocol import Series
     from gatelab.data.series.table import read_table
     from gatelab.data.specs import IGNORE, SeriesBatch, SeriesSpec, Spec, TextSpec, TokenBatch
-    from gatelab.data.synthetic import AddingDataModule, CopyMemoryDataModule
+    from gatelab.data.synthetic_module import AddingDataModule, CopyMemoryDataModule
     from gatelab.data.text.module import TextDataModule
     from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict
 
@@ -29,8 +29,8 @@ _HOME = {
     "TextSpec": "specs",
     "Spec": "specs",
     "TextDataModule": "text.module",
-    "AddingDataModule": "synthetic",
-    "CopyMemoryDataModule": "synthetic",
+    "AddingDataModule": "synthetic_module",
+    "CopyMemoryDataModule": "synthetic_module",
     "Series": "series.protocol",
     "Tokenizer": "text.tokenizer",
     "tokenizer_from_dict": "text.tokenizer",

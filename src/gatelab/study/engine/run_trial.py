@@ -36,7 +36,7 @@ def preload() -> None:
 
     import gatelab.core.backends.native.kernel
     import gatelab.data.series.module
-    import gatelab.data.synthetic
+    import gatelab.data.synthetic_module
     import gatelab.data.text.module
     import gatelab.tasks.forecast
     import gatelab.tasks.language_model
