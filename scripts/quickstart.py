@@ -109,7 +109,7 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     from gatelab.tasks.contract import SeriesSample, Window
     from gatelab.trackers.pictures import draw_series, new_figure
 
-    figure = new_figure(17.0, 4.6)
+    figure = new_figure(19.0, 4.6)
     axes = figure.subplots(1, 3)
     for axis, (name, state) in zip(axes, states.items(), strict=False):
         picture.draw(
@@ -117,7 +117,6 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
             dataclasses.replace(state, name=name),
             x="model.hidden_size",
             by="model",
-            last=axis is axes[1],
         )
     loaded = load_task(results["forecaster"]["run_dir"])
     data = load_data(loaded.record)
