@@ -146,8 +146,8 @@ def test_inherited_wrapped_and_generated_signatures_are_followed(tmp_path, monke
 
 
 def test_a_target_that_cannot_be_called_is_named():
-    assert "model._target_: 'gatelab.core.native.__name__' is not a class or function" in refusal(
-        "model._target_=gatelab.core.native.__name__"
+    assert "model._target_: 'gatelab.core.cells.__name__' is not a class or function" in refusal(
+        "model._target_=gatelab.core.cells.__name__"
     )
 
 
