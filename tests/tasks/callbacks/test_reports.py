@@ -223,3 +223,9 @@ def test_reports_work_with_any_module(make_trainer: Make) -> None:
     trainer = make_trainer(callbacks=callbacks, logger=rows, enable_progress_bar=True, max_epochs=1)
     trainer.fit(Plain(), torch.utils.data.DataLoader(torch.randn(32, 2), batch_size=4))
     assert any("train/grad_norm" in metrics for _, metrics in rows.seen)
+
+
+def test_an_epoch_in_whose_middle_a_resumed_run_begins_is_timed_from_there() -> None:
+    progress = Progress()
+    progress.on_train_start(pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu"), None)
+    assert progress._epoch_began == progress._run_began > 0  # no start of an epoch comes before its end

@@ -70,8 +70,8 @@ class Progress(ProgressBar):
     # training
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock of the run."""
-        self._run_began = time.monotonic()
+        """Start the clock of the run, and of the epoch in whose middle a resumed run begins."""
+        self._run_began = self._epoch_began = time.monotonic()
         self._first_step = trainer.global_step
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
