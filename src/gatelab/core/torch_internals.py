@@ -1,4 +1,4 @@
-"""Every private name of PyTorch that the core uses, in one place. Tried with torch 2.11 and 2.13.
+"""Every private name of PyTorch that the core uses, in one place. Tried with torch 2.13.
 
 `tests/core/test_torch_internals.py` fails when one of them is gone or means something else.
 """

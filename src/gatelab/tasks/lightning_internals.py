@@ -1,6 +1,6 @@
 """Every private name of PyTorch Lightning that Gatelab uses, each in a small function.
 
-Tried with pytorch-lightning 2.6.0, 2.6.1 and 2.6.6; `tests/tasks/test_lightning_internals.py` fails when a name is gone
+Tried with pytorch-lightning 2.6.6; `tests/tasks/test_lightning_internals.py` fails when a name is gone
 or means something else. Nothing outside this file may use a name of Lightning that begins with an underscore.
 """
 
