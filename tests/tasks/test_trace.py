@@ -72,7 +72,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
 def test_a_damaged_line_is_named(tmp_path, line):
     file = tmp_path / "trace.csv"
     file.write_text(f"step,epoch,what,value\n1,0,loss,0x1p+0\n{line}\n")
-    with pytest.raises(ValueError, match=r"trace\.csv: damaged, line 3 is no row"):
+    with pytest.raises(ValueError, match=r"trace\.csv: damaged, line 3 is not a row"):
         read_trace(file)
 
 

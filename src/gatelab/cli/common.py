@@ -1,4 +1,4 @@
-"""What several commands share: arguments for overrides, the list of choices, JSON and table output."""
+"""Shared by several commands: arguments for overrides, the list of choices, JSON and table output."""
 
 from __future__ import annotations
 

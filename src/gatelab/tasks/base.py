@@ -179,7 +179,7 @@ class Task(pl.LightningModule):
         """Names and shapes of the network's inputs and outputs, for `gatelab export`.
 
         Raises:
-            ValueError: the network is no graph of tensors.
+            ValueError: the network is not a graph of tensors.
         """
         raise ValueError(f"{type(self).__name__} does not say what its network's inputs are (`graph`)")
 

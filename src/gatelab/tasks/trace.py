@@ -129,7 +129,7 @@ def parse_trace(text: str) -> list[Row]:
             step, epoch, what, value = line.split(",")
             rows.append(Row(int(step), int(epoch), what, value))
         except ValueError:
-            raise ValueError(f"line {number} is no row of a trace: {line[:40]!r}") from None
+            raise ValueError(f"line {number} is not a row of a trace: {line[:40]!r}") from None
     return rows
 
 

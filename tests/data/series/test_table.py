@@ -155,7 +155,7 @@ def test_wrong_column_names_come_with_the_nearest_one(frame, save):
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [("yesterday", "row 3: 'yesterday' is no date"), (None, "row 3: the time is missing")],
+    [("yesterday", "row 3: 'yesterday' is not a date"), (None, "row 3: the time is missing")],
 )
 def test_unreadable_times_are_named(frame, save, value, message):
     frame.loc[2, "date"] = value

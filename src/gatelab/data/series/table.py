@@ -166,7 +166,7 @@ def _parse_times(path: Path, column: pd.Series, notes: list[str]) -> pd.Series:
         parsed = _one_reading(path, text)
         if (wrong := parsed.isna()).any():
             raise DataError(
-                f"{path}: column {name!r}, {_row(wrong)}: {text[wrong].iloc[0]!r} is no date; write ISO dates "
+                f"{path}: column {name!r}, {_row(wrong)}: {text[wrong].iloc[0]!r} is not a date; write ISO dates "
                 "(2024-01-31 13:00)"
             )
         zoned = bool(text.str.contains(r"(?:Z|:\d{2}(?:\.\d+)?\s?[+-]\d{2}:?\d{2})$", regex=True).any())

@@ -1,4 +1,4 @@
-"""What the gates of the recurrent core do: how open, how saturated, and for how many steps a unit remembers.
+"""Statistics of the gates of the recurrent core: how open, how saturated, and for how many steps a unit remembers.
 
 Every so many steps it looks at a few sequences of the batch that is trained on, with the weights of that step, and
 logs under `gates/`. It changes nothing: no random number is drawn and no state is touched, so that a run with it is

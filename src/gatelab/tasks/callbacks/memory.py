@@ -1,4 +1,4 @@
-"""How much memory the training process takes, now and at most: on the CPU, and on the GPU where it trains on one.
+"""Memory of the training process, now and at most: on the CPU, and on the GPU where it trains on one.
 
 Logged under `memory/`, apart from the metrics that a repeated run must reproduce. It reads counters that the
 system keeps anyway and waits for nothing; the workers of a DataLoader are processes of their own and not counted.

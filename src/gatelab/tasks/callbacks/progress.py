@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on: a bar on a terminal, plain lines elsewhere; both on stderr.
+"""Progress of a run for its user: a bar on a terminal, plain lines elsewhere; both on stderr.
 
 It draws a few times a second at most, so that a step of a millisecond is not spent on drawing. The numbers of
 record are the loggers' affair. Where a line is too narrow, whole fields go, the least important first; a number is
@@ -40,7 +40,7 @@ class Progress(ProgressBar):
 
     Args:
         refresh_seconds: time between two drawings of the bar.
-        line_seconds: time between two lines where stderr is no terminal.
+        line_seconds: time between two lines where stderr is not a terminal.
     """
 
     def __init__(self, refresh_seconds: float = 0.2, line_seconds: float = 30.0) -> None:

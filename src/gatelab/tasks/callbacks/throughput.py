@@ -1,5 +1,4 @@
-"""How fast training is: tokens or windows per second, and seconds per epoch, without the time spent in
-validation.
+"""Throughput of training: tokens or windows per second, and seconds per epoch, without the time spent in validation.
 
 Logged under `time/`, apart from the metrics that a repeated run must reproduce. It measures with the wall
 clock and does not wait for an accelerator; over a logging interval that makes no difference.
