@@ -31,7 +31,7 @@ def main() -> int:
     options = p.parse_args()
     started = time.perf_counter()
 
-    from gatelab.run.errors import Interrupted, RequestError, RunFailed
+    from gatelab.run import Interrupted, RequestError, RunFailed
 
     try:
         directories = {name: study(name, options) for name in STUDIES}
@@ -68,7 +68,7 @@ def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> 
     """Print the leaderboards, the scores and the sample; draw the picture."""
     from gatelab.cli.common import print_table
     from gatelab.report.text import cost
-    from gatelab.run.infer import generate
+    from gatelab.run.evaluate import generate
     from gatelab.study.analysis.leaderboard import leaderboard, table, verdict
     from gatelab.study.analysis.read import read_study
 

@@ -29,8 +29,7 @@ def run(options: argparse.Namespace) -> int:
     import sys
 
     from gatelab.run.build import build_data
-    from gatelab.run.config.compose import compose
-    from gatelab.run.config.schema import check
+    from gatelab.run.config import check, compose
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
     data = build_data(check(composed))

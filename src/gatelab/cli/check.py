@@ -23,9 +23,8 @@ def run(options: argparse.Namespace) -> int:
     """Check and print."""
     import yaml
 
-    from gatelab.run.config.compose import compose
-    from gatelab.run.config.schema import check
-    from gatelab.run.errors import RequestError
+    from gatelab.run import RequestError
+    from gatelab.run.config import check, compose
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
     from gatelab.study.plan.model_checker import refusal

@@ -45,7 +45,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
     """The arguments that are not `paths.KEY=VALUE`, and the `paths.root` that those say (default: .)."""
-    from gatelab.run.config.compose import compose
+    from gatelab.run.config import compose
 
     overrides = [given for given in arguments if given.startswith("paths.")]
     rest = [given for given in arguments if not given.startswith("paths.")]
@@ -88,7 +88,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def choices_epilog(more: Sequence[str] = ()) -> str:
     """The choices of every configuration group, and of `more` of them, read from the file names."""
-    from gatelab.run.config import CONF_DIR
+    from gatelab.run import CONF_DIR
 
     lines = ["choices (group=choice; any key inside can be given too, e.g. data.batch_size=64):"]
     for group in (*more, *GROUPS):

@@ -37,7 +37,7 @@ def examine(root: str | Path = ".") -> dict[str, Any]:
     import torch
 
     from gatelab.core import GRU
-    from gatelab.run.config import CONF_DIR
+    from gatelab.run import CONF_DIR
     from gatelab.run.record.environment import describe
     from gatelab.trackers.wandb.client import has_key
 

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Generate and print."""
     with loading():
-        from gatelab.run.infer import generate
+        from gatelab.run.evaluate import generate
 
     settings = {k: getattr(options, k) for k in ("tokens", "temperature", "top_k", "top_p", "seed")}
     text = generate(options.run_dir, options.prompt, trust=options.trust, **settings)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gatelab.run.errors import Interrupted, RequestError, RunFailed
+from gatelab.run import Interrupted, RequestError, RunFailed
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List the runs."""
-    from gatelab.run.config.compose import compose
+    from gatelab.run.config import compose
     from gatelab.run.record.directory import list_runs
 
     runs = compose(options.overrides).resolved()["paths"]["runs"]

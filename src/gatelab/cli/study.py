@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show one study, or list them all."""
-    from gatelab.run.errors import RequestError
+    from gatelab.run import RequestError
     from gatelab.study.analysis.read import find_study
 
     names, root = split_root(options.arguments)

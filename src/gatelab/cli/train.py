@@ -46,7 +46,7 @@ epilog = choices_epilog
 
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
-    from gatelab.run.errors import Interrupted
+    from gatelab.run import Interrupted
     from gatelab.run.process_group import die_with_parent
     from gatelab.tasks.signals import launched, rank, stoppable
     from gatelab.trackers.wandb.agent import started_by_agent

@@ -21,7 +21,7 @@ from typing import Any
 from gatelab.data.files import atomic_write_text, write_json
 from gatelab.data.messages import counted
 from gatelab.report.picture import baselines, choose_by, choose_x, write_picture
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
 from gatelab.study.analysis.read import read_study

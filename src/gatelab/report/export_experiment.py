@@ -15,9 +15,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from gatelab.data.files import atomic_write_text
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import compose
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.config import compose
 from gatelab.run.record.identity import LEFT_OUT, identity_of
 from gatelab.study.analysis.state import StudyState, Trial, short_names, show
 from gatelab.study.analysis.statistics import decimals, summarise, values_of

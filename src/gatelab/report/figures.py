@@ -30,7 +30,7 @@ from gatelab.report.picture import (
     value_at,
     widened,
 )
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show

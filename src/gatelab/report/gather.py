@@ -25,10 +25,9 @@ from typing import Any
 
 from gatelab.report.experiment_record import read_record, unpack
 from gatelab.report.picture import baselines
-from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run import RequestError
+from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.run.record.identity import LEFT_OUT
-from gatelab.run.record.metrics import read_metrics
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial, show
 from gatelab.tasks.contract import recorded_label

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import atomic_file
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run import RequestError, RunFailed
 from gatelab.tasks.signals import launched, rank
 
 START_SECONDS = 1800.0

@@ -1,23 +1,31 @@
-"""Score a run on a split. The only code that touches test data.
+"""A trained run asked: its score on a split, its predictions for new input, a text continued.
 
-Baselines are scored over the same positions as the model and stand beside it.
+Needs the run directory only. This is the only code that touches test data. Baselines are scored over the same positions
+as the model and stand beside it. How to predict and to generate, the task says (`Task.predict`, `Task.generate`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
-from gatelab.run.build import quiet
-from gatelab.run.config.schema import check_node
-from gatelab.run.errors import RequestError
+from gatelab.data.messages import say
+from gatelab.run import RequestError
+from gatelab.run.build import quiet, request_errors
+from gatelab.run.config import check_node
 from gatelab.run.load import load_data, load_task
+from gatelab.tasks.contract import Remark
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Device = tuple[str, int | list[int]]
 """Lightning's `accelerator` and `devices` of one device."""
@@ -142,3 +150,38 @@ def _one_pass(task: Any, data: Any, split: str, device: Device, progress: bool) 
     run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
     run(task, dataloaders=data.dataloader(split), verbose=False)
     return dict(task.results[prefix])
+
+
+def predict(path: str | Path, file: str | Path, *, trust: bool = False) -> pd.DataFrame:
+    """What the run in `path` says to the new input in `file`, a row each; `trust` as `load_task`.
+
+    Raises:
+        RequestError: no such run, a task that does not predict, or input that does not fit.
+    """
+    loaded = load_task(path, trust=trust)
+    with request_errors(f"--input {file}"), _remarks():
+        frame: pd.DataFrame = loaded.task.predict(loaded, Path(file))
+    return frame
+
+
+def generate(path: str | Path, prompt: str, *, trust: bool = False, **options: Any) -> str:
+    """The prompt and its continuation by the run in `path`; `options` as `Task.generate`, `trust` as `load_task`.
+
+    Raises:
+        RequestError: no such run, a task that generates no text, or an option out of range.
+    """
+    loaded = load_task(path, trust=trust)
+    with request_errors(str(path)), _remarks():
+        text: str = loaded.task.generate(loaded, prompt, **options)
+    return text
+
+
+@contextlib.contextmanager
+def _remarks() -> Iterator[None]:
+    """Tell on stderr what a task warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Remark)
+        yield
+    for warning in caught:
+        if warning.category is Remark:
+            say(str(warning.message))

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from gatelab.core import GRU, LSTM, RNN
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
+from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors
-from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.load import LoadedRun, load_task
 from gatelab.tasks.checkpoint_io import AtomicFile
 from gatelab.tasks.contract import GraphInterface

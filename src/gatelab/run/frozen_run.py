@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.files import write_json
-from gatelab.run.errors import Interrupted, RequestError
+from gatelab.run import Interrupted, RequestError
 from gatelab.run.process_group import OF_ONE_RUN, die_with_parent
 from gatelab.run.record.identity import Identity
 from gatelab.tasks.signals import rank, stoppable

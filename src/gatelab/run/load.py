@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatelab.run import RequestError
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
-from gatelab.run.config.schema import locate
-from gatelab.run.errors import RequestError
+from gatelab.run.config import locate
 from gatelab.run.record.directory import RunDirectory, read_record
 from gatelab.tasks import CheckpointError, load_checkpoint
 

@@ -20,7 +20,7 @@ import torch
 from gatelab.core import BackendError
 from gatelab.data.files import write_json
 from gatelab.data.messages import say
-from gatelab.run import distributed
+from gatelab.run import Interrupted, RequestError, RunFailed, distributed
 from gatelab.run.build import (
     REQUEST_ERRORS,
     build_callbacks,
@@ -30,16 +30,12 @@ from gatelab.run.build import (
     prepare_process,
     request_errors,
 )
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check
-from gatelab.run.errors import Interrupted, RequestError, RunFailed
+from gatelab.run.config import check, compose
 from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.load import load_task
-from gatelab.run.loggers import continue_from, opened_loggers, show_finished
-from gatelab.run.record.directory import RunDirectory, now
+from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
+from gatelab.run.record.directory import RunDirectory, now, resources
 from gatelab.run.record.identity import Identity, identify
-from gatelab.run.record.metrics import resources
-from gatelab.run.record.metrics_logger import MetricsCSV
 from gatelab.run.resume import (
     find_checkpoint,
     require_same_configuration,

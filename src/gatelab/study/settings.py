@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 
 BUDGET = re.compile(r"parameters:(?:match\(([A-Za-z0-9_-]+)\)|([0-9.]+(?:[eE][+-]?[0-9]+)?))")
 OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")

@@ -19,9 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import did_you_mean
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import Composed, compose, keys_of
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.config import Composed, compose, keys_of
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key, solve

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.messages import counted, say
-from gatelab.run.errors import Interrupted, RequestError, RunFailed
+from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
 from gatelab.study.engine.liveness import is_alive

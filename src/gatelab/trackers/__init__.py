@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 
 if TYPE_CHECKING:
     from gatelab.trackers.tensorboard import TensorBoardTracker

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.tasks.contract import SeriesSample, as_text, metric_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.read import StudyReader, read_study
 from gatelab.study.engine.liveness import Heartbeat, Owner, birth, machine
 

@@ -10,7 +10,7 @@ import threading
 import pytest
 from optuna.trial import TrialState
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.liveness import Owner
 from gatelab.study.engine.queue import Queue

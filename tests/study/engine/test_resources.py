@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.engine.resources import Resources, allocate, find_gpus, parse_gpus, slots_on_machine
 from gatelab.study.settings import StudySettings
 

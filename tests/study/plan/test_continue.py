@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.queue import Queue
 from gatelab.study.sweep import submit

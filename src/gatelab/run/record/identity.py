@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gatelab.run.config.compose import Composed
+from gatelab.run.config import Composed
 
 # Where things lie, who watches and what machine it is: not part of what a run is.
 LEFT_OUT = ("name", "paths", "logger", "threads", "test")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.directory import RunDirectory
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory

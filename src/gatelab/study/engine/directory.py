@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gatelab.data.files import write_json
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 
 STUDY_FORMAT = 1
 

@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.liveness import is_alive
 from gatelab.study.engine.samplers import make_pruner, make_sampler

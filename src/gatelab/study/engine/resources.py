@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.settings import StudySettings
 from gatelab.tasks.signals import RANK_OF, RANK_VARIABLES
 

@@ -20,7 +20,7 @@ import optuna
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.environment import without_secrets
 from gatelab.study.engine.samplers import quiet_optuna
 

@@ -26,7 +26,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from gatelab.data.messages import say
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.frozen_run import (
     EventReader,
     EventWriter,

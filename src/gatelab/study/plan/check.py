@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gatelab.data.messages import counted
-from gatelab.run.config.schema import problems, where
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
+from gatelab.run.config import problems, where
 from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF
 from gatelab.study.engine.resources import refuse_several_nodes
 from gatelab.study.plan import grid

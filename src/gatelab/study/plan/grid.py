@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.settings import DEFAULT_TRIALS, StudySettings
 from gatelab.study.space import Space
 from gatelab.study.spec import StudySpec

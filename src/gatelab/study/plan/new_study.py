@@ -18,9 +18,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import metrics_of
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
+from gatelab.run.config import compose, metrics_of
 from gatelab.run.record.directory import command, now
 from gatelab.run.record.environment import versions, without_secrets
 from gatelab.study.engine.directory import StudyDirectory

@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 
 from gatelab.data.files import write_json
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.directory import RunDirectory, now
 from gatelab.trackers.follow import Follow, identity
 from gatelab.trackers.wandb.client import NO_KEY, connect, history, server
