@@ -8,6 +8,7 @@ example:
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gatelab.cli.common import add_json, number, print_json, print_table
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.diff import compare
 
     found = compare(options.first, options.second)
-    print_json(found.to_dict()) if options.json else _print(found)
+    print_json(asdict(found)) if options.json else _print(found)
     return 0
 
 

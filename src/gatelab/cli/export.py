@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
         trust=options.trust,
     )
     if options.json:
-        print_json(done.to_dict())
+        print_json(vars(done))
         return 0
     print(f"{done.file}: {done.bytes:,} bytes, weights of {done.checkpoint}")
     exact = "bit for bit" if done.tolerance == 0 else f"allowed: {done.tolerance:g} of the largest output"

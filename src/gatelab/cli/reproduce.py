@@ -15,6 +15,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,10 @@ def run(options: argparse.Namespace) -> int:
                 bar, description="steps compared", completed=done, total=total
             ),
         )
-    print_json(found.to_dict()) if options.json else _print(found)
+    if options.json:
+        print_json({**asdict(found), "exit_code": found.exit_code})
+    else:
+        _print(found)
     return found.exit_code
 
 

@@ -17,6 +17,7 @@ waits for an answer (`gatelab.study.engine.run_trial`). Ranks beside the first w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -59,31 +60,38 @@ class EventWriter:
             os.close(descriptor)
 
 
-class EventReader:
-    """Read the events of a file as they come; the file may be missing still."""
+class Tail:
+    """Read the whole lines of a file as they come; the file may be missing still."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._at = path, 0
 
-    def read(self) -> list[dict[str, Any]]:
-        """The events since the last call."""
+    def read(self) -> bytes:
+        """The lines since the last call."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._at)
                 data = file.read()
         except FileNotFoundError:
-            return []
+            return b""
         whole = data[: data.rfind(b"\n") + 1]
         self._at += len(whole)
-        return [event for line in whole.splitlines() if (event := _parse(line))]
+        return whole
 
 
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:  # another rank's line was torn by its kill
-        return {}
-    return event if isinstance(event, dict) and "event" in event else {}
+class EventReader:
+    """Read the events of a file as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._tail = path, Tail(path)
+
+    def read(self) -> list[dict[str, Any]]:
+        """The events since the last call."""
+        found = []
+        for line in self._tail.read().splitlines():
+            with contextlib.suppress(ValueError):  # another rank's line was torn by its kill
+                found.append(json.loads(line))
+        return [event for event in found if isinstance(event, dict) and "event" in event]
 
 
 Train = Callable[[Mapping[str, Any], EventWriter], dict[str, Any]]
@@ -102,16 +110,8 @@ def write_request(
         more: for another entry point than this module's.
     """
     events_file(path).unlink(missing_ok=True)
-    write_json(
-        path,
-        {
-            "format": REQUEST_FORMAT,
-            "threads": threads,
-            "identity": vars(identity),
-            "config": dict(config),
-            **more,
-        },
-    )
+    request = {"format": REQUEST_FORMAT, "threads": threads, "identity": vars(identity)}
+    write_json(path, {**request, "config": dict(config), **more})
 
 
 def events_file(request: Path) -> Path:

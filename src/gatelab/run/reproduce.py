@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,12 @@ from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import request_errors
 from gatelab.run.config import explain_grammar, problems
-from gatelab.run.diff import Difference, Divergence, between, divergence, environments, flat
-from gatelab.run.frozen_run import FROZEN_RUN, child_environment, end_of, write_request
+from gatelab.run.diff import Difference, Divergence, between, divergence, environments
+from gatelab.run.frozen_run import FROZEN_RUN, Tail, child_environment, end_of, write_request
 from gatelab.run.load import require_trusted_targets
 from gatelab.run.process_group import ProcessGroup
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.identity import Identity
+from gatelab.run.record.identity import Identity, flat
 from gatelab.tasks.signals import RANK_OF
 from gatelab.tasks.trace import Row, parse_trace, read_trace
 
@@ -67,11 +67,6 @@ class Reproduction:
         if self.environment and (differs or self.strict):
             return 2
         return int(differs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        environment = [difference._asdict() for difference in self.environment]
-        return {**asdict(self), "environment": environment, "exit_code": self.exit_code}
 
 
 def reproduce(
@@ -167,15 +162,14 @@ class _SecondRun:
         attempt = record["attempts"][-1]
         cwd = Path(attempt["cwd"])
         identity = Identity(**{**record["identity"], "seed": config["seed"]})
-        self.cwd = cwd if cwd.is_dir() else Path.cwd()
         self.run = RunDirectory(identity.directory(config["paths"]["runs"]))
         self.request, self.log = place / "request.json", place / "log.txt"
-        self.env = environment_for(attempt)
         write_request(self.request, config, identity, threads=config["threads"])
+        command = [sys.executable, "-m", FROZEN_RUN, str(self.request)]
+        cwd = cwd if cwd.is_dir() else Path.cwd()
+        self._process = ProcessGroup.start(command, self.log, environment_for(attempt), cwd)
 
     def __enter__(self) -> _SecondRun:
-        command = [sys.executable, "-m", FROZEN_RUN, str(self.request)]
-        self._process = ProcessGroup.start(command, self.log, self.env, self.cwd)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -188,16 +182,10 @@ class _SecondRun:
         Raises:
             RequestError, RunFailed: the run was refused or failed; not before its last row was yielded.
         """
-        offset = 0
+        tail = Tail(self.run.trace_file)
         while True:
             ended = self._process.poll() is not None  # before reading, so that the last rows are not missed
-            if self.run.trace_file.is_file():
-                with self.run.trace_file.open("rb") as file:
-                    file.seek(offset)
-                    new = file.read()
-                whole = new[: new.rfind(b"\n") + 1]
-                offset += len(whole)
-                yield from parse_trace(whole.decode())
+            yield from parse_trace(tail.read().decode())
             if ended:
                 self.check_end()
                 return

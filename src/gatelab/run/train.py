@@ -63,9 +63,8 @@ def train(
 
     Args:
         overrides: Hydra overrides of `conf/train.yaml`.
-        force: train a finished run again; the old directory is renamed, never deleted.
         config_dirs: further folders laid out like `conf/`.
-        wait, show_to: as `train_frozen`.
+        force, wait, show_to: as `train_frozen`.
 
     Returns:
         the content of `result.json`, and `already` (whether it was finished before). Of a process beside the first of

@@ -118,9 +118,7 @@ class RunDirectory:
 
     def add_seconds(self, seconds: float) -> None:
         """Note how long the last attempt trained, also when it was stopped."""
-        attempts = self.read()["attempts"]
-        attempts[-1]["fit_seconds"] = round(seconds, 2)
-        self.update(attempts=attempts)
+        self._update_attempt(fit_seconds=round(seconds, 2))
 
     def seconds(self) -> float:
         """Seconds of training over all attempts; a killed one could not note its own."""
@@ -128,17 +126,17 @@ class RunDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, and into `run.json` how this attempt ended."""
-        self._end_attempt(str(result["outcome"]))
+        self._update_attempt(outcome=str(result["outcome"]), ended=now())
         write_json(self.result_file, without_secrets(dict(result)))
 
     def stop(self, state: str, error: str | None = None) -> None:
         """Note that this attempt ended before the run did: `interrupted`, `refused`, or by an `error`: `crashed`."""
-        self._end_attempt(state, error)
+        self._update_attempt(outcome=state, ended=now(), **({"error": error} if error else {}))
         self.update(state=state)
 
-    def _end_attempt(self, outcome: str, error: str | None = None) -> None:
+    def _update_attempt(self, **facts: Any) -> None:
         attempts = self.read()["attempts"]
-        attempts[-1] |= {"outcome": outcome, "ended": now(), **({"error": error} if error else {})}
+        attempts[-1] |= facts
         self.update(attempts=attempts)
 
     def remove_temporaries(self) -> None:
@@ -226,23 +224,23 @@ def resources(metrics: Path) -> dict[str, Any]:
     A value that no callback measured is None.
     """
     rows = read_metrics(metrics) if metrics.is_file() else []
-    return {
-        "memory": {f"{device}_peak_bytes": _peak(rows, device) for device in ("cpu", "gpu")},
-        "throughput": _throughput(rows),
+    columns = {
+        key: [float(row[key]) for row in rows if row.get(key)]
+        for key in (rows[0] if rows else ())
+        if RATE.fullmatch(key) or key.startswith("memory/")
     }
-
-
-def _peak(rows: list[dict[str, str]], device: str) -> int | None:
-    values = [float(row[key]) for row in rows if row.get(key := f"memory/{device}_peak_mib")]
-    return round(max(values) * 2**20) if values else None
-
-
-def _throughput(rows: list[dict[str, str]]) -> dict[str, Any] | None:
-    for key in rows[0] if rows else ():
-        if match := RATE.fullmatch(key):
-            values = [float(row[key]) for row in rows if row.get(key)]
-            return {"per_second": round(statistics.median(values), 1), "unit": match[1]} if values else None
-    return None
+    peaks = {d: max(columns.get(f"memory/{d}_peak_mib", []), default=None) for d in ("cpu", "gpu")}
+    rates = [
+        {"per_second": round(statistics.median(values), 1), "unit": match[1]}
+        for key, values in columns.items()
+        if (match := RATE.fullmatch(key)) and values
+    ]
+    return {
+        "memory": {
+            f"{d}_peak_bytes": None if mib is None else round(mib * 2**20) for d, mib in peaks.items()
+        },
+        "throughput": rates[0] if rates else None,
+    }
 
 
 def now() -> str:
@@ -259,9 +257,8 @@ def list_runs(runs: str | Path) -> list[dict[str, Any]]:
     """Every run directory below `runs`, by name; one that cannot be read is listed as `unreadable`.
 
     Returns:
-        for each: `run_dir`, `state`, `metric` and `value` (the monitored one on the validation split; of a
-        pruned run the best so far),
-        `parameters`, `seconds` and `started`.
+        for each: `run_dir`, `state`, `metric` and `value` (the monitored one on the validation split; of a pruned run
+        the best so far), `parameters`, `seconds` and `started`.
     """
     return [_facts(RunDirectory(file.parent)) for file in sorted(Path(runs).glob("*/*/run.json"))]
 
