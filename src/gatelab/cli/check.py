@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import argparse
 
-from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json
+from gatelab.cli.common import add_overrides, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_overrides(parser)
-    add_json(parser)
-
-
-epilog = choices_epilog
 
 
 def run(options: argparse.Namespace) -> int:

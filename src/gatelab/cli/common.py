@@ -29,7 +29,7 @@ GROUPS = (
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """`[overrides ...] [--config-dir DIR]`."""
+    """`[overrides ...] [--config-dir DIR] [--json]`, and the choices of every group at the end of the help."""
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="e.g. model=gru model.hidden_size=256 optim.lr=1e-3"
     )
@@ -41,6 +41,8 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a further folder with configurations, laid out like conf/ (e.g. DIR/experiment/mine.yaml)",
     )
+    add_json(parser)
+    parser.epilog = choices_epilog()
 
 
 def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
@@ -53,13 +55,14 @@ def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
 
 
 def add_run_dir(parser: argparse.ArgumentParser) -> None:
-    """`RUN_DIR [--trust]`."""
+    """`RUN_DIR [--trust] [--json]`."""
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
     parser.add_argument(
         "--trust",
         action="store_true",
         help="run code outside Gatelab that the run names, e.g. your own network",
     )
+    add_json(parser)
 
 
 @contextlib.contextmanager

@@ -81,7 +81,6 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"gatelab {name}",
         description=module.__doc__,
-        epilog=module.epilog() if hasattr(module, "epilog") else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatelab.cli.common import add_json, add_run_dir, loading, print_json
+from gatelab.cli.common import add_run_dir, loading, print_json
 from gatelab.run import RequestError
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new input; a forecaster's: CSV or Parquet with the run's channels",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="CSV, Parquet or JSON lines to write")
-    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatelab.cli.common import add_json, add_run_dir, print_json
+from gatelab.cli.common import add_run_dir, print_json
 from gatelab.data.messages import counted
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit with 2 when the environment differs, even if no bit does"
     )
-    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:

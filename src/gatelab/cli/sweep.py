@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
+from gatelab.cli.common import add_overrides, choices_epilog, print_json, print_table
 from gatelab.data.messages import counted
 from gatelab.tasks.signals import noted
 
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check every job and print them; start nothing"
     )
-    add_json(parser)
+    parser.epilog = _epilog()
 
 
-def epilog() -> str:
+def _epilog() -> str:
     """The settings of a study, the launchers and spaces, and the groups with their choices."""
     from gatelab.study.settings import StudySettings
 

@@ -18,9 +18,7 @@ import sys
 from typing import Any
 
 from gatelab.cli.common import (
-    add_json,
     add_overrides,
-    choices_epilog,
     loading,
     number,
     print_json,
@@ -38,10 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="train a finished run again; the earlier one is renamed and kept"
     )
-    add_json(parser)
-
-
-epilog = choices_epilog
 
 
 def run(options: argparse.Namespace) -> int:
