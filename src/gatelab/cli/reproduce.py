@@ -73,7 +73,7 @@ def _print(found: Reproduction) -> None:
     if not divergences:
         print(f"the same: {compared}, bit for bit")
     for divergence in divergences:
-        print(f"differs: {divergence}")
+        print(f"differs: {divergence.describe()}")
     if found.first is not None and found.initial is None:
         print(f"the same until there: {compared}")
     if found.overrides:

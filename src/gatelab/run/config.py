@@ -81,15 +81,13 @@ class Composed:
 def compose(
     overrides: Sequence[str] = (),
     *,
-    root: str = "train",
     config_dirs: Sequence[Path] = (),
     conf_dir: Path = CONF_DIR,
 ) -> Composed:
-    """Compose `conf/<root>.yaml` with `overrides`.
+    """Compose `conf/train.yaml` with `overrides`.
 
     Args:
         overrides: Hydra's override grammar, e.g. `["data=ptb_word", "model.hidden_size=200"]`.
-        root: name of the root file.
         config_dirs: further folders laid out like `conf/`, searched after it.
         conf_dir: the folder `conf/` itself, or a copy of it.
 
@@ -102,13 +100,13 @@ def compose(
     search = ",".join(f"file://{folder.resolve()}" for folder in config_dirs)
     hydra_overrides = [*_without_null_groups(overrides, conf_dir), f"hydra.searchpath=[{search}]"]
     try:
-        config = _compose(root, hydra_overrides, conf_dir)
+        config = _compose(hydra_overrides, conf_dir)
     except MissingConfigException as error:
         raise RequestError(_explain_missing(error)) from None
     except OverrideParseException as error:
         raise RequestError(explain_grammar(error)) from None
     except ConfigCompositionException as error:
-        raise RequestError(_explain_key(str(error), root, overrides, hydra_overrides, conf_dir)) from None
+        raise RequestError(_explain_key(str(error), overrides, hydra_overrides, conf_dir)) from None
     except yaml.YAMLError as error:
         raise RequestError(f"not valid YAML: {' '.join(str(error).split())}") from None
     except (HydraException, OmegaConfBaseException) as error:
@@ -140,10 +138,10 @@ def _without_null_groups(overrides: Sequence[str], conf_dir: Path) -> list[str]:
     return kept
 
 
-def _compose(root: str, overrides: Sequence[str], conf_dir: Path) -> DictConfig:
+def _compose(overrides: Sequence[str], conf_dir: Path) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir.resolve()), version_base="1.3"):
-        return hydra_compose(root, list(overrides), return_hydra_config=True)
+        return hydra_compose("train", list(overrides), return_hydra_config=True)
 
 
 def keys_of(config: Any, prefix: str = "") -> list[str]:
@@ -173,7 +171,7 @@ def explain_grammar(error: OverrideParseException) -> str:
 
 
 def _explain_key(
-    message: str, root: str, overrides: Sequence[str], hydra_overrides: Sequence[str], conf_dir: Path
+    message: str, overrides: Sequence[str], hydra_overrides: Sequence[str], conf_dir: Path
 ) -> str:
     swept = re.search(r"(?:Sweep parameters|Ambiguous value for argument) '([^']+)'", message)
     if swept:
@@ -184,7 +182,7 @@ def _explain_key(
     key = match[1]
     without = [o for o in hydra_overrides if o.lstrip("+~").split("=")[0].split("@")[0] != key]
     try:
-        known = keys_of(_compose(root, without, conf_dir))
+        known = keys_of(_compose(without, conf_dir))
     except (HydraException, OmegaConfBaseException):
         known = []
     known = [k for k in known if not k.startswith("hydra") and not MARKS & {*k.split(".")}]

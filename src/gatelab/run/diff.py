@@ -32,20 +32,18 @@ class Divergence:
     recorded: str | None
     reproduced: str | None
 
-    def __str__(self) -> str:
-        return self.describe("recorded", "now")
-
-    def describe(self, first: str, second: str) -> str:
+    def describe(self, first: str = "recorded", second: str = "now") -> str:
         """The divergence in words, with the names `first` and `second` for the two runs."""
         where = f"the {self.what} of step {self.step}"
         if self.what == "weights":
             where = f"the weights after epoch {self.epoch + 1}" if self.step else "the initial weights"
         if self.recorded is None or self.reproduced is None:
             return f"{where}: {first if self.reproduced is None else second} only"
-        return f"{where}: {first} {self._value(self.recorded)}, {second} {self._value(self.reproduced)}"
-
-    def _value(self, value: str) -> str:
-        return f"{value} ({float.fromhex(value):.9g})" if self.what == "loss" else f"{value[:12]}..."
+        one, two = (
+            f"{value} ({float.fromhex(value):.9g})" if self.what == "loss" else f"{value[:12]}..."
+            for value in (self.recorded, self.reproduced)
+        )
+        return f"{where}: {first} {one}, {second} {two}"
 
 
 @dataclass

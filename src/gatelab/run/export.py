@@ -71,7 +71,6 @@ def export(
     """Write the best weights of the run in `path`, and check what was written.
 
     Args:
-        path: the run directory.
         kind: `safetensors`, `onnx` or `torch-export`.
         output: the file; None: `export/model.<ending>` in the run directory.
         steps: T of a graph with a fixed number of steps; None: free where that can be (see above), else what the task

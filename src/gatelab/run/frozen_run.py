@@ -40,12 +40,7 @@ EXIT_CODES = {"done": 0, "pruned": 0, "rank": 0, "failed": 1, "refused": 2, "int
 
 
 class EventWriter:
-    """Append events of one rank.
-
-    Args:
-        path: the file; made if it is missing.
-        rank: of this process.
-    """
+    """Append the events of one rank to a file, which is made if it is missing."""
 
     def __init__(self, path: Path, rank: int = 0) -> None:
         self.path, self.rank = path, rank
@@ -103,11 +98,8 @@ def write_request(
 ) -> None:
     """Write a request, and remove what an earlier process with the same request left beside it.
 
-    Args:
-        path: the file, `NAME.json`; the events are in `NAME.events.jsonl`.
-        config: the run's resolved configuration; identity: of the run.
-        threads: of the tensor library; None: as the configuration says.
-        more: for another entry point than this module's.
+    `threads`: of the tensor library; None: as the configuration says. `more` is for another entry point than this
+    module's. The events of `NAME.json` are in `NAME.events.jsonl`.
     """
     events_file(path).unlink(missing_ok=True)
     request = {"format": REQUEST_FORMAT, "threads": threads, "identity": vars(identity)}
@@ -146,15 +138,7 @@ def child_environment() -> dict[str, str]:
 def train_request(
     request: Mapping[str, Any], events: EventWriter, callbacks: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """Train what a request describes; returns what `train_frozen` does.
-
-    Args:
-        events: of this process; nothing is written here.
-        callbacks: Lightning callbacks beside the configured ones.
-
-    Raises:
-        as `gatelab.run.train.train`.
-    """
+    """Train what a request describes; `callbacks`, result and errors as `train_frozen`. Writes no events itself."""
     import torch
 
     from gatelab.run.train import train_frozen

@@ -82,7 +82,6 @@ def reproduce(
     """Train the run in `path` again, compare, and remove what was trained.
 
     Args:
-        path: the run directory; it is only read.
         overrides: what to change, e.g. `["seed=1"]`, to see that it matters.
         steps: compare so many training steps only; None: all that are recorded.
         keep: a new folder for the new run, which is then trained to its end.
@@ -217,14 +216,10 @@ class _SecondRun:
 def frozen_config(
     record: dict[str, Any], overrides: Sequence[str], place: Path, *, trust: bool = False
 ) -> dict[str, Any]:
-    """The recorded configuration, writing below `place` only, without trackers and progress.
+    """The configuration of a `run.json`, writing below the folder `place` only, without trackers and progress.
 
-    Args:
-        record: the content of `run.json`.
-        overrides: values to set, in Hydra's grammar. `seed=1` sets every seed that followed the recorded one. Groups
-            cannot be exchanged: their content was resolved when the run was made.
-        place: a folder.
-        trust: accept targets that are not part of Gatelab.
+    `overrides` set values, in Hydra's grammar. `seed=1` sets every seed that followed the recorded one. Groups cannot
+    be exchanged: their content was resolved when the run was made.
 
     Raises:
         RequestError: an override with a wrong key or a value that does not fit, or a target that is not trusted.
@@ -235,9 +230,9 @@ def frozen_config(
     for override in overrides:
         key, value = _parse(override)
         if key == "seed":
-            followers = [k for k, v in flat(config).items() if k.endswith(".seed") and v == config["seed"]]
-            for follower in followers:
-                _set(config, follower, value)
+            for follower, seed in flat(config).items():
+                if follower.endswith(".seed") and seed == config["seed"]:
+                    _set(config, follower, value)
         _set(config, key, value)
     require_trusted_targets(config, trust=trust)
     if found := problems(config):

@@ -96,7 +96,6 @@ def train_frozen(
 
     Args:
         config: the resolved configuration, as `check` returns it.
-        identity: of the composed configuration.
         force: train a finished run again; the old directory is renamed, never deleted.
         wait: for another process that is training this run, instead of refusing; it may have finished it then.
         show_to: keys of `logger=`; those loggers are shown a run that is finished already.
@@ -166,8 +165,7 @@ def fit(
 ) -> tuple[Any, RunPruned | None]:
     """Train until the configured end, continuing from the newest checkpoint where there is one; every rank does.
 
-    Returns:
-        the Trainer, and why the run was pruned, if it was.
+    Returns the Trainer, and why the run was pruned, if it was.
     """
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     task: Any = build_task(config, data.spec)
