@@ -11,6 +11,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
 
 from gatelab.cli.common import add_overrides, print_json, print_table, scores_table
 
@@ -22,8 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score the baselines on every split but the training one."""
-    import sys
-
     from gatelab.run.build import build_data
     from gatelab.run.config import check, compose
 

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,8 +109,6 @@ def print_json(value: Any) -> None:
 
 def print_table(table: Table) -> None:
     """A table on stdout: in boxes at a terminal, elsewhere as Markdown, as wide as it needs to be."""
-    import sys
-
     from rich import box
     from rich.console import Console
 
@@ -124,12 +123,10 @@ def print_table(table: Table) -> None:
 
 def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """A table of models and baselines: one column each, one row a metric, so that it fits a narrow terminal."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    for name in rows:
-        table.add_column(name.replace("_", " "), justify="right")
+    models = (Column(name.replace("_", " "), justify="right") for name in rows)
+    table = Table("metric", *models, title=title, title_justify="left")
     for metric in dict.fromkeys(key for row in rows.values() for key in row):
         table.add_row(metric, *(number(row[metric]) if metric in row else "" for row in rows.values()))
     return table

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _print(found: Comparison) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from gatelab.run.diff import shown
 
@@ -44,9 +44,7 @@ def _print(found: Comparison) -> None:
             return number(value)
         return "" if value is None else escape(shown(value))
 
-    table = Table()
-    for name in ("", "A", "B"):
-        table.add_column(name, overflow="fold")
+    table = Table(*(Column(name, overflow="fold") for name in ("", "A", "B")))
     for name in ("config", "environment", "data", "figures"):
         rows = getattr(found, name)
         table.add_row(f"[bold]{name}[/]", "" if rows else "the same", "" if rows else "the same")

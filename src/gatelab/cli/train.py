@@ -118,10 +118,10 @@ def best(result: dict[str, Any], record: dict[str, Any]) -> str:
     text = f"{result['monitor']} {number(result['best'])} in epoch {result['best_epoch'] + 1}"
     rows = result["splits"].get("valid", {}).get("baselines", {})
     values = [(key.replace("_", " "), row[metric.name]) for key, row in rows.items() if metric.name in row]
-    if not values:
-        return text
-    name, value = best_of(metric, values)
-    return f"{text} (best baseline: {name} {number(value)})"
+    if values:
+        name, value = best_of(metric, values)
+        text += f" (best baseline: {name} {number(value)})"
+    return text
 
 
 def next_commands(result: dict[str, Any], record: dict[str, Any]) -> list[str]:

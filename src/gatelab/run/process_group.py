@@ -56,7 +56,7 @@ class ProcessGroup:
 
     @classmethod
     def start(cls, command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> Self:
-        """Start it; stdout and stderr go after what is in `log`. `env` is the whole environment but `GATELAB_PARENT`."""
+        """Start it; its output goes after what is in `log`. `env` is the whole environment but `GATELAB_PARENT`."""
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,
