@@ -16,16 +16,18 @@ from gatelab.data.messages import DataError
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, sync: bool = True, private: bool = False) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` when the block ends without an error.
 
     sync: flush it to the disk before the rename; False where a lost or torn file is noticed and made again.
+    private: nobody but its owner may read it.
     Makes the folder if there is none.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        mode = 0o600 if private else 0o666
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
             if sync:
                 file.flush()
@@ -46,9 +48,10 @@ def atomic_write_text(path: Path, content: str, *, sync: bool = True) -> None:
     atomic_write_bytes(path, content.encode(), sync=sync)
 
 
-def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
-    """Replace the content of `path` by indented JSON; `sync` as in `atomic_file`."""
-    atomic_write_text(path, json.dumps(value, indent=1) + "\n", sync=sync)
+def write_json(path: Path, value: Any, *, sync: bool = True, private: bool = False) -> None:
+    """Replace the content of `path` by indented JSON; `sync` and `private` as in `atomic_file`."""
+    with atomic_file(path, sync=sync, private=private) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:

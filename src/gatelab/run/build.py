@@ -19,7 +19,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from gatelab.run import RequestError
 from gatelab.run.config import MARKS, locate
-from gatelab.run.record.environment import without_secrets
+from gatelab.run.record.secrets import without_secrets
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl

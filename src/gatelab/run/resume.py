@@ -15,8 +15,8 @@ from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.load import changed_data, mismatch
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.environment import without_secrets
 from gatelab.run.record.identity import first_difference
+from gatelab.run.record.secrets import without_secrets
 from gatelab.tasks.checkpoint_io import (
     BEST,
     CheckpointError,

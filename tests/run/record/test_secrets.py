@@ -1,57 +1,110 @@
-"""Nothing secret is recorded: keys by their name, passwords in URLs, values of secret environment variables."""
+"""Nothing secret is recorded: by the name of its key, its shape, its place in a URL, or the variable that holds it."""
 
 import os
+import stat
 import subprocess
 import sys
 
 import pytest
 
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.environment import without_secrets
+from gatelab.run.record.secrets import first_secret, secret_name, without_secrets
 
 KEY = "a1b2c3d4e5f6a7b8"
+WORD = "hunter" + str(2)  # not as one word: the difference of this very checkout may be recorded
+NAMES = (
+    "api_key", "API_KEY", "wandb_api_key", "apiKey", "x-api-key", "token", "HF_TOKEN", "auth_token", "password",
+    "PGPASSWORD", "SSHPASS", "DB_PASS", "GITHUB_PAT", "MYSQL_PWD", "client_secret", "clientSecret", "passphrase",
+    "aws_secret_access_key", "credentials", "private_key",
+)  # fmt: skip
+FORMS = (
+    "{name}={value}", "{name} = '{value}'", '+{name} = "{value}"', '"{name}": "{value}",', "{name}: {value}",
+    "export {name}={value}; psql", "train '+callbacks.n={{_target_:my.Notify,{name}:{value}}}'", "+x.{name}={value}",
+    'os.environ["{name}"] = "{value}"', "{{'{name}': '{value}', 'b': 1}}", '\\"{name}\\": \\"{value}\\"',
+    "{name}=[{value}, {value}]", "call({name}='{value}')",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_value_under_the_name_of_a_secret_is_masked_in_every_way_of_writing(form):
+    for name in NAMES:
+        masked = without_secrets(form.format(name=name, value=KEY))
+        assert KEY not in masked, (name, masked)
+        assert name in masked
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [KEY, 12345678, [KEY, 1], {"user": KEY}, (KEY,)])
+def test_a_secret_key_masks_whatever_stands_below_it(name, value):
+    plain = {"logger": [{"inner": {name: value, "kept": 3}}]}
+    masked = str(without_secrets(plain))
+    assert KEY not in masked
+    assert "12345678" not in masked
+    assert "'kept': 3" in masked
+    assert first_secret(plain).startswith(f"logger[0].inner.{name}")
 
 
 @pytest.mark.parametrize(
-    ("given", "kept"),
+    "text",
     [
-        (
-            {"api_key": KEY, "logger": {"wandb_api_key": KEY}},
-            {"api_key": "***", "logger": {"wandb_api_key": "***"}},
-        ),
-        (
-            f"gatelab train +logger.wandb.api_key={KEY} seed=1",
-            "gatelab train +logger.wandb.api_key=*** seed=1",
-        ),
-        (f"train '+x.password={KEY}' 'b=2'", "train '+x.password=***' 'b=2'"),
-        ("study.storage=postgresql://me:pass@host/db", "study.storage=postgresql://***@host/db"),
-        ("open db://me:a/b:c@host/db", "open db://***@host/db"),
-        ([f"https://{KEY}@example.org/repository.git"], ["https://***@example.org/repository.git"]),
-        (f"+GITHUB_TOKEN={KEY}\n", "+GITHUB_TOKEN=***\n"),
-        (f"+api_key: {KEY}\n", "+api_key: ***\n"),
+        "Authorization: Bearer {key}", '{{"Authorization": "Bearer {key}"}}', "curl -H 'authorization: Basic {key}'",
+        "--password {key}", "--api-key '{key}'", "mysql --db-pass {key} x", "postgresql://me:{key}@host/db",
+        "open db://me:a/b:{key}@host/db", "https://{key}@example.org/repository.git", "ssh://u:{key}@h",
+        "https://x.org/?sig={key}&a=1", "https://x.org/a?b=1&access_token={key}", "sk-{key}", "ghp_{key}{key}",
+        "AKIAABCDEFGHIJKLMNOP {key}"[:20], "hf_{key}{key}", "xoxb-{key}", "glpat-{key}{key}",
+        "-----BEGIN RSA PRIVATE KEY-----\n{key}\n-----END RSA PRIVATE KEY-----",
     ],
-)
-def test_secrets_are_masked(given, kept):
-    assert without_secrets(given) == kept
+)  # fmt: skip
+def test_a_secret_is_known_by_its_shape_and_its_place(text):
+    given = text.format(key=KEY)
+    masked = without_secrets([given])[0]
+    assert KEY not in masked
+    assert "AKIA" not in masked
+    assert "***" in masked
+
+
+def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
+    assert without_secrets(["x", "--password", KEY, "--token", "--seed", "1"]) == [
+        "x", "--password", "***", "--token", "--seed", "1",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "harmless",
     [
-        {"tokens": 82430, "tokenizer": "word", "unit": "tokens", "key": "value", "token": None},
+        {
+            "tokens": 82430,
+            "tokenizer": "word",
+            "unit": "tokens",
+            "key": "value",
+            "token": None,
+            "pad_token": 0,
+        },
         "gatelab train data.level=word optim.lr=1e-3 'data.target=[load]'",
         "https://example.org/a@b and 3@home",
-        "token: str = next(tokens)".replace("token:", "tokens:"),
+        "def read(tokens: list, token: str, password: str | None = None, *, keys=3)",
+        "logger.wandb.api_key=${oc.env:WANDB_API_KEY}",
+        "2 passed, pass: 3, compass=4, path=/a/b, author=me, monitor=val/loss",
     ],
 )
 def test_what_is_no_secret_stays(harmless):
     assert without_secrets(harmless) == harmless
+    assert first_secret(harmless) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["tokens", "tokenizer", "path", "key", "compass", "bypass", "author", "PATH"]
+)
+def test_common_words_name_no_secret(name):
+    assert not secret_name(name)
 
 
 def test_the_value_of_a_secret_variable_is_masked_wherever_it_is(monkeypatch):
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEY)
-    monkeypatch.setenv("SHORT_TOKEN", "word")
-    assert without_secrets({"diff": f"+x = '{KEY}' # word"}) == {"diff": "+x = '***' # word"}
+    for name in ("AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "MY_PASS", "BITBUCKET_PAT"):
+        monkeypatch.setenv(name, KEY)
+        monkeypatch.setenv("SHORT_TOKEN", "word")
+        assert without_secrets({"diff": f"+x = '{KEY}' # word"}) == {"diff": "+x = '***' # word"}
+        monkeypatch.delenv(name)
 
 
 def test_the_working_folder_is_no_secret(monkeypatch):
@@ -61,35 +114,71 @@ def test_the_working_folder_is_no_secret(monkeypatch):
     assert without_secrets(paths) == paths
 
 
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "a", "a_", "token", "token=[", 'token="', "://", "a://", "--a-", " ", "token ", "a:", "?sig=",
+        "-----BEGIN PRIVATE KEY-----",
+    ],
+)  # fmt: skip
+def test_masking_takes_time_in_proportion_to_the_text(unit):
+    short, long = (
+        min(_seconds(unit * (length // len(unit))) for _ in range(3)) for length in (25_000, 200_000)
+    )
+    assert long / short < 30  # 8 where it is linear, 64 where it is quadratic
+
+
+def _seconds(text):
+    import time
+
+    started = time.process_time()
+    without_secrets(text)
+    return time.process_time() - started
+
+
 def test_the_record_masks_what_it_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(sys, "argv", ["gatelab", "train", "+x.url=grpc://me:hunter2@host:1"])
+    monkeypatch.setattr(sys, "argv", ["gatelab", "train", f"+x.url=grpc://me:{WORD}@host:1"])
     run = RunDirectory(tmp_path / "r")
-    run.begin({"logger": {"x": {"url": f"https://{KEY}@host", "token": "hunter2"}}}, {"name": "x"})
+    run.begin({"logger": {"x": {"url": f"https://{KEY}@host", "token": WORD}}}, {"name": "x"})
     run.update(note=f"sent {KEY}")
     run.finish({"outcome": "failed", "error": f"login {KEY} refused"})
     text = "".join(file.read_text() for file in run.path.rglob("*.json"))
     assert KEY not in text
-    assert "hunter2" not in text
+    assert WORD not in text
 
 
 def test_a_whole_run_directory_holds_no_secret(tmp_path):
+    repository = tmp_path / "own"
+    repository.mkdir()
+    (repository / "settings.py").write_text("api_key = None\n")
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "a"],
+    ):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    (repository / "settings.py").write_text(f'api_key = "{WORD}-in-a-diff"\n')
     environment = {
         "WANDB_API_KEY": KEY,
         "AWS_SECRET_ACCESS_KEY": KEY[::-1],
-        "DATABASE_URL": "db://me:hunter2@host",
+        "DATABASE_URL": f"db://me:{WORD}@host",
     }
     small = ["experiment=quickstart_series", "trainer.max_steps=2", "threads=1", "model.hidden_size=4"]
-    where = ["callbacks=none", "paths.mirror=file://me:hunter2@host/x", f"paths.root={tmp_path}"]
+    where = ["callbacks=none", f"paths.mirror=file://me:{WORD}@host/x", f"paths.root={tmp_path}"]
     done = subprocess.run(
         [sys.executable, "-m", "gatelab", "train", *small, *where],
         capture_output=True,
         text=True,
         check=False,
+        cwd=repository,
         env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
-    found = [file for file in tmp_path.rglob("*") if file.is_file()]
+    found = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
     assert any(file.name == "last.ckpt" for file in found)
-    for secret in (KEY, KEY[::-1], "hunter2"):
+    for secret in (KEY, KEY[::-1], WORD):
         assert [file for file in found if secret.encode() in file.read_bytes()] == []
+    (record,) = (file for file in found if file.name == "run.json")
+    assert "settings.py" in record.read_text()  # the difference is of the user's own repository
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600

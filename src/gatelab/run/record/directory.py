@@ -26,7 +26,8 @@ import filelock
 from gatelab.data.files import read_json, write_json
 from gatelab.data.messages import DataError
 from gatelab.run import RequestError
-from gatelab.run.record.environment import describe, without_secrets
+from gatelab.run.record.environment import describe
+from gatelab.run.record.secrets import without_secrets
 
 RUN_FORMAT = 1
 RATE = re.compile(r"time/(\w+)_per_second")
@@ -109,12 +110,17 @@ class RunDirectory:
                 "config": dict(config),
                 "attempts": [attempt],
             }
-        write_json(self.run_file, without_secrets(record))
+        self._write(without_secrets(record))
         self.result_file.unlink(missing_ok=True)  # not before what it says stands in run.json
 
     def update(self, **values: Any) -> None:
         """Add facts to `run.json` that are known only later (the data's sha256, the parameter count...)."""
-        write_json(self.run_file, {**self.read(), **without_secrets(values)})
+        self._write({**self.read(), **without_secrets(values)})
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        """Replace `run.json`; what a user has changed in a repository is for no other eyes."""
+        states = [attempt.get("environment", {}).get("git") or {} for attempt in record["attempts"]]
+        write_json(self.run_file, record, private=any(state.get("diff") for state in states))
 
     def add_seconds(self, seconds: float) -> None:
         """Note how long the last attempt trained, also when it was stopped."""

@@ -52,16 +52,6 @@ MOST_DIFF = 200_000
 MOST_UNTRACKED = 100
 CODE = ("*.py", "*.c", "*.h", "dispatch.json")
 
-MASK = "***"
-NAMES = r"(?:(?:api|access|secret|private|account)[_-]?key|token|secret|password|passwd|pwd|credentials?)"
-SECRET_NAME = re.compile(rf"(?:.*[._-])?{NAMES}(?:[_-]id)?", re.IGNORECASE)
-ASSIGNMENT = re.compile(
-    rf"(?<![\w.+~-])((?:[\w.+~-]*[._+~-])?{NAMES}(?:=|\s*:\s+))([^\s'\"]+)", re.IGNORECASE
-)
-URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^\s/@'\":]*:[^\s'\"]*|[^\s/@'\"]+)@", re.IGNORECASE)
-FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
-SHORTEST = 8  # a shorter value of an environment variable is as likely a word
-
 
 def describe() -> dict[str, Any]:
     """Everything about this machine and installation that can change a result, as plain data."""
@@ -71,7 +61,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
-        "git": git_state(Path(__file__).parent),
+        "git": repository(),
         "code": code_sha256(),
         "threads": torch.get_num_threads(),
         "cpu": cpu_name(),
@@ -87,8 +77,7 @@ def describe() -> dict[str, Any]:
 
 def look_up() -> None:
     """Look up what stays the same while the process lives, so that its forked children know it; no GPU is touched."""
-    git_state(Path(__file__).parent)
-    for fact in (versions, code_sha256, native, cpu_name, driver, platform.platform):
+    for fact in (repository, versions, code_sha256, native, cpu_name, driver, platform.platform):
         fact()
 
 
@@ -153,6 +142,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def repository() -> dict[str, Any] | None:
+    """State of the checkout that the working folder lies in, else of Gatelab's own; None outside both."""
+    return git_state(Path.cwd()) or git_state(Path(__file__).parent)
+
+
 @functools.cache
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Revision, uncommitted difference and untracked files of the checkout that `folder` belongs to; None outside one.
@@ -188,29 +182,3 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
-
-
-def without_secrets(value: Any) -> Any:
-    """Plain data with every secret in it replaced by `***`; the data itself is not changed.
-
-    Run directories are shown, copied and put under version control. Three kinds are recognised: values of keys that
-    are called like a secret (`api_key`, `token`, `password`...), the password in a URL, and the value of any
-    environment variable that is called like a secret, wherever it turns up.
-    """
-    named = {v for k, v in os.environ.items() if SECRET_NAME.fullmatch(k) and k not in FOLDERS}
-    known = sorted((value for value in named if len(value) >= SHORTEST), key=len, reverse=True)
-
-    def clean(value: Any, key: Any = "") -> Any:
-        if isinstance(value, dict):
-            return {name: clean(inner, name) for name, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(inner) for inner in value]
-        if not isinstance(value, str):
-            return value
-        if SECRET_NAME.fullmatch(str(key)):
-            return MASK
-        for secret in known:
-            value = value.replace(secret, MASK)
-        return URL.sub(rf"\g<1>{MASK}@", ASSIGNMENT.sub(rf"\g<1>{MASK}", value))
-
-    return clean(value)

@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
-from gatelab.run.record.environment import without_secrets
+from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.samplers import quiet_optuna
 
 if TYPE_CHECKING:

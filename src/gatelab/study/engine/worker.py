@@ -37,8 +37,8 @@ from gatelab.run.frozen_run import (
 )
 from gatelab.run.process_group import PARENT, die_with_parent
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.environment import without_secrets
 from gatelab.run.record.identity import Identity
+from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.liveness import Heartbeat, Owner
 from gatelab.study.engine.queue import Claim, Queue

@@ -21,7 +21,8 @@ from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
 from gatelab.run.config import compose, metrics_of
 from gatelab.run.record.directory import command, now
-from gatelab.run.record.environment import versions, without_secrets
+from gatelab.run.record.environment import versions
+from gatelab.run.record.secrets import without_secrets
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, parse_budget
 from gatelab.study.plan.grid import count, same

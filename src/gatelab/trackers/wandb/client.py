@@ -11,7 +11,7 @@ import math
 import time
 from typing import Any
 
-from gatelab.run.record.environment import without_secrets
+from gatelab.run.record.secrets import without_secrets
 from gatelab.trackers.follow import SPECIAL, Row
 
 SECONDS = 3

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.record.environment import without_secrets
+from gatelab.run.record.secrets import without_secrets
 from gatelab.trackers.follow import STEP, Best, Follow, Row, identity
 
 EXIT_CODES = {"done": 0, "pruned": 0, "stopped": 0, "interrupted": 75}
