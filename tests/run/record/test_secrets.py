@@ -11,7 +11,7 @@ from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.secrets import first_secret, secret_name, without_secrets
 
 KEY = "a1b2c3d4e5f6a7b8"
-WORD = "hunter" + str(2)  # not as one word: the difference of this very checkout may be recorded
+WORD = "-".join(("swordfish", "7", "x"))  # in no line of this file, whose difference may be recorded
 NAMES = (
     "api_key", "API_KEY", "wandb_api_key", "apiKey", "x-api-key", "token", "HF_TOKEN", "auth_token", "password",
     "PGPASSWORD", "SSHPASS", "DB_PASS", "GITHUB_PAT", "MYSQL_PWD", "client_secret", "clientSecret", "passphrase",
