@@ -36,6 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="train a finished run again; the earlier one is renamed and kept"
     )
+    parser.add_argument(
+        "--keep-code-change",
+        action="store_true",
+        help="report or continue a run although its code was edited since",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -57,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
             result = train(
                 options.overrides,
                 force=options.force,
+                keep_code_change=options.keep_code_change,
                 config_dirs=options.config_dir,
                 wait=agent,
                 show_to=("wandb",) if agent else (),

@@ -5,7 +5,7 @@ Both errors are `ValueError`s whose message names the file (or option), where in
 
 import difflib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class DataError(ValueError):
@@ -31,3 +31,9 @@ def say(text: str) -> None:
 def counted(number: int, thing: str) -> str:
     """`1 worker`, `2,000 workers`."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def few(names: Sequence[str], most: int = 3) -> str:
+    """`a, b, c and 4 more`."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -157,7 +157,9 @@ def environments(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Di
 
 
 def code(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
-    """Whether Gatelab's own code differs: by its sha256, in older records by git; with the changed files' names."""
+    """The source files that differ, Gatelab's and a user's own; in older records by sha256 or git, Gatelab's alone."""
+    if "sources" in first and "sources" in second:
+        return between(first["sources"], second["sources"], "code")
     key = "code" if "code" in first and "code" in second else "git"
     if first.get(key) == second.get(key):
         return []

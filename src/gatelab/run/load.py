@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
 from gatelab.run.config import locate
+from gatelab.run.record.code import changed_code
 from gatelab.run.record.directory import RunDirectory, read_record
 from gatelab.tasks import CheckpointError, load_checkpoint
 
@@ -131,6 +133,10 @@ def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
     if not checkpoint.is_file() or "spec" not in record:
         raise RequestError(f"{path}: has no checkpoint yet; train it first.")
     prepare_process(record["config"])
+    if names := changed_code(record):
+        say(
+            f"note: {path}: the code has changed since this run ({few(names)}), so its outputs may have changed too"
+        )
     with request_errors(str(run.run_file)):
         spec = task_class(record["config"]).spec_type.from_dict(record["spec"])
     task = build_task(record["config"], spec)

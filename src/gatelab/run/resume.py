@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gatelab.data.messages import say
+from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.load import changed_data, mismatch
+from gatelab.run.record.code import changed_code
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import first_difference
 from gatelab.run.record.secrets import without_secrets
@@ -48,6 +49,26 @@ def require_same_configuration(run: RunDirectory, config: Mapping[str, Any]) -> 
             f"{run.path}: holds the run of another configuration, {key} is {theirs} there and {ours} here; nothing was "
             "changed. Take another name=NAME, or --force trains anew and keeps the other run."
         )
+
+
+def require_same_code(run: RunDirectory, *, keep_code_change: bool) -> None:
+    """See to it that a result is not taken for that of code which has been edited since.
+
+    Args:
+        keep_code_change: go on all the same, and tell which files differ.
+
+    Raises:
+        RequestError: the code has changed.
+    """
+    if not run.run_file.is_file() or not (names := changed_code(run.read())):
+        return
+    told = f"{run.path}: the code has changed since this run ({few(names)})"
+    if not keep_code_change:
+        raise RequestError(
+            f"{told}, and its result belongs to the code of then; nothing was changed. --force trains anew and keeps "
+            "the earlier run; --keep-code-change takes it as it is, and goes on where it is not finished."
+        )
+    say(f"warning: {told}; --keep-code-change was given")
 
 
 def require_same_data(run: RunDirectory, data: Any) -> None:

@@ -38,6 +38,7 @@ from gatelab.run.record.directory import RunDirectory, now, resources
 from gatelab.run.record.identity import Identity, identify
 from gatelab.run.resume import (
     find_checkpoint,
+    require_same_code,
     require_same_configuration,
     require_same_data,
     require_space,
@@ -57,6 +58,7 @@ def train(
     force: bool = False,
     config_dirs: Sequence[Path] = (),
     wait: bool = False,
+    keep_code_change: bool = False,
     show_to: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train the run that `overrides` describe, or continue it, or report that it is finished.
@@ -64,7 +66,7 @@ def train(
     Args:
         overrides: Hydra overrides of `conf/train.yaml`.
         config_dirs: further folders laid out like `conf/`.
-        force, wait, show_to: as `train_frozen`.
+        force, wait, keep_code_change, show_to: as `train_frozen`.
 
     Returns:
         the content of `result.json`, and `already` (whether it was finished before). Of a process beside the first of
@@ -80,7 +82,14 @@ def train(
     with distributed.leading():
         composed = compose(overrides, config_dirs=config_dirs)
         config = check(composed)
-        return train_frozen(config, identify(composed), force=force, wait=wait, show_to=show_to)
+        return train_frozen(
+            config,
+            identify(composed),
+            force=force,
+            wait=wait,
+            keep_code_change=keep_code_change,
+            show_to=show_to,
+        )
 
 
 def train_frozen(
@@ -89,6 +98,7 @@ def train_frozen(
     *,
     force: bool = False,
     wait: bool = False,
+    keep_code_change: bool = False,
     show_to: Collection[str] = (),
     callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
@@ -98,6 +108,7 @@ def train_frozen(
         config: the resolved configuration, as `check` returns it.
         force: train a finished run again; the old directory is renamed, never deleted.
         wait: for another process that is training this run, instead of refusing; it may have finished it then.
+        keep_code_change: report or continue a run although its code has been edited since, instead of refusing.
         show_to: keys of `logger=`; those loggers are shown a run that is finished already.
         callbacks: Lightning callbacks beside the configured ones. They may stop the run with
             `Checkpoints.stop_with(RunPruned(..))`.
@@ -117,6 +128,7 @@ def train_frozen(
         prepare_process(config)
         if not force:
             require_same_configuration(run, config)
+            require_same_code(run, keep_code_change=keep_code_change)
             result = run.result()
             if result is not None and result["outcome"] == "done":
                 result = _score_finished(run, config, result)

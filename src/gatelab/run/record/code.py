@@ -57,6 +57,16 @@ def targets(config: Any) -> Iterator[str]:
             yield from targets(inner)
 
 
+def changed_code(record: Mapping[str, Any]) -> list[str]:
+    """The files that were edited, added or removed since the last attempt of a run; raises nothing.
+
+    Args:
+        record: the content of `run.json`. Of runs that were recorded before sources were, nothing is known: no file.
+    """
+    recorded = record["attempts"][-1].get("environment", {}).get("sources")
+    return changed(recorded, sources(record["config"])) if recorded is not None else []
+
+
 def changed(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The files that were edited, added or removed between two `sources`."""
     return sorted(name for name in {**recorded, **now} if recorded.get(name) != now.get(name))

@@ -26,6 +26,7 @@ import filelock
 from gatelab.data.files import read_json, write_json
 from gatelab.data.messages import DataError
 from gatelab.run import RequestError
+from gatelab.run.record.code import sources
 from gatelab.run.record.environment import describe
 from gatelab.run.record.secrets import without_secrets
 
@@ -93,7 +94,7 @@ class RunDirectory:
             "cwd": str(Path.cwd()),
             "mirror": os.environ.get("GATELAB_DATA_MIRROR") or None,
             "pid": os.getpid(),
-            "environment": describe(),
+            "environment": {**describe(), "sources": sources(config)},
         }
         if self.run_file.is_file():
             record = self.read()
