@@ -213,7 +213,7 @@ def test_a_changed_constant_in_the_model_is_caught(series, tmp_path, monkeypatch
     assert found.exit_code == 2
     assert found.initial is None
     assert found.first.step == 1
-    assert [d.key for d in found.environment] == ["code"]
+    assert [d.key for d in found.environment] == ["code.gatelab/core/forecaster.py"]
 
 
 def test_a_run_of_several_nodes_is_reproduced_with_as_many_processes_on_one(tmp_path):
