@@ -113,7 +113,12 @@ def print_table(table: Table) -> None:
     from rich.console import Console
 
     if sys.stdout.isatty():
-        Console().print(table)
+        console = Console()
+        with console.capture() as captured:
+            console.print(table)
+        # rich's own colours pass; any other sequence came with a name or a value
+        parts = re.split(r"(\x1b\[[0-9;]*m)", captured.get())
+        print("".join(p if i % 2 else printable(p, len(p)) for i, p in enumerate(parts)), end="")
     else:
         table.box = box.MARKDOWN
         for row in table.rows:

@@ -7,6 +7,7 @@ example:
 from __future__ import annotations
 
 import argparse
+import sys
 
 from gatelab.cli.common import add_run_dir, loading, print_json
 
@@ -36,5 +37,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"run": options.run_dir, "prompt": options.prompt, **settings, "text": text})
     else:
-        print(text)
+        print(printable(text, len(text)) if sys.stdout.isatty() else text)
     return 0

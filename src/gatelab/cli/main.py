@@ -152,7 +152,10 @@ def _where(error: OSError) -> str:
 def _say(text: str, code: int, error: Exception | None = None) -> int:
     if error is not None and os.environ.get("GATELAB_TRACEBACK"):
         raise error
-    print(text, file=sys.stderr)
+    from gatelab.data.messages import say
+    from gatelab.run.record.secrets import without_secrets
+
+    say(without_secrets(text))
     return code
 
 

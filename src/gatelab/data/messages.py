@@ -4,8 +4,13 @@ Both errors are `ValueError`s whose message names the file (or option), where in
 """
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Sequence
+
+MOST_CHARACTERS = 4000
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What moves a terminal's cursor, colours, title or direction of writing; not line breaks and tabs."""
 
 
 class DataError(ValueError):
@@ -25,7 +30,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def say(text: str) -> None:
     """Print a line on stderr; results alone go to stdout."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def printable(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Text that a terminal shows and does not obey: control characters by their codes, a long text without its middle.
+
+    Text may come from a file, a folder's name or a network, and hold anything.
+    """
+    if len(text) > most:
+        half = most // 2
+        text = f"{text[:half]} [... {len(text) - 2 * half:,} characters ...] {text[-half:]}"
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def counted(number: int, thing: str) -> str:

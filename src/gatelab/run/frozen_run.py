@@ -145,7 +145,8 @@ def train_request(
 
     if request["threads"] is not None:
         torch.set_num_threads(int(request["threads"]))
-    return train_frozen(request["config"], Identity(**request["identity"]), wait=True, callbacks=callbacks)
+    config = from_variables(request["config"])
+    return train_frozen(config, Identity(**request["identity"]), wait=True, callbacks=callbacks)
 
 
 def main(arguments: Sequence[str], train: Train = train_request) -> int:
@@ -172,7 +173,7 @@ def main(arguments: Sequence[str], train: Train = train_request) -> int:
 
 def _explain(error: BaseException) -> dict[str, Any]:
     ours = type(error).__module__.startswith("gatelab.")
-    text = f"{error}" if ours else f"{type(error).__name__}: {error}"
+    text = printable(without_secrets(f"{error}" if ours else f"{type(error).__name__}: {error}"))
     if isinstance(error, Interrupted | KeyboardInterrupt):
         return {"outcome": "interrupted", "error": text}
     if isinstance(error, RequestError):
