@@ -4,8 +4,8 @@ import importlib
 import sys
 
 import pytest
-from gatelab.run.errors import RequestError
 
+from gatelab.run import RequestError
 from gatelab.run.diff import environments
 from gatelab.run.load import load_task
 from gatelab.run.record import code

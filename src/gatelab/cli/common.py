@@ -6,11 +6,14 @@ import argparse
 import contextlib
 import gc
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gatelab.data.messages import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

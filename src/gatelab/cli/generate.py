@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from gatelab.cli.common import add_run_dir, loading, print_json
+from gatelab.data.messages import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -41,6 +41,8 @@ def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
     """
     if node is None:
         return None
+    if "_target_" not in node:
+        raise RequestError(f"{where}: names no class to build; give {where}._target_=package.Class too.")
     with request_errors(where):
         return instantiate(node, **extra)
 

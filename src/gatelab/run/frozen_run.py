@@ -29,9 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.files import write_json
+from gatelab.data.messages import printable
 from gatelab.run import Interrupted, RequestError
 from gatelab.run.process_group import OF_ONE_RUN, die_with_parent
 from gatelab.run.record.identity import Identity
+from gatelab.run.record.secrets import by_variables, from_variables, without_secrets
 from gatelab.tasks.signals import rank, stoppable
 
 FROZEN_RUN = "gatelab.run.frozen_run"
@@ -103,7 +105,7 @@ def write_request(
     """
     events_file(path).unlink(missing_ok=True)
     request = {"format": REQUEST_FORMAT, "threads": threads, "identity": vars(identity)}
-    write_json(path, {**request, "config": dict(config), **more})
+    write_json(path, {**request, "config": by_variables(dict(config)), **more}, private=True)
 
 
 def events_file(request: Path) -> Path:

@@ -1,5 +1,6 @@
 """Nothing secret is recorded: by the name of its key, its shape, its place in a URL, or the variable that holds it."""
 
+import json
 import os
 import stat
 import subprocess
@@ -7,8 +8,11 @@ import sys
 
 import pytest
 
+from gatelab.cli.main import main
+from gatelab.run.frozen_run import write_request
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.secrets import first_secret, secret_name, without_secrets
+from gatelab.run.record.identity import Identity
+from gatelab.run.record.secrets import first_secret, from_variables, secret_name, without_secrets
 
 KEY = "a1b2c3d4e5f6a7b8"
 WORD = "-".join(("swordfish", "7", "x"))  # in no line of this file, whose difference may be recorded
@@ -182,3 +186,28 @@ def test_a_whole_run_directory_holds_no_secret(tmp_path):
     (record,) = (file for file in found if file.name == "run.json")
     assert "settings.py" in record.read_text()  # the difference is of the user's own repository
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
+
+
+def test_a_request_of_a_trial_names_the_variable_and_holds_no_secret(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_SERVICE", WORD)  # its own name tells nothing
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    config = {
+        "callbacks": {"n": {"api_key": WORD, "url": f"https://me:{KEY}@host", "list": [{"token": KEY}, 1]}},
+        "seed": 3,
+    }
+    file = tmp_path / "request.json"
+    write_request(file, config, Identity("x", "1a2b3c4d", 0))
+    text = file.read_text()
+    assert WORD not in text
+    assert KEY not in text
+    assert from_variables(json.loads(text)["config"]) == config
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_error_of_a_command_holds_no_secret(capsys):
+    assert main(["train", "experiment=quickstart", f"+logger.x.token={KEY}", f"optim.lr=token={KEY}"]) == 2
+    assert main(["eval", f"https://me:{WORD}@host/runs"]) == 2
+    said = capsys.readouterr()
+    assert KEY not in said.err
+    assert WORD not in said.err
+    assert "***" in said.err

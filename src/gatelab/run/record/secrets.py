@@ -117,6 +117,45 @@ def _first(value: Any, masked: Any, key: str) -> str | None:
     return next((found for three in inner if (found := _first(*three))), None)
 
 
+def by_variables(value: Any) -> Any:
+    """Plain data whose secrets are named by the environment variables that hold them: `${oc.env:API_KEY}`.
+
+    A secret that stands in no variable is left as it is.
+    """
+    holders = {held: f"${{oc.env:{name}}}" for name, held in sorted(os.environ.items()) if held}
+    known = {secret: holders[secret] for secret in _known()}
+
+    def named(value: Any, masked: Any) -> Any:
+        if isinstance(value, Mapping):
+            below = masked if isinstance(masked, Mapping) else dict.fromkeys(value)
+            return {key: named(inner, below[key]) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            items = masked if isinstance(masked, list) else [None] * len(value)
+            return [named(v, m) for v, m in zip(value, items, strict=True)]
+        if not isinstance(value, str) or value == masked:
+            return value
+        for secret, name in known.items():
+            value = value.replace(secret, name)
+        return holders.get(value, value)
+
+    return named(value, without_secrets(value))
+
+
+def from_variables(value: Any) -> Any:
+    """What `by_variables` was given, where the same variables are set.
+
+    Raises:
+        KeyError: a variable is not set here.
+    """
+    if isinstance(value, Mapping):
+        return {key: from_variables(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [from_variables(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"\$\{oc\.env:(\w+)\}", lambda found: os.environ[found[1]], value)
+
+
 def _known() -> list[str]:
     named = {v for k, v in os.environ.items() if k not in FOLDERS and secret_name(k)}
     return sorted({value for value in named if len(value) >= SHORTEST}, key=len, reverse=True)
