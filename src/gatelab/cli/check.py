@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.errors import RequestError
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
-    from gatelab.study.plan.model_checker import refusal
+    from gatelab.study.plan.check import refusal
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
     config = check(composed)

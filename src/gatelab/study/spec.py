@@ -25,7 +25,7 @@ from gatelab.run.errors import RequestError
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key, solve
-from gatelab.study.settings import StudySettings
+from gatelab.study.settings import StudySettings, replicates
 from gatelab.study.space import Parameter, Space, load_function
 
 FUNCTION = "space.py"
@@ -77,9 +77,7 @@ class StudySpec:
 
     def replicates(self) -> list[tuple[int | None, int | None]]:
         """(seed, fold) of each run of a point, in order; None: as the configuration says."""
-        seeds: list[int | None] = [*self.settings.seeds] or [None]
-        folds: list[int | None] = [*range(self.settings.folds)] if self.settings.folds else [None]
-        return [(seed, fold) for seed in seeds for fold in folds]
+        return replicates(self.settings.seeds, self.settings.folds)
 
     def config(
         self, params: Mapping[str, Any], seed: int | None = None, fold: int | None = None
