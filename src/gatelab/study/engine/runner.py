@@ -13,6 +13,7 @@ tells a signal.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -49,10 +50,6 @@ IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal
 def answers_file(events: Path) -> Path:
     """Where the worker answers the validations in an events file."""
     return events.with_name(events.name.replace(".events.", ".answers."))
-
-
-class RunnerError(RuntimeError):
-    """Runs cannot be started this way; the text says why."""
 
 
 class FreshRunner:
@@ -146,16 +143,13 @@ class ForkServer:
             process.code = process.code if code is None else code
             process.ended.set()
 
-    def wait_ready(self) -> None:
-        """Wait until everything is imported.
-
-        Raises:
-            RunnerError: it ended, or it has threads, so that a child could hang.
-        """
+    def problem(self) -> str | None:
+        """Wait until everything is imported; why it cannot be used: it ended, or has threads, so a child could hang."""
         if not self._known.wait(START_SECONDS) or self._greeting is None:
-            raise RunnerError("the fork server did not start")
+            return "the fork server did not start"
         if self._greeting["threads"] != 1 or self._greeting["cuda"]:
-            raise RunnerError(f"importing everything started threads or CUDA ({self._greeting})")
+            return f"importing everything started threads or CUDA ({self._greeting})"
+        return None
 
     def fork(self, number: int, message: Mapping[str, Any]) -> ForkedProcess:
         """Begin a run; where the server is dead the run has ended as if killed."""
@@ -204,10 +198,8 @@ class ForkRunner:
             if not self._server.alive:
                 self._server = ForkServer(self.target)
             server, number = self._server, next(self._numbers)
-        try:
-            server.wait_ready()
-        except RunnerError as error:
-            say(f"study.isolation=fork: {error}; this run gets a fresh interpreter")
+        if (problem := server.problem()) is not None:
+            say(f"study.isolation=fork: {problem}; this run gets a fresh interpreter")
             return FreshRunner(self.target).start(request, log, env, cwd)
         message = {"argv": [str(request)], "env": dict(env), "cwd": str(cwd), "log": str(log)}
         return server.fork(number, message)
@@ -229,6 +221,16 @@ def main(target: str) -> int:
     Returns:
         the exit code: of the server, and in a child of its run.
     """
+    child, code = 0, 1
+
+    def leave() -> None:
+        # else the interpreter would take every imported module apart, and copy the memory shared with the server
+        if os.getpid() == child:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    atexit.register(leave)  # before all others, so that it is called after them
     die_with_parent()
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
@@ -246,7 +248,9 @@ def main(target: str) -> int:
         return 0
     os.close(answers)
     _become(target, request)
-    return int(module.main(sys.argv[1:]))
+    child = os.getpid()
+    code = int(module.main(sys.argv[1:]))
+    return code
 
 
 def threads() -> int:

@@ -75,7 +75,7 @@ def describe(number: int, params: Mapping[str, Any]) -> str:
 
 def _refuse_twins(twin: int, number: int, jobs: Mapping[int, Mapping[str, Any]]) -> None:
     """Two points of a grid may not be the same run: the difference between them would not be what is measured."""
-    if twin == number or grid.same(jobs[twin], jobs[number]):
+    if twin == number or grid.as_text(jobs[twin]) == grid.as_text(jobs[number]):
         return
     differing = [key for key in jobs[number] if jobs[twin].get(key) != jobs[number][key]]
     left_out = [*LEFT_OUT, *(f"{group}.{key}" for group, keys in LEFT_OUT_OF.items() for key in keys)]

@@ -25,7 +25,7 @@ from gatelab.run.record.directory import command, now
 from gatelab.run.record.environment import versions, without_secrets
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, parse_budget
-from gatelab.study.plan.grid import count, same
+from gatelab.study.plan.grid import as_text, count
 from gatelab.study.plan.request import Request, parse, value_of
 from gatelab.study.settings import OPERATIONAL, StudySettings
 from gatelab.study.space import Parameter, Space, function_file, load_function, parameter
@@ -283,12 +283,9 @@ def _grown(study: StudySpec, asked: StudySpec) -> Iterator[Parameter]:
     for item in study.space.parameters:
         other = asked.space[item.key]
         assert other is not None
-        more = [choice for choice in other.choices if not _among(choice, item.choices)]
+        there = [*map(as_text, item.choices)]
+        more = [choice for choice in other.choices if as_text(choice) not in there]
         yield replace(item, choices=(*item.choices, *more))
-
-
-def _among(choice: Any, choices: Sequence[Any]) -> bool:
-    return any(same({"": choice}, {"": other}) for other in choices)
 
 
 def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
@@ -307,9 +304,10 @@ def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
 
 
 def _continues(before: Parameter, after: Parameter, grid: bool) -> bool:
+    kept = {*map(as_text, before.choices)} <= {*map(as_text, after.choices)}
     if grid and before.kind == after.kind == "choice":
-        return before.prefix == after.prefix and all(_among(c, after.choices) for c in before.choices)
-    return before == after and all(_among(c, after.choices) for c in before.choices)
+        return kept and before.prefix == after.prefix
+    return kept and before == after
 
 
 def _shown(item: Parameter | None) -> str:
