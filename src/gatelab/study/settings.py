@@ -148,10 +148,6 @@ class StudySettings(BaseModel):
             problems = [_explain(dict(item)) for item in error.errors()]
         raise RequestError("\n".join(problems)) from None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as in study.json."""
-        return self.model_dump()
-
 
 def replicates(seeds: Sequence[int] | None, folds: int | None) -> list[tuple[int | None, int | None]]:
     """(seed, fold) of each run of a point, in order; None: as the configuration says."""

@@ -246,12 +246,11 @@ class Templates:
         """The overrides and the group choices of every template: they name the groups that are needed."""
         return [*self.overrides, *(choice for name in self._found for choice in name.split(","))]
 
-    def keep(self, folder: Path) -> dict[str, str]:
-        """Write every template that was composed; return name -> file, relative to the study's folder."""
-        composed = {name: found for name, found in self._found.items() if isinstance(found, Composed)}
-        for name, found in composed.items():
-            _write(folder, name, found.config)
-        return {name: f"{folder.name}/{file_of(name)}" for name in composed}
+    def keep(self, folder: Path) -> None:
+        """Write every template that was composed."""
+        for name, found in self._found.items():
+            if isinstance(found, Composed):
+                _write(folder, name, found.config)
 
 
 def template_name(groups: Mapping[str, Any]) -> str:

@@ -268,7 +268,7 @@ def _extend(made: Plan, directory: StudyDirectory) -> None:
     record = directory.read()
     written = new_study.record_of(made.spec, made.points)
     kept = {key: written[key] for key in ("settings", "space", "sizes", "points")}
-    kept["templates"] = {**record["templates"], **made.spec.templates.keep(directory.templates)}
+    made.spec.templates.keep(directory.templates)
     kept["grown"] = bool(record.get("grown")) or record["space"] != kept["space"]
     if any(record.get(key) != value for key, value in kept.items()):
         directory.write({**record, **kept})

@@ -193,13 +193,13 @@ def _objectives(asked: Sequence[str], task: Any) -> list[tuple[str, str]]:
 
 
 def record_of(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """The content of `study.json`, but for the templates' files."""
+    """The content of `study.json`."""
     return {
         "name": spec.settings.name,
         "created": now(),
         "command": without_secrets(command()),
         "cwd": str(Path.cwd()),
-        "settings": spec.settings.to_dict(),
+        "settings": spec.settings.model_dump(),
         "overrides": list(spec.overrides),
         "space": [item.to_dict() for item in spec.space.parameters],
         "objectives": [{"metric": metric, "direction": direction} for metric, direction in spec.objectives],
@@ -220,12 +220,12 @@ def write(spec: StudySpec, points: Sequence[Mapping[str, Any] | None], target: P
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        templates = spec.templates.keep(temporary / "templates")
+        spec.templates.keep(temporary / "templates")
         copy_sources(spec.templates.sources, temporary / "conf", spec.templates.used())
         if spec.settings.space is not None:
             shutil.copy(function_file(spec.settings.space, cwd), temporary / FUNCTION)
             load_function(temporary / FUNCTION, spec.settings.space)
-        StudyDirectory(temporary).write({**record_of(spec, points), "templates": templates})
+        StudyDirectory(temporary).write(record_of(spec, points))
         os.rename(temporary, target)
     except OSError:
         if (target / "study.json").is_file():
@@ -269,7 +269,7 @@ def continued(study: StudySpec, request: Request, asked: StudySpec | None) -> St
             "which sets the old folder aside and keeps it."
         )
     changed = {key: value for key, value in request.given.items() if key in OPERATIONAL}
-    settings = StudySettings.from_dict({**study.settings.to_dict(), **changed})
+    settings = StudySettings.from_dict({**study.settings.model_dump(), **changed})
     if settings.strategy != "grid":
         trials = max(count(study.settings, study.space), count(settings, study.space))
         settings = settings.model_copy(update={"n_trials": trials})
@@ -289,7 +289,7 @@ def _grown(study: StudySpec, asked: StudySpec) -> Iterator[Parameter]:
 
 
 def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
-    old, new = study.settings.to_dict(), asked.settings.to_dict()
+    old, new = study.settings.model_dump(), asked.settings.model_dump()
     for key in old:
         if key not in OPERATIONAL and old[key] != new[key]:
             yield f"study.{key}: was {old[key]}, now {new[key]}"
