@@ -8,7 +8,7 @@ a skin over the pure parts of this ring and the only files that import Lightning
 import signal
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -112,6 +112,15 @@ class Loader(DataLoader):
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class Loading(TypedDict, total=False):
+    """Arguments of every DataModule that it hands on, see `GatelabDataModule`."""
+
+    seed: int
+    num_workers: int
+    folds: int | None
+    fold: int | None
+
+
 class GatelabDataModule(pl.LightningDataModule):
     """The contract with tasks and the laboratory.
 
@@ -135,8 +144,8 @@ class GatelabDataModule(pl.LightningDataModule):
         self,
         batch_size: int,
         eval_batch_size: int,
-        seed: int,
-        num_workers: int,
+        seed: int = 0,
+        num_workers: int = 0,
         folds: int | None = None,
         fold: int | None = None,
     ) -> None:

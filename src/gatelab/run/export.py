@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from gatelab.core import GRU, LSTM, RNN
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
+from gatelab.data.files import atomic_file
 from gatelab.run.build import build_task, request_errors
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.load import LoadedRun, load_task
-from gatelab.tasks.checkpoint_io import AtomicFile
 from gatelab.tasks.contract import GraphInterface
 
 TOLERANCE = 1e-5
@@ -107,7 +107,7 @@ def export(
             f"the {kind} file gives other outputs than the run: they differ by {difference[0]:.3g}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    with AtomicFile(target) as file:
+    with atomic_file(target) as file:
         file.write(content)
     inputs = {name: list(shape) for name, shape in interface.inputs.items()}
     return Exported(

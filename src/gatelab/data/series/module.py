@@ -5,12 +5,12 @@ It joins the parts and publishes the spec: sources.py and table.py read, protoco
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from gatelab.data.base_module import BatchOrder, GatelabDataModule
+from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.folds import rolling_cuts
 from gatelab.data.messages import DataError, did_you_mean
@@ -63,15 +63,12 @@ class SeriesDataModule(GatelabDataModule):
         season: int | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 256,
-        seed: int = 0,
         data_seed: int = 0,
-        num_workers: int = 0,
-        folds: int | None = None,
-        fold: int | None = None,
         mirror: str | None = None,
         cache: str | None = None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, seed, num_workers, folds, fold)
+        super().__init__(batch_size, eval_batch_size, **loading)
         for name, value in {"lookback": lookback, "horizon": horizon, "season": season}.items():
             if value is not None and value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1 step")
