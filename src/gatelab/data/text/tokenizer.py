@@ -66,6 +66,14 @@ class Tokenizer(ABC):
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Build the tokenizer from what `to_dict` returned."""
 
+    @classmethod
+    @abstractmethod
+    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
+        """Build it from the training text, with `size` tokens (None: all; bpe 4096).
+
+        `open_vocabulary` adds an unknown token (word, char).
+        """
+
 
 def _id_list(ids: Iterable[int] | Tensor) -> list[int]:
     return [int(i) for i in (ids.tolist() if isinstance(ids, Tensor) else ids)]
@@ -208,7 +216,7 @@ class BPETokenizer(Tokenizer):
         self._backend.encode_special_tokens = True  # "<eos>" typed in a text is five characters, not the seed
 
     @classmethod
-    def train(cls, text: str, size: int | None = None) -> Self:
+    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
         """Learn `size` pieces (None: 4096; at least 257: every byte and `<eos>`) from `text`."""
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         from tokenizers import Tokenizer as Backend
@@ -267,26 +275,17 @@ class BPETokenizer(Tokenizer):
 
 
 _LEVELS: Final[dict[str, type[Tokenizer]]] = {
-    "word": WordTokenizer,
-    "char": CharTokenizer,
-    "bpe": BPETokenizer,
+    kind.level: kind for kind in (WordTokenizer, CharTokenizer, BPETokenizer)
 }
 
 
 def train_tokenizer(
     level: str, text: str, size: int | None = None, *, open_vocabulary: bool = True
 ) -> Tokenizer:
-    """Build the tokenizer of `level` from the training text.
-
-    `open_vocabulary` adds an unknown token (word, char).
-    """
-    if level == "word":
-        return WordTokenizer.train(text, size, open_vocabulary=open_vocabulary)
-    if level == "char":
-        return CharTokenizer.train(text, size, open_vocabulary=open_vocabulary)
-    if level == "bpe":
-        return BPETokenizer.train(text, size)
-    raise DataError(f"data.level={level!r}: expected one of {', '.join(_LEVELS)}")
+    """Build the tokenizer of `level` from the training text, see `Tokenizer.train`."""
+    if level not in _LEVELS:
+        raise DataError(f"data.level={level!r}: expected one of {', '.join(_LEVELS)}")
+    return _LEVELS[level].train(text, size, open_vocabulary=open_vocabulary)
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
