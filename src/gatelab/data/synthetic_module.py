@@ -122,8 +122,7 @@ class _SyntheticDataModule(GatelabDataModule):
         )
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
-        size = self.batch_size if split == "train" else self.eval_batch_size
-        items = _Items(self.arrays[split], size // world_size, type(self).batch)
+        items = _Items(self.arrays[split], self._batch_size(split) // world_size, type(self).batch)
         return items, self._order(split, len(items), rank, world_size)
 
 

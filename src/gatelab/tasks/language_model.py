@@ -284,11 +284,8 @@ class LanguageModelTask(Task):
         self._train_state = carried["state"]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Bring a state that was read from a checkpoint to the device, once."""
-        state = self._train_state
-        first = state if isinstance(state, Tensor) or state is None else state[0]
-        if first is not None and first.device != self.device:
-            self._train_state = detach(state, self.device)
+        """Bring a state that was read from a checkpoint to the device."""
+        self._train_state = detach(self._train_state, self.device)
 
 
 class Stitches:

@@ -4,7 +4,7 @@ One window is one batch, in the corpus's order, so a task can carry its state fr
 only joins the parts: corpora.py gives the token ids, streams.py cuts them.
 """
 
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from torch import Tensor
@@ -105,29 +105,18 @@ class TextDataModule(GatelabDataModule):
         self._known(split)
         narrow = np.min_scalar_type(self.spec.vocabulary - 1)
         train, scored = (self.tokens[name].numpy().astype(narrow) for name in ("train", split))
-        characters, boundaries = self.spec.characters[split], self.boundaries
-        key = {
-            "what": "text baselines",
-            "train": sha256_of_array(train),
-            "scored": sha256_of_array(scored),
+        options: dict[str, Any] = {
             "vocabulary": self.spec.vocabulary,
             "seed_token": self.spec.seed_token,
-            "characters": characters,
-            "boundaries": boundaries,
+            "characters": self.spec.characters[split],
+            "boundaries": self.boundaries,
         }
-
-        def make() -> CacheEntry:
-            metrics = text_baselines(
-                train,
-                scored,
-                vocabulary=self.spec.vocabulary,
-                seed_token=self.spec.seed_token,
-                characters=characters,
-                boundaries=boundaries,
-            )
-            return CacheEntry({}, metrics)
-
-        return cached(self.cache, lambda: key, make).facts
+        arrays = {"train": sha256_of_array(train), "scored": sha256_of_array(scored)}
+        return cached(
+            self.cache,
+            lambda: {"what": "text baselines", **arrays, **options},
+            lambda: CacheEntry({}, text_baselines(train, scored, **options)),
+        ).facts
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         tokens, seed_token = self.tokens[split], self.spec.seed_token

@@ -82,10 +82,7 @@ class Throughput(pl.Callback):
         if resume.is_fitting(trainer) and not trainer.sanity_checking:
             self._clock = time.perf_counter()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock."""
-        self._advance(pl_module)
-        self._clock = None
+    on_train_end = on_validation_start
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
