@@ -20,7 +20,7 @@ from typing import Any
 
 from gatelab.data.files import atomic_write_text, write_json
 from gatelab.data.messages import counted
-from gatelab.report.picture import baselines, choose_by, choose_x, write_picture
+from gatelab.report.picture import baselines, choose_by, choose_x, named, write_picture
 from gatelab.run.errors import RequestError
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
@@ -153,10 +153,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         RequestError: it is missing or not a JSON object.
     """
-    try:
-        return dict(json.loads((folder / "record.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{folder / 'record.json'}: cannot be read ({error}).") from None
+    return _json(folder / "record.json")
 
 
 def unpack(folder: Path) -> list[StudyState]:
@@ -344,17 +341,25 @@ def _conclusion(record: Path) -> str:
     return found[1].strip()
 
 
+def about(state: StudyState) -> str:
+    """The metric, what its mean is taken over, and the trivial models' values."""
+    metric = state.objectives[0]
+    better = "lower" if metric.sign > 0 else "higher"
+    known = ", ".join(named(state.baselines or {}))
+    return f"{metric.metric} ({better} is better): {over_what(state)}." + (
+        f" Trivial models on the same positions: {known}." if known else ""
+    )
+
+
 def sections(state: StudyState) -> list[str]:
     """A study in Markdown: metric and baselines, leaderboard, verdict, importance, cost."""
-    metric, rows = state.objectives[0], leaderboard(state)
-    better = "lower" if metric.sign > 0 else "higher"
-    about = f"`{metric.metric}` ({better} is better): {over_what(state)}."
-    if state.baselines:
-        known = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in state.baselines.items())
-        about += f" Trivial models on the same positions: {known}."
+    metric, rows = state.objectives[0].metric, leaderboard(state)
     most = len(rows) if len(rows) <= LONG else SHORT
     cells = columns(state, rows)
-    blocks = [about, table(list(cells), [*zip(*cells.values(), strict=True)][:most])]
+    blocks = [
+        about(state).replace(metric, f"`{metric}`", 1),
+        table(list(cells), [*zip(*cells.values(), strict=True)][:most]),
+    ]
     blocks += [f"The other {len(rows) - most} are in `results.csv`."] * (most < len(rows))
     for name in ("pruned", "failed"):
         trials = [trial for trial in state.trials if trial.state == name]
