@@ -46,8 +46,8 @@ def main() -> int:
 
 def study(name: str, options: argparse.Namespace) -> Path:
     """Run a study, or what is missing of it; its folder."""
-    from gatelab.report.live import following
-    from gatelab.report.text import write_report
+    from gatelab.report.files import write_report
+    from gatelab.report.text import following
     from gatelab.study.sweep import sweep
 
     experiment = STUDIES[name]

@@ -401,8 +401,11 @@ def draw(
     if last and (found.baselines or list(found.lines) != [""]):
         title = (found.by or "").rpartition(".")[2].replace("_", " ")
         axes.legend(title=title, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    axes.set_ylabel(label(state.objectives[0]) if first else "")
-    finish(axes, state.name, best_point(state, found), remarks(state, found)) if first else finish(axes, "")
+    if first:
+        axes.set_ylabel(label(state.objectives[0]))
+        finish(axes, state.name, best_point(state, found), remarks(state, found))
+    else:
+        finish(axes, "")
 
 
 def _scale_axes(axes: Axes, found: Curves) -> None:

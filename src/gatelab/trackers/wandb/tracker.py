@@ -144,7 +144,8 @@ def draw_run(run: RunDirectory) -> list[Path]:
     rows = read_metrics(run.metrics_file)
     for name, colour, marker in (("train/loss", TRAIN, ""), (f"val/{metric}", VALID, "o")):
         known = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
-        axes.plot(*zip(*known, strict=True), color=colour, marker=marker, label=name) if known else None
+        if known:
+            axes.plot(*zip(*known, strict=True), color=colour, marker=marker, label=name)
     baselines = result["splits"].get("valid", {}).get("baselines", {})
     for index, (name, scores) in enumerate(baselines.items()):
         if metric in scores:
