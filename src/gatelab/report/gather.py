@@ -245,8 +245,7 @@ def _name(group: Sequence[StandaloneRun]) -> str:
 
 def _unused(name: str, taken: Sequence[str]) -> str:
     name = "-".join(name.split())
-    number = next(n for n in range(1, len(taken) + 2) if (name if n == 1 else f"{name}-{n}") not in taken)
-    return name if number == 1 else f"{name}-{number}"
+    return next(one for one in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 2))) if one not in taken)
 
 
 def _state(name: str, group: Sequence[StandaloneRun]) -> StudyState:

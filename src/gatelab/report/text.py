@@ -7,11 +7,12 @@ from where the last look ended, and finished trials are kept.
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,8 @@ def summary(state: StudyState) -> dict[str, Any]:
         `params`, `value`, `values`, `run_dir` of its first run, `runs`, `rank`, `mean`, `sd`, `low`, `high`, `n`,
         `p_against_best`, `seconds`, `parameters`, `error`, ...), `importance`, `verdict` and how it was run.
     """
+    from pydantic_core import to_json
+
     rows = {row.trial.number: row for row in leaderboard(state)}
     shares = importance(state)
     best = state.best
@@ -149,7 +152,7 @@ def summary(state: StudyState) -> dict[str, Any]:
         "versions": dict(state.versions),
         "trials": [_trial(state, trial, rows.get(trial.number)) for trial in state.trials],
     }
-    return {key: plain(value) for key, value in document.items()}
+    return dict(json.loads(to_json(document, inf_nan_mode="null")))
 
 
 def _trial(state: StudyState, trial: Trial, row: Row | None) -> dict[str, Any]:
@@ -180,17 +183,6 @@ def _trial(state: StudyState, trial: Trial, row: Row | None) -> dict[str, Any]:
         facts |= {"rank": row.rank, "mean": s.mean, "sd": s.sd, "low": s.low, "high": s.high, "n": s.n}
         facts |= {"p_against_best": row.p, "on_front": row.front}
     return facts
-
-
-def plain(value: Any) -> Any:
-    """JSON data without what JSON does not know."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 @contextlib.contextmanager
