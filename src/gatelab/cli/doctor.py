@@ -39,7 +39,7 @@ def examine() -> dict[str, Any]:
     from gatelab.core import GRU
     from gatelab.run import CONF_DIR
     from gatelab.run.record.environment import describe
-    from gatelab.trackers.wandb.client import has_key
+    from gatelab.trackers.wandb.session import has_key
 
     facts = describe()
     facts.pop("git")

@@ -48,7 +48,7 @@ def _epilog() -> str:
 def run(options: argparse.Namespace) -> int:
     """Sweep, and print the leaderboard."""
     with noted():  # a signal that comes while libraries are imported is acted on afterwards
-        from gatelab.report.live import following
+        from gatelab.report.text import following
         from gatelab.study.sweep import sweep
 
         result = sweep(
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report(directory: Path) -> list[str]:
-    from gatelab.report.text import write_report
+    from gatelab.report.files import write_report
 
     return write_report(directory)
 

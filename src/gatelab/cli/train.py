@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run import Interrupted
     from gatelab.run.process_group import die_with_parent
     from gatelab.tasks.signals import launched, rank, stoppable
-    from gatelab.trackers.wandb.agent import started_by_agent
+    from gatelab.trackers import started_by_agent
 
     agent = started_by_agent()
     if rank() > 0 and not launched():

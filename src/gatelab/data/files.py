@@ -30,11 +30,16 @@ def atomic_file(path: Path, *, sync: bool = True, private: bool = False) -> Iter
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             yield file
             if sync:
-                file.flush()
-                os.fsync(file.fileno())
+                flush(file)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(file: BinaryIO) -> None:
+    """Bring what was written so far to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def atomic_write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:

@@ -267,6 +267,14 @@ def signature_of(target: str) -> Signature:
     namespace = getattr(function, "__globals__", {})
     hints = {n: _evaluated(parameters[n].annotation, namespace) for n in named}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for parameter in parameters.values():
+        kind = _evaluated(parameter.annotation, namespace)
+        if typing.get_origin(kind) is typing.Unpack:  # `**options: Unpack[ATypedDict]`
+            (keys,) = typing.get_args(kind)
+            named += keys.__annotations__
+            required |= keys.__required_keys__
+            hints |= typing.get_type_hints(keys)
+            open_ended = False
     return Signature(tuple(named), required, open_ended, hints)
 
 

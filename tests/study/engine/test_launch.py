@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.study.engine import launch as launch_module
+from gatelab.study.engine.directory import birth, read_owner
 from gatelab.study.engine.launch import check_launcher, launch
-from gatelab.study.engine.liveness import birth, read_owner
 
 from ..study_tools import eventually, rows_of
 
