@@ -54,8 +54,8 @@ def test_a_finished_run_is_not_reported_for_edited_code(own, file, capsys):
 
 def test_an_edited_file_of_gatelab_is_told(own, monkeypatch, capsys):
     result = train(request(own))
-    mine = {**code._gatelab(), "gatelab/core/gru.py": "0" * 16}
-    monkeypatch.setattr(code, "_gatelab", lambda: mine)
+    mine = {**code.gatelab_sources(), "gatelab/core/gru.py": "0" * 16}
+    monkeypatch.setattr(code, "gatelab_sources", lambda: mine)
     with pytest.raises(RequestError, match=r"gatelab/core/gru\.py"):
         train(request(own))
     load_task(result["run_dir"], trust=True)

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--force", action="store_true", help="begin the study anew; the earlier folder is renamed and kept"
     )
     parser.add_argument(
+        "--keep-code-change", action="store_true", help="continue a study although its code was edited since"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="check every job and print them; start nothing"
     )
     parser.epilog = _epilog()
@@ -55,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
             options.overrides,
             config_dirs=options.config_dir,
             force=options.force,
+            keep_code_change=options.keep_code_change,
             dry_run=options.dry_run,
             watch=following,
             report=_report,

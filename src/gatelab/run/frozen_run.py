@@ -147,8 +147,13 @@ def train_request(
 
     if request["threads"] is not None:
         torch.set_num_threads(int(request["threads"]))
-    config = from_variables(request["config"])
-    return train_frozen(config, Identity(**request["identity"]), wait=True, callbacks=callbacks)
+    return train_frozen(
+        from_variables(request["config"]),
+        Identity(**request["identity"]),
+        wait=True,
+        keep_code_change=request.get("keep_code_change", False),
+        callbacks=callbacks,
+    )
 
 
 def main(arguments: Sequence[str], train: Train = train_request) -> int:

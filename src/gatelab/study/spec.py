@@ -245,6 +245,12 @@ class Templates:
         """The overrides and the group choices of every template: they name the groups that are needed."""
         return [*self.overrides, *(choice for name in self._found for choice in name.split(","))]
 
+    def configs(self) -> list[DictConfig]:
+        """Every template that was composed, here or before."""
+        kept = sorted(self.folder.glob("*.yaml")) if self.folder is not None else []
+        found = [composed.config for composed in self._found.values() if isinstance(composed, Composed)]
+        return [*found, *(config for file in kept if isinstance(config := OmegaConf.load(file), DictConfig))]
+
     def keep(self, folder: Path) -> None:
         """Write every template that was composed."""
         for name, found in self._found.items():

@@ -72,6 +72,7 @@ def sweep(
     *,
     config_dirs: Sequence[Path] = (),
     force: bool = False,
+    keep_code_change: bool = False,
     dry_run: bool = False,
     watch: Watch = contextlib.nullcontext,
     report: Report | None = None,
@@ -82,6 +83,7 @@ def sweep(
         overrides: Hydra's override grammar, with `study.KEY`, `search=NAME`, `launcher=NAME` and `launcher.KEY`.
         config_dirs: further folders laid out like `conf/`.
         force: begin anew; the old folder is renamed, never deleted.
+        keep_code_change: continue a study although its code has been edited since, instead of refusing.
         dry_run: check everything, start and write nothing.
         watch: a context in which the workers run; called with the study's folder, e.g. to show a live view.
         report: called with the study's folder when it is finished; returns lines about what it wrote.
@@ -96,7 +98,7 @@ def sweep(
     """
     began = time.perf_counter()
     with noted() as signals:
-        made = plan(overrides, config_dirs=config_dirs, force=force)
+        made = plan(overrides, config_dirs=config_dirs, force=force, keep_code_change=keep_code_change)
         settings, name = made.spec.settings, made.spec.settings.name
         for note in made.notes:
             say(note)
@@ -119,7 +121,13 @@ def sweep(
         return finish(made, ended, report)
 
 
-def plan(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), force: bool = False) -> Plan:
+def plan(
+    overrides: Sequence[str],
+    *,
+    config_dirs: Sequence[Path] = (),
+    force: bool = False,
+    keep_code_change: bool = False,
+) -> Plan:
     """Decide and check everything; write nothing.
 
     Raises:
@@ -139,6 +147,10 @@ def plan(overrides: Sequence[str], *, config_dirs: Sequence[Path] = (), force: b
         sources = kept_sources(path / "conf")
     else:
         made = _plan_new(request, name, path, sources, exists)
+    new_study.refuse_secrets(made.spec, made.points)
+    if not force:
+        new = made.points if not exists else []
+        made.notes += new_study.accept_code(made.spec, new, keep_code_change=keep_code_change)
     _check_engine(made, sources)
     return made
 
@@ -269,6 +281,9 @@ def _extend(made: Plan, directory: StudyDirectory) -> None:
     written = new_study.record_of(made.spec, made.points)
     kept = {key: written[key] for key in ("settings", "space", "sizes", "points")}
     made.spec.templates.keep(directory.templates)
+    kept |= {
+        key: made.spec.record[key] for key in ("sources", "kept_code_changes") if key in made.spec.record
+    }
     kept["grown"] = bool(record.get("grown")) or record["space"] != kept["space"]
     if any(record.get(key) != value for key, value in kept.items()):
         directory.write({**record, **kept})

@@ -30,7 +30,7 @@ def sources(config: Mapping[str, Any]) -> dict[str, str]:
     Args:
         config: the resolved configuration.
     """
-    found = dict(_gatelab())
+    found = dict(gatelab_sources())
     waiting, seen = [target.rpartition(".")[0] for target in targets(config)], set[str]()
     while waiting:
         module = waiting.pop()
@@ -73,7 +73,8 @@ def changed(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 @functools.cache
-def _gatelab() -> dict[str, str]:
+def gatelab_sources() -> dict[str, str]:
+    """Digests of Gatelab's own files, as they were when the process first asked."""
     package = Path(__file__).resolve().parents[2]
     files = (
         file for ring in RESULT_RINGS for pattern in PATTERNS for file in (package / ring).rglob(pattern)

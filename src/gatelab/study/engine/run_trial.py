@@ -41,9 +41,11 @@ def preload() -> None:
     import gatelab.tasks.language_model
     import gatelab.tasks.optimizers
     import gatelab.tasks.schedules  # noqa: F401
+    from gatelab.run.record.code import gatelab_sources
     from gatelab.run.record.environment import look_up
 
     look_up()
+    gatelab_sources()
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -274,6 +274,7 @@ class Attempt:
             monitor=spec.objectives[0][0],
             reports=reports,
             prunes=reports and spec.settings.pruner != "none",
+            keep_code_change="kept_code_changes" in spec.record,
         )
         code = self._follow(request, allowed.environment(worker.env), reports=reports)
         return self._judge(run, request, code)

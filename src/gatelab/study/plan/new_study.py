@@ -17,19 +17,20 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from gatelab.data.messages import did_you_mean
+from gatelab.data.messages import did_you_mean, few
 from gatelab.run import RequestError
 from gatelab.run.config import compose, metrics_of
-from gatelab.run.record.directory import command, now
+from gatelab.run.record.code import changed_code, sources
+from gatelab.run.record.directory import RunDirectory, command, now
 from gatelab.run.record.environment import versions
-from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.secrets import first_secret, without_secrets
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, parse_budget
 from gatelab.study.plan.grid import as_text, count
 from gatelab.study.plan.request import Request, parse, value_of
 from gatelab.study.settings import OPERATIONAL, StudySettings
 from gatelab.study.space import Parameter, Space, function_file, load_function, parameter
-from gatelab.study.spec import FUNCTION, StudySpec, Templates, copy_sources
+from gatelab.study.spec import FUNCTION, StudySpec, Templates, config_files, copy_sources
 
 DECIDED = {
     "name": "the folder of the runs",
@@ -207,7 +208,84 @@ def record_of(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> di
         "points": [dict(point) for point in points if point is not None],
         "grown": False,
         "versions": versions(),
+        "sources": spec.record.get("sources") or sources_of_code(spec),
+        **{key: spec.record[key] for key in ("kept_code_changes",) if key in spec.record},
     }
+
+
+def sources_of_code(spec: StudySpec) -> dict[str, str]:
+    """The source files that the study's runs are made of (`gatelab.run.record.code.sources`)."""
+    return sources({str(n): OmegaConf.to_container(c) for n, c in enumerate(spec.templates.configs())})
+
+
+def accept_code(
+    study: StudySpec, points: Sequence[Mapping[str, Any] | None], *, keep_code_change: bool
+) -> list[str]:
+    """See to it that no study mixes results of code that was edited in between; returns remarks.
+
+    Args:
+        study: drafted or read; where a change is kept, its record says so.
+        points: new ones; a run of theirs may be there already, by another command.
+        keep_code_change: go on all the same.
+
+    Raises:
+        RequestError: the code has changed.
+    """
+    before = study.record.get("sources", {})
+    now = sources_of_code(study) if before else {}
+    names = [name for name, digest in before.items() if now.get(name) != digest]
+    told = f"study {study.settings.name}: the code has changed since it began"
+    if not names and (run := next(_runs_of_other_code(study, points), None)):
+        names, told = (
+            changed_code(run.read()),
+            f"{run.path}: the code has changed since this run of the study",
+        )
+    if not names:
+        return []
+    told += f" ({few(names)})"
+    if not keep_code_change:
+        raise RequestError(
+            f"{told}, and its results belong to the code of then; nothing was changed. Begin another study with "
+            f"study={study.settings.name}-2 and paths.root=DIR, or --keep-code-change goes on with both."
+        )
+    study.record |= {"kept_code_changes": [*study.record.get("kept_code_changes", []), names]}
+    if before:
+        study.record["sources"] = now
+    return [f"warning: {told}; --keep-code-change was given"]
+
+
+def _runs_of_other_code(
+    spec: StudySpec, points: Sequence[Mapping[str, Any] | None]
+) -> Iterator[RunDirectory]:
+    for point in points:
+        for seed, fold in spec.replicates() if point is not None else []:
+            config, identity = spec.config(point or {}, seed, fold)
+            run = RunDirectory(identity.directory(config["paths"]["runs"]))
+            if not run.path.parent.is_dir():  # no run of this name is there
+                return
+            if run.run_file.is_file() and changed_code(run.read()):
+                yield run
+
+
+def refuse_secrets(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> None:
+    """See to it that no secret would be written into the study's files.
+
+    Raises:
+        RequestError: one stands in the command, in a configuration or in a file of `--config-dir`.
+    """
+    files = [config_files(folder, spec.templates.used()) for folder in spec.templates.sources[1:]]
+    written = (
+        {"the command": [*spec.overrides, *(item.to_dict() for item in spec.space.parameters)]},
+        *(OmegaConf.to_container(config) for config in spec.templates.configs()),
+        *files,
+        {"the command": [point for point in points if point is not None]},
+    )
+    for part in written:
+        if key := first_secret(part):
+            raise RequestError(
+                f"{key}: holds a secret in the clear, and a study writes its configuration down. Give it as "
+                "'${oc.env:NAME}', so that only the variable's name is written."
+            )
 
 
 def write(spec: StudySpec, points: Sequence[Mapping[str, Any] | None], target: Path, cwd: Path) -> StudySpec:
