@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core import GRU, LSTM, RNN
-from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
+from gatelab.core.baselines import TorchGRU, TorchLSTM, TorchRNN
 from gatelab.run.build import build_task, request_errors
 from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.load import LoadedRun, load_task

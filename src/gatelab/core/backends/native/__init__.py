@@ -5,8 +5,6 @@ built when the package is installed (`compile.py`). Why it cannot be had here is
 imported: building it later shows in the next process.
 """
 
-import functools
-
 import torch
 
 from gatelab.core.backends.native.autograd import run
@@ -31,6 +29,4 @@ def unsupported(spec: Spec) -> str | None:
     return UNAVAILABLE
 
 
-BACKEND = Backend(
-    "native", "the kernel in C on a CPU", run, unsupported, functools.partial(run, reverse=True)
-)
+BACKEND = Backend("native", "the kernel in C on a CPU", run, unsupported, walks_backward=True)

@@ -11,6 +11,7 @@ and backward works on a copy, which would cost an eager call more than the call 
 Dimensions: T time, B batch, D input, H hidden.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,50 +19,26 @@ from torch import Tensor
 
 from gatelab.core.backends import reference
 from gatelab.core.backends.native import layer
-from gatelab.core.backends.native.kernel import Packed, PackedStore, Tensors, check_call, load, pack
+from gatelab.core.backends.native.kernel import check_call
 from gatelab.core.backends.native.layer import Batch, plan
+from gatelab.core.cells import Weights
 from gatelab.core.torch_internals import is_view, version
-
-_STORE = PackedStore()
-
-
-def _pack(batch: Batch, weights: Tensors, reset_after: bool, backward: bool) -> Packed:
-    """Pack the weights anew for one call."""
-    inputs = layer.fused_inputs(batch, weights[0].shape[1])
-    return pack(load(), weights, inputs=inputs, reset_after=reset_after, backward=backward)
-
-
-def _tape(
-    rows: Tensor, h0: Tensor, weights: Tensors, batch: Batch, reset_after: bool
-) -> tuple[Tensor, Tensor, layer.Tape]:
-    """Run forward for training, with weights packed anew."""
-    packed = _pack(batch, weights, reset_after, True)
-    y, h_n, tape = layer.forward(rows, h0, weights[0], packed, batch, reset_after=reset_after, training=True)
-    assert tape is not None
-    return y, h_n, tape
 
 
 class _Native(torch.autograd.Function):
-    """(y, h_n) of one layer in one direction."""
+    """(y, h_n) of one layer in one direction; the tensors are x, h0, w_ih, w_hh, b_ih and b_hh."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        x: Tensor,
-        h0: Tensor,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor | None,
-        b_hh: Tensor | None,
-        lengths: Tensor | None,
-        reset_mask: Tensor | None,
         batch: Batch,
         reset_after: bool,
+        lengths: Tensor | None,
+        reset_mask: Tensor | None,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        weights = (w_ih, w_hh, b_ih, b_hh)
-        ctx.rows = batch.gather(x).contiguous()
-        y, h_n, ctx.tape = _tape(ctx.rows, h0.contiguous(), weights, batch, reset_after)
-        ctx.save_for_backward(x, h0, *weights, lengths, reset_mask)
+        y, h_n, ctx.tape = _forward(tensors, batch, reset_after)
+        ctx.save_for_backward(lengths, reset_mask, *tensors)
         ctx.batch, ctx.reset_after = batch, reset_after
         ctx.set_materialize_grads(False)
         ctx.seen = None
@@ -73,30 +50,32 @@ class _Native(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        *inputs, lengths, reset_mask = ctx.saved_tensors
-        batch, after = ctx.batch, ctx.reset_after
+        lengths, reset_mask, *tensors = ctx.saved_tensors
+        batch, needed = ctx.batch, ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():
             found = reference.gradient(
-                inputs,
-                ctx.needs_input_grad,
+                tensors,
+                needed,
                 (dy, dh_n),
-                reset_after=after,
+                reset_after=ctx.reset_after,
                 lengths=lengths,
                 reset_mask=reset_mask,
                 zoneout=(batch.p or None) if batch.drawn is None else batch.drawn,
                 reverse=batch.reverse,
             )
-            return (*found, *[None] * 4)
-        rows, h0, weights = ctx.rows, inputs[1].contiguous(), tuple(inputs[2:])
+            return (*[None] * 4, *found)
         tape, ctx.tape = ctx.tape, None
         # an earlier backward pass (retain_graph) has overwritten the gates, or the caller has overwritten y
         if tape is None or (ctx.seen is not None and version(ctx.seen) != ctx.version):
-            _, _, tape = _tape(rows, h0, weights, batch, after)
-        dy = None if dy is None else dy.contiguous()
-        dh_n = None if dh_n is None else dh_n.contiguous()
-        grads = layer.backward(tape, dy, dh_n, rows, weights[0], ctx.needs_input_grad[:6])
+            _, _, tape = _forward(tensors, batch, ctx.reset_after)
+        grads = layer.backward(tape, dy, dh_n, tensors[2], needed)
         tape.release()
-        return (*grads, *[None] * 4)
+        return (*[None] * 4, *grads)
+
+
+def _forward(tensors: Sequence[Any], batch: Batch, reset_after: bool) -> tuple[Tensor, Tensor, Any]:
+    x, h0, *weights = tensors
+    return layer.forward(x, h0, tuple(weights), batch, reset_after=reset_after, training=True)  # type: ignore[arg-type]
 
 
 def _as_itself(y: Tensor) -> Tensor:
@@ -125,28 +104,11 @@ def _tape_sizes(x: Tensor, h0: Tensor, training: bool) -> tuple[tuple[int, int],
     device_types="cpu",
     schema=f"({_TENSORS}, {_FLAGS}, bool training) -> (Tensor, Tensor, Tensor, Tensor)",
 )
-def _layer(
-    x: Tensor,
-    h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    lengths: Tensor | None,
-    reset_mask: Tensor | None,
-    drawn: Tensor | None,
-    reset_after: bool,
-    reverse: bool,
-    p: float,
-    training: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    check_call(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, drawn, reset_after)
+def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *weights, lengths, reset_mask, drawn, reset_after, reverse, p, training = others
+    check_call(x, h0, weights, lengths, reset_mask, drawn, reset_after)
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
-    packed = _pack(batch, (w_ih, w_hh, b_ih, b_hh), reset_after, training)
-    rows = batch.gather(x).contiguous()
-    y, h_n, tape = layer.forward(
-        rows, h0.contiguous(), w_ih, packed, batch, reset_after=reset_after, training=training
-    )
+    y, h_n, tape = layer.forward(x, h0, weights, batch, reset_after=reset_after, training=training)
     states, gates = (x.new_empty(shape) for shape in _tape_sizes(x, h0, training))
     if tape is not None:
         for kept, found in ((states, tape.states), (gates, tape.gates)):
@@ -170,37 +132,16 @@ def _(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
     schema=f"(Tensor dy, Tensor dh_n, {_TENSORS}, Tensor states, Tensor gates, {_FLAGS}) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
-def _layer_backward(
-    dy: Tensor,
-    dh_n: Tensor,
-    x: Tensor,
-    h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    lengths: Tensor | None,
-    reset_mask: Tensor | None,
-    drawn: Tensor | None,
-    states: Tensor,
-    gates: Tensor,
-    reset_after: bool,
-    reverse: bool,
-    p: float,
-) -> tuple[Tensor, ...]:
+def _layer_backward(dy: Tensor, dh_n: Tensor, x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    *weights, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p = others
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
-    packed = _pack(batch, (w_ih, w_hh, b_ih, b_hh), reset_after, True)
-    rows, count = batch.gather(x).contiguous(), batch.count
-    tape = layer.Tape(
-        batch,
-        packed,
-        states if batch.order is None else states[:count],
-        gates[:count].clone(),  # the kernel overwrites it
-        gates.new_empty(0),
-        reset_after,
-    )
-    needed = (True, True, True, True, b_ih is not None, b_hh is not None)
-    grads = layer.backward(tape, dy.contiguous(), dh_n.contiguous(), rows, w_ih, needed)
+    states, gates = states if batch.order is None else states[: batch.count], gates[: batch.count]
+    packed = layer.packed_weights(batch, weights, reset_after, True)
+    rows = batch.gather(x)
+    # the kernel overwrites the gates
+    tape = layer.Tape(batch, packed, rows, states, gates.clone(), gates.new_empty(0), reset_after)
+    needed = [t is not None for t in (x, h0, *weights)]
+    grads = layer.backward(tape, dy, dh_n, weights[0], needed)
     tape.release()
     return tuple(x.new_empty(0) if not n or g is None else g for n, g in zip(needed, grads, strict=True))
 
@@ -227,57 +168,35 @@ _layer.register_autograd(_gradient, setup_context=_save)
 def run(
     x: Tensor,
     h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    g_ih: Tensor | None = None,
-    g_hh: Tensor | None = None,
-    *,
+    *weights: Tensor | None,
     reset_after: bool,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
     zoneout: Tensor | float | None = None,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer in one direction.
+    """Run one layer in one direction; the arguments are those of `reference.Run`, in float32.
 
-    Args:
-        x: [T, B, D] float32; h0: [B, H]; w_ih: [3H, D]; w_hh: [3H, H]; b_ih, b_hh: [3H] or None, all rows in
-            the order (r, z, n).
-        reset_after: True for `nn.GRU`'s variant, False for the reset gate before the product (no b_hh then).
-        lengths: [B] int64, in any order; row b runs for lengths[b] steps.
-        reset_mask: [T, B] bool, True where the state is zero before step t (walking backward the same
-            boundaries hold: the state is zero on the way from t to t-1).
-        zoneout: [T, B, H] bool in the order of time, True where a unit keeps its state; or the probability, for
-            the expectation.
-        reverse: walk each row from its last step to its first.
-
-    Returns:
-        y [T, B, H], zero past each length, and h_n [B, H], the state after each row's last step.
+    `reverse` walks each row from its last step to its first, on tensors in the order of time: the same boundaries
+    hold, so the state is zero on the way from t to t-1 where `reset_mask[t]` is set.
 
     Raises:
         TypeError, ValueError: a tensor that does not fit, by name.
         NativeError: the kernel cannot be had here.
     """
-    if g_ih is not None or g_hh is not None:
+    every = Weights(*weights)  # type: ignore[arg-type]
+    if every.g_ih is not None or every.g_hh is not None:
         raise ValueError("the kernel has no layer normalisation: g_ih and g_hh must be None")
     drawn, p = (zoneout, 0.0) if isinstance(zoneout, Tensor) else (None, zoneout or 0.0)
-    weights = (w_ih, w_hh, b_ih, b_hh)
-    training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, h0, *weights))
+    tensors = (x, h0, *every[:4])
+    training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if torch.compiler.is_compiling():
-        how = (reset_after, reverse, p, training)
-        y, h_n, _, _ = _layer(x, h0, *weights, lengths, reset_mask, drawn, *how)
+        y, h_n, _, _ = _layer(*tensors, lengths, reset_mask, drawn, reset_after, reverse, p, training)
         return y, h_n
-    check_call(x, h0, *weights, lengths, reset_mask, drawn, reset_after)
-    steps, size, inputs = x.shape
-    batch = plan(steps, size, lengths, reset_mask, reverse, drawn, p)
+    check_call(x, h0, every[:4], lengths, reset_mask, drawn, reset_after)
+    batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     if training:
-        y, h_n = _Native.apply(x, h0, *weights, lengths, reset_mask, batch, reset_after)
-        return y, h_n
-    packed = _STORE.get(load(), weights, inputs=layer.fused_inputs(batch, inputs), reset_after=reset_after)
-    rows = batch.gather(x).contiguous()
-    y, h_n, _ = layer.forward(
-        rows, h0.contiguous(), w_ih, packed, batch, reset_after=reset_after, training=False
-    )
+        y, h_n = _Native.apply(batch, reset_after, lengths, reset_mask, *tensors)
+    else:
+        y, h_n, _ = layer.forward(x, h0, every[:4], batch, reset_after=reset_after, training=False)
     return y, h_n
