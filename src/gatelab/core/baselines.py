@@ -30,7 +30,8 @@ class LSTM(Recurrent):
     state_names = ("h", "c")
 
     def _step(self, i: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
-        return lstm_step(i, *state, w_hh, b_hh)
+        h, c = state
+        return lstm_step(i, h, c, w_hh, b_hh)
 
 
 class RNN(Recurrent):
@@ -60,7 +61,7 @@ class RNN(Recurrent):
         self.nonlinearity = nonlinearity
 
     def _step(self, i: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
-        return (rnn_step(i, *state, w_hh, b_hh, self.nonlinearity),)
+        return (rnn_step(i, state[0], w_hh, b_hh, self.nonlinearity),)
 
 
 class MinGRU(Recurrent):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gatelab.core.backends.native import run
+from gatelab.core.backends import native
 
 
 def tensors():
@@ -15,6 +15,10 @@ def tensors():
         "b_ih": torch.randn(12),
         "b_hh": torch.randn(12),
     }
+
+
+def run(**given):
+    return native.run(*(given.pop(name) for name in tensors()), **given)
 
 
 @pytest.mark.parametrize(

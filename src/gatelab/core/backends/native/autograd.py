@@ -12,14 +12,14 @@ Dimensions: T time, B batch, D input, H hidden.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from gatelab.core.backends import reference
 from gatelab.core.backends.native import layer
-from gatelab.core.backends.native.kernel import check_call
+from gatelab.core.backends.native.kernel import Tensors, check_call
 from gatelab.core.backends.native.layer import Batch, plan
 from gatelab.core.cells import Weights
 from gatelab.core.torch_internals import is_view, version
@@ -75,7 +75,7 @@ class _Native(torch.autograd.Function):
 
 def _forward(tensors: Sequence[Any], batch: Batch, reset_after: bool) -> tuple[Tensor, Tensor, Any]:
     x, h0, *weights = tensors
-    return layer.forward(x, h0, tuple(weights), batch, reset_after=reset_after, training=True)  # type: ignore[arg-type]
+    return layer.forward(x, h0, cast(Tensors, weights), batch, reset_after=reset_after, training=True)
 
 
 def _as_itself(y: Tensor) -> Tensor:
@@ -105,15 +105,16 @@ def _tape_sizes(x: Tensor, h0: Tensor, training: bool) -> tuple[tuple[int, int],
     schema=f"({_TENSORS}, {_FLAGS}, bool training) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    *weights, lengths, reset_mask, drawn, reset_after, reverse, p, training = others
+    *found, lengths, reset_mask, drawn, reset_after, reverse, p, training = others
+    weights = cast(Tensors, found)
     check_call(x, h0, weights, lengths, reset_mask, drawn, reset_after)
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     y, h_n, tape = layer.forward(x, h0, weights, batch, reset_after=reset_after, training=training)
     states, gates = (x.new_empty(shape) for shape in _tape_sizes(x, h0, training))
     if tape is not None:
-        for kept, found in ((states, tape.states), (gates, tape.gates)):
-            kept[: found.shape[0]] = found
-            kept[found.shape[0] :] = 0
+        for kept, made in ((states, tape.states), (gates, tape.gates)):
+            kept[: made.shape[0]] = made
+            kept[made.shape[0] :] = 0
         y = y.clone() if is_view(y) else y
         tape.release()
     return y, h_n, states, gates
@@ -133,7 +134,8 @@ def _(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def _layer_backward(dy: Tensor, dh_n: Tensor, x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    *weights, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p = others
+    *found, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p = others
+    weights = cast(Tensors, found)
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     states, gates = states if batch.order is None else states[: batch.count], gates[: batch.count]
     packed = layer.packed_weights(batch, weights, reset_after, True)
