@@ -1,7 +1,7 @@
 """The interface of a backend, and the `reference` one: the equations of `cells.py` in a plain autograd loop.
 
 A backend computes one layer in one direction and says why it cannot serve a call, if so; the registry and the choice
-are in `dispatch.py`. `reference` is the oracle for every other backend and it runs wherever PyTorch does, double
+are in `__init__.py`. `reference` is the oracle for every other backend and it runs wherever PyTorch does, double
 backward included. It is not fast: each step is a dozen small operations, each of them recorded. `gradient` gives the
 backends with a hand-written gradient one that can be differentiated again.
 """

@@ -18,7 +18,8 @@ def tensors():
 
 
 def run(**given):
-    return native.run(*(given.pop(name) for name in tensors()), **given)
+    six = [given.pop(name) for name in tensors()]
+    return native.run(*six, **given)
 
 
 @pytest.mark.parametrize(

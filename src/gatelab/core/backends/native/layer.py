@@ -3,7 +3,7 @@
 This is where memory is laid out and the work is divided: everything that runs from step to step goes to C, products
 over all steps go to C where they are narrow and to PyTorch's matrix product where they are wide. The rows of a ragged
 batch are walked sorted by length (`plan`), so that the rows still running are the first ones.
-`autograd.py` makes it differentiable; `csrc/gru.h` says what the buffers hold.
+`__init__.py` makes it differentiable; `csrc/gru.h` says what the buffers hold.
 
 Dimensions: T time, B batch, D input, H hidden, N rows that are computed (the sum of the lengths).
 """
