@@ -145,7 +145,7 @@ def picture(document: Record) -> None:
 
 
 def write_table(threads: int, quick: bool) -> None:
-    """Measure a grid and write the dispatch table, which `gatelab.core.backends.dispatch` reads: a block for each
+    """Measure a grid and write the dispatch table, which `gatelab.core.backends` reads: a block for each
     kind of call and H, with a column for each backend. One step or one row is never ragged."""
     points = []
     for training, ragged, hidden, batch, steps in product((False, True), (False, True), HIDDEN, BATCH, STEPS):

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from gatelab.core.baselines import LSTM
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
-from gatelab.core.lstm_rnn import LSTM
 
 CORE = partial(GRU, hidden_size=6)
 CHOICES: list[dict[str, Any]] = [

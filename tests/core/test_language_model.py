@@ -6,11 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+from gatelab.core.baselines import LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
-from gatelab.core.lstm_rnn import LSTM, RNN
-from gatelab.core.mingru import MinGRU
-from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
 
 CORES = pytest.mark.parametrize("core", [GRU, LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN])
 

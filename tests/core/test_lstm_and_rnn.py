@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from gatelab.core.lstm_rnn import LSTM, RNN
+from gatelab.core.baselines import LSTM, RNN
 
 PAIRS = pytest.mark.parametrize(
     ("ours", "theirs", "options"),

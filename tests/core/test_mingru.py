@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gatelab.core.mingru import MinGRU
+from gatelab.core.baselines import MinGRU
 
 
 def _loop(layer: MinGRU, x: Tensor, h: Tensor) -> Tensor:

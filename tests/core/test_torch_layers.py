@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+from gatelab.core.baselines import LSTM, RNN, TorchGRU, TorchLSTM, TorchRNN
 from gatelab.core.gru import GRU
-from gatelab.core.lstm_rnn import LSTM, RNN
-from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
 
 PAIRS = pytest.mark.parametrize(
     ("wrapped", "ours"), [(TorchGRU, GRU), (TorchLSTM, LSTM), (TorchRNN, RNN)], ids=["gru", "lstm", "rnn"]

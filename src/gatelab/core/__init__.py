@@ -1,15 +1,13 @@
 """Recurrent cells, layers and models in pure PyTorch: nothing in this ring imports more than `torch`."""
 
 from gatelab.core.backends import BackendError, Explanation
+from gatelab.core.baselines import LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN
 from gatelab.core.budget import hidden_size_for
 from gatelab.core.cells import GRUCell, LSTMCell, RNNCell
 from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel, generate
-from gatelab.core.lstm_rnn import LSTM, RNN
-from gatelab.core.mingru import MinGRU
-from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
 
 __all__ = [
     "GRU",

@@ -1,8 +1,8 @@
 """One step of each recurrent cell: the equations, with the papers' letters in the code.
 
 This file is the oracle that every faster backend is compared with. It knows nothing of time, layers or
-batches in another order; the loop over time is in `unroll.py`, the drop-in layers are in `gru.py`,
-`lstm.py` and `rnn.py`.
+batches in another order; the loop over time is in `unroll.py`, the drop-in layers are in `gru.py`
+and `baselines.py`.
 
 Dimensions: B batch, D input, H hidden. A step takes the input's contribution `i = W_ih x + b_ih`
 ([B, G*H], G gates) instead of x itself, because that product does not depend on the state and is done for
@@ -36,7 +36,7 @@ Two things may be added to a GRU's step. Neither changes the other:
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,17 @@ from torch.nn import functional as F
 
 Nonlinearity = Literal["tanh", "relu"]
 EPSILON = 1e-5  # of the layer normalisation, as in `torch.nn.LayerNorm`
+
+
+class Weights(NamedTuple):
+    """The parameters of one layer in one direction; a missing one is None."""
+
+    w_ih: Tensor
+    w_hh: Tensor
+    b_ih: Tensor | None
+    b_hh: Tensor | None
+    g_ih: Tensor | None = None
+    g_hh: Tensor | None = None
 
 
 def normalize(a: Tensor, hidden: int) -> Tensor:

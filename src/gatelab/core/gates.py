@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.core.backends import Spec, resolve
-from gatelab.core.cells import linear, lstm_step
+from gatelab.core.baselines import LSTM, MinGRU
+from gatelab.core.cells import Weights, linear, lstm_step
 from gatelab.core.gru import GRU
-from gatelab.core.lstm_rnn import LSTM
-from gatelab.core.mingru import MinGRU
-from gatelab.core.recurrent import NAMES, Recurrent, Weights
+from gatelab.core.recurrent import NAMES, Recurrent
 from gatelab.core.unroll import unroll
 
 Layers = GRU | nn.GRU | LSTM | nn.LSTM | MinGRU

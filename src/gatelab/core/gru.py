@@ -7,13 +7,15 @@ choice of the backend.
 
 import numbers
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from gatelab.core.backends import BackendName, Explanation, Spec, explain, resolve
-from gatelab.core.recurrent import GAINS, NAMES, Recurrent, Weights, enter
+from gatelab.core.cells import Weights
+from gatelab.core.recurrent import GAINS, NAMES, Recurrent, enter
 from gatelab.core.unroll import State, reverse
 
 
@@ -36,6 +38,13 @@ class GRU(Recurrent):
     """
 
     gates = 3
+    defaults: ClassVar = {
+        **Recurrent.defaults,
+        "reset_after": True,
+        "zoneout": 0.0,
+        "layer_norm": False,
+        "backend": "auto",
+    }
 
     def __init__(
         self,
@@ -99,37 +108,28 @@ class GRU(Recurrent):
         return torch.rand(shape, device=x.device, dtype=torch.float32) < self.zoneout
 
     def _run(
-        self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
+        self,
+        x: Tensor,
+        state: State,
+        weights: Weights,
+        lengths: Tensor | None,
+        reset_mask: Tensor | None,
+        **how: bool,
     ) -> tuple[Tensor, State]:
-        backend = resolve(self.backend, self._spec(x, lengths, reset_mask))
-        y, h = backend.run(
-            x,
-            state[0],
-            *weights,
-            reset_after=self.reset_after,
-            lengths=lengths,
-            reset_mask=reset_mask,
-            zoneout=self._zoneout(x),
-        )
+        zoneout = self._zoneout(x)
+        if how and isinstance(zoneout, Tensor):  # reverse=True: the kernel wants the order of time
+            zoneout = reverse(zoneout, lengths)
+        options = {"reset_after": self.reset_after, "lengths": lengths, "reset_mask": reset_mask, **how}
+        run = resolve(self.backend, self._spec(x, lengths, reset_mask)).run
+        y, h = run(x, state[0], *weights, zoneout=zoneout, **options)  # type: ignore[arg-type]
         return y, (h,)
 
     def _run_backward(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
     ) -> tuple[Tensor, State]:
-        run = resolve(self.backend, self._spec(x, lengths, reset_mask)).run_backward
-        if run is None:
-            return super()._run_backward(x, state, weights, lengths, reset_mask)
-        zoneout = self._zoneout(x)
-        y, h = run(
-            x,
-            state[0],
-            *weights,
-            reset_after=self.reset_after,
-            lengths=lengths,
-            reset_mask=reset_mask,
-            zoneout=reverse(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout,
-        )
-        return y, (h,)
+        if resolve(self.backend, self._spec(x, lengths, reset_mask)).walks_backward:
+            return self._run(x, state, weights, lengths, reset_mask, reverse=True)
+        return super()._run_backward(x, state, weights, lengths, reset_mask)
 
     def explain(
         self,
@@ -145,13 +145,6 @@ class GRU(Recurrent):
         x, checked, mask, _ = enter(input, self.input_size, self.batch_first, lengths, reset_mask)
         x = x.to(self.weight_ih_l0.dtype)
         return explain(self.backend, self._spec(x, checked, mask))
-
-    def extra_repr(self) -> str:
-        """The sizes as `torch.nn.GRU` prints them, then what only this GRU has, if it was chosen."""
-        text = super().extra_repr()
-        defaults = {"reset_after": True, "zoneout": 0.0, "layer_norm": False, "backend": "auto"}
-        chosen = {name: getattr(self, name) for name in defaults}
-        return text + "".join(f", {name}={v}" for name, v in chosen.items() if v != defaults[name])
 
 
 def _check_extras(zoneout: float, layer_norm: bool, hidden_size: int) -> None:

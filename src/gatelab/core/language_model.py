@@ -12,7 +12,7 @@ Dimensions: T time, B batch, V vocabulary, E embedding, H the core's output.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,22 +106,8 @@ def core_hidden_size(core: Callable[..., Any]) -> int:
         return int(core(input_size=1).hidden_size)
 
 
-class Predictor(Protocol):
-    """What `generate` needs of a model: `model(tokens [T, 1], state) -> (logits [T, 1, V], state)`."""
-
-    training: bool
-
-    def __call__(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Predict the next token after each of `tokens`."""
-        ...
-
-    def train(self, mode: bool = True) -> Any:
-        """Switch dropout on or off."""
-        ...
-
-
 def generate(
-    model: Predictor,
+    model: nn.Module,
     prompt: Tensor,
     steps: int,
     *,
@@ -133,7 +119,8 @@ def generate(
     """Continue a prompt by `steps` tokens and return only these, [steps] int64.
 
     Args:
-        model: a `LanguageModel`; it is run without dropout and left in the mode it was in.
+        model: `model(tokens [T, 1], state) -> (logits [T, 1, V], state)`, as a `LanguageModel`; it is run
+            without dropout and left in the mode it was in.
         prompt: [n] int64 on the model's device, n >= 1.
         steps: number of tokens to draw.
         temperature: divides the logits; 0 takes the most likely token every time.
@@ -153,36 +140,24 @@ def generate(
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must lie in (0, 1], got {top_p}")
+    drawn: list[Tensor] = []
+    tokens, state = prompt.unsqueeze(1), None
     was_training = model.training
     model.train(False)
     try:
         with torch.no_grad():
-            return _generate(model, prompt, steps, temperature, top_k, top_p, generator)
+            for _ in range(steps):
+                logits, state = model(tokens, state)
+                last = logits[-1, 0]
+                if temperature == 0:
+                    token = last.argmax().unsqueeze(0)
+                else:
+                    kept = restrict(last.double() / temperature, top_k, top_p)
+                    token = torch.multinomial(kept.softmax(0), 1, generator=generator)
+                drawn.append(token)
+                tokens = token.unsqueeze(1)
     finally:
         model.train(was_training)
-
-
-def _generate(
-    model: Predictor,
-    prompt: Tensor,
-    steps: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generator: torch.Generator | None,
-) -> Tensor:
-    drawn: list[Tensor] = []
-    tokens, state = prompt.unsqueeze(1), None
-    for _ in range(steps):
-        logits, state = model(tokens, state)
-        last = logits[-1, 0]
-        if temperature == 0:
-            token = last.argmax().unsqueeze(0)
-        else:
-            kept = restrict(last.double() / temperature, top_k, top_p)
-            token = torch.multinomial(kept.softmax(0), 1, generator=generator)
-        drawn.append(token)
-        tokens = token.unsqueeze(1)
     return torch.cat(drawn) if drawn else prompt.new_empty(0)
 
 

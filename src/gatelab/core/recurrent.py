@@ -11,72 +11,52 @@ states back.
 Dimensions: B batch, T time, D input, H hidden, L layers, dirs 1 or 2.
 """
 
+import contextlib
 import math
 import numbers
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from gatelab.core.unroll import State, padding, reverse, reverse_reset
+from gatelab.core.cells import Weights
+from gatelab.core.unroll import State, padding, reverse, reverse_reset, unroll
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 GAINS = ("gain_ih", "gain_hh")  # of a layer-normalised GRU
 
 
-class Weights(NamedTuple):
-    """The parameters of one layer in one direction; a missing one is None."""
-
-    w_ih: Tensor
-    w_hh: Tensor
-    b_ih: Tensor | None
-    b_hh: Tensor | None
-    g_ih: Tensor | None = None
-    g_hh: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """How the caller's tensors relate to the inner form, and the way back."""
 
-    kind: Literal["unbatched", "batched", "packed"]
+    batched: bool
     batch_first: bool
     packed: PackedSequence | None = None
 
     def output(self, y: Tensor, lengths: Tensor | None) -> Tensor | PackedSequence:
         """Return y [T, B, F] in the caller's layout."""
-        if self.kind == "unbatched":
+        if self.packed is not None:
+            assert lengths is not None
+            return PackedSequence(pack_padded_sequence(y, lengths.cpu()).data, *self.packed[1:])
+        if not self.batched:
             return y.squeeze(1)
-        if self.packed is None:
-            return y.transpose(0, 1) if self.batch_first else y
-        assert lengths is not None
-        data = pack_padded_sequence(y, lengths.cpu()).data
-        packed = self.packed
-        return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+        return y.transpose(0, 1) if self.batch_first else y
 
     def state_in(self, state: Tensor) -> Tensor:
         """Bring the caller's state to [L*dirs, B, H] in the inner order of rows."""
-        if self.kind == "unbatched":
-            return state.unsqueeze(1)
-        if self.packed is not None and self.packed.sorted_indices is not None:
-            return state.index_select(1, self.packed.sorted_indices)
-        return state
+        order = None if self.packed is None else self.packed.sorted_indices
+        state = state if self.batched else state.unsqueeze(1)
+        return state if order is None else state.index_select(1, order)
 
     def state_out(self, state: Tensor) -> Tensor:
         """The inverse of `state_in`."""
-        if self.kind == "unbatched":
-            return state.squeeze(1)
-        if self.packed is not None and self.packed.unsorted_indices is not None:
-            return state.index_select(1, self.packed.unsorted_indices)
-        return state
-
-
-_LAYOUTS = {(k, first): Layout(k, first) for k in ("unbatched", "batched") for first in (False, True)}
+        order = None if self.packed is None else self.packed.unsorted_indices
+        state = state if self.batched else state.squeeze(1)
+        return state if order is None else state.index_select(1, order)
 
 
 def enter(
@@ -98,12 +78,13 @@ def enter(
             )
         _check_size(input.data, input_size)
         x, sizes = pad_packed_sequence(PackedSequence(input.data, input.batch_sizes))
-        return x, sizes.to(x.device), None, Layout("packed", batch_first, input)
+        return x, sizes.to(x.device), None, Layout(True, batch_first, input)
     if input.dim() not in (2, 3):
         raise ValueError(f"input must be 2-D (unbatched) or 3-D (batched), got shape {list(input.shape)}")
     _check_size(input, input_size)
-    layout = _LAYOUTS["unbatched" if input.dim() == 2 else "batched", batch_first]
-    x = input.unsqueeze(1) if input.dim() == 2 else input.transpose(0, 1) if batch_first else input
+    layout = Layout(input.dim() == 3, batch_first)
+    x = input if layout.batched else input.unsqueeze(1)
+    x = x.transpose(0, 1) if layout.batched and batch_first else x
     steps, batch = x.shape[:2]
     if steps == 0:
         raise ValueError(f"input has no time steps: shape {list(input.shape)}, batch_first={batch_first}")
@@ -125,7 +106,7 @@ def _check_size(x: Tensor, input_size: int) -> None:
 def _check_reset(reset_mask: Tensor, layout: Layout, steps: int, batch: int) -> Tensor:
     if reset_mask.dtype != torch.bool:
         raise TypeError(f"reset_mask must be bool, got {reset_mask.dtype}")
-    if layout.kind == "unbatched" and reset_mask.dim() == 1:
+    if not layout.batched and reset_mask.dim() == 1:
         reset_mask = reset_mask.unsqueeze(1)
     if reset_mask.shape != (steps, batch):
         raise ValueError(
@@ -154,6 +135,13 @@ class Recurrent(nn.Module):
     gates: ClassVar[int]
     weight_ih_l0: Tensor
     state_names: ClassVar[tuple[str, ...]] = ("hx",)
+    defaults: ClassVar[dict[str, Any]] = {  # of the options that `print` shows
+        "num_layers": 1,
+        "bias": True,
+        "batch_first": False,
+        "dropout": 0.0,
+        "bidirectional": False,
+    }
 
     def __init__(
         self,
@@ -254,15 +242,12 @@ class Recurrent(nn.Module):
         """
         x, lengths, reset_mask, layout = enter(input, self.input_size, self.batch_first, lengths, reset_mask)
         dtype = self.weight_ih_l0.dtype
-        if x.dtype != dtype:
-            if not torch.is_autocast_enabled(x.device.type):
-                raise TypeError(f"input is {x.dtype} but the weights are {dtype}: convert one of them")
-            x = x.to(dtype)
+        converts = torch.is_autocast_enabled(x.device.type)
+        if x.dtype != dtype and not converts:
+            raise TypeError(f"input is {x.dtype} but the weights are {dtype}: convert one of them")
+        x = x.to(dtype)
         state = self._initial(x, hx, layout)
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
-                y, state = self._stack(x, state, lengths, reset_mask)
-        else:
+        with torch.autocast(x.device.type, enabled=False) if converts else contextlib.nullcontext():
             y, state = self._stack(x, state, lengths, reset_mask)
         final = tuple(layout.state_out(s) for s in state)
         return layout.output(y, lengths), final if len(final) > 1 else final[0]
@@ -277,7 +262,7 @@ class Recurrent(nn.Module):
             raise ValueError(
                 f"the state must be {len(names)} tensor(s) ({', '.join(names)}), got {len(given)}"
             )
-        batch = () if layout.kind == "unbatched" else (x.shape[1],)
+        batch = (x.shape[1],) if layout.batched else ()
         expected = (self.num_layers * self.directions, *batch, self.hidden_size)
         states = []
         for name, tensor in zip(names, given, strict=True):
@@ -315,11 +300,20 @@ class Recurrent(nn.Module):
             for parts in zip(*finals, strict=True)
         )
 
+    def _step(self, i: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
+        """One step of a cell from i = W_ih x + b_ih [B, G*H], for a layer that runs in the plain loop."""
+        raise NotImplementedError
+
     def _run(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
     ) -> tuple[Tensor, State]:
         """Run one layer in one direction, forward in time: x [T, B, D], state of [B, H]."""
-        raise NotImplementedError
+
+        def step(i: Tensor, state: State) -> State:
+            return self._step(i, state, weights.w_hh, weights.b_hh)
+
+        projected = F.linear(x, weights.w_ih, weights.b_ih)
+        return unroll(step, projected, state, lengths=lengths, reset_mask=reset_mask)
 
     def _run_backward(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
@@ -331,18 +325,9 @@ class Recurrent(nn.Module):
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the defaults, as `torch.nn` prints them."""
-        parts = [f"{self.input_size}, {self.hidden_size}"]
-        defaults = {
-            "num_layers": 1,
-            "bias": True,
-            "batch_first": False,
-            "dropout": 0.0,
-            "bidirectional": False,
-        }
-        parts += [
-            f"{key}={getattr(self, key)}" for key, usual in defaults.items() if getattr(self, key) != usual
-        ]
-        return ", ".join(parts)
+        values = {name: getattr(self, name) for name in self.defaults}
+        chosen = [f", {name}={value}" for name, value in values.items() if value != self.defaults[name]]
+        return f"{self.input_size}, {self.hidden_size}" + "".join(chosen)
 
 
 def _check_arguments(input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core import GRU, LSTM, RNN
-from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
+from gatelab.core.baselines import TorchGRU, TorchLSTM, TorchRNN
 from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors

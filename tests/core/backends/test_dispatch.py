@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from gatelab.core import backends as dispatch
 from gatelab.core.backends import (
     BACKENDS,
     BackendError,
     Spec,
     choose,
-    dispatch,
     explain,
     native,
     resolve,

@@ -21,13 +21,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def run(
     x: Tensor,
     h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    g_ih: Tensor | None = None,
-    g_hh: Tensor | None = None,
-    *,
+    *weights: Tensor | None,
     reset_after: bool,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
@@ -36,11 +30,11 @@ def run(
     """Run one layer in one direction; the arguments are those of `reference.Run`."""
     if not reset_after or reset_mask is not None:
         raise ValueError("cuDNN's GRU has reset_after=True only and no reset_mask")
-    if g_ih is not None or g_hh is not None or zoneout is not None:
+    if any(gain is not None for gain in weights[4:]) or zoneout is not None:
         raise ValueError("cuDNN's GRU has neither layer normalisation nor zoneout")
-    weights = _one_block([w for w in (w_ih, w_hh, b_ih, b_hh) if w is not None])
+    block = _one_block([w for w in weights if w is not None])
     training = torch.is_grad_enabled()  # cuDNN keeps what backward needs only when it is told so
-    y, final = gru(x, h0.unsqueeze(0), weights, b_ih is not None, training)
+    y, final = gru(x, h0.unsqueeze(0), block, weights[2] is not None, training)
     if lengths is None:
         return y, final[0]
     states = torch.cat((h0.unsqueeze(0), y))

@@ -1,19 +1,19 @@
 """The interface of a backend, and the `reference` one: the equations of `cells.py` in a plain autograd loop.
 
 A backend computes one layer in one direction and says why it cannot serve a call, if so; the registry and the choice
-are in `dispatch.py`. `reference` is the oracle for every other backend and it runs wherever PyTorch does, double
+are in `__init__.py`. `reference` is the oracle for every other backend and it runs wherever PyTorch does, double
 backward included. It is not fast: each step is a dozen small operations, each of them recorded. `gradient` gives the
 backends with a hand-written gradient one that can be differentiated again.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from gatelab.core.cells import gru_step_after, gru_step_before, linear
+from gatelab.core.cells import Weights, gru_step_after, gru_step_before, linear
 from gatelab.core.unroll import reverse as turned
 from gatelab.core.unroll import reverse_reset, unroll
 
@@ -37,27 +37,21 @@ class Spec(NamedTuple):
 class Run(Protocol):
     """One GRU layer in one direction, forward in time.
 
-    Shapes: x [T, B, D] with T >= 1, h0 [B, H], w_ih [3H, D], w_hh [3H, H], b_ih and b_hh [3H] or None,
-    lengths [B] int64 on x's device, reset_mask [T, B] bool. x is zero past each length. Returns y [T, B,
-    H], zero past each length, and the state [B, H] at each length. No result shares memory with an
-    argument.
+    Shapes: x [T, B, D] with T >= 1, h0 [B, H]; the `weights` are the tensors of `cells.Weights` in their order, w_ih
+    [3H, D], w_hh [3H, H], b_ih and b_hh [3H] or None, and with layer normalisation its gains g_ih and g_hh [3H];
+    lengths [B] int64 on x's device, in any order, reset_mask [T, B] bool, True where the state is zero before step t.
+    x is zero past each length. Returns y [T, B, H], zero past each length, and the state [B, H] at each length. No
+    result shares memory with an argument.
 
-    g_ih and g_hh [3H] are the gains of the layer normalisation, both None without it. `zoneout` is the drawn
-    mask [T, B, H] bool in training, True where a unit keeps its state; the probability in evaluation; None
-    without it. A backend that cannot serve them raises.
+    `zoneout` is the drawn mask [T, B, H] bool in training, True where a unit keeps its state; the probability in
+    evaluation; None without it. A backend raises for what it cannot serve.
     """
 
     def __call__(
         self,
         x: Tensor,
         h0: Tensor,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor | None,
-        b_hh: Tensor | None,
-        g_ih: Tensor | None = None,
-        g_hh: Tensor | None = None,
-        *,
+        *weights: Tensor | None,
         reset_after: bool,
         lengths: Tensor | None,
         reset_mask: Tensor | None,
@@ -71,34 +65,29 @@ class Run(Protocol):
 class Backend:
     """One way to compute a GRU layer.
 
-    `run_backward` walks the rows from their last step to their first on tensors in the order of time, the mask
-    of zoneout among them, with `reset_mask` marking the same boundaries between steps; where it is missing the
-    caller turns the sequence round before and after `run`.
+    If it `walks_backward`, `run` takes `reverse=True` to walk the rows from their last step to their first on tensors
+    in the order of time, the mask of zoneout among them, with `reset_mask` marking the same boundaries between steps;
+    else the caller turns the sequence round before and after `run`.
     """
 
     name: str
     summary: str
     run: Run
     unsupported: Callable[[Spec], str | None]  # why it cannot serve a call, or None when it can
-    run_backward: Run | None = None
+    walks_backward: bool = False
 
 
 def run(
     x: Tensor,
     h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    g_ih: Tensor | None = None,
-    g_hh: Tensor | None = None,
-    *,
+    *weights: Tensor | None,
     reset_after: bool,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
     zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `Run`."""
+    w_ih, w_hh, b_ih, b_hh, g_ih, g_hh = Weights(*weights)  # type: ignore[arg-type]
     step = gru_step_after if reset_after else gru_step_before
     y, (h,) = unroll(
         lambda i_t, state: (step(i_t, state[0], w_hh, b_hh, g_hh),),
@@ -133,8 +122,8 @@ def gradient(
         x = turned(x, lengths)
         reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
         zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
-    arguments: list[Any] = [x, *others]
-    y, h_n = run(*arguments, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask, zoneout=zoneout)
+    how = {"reset_after": reset_after, "lengths": lengths, "reset_mask": reset_mask, "zoneout": zoneout}
+    y, h_n = run(x, *others, **how)  # type: ignore[arg-type]
     results = (turned(y, lengths) if reverse else y, h_n)
     pairs = [(y, g) for y, g in zip(results, outer, strict=True) if g is not None and y.requires_grad]
     wanted = [(i, t) for i, t in enumerate(inputs) if t is not None and needed[i]]

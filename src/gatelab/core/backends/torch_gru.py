@@ -27,7 +27,8 @@ Dimensions: B batch, T time, D input, H hidden.
 """
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ from torch.nn import functional as F
 
 from gatelab.core.backends import reference
 from gatelab.core.backends.reference import Backend, Spec
+from gatelab.core.cells import Weights
 from gatelab.core.unroll import padding
 
 COPY_PAYS = 8  # steps; measured at H = 200 and 256, where transposing costs what it saves in about six
@@ -46,23 +48,18 @@ class _TorchGRU(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x: Tensor,
-        h0: Tensor,
-        w_ih: Tensor,
-        w_hh: Tensor,
-        b_ih: Tensor | None,
-        b_hh: Tensor | None,
         reset_after: bool,
         lengths: Tensor | None,
         reset_mask: Tensor | None,
         zoneout: Tensor | float | None,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
+        x, h0, *weights = cast(Any, tensors)
         forward = _forward_after if reset_after else _forward_before
-        resets = _reset_steps(reset_mask)
+        ctx.reset_after, ctx.resets = reset_after, _reset_steps(reset_mask)
         drawn, ctx.p = _split_zoneout(zoneout)
-        states, gates = forward(x, h0, w_ih, w_hh, b_ih, b_hh, resets, drawn, ctx.p)
-        ctx.save_for_backward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, drawn, states, gates)
-        ctx.reset_after, ctx.resets = reset_after, resets
+        states, gates = forward(x, h0, Weights(*weights), ctx.resets, drawn, ctx.p)
+        ctx.save_for_backward(lengths, reset_mask, drawn, states, gates, *tensors)
         ctx.set_materialize_grads(False)
         y, final = _outputs(states, lengths)
         # backward reads the states, so the caller gets a copy and may change it in place, as nn.GRU's
@@ -70,53 +67,51 @@ class _TorchGRU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reset_mask, drawn, states, gates = ctx.saved_tensors
+        lengths, reset_mask, drawn, states, gates, *tensors = ctx.saved_tensors
         dy, dh = grads
+        needed = ctx.needs_input_grad[4:]
         if torch.is_grad_enabled():
-            inputs = (x, h0, w_ih, w_hh, b_ih, b_hh)
             twice = reference.gradient(
-                inputs,
-                ctx.needs_input_grad,
+                tensors,
+                needed,
                 (dy, dh),
                 reset_after=ctx.reset_after,
                 lengths=lengths,
                 reset_mask=reset_mask,
                 zoneout=(ctx.p or None) if drawn is None else drawn,
             )
-            return (*twice, *[None] * 4)
+            return (*[None] * 4, *twice)
         backward = _backward_after if ctx.reset_after else _backward_before
         outside = _seed_gradients(dy, dh, states, lengths)
-        before = _initial_states(states, reset_mask)
-        needed = ctx.needs_input_grad[:6]
-        found = backward(outside, x, w_ih, w_hh, before, gates, ctx.resets, ctx.p, needed)
-        return (*found, *[None] * 4)
+        before = states[
+            :-1
+        ]  # the state that each step started from: the one before it, or zero after a reset
+        if reset_mask is not None:
+            before = before.masked_fill(reset_mask.unsqueeze(-1), 0)
+        x, _, w_ih, w_hh, *_ = tensors
+        return (*[None] * 4, *backward(outside, x, w_ih, w_hh, before, gates, ctx.resets, ctx.p, needed))
 
 
 def run(
     x: Tensor,
     h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    g_ih: Tensor | None = None,
-    g_hh: Tensor | None = None,
-    *,
+    *weights: Tensor | None,
     reset_after: bool,
     lengths: Tensor | None = None,
     reset_mask: Tensor | None = None,
     zoneout: Tensor | float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `reference.Run`."""
-    if g_ih is not None or g_hh is not None:
+    every = Weights(*weights)  # type: ignore[arg-type]
+    if every.g_ih is not None or every.g_hh is not None:
         raise ValueError("the torch backend has no layer normalisation: g_ih and g_hh must be None")
-    tensors = (x, h0, w_ih, w_hh, b_ih, b_hh)
+    tensors = (x, h0, *every[:4])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        return _TorchGRU.apply(*tensors, reset_after, lengths, reset_mask, zoneout)
-    options = (_reset_steps(reset_mask), *_split_zoneout(zoneout))
+        return _TorchGRU.apply(reset_after, lengths, reset_mask, zoneout, *tensors)
+    options = (x, h0, every, _reset_steps(reset_mask), *_split_zoneout(zoneout))
     if reset_after:
-        return _outputs(_infer_after(*tensors, *options), lengths)
-    return _outputs(_forward_before(*tensors, *options)[0], lengths)  # nothing of G can be left out here
+        return _outputs(_infer_after(*options), lengths)
+    return _outputs(_forward_before(*options)[0], lengths)  # nothing of G can be left out here
 
 
 def unsupported(spec: Spec) -> str | None:
@@ -127,15 +122,7 @@ def unsupported(spec: Spec) -> str | None:
 
 
 def _forward_after(
-    x: Tensor,
-    h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    resets: dict[int, Tensor],
-    drawn: Tensor | None,
-    p: float,
+    x: Tensor, h0: Tensor, w: Weights, resets: dict[int, Tensor], drawn: Tensor | None, p: float
 ) -> tuple[Tensor, Tensor]:
     """Return the states [T+1, B, H], the first of which is h0, and G.
 
@@ -144,13 +131,15 @@ def _forward_after(
     steps, batch = x.shape[:2]
     hidden = h0.shape[1]
     gates = x.new_empty(steps, batch, 4 * hidden)
-    bias, b_n = _input_bias(b_ih, b_hh, w_ih, hidden)
-    flat = gates.flatten(0, 1)
-    torch.addmm(bias, x.flatten(0, 1), w_ih.t(), out=flat[:, hidden:])
-    gates[..., :hidden] = b_n  # so that one product a step adds to all three recurrent blocks
+    bias = x.new_zeros(3 * hidden) if w.b_ih is None else w.b_ih.clone()
+    if w.b_hh is not None:
+        bias[: 2 * hidden] += w.b_hh[: 2 * hidden]
+    torch.addmm(bias, x.flatten(0, 1), w.w_ih.t(), out=gates.flatten(0, 1)[:, hidden:])
+    # so that one product a step adds to all three recurrent blocks
+    gates[..., :hidden] = 0 if w.b_hh is None else w.b_hh[2 * hidden :]
     if drawn is not None:
         gates[..., 2 * hidden : 3 * hidden].masked_fill_(drawn, math.inf)
-    weight = _transposed(_nrz(w_hh), steps)
+    weight = _transposed(_nrz(w.w_hh), steps)
     states = _empty_states(h0, steps)
     nrz_t, rz_t = gates[..., : 3 * hidden].unbind(0), gates[..., hidden : 3 * hidden].unbind(0)
     nh_t, r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
@@ -168,24 +157,16 @@ def _forward_after(
 
 
 def _infer_after(
-    x: Tensor,
-    h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    resets: dict[int, Tensor],
-    drawn: Tensor | None,
-    p: float,
+    x: Tensor, h0: Tensor, w: Weights, resets: dict[int, Tensor], drawn: Tensor | None, p: float
 ) -> Tensor:
     """Return the states [T+1, B, H] and keep nothing for a gradient."""
     steps, batch = x.shape[:2]
     hidden = h0.shape[1]
-    gates = F.linear(x.flatten(0, 1), w_ih, b_ih).view(steps, batch, 3 * hidden)
+    gates = F.linear(x.flatten(0, 1), w.w_ih, w.b_ih).view(steps, batch, 3 * hidden)
     if drawn is not None:
         gates[..., hidden : 2 * hidden].masked_fill_(drawn, math.inf)
-    bias = w_hh.new_zeros(3 * hidden) if b_hh is None else b_hh
-    weight = _transposed(w_hh, steps)
+    bias = x.new_zeros(3 * hidden) if w.b_hh is None else w.b_hh
+    weight = _transposed(w.w_hh, steps)
     states = _empty_states(h0, steps)
     rz_t = gates[..., : 2 * hidden].unbind(0)
     r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
@@ -210,15 +191,6 @@ def _nrz(w_hh: Tensor) -> Tensor:
     return torch.cat((w_hh[2 * hidden :], w_hh[: 2 * hidden]))
 
 
-def _input_bias(b_ih: Tensor | None, b_hh: Tensor | None, like: Tensor, hidden: int) -> tuple[Tensor, Tensor]:
-    """The bias [3H] of the input product, b_hh's r and z rows included, and b_hn [H]."""
-    bias = like.new_zeros(3 * hidden) if b_ih is None else b_ih.clone()
-    if b_hh is None:
-        return bias, like.new_zeros(hidden)
-    bias[: 2 * hidden] += b_hh[: 2 * hidden]
-    return bias, b_hh[2 * hidden :]
-
-
 def _backward_after(
     dh: Tensor,
     x: Tensor,
@@ -228,7 +200,7 @@ def _backward_after(
     gates: Tensor,
     resets: dict[int, Tensor],
     p: float,
-    needed: tuple[bool, ...],
+    needed: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients of (x, h0, w_ih, w_hh, b_ih, b_hh), None where not `needed`.
 
@@ -248,7 +220,14 @@ def _backward_after(
             dh_t[t].add_(through.masked_fill_(resets[t], 0))
         else:
             dh_t[t].addcmul_(dh_t[t + 1], z_t[t]).addmm_(recurrent[t], weight)
-    return _weight_gradients_after(grads.flatten(0, 1), dh[0], x, w_ih, before, needed)
+    flat = grads.flatten(0, 1)
+    dx, dw_ih, dw_hh = _weight_gradients(flat[:, hidden:], flat[:, :hidden], before, before, x, w_ih, needed)
+    total = flat.sum(0) if needed[4] or needed[5] else None
+    db_ih = total[hidden:] if total is not None and needed[4] else None
+    db_hh = (
+        torch.cat((total[hidden : 3 * hidden], total[:hidden])) if total is not None and needed[5] else None
+    )
+    return dx, dh[0], dw_ih, dw_hh, db_ih, db_hh
 
 
 def _coefficients_after(gates: Tensor, before: Tensor, p: float) -> tuple[Tensor, Tensor]:
@@ -269,49 +248,40 @@ def _coefficients_after(gates: Tensor, before: Tensor, p: float) -> tuple[Tensor
     return grads, z
 
 
-def _weight_gradients_after(
-    grads: Tensor, dh0: Tensor, x: Tensor, w_ih: Tensor, before: Tensor, needed: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
-    """All gradients from those of the pre-activations, `grads` [T*B, 4H] in the order (nh, r, z, n)."""
-    hidden = dh0.shape[1]
-    by_input = grads[:, hidden:]
-    states = before.flatten(0, 1)
-    dx = (by_input @ w_ih).view(x.shape) if needed[0] else None
-    dw_ih = by_input.t() @ x.flatten(0, 1) if needed[2] else None
+def _weight_gradients(
+    grads: Tensor, of_n: Tensor, read: Tensor, before: Tensor, x: Tensor, w_ih: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of x, w_ih and w_hh, products over all rows, None where not `needed`.
+
+    `grads` [T*B, 3H] are those of the pre-activations (r, z, n), `of_n` [T*B, H] those of W_hn's product, which `read`
+    [T, B, H]: the states `before`, or r times them.
+    """
+    hidden = before.shape[2]
+    dx = (grads @ w_ih).view(x.shape) if needed[0] else None
+    dw_ih = grads.t() @ x.flatten(0, 1) if needed[2] else None
     dw_hh = None
     if needed[3]:
-        dw_hh = states.new_empty(3 * hidden, hidden)
-        torch.mm(grads[:, hidden : 3 * hidden].t(), states, out=dw_hh[: 2 * hidden])
-        torch.mm(grads[:, :hidden].t(), states, out=dw_hh[2 * hidden :])
-    total = grads.sum(0) if needed[4] or needed[5] else grads[0]
-    db_ih = total[hidden:] if needed[4] else None
-    db_hh = torch.cat((total[hidden : 3 * hidden], total[:hidden])) if needed[5] else None
-    return dx, dh0 if needed[1] else None, dw_ih, dw_hh, db_ih, db_hh
+        dw_hh = grads.new_empty(3 * hidden, hidden)
+        torch.mm(grads[:, : 2 * hidden].t(), before.flatten(0, 1), out=dw_hh[: 2 * hidden])
+        torch.mm(of_n.t(), read.flatten(0, 1), out=dw_hh[2 * hidden :])
+    return dx, dw_ih, dw_hh
 
 
 def _forward_before(
-    x: Tensor,
-    h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
-    resets: dict[int, Tensor],
-    drawn: Tensor | None,
-    p: float,
+    x: Tensor, h0: Tensor, w: Weights, resets: dict[int, Tensor], drawn: Tensor | None, p: float
 ) -> tuple[Tensor, Tensor]:
     """Return the states [T+1, B, H], the first of which is h0, and G. There is no `b_hh`."""
     steps, batch = x.shape[:2]
     hidden = h0.shape[1]
     gates = x.new_empty(steps, batch, 3 * hidden)
     flat = gates.flatten(0, 1)
-    if b_ih is None:
-        torch.mm(x.flatten(0, 1), w_ih.t(), out=flat)
+    if w.b_ih is None:
+        torch.mm(x.flatten(0, 1), w.w_ih.t(), out=flat)
     else:
-        torch.addmm(b_ih, x.flatten(0, 1), w_ih.t(), out=flat)
+        torch.addmm(w.b_ih, x.flatten(0, 1), w.w_ih.t(), out=flat)
     if drawn is not None:
         gates[..., hidden : 2 * hidden].masked_fill_(drawn, -math.inf)
-    w_rz, w_n = (_transposed(w, steps) for w in (w_hh[: 2 * hidden], w_hh[2 * hidden :]))
+    w_rz, w_n = (_transposed(part, steps) for part in (w.w_hh[: 2 * hidden], w.w_hh[2 * hidden :]))
     states = _empty_states(h0, steps)
     rz_t = gates[..., : 2 * hidden].unbind(0)
     r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
@@ -338,7 +308,7 @@ def _backward_before(
     gates: Tensor,
     resets: dict[int, Tensor],
     p: float,
-    needed: tuple[bool, ...],
+    needed: Sequence[bool],
 ) -> tuple[Tensor | None, ...]:
     """Return the gradients; the arguments are those of `_backward_after`."""
     steps, batch, hidden = before.shape
@@ -359,7 +329,9 @@ def _backward_before(
             dh_t[t].add_(through.masked_fill_(resets[t], 0))
         else:
             dh_t[t].addcmul_(dh_t[t + 1], closed_t[t]).addcmul_(dq, r_t[t]).addmm_(rz_t[t], w_rz)
-    return _weight_gradients_before(grads.flatten(0, 1), dh[0], x, w_ih, before, r, needed)
+    flat, q = grads.flatten(0, 1), r * before
+    dx, dw_ih, dw_hh = _weight_gradients(flat, flat[:, 2 * hidden :], q, before, x, w_ih, needed)
+    return dx, dh[0], dw_ih, dw_hh, flat.sum(0) if needed[4] else None, None
 
 
 def _coefficients_before(gates: Tensor, before: Tensor, p: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -376,28 +348,6 @@ def _coefficients_before(gates: Tensor, before: Tensor, p: float) -> tuple[Tenso
         d_n.mul_(1 - p)
         closed.mul_(1 - p).add_(p)
     return grads, r, closed
-
-
-def _weight_gradients_before(
-    grads: Tensor,
-    dh0: Tensor,
-    x: Tensor,
-    w_ih: Tensor,
-    before: Tensor,
-    r: Tensor,
-    needed: tuple[bool, ...],
-) -> tuple[Tensor | None, ...]:
-    """All gradients from those of the pre-activations, `grads` [T*B, 3H] in the order (r, z, n)."""
-    hidden = dh0.shape[1]
-    dx = (grads @ w_ih).view(x.shape) if needed[0] else None
-    dw_ih = grads.t() @ x.flatten(0, 1) if needed[2] else None
-    dw_hh = None
-    if needed[3]:
-        dw_hh = grads.new_empty(3 * hidden, hidden)
-        torch.mm(grads[:, : 2 * hidden].t(), before.flatten(0, 1), out=dw_hh[: 2 * hidden])
-        torch.mm(grads[:, 2 * hidden :].t(), (r * before).flatten(0, 1), out=dw_hh[2 * hidden :])
-    db_ih = grads.sum(0) if needed[4] else None
-    return dx, dh0 if needed[1] else None, dw_ih, dw_hh, db_ih, None
 
 
 def _transposed(weight: Tensor, steps: int) -> Tensor:
@@ -422,12 +372,6 @@ def _reset_steps(reset_mask: Tensor | None) -> dict[int, Tensor]:
     if reset_mask is None:
         return {}
     return {t: reset_mask[t].unsqueeze(-1) for t in reset_mask.any(1).nonzero().flatten().tolist()}
-
-
-def _initial_states(states: Tensor, reset_mask: Tensor | None) -> Tensor:
-    """The state [T, B, H] that each step started from: the one before it, or zero after a reset."""
-    before = states[:-1]
-    return before if reset_mask is None else before.masked_fill(reset_mask.unsqueeze(-1), 0)
 
 
 def _outputs(states: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:

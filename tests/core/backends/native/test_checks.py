@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gatelab.core.backends.native import run
+from gatelab.core.backends import native
 
 
 def tensors():
@@ -15,6 +15,11 @@ def tensors():
         "b_ih": torch.randn(12),
         "b_hh": torch.randn(12),
     }
+
+
+def run(**given):
+    six = [given.pop(name) for name in tensors()]
+    return native.run(*six, **given)
 
 
 @pytest.mark.parametrize(

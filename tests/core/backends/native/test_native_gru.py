@@ -27,7 +27,7 @@ def isa(request, monkeypatch):
     able = load("portable").processor
     if ISAS.index(request.param) < ISAS.index(able):
         pytest.skip(f"this processor cannot run {request.param}")
-    monkeypatch.setattr("gatelab.core.backends.native.autograd.load", lambda: load(request.param))
+    monkeypatch.setattr("gatelab.core.backends.native.layer.load", lambda: load(request.param))
     return request.param
 
 

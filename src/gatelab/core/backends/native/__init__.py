@@ -1,21 +1,216 @@
-"""The `native` backend: a GRU layer in C, for float32 on a CPU.
+"""The `native` backend: a GRU layer in C, for float32 on a CPU, as a differentiable function of its tensors.
 
 It has both variants, ragged lengths, resets, both directions and zoneout, but no layer normalisation. The kernel is
 built when the package is installed (`compile.py`). Why it cannot be had here is settled once, when this module is
 imported: building it later shows in the next process.
+
+Without gradients nothing is kept per step but y. A gradient that is to be differentiated again is computed by the
+plain loop of the `reference` backend.
+
+In eager mode the layer is an autograd function. While PyTorch compiles, it is a registered operation,
+`gatelab::gru_layer` with `gatelab::gru_layer_backward`, so that the graph has one node and is not broken. Such an
+operation may neither keep memory of its own nor change its arguments: what backward needs leaves forward as results,
+and backward works on a copy, which would cost an eager call more than the call itself.
+
+Dimensions: T time, B batch, D input, H hidden.
 """
 
-import functools
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
-from gatelab.core.backends.native.autograd import run
-from gatelab.core.backends.native.kernel import NativeError, load, unavailable
+from gatelab.core.backends import reference
+from gatelab.core.backends.native import layer
+from gatelab.core.backends.native.kernel import NativeError, Tensors, check_call, load, unavailable
+from gatelab.core.backends.native.layer import Batch, plan
 from gatelab.core.backends.reference import Backend, Spec
+from gatelab.core.cells import Weights
+from gatelab.core.torch_internals import is_view, version
 
 __all__ = ["BACKEND", "NativeError", "load", "run", "unavailable"]
 
 UNAVAILABLE = unavailable()
+
+
+class _Native(torch.autograd.Function):
+    """(y, h_n) of one layer in one direction; the tensors are x, h0, w_ih, w_hh, b_ih and b_hh."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        batch: Batch,
+        reset_after: bool,
+        lengths: Tensor | None,
+        reset_mask: Tensor | None,
+        *tensors: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        y, h_n, ctx.tape = _forward(tensors, batch, reset_after)
+        ctx.save_for_backward(lengths, reset_mask, *tensors)
+        ctx.batch, ctx.reset_after = batch, reset_after
+        ctx.set_materialize_grads(False)
+        ctx.seen = None
+        if is_view(y):  # of the states, which backward reads
+            y = _as_itself(y)
+            ctx.seen = y.detach()  # its version counter is y's, and it does not keep the graph alive
+            ctx.version = version(y)
+        return y, h_n
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
+        lengths, reset_mask, *tensors = ctx.saved_tensors
+        batch, needed = ctx.batch, ctx.needs_input_grad[4:]
+        if torch.is_grad_enabled():
+            found = reference.gradient(
+                tensors,
+                needed,
+                (dy, dh_n),
+                reset_after=ctx.reset_after,
+                lengths=lengths,
+                reset_mask=reset_mask,
+                zoneout=(batch.p or None) if batch.drawn is None else batch.drawn,
+                reverse=batch.reverse,
+            )
+            return (*[None] * 4, *found)
+        tape, ctx.tape = ctx.tape, None
+        # an earlier backward pass (retain_graph) has overwritten the gates, or the caller has overwritten y
+        if tape is None or (ctx.seen is not None and version(ctx.seen) != ctx.version):
+            _, _, tape = _forward(tensors, batch, ctx.reset_after)
+        grads = layer.backward(tape, dy, dh_n, tensors[2], needed)
+        tape.release()
+        return (*[None] * 4, *grads)
+
+
+def _forward(tensors: Sequence[Any], batch: Batch, reset_after: bool) -> tuple[Tensor, Tensor, Any]:
+    x, h0, *weights = tensors
+    return layer.forward(x, h0, cast(Tensors, weights), batch, reset_after=reset_after, training=True)
+
+
+def _as_itself(y: Tensor) -> Tensor:
+    """The same memory as a tensor that is no view, because autograd lets nobody change a view in place."""
+    return torch.empty(0).set_(y.untyped_storage(), y.storage_offset(), y.shape, y.stride())
+
+
+_TENSORS = (
+    "Tensor x, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, "
+    "Tensor? lengths, Tensor? reset_mask, Tensor? drawn"
+)
+_FLAGS = "bool reset_after, bool reverse, float p"
+
+
+def _tape_sizes(x: Tensor, h0: Tensor, training: bool) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The shapes of the states and of the gates that leave forward, for rows of any length."""
+    steps, size, hidden = x.shape[0], x.shape[1], h0.shape[1]
+    if not training:
+        return (0, hidden), (0, 4 * hidden)
+    return ((steps + 1) * size, hidden), (steps * size, 4 * hidden)
+
+
+@torch.library.custom_op(
+    "gatelab::gru_layer",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"({_TENSORS}, {_FLAGS}, bool training) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *found, lengths, reset_mask, drawn, reset_after, reverse, p, training = others
+    weights = cast(Tensors, found)
+    check_call(x, h0, weights, lengths, reset_mask, drawn, reset_after)
+    batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
+    y, h_n, tape = layer.forward(x, h0, weights, batch, reset_after=reset_after, training=training)
+    states, gates = (x.new_empty(shape) for shape in _tape_sizes(x, h0, training))
+    if tape is not None:
+        for kept, made in ((states, tape.states), (gates, tape.gates)):
+            kept[: made.shape[0]] = made
+            kept[made.shape[0] :] = 0
+        y = y.clone() if is_view(y) else y
+        tape.release()
+    return y, h_n, states, gates
+
+
+@_layer.register_fake
+def _(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    states, gates = (x.new_empty(shape) for shape in _tape_sizes(x, h0, others[-1]))
+    return x.new_empty(x.shape[0], *h0.shape), h0.new_empty(h0.shape), states, gates
+
+
+@torch.library.custom_op(
+    "gatelab::gru_layer_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=f"(Tensor dy, Tensor dh_n, {_TENSORS}, Tensor states, Tensor gates, {_FLAGS}) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _layer_backward(dy: Tensor, dh_n: Tensor, x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    *found, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p = others
+    weights = cast(Tensors, found)
+    batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
+    states, gates = states if batch.order is None else states[: batch.count], gates[: batch.count]
+    packed = layer.packed_weights(batch, weights, reset_after, True)
+    rows = batch.gather(x)
+    # the kernel overwrites the gates
+    tape = layer.Tape(batch, packed, rows, states, gates.clone(), gates.new_empty(0), reset_after)
+    needed = [t is not None for t in (x, h0, *weights)]
+    grads = layer.backward(tape, dy, dh_n, weights[0], needed)
+    tape.release()
+    return tuple(x.new_empty(0) if not n or g is None else g for n, g in zip(needed, grads, strict=True))
+
+
+@_layer_backward.register_fake
+def _(dy: Tensor, dh_n: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    return tuple(dy.new_empty(0) if t is None else t.new_empty(t.shape) for t in others[:6])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.reset_after, ctx.reverse, ctx.p, _ = inputs
+    ctx.save_for_backward(*tensors, *output[2:])
+
+
+def _gradient(ctx: Any, dy: Tensor, dh_n: Tensor, *_tape: Tensor) -> tuple[Tensor | None, ...]:
+    saved = ctx.saved_tensors
+    grads = _layer_backward(dy, dh_n, *saved, ctx.reset_after, ctx.reverse, ctx.p)
+    return (*(None if t is None else g for g, t in zip(grads, saved, strict=False)), *[None] * 7)
+
+
+_layer.register_autograd(_gradient, setup_context=_save)
+
+
+def run(
+    x: Tensor,
+    h0: Tensor,
+    *weights: Tensor | None,
+    reset_after: bool,
+    lengths: Tensor | None = None,
+    reset_mask: Tensor | None = None,
+    zoneout: Tensor | float | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Run one layer in one direction; the arguments are those of `reference.Run`, in float32.
+
+    `reverse` walks each row from its last step to its first, on tensors in the order of time: the same boundaries
+    hold, so the state is zero on the way from t to t-1 where `reset_mask[t]` is set.
+
+    Raises:
+        TypeError, ValueError: a tensor that does not fit, by name.
+        NativeError: the kernel cannot be had here.
+    """
+    every = Weights(*weights)  # type: ignore[arg-type]
+    if every.g_ih is not None or every.g_hh is not None:
+        raise ValueError("the kernel has no layer normalisation: g_ih and g_hh must be None")
+    drawn, p = (zoneout, 0.0) if isinstance(zoneout, Tensor) else (None, zoneout or 0.0)
+    tensors = (x, h0, *every[:4])
+    training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if torch.compiler.is_compiling():
+        y, h_n, _, _ = _layer(*tensors, lengths, reset_mask, drawn, reset_after, reverse, p, training)
+        return y, h_n
+    check_call(x, h0, every[:4], lengths, reset_mask, drawn, reset_after)
+    batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
+    if training:
+        y, h_n = _Native.apply(batch, reset_after, lengths, reset_mask, *tensors)
+    else:
+        y, h_n, _ = layer.forward(x, h0, every[:4], batch, reset_after=reset_after, training=False)
+    return y, h_n
 
 
 def unsupported(spec: Spec) -> str | None:
@@ -31,6 +226,4 @@ def unsupported(spec: Spec) -> str | None:
     return UNAVAILABLE
 
 
-BACKEND = Backend(
-    "native", "the kernel in C on a CPU", run, unsupported, functools.partial(run, reverse=True)
-)
+BACKEND = Backend("native", "the kernel in C on a CPU", run, unsupported, walks_backward=True)

@@ -19,20 +19,21 @@ import sys
 import threading
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from gatelab.core.backends.native.compile import isas, object_name
 
-ABI = 5
+ABI = 6
+Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh
 VARIABLE = "GATELAB_NATIVE_ISA"
 ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
 
-_INTEGERS = (
+_INTEGERS = [
     "steps",
     "batch",
     "hidden",
@@ -42,11 +43,10 @@ _INTEGERS = (
     "training",
     "threads",
     "split_units",
-)
-_BATCH = ("lengths", "rows", "resets")
-_FORWARD = ("packed", "x", "projected", "h0", "y", "h_n", "states", "gates")
-_STRIDES = ("projected_stride", "states_stride", "gates_stride")
-_BACKWARD = ("dy", "dh_n", "dh0", "dbias", "dw_hh", "dw_ih", "dx", "work")
+]
+_FORWARD = ["lengths", "rows", "resets", "packed", "x", "projected", "h0", "y", "h_n", "states", "gates"]
+_STRIDES = ["projected_stride", "states_stride", "gates_stride"]
+_BACKWARD = ["dy", "dh_n", "dh0", "dbias", "dw_hh", "dw_ih", "dx", "work"]
 
 
 class NativeError(RuntimeError):
@@ -58,7 +58,7 @@ class Call(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in _INTEGERS),
-        *((name, ctypes.c_void_p) for name in _BATCH + _FORWARD),
+        *((name, ctypes.c_void_p) for name in _FORWARD),
         *((name, ctypes.c_int64) for name in _STRIDES),
         *((name, ctypes.c_void_p) for name in _BACKWARD),
         ("zoneout", ctypes.c_float),
@@ -72,20 +72,15 @@ class Library:
         self.path = path
         self._lib = ctypes.CDLL(str(path))
         integer, pointer = ctypes.c_int64, ctypes.c_void_p
-        self._declare("gru_abi", integer)
-        self._declare("gru_call_size", integer)
-        self._declare("gru_processor", integer)
-        self._declare("gru_isa", ctypes.c_char_p)
-        if self._lib.gru_abi() != ABI or self._lib.gru_call_size() != ctypes.sizeof(Call):
+        abi, size = self._declare("gru_abi", integer)(), self._declare("gru_call_size", integer)()
+        if abi != ABI or size != ctypes.sizeof(Call):
             raise NativeError(f"{path} was built from another version; {REBUILD}")
-        self.isa: str = self._lib.gru_isa().decode()
-        self.processor: str = ISAS[self._lib.gru_processor()]
+        self.isa: str = self._declare("gru_isa", ctypes.c_char_p)().decode()
+        self.processor: str = ISAS[self._declare("gru_processor", integer)()]
         self.packed_size = self._declare("gru_packed_size", integer, integer, integer, integer)
         self.work_size = self._declare("gru_work_size", integer, *[integer] * 4)
         self.pack = self._declare("gru_pack", None, *[pointer] * 4, *[integer] * 5, pointer)
-        self.checksum = self._declare("gru_checksum", ctypes.c_uint64, *[pointer] * 4, *[integer] * 3)
-        self.order = self._declare("gru_order", integer, *[pointer] * 2, *[integer] * 3, pointer)
-        self.spread = self._declare("gru_spread", None, *[pointer] * 2, *[integer] * 4, pointer)
+        self.checksum = self._declare("gru_checksum", ctypes.c_uint64, *[pointer] * 4, *[integer] * 2)
         self.forward = self._declare("gru_forward", None, ctypes.POINTER(Call))
         self.backward = self._declare("gru_backward", None, ctypes.POINTER(Call))
 
@@ -186,10 +181,7 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
 def check_call(
     x: Tensor,
     h0: Tensor,
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor | None,
-    b_hh: Tensor | None,
+    weights: Tensors,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
     drawn: Tensor | None,
@@ -203,14 +195,11 @@ def check_call(
         raise ValueError(f"T, B, D and H must be at least 1, got x {list(x.shape)} and h0 {list(h0.shape)}")
     _check("x", x, (steps, batch, inputs))
     _check("h0", h0, (batch, hidden))
-    _check("w_ih", w_ih, (3 * hidden, inputs))
-    _check("w_hh", w_hh, (3 * hidden, hidden))
-    if b_ih is not None:
-        _check("b_ih", b_ih, (3 * hidden,))
-    if b_hh is not None:
-        _check("b_hh", b_hh, (3 * hidden,))
-        if not reset_after:
-            raise ValueError("reset_after=False has one bias per gate: b_hh must be None, add it to b_ih")
+    for name, weight, shape in _named(weights, inputs, hidden):
+        if weight is not None:
+            _check(name, weight, shape)
+    if weights[3] is not None and not reset_after:
+        raise ValueError("reset_after=False has one bias per gate: b_hh must be None, add it to b_ih")
     if reset_mask is not None:
         _check("reset_mask", reset_mask, (steps, batch), torch.bool)
     if drawn is not None:
@@ -220,6 +209,15 @@ def check_call(
         shortest, longest = lengths.aminmax()
         if shortest < 0 or longest > steps:
             raise ValueError(f"lengths must lie in 0 ... {steps}, got {int(shortest)} ... {int(longest)}")
+
+
+def _named(
+    weights: Tensors, inputs: int, hidden: int
+) -> Iterator[tuple[str, Tensor | None, tuple[int, ...]]]:
+    """Each of the weights with its name and the shape that it must have."""
+    rows = 3 * hidden
+    names, shapes = ("w_ih", "w_hh", "b_ih", "b_hh"), ((rows, inputs), (rows, hidden), (rows,), (rows,))
+    return zip(names, weights, shapes, strict=True)
 
 
 SMALLEST = 1 << 18  # floats; below this the C library's allocator keeps the memory by itself
@@ -283,26 +281,16 @@ def _libc() -> ctypes.CDLL | None:
 
 _LIBC = _libc()
 POOL = Pool()
-
-
-Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
-
 _SMALL = 1 << 15  # elements below which one thread is faster than two
-_LARGE = 1024  # hidden units below which one thread reads the weights faster than two can meet
 _PACKED = 1 << 26  # floats of packed weights that are kept in all (256 MiB)
 
 
-@dataclass(frozen=True)
-class Packed:
-    """Packed weights: what they hold, and the size of the inputs packed with them (0: not packed).
-
-    `calls` is `layer.py`'s: what does not change from one call for inference to the next.
-    """
+class Packed(NamedTuple):
+    """Packed weights: what they hold, and the size of the inputs packed with them (0: not packed)."""
 
     data: Tensor
     inputs: int
     library: Library
-    calls: dict[tuple[float, ...], Any] = field(default_factory=dict, compare=False)
 
 
 def pack(library: Library, weights: Tensors, *, inputs: int, reset_after: bool, backward: bool) -> Packed:
@@ -310,32 +298,18 @@ def pack(library: Library, weights: Tensors, *, inputs: int, reset_after: bool, 
     weights = _contiguous(weights)
     hidden = weights[1].shape[1]
     data = POOL.borrow(library.packed_size(inputs, hidden, backward))
-    library.pack(
-        *_addresses(weights), inputs, hidden, reset_after, backward, _threads(weights), data.data_ptr()
-    )
+    threads = most_threads() if weights[1].numel() >= _SMALL else 1
+    library.pack(*_addresses(weights), inputs, hidden, reset_after, backward, threads, data.data_ptr())
     return Packed(data, inputs, library)
 
 
 def _contiguous(weights: Tensors) -> Tensors:
-    w_ih, w_hh, b_ih, b_hh = (None if w is None else w.detach().contiguous() for w in weights)
-    assert w_ih is not None
-    assert w_hh is not None
-    return w_ih, w_hh, b_ih, b_hh
+    return cast(Tensors, tuple([None if w is None else w.detach().contiguous() for w in weights]))
 
 
-def _threads(weights: Tensors) -> int:
-    return most_threads() if weights[1].numel() >= _SMALL else 1
-
-
-def _addresses(weights: Tensors) -> tuple[int | None, ...]:
-    w_ih, w_hh, b_ih, b_hh = weights
-    hidden = w_hh.shape[1]
-    return (
-        address("w_ih", w_ih, (3 * hidden, w_ih.shape[1])),
-        address("w_hh", w_hh, (3 * hidden, hidden)),
-        None if b_ih is None else address("b_ih", b_ih, (3 * hidden,)),
-        None if b_hh is None else address("b_hh", b_hh, (3 * hidden,)),
-    )
+def _addresses(weights: Tensors) -> list[int | None]:
+    named = _named(weights, weights[0].shape[1], weights[1].shape[1])
+    return [None if weight is None else address(name, weight, shape) for name, weight, shape in named]
 
 
 class PackedStore:
@@ -355,9 +329,7 @@ class PackedStore:
         """Return the packed form of these weights as they are now."""
         layer, key = weights[1], (library, id(weights[1]), inputs, reset_after)
         weights = _contiguous(weights)
-        hidden = weights[1].shape[1]
-        threads = most_threads() if hidden >= _LARGE else 1
-        checksum = library.checksum(*_addresses(weights), inputs, hidden, threads)
+        checksum = library.checksum(*_addresses(weights), inputs, weights[1].shape[1])
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and entry[0] == checksum:

@@ -3,28 +3,39 @@
 This is where memory is laid out and the work is divided: everything that runs from step to step goes to C, products
 over all steps go to C where they are narrow and to PyTorch's matrix product where they are wide. The rows of a ragged
 batch are walked sorted by length (`plan`), so that the rows still running are the first ones.
-`autograd.py` makes it differentiable; `csrc/gru.h` says what the buffers hold.
+`__init__.py` makes it differentiable; `csrc/gru.h` says what the buffers hold.
 
 Dimensions: T time, B batch, D input, H hidden, N rows that are computed (the sum of the lengths).
 """
 
 import ctypes
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gatelab.core.backends.native.kernel import POOL, Call, Packed, address, load, most_threads
+from gatelab.core.backends.native.kernel import (
+    POOL,
+    Call,
+    Packed,
+    PackedStore,
+    Tensors,
+    address,
+    load,
+    most_threads,
+    pack,
+)
 
 FUSED_INPUTS = 128  # up to this D, W_ih x is computed in the kernel: it spares a pass over memory
 FUSED_ROWS = 64  # and up to this N, where a call to the matrix product costs more than it saves
 ALONE = 3e5  # multiply-adds of a whole call, below which a second thread does not pay
 SPLIT_STEP = 1e5  # multiply-adds of one step, below which a barrier a step does not pay
 NARROW = 64  # up to this D, the kernel's own products for dW_ih and dx are the faster ones
-MOST_CALLS = 64  # prepared calls that are kept with a layer's packed weights
 SPLIT_WEIGHTS = 320  # from this H on, a core's cache holds its share of the weights but not all of them
-ONE_COPIES = 1 << 16  # floats below which one thread copies faster than two
+
+STORE = PackedStore()
 
 
 @dataclass(frozen=True)
@@ -38,12 +49,11 @@ class Batch:
     size: int
     reverse: bool
     resets: Tensor | None  # [T, B] bool, by time and batch row
+    drawn: Tensor | None = None  # [T, B, H] bool, by time and batch row: where a unit keeps its state
+    p: float = 0.0
     lengths: Tensor | None = None  # [B] int64, longest first
     rows: Tensor | None = None  # [B] int64, the batch row of each place
     order: Tensor | None = None  # [N] int64, the row of x.view(T*B, D) for each row that is computed
-    listed: Tensor | None = None  # [T*B] int64: `order`, then the rows past the lengths
-    drawn: Tensor | None = None  # [T, B, H] bool, by time and batch row: where a unit keeps its state
-    p: float = 0.0
 
     @property
     def count(self) -> int:
@@ -51,21 +61,15 @@ class Batch:
         return self.steps * self.size if self.order is None else self.order.numel()
 
     def gather(self, x: Tensor) -> Tensor:
-        """From x [T, B, F] the rows [N, F] that are computed, in the kernel's order."""
+        """From x [T, B, F] the rows [N, F] that are computed, in the kernel's order, contiguous."""
         flat = x.reshape(self.steps * self.size, x.shape[2])
-        return flat if self.order is None else flat.index_select(0, self.order)
+        return flat.contiguous() if self.order is None else flat.index_select(0, self.order)
 
     def scatter(self, rows: Tensor) -> Tensor:
         """The reverse of `gather`: [T, B, F] with zeros where nothing was computed."""
-        if self.listed is None:
-            return rows.view(self.steps, self.size, -1)
-        count, width = rows.shape
-        padded = torch.empty(self.steps, self.size, width)
-        threads = most_threads() if padded.numel() > ONE_COPIES else 1
-        source = address("rows", rows, (self.count, width))
-        listed = self.listed.data_ptr()
-        load().spread(source, listed, count, self.listed.numel(), width, threads, padded.data_ptr())
-        return padded
+        if self.order is not None:
+            rows = rows.new_zeros(self.steps * self.size, rows.shape[1]).index_copy_(0, self.order, rows)
+        return rows.view(self.steps, self.size, -1)
 
 
 def plan(
@@ -73,9 +77,9 @@ def plan(
     size: int,
     lengths: Tensor | None,
     reset_mask: Tensor | None,
-    reverse: bool = False,
-    drawn: Tensor | None = None,
-    p: float = 0.0,
+    reverse: bool,
+    drawn: Tensor | None,
+    p: float,
 ) -> Batch:
     """Sort the rows by length, longest first, and list the rows of the input in the order of the walk.
 
@@ -86,16 +90,13 @@ def plan(
         last = torch.full((size,), steps - 1) if lengths is None else lengths - 1
         reset_mask = torch.cat((reset_mask[1:], torch.zeros_like(reset_mask[:1])))
         reset_mask = reset_mask & (torch.arange(steps).unsqueeze(1) != last)
-    resets = None if reset_mask is None else reset_mask.contiguous()
-    if lengths is None:
-        return Batch(steps, size, reverse, resets, drawn=drawn, p=p)
+    whole = Batch(steps, size, reverse, None if reset_mask is None else reset_mask.contiguous(), drawn, p)
+    if lengths is None or bool((lengths == steps).all()):
+        return whole
     ordered, rows = lengths.sort(descending=True, stable=True)
-    listed = torch.empty(steps * size, dtype=torch.int64)
-    places = (address("lengths", t, (size,), torch.int64) for t in (ordered, rows))
-    count = load().order(*places, steps, size, reverse, listed.data_ptr())
-    if count == steps * size:
-        return Batch(steps, size, reverse, resets, drawn=drawn, p=p)
-    return Batch(steps, size, reverse, resets, ordered, rows, listed[:count], listed, drawn, p)
+    s = torch.arange(steps).unsqueeze(1)
+    times = ordered - 1 - s if reverse else s
+    return replace(whole, lengths=ordered, rows=rows, order=(times * size + rows)[s < ordered])
 
 
 @dataclass
@@ -104,6 +105,7 @@ class Tape:
 
     batch: Batch
     packed: Packed
+    x: Tensor  # [N, D]
     states: Tensor  # [T+1, B, H] or [N, H], rows perhaps apart
     gates: Tensor  # [N, 4H], rows perhaps apart, in `memory`
     memory: Tensor
@@ -115,11 +117,15 @@ class Tape:
         POOL.release(self.packed.data)
 
 
-def fused_inputs(batch: Batch, inputs: int) -> int:
-    """D if the kernel is to compute W_ih x itself, else 0: drawn masks of zoneout are put into W_ih x."""
-    if batch.drawn is not None:
-        return 0
-    return inputs if inputs <= FUSED_INPUTS or batch.count <= FUSED_ROWS else 0
+def packed_weights(batch: Batch, weights: Tensors, reset_after: bool, training: bool) -> Packed:
+    """The weights in the kernel's form: packed anew with what backward needs, or as `STORE` has them."""
+    inputs = weights[0].shape[1]
+    # a drawn mask of zoneout is put into W_ih x
+    fused = batch.drawn is None and (inputs <= FUSED_INPUTS or batch.count <= FUSED_ROWS)
+    inputs = inputs if fused else 0
+    if training:
+        return pack(load(), weights, inputs=inputs, reset_after=reset_after, backward=True)
+    return STORE.get(load(), weights, inputs=inputs, reset_after=reset_after)
 
 
 def _threads(batch: Batch, inputs: int, hidden: int) -> tuple[int, bool]:
@@ -166,29 +172,17 @@ def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training
     return call
 
 
-def _prepared(batch: Batch, hidden: int, packed: Packed, reset_after: bool) -> Call:
-    """A call for inference on plain rows, kept with the packed weights: a single step is over in microseconds."""
-    key = (batch.steps, batch.size, batch.reverse, most_threads(), batch.p)
-    call = packed.calls.get(key)
-    if call is None:
-        if len(packed.calls) >= MOST_CALLS:
-            packed.calls.clear()
-        call = packed.calls[key] = _call(batch, hidden, packed, reset_after, False)
-    return Call.from_buffer_copy(call)  # several threads may run it at once
-
-
 def forward(
-    x: Tensor, h0: Tensor, w_ih: Tensor, packed: Packed, batch: Batch, *, reset_after: bool, training: bool
+    x: Tensor, h0: Tensor, weights: Tensors, batch: Batch, *, reset_after: bool, training: bool
 ) -> tuple[Tensor, Tensor, Tape | None]:
-    """Run the layer on x [N, D] (see `Batch.gather`) and h0 [B, H]; the arguments must be contiguous.
+    """Run the layer on x [T, B, D] and h0 [B, H].
 
     Returns y [T, B, H], which is zero past each row's length, h_n [B, H], and the tape when `training`.
     """
     hidden, rows, ragged = h0.shape[1], batch.count, batch.order is not None
-    if training or ragged or batch.resets is not None:
-        call = _call(batch, hidden, packed, reset_after, training)
-    else:
-        call = _prepared(batch, hidden, packed, reset_after)
+    x, h0 = batch.gather(x), h0.contiguous()
+    packed = packed_weights(batch, weights, reset_after, training)
+    call = _call(batch, hidden, packed, reset_after, training)
     call.h0 = address("h0", h0, (batch.size, hidden))
     gates = states = y = memory = None
     if training:
@@ -211,83 +205,64 @@ def forward(
         call.x = address("x", x, (rows, packed.inputs))
     else:
         projected = gates[:, hidden:] if training and gates is not None else torch.empty(rows, 3 * hidden)
-        torch.mm(x, w_ih.t(), out=projected)
+        torch.mm(x, weights[0].t(), out=projected)
         if batch.drawn is not None:  # a gate held at its end keeps the state, and its derivative is zero
             z = projected[:, hidden : 2 * hidden]
             z.masked_fill_(batch.gather(batch.drawn), math.inf if reset_after else -math.inf)
-        call.projected = projected.data_ptr()
-        call.projected_stride = projected.stride(0)
+        call.projected, call.projected_stride = projected.data_ptr(), projected.stride(0)
     # these were made above; what came from outside goes through `address`
-    call.y, call.h_n, call.states = y.data_ptr(), h_n.data_ptr(), states.data_ptr()
-    call.states_stride = states.stride(0)
+    call.y, call.h_n = y.data_ptr(), h_n.data_ptr()
+    call.states, call.states_stride = states.data_ptr(), states.stride(0)
     if gates is not None:
-        call.gates = gates.data_ptr()
-        call.gates_stride = gates.stride(0)
+        call.gates, call.gates_stride = gates.data_ptr(), gates.stride(0)
     packed.library.forward(ctypes.byref(call))
     if gates is None or memory is None:
         return y, h_n, None
-    return y, h_n, Tape(batch, packed, states, gates, memory, reset_after)
+    return y, h_n, Tape(batch, packed, x, states, gates, memory, reset_after)
 
 
-def _products_here(batch: Batch, inputs: int) -> tuple[bool, bool]:
-    """Whether the kernel's own products serve for dW_hh, and for dW_ih and dx: where a library's do badly."""
-    few = batch.count <= FUSED_ROWS
-    return few, inputs > 0 and (few or inputs <= NARROW)
+def backward(
+    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, w_ih: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of (x, h0, w_ih, w_hh, b_ih, b_hh); those not `needed` may be None.
 
-
-def through_time(
-    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, x: Tensor, needed: tuple[bool, ...]
-) -> tuple[Tensor, ...]:
-    """Turn the tape's gates into gradients.
-
-    Returns dh0 [B, H], the gradients' sums over the rows [4, H], and dx [N, D], dW_ih, dW_hh where they are `needed`
-    and the kernel computes them itself (else empty).
+    The kernel turns the tape's gates into gradients, and computes the products where a library's do badly.
     """
-    batch, hidden, inputs = tape.batch, tape.states.shape[1], tape.packed.inputs
+    batch, library, hidden, inputs = tape.batch, tape.packed.library, tape.states.shape[1], tape.packed.inputs
+    few = batch.count <= FUSED_ROWS
+    narrow = inputs > 0 and (few or inputs <= NARROW)
     call = _call(batch, hidden, tape.packed, tape.reset_after, True)
-    library = tape.packed.library
     dh0, dbias = torch.empty(batch.size, hidden), torch.empty(4, hidden)
+    dx = torch.empty(batch.count, inputs) if needed[0] and narrow else None
+    dw_ih = torch.empty(3 * hidden, inputs) if needed[2] and narrow else None
+    dw_hh = torch.empty(3 * hidden, hidden) if needed[3] and few else None
     work = torch.empty(library.work_size(inputs, batch.size, hidden, call.threads))
     call.gates, call.gates_stride = tape.gates.data_ptr(), tape.gates.stride(0)
     call.states, call.states_stride = tape.states.data_ptr(), tape.states.stride(0)
     if dy is not None:
+        dy = dy.contiguous()
         call.dy = address("dy", dy, (batch.steps, batch.size, hidden))
     if dh_n is not None:
+        dh_n = dh_n.contiguous()
         call.dh_n = address("dh_n", dh_n, (batch.size, hidden))
-    call.dh0, call.dbias, call.work = dh0.data_ptr(), dbias.data_ptr(), work.data_ptr()
-    recurrent, input = _products_here(batch, inputs)
-    dx = torch.empty(batch.count if needed[0] and input else 0, inputs)
-    dw_ih = torch.empty(3 * hidden if needed[2] and input else 0, inputs)
-    dw_hh = torch.empty(3 * hidden if needed[3] and recurrent else 0, hidden)
-    if dx.numel():
-        call.dx = dx.data_ptr()
-    if dw_ih.numel():
-        call.x = address("x", x, (batch.count, inputs))
-        call.dw_ih = dw_ih.data_ptr()
-    if dw_hh.numel():
-        call.dw_hh = dw_hh.data_ptr()
+    if narrow:
+        call.x = address("x", tape.x, (batch.count, inputs))
+    for name, made in {
+        "dh0": dh0,
+        "dbias": dbias,
+        "work": work,
+        "dx": dx,
+        "dw_ih": dw_ih,
+        "dw_hh": dw_hh,
+    }.items():
+        setattr(call, name, None if made is None else made.data_ptr())
     library.backward(ctypes.byref(call))
-    return dh0, dbias, dx, dw_ih, dw_hh
-
-
-def backward(
-    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, x: Tensor, w_ih: Tensor, needed: tuple[bool, ...]
-) -> tuple[Tensor | None, ...]:
-    """The gradients of (x, h0, w_ih, w_hh, b_ih, b_hh); those not `needed` may be None.
-
-    x [N, D] is what forward got; its gradient comes back as [T, B, D].
-    """
-    batch, hidden = tape.batch, tape.states.shape[1]
-    dh0, dbias, *products = through_time(tape, dy, dh_n, x, needed)
-    recurrent, input = _products_here(batch, tape.packed.inputs)
-    dx, dw_ih, dw_hh = (
-        found if n else None for found, n in zip(products, (needed[0], *needed[2:4]), strict=True)
-    )
     gates = tape.gates
-    if not input:
-        dx = torch.mm(gates[:, hidden:], w_ih) if needed[0] else None
-        dw_ih = torch.mm(gates[:, hidden:].t(), x) if needed[2] else None
-    if needed[3] and not recurrent:
+    if needed[0] and dx is None:
+        dx = torch.mm(gates[:, hidden:], w_ih)
+    if needed[2] and dw_ih is None:
+        dw_ih = torch.mm(gates[:, hidden:].t(), tape.x)
+    if needed[3] and dw_hh is None:
         dw_hh = _recurrent_product(tape)
     db_ih = dbias[1:].reshape(-1) if needed[4] else None
     db_hh = torch.cat((dbias[1], dbias[2], dbias[0])) if tape.reset_after and needed[5] else None

@@ -88,55 +88,37 @@ INLINE const float *projected_row(const forward_step *f, idx place) {
     return f->c->inputs ? NULL : f->c->projected + (f->inner + place) * f->c->projected_stride;
 }
 
-static void finish_after(const forward_step *f, idx row, idx rows, idx panel, const float *sums) {
+/* reset_after=1: the gates and the new state. reset_after=0: the first half, q, r, z and W_in x into `gates`. */
+INLINE void finish_gates(const forward_step *f, idx row, idx rows, idx panel, const float *sums, const int after) {
     const gru_call *c = f->c;
     idx across = padded(c->hidden), hidden = c->hidden;
     for (idx i = 0; i < rows; i++) {
         idx place = place_of(f->p, row + i);
         const float *projected = projected_row(f, place), *old = entering_state(f, place);
-        float *gates = c->training ? gates_of(f, place) : NULL;
-        destination to = destination_of(f, place);
+        float *gates = c->training || !after ? gates_of(f, place) : NULL;
+        destination to = after ? destination_of(f, place) : (destination){0};
         for (idx u = panel * COLS, v = 0; v < 2; v++, u += W) {
             const float *sum = sums + i * SUMS + v * W, *bias = f->w.bias + u;
             lanes inside = lanes_of(hidden - u);
             vec r = load(sum + COLS) + load(bias + across) + input_part(f, projected, sum, 0, u, inside);
             vec z = load(sum + 2 * COLS) + load(bias + 2 * across) + input_part(f, projected, sum, 1, u, inside);
-            vec ni = load(bias + 3 * across) + input_part(f, projected, sum, 2, u, inside);
-            vec nh = load(sum) + load(bias);
+            vec n = load(bias + 3 * across) + input_part(f, projected, sum, 2, u, inside);
+            vec h = load_part(old + u, inside), first;
             r = sigmoid(r);
             z = sigmoid(z);
-            vec n = tanh_of(r * nh + ni);
-            vec h = load_part(old + u, inside);
-            put(to, u, inside, average(c, z * (h - n) + n, h));
+            if (after) {
+                first = load(sum) + load(bias);
+                n = tanh_of(r * first + n);
+                put(to, u, inside, average(c, z * (h - n) + n, h));
+            } else {
+                first = r * h;
+            }
             if (gates) {
-                store_part(gates + u, inside, nh);
+                store_part(gates + u, inside, first);
                 store_part(gates + hidden + u, inside, r);
                 store_part(gates + 2 * hidden + u, inside, z);
                 store_part(gates + 3 * hidden + u, inside, n);
             }
-        }
-    }
-}
-
-/* The first half of reset_after=0: q, r, z and W_in x into `gates`. */
-static void finish_reset(const forward_step *f, idx row, idx rows, idx panel, const float *sums) {
-    const gru_call *c = f->c;
-    idx across = padded(c->hidden), hidden = c->hidden;
-    for (idx i = 0; i < rows; i++) {
-        idx place = place_of(f->p, row + i);
-        const float *projected = projected_row(f, place), *old = entering_state(f, place);
-        float *gates = gates_of(f, place);
-        for (idx u = panel * COLS, v = 0; v < 2; v++, u += W) {
-            const float *sum = sums + i * SUMS + v * W, *bias = f->w.bias + u;
-            lanes inside = lanes_of(hidden - u);
-            vec r = load(sum + COLS) + load(bias + across) + input_part(f, projected, sum, 0, u, inside);
-            vec z = load(sum + 2 * COLS) + load(bias + 2 * across) + input_part(f, projected, sum, 1, u, inside);
-            vec ni = load(bias + 3 * across) + input_part(f, projected, sum, 2, u, inside);
-            r = sigmoid(r);
-            store_part(gates + u, inside, r * load_part(old + u, inside));
-            store_part(gates + hidden + u, inside, r);
-            store_part(gates + 2 * hidden + u, inside, sigmoid(z));
-            store_part(gates + 3 * hidden + u, inside, ni);
         }
     }
 }
@@ -169,7 +151,10 @@ static void forward_one(const forward_step *f) {
         for (idx row = 0; row < count; row += ROWS) {
             idx rows = min_idx(ROWS, count - row);
             sum_gates(f, row, rows, panel, sums);
-            (c->reset_after ? finish_after : finish_reset)(f, row, rows, panel, sums);
+            if (c->reset_after)
+                finish_gates(f, row, rows, panel, sums, 1);
+            else
+                finish_gates(f, row, rows, panel, sums, 0);
         }
     wait_for_all(p);
     if (c->reset_after)

@@ -1,8 +1,8 @@
 /* The native GRU kernel's entry points: they start the threads and say what each of them does.
  *
  * gru.h is the interface. The rest is in headers, so that one compilation per instruction set sees everything:
- * vector.h (vectors and exp), gemm.h (products and the weights' packed form), team.h (threads), walk.h (where rows
- * lie), forward.h and backward.h (the two passes).
+ * vector.h (vectors and exp), gemm.h (products and the weights' packed form), walk.h (threads, and where
+ * rows lie), forward.h and backward.h (the two passes).
  */
 #include "gru.h"
 
@@ -81,55 +81,15 @@ void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const flo
     (void)threads;
 }
 
-/* Of one tensor, in pieces, so that the threads share it and their number does not show. */
-static uint64_t checksum_all(const float *w, idx count, int threads, uint64_t seed) {
-    const idx piece = 1 << 14;
-    idx pieces = (count + piece - 1) / piece;
-    uint64_t all = 0;
-#ifdef _OPENMP
-    if (threads > 1) {
-#pragma omp parallel for num_threads(threads) schedule(static) reduction(+ : all)
-        for (idx i = 0; i < pieces; i++)
-            all += checksum(w + i * piece, min_idx(piece, count - i * piece), seed + (uint64_t)i);
-        return all;
-    }
-#endif
-    for (idx i = 0; i < pieces; i++)
-        all += checksum(w + i * piece, min_idx(piece, count - i * piece), seed + (uint64_t)i);
-    (void)threads;
-    return all;
-}
-
 uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
-                      int64_t hidden, int64_t threads) {
+                      int64_t hidden) {
     const float *tensors[4] = {w_hh, w_ih, b_ih, b_hh};
     idx counts[4] = {3 * hidden * hidden, 3 * hidden * inputs, b_ih ? 3 * hidden : 0, b_hh ? 3 * hidden : 0};
     uint64_t all = (uint64_t)hidden;
-    for (int i = 0; i < 4; i++) {
-        uint64_t one = checksum_all(tensors[i], counts[i], i < 2 ? (int)threads : 1, (uint64_t)(i + 1) << 40);
-        all = (all ^ one) * 0x9E3779B97F4A7C15u + (uint64_t)counts[i];
-    }
+    for (int i = 0; i < 4; i++)
+        if (counts[i])
+            all = (all ^ checksum(tensors[i], counts[i], (uint64_t)(i + 1) << 40)) * 0x9E3779B97F4A7C15u;
     return all;
-}
-
-int64_t gru_order(const int64_t *lengths, const int64_t *rows, int64_t steps, int64_t batch, int64_t reverse,
-                  int64_t *order) {
-    return list_rows(lengths, rows, steps, batch, (int)reverse, order);
-}
-
-void gru_spread(const float *from, const int64_t *order, int64_t count, int64_t total, int64_t width,
-                int64_t threads, float *to) {
-#ifdef _OPENMP
-    if (threads > 1) {
-#pragma omp parallel for num_threads((int)threads) schedule(static)
-        for (idx i = 0; i < total; i++)
-            spread_row(from, order, count, width, i, to);
-        return;
-    }
-#endif
-    for (idx i = 0; i < total; i++)
-        spread_row(from, order, count, width, i, to);
-    (void)threads;
 }
 
 void gru_forward(const gru_call *call) { run_parts(call, forward_part, most_parts(call)); }

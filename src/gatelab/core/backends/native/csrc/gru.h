@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define GRU_ABI 5
+#define GRU_ABI 6
 
 typedef struct {
     /* sizes and choices */
@@ -87,17 +87,9 @@ int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward);
 void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
               int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed);
 
-/* A checksum of every byte that gru_pack reads, the same for any number of threads. */
+/* A checksum of every byte that gru_pack reads. */
 uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
-                      int64_t hidden, int64_t threads);
-
-/* Fill `order` [T*B] with the rows of a padded [T*B] batch that are computed, as the kernel walks them, and after
- * them those past the lengths; returns N. `lengths` and `rows` are by place, as in gru_call. */
-int64_t gru_order(const int64_t *lengths, const int64_t *rows, int64_t steps, int64_t batch, int64_t reverse,
-                  int64_t *order);
-/* to [total, width] from the computed rows, `count` of them: row order[i] is row i of `from`, the others are zero. */
-void gru_spread(const float *from, const int64_t *order, int64_t count, int64_t total, int64_t width,
-                int64_t threads, float *to);
+                      int64_t hidden);
 
 int64_t gru_work_size(int64_t inputs, int64_t batch, int64_t hidden, int64_t threads);
 void gru_forward(const gru_call *call);

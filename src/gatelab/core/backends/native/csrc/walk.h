@@ -1,9 +1,84 @@
-/* Where things lie: the walk over the steps of a batch, the rows that a step and a place refer to, and where each
- * computed row of a ragged batch lies in a padded [T, B] one. */
+/* The walk over a batch: how the threads share its work, the barrier between steps, and which rows a step and a place
+ * refer to. No state outlives a call. Compiled without OpenMP, every call runs on its own thread alone.
+ */
 #ifndef GATELAB_WALK_H
 #define GATELAB_WALK_H
 
-#include "team.h"
+#include <sched.h>
+#include <stdatomic.h>
+
+#include "gemm.h"
+#include "gru.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+typedef struct {
+    _Atomic int arrived;
+    char apart[60]; /* the waiting threads read `round` only: it has a cache line of its own */
+    _Atomic int round;
+    char apart_too[60];
+} barrier;
+
+/* Wait until all `members` are here. Spins, because a step takes microseconds; yields if others need the core. */
+INLINE void meet(barrier *b, int members) {
+    if (members == 1)
+        return;
+    int round = atomic_load_explicit(&b->round, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == members - 1) {
+        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&b->round, round + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round; spins++) {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+        if (spins > 10000) {
+            sched_yield();
+            spins = 0;
+        }
+    }
+}
+
+/* One thread's part: the places first, first+step, ... below `last`, and panels [panel0, panel1) of units. */
+typedef struct {
+    int id, members;
+    idx first, step, last;
+    idx panel0, panel1;
+    barrier *meeting; /* NULL when the threads never have to wait for each other */
+} part;
+
+INLINE part part_of(const gru_call *c, int id, int members, barrier *meeting) {
+    idx panels = panels_of(c->hidden);
+    part p = {id, members, 0, 1, c->batch, 0, panels, NULL};
+    if (c->split_units) {
+        p.panel0 = panels * id / members;
+        p.panel1 = panels * (id + 1) / members;
+        p.meeting = meeting;
+    } else if (c->lengths) { /* rows by turns: every thread gets long and short ones */
+        p.first = id;
+        p.step = members;
+    } else {
+        p.first = c->batch * id / members;
+        p.last = c->batch * (id + 1) / members;
+    }
+    return p;
+}
+
+INLINE void wait_for_all(const part *p) {
+    if (p->meeting)
+        meet(p->meeting, p->members);
+}
+
+/* How many of the part's places are below `end`. */
+INLINE idx places_below(const part *p, idx end) {
+    end = min_idx(end, p->last);
+    return end <= p->first ? 0 : (end - p->first + p->step - 1) / p->step;
+}
 
 /* Step number `s` of the walk (not the time, when in reverse) with its active places and their offset in N. */
 typedef struct {
@@ -78,30 +153,6 @@ INLINE idx state_row(const gru_call *c, const moment *m, idx ahead) {
 /* Whether the state that enters step s is zero whatever came before. Past the row's end nothing enters. */
 INLINE int resets_at(const gru_call *c, idx s, idx place) {
     return c->resets && s < length_of(c, place) && c->resets[outer_row(c, s, place)];
-}
-
-/* The rows of [T*B] in the order of the walk, then those past the lengths; returns how many the former are. */
-static idx list_rows(const idx *lengths, const idx *rows, idx steps, idx batch, int reverse, idx *order) {
-    idx count = 0, active = batch;
-    for (idx s = 0; s < steps; s++) {
-        while (active > 0 && lengths[active - 1] <= s)
-            active--;
-        for (idx place = 0; place < active; place++)
-            order[count++] = (reverse ? lengths[place] - 1 - s : s) * batch + rows[place];
-    }
-    idx at = count;
-    for (idx place = 0; place < batch; place++)
-        for (idx time = lengths[place]; time < steps; time++)
-            order[at++] = time * batch + rows[place];
-    return count;
-}
-
-/* One row of `to`, given by its number in `order`: a copied one, or zeros. */
-INLINE void spread_row(const float *from, const idx *order, idx count, idx width, idx i, float *to) {
-    if (i < count)
-        memcpy(to + order[i] * width, from + i * width, (size_t)width * sizeof(float));
-    else
-        memset(to + order[i] * width, 0, (size_t)width * sizeof(float));
 }
 
 #endif
