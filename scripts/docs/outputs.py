@@ -41,7 +41,9 @@ def notebook(page: str) -> str:
     def add(kind: str, text: str, **more: Any) -> None:
         if text := text.strip("\n"):
             source = text.splitlines(keepends=True)
-            cells.append({"cell_type": kind, "id": f"c{len(cells)}", "metadata": {}, "source": source, **more})
+            cells.append(
+                {"cell_type": kind, "id": f"c{len(cells)}", "metadata": {}, "source": source, **more}
+            )
 
     end = 0
     for match in PAIR.finditer(page):
@@ -60,7 +62,9 @@ def notebook(page: str) -> str:
 
 def main() -> None:
     """Rewrite a page, and the notebook of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("page", type=Path)
     parser.add_argument("--notebook", type=Path)
     options = parser.parse_args()

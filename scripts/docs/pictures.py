@@ -9,7 +9,8 @@ from html import escape
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "rings"
-WIDTH, HEIGHT, ACROSS, DOWN, EDGE = 178, 54, 66, 24, 20
+HEIGHT, DOWN, EDGE = 54, 22, 14
+LETTER = 6.6  # the width of one, of the line below a title
 Box = tuple[str, str]  # a title and a line below it
 
 PICTURES: dict[str, tuple[list[list[Box]], list[tuple[str, str, str]]]] = {
@@ -39,7 +40,12 @@ PICTURES: dict[str, tuple[list[list[Box]], list[tuple[str, str, str]]]] = {
             [("Model", "LanguageModel, Forecaster")],
             [("Layer", "GRU: directions, dropout")],
             [("Choice", "auto, or a named backend")],
-            [("reference", "the oracle"), ("torch", "written gradient"), ("native", "C, CPU"), ("cudnn", "GPU")],
+            [
+                ("reference", "the oracle"),
+                ("torch", "written gradient"),
+                ("native", "C, CPU"),
+                ("cudnn", "GPU"),
+            ],
         ],
         [
             ("Model", "Layer", "x, h"),
@@ -54,7 +60,11 @@ PICTURES: dict[str, tuple[list[list[Box]], list[tuple[str, str, str]]]] = {
         [
             [("File", "text, CSV, Parquet")],
             [("Splits", "train, valid, test")],
-            [("Batches", "order from the seed"), ("Spec", "vocabulary, channels"), ("Baselines", "trivial models")],
+            [
+                ("Batches", "order from the seed"),
+                ("Spec", "vocabulary, channels"),
+                ("Baselines", "trivial models"),
+            ],
             [("Task", "reads all three")],
         ],
         [
@@ -72,7 +82,11 @@ PICTURES: dict[str, tuple[list[list[Box]], list[tuple[str, str, str]]]] = {
             [("Batch", "from the data")],
             [("Task", "loss, metrics, sample")],
             [("Trainer", "Lightning")],
-            [("metrics", "sums, one division"), ("checkpoints", "best, last"), ("trace", "every step, exact")],
+            [
+                ("metrics", "sums, one division"),
+                ("checkpoints", "best, last"),
+                ("trace", "every step, exact"),
+            ],
         ],
         [
             ("Batch", "Task", ""),
@@ -123,7 +137,12 @@ PICTURES: dict[str, tuple[list[list[Box]], list[tuple[str, str, str]]]] = {
         [
             [("Studies", "trials"), ("Runs", "result.json"), ("Records", "experiments/")],
             [("Gathered", "plain data")],
-            [("Page", "HTML, no network"), ("Text", "terminal, md, csv"), ("Picture", "PNG"), ("Record", "committed")],
+            [
+                ("Page", "HTML, no network"),
+                ("Text", "terminal, md, csv"),
+                ("Picture", "PNG"),
+                ("Record", "committed"),
+            ],
         ],
         [
             ("Studies", "Gathered", ""),
@@ -173,25 +192,27 @@ PICTURES: dict[str, tuple[list[list[Box]], list[tuple[str, str, str]]]] = {
 def svg(title: str, columns: list[list[Box]], arrows: list[tuple[str, str, str]]) -> str:
     """One picture as SVG text."""
     tallest = max(map(len, columns))
-    width = 2 * EDGE + len(columns) * (WIDTH + ACROSS) - ACROSS
+    longest = max(max(len(line), 1.3 * len(name)) for column in columns for name, line in column)
+    box, across = round(longest * LETTER) + 18, 28 + round(LETTER * max(len(label) for _, _, label in arrows))
+    width = 2 * EDGE + len(columns) * (box + across) - across
     height = 2 * EDGE + tallest * (HEIGHT + DOWN) - DOWN
     places: dict[str, tuple[float, float]] = {}
     parts = []
     for i, column in enumerate(columns):
         top = (height - len(column) * (HEIGHT + DOWN) + DOWN) / 2
         for j, (name, line) in enumerate(column):
-            x, y = EDGE + i * (WIDTH + ACROSS), top + j * (HEIGHT + DOWN)
+            x, y = EDGE + i * (box + across), top + j * (HEIGHT + DOWN)
             places[name] = (x, y)
-            middle = x + WIDTH / 2
+            middle = x + box / 2
             parts += [
-                f'<rect class="box" x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="8"/>',
+                f'<rect class="box" x="{x}" y="{y}" width="{box}" height="{HEIGHT}" rx="8"/>',
                 f'<text class="name" x="{middle}" y="{y + 23}">{escape(name.strip())}</text>',
                 f'<text class="line" x="{middle}" y="{y + 41}">{escape(line)}</text>',
             ]
     for start, end, label in arrows:
         (x0, y0), (x1, y1) = places[start], places[end]
         right = x1 > x0
-        a, b = (x0 + WIDTH, x1 - 3) if right else (x0, x1 + WIDTH + 3)
+        a, b = (x0 + box, x1 - 3) if right else (x0, x1 + box + 3)
         ya, yb = y0 + HEIGHT / 2, y1 + HEIGHT / 2
         half = (a + b) / 2
         path = f"M{a},{ya} C{half},{ya} {half},{yb} {b},{yb}"

@@ -1,4 +1,4 @@
-"""Looks through the built manual: every page needs nothing from a network, and every link into the site leads somewhere.
+"""Looks through the built manual: no page needs anything from a network, and every link into the site leads somewhere.
 
   python -m scripts.docs.site site
 
@@ -56,11 +56,15 @@ def problems(site: Path) -> list[str]:
 
 def main() -> int:
     """Print what is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("site", type=Path)
     site = parser.parse_args().site
     wrong = problems(site)
-    print("\n".join(wrong) or f"{len(list(site.rglob('*.html')))} pages: no link is broken, nothing is loaded")
+    print(
+        "\n".join(wrong) or f"{len(list(site.rglob('*.html')))} pages: no link is broken, nothing is loaded"
+    )
     return bool(wrong)
 
 
