@@ -27,9 +27,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check
-from gatelab.run.errors import Interrupted
+from gatelab.run import Interrupted
+from gatelab.run.config import check, compose
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import identify
 from gatelab.run.train import train_frozen

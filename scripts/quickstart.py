@@ -31,7 +31,7 @@ def main() -> int:
     options = p.parse_args()
     started = time.perf_counter()
 
-    from gatelab.run.errors import Interrupted, RequestError, RunFailed
+    from gatelab.run import Interrupted, RequestError, RunFailed
 
     try:
         directories = {name: study(name, options) for name in STUDIES}
@@ -46,8 +46,8 @@ def main() -> int:
 
 def study(name: str, options: argparse.Namespace) -> Path:
     """Run a study, or what is missing of it; its folder."""
-    from gatelab.report.live import following
-    from gatelab.report.text import write_report
+    from gatelab.report.files import write_report
+    from gatelab.report.text import following
     from gatelab.study.sweep import sweep
 
     experiment = STUDIES[name]
@@ -68,7 +68,7 @@ def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> 
     """Print the leaderboards, the scores and the sample; draw the picture."""
     from gatelab.cli.common import print_table
     from gatelab.report.text import cost
-    from gatelab.run.infer import generate
+    from gatelab.run.evaluate import generate
     from gatelab.study.analysis.leaderboard import leaderboard, table, verdict
     from gatelab.study.analysis.read import read_study
 
@@ -103,13 +103,12 @@ def scores(results: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
 
 def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     """The metric over hidden size of both studies, and one forecast against the truth; the picture's path."""
-    from gatelab.report import picture
-    from gatelab.report.picture import finish
-    from gatelab.run.load import load_data, load_task
-    from gatelab.tasks.contract import SeriesSample, Window
-    from gatelab.trackers.pictures import draw_series, new_figure
+    from matplotlib.figure import Figure
 
-    figure = new_figure(19.0, 4.6)
+    from gatelab.report import picture
+    from gatelab.run.load import load_data, load_task
+
+    figure = Figure((19.0, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
     for axis, (name, state) in zip(axes, states.items(), strict=False):
         picture.draw(
@@ -122,10 +121,14 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     data = load_data(loaded.record)
     target = len(data.spec.targets) // 2
     window = data.spec.windows["test"] // 2
-    drawn = Window(0, *loaded.task.window(data, window, target, "test"))
+    past, future, forecast = loaded.task.window(data, window, target, "test")
+    axes[2].plot(range(-len(past), len(future)), [*past, *future], color="#333333", label="truth")
+    axes[2].plot(forecast, color="#1f6fb2", lw=1.8, label="forecast")
+    axes[2].axvline(-0.5, color="#9aa5b1")
     label = f"{data.spec.targets[target]} (original units)"
-    draw_series(axes[2], SeriesSample("", label, "steps from the forecast's start", (drawn,)))
-    finish(axes[2], "forecast", f"test window {window}, by the best forecaster")
+    axes[2].set(xlabel="steps from the forecast's start", ylabel=label)
+    axes[2].legend(frameon=False, fontsize=8)
+    picture.finish(axes[2], "forecast", f"test window {window}, by the best forecaster")
     path = states["language model"].root / "quickstart.png"
     figure.savefig(path, dpi=120)
     return path

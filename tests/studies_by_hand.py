@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from gatelab.run.config import CONF_DIR
+from gatelab.run import CONF_DIR
 from gatelab.study.spec import copy_sources, sources_of
 
 STATES = {

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check
+from gatelab.run import CONF_DIR
+from gatelab.run.config import check, compose
 from gatelab.run.train import train
 
 EXPERIMENTS = sorted(p.stem for p in (CONF_DIR / "experiment").glob("*.yaml"))

@@ -32,7 +32,7 @@ LOADS_NONE_OF = {
     "gatelab.run.train": ["gatelab.study", "gatelab.trackers", "gatelab.report", "gatelab.cli", "wandb"],
     "gatelab.run.record.directory": ["gatelab.cli", "torch", "pytorch_lightning", "pandas"],
     "gatelab.study.sweep": ["gatelab.report", "gatelab.cli", "torch", "pytorch_lightning", "matplotlib"],
-    "gatelab.report.live": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
+    "gatelab.report.text": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib"],
     "gatelab.report.page": ["gatelab.cli", "torch", "pytorch_lightning", "pandas", "matplotlib", "plotly"],
     "gatelab.cli.main": ["torch", "hydra", "pytorch_lightning", "wandb", "numpy"],
 }

@@ -45,7 +45,7 @@ def train(config: dict[str, Any], rate: float, folder: str) -> float:
 
     from gatelab.run.build import build_callbacks, build_data, build_task, build_trainer, prepare_process
     from gatelab.run.evaluate import evaluate_split
-    from gatelab.run.record.metrics_logger import MetricsCSV
+    from gatelab.run.loggers import MetricsCSV
     from gatelab.tasks import load_checkpoint
 
     plain = copy.deepcopy(config)
@@ -114,8 +114,7 @@ def main() -> int:
     p.add_argument("--tool", nargs=2, metavar=("TOOL", "FOLDER"), help=argparse.SUPPRESS)
     options = p.parse_args()
     if options.tool:
-        from gatelab.run.config.compose import compose
-        from gatelab.run.config.schema import check
+        from gatelab.run.config import check, compose
 
         name, folder = options.tool
         found = TOOLS[name](check(compose([*RUN, f"paths.root={folder}"])), list(RATES), folder)

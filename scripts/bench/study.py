@@ -99,8 +99,7 @@ def queue(folder: Path, strategy: str, trials: int, number: int) -> str:
 
 def hammer(folder: Path, barrier: Any, results: Any) -> None:
     """One worker: seconds of each claim, proposal, tell, and of the three together."""
-    from gatelab.study.engine.directory import StudyDirectory
-    from gatelab.study.engine.liveness import Owner
+    from gatelab.study.engine.directory import Owner, StudyDirectory
     from gatelab.study.engine.queue import Queue
 
     directory = StudyDirectory(folder)

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatelab.study.engine.liveness import birth, machine, read_owner
+from gatelab.study.engine.directory import birth, machine, read_owner
 
-FORK_SERVER = "gatelab.study.engine.fork_server"
+FORK_SERVER = "gatelab.study.engine.runner"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from gatelab.report.experiment_record import check_record
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from scripts.harness import ROOT, parser
 
 

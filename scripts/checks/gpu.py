@@ -247,7 +247,7 @@ def run_directory(at: Setup, name: str) -> Path:
 
 def training(at: Setup) -> Iterator[Row]:
     """One row a run: it reaches its last step, its loss falls, its score is finite."""
-    from gatelab.run.record.metrics import read_metrics
+    from gatelab.run.record.directory import read_metrics
 
     steps = 20 if at.quick else 200
     for task, precision in product(RUNS, ("32-true", "bf16-mixed", "16-mixed")):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.directory import read_metrics
 from gatelab.trackers.follow import STEP, Row, identity, key, to_row
 from scripts.checks.wandb_files import Segment, segments
 from scripts.harness import Command, environment, gatelab, parser, place

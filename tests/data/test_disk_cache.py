@@ -18,7 +18,7 @@ from gatelab.data.messages import DataError
 from gatelab.data.series import sources
 from gatelab.data.series.module import SeriesDataModule
 from gatelab.data.series.sources import load_named
-from gatelab.data.text import encode
+from gatelab.data.text import corpora
 from gatelab.data.text.module import TextDataModule
 
 ARRAYS = {
@@ -196,7 +196,7 @@ def test_a_text_that_was_found_is_the_one_that_was_read(tmp_path, monkeypatch, l
     monkeypatch.delenv("GATELAB_DERIVED")
     made = everything_of_a_text(**options)
     with monkeypatch.context() as patch:
-        patch.setattr(encode, "load_corpus", None)
+        patch.setattr(corpora, "load_corpus", None)
         patch.setattr("gatelab.data.text.module.text_baselines", None)
         found = everything_of_a_text(**options)
     assert without == made == found

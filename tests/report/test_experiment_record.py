@@ -19,7 +19,7 @@ from gatelab.report.experiment_record import (
     without_paths,
     write_record,
 )
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import leaderboard
 from gatelab.study.analysis.read import read_study

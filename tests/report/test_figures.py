@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatelab.report.figures import sample
+from gatelab.report.figures import draw_series, sample
 from gatelab.report.gather import gather
 from gatelab.run.train import train
 from gatelab.study.analysis.leaderboard import leaderboard
@@ -18,22 +18,23 @@ def sampled(experiment, place):
 
 
 def test_a_forecaster_is_drawn_beside_the_truth(tmp_path):
-    _, found = sampled("quickstart_series", tmp_path)
-    names = [trace.name for trace in found.figure.data if trace.name.startswith("forecast")]
+    _, (_, _, found) = sampled("quickstart_series", tmp_path)
+    figure = draw_series(found)
+    names = [trace.name for trace in figure.data if trace.name.startswith("forecast")]
     assert names == [f"forecast {number}" for number in range(1, SAMPLE_WINDOWS + 1)]
-    assert all(len(trace.y) == 24 for trace in found.figure.data if trace.name in names)
+    assert all(len(trace.y) == 24 for trace in figure.data if trace.name in names)
 
 
 def test_a_language_model_writes_and_a_damaged_checkpoint_is_said(tmp_path):
-    run, found = sampled("quickstart", tmp_path)
+    run, (_, _, found) = sampled("quickstart", tmp_path)
     assert len(found.text) == SAMPLE_TOKENS
     for name in ("best", "last"):
         (tmp_path / run / "checkpoints" / f"{name}.ckpt").write_bytes(b"half")
-    again = sample(leaderboard(gather([run])[0][0].state))
-    assert again.note.startswith("No sample: ")
-    assert again.text is None
+    note, _, again = sample(leaderboard(gather([run])[0][0].state))
+    assert note.startswith("No sample: ")
+    assert again is None
 
 
 @pytest.mark.parametrize("rows", [[]])
 def test_without_a_finished_trial_there_is_none(rows):
-    assert sample(rows).run is None
+    assert sample(rows)[1:] == (None, None)

@@ -7,7 +7,7 @@ import pytest
 
 from gatelab.report.gather import gather, read_facts, thin
 from gatelab.report.page import write_page
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.directory import list_runs
 from gatelab.study.analysis.read import list_studies, read_study
 

@@ -9,8 +9,8 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 from rich.console import Console
 
-from gatelab.report import live
-from gatelab.report.live import dashboard, following, one_line, progress, watch
+from gatelab.report import text as live
+from gatelab.report.text import dashboard, following, one_line, progress, watch
 from gatelab.run.frozen_run import EventWriter, events_file
 from gatelab.study.analysis import read
 from gatelab.study.analysis.read import StudyReader, read_study

@@ -51,7 +51,7 @@ def written(paths, target, **more):
 
 
 def figures_of(page):
-    found = re.findall(r'<script type="application/json" id="figure-\d+">(.*?)</script>', page, re.S)
+    found = re.findall(r'<script type="application/json">(.*?)</script>', page, re.S)
     return [json.loads(text) for text in found]
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from gatelab.report.picture import STYLES, baselines, curves, draw, slices, write_picture
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.read import read_study
 
 

@@ -3,7 +3,8 @@
 import csv
 import json
 
-from gatelab.report.text import cost, failures, headline, render, summary, write_report
+from gatelab.report.files import write_report
+from gatelab.report.text import cost, failures, headline, render, summary
 from gatelab.study.analysis.read import read_study
 
 FILES = ["leaderboard.csv", "summary.json", "study.png", "experiment/best.yaml"]

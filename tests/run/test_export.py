@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load
 
 from gatelab.cli.main import main
-from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run import RequestError, RunFailed
 from gatelab.run.export import export
 from gatelab.run.load import load_task
 from gatelab.run.train import train

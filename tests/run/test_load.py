@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.load import load_task, require_trusted_targets
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.train import train

@@ -9,9 +9,9 @@ import pytest
 
 from gatelab.cli.main import main
 from gatelab.data.files import write_json
-from gatelab.run.config.compose import compose
+from gatelab.run import RequestError, RunFailed
+from gatelab.run.config import compose
 from gatelab.run.diff import environments
-from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.frozen_run import EventWriter, events_file
 from gatelab.run.record.identity import Identity
 from gatelab.run.reproduce import environment_for, frozen_config, reproduce

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatelab.run import resume
-from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run import RequestError, RunFailed, resume
 from gatelab.run.load import load_task
 from gatelab.run.train import train
 from gatelab.tasks import load_checkpoint

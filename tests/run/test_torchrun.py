@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.directory import RunDirectory, read_metrics
 
 pytestmark = pytest.mark.slow
 TINY = [

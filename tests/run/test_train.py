@@ -13,14 +13,11 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check
-from gatelab.run.errors import RequestError, RunFailed
-from gatelab.run.evaluate import evaluate
-from gatelab.run.infer import generate
-from gatelab.run.record.directory import RunDirectory, list_runs
+from gatelab.run import RequestError, RunFailed
+from gatelab.run.config import check, compose
+from gatelab.run.evaluate import evaluate, generate
+from gatelab.run.record.directory import RunDirectory, list_runs, read_metrics
 from gatelab.run.record.identity import identify
-from gatelab.run.record.metrics import read_metrics
 from gatelab.run.train import train, train_frozen
 
 SMALL_SERIES = [

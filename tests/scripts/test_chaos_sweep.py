@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gatelab.study.engine.liveness import birth
+from gatelab.study.engine.directory import birth
 from scripts.chaos.processes import Member, Processes
 from scripts.chaos.verdict import judge
 

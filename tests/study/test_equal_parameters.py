@@ -6,7 +6,7 @@ import pytest
 
 from gatelab.core import GRU, LSTM, Forecaster, LanguageModel, MinGRU
 from gatelab.data import TextDataModule
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.sweep import plan, submit
 
 from .front_tools import TINY, planned

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.settings import OPERATIONAL, StudySettings
 
 
@@ -16,7 +16,7 @@ def test_plain_data_gives_the_same_settings_back():
     settings = StudySettings.from_dict(
         {"name": "a-1", "seeds": [0, 1], "pruner_options": {"n_min_trials": 3}}
     )
-    assert StudySettings.from_dict(settings.to_dict()) == settings
+    assert StudySettings.from_dict(settings.model_dump()) == settings
 
 
 def test_an_unknown_key_is_named_with_the_nearest():

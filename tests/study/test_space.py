@@ -3,7 +3,7 @@
 import optuna
 import pytest
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.plan.request import parse
 from gatelab.study.space import (
     Parameter,

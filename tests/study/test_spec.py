@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import compose
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.config import compose
 from gatelab.run.record.identity import identify
 from gatelab.study import spec
 from gatelab.study.plan import grid, new_study

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gatelab.run.errors import Interrupted
+from gatelab.run import Interrupted
 from gatelab.study import sweep as module
 from gatelab.study.sweep import sweep
 

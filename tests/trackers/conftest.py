@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gatelab.run.record.metrics_logger import MetricsCSV
+from gatelab.run.loggers import MetricsCSV
 from gatelab.trackers.wandb.tracker import WandbTracker
 
 from .fake_wandb import FakeWandb

@@ -2,7 +2,7 @@
 
 import math
 
-from gatelab.run.record.metrics_logger import MetricsCSV
+from gatelab.run.loggers import MetricsCSV
 from gatelab.trackers.follow import STEP, Follow, identity, key
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.loggers import build_loggers
-from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.directory import read_metrics
 
 
 class Fails:

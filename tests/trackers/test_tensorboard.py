@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from gatelab.run.record.metrics import read_metrics
-from gatelab.run.record.metrics_logger import MetricsCSV
+from gatelab.run.loggers import MetricsCSV
+from gatelab.run.record.directory import read_metrics
 from gatelab.trackers.tensorboard import TensorBoardTracker
 
 from .event_files import points, points_of, read_events

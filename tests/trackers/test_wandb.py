@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.directory import read_metrics
 from gatelab.run.train import train
 from gatelab.trackers.follow import STEP, key, to_row
 from scripts.checks.wandb_files import segments

@@ -11,12 +11,10 @@ import pytest
 import yaml
 
 from gatelab.cli.main import main
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run import CONF_DIR
+from gatelab.run.config import check, compose
+from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.run.record.identity import identify
-from gatelab.run.record.metrics import read_metrics
 from gatelab.trackers.follow import key, to_row
 from scripts.checks.wandb_files import segments
 

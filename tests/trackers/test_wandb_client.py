@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gatelab.trackers.wandb.client import asked_to_stop, connect, has_key, history
+from gatelab.trackers.wandb.session import asked_to_stop, connect, has_key, history
 
 KEY = "0123456789" * 4
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.run.record.metrics import read_metrics
+from gatelab.run.record.directory import read_metrics
 from gatelab.trackers.follow import key, to_row
 from scripts.checks.wandb_files import segments
 

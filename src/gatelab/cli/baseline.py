@@ -11,26 +11,20 @@ examples:
 from __future__ import annotations
 
 import argparse
+import sys
 
-from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table, scores_table
+from gatelab.cli.common import add_overrides, print_json, print_table, scores_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_overrides(parser)
-    add_json(parser)
-
-
-epilog = choices_epilog
 
 
 def run(options: argparse.Namespace) -> int:
     """Score the baselines on every split but the training one."""
-    import sys
-
     from gatelab.run.build import build_data
-    from gatelab.run.config.compose import compose
-    from gatelab.run.config.schema import check
+    from gatelab.run.config import check, compose
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
     data = build_data(check(composed))

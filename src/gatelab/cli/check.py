@@ -7,28 +7,23 @@ from __future__ import annotations
 
 import argparse
 
-from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json
+from gatelab.cli.common import add_overrides, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     add_overrides(parser)
-    add_json(parser)
-
-
-epilog = choices_epilog
 
 
 def run(options: argparse.Namespace) -> int:
     """Check and print."""
     import yaml
 
-    from gatelab.run.config.compose import compose
-    from gatelab.run.config.schema import check
-    from gatelab.run.errors import RequestError
+    from gatelab.run import RequestError
+    from gatelab.run.config import check, compose
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
-    from gatelab.study.plan.model_checker import refusal
+    from gatelab.study.plan.check import refusal
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
     config = check(composed)

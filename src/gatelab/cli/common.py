@@ -7,6 +7,7 @@ import contextlib
 import gc
 import json
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ GROUPS = (
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """`[overrides ...] [--config-dir DIR]`."""
+    """`[overrides ...] [--config-dir DIR] [--json]`, and the choices of every group at the end of the help."""
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="e.g. model=gru model.hidden_size=256 optim.lr=1e-3"
     )
@@ -41,11 +42,13 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a further folder with configurations, laid out like conf/ (e.g. DIR/experiment/mine.yaml)",
     )
+    add_json(parser)
+    parser.epilog = choices_epilog()
 
 
 def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
     """The arguments that are not `paths.KEY=VALUE`, and the `paths.root` that those say (default: .)."""
-    from gatelab.run.config.compose import compose
+    from gatelab.run.config import compose
 
     overrides = [given for given in arguments if given.startswith("paths.")]
     rest = [given for given in arguments if not given.startswith("paths.")]
@@ -53,13 +56,14 @@ def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
 
 
 def add_run_dir(parser: argparse.ArgumentParser) -> None:
-    """`RUN_DIR [--trust]`."""
+    """`RUN_DIR [--trust] [--json]`."""
     parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
     parser.add_argument(
         "--trust",
         action="store_true",
         help="run code outside Gatelab that the run names, e.g. your own network",
     )
+    add_json(parser)
 
 
 @contextlib.contextmanager
@@ -88,7 +92,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def choices_epilog(more: Sequence[str] = ()) -> str:
     """The choices of every configuration group, and of `more` of them, read from the file names."""
-    from gatelab.run.config import CONF_DIR
+    from gatelab.run import CONF_DIR
 
     lines = ["choices (group=choice; any key inside can be given too, e.g. data.batch_size=64):"]
     for group in (*more, *GROUPS):
@@ -105,8 +109,6 @@ def print_json(value: Any) -> None:
 
 def print_table(table: Table) -> None:
     """A table on stdout: in boxes at a terminal, elsewhere as Markdown, as wide as it needs to be."""
-    import sys
-
     from rich import box
     from rich.console import Console
 
@@ -121,12 +123,10 @@ def print_table(table: Table) -> None:
 
 def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """A table of models and baselines: one column each, one row a metric, so that it fits a narrow terminal."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    for name in rows:
-        table.add_column(name.replace("_", " "), justify="right")
+    models = (Column(name.replace("_", " "), justify="right") for name in rows)
+    table = Table("metric", *models, title=title, title_justify="left")
     for metric in dict.fromkeys(key for row in rows.values() for key in row):
         table.add_row(metric, *(number(row[metric]) if metric in row else "" for row in rows.values()))
     return table

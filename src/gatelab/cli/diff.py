@@ -8,6 +8,7 @@ example:
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from gatelab.cli.common import add_json, number, print_json, print_table
@@ -28,13 +29,13 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.diff import compare
 
     found = compare(options.first, options.second)
-    print_json(found.to_dict()) if options.json else _print(found)
+    print_json(asdict(found)) if options.json else _print(found)
     return 0
 
 
 def _print(found: Comparison) -> None:
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from gatelab.run.diff import shown
 
@@ -43,9 +44,7 @@ def _print(found: Comparison) -> None:
             return number(value)
         return "" if value is None else escape(shown(value))
 
-    table = Table()
-    for name in ("", "A", "B"):
-        table.add_column(name, overflow="fold")
+    table = Table(*(Column(name, overflow="fold") for name in ("", "A", "B")))
     for name in ("config", "environment", "data", "figures"):
         rows = getattr(found, name)
         table.add_row(f"[bold]{name}[/]", "" if rows else "the same", "" if rows else "the same")

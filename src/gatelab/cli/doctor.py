@@ -32,20 +32,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def examine(root: str | Path = ".") -> dict[str, Any]:
+def examine() -> dict[str, Any]:
     """Versions, hardware, the compiled kernel and its backends as plain data; of a key only whether there is one."""
     import torch
 
     from gatelab.core import GRU
-    from gatelab.run.config import CONF_DIR
+    from gatelab.run import CONF_DIR
     from gatelab.run.record.environment import describe
-    from gatelab.trackers.wandb.client import has_key
+    from gatelab.trackers.wandb.session import has_key
 
     facts = describe()
     facts.pop("git")
-    existing = Path(root).absolute()
-    while not existing.exists():
-        existing = existing.parent
     mirror = os.environ.get("GATELAB_DATA_MIRROR")
     gru = GRU(32, 64)
     with torch.no_grad():
@@ -56,11 +53,8 @@ def examine(root: str | Path = ".") -> dict[str, Any]:
         "configurations": str(CONF_DIR),
         "mirror": mirror,
         "mirror_exists": mirror is not None and Path(mirror).is_dir(),
-        "free_gigabytes": round(shutil.disk_usage(existing).free / 1e9, 1),
+        "free_gigabytes": round(shutil.disk_usage(".").free / 1e9, 1),
         "compiler": shutil.which(os.environ.get("CC", "cc")),
         "wandb_key": has_key(),
-        "gru": {
-            "training": str(gru.explain(torch.zeros(16, 8, 32))),
-            "one step": one_step,
-        },
+        "gru": {"training": str(gru.explain(torch.zeros(16, 8, 32))), "one step": one_step},
     }

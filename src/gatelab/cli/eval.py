@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from gatelab.cli.common import add_json, add_run_dir, loading, print_json, print_table, scores_table
+from gatelab.cli.common import add_run_dir, loading, print_json, print_table, scores_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accelerator", choices=("cpu", "gpu"), default=None, help="default: what the run was trained on"
     )
-    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gatelab.cli.common import add_json, add_run_dir, loading, print_json
+from gatelab.cli.common import add_run_dir, loading, print_json
 
 FORMATS = ("safetensors", "onnx", "torch-export")
 
@@ -32,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a graph for T steps only: with one, a step is fastest (a forecaster's default: its look-back)",
     )
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
-    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         trust=options.trust,
     )
     if options.json:
-        print_json(done.to_dict())
+        print_json(vars(done))
         return 0
     print(f"{done.file}: {done.bytes:,} bytes, weights of {done.checkpoint}")
     exact = "bit for bit" if done.tolerance == 0 else f"allowed: {done.tolerance:g} of the largest output"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from gatelab.cli.common import add_json, add_run_dir, loading, print_json
+from gatelab.cli.common import add_run_dir, loading, print_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=None, help="draw from the K likeliest tokens only")
     parser.add_argument("--top-p", type=float, default=None, help="draw from the likeliest tokens of total P")
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
-    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Generate and print."""
     with loading():
-        from gatelab.run.infer import generate
+        from gatelab.run.evaluate import generate
 
     settings = {k: getattr(options, k) for k in ("tokens", "temperature", "top_k", "top_p", "seed")}
     text = generate(options.run_dir, options.prompt, trust=options.trust, **settings)

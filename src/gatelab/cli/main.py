@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from gatelab.run.errors import Interrupted, RequestError, RunFailed
+from gatelab.run import Interrupted, RequestError, RunFailed
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
@@ -53,8 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
-    first = given[:1]
-    options = parser.parse_args(first)
+    options = parser.parse_args(given[:1])
     if options.version:
         from importlib.metadata import version
 
@@ -67,11 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from gatelab.data.messages import did_you_mean
 
         hint = did_you_mean(options.command, COMMANDS)
-        print(
-            f"gatelab: no command '{options.command}'.{hint} Commands: {', '.join(COMMANDS)}.",
-            file=sys.stderr,
-        )
-        return 2
+        return _say(f"gatelab: no command '{options.command}'.{hint} Commands: {', '.join(COMMANDS)}.", 2)
     return run_command(options.command, given[1:])
 
 
@@ -81,7 +76,6 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog=f"gatelab {name}",
         description=module.__doc__,
-        epilog=module.epilog() if hasattr(module, "epilog") else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)

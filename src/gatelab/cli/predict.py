@@ -9,8 +9,17 @@ example:
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gatelab.cli.common import add_json, add_run_dir, loading, print_json
+from gatelab.cli.common import add_run_dir, loading, print_json
+from gatelab.run import RequestError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENDINGS = (".csv", ".parquet", ".jsonl")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,19 +32,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new input; a forecaster's: CSV or Parquet with the run's channels",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="CSV, Parquet or JSON lines to write")
-    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Predict and write."""
+    output, given = Path(options.output), Path(options.input)
+    if output.suffix.lower() not in ENDINGS:
+        raise RequestError(f"{output}: give a name that ends in {', '.join(ENDINGS)}.")
+    if output.exists() and given.exists() and output.samefile(given):
+        raise RequestError(f"--output {output}: is the input; give another name.")
     with loading():
-        from gatelab.run.infer import check_output, predict, write_table
+        from gatelab.run.evaluate import predict
 
-    check_output(options.output, options.input)
-    frame = predict(options.run_dir, options.input, trust=options.trust)
-    write_table(frame, options.output)
+    frame = predict(options.run_dir, given, trust=options.trust)
+    try:
+        _write(frame, output)
+    except OSError as error:
+        raise RequestError(f"{output}: cannot be written: {error}") from None
     if options.json:
         print_json({"output": options.output, "rows": len(frame), "columns": list(frame.columns)})
     else:
         print(f"{len(frame)} rows of {', '.join(map(str, frame.columns))} written to {options.output}")
     return 0
+
+
+def _write(frame: pd.DataFrame, output: Path) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix.lower() == ".parquet":
+        frame.to_parquet(output, index=False)
+    elif output.suffix.lower() == ".csv":
+        frame.to_csv(output, index=False)
+    else:
+        rows = frame.to_dict("records")
+        output.write_text("".join(f"{json.dumps(row, default=str)}\n" for row in rows), "utf-8")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.cli.common import split_root
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 
 if TYPE_CHECKING:
     from gatelab.report.gather import Subject

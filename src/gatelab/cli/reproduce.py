@@ -15,10 +15,11 @@ examples:
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gatelab.cli.common import add_json, add_run_dir, print_json
+from gatelab.cli.common import add_run_dir, print_json
 from gatelab.data.messages import counted
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="exit with 2 when the environment differs, even if no bit does"
     )
-    add_json(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,7 +60,10 @@ def run(options: argparse.Namespace) -> int:
                 bar, description="steps compared", completed=done, total=total
             ),
         )
-    print_json(found.to_dict()) if options.json else _print(found)
+    if options.json:
+        print_json({**asdict(found), "exit_code": found.exit_code})
+    else:
+        _print(found)
     return found.exit_code
 
 
@@ -70,7 +73,7 @@ def _print(found: Reproduction) -> None:
     if not divergences:
         print(f"the same: {compared}, bit for bit")
     for divergence in divergences:
-        print(f"differs: {divergence}")
+        print(f"differs: {divergence.describe()}")
     if found.first is not None and found.initial is None:
         print(f"the same until there: {compared}")
     if found.overrides:

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List the runs."""
-    from gatelab.run.config.compose import compose
+    from gatelab.run.config import compose
     from gatelab.run.record.directory import list_runs
 
     runs = compose(options.overrides).resolved()["paths"]["runs"]
@@ -33,13 +33,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print(found: list[dict[str, Any]]) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table()
-    for column in ("run", "state", "metric", "value", "parameters", "seconds"):
-        table.add_column(
-            column, justify="left" if column in ("run", "state", "metric") else "right", no_wrap=True
-        )
+    texts = [Column(name, no_wrap=True) for name in ("run", "state", "metric")]
+    numbers = [Column(n, justify="right", no_wrap=True) for n in ("value", "parameters", "seconds")]
+    table = Table(*texts, *numbers)
     for row in found:
         figures = [number(row[key]) if row[key] is not None else "" for key in ("value", "parameters")]
         figures.append(f"{row['seconds']:.1f}" if row["seconds"] is not None else "")

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show one study, or list them all."""
-    from gatelab.run.errors import RequestError
+    from gatelab.run import RequestError
     from gatelab.study.analysis.read import find_study
 
     names, root = split_root(options.arguments)
@@ -57,17 +57,21 @@ def run(options: argparse.Namespace) -> int:
         return _list(studies, options.json)
     directory = find_study(studies, names[0])
     if options.watch:
-        from gatelab.report.live import watch
+        from gatelab.report.text import watch
 
         watch(directory)
     return _show(directory, options)
 
 
 def _show(directory: Path, options: argparse.Namespace) -> int:
-    from gatelab.report.text import render, summary, write_report
+    from gatelab.report.text import render, summary
     from gatelab.study.analysis.read import read_study
 
-    lines = write_report(directory, x=options.x, by=options.by) if options.write else []
+    lines: list[str] = []
+    if options.write:
+        from gatelab.report.files import write_report
+
+        lines = write_report(directory, x=options.x, by=options.by)
     state = read_study(directory)
     if options.json:
         print_json(summary(state))

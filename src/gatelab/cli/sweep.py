@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gatelab.cli.common import add_json, add_overrides, choices_epilog, print_json, print_table
+from gatelab.cli.common import add_overrides, choices_epilog, print_json, print_table
 from gatelab.data.messages import counted
 from gatelab.tasks.signals import noted
 
@@ -30,10 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check every job and print them; start nothing"
     )
-    add_json(parser)
+    parser.epilog = _epilog()
 
 
-def epilog() -> str:
+def _epilog() -> str:
     """The settings of a study, the launchers and spaces, and the groups with their choices."""
     from gatelab.study.settings import StudySettings
 
@@ -48,7 +48,7 @@ def epilog() -> str:
 def run(options: argparse.Namespace) -> int:
     """Sweep, and print the leaderboard."""
     with noted():  # a signal that comes while libraries are imported is acted on afterwards
-        from gatelab.report.live import following
+        from gatelab.report.text import following
         from gatelab.study.sweep import sweep
 
         result = sweep(
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _report(directory: Path) -> list[str]:
-    from gatelab.report.text import write_report
+    from gatelab.report.files import write_report
 
     return write_report(directory)
 

@@ -18,9 +18,7 @@ import sys
 from typing import Any
 
 from gatelab.cli.common import (
-    add_json,
     add_overrides,
-    choices_epilog,
     loading,
     number,
     print_json,
@@ -38,18 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="train a finished run again; the earlier one is renamed and kept"
     )
-    add_json(parser)
-
-
-epilog = choices_epilog
 
 
 def run(options: argparse.Namespace) -> int:
     """Train and print the closing summary."""
-    from gatelab.run.errors import Interrupted
+    from gatelab.run import Interrupted
     from gatelab.run.process_group import die_with_parent
     from gatelab.tasks.signals import launched, rank, stoppable
-    from gatelab.trackers.wandb.agent import started_by_agent
+    from gatelab.trackers import started_by_agent
 
     agent = started_by_agent()
     if rank() > 0 and not launched():
@@ -124,10 +118,10 @@ def best(result: dict[str, Any], record: dict[str, Any]) -> str:
     text = f"{result['monitor']} {number(result['best'])} in epoch {result['best_epoch'] + 1}"
     rows = result["splits"].get("valid", {}).get("baselines", {})
     values = [(key.replace("_", " "), row[metric.name]) for key, row in rows.items() if metric.name in row]
-    if not values:
-        return text
-    name, value = best_of(metric, values)
-    return f"{text} (best baseline: {name} {number(value)})"
+    if values:
+        name, value = best_of(metric, values)
+        text += f" (best baseline: {name} {number(value)})"
+    return text
 
 
 def next_commands(result: dict[str, Any], record: dict[str, Any]) -> list[str]:

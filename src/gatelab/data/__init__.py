@@ -18,25 +18,6 @@ if TYPE_CHECKING:
     from gatelab.data.text.module import TextDataModule
     from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict
 
-_HOME = {
-    "IGNORE": "specs",
-    "SeriesBatch": "specs",
-    "TokenBatch": "specs",
-    "DataError": "messages",
-    "FetchError": "messages",
-    "SeriesDataModule": "series.module",
-    "SeriesSpec": "specs",
-    "TextSpec": "specs",
-    "Spec": "specs",
-    "TextDataModule": "text.module",
-    "AddingDataModule": "synthetic_module",
-    "CopyMemoryDataModule": "synthetic_module",
-    "Series": "series.protocol",
-    "Tokenizer": "text.tokenizer",
-    "tokenizer_from_dict": "text.tokenizer",
-    "read_table": "series.table",
-}
-
 __all__ = [
     "IGNORE",
     "AddingDataModule",
@@ -57,11 +38,24 @@ __all__ = [
 ]
 
 
+_HOME = {
+    "messages": ("DataError", "FetchError"),
+    "series.module": ("SeriesDataModule",),
+    "series.protocol": ("Series",),
+    "series.table": ("read_table",),
+    "specs": ("IGNORE", "SeriesBatch", "SeriesSpec", "Spec", "TextSpec", "TokenBatch"),
+    "synthetic_module": ("AddingDataModule", "CopyMemoryDataModule"),
+    "text.module": ("TextDataModule",),
+    "text.tokenizer": ("Tokenizer", "tokenizer_from_dict"),
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import the file that holds `name` when the name is first asked for (PEP 562)."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"gatelab.data.{_HOME[name]}"), name)
+    for file, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"gatelab.data.{file}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ a skin over the pure parts of this ring and the only files that import Lightning
 import signal
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -86,11 +86,6 @@ STOP = (
 )
 
 
-def _as_it_is(batch: Any) -> Any:
-    """Keep a batch that the dataset has already put together (a named function: workers must pickle it)."""
-    return batch
-
-
 def _leave_signals_to_the_run(worker: int) -> None:
     """Ignore, in a loader worker, what asks the run to stop: it still needs batches. Workers end with their run."""
     for number in STOP:
@@ -110,6 +105,15 @@ class Loader(DataLoader):
             return super().__iter__()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class Loading(TypedDict, total=False):
+    """Arguments of every DataModule that it hands on, see `GatelabDataModule`."""
+
+    seed: int
+    num_workers: int
+    folds: int | None
+    fold: int | None
 
 
 class GatelabDataModule(pl.LightningDataModule):
@@ -135,8 +139,8 @@ class GatelabDataModule(pl.LightningDataModule):
         self,
         batch_size: int,
         eval_batch_size: int,
-        seed: int,
-        num_workers: int,
+        seed: int = 0,
+        num_workers: int = 0,
         folds: int | None = None,
         fold: int | None = None,
     ) -> None:
@@ -170,10 +174,8 @@ class GatelabDataModule(pl.LightningDataModule):
         """
         self._known(split)
         rank, world_size = self._rank()
-        size, name = (
-            (self.batch_size, "batch_size") if split == "train" else (self.eval_batch_size, "eval_batch_size")
-        )
-        if size % world_size:
+        if (size := self._batch_size(split)) % world_size:
+            name = "batch_size" if split == "train" else "eval_batch_size"
             raise DataError(
                 f"data.{name}={size} cannot be shared by {world_size} processes; give a multiple of it"
             )
@@ -185,16 +187,23 @@ class GatelabDataModule(pl.LightningDataModule):
             batch_size=None,
             sampler=order,
             num_workers=self.num_workers,
-            collate_fn=_as_it_is,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_leave_signals_to_the_run if STOP else None,
         )
 
     def _order(self, split: str, items: int, rank: int, world_size: int) -> BatchOrder:
         """Return the order of the batches of `split`: by (seed, epoch) in training, else as they come."""
-        train = split == "train"
-        size = self.batch_size if train else self.eval_batch_size
-        return BatchOrder(items, size, shuffle=train, seed=self.seed, rank=rank, world_size=world_size)
+        return BatchOrder(
+            items,
+            self._batch_size(split),
+            shuffle=split == "train",
+            seed=self.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def _batch_size(self, split: str) -> int:
+        return self.batch_size if split == "train" else self.eval_batch_size
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader of the training split."""

@@ -3,16 +3,16 @@
 A sweep starts hundreds of runs that read the same data; the result of the first is found by the others in
 `<cache>/derived/<sha256 of the key>`. Keys cover the sha256 of every source file, every option, the versions of the
 libraries, and the text of this ring's own code as it was when this process read it, so entries never go stale.
-Checksums detect corruption: an entry that is torn, altered or of another format is made again. Entries are plain
-bytes and JSON (no pickle); beyond `LIMIT` bytes the least recently used ones are removed. A cache that cannot be read
+Checksums detect corruption: an entry that is torn, altered or of another format is made again. Entries are NumPy
+archives without pickle; beyond `LIMIT` bytes the least recently used ones are removed. A cache that cannot be read
 or written is not an error. `GATELAB_DERIVED=off` switches it off.
 """
 
 import contextlib
 import hashlib
 import importlib.metadata
+import io
 import json
-import math
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -27,7 +27,8 @@ from gatelab.data.files import atomic_write_bytes
 
 LIMIT: Final = 1 << 30
 """Bytes that all entries of one cache may take."""
-_FORMAT: Final = b"gatelab derived 1\n"
+_FACTS: Final = "__facts__"
+_DIGEST: Final = 32  # bytes of a sha256
 _LIBRARIES: Final = ("numpy", "pandas", "tokenizers")
 
 
@@ -97,33 +98,26 @@ def _digest(key: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _encode(kept: CacheEntry) -> bytes:
-    """One line of format, one of the sha256 of the rest; then a line of JSON and the arrays' bytes."""
-    # order: a sum down the columns has other last bits than one along the rows
-    shapes = {
-        name: [array.dtype.str, list(array.shape), "F" if array.flags.f_contiguous else "C"]
-        for name, array in kept.arrays.items()
-    }
-    head = json.dumps({"facts": kept.facts, "arrays": shapes}).encode() + b"\n"
-    rest = head + b"".join(array.tobytes("A") for array in kept.arrays.values())
-    return _FORMAT + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
+def _encode(entry: CacheEntry) -> bytes:
+    """The sha256 of the rest, then NumPy's archive of the arrays and of the facts as JSON (it keeps their layout)."""
+    rest = io.BytesIO()
+    facts = np.frombuffer(json.dumps(entry.facts).encode(), np.uint8)
+    np.savez(rest, allow_pickle=False, **entry.arrays, **{_FACTS: facts})
+    return hashlib.sha256(rest.getbuffer()).digest() + rest.getvalue()
 
 
 def _decode(raw: bytes) -> CacheEntry | None:
     """Return what `_encode` was given, or None if these are not its bytes."""
-    start = len(_FORMAT) + 65
-    whole = _FORMAT + hashlib.sha256(memoryview(raw)[start:]).hexdigest().encode() + b"\n"
-    return _decoded(raw) if raw[:start] == whole else None
+    digest = hashlib.sha256(memoryview(raw)[_DIGEST:]).digest()
+    return _decoded(raw) if raw[:_DIGEST] == digest else None
 
 
 def _decoded(raw: bytes) -> CacheEntry:
-    start = len(_FORMAT) + 65
-    at = raw.index(b"\n", start) + 1
-    head, arrays = json.loads(raw[start:at]), {}
-    for name, (dtype, shape, order) in head["arrays"].items():
-        arrays[name] = np.frombuffer(raw, dtype, math.prod(shape), at).reshape(shape, order=order)
-        at += arrays[name].nbytes
-    return CacheEntry(arrays, head["facts"])
+    with np.load(io.BytesIO(memoryview(raw)[_DIGEST:])) as archive:
+        arrays = dict(archive)
+    for array in arrays.values():
+        array.setflags(write=False)
+    return CacheEntry(arrays, json.loads(arrays.pop(_FACTS).tobytes()))
 
 
 def _prune(place: Path, limit: int) -> None:

@@ -28,11 +28,16 @@ def atomic_file(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
         with temporary.open("wb") as file:
             yield file
             if sync:
-                file.flush()
-                os.fsync(file.fileno())
+                flush(file)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(file: BinaryIO) -> None:
+    """Bring what was written so far to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def atomic_write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:

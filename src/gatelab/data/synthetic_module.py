@@ -10,14 +10,14 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gatelab.data.base_module import BatchOrder, GatelabDataModule
+from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.folds import item_cuts
 from gatelab.data.messages import DataError
 from gatelab.data.specs import SeriesBatch, SeriesSpec, TextSpec, TokenBatch
@@ -55,14 +55,32 @@ def _token_batch(inputs: Tensor, targets: Tensor) -> TokenBatch:
     )
 
 
+class Items(Loading, total=False):
+    """Arguments of both problems."""
+
+    train_items: int
+    eval_items: int
+    batch_size: int
+    eval_batch_size: int
+    data_seed: int
+
+
 class _SyntheticDataModule(GatelabDataModule):
-    """The base of both problems: three splits of drawn items. `loading` is for `GatelabDataModule`."""
+    """The base of both problems: three splits of drawn items."""
 
     problem: ClassVar[str]
     batch: ClassVar[Any]  # makes a batch of the two arrays
 
-    def __init__(self, train_items: int, eval_items: int, data_seed: int, *loading: Any) -> None:
-        super().__init__(*loading)
+    def __init__(
+        self,
+        train_items: int = 10_000,
+        eval_items: int = 1000,
+        batch_size: int = 32,
+        eval_batch_size: int = 250,
+        data_seed: int = 0,
+        **loading: Unpack[Loading],
+    ) -> None:
+        super().__init__(batch_size, eval_batch_size, **loading)
         if min(train_items, eval_items) < 1:
             raise DataError(f"data.train_items={train_items}, data.eval_items={eval_items}: give at least 1")
         self.train_items, self.eval_items, self.data_seed = train_items, eval_items, data_seed
@@ -104,8 +122,7 @@ class _SyntheticDataModule(GatelabDataModule):
         )
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
-        size = self.batch_size if split == "train" else self.eval_batch_size
-        items = _Items(self.arrays[split], size // world_size, type(self).batch)
+        items = _Items(self.arrays[split], self._batch_size(split) // world_size, type(self).batch)
         return items, self._order(split, len(items), rank, world_size)
 
 
@@ -119,21 +136,8 @@ class AddingDataModule(_SyntheticDataModule):
 
     problem, batch = "adding", SeriesBatch
 
-    def __init__(
-        self,
-        steps: int = 200,
-        train_items: int = 10_000,
-        eval_items: int = 1000,
-        batch_size: int = 32,
-        eval_batch_size: int = 250,
-        seed: int = 0,
-        data_seed: int = 0,
-        num_workers: int = 0,
-        folds: int | None = None,
-        fold: int | None = None,
-    ) -> None:
-        loading = (batch_size, eval_batch_size, seed, num_workers, folds, fold)
-        super().__init__(train_items, eval_items, data_seed, *loading)
+    def __init__(self, steps: int = 200, **items: Unpack[Items]) -> None:
+        super().__init__(**items)
         if steps < 2:
             raise DataError(f"data.steps={steps}: the adding problem needs at least 2")
         self.steps = steps
@@ -181,21 +185,8 @@ class CopyMemoryDataModule(_SyntheticDataModule):
 
     problem, batch = "copy_memory", staticmethod(_token_batch)
 
-    def __init__(
-        self,
-        delay: int = 100,
-        train_items: int = 10_000,
-        eval_items: int = 1000,
-        batch_size: int = 32,
-        eval_batch_size: int = 250,
-        seed: int = 0,
-        data_seed: int = 0,
-        num_workers: int = 0,
-        folds: int | None = None,
-        fold: int | None = None,
-    ) -> None:
-        loading = (batch_size, eval_batch_size, seed, num_workers, folds, fold)
-        super().__init__(train_items, eval_items, data_seed, *loading)
+    def __init__(self, delay: int = 100, **items: Unpack[Items]) -> None:
+        super().__init__(**items)
         if delay < 1:
             raise DataError(f"data.delay={delay}: give at least 1 step")
         self.delay = delay

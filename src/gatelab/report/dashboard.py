@@ -7,7 +7,9 @@ the storage: it answers GET and HEAD, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,15 +42,12 @@ def guarded(application: Application, methods: Sequence[str] | None = None) -> A
     """A WSGI application that refuses other hosts' names (403) and, if `methods` are given, other methods (405)."""
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        try:
+        host = None
+        with contextlib.suppress(ValueError):
             host = urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname
-        except ValueError:
-            host = None
-        refused = "403 Forbidden" if host not in LOCAL else ""
-        if methods is not None and environ["REQUEST_METHOD"] not in methods:
-            refused = refused or "405 Method Not Allowed"
-        if not refused:
+        if host in LOCAL and (methods is None or environ["REQUEST_METHOD"] in methods):
             return application(environ, start_response)
+        refused = "405 Method Not Allowed" if host in LOCAL else "403 Forbidden"
         start_response(refused, [("Content-Type", "text/plain"), ("Content-Length", "0")])
         return [b""]
 
@@ -101,11 +100,9 @@ def link_events(subjects: Sequence[Subject], scratch: Path) -> int:
     """Link the runs' event files below `scratch` under names that say what was tried; return how many there are."""
     count = 0
     for subject in subjects:
-        folder = scratch / subject.state.name
-        number = 1
-        while folder.exists():  # two studies of one name
-            number += 1
-            folder = scratch / f"{subject.state.name}-{number}"
+        name = subject.state.name  # of two studies of one name the second gets a number
+        free = (scratch / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
+        folder = next(folder for folder in free if not folder.exists())
         for trial in subject.state.trials:
             for run in trial.runs:
                 events = run.directory / "tensorboard"

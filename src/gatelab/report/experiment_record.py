@@ -7,6 +7,7 @@ but for the conclusion, which a person writes between its two marker comments. N
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -14,14 +15,15 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from gatelab.data.files import atomic_write_text, write_json
 from gatelab.data.messages import counted
-from gatelab.report.picture import baselines, choose_by, choose_x, write_picture
-from gatelab.run.errors import RequestError
+from gatelab.report.picture import baselines, choose_by, choose_x, named, write_picture
+from gatelab.run import RequestError
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
 from gatelab.study.analysis.read import read_study
@@ -153,10 +155,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         RequestError: it is missing or not a JSON object.
     """
-    try:
-        return dict(json.loads((folder / "record.json").read_text()))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{folder / 'record.json'}: cannot be read ({error}).") from None
+    return _json(folder / "record.json")
 
 
 def unpack(folder: Path) -> list[StudyState]:
@@ -203,13 +202,8 @@ def _run(run: Run) -> dict[str, Any]:
         "seconds": result["seconds"]["fit"],
         "steps": result.get("steps"),
     }
-    return {
-        **found,
-        "seed": run.seed,
-        "fold": run.fold,
-        "value": run.value,
-        "run": "/".join(run.directory.parts[-2:]),
-    }
+    where = "/".join(run.directory.parts[-2:])
+    return {**found, "seed": run.seed, "fold": run.fold, "value": run.value, "run": where}
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -221,6 +215,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _asked(state: StudyState) -> dict[str, Any]:
     first = next(run for trial in state.done for run in trial.runs)
+    environment: dict[str, Any] = {}
+    with contextlib.suppress(RequestError, KeyError, IndexError):  # of a run that noted none
+        environment = environment_of(_json(first.directory / "run.json")["attempts"][-1]["environment"])
     return {
         "name": state.name,
         "command": shown_command(state.command),
@@ -228,24 +225,16 @@ def _asked(state: StudyState) -> dict[str, Any]:
         "objectives": [vars(objective) for objective in state.objectives],
         "space": [dict(entry) for entry in state.space],
         "baselines": baselines(state),
-        "environment": _environment(first.directory),
+        "environment": environment,
     }
 
 
-def _environment(run: Path) -> dict[str, Any]:
-    """What the runs ran on, as the first of them noted it; nothing where it did not."""
-    try:
-        return environment_of(_json(run / "run.json")["attempts"][-1]["environment"])
-    except (RequestError, KeyError, IndexError):
-        return {}
-
-
 def _state(folder: Path, asked: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> StudyState:
-    groups: dict[int, list[Mapping[str, str]]] = {}
+    trials: dict[int, list[Trial]] = {}
+    space = {str(entry["key"]): entry for entry in asked["space"]}
     for row in rows:
         if row["study"] == asked["name"]:
-            groups.setdefault(int(row["trial"]), []).append(row)
-    space = {str(entry["key"]): entry for entry in asked["space"]}
+            trials.setdefault(int(row["trial"]), []).append(_trial(row, space))
     return StudyState(
         directory=folder.absolute(),
         name=asked["name"],
@@ -253,38 +242,50 @@ def _state(folder: Path, asked: Mapping[str, Any], rows: Sequence[Mapping[str, s
         overrides=(),
         space=tuple(asked["space"]),
         objectives=tuple(Objective(**objective) for objective in asked["objectives"]),
-        trials=tuple(_trial(number, group, space) for number, group in sorted(groups.items())),
+        trials=tuple(joined(number, parts) for number, parts in sorted(trials.items())),
         command=asked["command"],
         baselines=asked["baselines"],
     )
 
 
-def _trial(number: int, rows: Sequence[Mapping[str, str]], space: Mapping[str, Mapping[str, Any]]) -> Trial:
-    first = rows[0]
-    keys = [
-        k for k in first if k not in (*COLUMNS, *LAST) and not re.fullmatch(r"value(_\d+)?", k) and first[k]
-    ]
-    known = {key: _distribution(first[key], space.get(key)) for key in keys}
+def _trial(row: Mapping[str, str], space: Mapping[str, Mapping[str, Any]]) -> Trial:
+    """A row as a trial with one run; with none where the trial has no finished run."""
     whole = lambda text: int(float(text)) if text else None  # noqa: E731
-    runs = tuple(
-        Run(Path(r["run"]), float(r["value"]), whole(r["seed"]), whole(r["fold"]), whole(r.get("steps")))
-        for r in rows
-        if r["value"]
-    )
-    more = [float(first[key]) for key in first if re.fullmatch(r"value_\d+", key) and first[key]]
-    mean = [fmean(run.value for run in runs if run.value is not None)] if runs else []
-    seconds = [float(row["seconds"]) for row in rows if row["seconds"]]
+    of_values = [key for key in row if re.fullmatch(r"value(_\d+)?", key)]
+    keys = [key for key in row if key not in (*COLUMNS, *LAST, *of_values) and row[key]]
+    known = {key: _distribution(row[key], space.get(key)) for key in keys}
+    values = tuple(float(row[key]) for key in of_values if row[key])
+    runs: list[Run] = []
+    if row["value"]:
+        replicate = whole(row["seed"]), whole(row["fold"])
+        runs.append(Run(Path(row["run"]), values[0], *replicate, whole(row.get("steps"))))
     return Trial(
-        number=number,
-        state=first["state"],
+        number=int(row["trial"]),
+        state=row["state"],
         params={key: value for key, (value, _) in known.items()},
-        values=(*mean, *more) if first["state"] == "done" else (),
-        runs=runs,
-        seconds=round(sum(seconds), 2) if seconds else None,
-        parameters=whole(first["parameters"]),
-        hidden=whole(first["solved_size"]),
-        error=first["error"] or None,
+        values=values if row["state"] == "done" else (),
+        runs=tuple(runs),
+        seconds=float(row["seconds"]) if row["seconds"] else None,
+        parameters=whole(row["parameters"]),
+        hidden=whole(row["solved_size"]),
+        error=row["error"] or None,
         distributions={key: distribution for key, (_, distribution) in known.items()},
+    )
+
+
+def joined(number: int, parts: Sequence[Trial]) -> Trial:
+    """One trial of several, one a run: the mean of their values and the seconds of all; else the first one's facts."""
+    states, seconds = {part.state for part in parts}, [p.seconds for p in parts if p.seconds is not None]
+    values = [part.values for part in parts if part.values]
+    return replace(
+        parts[0],
+        number=number,
+        state=states.pop() if len(states) == 1 else "done" if values else "failed",
+        values=(fmean(value[0] for value in values), *values[0][1:]) if values else (),
+        runs=tuple(run for part in parts for run in part.runs),
+        seconds=round(sum(seconds), 2) if seconds else None,
+        parameters=next((part.parameters for part in parts if part.parameters is not None), None),
+        error="; ".join(dict.fromkeys(part.error for part in parts if part.error)) or None,
     )
 
 
@@ -344,17 +345,25 @@ def _conclusion(record: Path) -> str:
     return found[1].strip()
 
 
+def about(state: StudyState) -> str:
+    """The metric, what its mean is taken over, and the trivial models' values."""
+    metric = state.objectives[0]
+    better = "lower" if metric.sign > 0 else "higher"
+    known = ", ".join(named(state.baselines or {}))
+    return f"{metric.metric} ({better} is better): {over_what(state)}." + (
+        f" Trivial models on the same positions: {known}." if known else ""
+    )
+
+
 def sections(state: StudyState) -> list[str]:
     """A study in Markdown: metric and baselines, leaderboard, verdict, importance, cost."""
-    metric, rows = state.objectives[0], leaderboard(state)
-    better = "lower" if metric.sign > 0 else "higher"
-    about = f"`{metric.metric}` ({better} is better): {over_what(state)}."
-    if state.baselines:
-        known = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in state.baselines.items())
-        about += f" Trivial models on the same positions: {known}."
+    metric, rows = state.objectives[0].metric, leaderboard(state)
     most = len(rows) if len(rows) <= LONG else SHORT
     cells = columns(state, rows)
-    blocks = [about, table(list(cells), [*zip(*cells.values(), strict=True)][:most])]
+    blocks = [
+        about(state).replace(metric, f"`{metric}`", 1),
+        table(list(cells), [*zip(*cells.values(), strict=True)][:most]),
+    ]
     blocks += [f"The other {len(rows) - most} are in `results.csv`."] * (most < len(rows))
     for name in ("pruned", "failed"):
         trials = [trial for trial in state.trials if trial.state == name]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,18 +22,19 @@ from gatelab.report.picture import (
     Frame,
     Point,
     curves,
-    frame_of,
     label,
+    named,
+    remarks,
     short,
     slices,
     value_at,
     widened,
 )
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
-from gatelab.tasks.contract import SeriesSample, TableSample, TextSample
+from gatelab.tasks.contract import Sample, SeriesSample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -82,19 +82,19 @@ def over_parameter(state: StudyState) -> list[tuple[str, str, go.Figure]]:
 
     Empty with fewer than two finished trials.
     """
-    if len(state.done) < 2:
-        return []
-    if len(state.objectives) > 1:
-        return [_front(state)]
-    return [_over(state, key) for key in slices(state)]
+    keys = slices(state) if len(state.objectives) == 1 else [None]
+    found = [curves(state, key) for key in keys] if len(state.done) > 1 else []
+    return [
+        (one.name, f"{label(state.objectives[0])}; {remarks(state, one)}", _over(state, one))
+        for one in found
+        if one
+    ]
 
 
-def _over(state: StudyState, key: str) -> tuple[str, str, go.Figure]:
-    found = curves(state, key)
-    assert found is not None
-    name = short_names([found.x, *(k for k in state.keys if k != found.x)])[found.x].replace("_", " ")
-    titles = {"xaxis_title_text": name, "yaxis_title_text": axis_name(state.objectives[0])}
-    figure = new_figure(height=430, **titles)
+def _over(state: StudyState, found: Curves) -> go.Figure:
+    figure = new_figure(
+        height=430, xaxis_title_text=found.name, yaxis_title_text=axis_name(state.objectives[0])
+    )
     lines = list(found.lines.items())
     for index, (line, points) in enumerate(lines):
         hidden = sum(_covers(later, points) for _, later in lines[index + 1 :])
@@ -109,13 +109,18 @@ def _over(state: StudyState, key: str) -> tuple[str, str, go.Figure]:
         marker={"color": FAINT, "size": 5, "opacity": 0.6},
         hovertemplate="%{y:.5g}<br>%{text}<extra></extra>",
     )
-    known = state.baselines or {}
-    frame = frame_of(found.points, known.values())
-    if frame is not None:
-        _set_frame(figure, frame, known)
-    _scale_x(figure, found)
-    rest = f"; lines: the best over {', '.join(found.rest)}" if found.rest and not found.ranged else ""
-    return name, label(state.objectives[0]) + rest, figure
+    if (frame := found.frame) is not None:
+        _set_frame(figure, frame, found.baselines)
+    if found.ticks:
+        texts = [text.replace("\n", "<br>") for text in found.ticks.values()]
+        figure.update_xaxes(tickvals=list(found.ticks), ticktext=texts)
+    if found.words:
+        figure.update_xaxes(range=[-0.5, len(found.ticks) - 0.5])
+    if found.base:
+        low, high = (math.log10(end([point.x for point in found.points])) for end in (min, max))
+        margin = max(0.04, 0.04 * (high - low))
+        figure.update_xaxes(type="log", range=[low - margin, high + margin])
+    return figure
 
 
 def _covers(later: Sequence[Point], points: Sequence[Point]) -> bool:
@@ -158,49 +163,13 @@ def _add_line(
         )
 
 
-def _scale_x(figure: go.Figure, found: Curves) -> None:
-    """Words and listed numbers get their own ticks; a factor of four and more is shown in equal factors."""
-    xs = found.xs
-    if found.words:
-        ticks = [show(tick) for tick in found.ticks or ()]
-        figure.update_xaxes(tickvals=list(range(len(ticks))), ticktext=ticks, range=[-0.5, len(ticks) - 0.5])
-        return
-    if found.base:
-        margin = max(0.04, 0.04 * math.log10(xs[-1] / xs[0]))
-        figure.update_xaxes(type="log", range=[math.log10(xs[0]) - margin, math.log10(xs[-1]) + margin])
-    if found.ticks is None and found.base == 2:
-        xs = [2.0**n for n in range(31) if xs[0] <= 2**n <= xs[-1]]
-    if len(xs) <= 12 and (found.ticks is not None or found.base == 2):
-        figure.update_xaxes(tickvals=xs, ticktext=[short(x) for x in xs])
-
-
 def _set_frame(figure: go.Figure, frame: Frame, known: Mapping[str, float], **place: Any) -> None:
     """Set the frame of the y axis and draw the trivial models; the legend has their values."""
     for index, (name, value) in enumerate(known.items()):
         line = {"color": FAINT, "width": 1.6, "dash": ("dash", "dot", "dashdot", "longdash")[index % 4]}
-        named: dict[str, Any] = {"name": f"{name.replace('_', ' ')} {value:.4g}", "showlegend": True}
-        figure.add_hline(y=value, line=line, layer="below", **named, **place)
+        figure.add_hline(y=value, line=line, layer="below", name=name, showlegend=True, **place)
     ends = [math.log10(end) if frame.log else end for end in (frame.low, frame.high)]
     figure.update_yaxes(type="log" if frame.log else "linear", range=ends, **place)
-
-
-def _front(state: StudyState) -> tuple[str, str, go.Figure]:
-    first, second = state.objectives[:2]
-    figure = new_figure(height=430, xaxis_title_text=axis_name(second), yaxis_title_text=axis_name(first))
-    front = state.pareto
-    rest = [trial for trial in state.done if trial not in front]
-    for name, trials, colour in (("on the Pareto front", front, COLOURS[0]), ("the others", rest, FAINT)):
-        figure.add_scatter(
-            x=[trial.values[1] for trial in trials],
-            y=[trial.values[0] for trial in trials],
-            text=[hover(state, trial) for trial in trials],
-            name=name,
-            mode="markers",
-            marker={"color": colour, "size": 9},
-            hovertemplate="%{y:.5g}, %{x:.5g}<br>%{text}<extra></extra>",
-        )
-    note = f"{label(first)} and {label(second)}; {len(front)} of {len(state.done)} trials are on the Pareto front"
-    return second.name, note, figure
 
 
 def learning_curves(state: StudyState, rows: Sequence[Row], facts: Facts) -> tuple[str, go.Figure] | None:
@@ -235,7 +204,7 @@ def learning_curves(state: StudyState, rows: Sequence[Row], facts: Facts) -> tup
     notes += [f"{len(drawn)} of {len(known)} points, the best first"] if len(drawn) < len(known) else []
     if len(drawn) > MOST_SHOWN:
         notes.append(f"{MOST_SHOWN} points are shown, the others can be switched on")
-    notes.append(_set_frames(figure, shown, state.baselines or {}))
+    notes.append(_set_frames(figure, shown, named(state.baselines or {})))
     return "; ".join(filter(None, notes)), figure
 
 
@@ -294,14 +263,12 @@ def _set_frames(
 def in_sight(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
     """The range of (lowest, highest) pairs, without the few, one in eight at most, that would squeeze the others."""
     middle = statistics.median((low + high) / 2 for low, high in spans)
-    nearest_first = sorted(spans, key=lambda span: max(abs(end - middle) for end in span))
-    low, high = min(low for low, _ in spans), max(high for _, high in spans)
-    for count in range(1, len(spans) // 8 + 1):
-        rest = nearest_first[:-count]
-        least, most = min(low for low, _ in rest), max(high for _, high in rest)
-        if 0 < 3 * (most - least) < high - low:
-            return least, most
-    return low, high
+    nearest = sorted(spans, key=lambda span: max(abs(end - middle) for end in span))
+    kept = nearest[: len(spans) - len(spans) // 8]
+    (low, high), (least, most) = (
+        (min(s[0] for s in some), max(s[1] for s in some)) for some in (spans, kept)
+    )
+    return (least, most) if 0 < 3 * (most - least) < high - low else (low, high)
 
 
 def parallel_coordinates(state: StudyState) -> tuple[str, go.Figure] | None:
@@ -372,54 +339,31 @@ def importance_bars(state: StudyState, found: Importance) -> go.Figure | None:
     return figure
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What is shown.
+def sample(rows: Sequence[Row], *, trust: bool = False) -> tuple[str, Path | None, Sample | None]:
+    """The sample of the best trial's first run that has a checkpoint, as its task shows it; `trust` as in `load_task`.
 
-    Attributes:
-        note: what it is, or why there is none.
-        run: the run that made it; None where there is none.
-        figure, text, table: the sample, in one of these forms.
+    Returns:
+        what it is, or why there is none; the run that made it; the sample.
     """
-
-    note: str
-    run: Path | None = None
-    figure: go.Figure | None = None
-    text: str | None = None
-    table: TableSample | None = None
-
-
-def sample(rows: Sequence[Row], *, trust: bool = False) -> Sample:
-    """The sample of the best trial's first run that has a checkpoint, as its task shows it.
-
-    `trust` as in `gatelab.run.load.load_task`.
-    """
-    runs = [run.directory for row in rows[:1] for run in row.trial.runs]
-    kept = [run for run in runs if any((run / "checkpoints").glob("*.ckpt"))]
-    if not kept:
-        return Sample("No sample: the best trial's runs have no checkpoint here.")
-    try:
-        return _of(kept[0], trust)
-    except (RequestError, OSError, RuntimeError, ValueError, KeyError) as error:
-        return Sample(f"No sample: {error}")
-
-
-def _of(run: Path, trust: bool) -> Sample:
     from gatelab.run.load import load_task
 
-    loaded = load_task(run, trust=trust)
-    shown = loaded.task.sample(loaded)
+    runs = [run.directory for row in rows[:1] for run in row.trial.runs]
+    kept = next((run for run in runs if any((run / "checkpoints").glob("*.ckpt"))), None)
+    if kept is None:
+        return "No sample: the best trial's runs have no checkpoint here.", None, None
+    try:
+        loaded = load_task(kept, trust=trust)
+        shown = loaded.task.sample(loaded)
+    except (RequestError, OSError, RuntimeError, ValueError, KeyError) as error:
+        return f"No sample: {error}", None, None
     if shown is None:
-        return Sample("No sample: this task shows none.")
+        return "No sample: this task shows none.", None, None
     note = f"By the best run's best checkpoint. {shown.note}"
-    if isinstance(shown, TextSample):
-        return Sample(note, run, text=shown.text)
-    if isinstance(shown, TableSample):
-        return Sample(note, run, table=shown)
-    return Sample(note, run, figure=_draw(shown))
+    return note, kept, shown
 
 
-def _draw(shown: SeriesSample) -> go.Figure:
+def draw_series(shown: SeriesSample) -> go.Figure:
+    """Forecasts beside the truth."""
     figure = new_figure(height=380, xaxis_title_text=shown.steps, yaxis_title_text=shown.label)
     for place, window in enumerate(shown.windows):
         after = list(range(window.start, window.start + len(window.future)))

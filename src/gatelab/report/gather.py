@@ -20,15 +20,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from gatelab.report.experiment_record import read_record, unpack
+from gatelab.report.experiment_record import joined, read_record, unpack
 from gatelab.report.picture import baselines
-from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run import RequestError
+from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.run.record.identity import LEFT_OUT
-from gatelab.run.record.metrics import read_metrics
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial, show
 from gatelab.tasks.contract import recorded_label
@@ -137,39 +135,25 @@ def _study_or_record(path: Path) -> list[Subject]:
 
 @dataclass(frozen=True)
 class StandaloneRun:
-    """The facts of one run directory.
+    """One run directory, and what it shares with others.
 
     Attributes:
-        path: the directory, absolute.
+        trial: with this one run; its parameters are the run's configuration without what cannot change results.
         problem: runs with the same text may be compared with each other.
-        name: of the experiment; data_name: what its data are called, a file by its name.
         point: runs with the same text are one trial.
-        seed, fold: of the run.
-        flat: its configuration, dotted key -> value, without what cannot change results.
+        name: of the experiment; data_name: what its data are called, a file by its name.
         objective: the monitored metric.
-        state: as `gatelab runs` shows it.
-        value: of the objective on the validation split; None unless the run is done.
-        error: why there is no value; None if there is one.
-        seconds, parameters: of the training and the network; None while unknown.
         begun, started: of the first and the last attempt.
         command: as it was typed; empty for a run that a study started.
         versions: of the libraries, by the last attempt.
     """
 
-    path: Path
+    trial: Trial
     problem: str
+    point: str
     name: str
     data_name: str
-    point: str
-    seed: int
-    fold: int | None
-    flat: Mapping[str, Any]
     objective: Objective
-    state: str
-    value: float | None
-    error: str | None
-    seconds: float | None
-    parameters: int | None
     begun: str
     started: str
     command: str
@@ -212,28 +196,28 @@ def _read(path: Path) -> StandaloneRun:
     called = next((data[key] for key in ("path", "series", "corpus", "problem") if data.get(key)), "runs")
     command = str(attempts[-1].get("command", ""))
     parameters, seconds = result.get("parameters"), result.get("seconds", {}).get("fit")
-    return StandaloneRun(
-        path=run.path.absolute(),
-        problem=json.dumps([monitor, compared], sort_keys=True, default=str),
-        name=str(identity["name"]),
-        data_name=Path(str(called)).stem,
-        # seeds share the hash; folds do not
-        point=identity["hash8"] if fold is None else json.dumps(unfolded, sort_keys=True, default=str),
-        seed=int(identity["seed"]),
-        fold=fold,
-        flat=flat,
-        objective=Objective(
-            monitor,
-            "maximize" if config["task"].get("mode") == "max" else "minimize",
-            recorded_label(record, monitor),
+    reason = f"{path.name}: {result.get('error') or result.get('why') or state}"
+    trial = Trial(
+        number=0,
+        state="done" if value is not None else "pruned" if state == "pruned" else "failed",
+        params=flat,
+        values=() if value is None else (float(value),),
+        runs=(
+            Run(run.path.absolute(), None if value is None else float(value), int(identity["seed"]), fold),
         ),
-        state=state,
-        value=None if value is None else float(value),
-        error=None
-        if state == "done"
-        else f"{path.name}: {result.get('error') or result.get('why') or state}",
         seconds=None if seconds is None else float(seconds),
         parameters=None if parameters is None else int(parameters),
+        error=None if state == "done" else reason,
+    )
+    mode = "maximize" if config["task"].get("mode") == "max" else "minimize"
+    return StandaloneRun(
+        trial=trial,
+        problem=json.dumps([monitor, compared], sort_keys=True, default=str),
+        # seeds share the hash; folds do not
+        point=identity["hash8"] if fold is None else json.dumps(unfolded, sort_keys=True, default=str),
+        name=str(identity["name"]),
+        data_name=Path(str(called)).stem,
+        objective=Objective(monitor, mode, recorded_label(record, monitor)),
         begun=str(attempts[0]["started"]),
         started=str(attempts[-1]["started"]),
         command="" if command.startswith(OF_A_STUDY) else command,
@@ -260,59 +244,46 @@ def _name(group: Sequence[StandaloneRun]) -> str:
 
 def _unused(name: str, taken: Sequence[str]) -> str:
     name = "-".join(name.split())
-    number = next(n for n in range(1, len(taken) + 2) if (name if n == 1 else f"{name}-{n}") not in taken)
-    return name if number == 1 else f"{name}-{number}"
+    return next(one for one in (name, *(f"{name}-{n}" for n in range(2, len(taken) + 2))) if one not in taken)
 
 
 def _state(name: str, group: Sequence[StandaloneRun]) -> StudyState:
-    points: dict[str, list[StandaloneRun]] = {}
+    points: dict[str, list[Trial]] = {}
     for run in group:
-        points.setdefault(run.point, []).append(run)
-    keys = _differing([point[0] for point in points.values()])
-    folds = {run.fold for run in group if run.fold is not None}
+        points.setdefault(run.point, []).append(run.trial)
+    trials = [joined(number, parts) for number, parts in enumerate(points.values())]
+    keys = _differing([trial.params for trial in trials])
+    seeds, folds = ({getattr(one.trial.runs[0], name) for one in group} - {None} for name in REPLICATES)
     commands = {run.command for run in group}
     return StudyState(
-        directory=group[0].path.parent,
+        directory=group[0].trial.runs[0].directory.parent,
         name=name,
-        settings={"seeds": sorted({run.seed for run in group}), "folds": len(folds) or None},
+        settings={"seeds": sorted(seeds), "folds": len(folds) or None},
         overrides=(),
         space=tuple({"key": key} for key in keys),
         objectives=(group[0].objective,),
-        trials=tuple(_trial(number, point, keys) for number, point in enumerate(points.values())),
+        trials=tuple(
+            replace(trial, params={key: trial.params[key] for key in keys if key in trial.params})
+            for trial in trials
+        ),
         command=commands.pop() if len(commands) == 1 else "",
         created=min(run.begun for run in group),
         versions=max(group, key=lambda run: run.started).versions,
     )
 
 
-def _differing(points: Sequence[StandaloneRun]) -> list[str]:
+def _differing(points: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys whose values differ, without those that part the points just as an earlier one does."""
-    keys = list(dict.fromkeys(key for point in points for key in point.flat))
+    keys = list(dict.fromkeys(key for point in points for key in point))
     keys = [key for key in keys if key.rpartition(".")[2] not in REPLICATES]
     groups = {group: place for place, group in enumerate(GROUPS)}
     keys.sort(key=lambda key: groups.get(key.partition(".")[0], len(GROUPS)))
     kept: dict[tuple[int, ...], str] = {}
     for key in keys:
-        texts = [repr(point.flat.get(key)) for point in points]
+        texts = [repr(point.get(key)) for point in points]
         if len(set(texts)) > 1:
             kept.setdefault(tuple(texts.index(text) for text in texts), key)
     return list(kept.values())
-
-
-def _trial(number: int, point: Sequence[StandaloneRun], keys: Sequence[str]) -> Trial:
-    values = [run.value for run in point if run.value is not None]
-    pruned = all(run.state == "pruned" for run in point)
-    seconds = [run.seconds for run in point if run.seconds is not None]
-    return Trial(
-        number=number,
-        state="done" if values else "pruned" if pruned else "failed",
-        params={key: point[0].flat[key] for key in keys if key in point[0].flat},
-        values=(fmean(values),) if values else (),
-        runs=tuple(Run(run.path, run.value, run.seed, run.fold) for run in point),
-        seconds=round(sum(seconds), 2) if seconds else None,
-        parameters=next((run.parameters for run in point if run.parameters is not None), None),
-        error="; ".join(run.error for run in point if run.error) or None,
-    )
 
 
 @dataclass(frozen=True)

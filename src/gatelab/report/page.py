@@ -16,8 +16,9 @@ from urllib.parse import quote
 
 from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import counted
-from gatelab.report.experiment_record import environment_of, ran_on, sections, shown_command
+from gatelab.report.experiment_record import about, environment_of, ran_on, sections, shown_command
 from gatelab.report.figures import (
+    draw_series,
     importance_bars,
     learning_curves,
     over_parameter,
@@ -31,8 +32,7 @@ from gatelab.run.record.environment import versions
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, columns, leaderboard, to_csv, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
-from gatelab.study.analysis.statistics import over_what
-from gatelab.tasks.contract import TableSample
+from gatelab.tasks.contract import SeriesSample, TableSample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -85,16 +85,12 @@ def write_page(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    figures = Figures()
     page = environment.get_template("page.html.j2").render(
         title=title_of(subjects),
         version=versions()["gatelab"],
         about=_about(subjects),
         notes=notes,
-        sections=[
-            section(subject, output, figures, samples=samples, trust=trust, tick=tick) for subject in subjects
-        ],
-        figures=[Markup(data) for data in figures.data],
+        sections=[section(subject, output, samples=samples, trust=trust, tick=tick) for subject in subjects],
         plotly=Markup(get_plotlyjs()),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -115,32 +111,26 @@ def _about(subjects: Sequence[Subject]) -> str:
     return f"{counted(runs, 'run')}, from {' and '.join(kinds)}. Written {now()[:16].replace('T', ' ')} UTC."
 
 
-class Figures:
-    """The figures of a page: `place` gives what the template needs, `data` is what the page's script draws."""
+def place(figure: go.Figure, label: str, note: str = "") -> dict[str, Any]:
+    """The values of the template's `figure`; `label` is what a screen reader says."""
+    from markupsafe import Markup
 
-    def __init__(self) -> None:
-        self.data: list[str] = []
-
-    def place(self, figure: go.Figure, label: str, note: str = "") -> dict[str, Any]:
-        """Take a figure into the page; `label` is what a screen reader says."""
-        self.data.append(figure.to_json().replace("</", "<\\/"))
-        return {
-            "number": len(self.data) - 1,
-            "label": label,
-            "note": note,
-            "height": int(figure.layout.height or 420),
-            "width": (figure.layout.meta or {}).get("width"),
-        }
+    return {
+        "data": Markup(figure.to_json().replace("</", "<\\/")),
+        "label": label,
+        "note": note,
+        "height": int(figure.layout.height or 420),
+        "width": (figure.layout.meta or {}).get("width"),
+    }
 
 
 def section(
-    subject: Subject, page: Path, figures: Figures, *, samples: bool, trust: bool, tick: Callable[[], None]
+    subject: Subject, page: Path, *, samples: bool, trust: bool, tick: Callable[[], None]
 ) -> dict[str, Any]:
-    """The values of one part of the template; its pictures go to `figures`."""
+    """The values of one part of the template."""
     state = subject.state
     facts = read_facts(state, tick)
     rows = leaderboard(state)
-    found = sample(rows, trust=trust) if rows and samples and facts else None
     shares = importance(state) if len(state.done) > 1 else None
     bars = importance_bars(state, shares) if shares else None
     different = differences(state, facts)
@@ -150,26 +140,29 @@ def section(
         "command": shown_command(state.command) if state.command else "",
         "entries": [(name, value) for name, value in _entries(subject, facts) if value],
         "gone": not facts and any(trial.runs for trial in state.trials),
-        "verdict": _verdict(state, rows),
-        "baselines": _baselines(state),
+        "about": [about(state), verdict(state, rows)],
         "ranking": _ranking(state, rows, facts, page) if rows else None,
-        "figures": list(_pictures(state, rows, facts, figures)) if rows else [],
-        "importance_bars": bars and figures.place(bars, "Importance of the parameters"),
+        "figures": list(_pictures(state, rows, facts)) if rows else [],
+        "importance_bars": bars and place(bars, "Importance of the parameters"),
         "importance": " ".join(shares.notes) if shares else "",
-        "sample": found,
-        "sample_figure": found
-        and found.figure
-        and figures.place(found.figure, f"Sample of {state.name}'s best run"),
-        "sample_table": found and found.table and _sample_table(found.table),
-        "sample_run": found and found.run and link(found.run, page, found.run.name),
+        "sample": _sample(state.name, rows, page, trust) if rows and samples and facts else None,
         "unfinished": _unfinished(state, page),
         "differences": different and table(f"Configuration keys of {state.name} that differ", different),
     }
 
 
-def _sample_table(sample: TableSample) -> dict[str, Any]:
-    columns = zip(*sample.rows, strict=True)
-    return table(sample.note, dict(zip(sample.columns, map(list, columns), strict=True)))
+def _sample(name: str, rows: Sequence[Row], page: Path, trust: bool) -> dict[str, Any]:
+    note, run, shown = sample(rows, trust=trust)
+    found: dict[str, Any] = dict.fromkeys(("figure", "text", "table"))
+    found |= {"note": note, "run": run and link(run, page, run.name)}
+    if isinstance(shown, SeriesSample):
+        found["figure"] = place(draw_series(shown), f"Sample of {name}'s best run")
+    elif isinstance(shown, TableSample):
+        cells = map(list, zip(*shown.rows, strict=True))
+        found["table"] = table(note, dict(zip(shown.columns, cells, strict=True)))
+    elif shown is not None:
+        found["text"] = shown.text
+    return found
 
 
 def link(target: Path, page: Path, text: str) -> Link:
@@ -221,17 +214,6 @@ def _entries(subject: Subject, facts: Facts) -> Iterator[tuple[str, str]]:
         yield "", f"and {len(known) - 3} other environments"
 
 
-def _verdict(state: StudyState, rows: Sequence[Row]) -> str:
-    first = state.objectives[0]
-    better = "lower" if first.sign > 0 else "higher"
-    return f"{first.metric} ({better} is better): {over_what(state)}. {verdict(state, list(rows))}"
-
-
-def _baselines(state: StudyState) -> str:
-    known = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in (state.baselines or {}).items()]
-    return f"Trivial models on the same positions: {', '.join(known)}." if known else ""
-
-
 def _ranking(state: StudyState, rows: Sequence[Row], facts: Facts, page: Path) -> dict[str, Any]:
     """The leaderboard; rank, value and parameters first: on a phone the first columns are all that is seen."""
     found: dict[str, Sequence[Cell]] = dict(columns(state, list(rows)))
@@ -268,22 +250,26 @@ def _links(trial: Trial, page: Path) -> list[Link]:
     return [link(run.directory, page, f"{f}s{run.seed}") for run, f in zip(trial.runs, folds, strict=True)]
 
 
-def _pictures(
-    state: StudyState, rows: Sequence[Row], facts: Facts, figures: Figures
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _pictures(state: StudyState, rows: Sequence[Row], facts: Facts) -> Iterator[tuple[str, dict[str, Any]]]:
     """Title and figure, in the order of the page."""
-    name = state.objectives[0].name
+    first = state.objectives[0]
     for axis, note, figure in over_parameter(state):
-        label = f"{name} over {axis}, one line for each choice; the figures stand in the leaderboard"
-        yield f"{name} over {axis}", figures.place(figure, label, note)
-    if (curves := learning_curves(state, rows, facts)) is not None:
-        note, figure = curves
-        label = f"{state.objectives[0].metric} and training loss over the steps of the runs"
-        yield "Learning curves", figures.place(figure, label, note)
-    if (overview := parallel_coordinates(state)) is not None:
-        note, figure = overview
-        label = "Parallel coordinates: one line a finished trial"
-        yield "All parameters at once", figures.place(figure, label, note)
+        label = f"{first.name} over {axis}, one line for each choice; the figures stand in the leaderboard"
+        yield f"{first.name} over {axis}", place(figure, label, note)
+    for title, label, found in (
+        (
+            "Learning curves",
+            f"{first.metric} and training loss over the steps",
+            learning_curves(state, rows, facts),
+        ),
+        (
+            "All parameters at once",
+            "Parallel coordinates: one line a finished trial",
+            parallel_coordinates(state),
+        ),
+    ):
+        if found is not None:
+            yield title, place(found[1], label, found[0])
 
 
 def _unfinished(state: StudyState, page: Path) -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
 """The picture of a study: the metric over hidden size (or any parameter) with intervals, one line a cell.
 
-`curves` chooses the axes and gives the points as numbers, for the page's interactive pictures, too. Where several
-trials have the same x and the same line, the line passes through the best of them. Drawn without a display. Lines
-differ by marker as well as by colour, dark and light in turn, so that they can be told apart in grey. Of a study with
-several objectives the first two are shown.
+`curves` decides what is shown, for the page's interactive pictures (`figures.py`), too; `draw` is for print. Where
+several trials have the same x and the same line, the line passes through the best of them. Drawn without a display.
+Lines differ by marker as well as by colour, dark and light in turn, so that they can be told apart in grey. Of a study
+with several objectives the first is shown over the second.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import atomic_file
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 FACTS = {"solved_size": "hidden", "parameters": "parameters", "seconds": "seconds"}
 """Names that x can have beside a parameter's -> the attribute of the trial."""
-MOST_LINES, MOST_PANELS = 8, 3
+FRONT = "on the Pareto front"
+MOST_LINES, MOST_PANELS, MOST_TICKS = 8, 3, 12
 STYLES = (
     ("#12436d", "o"), ("#ee8a3a", "s"), ("#157a6e", "^"), ("#b08fd8", "D"),
     ("#801650", "v"), ("#9a9a9a", "P"), ("#3d3d3d", "X"), ("#c9a227", "<"),
@@ -55,25 +56,29 @@ class Curves:
     """Axes and points of a picture.
 
     Attributes:
-        x, by: keys of the axis and of the lines (None: one line).
-        ticks: the values of x where they are a list (words or numbers), else None.
-        words: the ticks are not numbers; x counts them from 0.
+        x, by: keys of the axis and of the lines (None: one line, or the two of a Pareto front).
+        name: of the x axis, in words.
         lines: name -> its points by x, the best trial of each x.
-        others: points that are not the best at their x.
+        baselines: name with value -> the trivial model's value.
         ranged: x comes from a range, so points are not joined.
-        base: of the logarithmic axis; None: a plain one.
+        words: x is a choice of words, counted from 0.
+        ticks: place -> text on the x axis; empty: it finds its own.
+        base: of the logarithmic x axis; None: a plain one.
+        others: points that are not the best at their x.
         rest: short names of parameters that neither axis shows.
     """
 
     x: str
     by: str | None
-    ticks: tuple[Any, ...] | None
-    words: bool
-    lines: dict[str, list[Point]]
-    others: list[Point]
-    ranged: bool
-    base: int | None
-    rest: tuple[str, ...]
+    name: str
+    lines: Mapping[str, Sequence[Point]]
+    baselines: Mapping[str, float]
+    ranged: bool = True
+    words: bool = False
+    ticks: Mapping[float, str] = field(default_factory=dict)
+    base: int | None = None
+    others: Sequence[Point] = ()
+    rest: Sequence[str] = ()
 
     @property
     def points(self) -> list[Point]:
@@ -81,16 +86,46 @@ class Curves:
         return [*(point for line in self.lines.values() for point in line), *self.others]
 
     @property
-    def xs(self) -> list[float]:
-        """Where points are, from left to right."""
-        return sorted({point.x for point in self.points})
+    def frame(self) -> Frame | None:
+        """The part of the y axis that is shown: all runs, and the trivial models near them; None without a finite mean.
+
+        An interval may reach out of it: that of two runs is so wide that it would squeeze everything else.
+        """
+        finite = [point for point in self.points if math.isfinite(point.summary.mean)]
+        if not finite:
+            return None
+        values = [value for point in finite for value in point.values]
+        low, high = min(values), max(values)
+        if low > 0 and high / low > 6:
+            return Frame(low / 1.15, high * 1.15, log=True)
+        span = (high - low) or abs(high) * 0.1 or 1.0
+        ends = [end for p in finite for end in (p.summary.low, p.summary.high) if end is not None]
+        low, high = max(min([low, *ends]), low - 0.35 * span), min(max([high, *ends]), high + 0.35 * span)
+        return widened(low, high, self.baselines.values())
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The part of the y axis that is shown; `log`: equal steps are equal factors."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+def widened(low: float, high: float, known: Iterable[float]) -> Frame:
+    """A plain frame with a margin, which grows by half for trivial models that are near."""
+    span = (high - low) or abs(high) * 0.1 or 1.0
+    near = [value for value in known if low - 0.5 * span <= value <= high + 0.5 * span]
+    return Frame(min([low, *near]) - 0.06 * span, max([high, *near]) + 0.06 * span)
 
 
 def curves(state: StudyState, x: str | None = None, by: str | None = None) -> Curves | None:
     """The points of a study's picture; None while no trial has finished.
 
     Args:
-        x: key of the axis, also in short (`hidden_size`), or one of `FACTS`; None: chosen.
+        x: key of the axis, also in short (`hidden_size`), or one of `FACTS`; None: chosen, and of several objectives
+            the second one.
         by: key that tells the lines apart; None: chosen; an empty text: one line.
 
     Raises:
@@ -98,8 +133,14 @@ def curves(state: StudyState, x: str | None = None, by: str | None = None) -> Cu
     """
     if not state.done:
         return None
-    x = _named(state, x) if x else choose_x(state)
-    by = _named(state, by) if by else (choose_by(state, x) if by is None else None)
+    known = named(baselines(state))
+    if x is None and len(state.objectives) > 1:
+        second, front = state.objectives[1], state.pareto
+        groups = {FRONT: front, "the others": [trial for trial in state.done if trial not in front]}
+        pairs = {name: [_point(trial, trial.values[1]) for trial in group] for name, group in groups.items()}
+        return Curves(second.metric, None, label(second), pairs, known)
+    x = _known_key(state, x) if x else choose_x(state)
+    by = _known_key(state, by) if by else (choose_by(state, x) if by is None else None)
     trials = [trial for trial in state.done if value_at(trial, x) is not None]
     if not trials:
         raise RequestError(
@@ -107,42 +148,69 @@ def curves(state: StudyState, x: str | None = None, by: str | None = None) -> Cu
         )
     values = list({repr(value_at(trial, x)): value_at(trial, x) for trial in trials}.values())
     words = not all(is_number(value) for value in values)
-    ticks = tuple(values if words else sorted(values))
+    values = values if words else sorted(values)
     ranged = x in FACTS or (not words and _is_ranged(trials, x))
     lines: dict[str, list[Point]] = {_line(trial, by): [] for trial in trials}
     others: list[Point] = []
     for trial in sorted(trials, key=lambda trial: state.objectives[0].sign * trial.values[0]):
-        at = ticks.index(value_at(trial, x)) if words else value_at(trial, x)
-        runs = tuple(values_of(trial.runs).values()) or (trial.values[0],)
+        at = values.index(value_at(trial, x)) if words else value_at(trial, x)
         line = lines[_line(trial, by)]
         behind = not ranged and any(point.x == at for point in line)
-        (others if behind else line).append(Point(float(at), summarise(runs), runs, trial))
-    names = short_names(state.keys)
+        (others if behind else line).append(_point(trial, at))
+    base = None if words else _base(trials, x, values)
+    short_of = short_names([x, *(key for key in state.keys if key != x)])
+    match = re.fullmatch(r"parameters:match\((.+)\)", str(state.settings.get("budget")))
+    of = f" of {match[1]} (the others: equal parameters)" if match and x.endswith("hidden_size") else ""
     return Curves(
         x=x,
         by=by,
-        ticks=None if ranged else ticks,
-        words=words,
+        name=short_of[x].replace("_", " ") + of,
         lines={name: sorted(line, key=lambda p: p.x) for name, line in lines.items()},
-        others=others,
+        baselines=known,
         ranged=ranged,
-        base=None if words else _base(trials, x, ticks),
-        rest=tuple(names[key] for key in state.keys if key not in (x, by) and _varies(trials, key)),
+        words=words,
+        ticks=_words(values, trials, x) if words else _numbers(values, ranged, base),
+        base=base,
+        others=others,
+        rest=[short_of[key] for key in state.keys if key not in (x, by) and _varies(trials, key)],
     )
+
+
+def _point(trial: Trial, x: float) -> Point:
+    runs = tuple(values_of(trial.runs).values()) or (trial.values[0],)
+    return Point(float(x), summarise(runs), runs, trial)
 
 
 def _line(trial: Trial, by: str | None) -> str:
     return "" if by is None else show(trial.params.get(by, "none"))
 
 
-def _base(trials: Sequence[Trial], key: str, ticks: Sequence[float]) -> int | None:
+def _base(trials: Sequence[Trial], key: str, values: Sequence[float]) -> int | None:
     """2 where whole numbers span a factor of 4, 10 where others do and their range is logarithmic, else None."""
-    if ticks[0] <= 0 or ticks[-1] / ticks[0] < 4:
+    if values[0] <= 0 or values[-1] / values[0] < 4:
         return None
-    if all(float(tick).is_integer() for tick in ticks):
+    if all(float(value).is_integer() for value in values):
         return 2
     known = [trial.distributions[key] for trial in trials if key in trial.distributions]
     return 10 if all(getattr(distribution, "log", True) for distribution in known) else None
+
+
+def _words(choices: Sequence[Any], trials: Sequence[Trial], x: str) -> dict[float, str]:
+    """The choices, with the hidden size that a budget gave them where all points of a choice have the same."""
+    ticks = {}
+    for place, choice in enumerate(choices):
+        sizes = {trial.hidden for trial in trials if value_at(trial, x) == choice}
+        size = sizes.pop() if len(sizes) == 1 else None
+        ticks[float(place)] = show(choice) if size is None else f"{show(choice)}\nhidden size {size}"
+    return ticks
+
+
+def _numbers(values: Sequence[float], ranged: bool, base: int | None) -> dict[float, str]:
+    """Each value of a short list; of a logarithmic range, or a long list, powers of two."""
+    if not ranged and len(values) <= MOST_TICKS:
+        return {float(value): short(value) for value in values}
+    powers = [2.0**n for n in range(63) if values[0] <= 2**n <= values[-1]] if base == 2 else []
+    return {power: short(power) for power in powers[:: 1 + len(powers) // MOST_TICKS]}
 
 
 def choose_x(state: StudyState) -> str:
@@ -179,7 +247,7 @@ def slices(state: StudyState) -> list[str]:
     return ([share.key for share in importance(state).shares] or varied)[:MOST_PANELS]
 
 
-def _named(state: StudyState, name: str) -> str:
+def _known_key(state: StudyState, name: str) -> str:
     known = [*state.keys, *FACTS]
     found = [key for key in known if key == name or key.endswith(f".{name}")]
     if not found:
@@ -218,38 +286,9 @@ def baselines(state: StudyState) -> dict[str, float]:
     return {}
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The part of the y axis that is shown; `log`: equal steps are equal factors."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-def frame_of(points: Iterable[Point], known: Iterable[float]) -> Frame | None:
-    """The frame of all runs and of the trivial models near them; None without a finite mean.
-
-    An interval may reach out of it: that of two runs is so wide that it would squeeze everything else.
-    """
-    finite = [point for point in points if math.isfinite(point.summary.mean)]
-    if not finite:
-        return None
-    values = [value for point in finite for value in point.values]
-    low, high = min(values), max(values)
-    if low > 0 and high / low > 6:
-        return Frame(low / 1.15, high * 1.15, log=True)
-    span = (high - low) or abs(high) * 0.1 or 1.0
-    ends = [end for p in finite for end in (p.summary.low, p.summary.high) if end is not None]
-    low, high = max(min([low, *ends]), low - 0.35 * span), min(max([high, *ends]), high + 0.35 * span)
-    return widened(low, high, known)
-
-
-def widened(low: float, high: float, known: Iterable[float]) -> Frame:
-    """A plain frame with a margin, which grows by half for trivial models that are near."""
-    span = (high - low) or abs(high) * 0.1 or 1.0
-    near = [value for value in known if low - 0.5 * span <= value <= high + 0.5 * span]
-    return Frame(min([low, *near]) - 0.06 * span, max([high, *near]) + 0.06 * span)
+def named(known: Mapping[str, float]) -> dict[str, float]:
+    """Baselines under the names that people read, with their values: `seasonal naive 0.71`."""
+    return {f"{name.replace('_', ' ')} {value:.4g}": value for name, value in known.items()}
 
 
 def label(objective: Objective) -> str:
@@ -265,6 +304,29 @@ def short(value: float) -> str:
         if value >= size:
             return f"{value / unit:.3g}{letter}"
     return f"{value:g}"
+
+
+def best_point(state: StudyState, found: Curves) -> str:
+    """The best point in words, or how many trials are on the front."""
+    if FRONT in found.lines:
+        return f"the Pareto front, {len(state.pareto)} of {len(state.done)} trials"
+    best = min(found.points, key=lambda point: state.objectives[0].sign * point.summary.mean)
+    names = short_names(state.keys)
+    params = [f"{names[key]} {show(value)}" for key, value in best.trial.params.items()]
+    return f"the best: {best.summary.text(decimals([best.summary]))} with {', '.join(params)}"
+
+
+def remarks(state: StudyState, found: Curves) -> str:
+    """What the points are taken over, and what the picture does not show."""
+    parts = [over_what(state)]
+    lost = sum(not math.isfinite(point.summary.mean) for point in found.points)
+    if lost:
+        parts.append(f"diverged, not shown: {lost}")
+    if found.rest and not found.ranged:
+        parts.append(f"lines: the best over {', '.join(found.rest)}")
+    if state.state != "finished":
+        parts.append(f"so far: {len(state.done)} of {len(state.trials)} trials")
+    return "; ".join(parts)
 
 
 def write_picture(
@@ -325,71 +387,48 @@ def draw(
         x, by: as `curves` takes them.
         first, last: of the panels of one study: the first has the titles, the last the legend.
     """
-    if len(state.objectives) > 1 and x is None:
-        _draw_front(axes, state)
-        return
     found = curves(state, x, by)
     assert found is not None
-    _scale_x(axes, found, state)
+    _scale_axes(axes, found)
     for index, (name, points) in enumerate(found.lines.items()):
         # lines stand a little beside each other, so that all intervals can be seen
         shift = 0.0 if found.ranged else index - (len(found.lines) - 1) / 2
         _draw_line(axes, found, name, points, index, shift)
     others = [(p.x, p.summary.mean) for p in found.others]
     axes.scatter([x for x, _ in others], [mean for _, mean in others], s=5, color="#bbbbbb", zorder=1)
-    known = baselines(state)
-    for (name, value), dash in zip(known.items(), ("--", ":", "-.") * len(known), strict=False):
-        axes.axhline(
-            value, color=FAINT, ls=dash, lw=1.1, zorder=1, label=f"{name.replace('_', ' ')} {value:.4g}"
-        )
-    frame = frame_of(found.points, known.values())
-    if frame is not None:
-        axes.set_yscale("log" if frame.log else "linear")
-        axes.set_ylim(frame.low, frame.high)
-    if last and (known or list(found.lines) != [""]):
+    for index, (name, value) in enumerate(found.baselines.items()):
+        axes.axhline(value, color=FAINT, ls=("--", ":", "-.")[index % 3], lw=1.1, zorder=1, label=name)
+    if last and (found.baselines or list(found.lines) != [""]):
         title = (found.by or "").rpartition(".")[2].replace("_", " ")
         axes.legend(title=title, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     if first:
         axes.set_ylabel(label(state.objectives[0]))
-        finish(axes, state.name, _best(state, found), _subtitle(state, found))
+        finish(axes, state.name, best_point(state, found), remarks(state, found))
     else:
         finish(axes, "")
 
 
-def _scale_x(axes: Axes, found: Curves, state: StudyState) -> None:
-    names = short_names([found.x, *(key for key in state.keys if key != found.x)])
-    match = re.fullmatch(r"parameters:match\((.+)\)", str(state.settings.get("budget")))
-    of = f" of {match[1]} (the others: equal parameters)" if match and found.x.endswith("hidden_size") else ""
-    axes.set_xlabel(names[found.x].replace("_", " ") + of)
+def _scale_axes(axes: Axes, found: Curves) -> None:
+    axes.set_xlabel(found.name)
     axes.margins(x=0.06)
-    if found.words:
-        axes.set_xticks(range(len(found.ticks or ())), _words(found))
-        axes.set_xlim(-0.5, len(found.ticks or ()) - 0.5)
-        return
     if found.base:
         axes.set_xscale("log", base=found.base)
         axes.minorticks_off()
-    if found.ticks is not None and len(found.xs) <= 12:
-        axes.set_xticks(found.xs, [short(x) for x in found.xs])
-    elif found.base == 2:
-        axes.xaxis.set_major_formatter(lambda value, _: short(value))
-
-
-def _words(found: Curves) -> list[str]:
-    """The choices, with the hidden size that a budget gave them where all points of a choice have the same."""
-    words = []
-    for place, tick in enumerate(found.ticks or ()):
-        sizes = {point.trial.hidden for point in found.points if point.x == place}
-        size = sizes.pop() if len(sizes) == 1 else None
-        words.append(show(tick) if size is None else f"{show(tick)}\nhidden size {size}")
-    return words
+    if found.ticks:
+        axes.set_xticks(list(found.ticks), list(found.ticks.values()))
+    if found.words:
+        axes.set_xlim(-0.5, len(found.ticks) - 0.5)
+    if (frame := found.frame) is not None:
+        axes.set_yscale("log" if frame.log else "linear")
+        axes.set_ylim(frame.low, frame.high)
 
 
 def _draw_line(
     axes: Axes, found: Curves, name: str, points: Sequence[Point], index: int, shift: float
 ) -> None:
     colour, marker = STYLES[index % len(STYLES)]
-    wide = 1.0 if found.words else (found.xs[-1] - found.xs[0]) / 6
+    xs = [point.x for point in found.points]
+    wide = 1.0 if found.words else (max(xs) - min(xs)) / 6
     at = [p.x * 2.0 ** (0.045 * shift) if found.base else p.x + 0.05 * wide * shift for p in points]
     runs = [(x, value) for x, p in zip(at, points, strict=True) if len(p.values) > 1 for value in p.values]
     axes.scatter([x for x, _ in runs], [y for _, y in runs], s=4, alpha=0.55, color=colour, zorder=2)
@@ -406,36 +445,6 @@ def _draw_line(
         capsize=2.5,
         zorder=4,
     )
-
-
-def _best(state: StudyState, found: Curves) -> str:
-    best = min(found.points, key=lambda point: state.objectives[0].sign * point.summary.mean)
-    names = short_names(state.keys)
-    params = [f"{names[key]} {show(value)}" for key, value in best.trial.params.items()]
-    return f"the best: {best.summary.text(decimals([best.summary]))} with {', '.join(params)}"
-
-
-def _subtitle(state: StudyState, found: Curves) -> str:
-    parts = [over_what(state)]
-    lost = sum(not math.isfinite(point.summary.mean) for point in found.points)
-    if lost:
-        parts.append(f"diverged, not shown: {lost}")
-    if found.rest and not found.ranged:
-        parts.append(f"lines: the best over {', '.join(found.rest)}")
-    if state.state != "finished":
-        parts.append(f"so far: {len(state.done)} of {len(state.trials)} trials")
-    return "; ".join(parts)
-
-
-def _draw_front(axes: Axes, state: StudyState) -> None:
-    """The first objective over the second, with the trials of the Pareto front filled."""
-    first, second = state.objectives[:2]
-    for trials, filled in ((state.done, "none"), (state.pareto, STYLES[0][0])):
-        ys, xs = ([trial.values[place] for trial in trials] for place in (0, 1))
-        axes.scatter(xs, ys, facecolor=filled, edgecolor=FAINT)
-    axes.set(xlabel=label(second), ylabel=label(first))
-    line = f"filled: the Pareto front, {len(state.pareto)} of {len(state.done)} trials"
-    finish(axes, state.name, line, over_what(state))
 
 
 def finish(axes: Axes, title: str, *lines: str) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from gatelab.run.config.schema import MARKS, locate
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
+from gatelab.run.config import MARKS, locate
 from gatelab.run.record.environment import without_secrets
 
 if TYPE_CHECKING:

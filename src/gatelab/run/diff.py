@@ -8,12 +8,13 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from gatelab.run.build import request_errors
 from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.identity import flat
 from gatelab.tasks.trace import Row, read_trace
 
 FACTS = ("python", "platform", "threads", "cpu", "cpu_capability", "cuda", "cudnn", "driver")
@@ -31,20 +32,18 @@ class Divergence:
     recorded: str | None
     reproduced: str | None
 
-    def __str__(self) -> str:
-        return self.describe("recorded", "now")
-
-    def describe(self, first: str, second: str) -> str:
+    def describe(self, first: str = "recorded", second: str = "now") -> str:
         """The divergence in words, with the names `first` and `second` for the two runs."""
         where = f"the {self.what} of step {self.step}"
         if self.what == "weights":
             where = f"the weights after epoch {self.epoch + 1}" if self.step else "the initial weights"
         if self.recorded is None or self.reproduced is None:
             return f"{where}: {first if self.reproduced is None else second} only"
-        return f"{where}: {first} {self._value(self.recorded)}, {second} {self._value(self.reproduced)}"
-
-    def _value(self, value: str) -> str:
-        return f"{value} ({float.fromhex(value):.9g})" if self.what == "loss" else f"{value[:12]}..."
+        one, two = (
+            f"{value} ({float.fromhex(value):.9g})" if self.what == "loss" else f"{value[:12]}..."
+            for value in (self.recorded, self.reproduced)
+        )
+        return f"{where}: {first} {one}, {second} {two}"
 
 
 @dataclass
@@ -67,12 +66,6 @@ class Comparison:
     figures: list[Difference]
     divergence: Divergence | None
     compared: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        groups = ("config", "environment", "data", "figures")
-        rows = {name: [item._asdict() for item in getattr(self, name)] for name in groups}
-        return {**asdict(self), **rows}
 
 
 def compare(first: str | Path, second: str | Path) -> Comparison:
@@ -129,7 +122,8 @@ def divergence(wanted: Row | None, row: Row | None) -> Divergence:
     return Divergence(*row[:3], wanted.value if same and wanted else None, row.value)
 
 
-class Difference(NamedTuple):
+@dataclass(frozen=True)
+class Difference:
     """One fact that differs; `key` is dotted, e.g. `versions.torch`."""
 
     key: str
@@ -144,16 +138,6 @@ def shown(value: Any) -> str:
     """A value for a line of text; long hexadecimal strings are cut."""
     text = ABSENT if value is None else str(value)
     return f"{text[:12]}..." if re.fullmatch(r"[0-9a-f]{40,64}", text) else text
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys; lists stay whole."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return found
 
 
 def between(first: Any, second: Any, prefix: str = "") -> list[Difference]:
@@ -174,31 +158,19 @@ def environments(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Di
 
 def code(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:
     """Whether Gatelab's own code differs: by its sha256, in older records by git; with the changed files' names."""
-    if "code" in first and "code" in second:
-        if first["code"] == second["code"]:
-            return []
-    elif first.get("git") == second.get("git"):
+    key = "code" if "code" in first and "code" in second else "git"
+    if first.get(key) == second.get(key):
         return []
     one, two = first.get("git") or {}, second.get("git") or {}
     if one.get("revision") != two.get("revision"):
         return [Difference("code", _revision(one), _revision(two))]
-    changed = changed_files(one.get("diff", ""), two.get("diff", ""))
-    if changed:
+    files = [re.split(r"^diff --git a/.* b/(.*)$", git.get("diff", ""), flags=re.M) for git in (one, two)]
+    sections = (set(zip(parts[1::2], parts[2::2], strict=True)) for parts in files)
+    if changed := sorted({name for name, _ in set.symmetric_difference(*sections)}):
         return [
             Difference("code", _revision(one), f"{_revision(two)}, other changes in {', '.join(changed)}")
         ]
     return [Difference("code", first.get("code"), second.get("code"))]
-
-
-def changed_files(first: str, second: str) -> list[str]:
-    """The files in which two outputs of `git diff` differ."""
-    one, two = _sections(first), _sections(second)
-    return sorted(name for name in {**one, **two} if one.get(name) != two.get(name))
-
-
-def _sections(diff: str) -> dict[str, str]:
-    parts = re.split(r"^diff --git a/.* b/(.*)$", diff, flags=re.M)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def _revision(git: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.errors import RequestError, RunFailed
+from gatelab.run import RequestError, RunFailed
 from gatelab.tasks.signals import launched, rank
 
 START_SECONDS = 1800.0
@@ -78,9 +78,7 @@ def refuse(error: BaseException) -> None:
 def start_together(run: Path, config: Mapping[str, Any], step: int | None) -> None:
     """Begin at the same moment as the other ranks; every rank calls it right before training. Alone it does nothing.
 
-    Args:
-        run: the run directory; config: the resolved configuration.
-        step: the step from which the run continues, None for a new run.
+    `step`: the one from which the run continues, None for a new run.
 
     Raises:
         RequestError: a rank cannot train; the text says which and why.
@@ -89,13 +87,8 @@ def start_together(run: Path, config: Mapping[str, Any], step: int | None) -> No
     if not launched() or _world_size() == 1:
         return
     if rank() == 0:
-        publication = {
-            "run": str(run.absolute()),
-            "sha256": _sha256(run / "run.json"),
-            "config": dict(config),
-            "step": step,
-        }
-        _store().set("decision", json.dumps(publication))
+        found = {"run": str(run.absolute()), "sha256": _sha256(run / "run.json"), "step": step}
+        _store().set("decision", json.dumps({**found, "config": dict(config)}))
         for other in range(1, _world_size()):
             if answer := _wait_for(f"answer{other}"):
                 raise RequestError(answer)

@@ -1,23 +1,31 @@
-"""Score a run on a split. The only code that touches test data.
+"""A trained run asked: its score on a split, its predictions for new input, a text continued.
 
-Baselines are scored over the same positions as the model and stand beside it.
+Needs the run directory only. This is the only code that touches test data. Baselines are scored over the same positions
+as the model and stand beside it. How to predict and to generate, the task says (`Task.predict`, `Task.generate`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 
-from gatelab.run.build import quiet
-from gatelab.run.config.schema import check_node
-from gatelab.run.errors import RequestError
+from gatelab.data.messages import say
+from gatelab.run import RequestError
+from gatelab.run.build import quiet, request_errors
+from gatelab.run.config import check_node
 from gatelab.run.load import load_data, load_task
+from gatelab.tasks.contract import Remark
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Device = tuple[str, int | list[int]]
 """Lightning's `accelerator` and `devices` of one device."""
@@ -32,17 +40,13 @@ def evaluate(
     *,
     overrides: Sequence[str] = (),
     accelerator: str | None = None,
-    progress: bool = False,
     trust: bool = False,
 ) -> dict[str, Any]:
     """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
 
     Args:
-        path: the run directory.
-        split: which split.
         overrides: how the data is read, e.g. `["data.eval_window=7"]`; the score does not depend on it.
         accelerator: "cpu" or "gpu"; None: the device that the run was trained on.
-        progress: show a progress bar.
         trust: accept targets that are not part of Gatelab.
 
     Returns:
@@ -56,7 +60,7 @@ def evaluate(
     data = load_data(with_reading(loaded.record, overrides))
     split = split or ("test" if "test" in data.splits else "valid")
     device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
-    report = evaluate_split(loaded.task, data, split, device=device, progress=progress)
+    report = evaluate_split(loaded.task, data, split, device=device)
     return {"run": str(path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
 
 
@@ -92,32 +96,19 @@ def device_of(config: Mapping[str, Any]) -> Device:
     return str(trainer.get("accelerator") or "auto"), devices[:1] if isinstance(devices, list) else 1
 
 
-def evaluate_split(
-    task: Any, data: Any, split: str, *, device: Device = ("cpu", 1), progress: bool = False
-) -> dict[str, Any]:
+def evaluate_split(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> dict[str, Any]:
     """`metrics`, `baselines` and `seconds` of one split."""
     if split not in data.splits or split == "train":
         known = ", ".join(s for s in data.splits if s != "train")
         raise RequestError(f"split {split}: this data has {known}.")
     started = time.perf_counter()
-    metrics = score(task, data, split, device=device, progress=progress)
+    metrics = score(task, data, split, device=device)
     seconds = time.perf_counter() - started
     return {"metrics": metrics, "baselines": data.baselines(split), "seconds": round(seconds, 2)}
 
 
-def score(
-    task: Any, data: Any, split: str, *, device: Device = ("cpu", 1), progress: bool = False
-) -> dict[str, float]:
+def score(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> dict[str, float]:
     """Score a whole split in this process, as often as the task asks for (`Task.read_again`); `data` stays as it is."""
-    reading = copy.copy(data)
-    reading.trainer = None  # the split is scored whole, not a rank's share of it
-    metrics = _one_pass(task, reading, split, device, progress)
-    while task.read_again(reading, split, metrics):
-        metrics = _one_pass(task, reading, split, device, progress)
-    return metrics
-
-
-def _one_pass(task: Any, data: Any, split: str, device: Device, progress: bool) -> dict[str, float]:
     import pytorch_lightning as pl
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
@@ -127,18 +118,57 @@ def _one_pass(task: Any, data: Any, split: str, device: Device, progress: bool) 
         raise RequestError(
             "the run was trained on a GPU and PyTorch sees none here: --accelerator cpu scores it without one."
         )
-    trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        plugins=[
-            LightningEnvironment()
-        ],  # this process alone, also where torchrun or srun has started several
-    )
-    run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
-    run(task, dataloaders=data.dataloader(split), verbose=False)
-    return dict(task.results[prefix])
+    reading = copy.copy(data)
+    reading.trainer = None  # the split is scored whole, not a rank's share of it
+    while True:
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            # this process alone, also where torchrun or srun has started several
+            plugins=[LightningEnvironment()],
+        )
+        run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
+        run(task, dataloaders=reading.dataloader(split), verbose=False)
+        metrics = dict(task.results[prefix])
+        if not task.read_again(reading, split, metrics):
+            return metrics
+
+
+def predict(path: str | Path, file: str | Path, *, trust: bool = False) -> pd.DataFrame:
+    """What the run in `path` says to the new input in `file`, a row each; `trust` as `load_task`.
+
+    Raises:
+        RequestError: no such run, a task that does not predict, or input that does not fit.
+    """
+    loaded = load_task(path, trust=trust)
+    with request_errors(f"--input {file}"), _remarks():
+        frame: pd.DataFrame = loaded.task.predict(loaded, Path(file))
+    return frame
+
+
+def generate(path: str | Path, prompt: str, *, trust: bool = False, **options: Any) -> str:
+    """The prompt and its continuation by the run in `path`; `options` as `Task.generate`, `trust` as `load_task`.
+
+    Raises:
+        RequestError: no such run, a task that generates no text, or an option out of range.
+    """
+    loaded = load_task(path, trust=trust)
+    with request_errors(str(path)), _remarks():
+        text: str = loaded.task.generate(loaded, prompt, **options)
+    return text
+
+
+@contextlib.contextmanager
+def _remarks() -> Iterator[None]:
+    """Tell on stderr what a task warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Remark)
+        yield
+    for warning in caught:
+        if warning.category is Remark:
+            say(str(warning.message))

@@ -16,7 +16,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,17 @@ from torch import Tensor, nn
 
 from gatelab.core import GRU, LSTM, RNN
 from gatelab.core.torch_layers import TorchGRU, TorchLSTM, TorchRNN
+from gatelab.data.files import atomic_write_bytes
+from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors
-from gatelab.run.errors import RequestError, RunFailed
 from gatelab.run.load import LoadedRun, load_task
-from gatelab.tasks.checkpoint_io import AtomicFile
 from gatelab.tasks.contract import GraphInterface
 
 TOLERANCE = 1e-5
 """Largest difference of an output of a graph from the run's own, relative to the largest output (at least 1)."""
 OPSET = 17
 ENDINGS = {"safetensors": "safetensors", "onnx": "onnx", "torch-export": "pt2"}
+OF_TORCH: dict[type[nn.Module], type[nn.Module]] = {GRU: TorchGRU, LSTM: TorchLSTM, RNN: TorchRNN}
 Inputs = tuple[Tensor, ...]
 
 
@@ -57,10 +58,6 @@ class Exported:
     inputs: dict[str, list[Any]]
     outputs: list[str]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
 
 def export(
     path: str | Path,
@@ -74,7 +71,6 @@ def export(
     """Write the best weights of the run in `path`, and check what was written.
 
     Args:
-        path: the run directory.
         kind: `safetensors`, `onnx` or `torch-export`.
         output: the file; None: `export/model.<ending>` in the run directory.
         steps: T of a graph with a fixed number of steps; None: free where that can be (see above), else what the task
@@ -93,46 +89,49 @@ def export(
     if target.exists() and not force:
         raise RequestError(f"{target}: exists already; --force replaces it, --output FILE writes elsewhere.")
     note = json.dumps({key: loaded.record[key] for key in ("identity", "config", "spec")})
+    with request_errors("export"):
+        interface: GraphInterface = loaded.task.graph()
+    fresh: Any = build_task(loaded.config, loaded.task.spec)
+    net, fixed, tolerance = fresh.net.eval(), 0, 0.0
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if kind == "safetensors":
-            interface, fixed, tolerance = _interface(loaded), 0, 0.0
-            content, run = _safetensors(loaded, interface, note)
+            content, run = _safetensors(loaded.task.net, net, interface, note)
         else:
-            content, run, interface, fixed = _graph(loaded, kind, steps, note)
-            tolerance = TOLERANCE
-        difference = _difference(loaded, run, interface, fixed)
-    if not difference[1] <= tolerance:
-        raise RunFailed(
-            f"the {kind} file gives other outputs than the run: they differ by {difference[0]:.3g}"
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with AtomicFile(target) as file:
-        file.write(content)
-    inputs = {name: list(shape) for name, shape in interface.inputs.items()}
+            net.load_state_dict(loaded.task.net.state_dict())
+            free = _use_exportable_core(net, kind) or (kind == "torch-export" and interface.free_time)
+            fixed, tolerance = steps or (0 if free else interface.steps), TOLERANCE
+            interface = _with_time(interface, fixed)
+            inputs = loaded.task.example_input(2, fixed or interface.usual_steps)
+            write = onnx_graph if kind == "onnx" else torch_export
+            try:
+                content, run = write(_as_graph(net, interface).eval(), inputs, interface, note)
+            except ImportError as error:
+                raise RequestError(
+                    f"--format {kind}: a package is missing ({error.name}): pip install 'gatelab[onnx]'."
+                ) from None
+        difference, relative = _difference(loaded, run, interface, fixed)
+    if not relative <= tolerance:
+        raise RunFailed(f"the {kind} file gives other outputs than the run: they differ by {difference:.3g}")
+    atomic_write_bytes(target, content)
     return Exported(
-        str(target),
-        kind,
-        len(content),
-        loaded.checkpoint.name,
-        difference[0],
-        tolerance,
-        inputs,
-        list(interface.outputs),
+        file=str(target),
+        format=kind,
+        bytes=len(content),
+        checkpoint=loaded.checkpoint.name,
+        difference=difference,
+        tolerance=tolerance,
+        inputs={name: list(shape) for name, shape in interface.inputs.items()},
+        outputs=list(interface.outputs),
     )
 
 
-def _interface(loaded: LoadedRun, steps: int = 0) -> GraphInterface:
-    """What goes in and comes out, with T fixed where `steps` is not 0."""
-    with request_errors("export"):
-        interface: GraphInterface = loaded.task.graph()
-    if not steps:
-        return interface
-    fixed = (
-        {name: tuple(steps if size == "time" else size for size in shape) for name, shape in shapes.items()}
+def _with_time(interface: GraphInterface, steps: int) -> GraphInterface:
+    """The interface with T fixed, where `steps` is not 0."""
+    inputs, outputs = (
+        {name: tuple(steps if d == "time" and steps else d for d in shape) for name, shape in shapes.items()}
         for shapes in (interface.inputs, interface.outputs)
     )
-    inputs, outputs = fixed
     return dataclasses.replace(interface, inputs=inputs, outputs=outputs)
 
 
@@ -156,66 +155,58 @@ def _difference(
     return worst
 
 
-# the formats
-
-
 def _safetensors(
-    loaded: LoadedRun, interface: GraphInterface, note: str
+    net: nn.Module, fresh: nn.Module, interface: GraphInterface, note: str
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
+    """The file with the weights of `net`, each once, and which names stand for which others (tied weights).
+
+    `fresh` is the same network, which gets the weights that were written.
+    """
     from safetensors.torch import load, save
 
-    weights, shared = _unshared(loaded.task.net)
+    weights: dict[str, Tensor] = {}
+    shared: dict[str, str] = {}
+    seen: dict[tuple[int, Any], str] = {}
+    for name, value in net.state_dict().items():
+        source = seen.setdefault((value.data_ptr(), tuple(value.shape)), name)
+        if source != name and value.numel():
+            shared[name] = source
+        else:
+            weights[name] = value.detach().cpu().contiguous()
     content = save(weights, {"format": "pt", "gatelab": note, "shared": json.dumps(shared)})
-    fresh = _fresh(loaded)
     found = load(content)
     fresh.load_state_dict({**found, **{name: found[source] for name, source in shared.items()}})
     graph = _as_graph(fresh, interface)
     return content, lambda given: tuple(graph(*given))
 
 
-def _fresh(loaded: LoadedRun) -> Any:
-    """The run's network once more, with other weights."""
-    task: Any = build_task(loaded.config, loaded.task.spec)
-    return task.net.eval()
+def _use_exportable_core(net: Any, kind: str) -> bool:
+    """Give `net` a core that a graph of this kind can hold; whether that leaves time free.
 
-
-def _unshared(net: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The weights, each once, and which names stand for which others (tied weights)."""
-    weights: dict[str, Tensor] = {}
-    shared: dict[str, str] = {}
-    seen: dict[tuple[int, Any], str] = {}
-    for name, value in net.state_dict().items():
-        key = (value.data_ptr(), tuple(value.shape))
-        if value.numel() and key in seen:
-            shared[name] = seen[key]
-        else:
-            seen[key] = name
-            weights[name] = value.detach().cpu().contiguous()
-    return weights, shared
-
-
-def _graph(
-    loaded: LoadedRun, kind: str, steps: int | None, note: str
-) -> tuple[bytes, Callable[[Inputs], Inputs], GraphInterface, int]:
-    interface = _interface(loaded)
-    net = _fresh(loaded)
-    net.load_state_dict(loaded.task.net.state_dict())
-    core = getattr(net, "core", None)
-    standard = standard_core(core) if kind == "onnx" and core is not None else None
-    free = standard is not None or (kind == "torch-export" and interface.free_time)
+    ONNX knows the layers of torch.nn as one operation, over any number of steps. For any other graph the core is one
+    whose steps are written out, for one of torch.nn the from-scratch one.
+    """
+    core: Any = getattr(net, "core", None)
+    plain = not isinstance(core, GRU) or (core.reset_after and not core.zoneout and not core.layer_norm)
+    if kind == "onnx" and plain and type(core) in (*OF_TORCH, *OF_TORCH.values()):
+        net.core = _as(OF_TORCH, core)
+        return True
     if core is not None:
-        net.core = written_out(core) if standard is None else standard
-    fixed = steps or (0 if free else interface.steps)
-    interface = _interface(loaded, fixed)
-    graph = _as_graph(net, interface).eval()
-    inputs = loaded.task.example_input(2, fixed or interface.usual_steps)
-    write = onnx_graph if kind == "onnx" else torch_export
-    try:
-        return *write(graph, inputs, interface, note), interface, fixed
-    except ImportError as error:
-        raise RequestError(
-            f"--format {kind}: a package is missing ({error.name}): pip install 'gatelab[onnx]'."
-        ) from None
+        net.core = _as({theirs: ours for ours, theirs in OF_TORCH.items()}, core)
+        if isinstance(net.core, GRU):
+            net.core.backend = "reference"
+    return False
+
+
+def _as(kinds: Mapping[type[nn.Module], Callable[..., nn.Module]], core: nn.Module) -> nn.Module:
+    """The layer that `kinds` has for one like `core`, with its weights; `core` itself if there is none."""
+    if type(core) not in kinds:
+        return core
+    names = ["input_size", "hidden_size", "num_layers", "bias", "bidirectional"]
+    names += ["nonlinearity"] if isinstance(core, RNN | TorchRNN) else []
+    layer = kinds[type(core)](**{name: getattr(core, name) for name in names})
+    layer.load_state_dict(core.state_dict())
+    return layer.eval()
 
 
 class Graph(nn.Module):
@@ -231,37 +222,6 @@ class Graph(nn.Module):
             return (self.net(x),)
         y, after = self.net(x, state[0] if self.states == 1 else state)
         return (y, after) if self.states == 1 else (y, *after)
-
-
-def standard_core(core: nn.Module) -> nn.Module | None:
-    """The layer of torch.nn, which ONNX knows as one operation, with the weights of `core`; None if there is none."""
-    if isinstance(core, TorchGRU | TorchLSTM | TorchRNN):
-        return core
-    if isinstance(core, GRU) and (not core.reset_after or core.zoneout or core.layer_norm):
-        return None
-    kinds: dict[type, Callable[..., nn.Module]] = {GRU: TorchGRU, LSTM: TorchLSTM, RNN: TorchRNN}
-    make = kinds.get(type(core))
-    if make is None:
-        return None
-    return _as(make, core)
-
-
-def written_out(core: nn.Module) -> nn.Module:
-    """The layer whose steps a graph can hold: `core`, or for one of torch.nn the from-scratch one, with its weights."""
-    kinds: dict[type, Callable[..., nn.Module]] = {TorchGRU: GRU, TorchLSTM: LSTM, TorchRNN: RNN}
-    make = kinds.get(type(core))
-    layer = core if make is None else _as(make, core)
-    if isinstance(layer, GRU):
-        layer.backend = "reference"
-    return layer
-
-
-def _as(make: Callable[..., nn.Module], core: nn.Module) -> nn.Module:
-    names = ["input_size", "hidden_size", "num_layers", "bias", "bidirectional"]
-    names += ["nonlinearity"] if isinstance(core, RNN | TorchRNN) else []
-    layer = make(**{name: getattr(core, name) for name in names})
-    layer.load_state_dict(core.state_dict())
-    return layer.eval()
 
 
 def _free(names: Mapping[str, tuple[int | str, ...]]) -> dict[str, dict[int, str]]:

@@ -17,6 +17,7 @@ waits for an answer (`gatelab.study.engine.run_trial`). Ranks beside the first w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -28,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.files import write_json
-from gatelab.run.errors import Interrupted, RequestError
+from gatelab.run import Interrupted, RequestError
 from gatelab.run.process_group import OF_ONE_RUN, die_with_parent
 from gatelab.run.record.identity import Identity
 from gatelab.tasks.signals import rank, stoppable
@@ -39,12 +40,7 @@ EXIT_CODES = {"done": 0, "pruned": 0, "rank": 0, "failed": 1, "refused": 2, "int
 
 
 class EventWriter:
-    """Append events of one rank.
-
-    Args:
-        path: the file; made if it is missing.
-        rank: of this process.
-    """
+    """Append the events of one rank to a file, which is made if it is missing."""
 
     def __init__(self, path: Path, rank: int = 0) -> None:
         self.path, self.rank = path, rank
@@ -59,31 +55,38 @@ class EventWriter:
             os.close(descriptor)
 
 
-class EventReader:
-    """Read the events of a file as they come; the file may be missing still."""
+class Tail:
+    """Read the whole lines of a file as they come; the file may be missing still."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._at = path, 0
 
-    def read(self) -> list[dict[str, Any]]:
-        """The events since the last call."""
+    def read(self) -> bytes:
+        """The lines since the last call."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._at)
                 data = file.read()
         except FileNotFoundError:
-            return []
+            return b""
         whole = data[: data.rfind(b"\n") + 1]
         self._at += len(whole)
-        return [event for line in whole.splitlines() if (event := _parse(line))]
+        return whole
 
 
-def _parse(line: bytes) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:  # another rank's line was torn by its kill
-        return {}
-    return event if isinstance(event, dict) and "event" in event else {}
+class EventReader:
+    """Read the events of a file as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._tail = path, Tail(path)
+
+    def read(self) -> list[dict[str, Any]]:
+        """The events since the last call."""
+        found = []
+        for line in self._tail.read().splitlines():
+            with contextlib.suppress(ValueError):  # another rank's line was torn by its kill
+                found.append(json.loads(line))
+        return [event for event in found if isinstance(event, dict) and "event" in event]
 
 
 Train = Callable[[Mapping[str, Any], EventWriter], dict[str, Any]]
@@ -95,23 +98,12 @@ def write_request(
 ) -> None:
     """Write a request, and remove what an earlier process with the same request left beside it.
 
-    Args:
-        path: the file, `NAME.json`; the events are in `NAME.events.jsonl`.
-        config: the run's resolved configuration; identity: of the run.
-        threads: of the tensor library; None: as the configuration says.
-        more: for another entry point than this module's.
+    `threads`: of the tensor library; None: as the configuration says. `more` is for another entry point than this
+    module's. The events of `NAME.json` are in `NAME.events.jsonl`.
     """
     events_file(path).unlink(missing_ok=True)
-    write_json(
-        path,
-        {
-            "format": REQUEST_FORMAT,
-            "threads": threads,
-            "identity": vars(identity),
-            "config": dict(config),
-            **more,
-        },
-    )
+    request = {"format": REQUEST_FORMAT, "threads": threads, "identity": vars(identity)}
+    write_json(path, {**request, "config": dict(config), **more})
 
 
 def events_file(request: Path) -> Path:
@@ -146,15 +138,7 @@ def child_environment() -> dict[str, str]:
 def train_request(
     request: Mapping[str, Any], events: EventWriter, callbacks: Sequence[Any] = ()
 ) -> dict[str, Any]:
-    """Train what a request describes; returns what `train_frozen` does.
-
-    Args:
-        events: of this process; nothing is written here.
-        callbacks: Lightning callbacks beside the configured ones.
-
-    Raises:
-        as `gatelab.run.train.train`.
-    """
+    """Train what a request describes; `callbacks`, result and errors as `train_frozen`. Writes no events itself."""
     import torch
 
     from gatelab.run.train import train_frozen

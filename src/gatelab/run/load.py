@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatelab.run import RequestError
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
-from gatelab.run.config.schema import locate
-from gatelab.run.errors import RequestError
+from gatelab.run.config import locate
 from gatelab.run.record.directory import RunDirectory, read_record
 from gatelab.tasks import CheckpointError, load_checkpoint
 
@@ -76,18 +76,12 @@ def require_trusted_targets(config: Any, *, trust: bool = False) -> None:
     """See to it that a recorded configuration names nothing that could run a stranger's code.
 
     Trusted are networks, DataModules, tasks, optimisers, schedules and callbacks that are defined in Gatelab, PyTorch
-    or Lightning. Nothing else is imported.
-
-    Args:
-        config: the configuration, or the groups of it that will be built.
-        trust: accept every target.
+    or Lightning. Nothing else is imported. `config` may be the groups of it that will be built; `trust` accepts all.
 
     Raises:
         RequestError: naming the other targets.
     """
-    if trust:
-        return
-    if foreign := sorted({target for target in _targets(config) if not _is_trusted(target)}):
+    if not trust and (foreign := sorted({name for name in _targets(config) if not _is_trusted(name)})):
         raise RequestError(
             f"the run names code that is not part of Gatelab: {', '.join(foreign)}. Nothing was run. If you know and "
             "trust it, --trust allows it."
@@ -123,11 +117,9 @@ def _is_trusted(target: str) -> bool:
 
 
 def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
-    """The task of a run with its best weights; no data is read.
+    """The task of the run in `path` with its best weights; no data is read.
 
-    Args:
-        path: the run directory.
-        trust: accept networks and tasks that are not part of Gatelab; their code is imported and run.
+    `trust` accepts networks and tasks that are not part of Gatelab; their code is imported and run.
 
     Raises:
         RequestError: no such run, no checkpoint yet, a checkpoint of another model, or a target that is not trusted.

@@ -1,41 +1,29 @@
-"""The loggers of a run besides `metrics.csv`: made before training, told its outcome at the end.
+"""The loggers of a run: `metrics.csv`, which is always on, and what `logger=` names.
 
-They are what `logger=` names, and known here by two protocols only. None can stop the run, or another logger.
+The latter are made before training and told its outcome at the end. A logger that has `continue_from(step)` is told
+from which finished step the run continues (None: it begins), one that has `conclude(outcome, error)` how it ended: a
+word of `RunDirectory.state` or `failed`, and what went wrong. None can stop the run, or another logger.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import say
+from gatelab.run import RequestError
 from gatelab.run.build import instantiate, request_errors
-from gatelab.run.errors import RequestError
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.tasks.callbacks import RunInterrupted
-
-
-@runtime_checkable
-class Continues(Protocol):
-    """A logger that wants to know from which finished step a run continues (None: it begins)."""
-
-    name: str
-
-    def continue_from(self, step: int | None) -> None:
-        """Called before training."""
-
-
-@runtime_checkable
-class Concludes(Protocol):
-    """A logger that wants to know how the run ended."""
-
-    name: str
-
-    def conclude(self, outcome: str, error: str | None) -> None:
-        """Called once, with a word of `RunDirectory.state` or `failed`, and what went wrong."""
 
 
 def build_loggers(config: Mapping[str, Any], run_dir: Path, run_id: str) -> list[Any]:
@@ -79,7 +67,7 @@ def opened_loggers(run: RunDirectory, config: Mapping[str, Any]) -> Iterator[lis
         raise
     finally:
         for logger in loggers:
-            if isinstance(logger, Concludes):
+            if hasattr(logger, "conclude"):
                 guarded(logger.name, logger.conclude, outcome, error)
 
 
@@ -94,9 +82,9 @@ def show_finished(run: RunDirectory, config: Mapping[str, Any], names: Collectio
 
 
 def continue_from(loggers: Sequence[Any], step: int | None) -> None:
-    """Tell those that want to know from which finished step a run continues (None: it begins)."""
+    """Tell the loggers that want to know from which finished step a run continues (None: it begins)."""
     for logger in loggers:
-        if isinstance(logger, Continues):
+        if hasattr(logger, "continue_from"):
             guarded(logger.name, logger.continue_from, step)
 
 
@@ -107,3 +95,82 @@ def guarded(what: str, act: Callable[..., Any], *arguments: Any) -> Any:
     except Exception as error:
         say(f"{what}: {traceback.format_exception_only(error)[-1].strip()}; the run itself is not concerned")
         return None
+
+
+class MetricsCSV(Logger):
+    """Write metrics to `<run directory>/metrics.csv`: a row a step, a column for each metric.
+
+    `step` counts the optimiser steps that were finished when the row was measured (Lightning's own count begins at 0).
+    Rows are appended as they come, so a killed run keeps them. A resumed run continues the file: rows from after the
+    checkpoint are computed again, so they move to `metrics.superseded.csv` first. Two runs that are the same have the
+    same file, but for the machine's own columns under `time/` and `memory/`.
+
+    Args:
+        path: the file.
+        resume_step: the optimiser step from which the run continues; None for a new run.
+    """
+
+    def __init__(self, path: str | Path, resume_step: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._columns: list[str] = ["step", "epoch"]
+        self._pending: dict[str, Any] = {}
+        if self.path.is_file():
+            self._continue(resume_step or 0)
+
+    name, version = "csv", ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the configuration is in `run.json`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Collect the metrics of a step; the row is written when the next step's come, or on `save`."""
+        finished = 0 if step is None else step + 1
+        if self._pending and finished != self._pending["step"]:
+            self.save()
+        self._pending["step"] = finished
+        for key, value in metrics.items():
+            self._pending[key] = int(value) if key == "epoch" else float(value)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write the row that is pending."""
+        if not self._pending:
+            return
+        if new := sorted(set(self._pending) - set(self._columns)):
+            rows = read_metrics(self.path) if self.path.is_file() else []
+            self._columns += new
+            _rewrite(self.path, self._columns, rows)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(self._pending)
+        self._pending = {}
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is pending."""
+        self.save()
+
+    @rank_zero_only
+    def _continue(self, step: int) -> None:
+        rows = read_metrics(self.path)
+        kept = [row for row in rows if int(row["step"]) <= step]
+        superseded = [row for row in rows if int(row["step"]) > step]
+        if rows:
+            self._columns = list(rows[0])
+        if superseded:
+            beside = self.path.with_suffix(".superseded.csv")
+            earlier = read_metrics(beside) if beside.is_file() else []
+            columns = list(dict.fromkeys([*(earlier[0] if earlier else []), *self._columns]))
+            _rewrite(beside, columns, [*earlier, *superseded])
+        _rewrite(self.path, self._columns, kept)
+
+
+def _rewrite(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(path, text.getvalue())

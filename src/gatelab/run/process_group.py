@@ -56,14 +56,7 @@ class ProcessGroup:
 
     @classmethod
     def start(cls, command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> Self:
-        """Start it.
-
-        Args:
-            command: program and arguments.
-            log: takes stdout and stderr, after what is in it already.
-            env: the whole environment; `GATELAB_PARENT` is added.
-            cwd: working directory.
-        """
+        """Start it; its output goes after what is in `log`. `env` is the whole environment but `GATELAB_PARENT`."""
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,

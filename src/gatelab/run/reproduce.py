@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from gatelab.data.messages import did_you_mean
+from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import request_errors
-from gatelab.run.config.compose import explain_grammar
-from gatelab.run.config.schema import problems
-from gatelab.run.diff import Difference, Divergence, between, divergence, environments, flat
-from gatelab.run.errors import RequestError, RunFailed
-from gatelab.run.frozen_run import FROZEN_RUN, child_environment, end_of, write_request
+from gatelab.run.config import explain_grammar, problems
+from gatelab.run.diff import Difference, Divergence, between, divergence, environments
+from gatelab.run.frozen_run import FROZEN_RUN, Tail, child_environment, end_of, write_request
 from gatelab.run.load import require_trusted_targets
 from gatelab.run.process_group import ProcessGroup
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.identity import Identity
+from gatelab.run.record.identity import Identity, flat
 from gatelab.tasks.signals import RANK_OF
 from gatelab.tasks.trace import Row, parse_trace, read_trace
 
@@ -69,11 +68,6 @@ class Reproduction:
             return 2
         return int(differs)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        environment = [difference._asdict() for difference in self.environment]
-        return {**asdict(self), "environment": environment, "exit_code": self.exit_code}
-
 
 def reproduce(
     path: str | Path,
@@ -88,7 +82,6 @@ def reproduce(
     """Train the run in `path` again, compare, and remove what was trained.
 
     Args:
-        path: the run directory; it is only read.
         overrides: what to change, e.g. `["seed=1"]`, to see that it matters.
         steps: compare so many training steps only; None: all that are recorded.
         keep: a new folder for the new run, which is then trained to its end.
@@ -168,15 +161,14 @@ class _SecondRun:
         attempt = record["attempts"][-1]
         cwd = Path(attempt["cwd"])
         identity = Identity(**{**record["identity"], "seed": config["seed"]})
-        self.cwd = cwd if cwd.is_dir() else Path.cwd()
         self.run = RunDirectory(identity.directory(config["paths"]["runs"]))
         self.request, self.log = place / "request.json", place / "log.txt"
-        self.env = environment_for(attempt)
         write_request(self.request, config, identity, threads=config["threads"])
+        command = [sys.executable, "-m", FROZEN_RUN, str(self.request)]
+        cwd = cwd if cwd.is_dir() else Path.cwd()
+        self._process = ProcessGroup.start(command, self.log, environment_for(attempt), cwd)
 
     def __enter__(self) -> _SecondRun:
-        command = [sys.executable, "-m", FROZEN_RUN, str(self.request)]
-        self._process = ProcessGroup.start(command, self.log, self.env, self.cwd)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -189,16 +181,10 @@ class _SecondRun:
         Raises:
             RequestError, RunFailed: the run was refused or failed; not before its last row was yielded.
         """
-        offset = 0
+        tail = Tail(self.run.trace_file)
         while True:
             ended = self._process.poll() is not None  # before reading, so that the last rows are not missed
-            if self.run.trace_file.is_file():
-                with self.run.trace_file.open("rb") as file:
-                    file.seek(offset)
-                    new = file.read()
-                whole = new[: new.rfind(b"\n") + 1]
-                offset += len(whole)
-                yield from parse_trace(whole.decode())
+            yield from parse_trace(tail.read().decode())
             if ended:
                 self.check_end()
                 return
@@ -230,14 +216,10 @@ class _SecondRun:
 def frozen_config(
     record: dict[str, Any], overrides: Sequence[str], place: Path, *, trust: bool = False
 ) -> dict[str, Any]:
-    """The recorded configuration, writing below `place` only, without trackers and progress.
+    """The configuration of a `run.json`, writing below the folder `place` only, without trackers and progress.
 
-    Args:
-        record: the content of `run.json`.
-        overrides: values to set, in Hydra's grammar. `seed=1` sets every seed that followed the recorded one. Groups
-            cannot be exchanged: their content was resolved when the run was made.
-        place: a folder.
-        trust: accept targets that are not part of Gatelab.
+    `overrides` set values, in Hydra's grammar. `seed=1` sets every seed that followed the recorded one. Groups cannot
+    be exchanged: their content was resolved when the run was made.
 
     Raises:
         RequestError: an override with a wrong key or a value that does not fit, or a target that is not trusted.
@@ -248,9 +230,9 @@ def frozen_config(
     for override in overrides:
         key, value = _parse(override)
         if key == "seed":
-            followers = [k for k, v in flat(config).items() if k.endswith(".seed") and v == config["seed"]]
-            for follower in followers:
-                _set(config, follower, value)
+            for follower, seed in flat(config).items():
+                if follower.endswith(".seed") and seed == config["seed"]:
+                    _set(config, follower, value)
         _set(config, key, value)
     require_trusted_targets(config, trust=trust)
     if found := problems(config):

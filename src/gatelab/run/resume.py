@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.messages import say
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.load import changed_data, mismatch
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.environment import without_secrets

@@ -20,7 +20,7 @@ import torch
 from gatelab.core import BackendError
 from gatelab.data.files import write_json
 from gatelab.data.messages import say
-from gatelab.run import distributed
+from gatelab.run import Interrupted, RequestError, RunFailed, distributed
 from gatelab.run.build import (
     REQUEST_ERRORS,
     build_callbacks,
@@ -30,16 +30,12 @@ from gatelab.run.build import (
     prepare_process,
     request_errors,
 )
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check
-from gatelab.run.errors import Interrupted, RequestError, RunFailed
+from gatelab.run.config import check, compose
 from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.load import load_task
-from gatelab.run.loggers import continue_from, opened_loggers, show_finished
-from gatelab.run.record.directory import RunDirectory, now
+from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
+from gatelab.run.record.directory import RunDirectory, now, resources
 from gatelab.run.record.identity import Identity, identify
-from gatelab.run.record.metrics import resources
-from gatelab.run.record.metrics_logger import MetricsCSV
 from gatelab.run.resume import (
     find_checkpoint,
     require_same_configuration,
@@ -67,9 +63,8 @@ def train(
 
     Args:
         overrides: Hydra overrides of `conf/train.yaml`.
-        force: train a finished run again; the old directory is renamed, never deleted.
         config_dirs: further folders laid out like `conf/`.
-        wait, show_to: as `train_frozen`.
+        force, wait, show_to: as `train_frozen`.
 
     Returns:
         the content of `result.json`, and `already` (whether it was finished before). Of a process beside the first of
@@ -101,7 +96,6 @@ def train_frozen(
 
     Args:
         config: the resolved configuration, as `check` returns it.
-        identity: of the composed configuration.
         force: train a finished run again; the old directory is renamed, never deleted.
         wait: for another process that is training this run, instead of refusing; it may have finished it then.
         show_to: keys of `logger=`; those loggers are shown a run that is finished already.
@@ -171,8 +165,7 @@ def fit(
 ) -> tuple[Any, RunPruned | None]:
     """Train until the configured end, continuing from the newest checkpoint where there is one; every rank does.
 
-    Returns:
-        the Trainer, and why the run was pruned, if it was.
+    Returns the Trainer, and why the run was pruned, if it was.
     """
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     task: Any = build_task(config, data.spec)

@@ -5,14 +5,15 @@ Which values a study tries is its space (`space.py`); how workers are started is
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 
 BUDGET = re.compile(r"parameters:(?:match\(([A-Za-z0-9_-]+)\)|([0-9.]+(?:[eE][+-]?[0-9]+)?))")
 OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")
@@ -147,9 +148,12 @@ class StudySettings(BaseModel):
             problems = [_explain(dict(item)) for item in error.errors()]
         raise RequestError("\n".join(problems)) from None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, as in study.json."""
-        return self.model_dump()
+
+def replicates(seeds: Sequence[int] | None, folds: int | None) -> list[tuple[int | None, int | None]]:
+    """(seed, fold) of each run of a point, in order; None: as the configuration says."""
+    of_seeds: Sequence[int | None] = seeds or [None]
+    of_folds: Sequence[int | None] = range(folds) if folds else [None]
+    return list(itertools.product(of_seeds, of_folds))
 
 
 def _explain(error: Mapping[str, Any]) -> str:

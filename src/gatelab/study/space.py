@@ -28,7 +28,7 @@ from hydra.core.override_parser.types import (
     RangeSweep,
 )
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 
 if TYPE_CHECKING:
     import optuna

@@ -19,13 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import did_you_mean
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import Composed, compose, keys_of
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.config import Composed, compose, keys_of
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key, solve
-from gatelab.study.settings import StudySettings
+from gatelab.study.settings import StudySettings, replicates
 from gatelab.study.space import Parameter, Space, load_function
 
 FUNCTION = "space.py"
@@ -77,9 +76,7 @@ class StudySpec:
 
     def replicates(self) -> list[tuple[int | None, int | None]]:
         """(seed, fold) of each run of a point, in order; None: as the configuration says."""
-        seeds: list[int | None] = [*self.settings.seeds] or [None]
-        folds: list[int | None] = [*range(self.settings.folds)] if self.settings.folds else [None]
-        return [(seed, fold) for seed in seeds for fold in folds]
+        return replicates(self.settings.seeds, self.settings.folds)
 
     def config(
         self, params: Mapping[str, Any], seed: int | None = None, fold: int | None = None
@@ -248,12 +245,11 @@ class Templates:
         """The overrides and the group choices of every template: they name the groups that are needed."""
         return [*self.overrides, *(choice for name in self._found for choice in name.split(","))]
 
-    def keep(self, folder: Path) -> dict[str, str]:
-        """Write every template that was composed; return name -> file, relative to the study's folder."""
-        composed = {name: found for name, found in self._found.items() if isinstance(found, Composed)}
-        for name, found in composed.items():
-            _write(folder, name, found.config)
-        return {name: f"{folder.name}/{file_of(name)}" for name in composed}
+    def keep(self, folder: Path) -> None:
+        """Write every template that was composed."""
+        for name, found in self._found.items():
+            if isinstance(found, Composed):
+                _write(folder, name, found.config)
 
 
 def template_name(groups: Mapping[str, Any]) -> str:

@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.messages import counted, say
-from gatelab.run.errors import Interrupted, RequestError, RunFailed
+from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
-from gatelab.study.engine.liveness import is_alive
 from gatelab.study.engine.storage import check_storage, keep_password
 from gatelab.study.plan import check, grid, new_study
 from gatelab.study.plan.request import Request, read_request, root_of
@@ -269,7 +268,7 @@ def _extend(made: Plan, directory: StudyDirectory) -> None:
     record = directory.read()
     written = new_study.record_of(made.spec, made.points)
     kept = {key: written[key] for key in ("settings", "space", "sizes", "points")}
-    kept["templates"] = {**record["templates"], **made.spec.templates.keep(directory.templates)}
+    made.spec.templates.keep(directory.templates)
     kept["grown"] = bool(record.get("grown")) or record["space"] != kept["space"]
     if any(record.get(key) != value for key, value in kept.items()):
         directory.write({**record, **kept})
@@ -318,14 +317,10 @@ def _wait(directory: StudyDirectory, thread: threading.Thread, signals: StopSign
                 return  # a worker that starts later finds the stop request
 
 
-def living(directory: StudyDirectory) -> list[str]:
-    """The workers of a study that are alive."""
-    identifiers = [path.stem for path in directory.workers.glob("*.json")]
-    if not identifiers:
-        return []
-    stale_after = float(directory.read()["settings"]["stale_after"])
+def living(directory: StudyDirectory) -> frozenset[str]:
+    """The workers of a study that are alive, by the file system's clock."""
     with directory.locked() as now:
-        return [name for name in identifiers if is_alive(directory.workers, name, now, stale_after)]
+        return directory.living(now)
 
 
 def finish(made: Plan, ended: Ended, report: Report | None = None) -> dict[str, Any]:

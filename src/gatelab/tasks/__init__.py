@@ -11,38 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gatelab.tasks.base import Task
-    from gatelab.tasks.callbacks.checkpoints import Checkpoints
-    from gatelab.tasks.callbacks.gate_statistics import GateStatistics
-    from gatelab.tasks.callbacks.gradient_norm import GradientNorm
-    from gatelab.tasks.callbacks.guard import NonFiniteGuard, NonFiniteLossError
-    from gatelab.tasks.callbacks.memory import Memory
-    from gatelab.tasks.callbacks.progress import Progress
-    from gatelab.tasks.callbacks.throughput import Throughput
+    from gatelab.tasks.callbacks import (
+        Checkpoints,
+        GateStatistics,
+        GradientNorm,
+        Memory,
+        NonFiniteGuard,
+        NonFiniteLossError,
+        Progress,
+        RunInterrupted,
+        Throughput,
+    )
     from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
     from gatelab.tasks.forecast import ForecastTask
     from gatelab.tasks.language_model import LanguageModelTask
     from gatelab.tasks.metrics import ForecastError, TokenLoss
-    from gatelab.tasks.signals import RunInterrupted
-
-_HOME = {
-    "Task": "base",
-    "Checkpoints": "callbacks.checkpoints",
-    "GateStatistics": "callbacks.gate_statistics",
-    "GradientNorm": "callbacks.gradient_norm",
-    "Memory": "callbacks.memory",
-    "NonFiniteGuard": "callbacks.guard",
-    "NonFiniteLossError": "callbacks.guard",
-    "Progress": "callbacks.progress",
-    "Throughput": "callbacks.throughput",
-    "AtomicCheckpointIO": "checkpoint_io",
-    "CheckpointError": "checkpoint_io",
-    "load_checkpoint": "checkpoint_io",
-    "ForecastTask": "forecast",
-    "LanguageModelTask": "language_model",
-    "ForecastError": "metrics",
-    "TokenLoss": "metrics",
-    "RunInterrupted": "signals",
-}
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -65,11 +48,23 @@ __all__ = [
 ]
 
 
+_HOME = {
+    "Task": "base",
+    "AtomicCheckpointIO": "checkpoint_io",
+    "CheckpointError": "checkpoint_io",
+    "load_checkpoint": "checkpoint_io",
+    "ForecastTask": "forecast",
+    "LanguageModelTask": "language_model",
+    "ForecastError": "metrics",
+    "TokenLoss": "metrics",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import the file that holds `name` when the name is first asked for (PEP 562)."""
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"gatelab.tasks.{_HOME[name]}"), name)
+    return getattr(import_module(f"gatelab.tasks.{_HOME.get(name, 'callbacks')}"), name)
 
 
 def __dir__() -> list[str]:

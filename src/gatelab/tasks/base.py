@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
 
 import pytorch_lightning as pl
 import torch
@@ -36,6 +36,18 @@ ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
 CHECKPOINT_KEY = "gatelab"
 
 
+class TaskOptions(TypedDict):
+    """The arguments of every task, see `Task`; a subclass adds its own and hands these on."""
+
+    spec: Any
+    optimizer: OptimizerFactory
+    schedule: NotRequired[ScheduleFactory | None]
+    hparams: NotRequired[dict[str, Any] | None]
+    monitor: NotRequired[str | None]
+    mode: NotRequired[Literal["min", "max"]]
+    seed: NotRequired[int]
+
+
 class Task(pl.LightningModule):
     """A network that trains and reports.
 
@@ -45,7 +57,8 @@ class Task(pl.LightningModule):
         optimizer: called with the parameters.
         schedule: called with the optimiser and the run's number of steps; None for a constant rate.
         hparams: plain data to keep in the checkpoint, usually the resolved config.
-        monitor: the metric that says which epoch was best; a plateau schedule follows it.
+        monitor: the metric that says which epoch was best, None: the first of `figures`; a plateau
+            schedule follows it.
         mode: "min" if less is better.
         seed: of the randomness inside training steps.
 
@@ -71,13 +84,14 @@ class Task(pl.LightningModule):
         optimizer: OptimizerFactory,
         schedule: ScheduleFactory | None = None,
         hparams: dict[str, Any] | None = None,
-        monitor: str = "val/loss",
+        monitor: str | None = None,
         mode: str = "min",
         seed: int = 0,
     ) -> None:
         super().__init__()
         if mode not in ("min", "max"):
             raise ValueError(f"mode must be 'min' or 'max', not {mode!r}")
+        monitor = monitor or f"val/{self.figures[0].name}"
         if monitor not in (known := [f"val/{figure.name}" for figure in self.figures if figure.better]):
             raise ValueError(not_among(monitor, known))
         check_serializable(hparams or {}, "hparams")

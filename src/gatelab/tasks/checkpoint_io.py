@@ -15,10 +15,12 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
+
+from gatelab.data.files import atomic_file, flush
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
@@ -45,9 +47,12 @@ class AtomicCheckpointIO(CheckpointIO):
         content = io.BytesIO()  # in memory first: on a full disk, PyTorch's own error would hide the system's
         torch.save(checkpoint, content)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with AtomicFile(target, keep=target.with_name(PREVIOUS) if target.name == LAST else None) as file:
+            with atomic_file(target) as file:
                 file.write(content.getbuffer())
+                if target.name == LAST:
+                    flush(file)  # the new one lies on the disk before the old one is touched
+                    _keep(target, target.with_name(PREVIOUS))
+            _sync_folder(target.parent)
         except OSError as error:
             raise CheckpointError(_not_written(target, content.tell(), error)) from error
 
@@ -155,50 +160,21 @@ def check_serializable(value: Any, name: str) -> None:
         )
 
 
-class AtomicFile(contextlib.AbstractContextManager[BinaryIO]):
-    """Open a temporary file beside `target` for writing; on success flush it to the disk and rename it over
-    `target`.
-
-    On an error the temporary file is removed and `target` stays what it was. The name holds the process id,
-    so that two processes do not write into one temporary file. With `keep` the file that is replaced stays under
-    that name, and there is a whole file under one of the two names at every moment.
-    """
-
-    def __init__(self, target: Path, keep: Path | None = None) -> None:
-        self.target, self.keep = target, keep
-        self.temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        self.second = self.temporary.with_suffix(".old.tmp")
-
-    def __enter__(self) -> BinaryIO:
-        self.file = self.temporary.open("wb")
-        return self.file
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.file.flush()
-                os.fsync(self.file.fileno())
-            self.file.close()
-            if kind is None:
-                self._keep()
-                os.replace(self.temporary, self.target)
-                _sync_folder(self.target.parent)
-        finally:
-            with contextlib.suppress(OSError):  # a full disk again, when the buffer is flushed
-                self.file.close()
-            self.temporary.unlink(missing_ok=True)
-            self.second.unlink(missing_ok=True)  # it stays where it and the kept file were one already
-
-    def _keep(self) -> None:
-        if self.keep is None or not self.target.is_file():
-            return
-        self.second.unlink(missing_ok=True)
-        try:
-            os.link(self.target, self.second)
-        except OSError:  # no hard links here: for a moment there is the kept file only
-            os.replace(self.target, self.keep)
-        else:
-            os.replace(self.second, self.keep)
+def _keep(target: Path, kept: Path) -> None:
+    """Let `target` stand under the name `kept` too, so that there is a whole file at every moment."""
+    if not target.is_file():
+        return
+    second = target.with_name(f".{target.name}.{os.getpid()}.old.tmp")
+    second.unlink(missing_ok=True)
+    try:
+        os.link(target, second)
+    except OSError:  # no hard links here: for a moment there is the kept file only
+        os.replace(target, kept)
+        return
+    try:
+        os.replace(second, kept)
+    finally:
+        second.unlink(missing_ok=True)  # it stays where it and the kept file were one already
 
 
 def _not_written(target: Path, size: int, error: OSError) -> str:

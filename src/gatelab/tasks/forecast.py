@@ -9,14 +9,14 @@ Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.data.specs import SeriesBatch, SeriesSpec
-from gatelab.tasks.base import OptimizerFactory, ScheduleFactory, Task
+from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, SeriesSample, Window
 from gatelab.tasks.metrics import ForecastError
 
@@ -55,28 +55,10 @@ class ForecastTask(Task):
     metric: ForecastError
 
     def __init__(
-        self,
-        net: nn.Module,
-        *,
-        spec: SeriesSpec,
-        optimizer: OptimizerFactory,
-        schedule: ScheduleFactory | None = None,
-        hparams: dict[str, Any] | None = None,
-        monitor: str = "val/mse",
-        mode: Literal["min", "max"] = "min",
-        seed: int = 0,
-        loss: Literal["mse", "mae", "huber"] = "mse",
+        self, net: nn.Module, *, loss: Literal["mse", "mae", "huber"] = "mse", **options: Unpack[TaskOptions]
     ) -> None:
-        super().__init__(
-            net,
-            spec=spec,
-            optimizer=optimizer,
-            schedule=schedule,
-            hparams=hparams,
-            monitor=monitor,
-            mode=mode,
-            seed=seed,
-        )
+        super().__init__(net, **options)
+        spec: SeriesSpec = options["spec"]
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {sorted(LOSSES)}, not {loss!r}")
         self.loss = loss

@@ -11,7 +11,7 @@ all processes.
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,10 @@ from torch.nn import functional as F
 
 from gatelab.core.language_model import generate
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
-from gatelab.tasks.base import OptimizerFactory, ScheduleFactory, Task
-from gatelab.tasks.burn_in_check import Stitches
+from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, TextSample
 from gatelab.tasks.metrics import TokenLoss
-from gatelab.tasks.resume import State, detach, reset_state
+from gatelab.tasks.resume import State, columns, detach, gather_ranks, reset_state
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,28 +65,13 @@ class LanguageModelTask(Task):
         self,
         net: nn.Module,
         *,
-        spec: TextSpec,
-        optimizer: OptimizerFactory,
-        schedule: ScheduleFactory | None = None,
-        hparams: dict[str, Any] | None = None,
-        monitor: str = "val/loss",
-        mode: Literal["min", "max"] = "min",
-        seed: int = 0,
         label_smoothing: float = 0.0,
         activation_regularization: float = 0.0,
         temporal_regularization: float = 0.0,
         stitch_tolerance: float = 1e-3,
+        **options: Unpack[TaskOptions],
     ) -> None:
-        super().__init__(
-            net,
-            spec=spec,
-            optimizer=optimizer,
-            schedule=schedule,
-            hparams=hparams,
-            monitor=monitor,
-            mode=mode,
-            seed=seed,
-        )
+        super().__init__(net, **options)
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
         for name, value in (
@@ -300,8 +284,57 @@ class LanguageModelTask(Task):
         self._train_state = carried["state"]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Bring a state that was read from a checkpoint to the device, once."""
-        state = self._train_state
-        first = state if isinstance(state, Tensor) or state is None else state[0]
-        if first is not None and first.device != self.device:
-            self._train_state = detach(state, self.device)
+        """Bring a state that was read from a checkpoint to the device."""
+        self._train_state = detach(self._train_state, self.device)
+
+
+class Stitches:
+    """The certificate that evaluation in several streams gives what one stream would: states compared at the seams.
+
+    Stream i > 0 of an evaluation begins with a burn-in that is not scored, and at its end has read exactly the
+    tokens that stream i-1 ends with (`gatelab.data.text.streams.eval_streams`). If the two states agree there, the
+    burn-in was long enough: the perplexity does not depend on the number of streams. `see` is told of every window
+    before it is processed and remembers each stream's state at the end of its burn-in.
+    """
+
+    def __init__(self) -> None:
+        self._windows = 0
+        self._started: Tensor | None = None
+        self._after_burn_in: Tensor | None = None
+        self._broken = False
+
+    def see(self, batch: TokenBatch, state: State) -> None:
+        """Look at a window and the state [L, B, H] that enters it."""
+        self._windows += 1
+        if self._broken or (self._windows > 1 and self._started is not None and bool(self._started.all())):
+            return
+        scored = (batch.targets != IGNORE).any(0)
+        if self._started is None:
+            self._started = torch.zeros_like(scored)
+        if self._windows > 1 and (len(scored) != len(self._started) or bool(batch.reset.any())):
+            self._broken = True  # streams that start anew in the middle have no seams
+            return
+        now = columns(state)
+        if now is not None and bool((scored & ~self._started).any()):
+            kept = torch.full_like(now, torch.nan) if self._after_burn_in is None else self._after_burn_in
+            self._after_burn_in = torch.where((scored & ~self._started)[:, None], now, kept)
+        self._started |= scored
+
+    def largest(self, last: State) -> Tensor | None:
+        """Return the largest difference of states over all seams, or None without seams; a collective call.
+
+        `last` is the state after the streams' last window. The figure is a float64 scalar in the state's own
+        unit (a GRU's state lies in [-1, 1]).
+        """
+        mine = {"end": columns(last), "start": self._after_burn_in}
+        ranks = gather_ranks({name: None if rows is None else rows.cpu() for name, rows in mine.items()})
+        ends = [rank["end"] for rank in ranks if rank["end"] is not None]
+        starts = [
+            torch.full_like(rank["end"], torch.nan) if rank["start"] is None else rank["start"]
+            for rank in ranks
+            if rank["end"] is not None
+        ]
+        if self._broken or not ends or sum(map(len, ends)) < 2:
+            return None
+        difference = (torch.cat(starts)[1:] - torch.cat(ends)[:-1]).abs().max().to(torch.float64)
+        return None if bool(difference.isnan()) else difference

@@ -11,6 +11,7 @@ check. This is not the seed of the initial weights, nor of the order of the data
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import pytorch_lightning as pl
@@ -92,13 +93,16 @@ def seed_step(seed: int, rank: int, step: int, device: torch.device) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(value)
 
 
+def each(state: State, change: Callable[[Tensor], Tensor]) -> State:
+    """Change every tensor of `state`."""
+    if state is None or isinstance(state, Tensor):
+        return state if state is None else change(state)
+    return tuple(map(change, state))
+
+
 def detach(state: State, device: torch.device | None = None) -> State:
     """Cut `state` off the graph, and move it to `device` if one is given."""
-    if state is None:
-        return None
-    if isinstance(state, Tensor):
-        return state.detach() if device is None else state.detach().to(device)
-    return tuple(s.detach() if device is None else s.detach().to(device) for s in state)
+    return each(state, lambda part: part.detach().to(device=device))
 
 
 def reset_state(state: State, reset: Tensor) -> State:
@@ -118,10 +122,7 @@ def reset_state(state: State, reset: Tensor) -> State:
         )
     if reset.device.type == "cpu" and not bool(reset.any()):
         return state
-    mask = reset[None, :, None]
-    if isinstance(state, Tensor):
-        return state.masked_fill(mask, 0.0)
-    return tuple(s.masked_fill(mask, 0.0) for s in state)
+    return each(state, lambda part: part.masked_fill(reset[None, :, None], 0.0))
 
 
 def columns(state: State) -> Tensor | None:

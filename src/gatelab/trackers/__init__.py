@@ -1,6 +1,8 @@
 """Trackers beside `metrics.csv`: Weights & Biases and TensorBoard. They may fail; the run may not.
 
-The functions below are what `conf/logger/` names; `gatelab.run.loggers` opens and concludes what they make.
+`wandb_logger` and `tensorboard_logger` are what `conf/logger/` names; `gatelab.run.loggers` opens and concludes what
+they make. Gatelab names a run by its configuration, `wandb agent` by an id of its own. The run directory follows the
+first, the run at Weights & Biases the second; so one run may be shown under several ids.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
+from gatelab.run.process_group import OF_ONE_RUN
 
 if TYPE_CHECKING:
     from gatelab.trackers.tensorboard import TensorBoardTracker
@@ -33,7 +36,6 @@ def wandb_logger(
     `run_id` is kept in `run.json`, so that a resumed run stays one run; what `wandb agent` says about its run comes
     before everything here. `WANDB_MODE` says the same as `mode`, and `disabled` leaves the tracker out (None).
     """
-    from gatelab.trackers.wandb.agent import agent_settings
     from gatelab.trackers.wandb.tracker import WandbTracker
 
     said = os.environ.get("WANDB_MODE")
@@ -51,6 +53,20 @@ def wandb_logger(
         "mode": "offline" if mode == "auto" and said in ("offline", "dryrun") else mode,
     }
     return WandbTracker(run_dir, {**settings, **agent_settings()})
+
+
+def started_by_agent() -> bool:
+    """Whether this process is the run of an agent."""
+    return all(os.environ.get(name) for name in OF_ONE_RUN)
+
+
+def agent_settings() -> dict[str, str]:
+    """The agent's settings of the run, as `WandbTracker` takes them; empty without an agent."""
+    if not started_by_agent():
+        return {}
+    given = {name: os.environ.get(f"WANDB_{name.upper()}") for name in ("project", "entity")}
+    told = {"sweep_id": os.environ["WANDB_SWEEP_ID"], "id": os.environ["WANDB_RUN_ID"], "job_type": "sweep"}
+    return told | {name: value for name, value in given.items() if value}
 
 
 def tensorboard_logger(run_dir: str, run_id: str) -> TensorBoardTracker:

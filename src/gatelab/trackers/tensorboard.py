@@ -16,8 +16,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from gatelab.data.messages import say
-from gatelab.run.diff import flat
-from gatelab.run.record.identity import defining
+from gatelab.run.record.identity import defining, flat
 from gatelab.trackers.follow import STEP, Best, Follow
 
 

@@ -6,7 +6,7 @@ import multiprocessing
 import pytest
 
 from gatelab.data.files import write_json
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.directory import RunDirectory
 
 

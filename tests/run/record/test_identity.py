@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatelab.run.config.compose import compose
+from gatelab.run.config import compose
 from gatelab.run.record.identity import hash_of, identify
 
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gatelab.run.record.metrics import resources
-from gatelab.run.record.metrics_logger import MetricsCSV
+from gatelab.run.loggers import MetricsCSV
+from gatelab.run.record.directory import resources
 
 
 def test_resources_are_the_peak_and_the_median_over_all_attempts(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.analysis.read import StudyReader, read_study
-from gatelab.study.engine.liveness import Heartbeat, Owner, birth, machine
+from gatelab.study.engine.directory import Heartbeat, Owner, birth, machine
 
 
 def test_every_fact_of_a_trial_is_read(make_study, entries):
@@ -65,7 +65,7 @@ def test_a_damaged_line_is_named(grid):
     journal = grid / "journal.log"
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:3], b'{"op_code": 8,\n', *lines[3:]]))
-    with pytest.raises(RequestError, match=r"journal\.log, line 4: not valid JSON"):
+    with pytest.raises(RequestError, match=r"journal\.log: line 4 is damaged"):
         read_study(grid)
 
 

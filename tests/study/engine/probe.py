@@ -1,6 +1,6 @@
 """A stand-in for `gatelab.study.engine.run_trial`: tells what it is like to be a child, or misbehaves on request.
 
-Run by the tests of `runner.py` and `fork_server.py`, in a child of the fork server or as a fresh interpreter.
+Run by the tests of `runner.py`, in a child of the fork server or as a fresh interpreter.
 """
 
 import json

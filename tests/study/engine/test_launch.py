@@ -10,11 +10,10 @@ import types
 import pytest
 from optuna.trial import TrialState
 
-from gatelab.run.config.compose import CONF_DIR
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
 from gatelab.study.engine import launch as launch_module
+from gatelab.study.engine.directory import birth, read_owner
 from gatelab.study.engine.launch import check_launcher, launch
-from gatelab.study.engine.liveness import birth, read_owner
 
 from ..study_tools import eventually, rows_of
 
@@ -93,7 +92,7 @@ def test_a_worker_that_cannot_begin_is_told_with_its_last_words(tmp_path):
 LAUNCH = """
 import sys
 from pathlib import Path
-from gatelab.run.config.compose import CONF_DIR
+from gatelab.run import CONF_DIR
 from gatelab.study.engine.launch import launch
 launch(Path(sys.argv[1]), 1, "local", [], [CONF_DIR])
 """

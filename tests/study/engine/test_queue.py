@@ -10,9 +10,8 @@ import threading
 import pytest
 from optuna.trial import TrialState
 
-from gatelab.run.errors import RequestError
-from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.liveness import Owner
+from gatelab.run import RequestError
+from gatelab.study.engine.directory import Owner, StudyDirectory
 from gatelab.study.engine.queue import Queue
 
 SETTINGS = {
@@ -55,7 +54,7 @@ def suggest(trial):
 HAMMER = """
 import json, sys
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.liveness import Owner
+from gatelab.study.engine.directory import Owner
 from gatelab.study.engine.queue import Queue
 directory = StudyDirectory(sys.argv[1])
 owner, queue, mine = Owner.me(), Queue(directory), []

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gatelab.run.errors import RequestError
-from gatelab.study.engine.resources import Resources, allocate, find_gpus, parse_gpus, slots_on_machine
+from gatelab.run import RequestError
+from gatelab.study.engine.resources import allocate, allocation, find_gpus, parse_gpus, slots_on_machine
 from gatelab.study.settings import StudySettings
 
 CPU = {"accelerator": "cpu", "devices": 1}
@@ -71,13 +71,13 @@ def test_the_tasks_of_a_slurm_job_are_no_ranks_of_a_run(tasks):
 
 def test_slots_of_local_workers_get_gpus_of_their_own():
     settings = StudySettings(name="s", slots=2, workers=2, gpus=[0, 1, 2, 3])
-    found = [Resources(settings, w, "local").of_slot(s, GPU).gpus for w in range(2) for s in range(2)]
+    found = [allocation(settings, w, "local", s, GPU).gpus for w in range(2) for s in range(2)]
     assert found == [("0",), ("1",), ("2",), ("3",)]
 
 
 def test_a_trial_on_several_machines_is_refused_with_what_does_it():
     with pytest.raises(RequestError, match=r"trainer\.num_nodes=2: a trial of a sweep runs on one.*torchrun"):
-        Resources(StudySettings(name="s"), 0, "local").of_slot(0, {**CPU, "num_nodes": 2})
+        allocation(StudySettings(name="s"), 0, "local", 0, {**CPU, "num_nodes": 2})
 
 
 def test_slots_of_all_local_workers_share_the_machine():

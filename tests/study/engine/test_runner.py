@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from gatelab.study.engine.liveness import birth
+from gatelab.study.engine.directory import birth
 from gatelab.study.engine.runner import ForkRunner, FreshRunner
 
 

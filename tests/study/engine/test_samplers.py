@@ -6,7 +6,7 @@ import inspect
 import optuna
 import pytest
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.engine.samplers import NEEDED, RandomByName, make_pruner, make_sampler, seed_of
 
 FLOAT = optuna.distributions.FloatDistribution(0.0, 1.0)

@@ -15,7 +15,7 @@ import optuna
 import pytest
 import sqlalchemy
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.engine.storage import (
     PASSWORD,
     check_storage,

@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from gatelab.run.train import train_frozen
-from gatelab.study.engine.liveness import Owner, birth
+from gatelab.study.engine.directory import Owner, birth
 from gatelab.study.engine.queue import Queue
 from gatelab.study.engine.worker import Worker
 from gatelab.study.spec import StudySpec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.sweep import plan
 
 from ..front_tools import TINY, planned

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.queue import Queue
 from gatelab.study.sweep import submit
@@ -117,7 +117,7 @@ def test_force_sets_the_old_study_aside_and_loses_nothing(there):
 
 
 def test_force_is_refused_while_a_worker_is_alive(there):
-    from gatelab.study.engine.liveness import Owner
+    from gatelab.study.engine.directory import Owner
 
     Owner.me().register(there / "workers")
     with pytest.raises(RequestError, match="1 worker at work"):

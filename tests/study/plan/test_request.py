@@ -2,8 +2,7 @@
 
 import pytest
 
-from gatelab.run.config import CONF_DIR
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
 from gatelab.study.plan.request import read_request, read_search, root_of
 
 SOURCES = (CONF_DIR,)

@@ -3,14 +3,15 @@
 It joins the parts and publishes the spec: sources.py and table.py read, protocol.py cuts.
 """
 
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from gatelab.data.base_module import BatchOrder, GatelabDataModule
+from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.folds import rolling_cuts
 from gatelab.data.messages import DataError, did_you_mean
@@ -63,15 +64,12 @@ class SeriesDataModule(GatelabDataModule):
         season: int | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 256,
-        seed: int = 0,
         data_seed: int = 0,
-        num_workers: int = 0,
-        folds: int | None = None,
-        fold: int | None = None,
         mirror: str | None = None,
         cache: str | None = None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, seed, num_workers, folds, fold)
+        super().__init__(batch_size, eval_batch_size, **loading)
         for name, value in {"lookback": lookback, "horizon": horizon, "season": season}.items():
             if value is not None and value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1 step")
@@ -88,7 +86,6 @@ class SeriesDataModule(GatelabDataModule):
         self.lookback, self.horizon, self.split, self.season = lookback, horizon, split, season
         self.mirror, self.cache = mirror, cache
         self.data: Series | None = None
-        self._linear: LinearForecast | None = None
 
     def prepare_data(self) -> None:
         """Set up here: the other processes of the machine then find what was worked out."""
@@ -98,7 +95,14 @@ class SeriesDataModule(GatelabDataModule):
         """Read, standardise by the training rows, lay out the windows; a second call does nothing."""
         if self.data is not None:
             return
-        data = self._load()
+        data = read_series(
+            self.series,
+            self.path,
+            {"time": self.time, "channels": self.channels, "gaps": self.gaps, "missing": self.missing},
+            seed=self.data_seed,
+            mirror=self.mirror,
+            cache=self.cache,
+        )
         target_index = self._targets(data)
         spans, notes = self._spans(data)
         self.origins = {
@@ -187,23 +191,15 @@ class SeriesDataModule(GatelabDataModule):
         return cached(
             self.cache,
             lambda: {"what": "baselines", "split": split, "arrays": arrays, "spec": self.spec.to_dict()},
-            lambda: CacheEntry({}, self._baselines(split)),
+            lambda: CacheEntry(
+                {}, series_baselines(self.scaled, self.origins, split, self.spec, self._linear)
+            ),
         ).facts
 
-    def _baselines(self, split: str) -> dict[str, dict[str, float]]:
-        if self._linear is None:
-            self._linear = fit_linear(self.scaled, self.origins, self.spec)
-        return series_baselines(self.scaled, self.origins, split, self.spec, self._linear)
-
-    def _load(self) -> Series:
-        return read_series(
-            self.series,
-            self.path,
-            {"time": self.time, "channels": self.channels, "gaps": self.gaps, "missing": self.missing},
-            seed=self.data_seed,
-            mirror=self.mirror,
-            cache=self.cache,
-        )
+    @cached_property
+    def _linear(self) -> LinearForecast:
+        """The same for every split that it is scored on."""
+        return fit_linear(self.scaled, self.origins, self.spec)
 
     def _targets(self, data: Series) -> tuple[int, ...]:
         """Return the places of the target channels."""
@@ -214,9 +210,9 @@ class SeriesDataModule(GatelabDataModule):
         return tuple(data.channels.index(name) for name in names)
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
-        size = self.batch_size if split == "train" else self.eval_batch_size
         origins: np.ndarray = self.origins[split]
+        share = self._batch_size(split) // world_size
         windows = SeriesWindows(
-            self.scaled, self.spec.target_index, origins, self.lookback, self.horizon, size // world_size
+            self.scaled, self.spec.target_index, origins, self.lookback, self.horizon, share
         )
         return windows, self._order(split, len(origins), rank, world_size)

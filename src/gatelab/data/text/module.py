@@ -1,22 +1,21 @@
 """The DataModule of language modelling: a corpus, its tokenizer, and windows over parallel streams.
 
 One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file
-only joins the parts: encode.py gives the token ids, streams.py cuts them.
+only joins the parts: corpora.py gives the token ids, streams.py cuts them.
 """
 
-from typing import Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gatelab.data.base_module import BatchOrder, GatelabDataModule
+from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.messages import DataError
 from gatelab.data.specs import TextSpec
 from gatelab.data.text.baselines import text_baselines
-from gatelab.data.text.corpora import TextOptions
-from gatelab.data.text.encode import encoded_text
+from gatelab.data.text.corpora import TextOptions, encoded_text
 from gatelab.data.text.streams import StreamWindows, eval_streams, train_streams
 from gatelab.data.text.tokenizer import Tokenizer
 
@@ -61,14 +60,11 @@ class TextDataModule(GatelabDataModule):
         eval_batch_size: int = 10,
         eval_window: int | None = 35,
         burn_in: int = 1000,
-        seed: int = 0,
-        num_workers: int = 0,
-        folds: int | None = None,
-        fold: int | None = None,
         mirror: str | None = None,
         cache: str | None = None,
+        **loading: Unpack[Loading],
     ) -> None:
-        super().__init__(batch_size, eval_batch_size, seed, num_workers, folds, fold)
+        super().__init__(batch_size, eval_batch_size, **loading)
         if window < 1 or (eval_window is not None and eval_window < 1):
             raise DataError(f"data.window={window}, data.eval_window={eval_window}: give at least 1 step")
         if burn_in < 1:  # without one, nothing would show whether the streams meet
@@ -76,7 +72,9 @@ class TextDataModule(GatelabDataModule):
         if vocabulary_size is not None and vocabulary_size < 1:
             raise DataError(f"data.vocabulary_size={vocabulary_size}: give at least 1, or null for all")
         paths = {"train": path, "valid": valid_path, "test": test_path}
-        self.options = TextOptions(corpus, level, paths, split, vocabulary_size, max_characters, folds, fold)
+        self.options = TextOptions(
+            corpus, level, paths, split, vocabulary_size, max_characters, self.folds, self.fold
+        )
         self.window, self.eval_window, self.burn_in = window, eval_window, burn_in
         self.mirror, self.cache = mirror, cache
         self.tokens: dict[str, Tensor] = {}
@@ -107,29 +105,18 @@ class TextDataModule(GatelabDataModule):
         self._known(split)
         narrow = np.min_scalar_type(self.spec.vocabulary - 1)
         train, scored = (self.tokens[name].numpy().astype(narrow) for name in ("train", split))
-        characters, boundaries = self.spec.characters[split], self.boundaries
-        key = {
-            "what": "text baselines",
-            "train": sha256_of_array(train),
-            "scored": sha256_of_array(scored),
+        options: dict[str, Any] = {
             "vocabulary": self.spec.vocabulary,
             "seed_token": self.spec.seed_token,
-            "characters": characters,
-            "boundaries": boundaries,
+            "characters": self.spec.characters[split],
+            "boundaries": self.boundaries,
         }
-
-        def make() -> CacheEntry:
-            metrics = text_baselines(
-                train,
-                scored,
-                vocabulary=self.spec.vocabulary,
-                seed_token=self.spec.seed_token,
-                characters=characters,
-                boundaries=boundaries,
-            )
-            return CacheEntry({}, metrics)
-
-        return cached(self.cache, lambda: key, make).facts
+        arrays = {"train": sha256_of_array(train), "scored": sha256_of_array(scored)}
+        return cached(
+            self.cache,
+            lambda: {"what": "text baselines", **arrays, **options},
+            lambda: CacheEntry({}, text_baselines(train, scored, **options)),
+        ).facts
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         tokens, seed_token = self.tokens[split], self.spec.seed_token

@@ -28,19 +28,15 @@ UNKNOWN_CHARACTER: Final = "\ufffd"
 
 
 class Tokenizer(ABC):
-    """`encode` and `decode` between text and ids `0..size-1`."""
+    """`encode` and `decode` between text and ids `0..size-1`.
+
+    size: number of different tokens `V`; seed_token: the id that stands before the first token of a stream.
+    """
 
     level: str
-
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Number of different tokens `V`."""
-
-    @property
-    @abstractmethod
-    def seed_token(self) -> int:
-        """Id that stands before the first token of a stream."""
+    content: str  # what `to_dict` calls the argument of the constructor
+    size: int
+    seed_token: int
 
     @abstractmethod
     def encode(self, text: str) -> Tensor:
@@ -63,8 +59,11 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the tokenizer from what `to_dict` returned."""
+    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
+        """Build it from the training text, with `size` tokens (None: all; bpe 4096).
+
+        `open_vocabulary` adds an unknown token (word, char).
+        """
 
 
 def _id_list(ids: Iterable[int] | Tensor) -> list[int]:
@@ -74,6 +73,7 @@ def _id_list(ids: Iterable[int] | Tensor) -> list[int]:
 class _TableTokenizer(Tokenizer):
     """What words and characters share: a list of symbols whose place is their id."""
 
+    content = "symbols"
     unknown: str
     seed: str
 
@@ -84,16 +84,7 @@ class _TableTokenizer(Tokenizer):
             raise DataError(f"tokenizer (level {self.level}): a symbol stands twice in the vocabulary")
         if self.seed not in self.index:
             raise DataError(f"tokenizer (level {self.level}): {self.seed!r} is missing from the vocabulary")
-
-    @property
-    def size(self) -> int:
-        """Number of different tokens `V`."""
-        return len(self.symbols)
-
-    @property
-    def seed_token(self) -> int:
-        """Id that stands before the first token of a stream."""
-        return self.index[self.seed]
+        self.size, self.seed_token = len(self.symbols), self.index[self.seed]
 
     def unknown_in(self, text: str) -> list[str]:
         """The words or characters of `text` that the vocabulary lacks, each once."""
@@ -102,11 +93,6 @@ class _TableTokenizer(Tokenizer):
     def to_dict(self) -> dict[str, Any]:
         """Return the level and the symbols in the order of their ids."""
         return {"level": self.level, "symbols": list(self.symbols)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the tokenizer from what `to_dict` returned."""
-        return cls(data["symbols"])
 
     @staticmethod
     @abstractmethod
@@ -194,10 +180,11 @@ class CharTokenizer(_TableTokenizer):
 class BPETokenizer(Tokenizer):
     """Byte-level byte-pair encoding (Sennrich et al., 2016) by the `tokenizers` library.
 
-    It expresses any text, so there is no unknown token.
+    It expresses any text, so there is no unknown token. `size` is less than asked for if the text has too few pairs;
+    the seed token, `<eos>`, never stands inside a text.
     """
 
-    level = "bpe"
+    level, content = "bpe", "tokenizer"
 
     def __init__(self, serialised: str) -> None:
         # training is repeatable on one thread, and forked loader workers would warn about the thread pool
@@ -206,9 +193,10 @@ class BPETokenizer(Tokenizer):
 
         self._backend = Backend.from_str(serialised)
         self._backend.encode_special_tokens = True  # "<eos>" typed in a text is five characters, not the seed
+        self.size, self.seed_token = self._backend.get_vocab_size(), self._backend.token_to_id(EOS) or 0
 
     @classmethod
-    def train(cls, text: str, size: int | None = None) -> Self:
+    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
         """Learn `size` pieces (None: 4096; at least 257: every byte and `<eos>`) from `text`."""
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         from tokenizers import Tokenizer as Backend
@@ -231,16 +219,6 @@ class BPETokenizer(Tokenizer):
         backend.train_from_iterator(text.splitlines(keepends=True), trainer)
         return cls(backend.to_str())
 
-    @property
-    def size(self) -> int:
-        """Number of different tokens `V`; less than asked for if the text has too few pairs."""
-        return int(self._backend.get_vocab_size())
-
-    @property
-    def seed_token(self) -> int:
-        """Id of `<eos>`, which never stands inside a text."""
-        return int(self._backend.token_to_id(EOS) or 0)
-
     def encode(self, text: str) -> Tensor:
         """Return the ids `[n]` of the pieces.
 
@@ -260,33 +238,19 @@ class BPETokenizer(Tokenizer):
         """Return the level and the library's own serialisation (a JSON text)."""
         return {"level": self.level, "tokenizer": self._backend.to_str()}
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the tokenizer from what `to_dict` returned."""
-        return cls(data["tokenizer"])
-
 
 _LEVELS: Final[dict[str, type[Tokenizer]]] = {
-    "word": WordTokenizer,
-    "char": CharTokenizer,
-    "bpe": BPETokenizer,
+    kind.level: kind for kind in (WordTokenizer, CharTokenizer, BPETokenizer)
 }
 
 
 def train_tokenizer(
     level: str, text: str, size: int | None = None, *, open_vocabulary: bool = True
 ) -> Tokenizer:
-    """Build the tokenizer of `level` from the training text.
-
-    `open_vocabulary` adds an unknown token (word, char).
-    """
-    if level == "word":
-        return WordTokenizer.train(text, size, open_vocabulary=open_vocabulary)
-    if level == "char":
-        return CharTokenizer.train(text, size, open_vocabulary=open_vocabulary)
-    if level == "bpe":
-        return BPETokenizer.train(text, size)
-    raise DataError(f"data.level={level!r}: expected one of {', '.join(_LEVELS)}")
+    """Build the tokenizer of `level` from the training text, see `Tokenizer.train`."""
+    if level not in _LEVELS:
+        raise DataError(f"data.level={level!r}: expected one of {', '.join(_LEVELS)}")
+    return _LEVELS[level].train(text, size, open_vocabulary=open_vocabulary)
 
 
 def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
@@ -294,4 +258,5 @@ def tokenizer_from_dict(data: Mapping[str, Any]) -> Tokenizer:
     level = data.get("level")
     if level not in _LEVELS:
         raise DataError(f"tokenizer: 'level' is {level!r}, expected one of {', '.join(_LEVELS)}")
-    return _LEVELS[level].from_dict(data)
+    kind: Any = _LEVELS[level]
+    return kind(data[kind.content])

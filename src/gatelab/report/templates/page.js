@@ -39,7 +39,7 @@
 
   function draw() {
     document.querySelectorAll(".plot").forEach(function (place) {
-      var figure = JSON.parse(document.getElementById("figure-" + place.dataset.figure).textContent);
+      var figure = JSON.parse(place.nextElementSibling.textContent);
       figure.layout.height = grown(figure);
       figure.layout.legend = Object.assign({ maxheight: small.matches ? 300 : 0.5 }, figure.layout.legend);
       place.style.height = figure.layout.height + "px";

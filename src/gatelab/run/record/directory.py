@@ -1,18 +1,21 @@
 """The record of a run: its directory, `run.json`, `result.json`, and the lock on them; the list of all runs.
 
 `run.json` is written before anything is trained, `result.json` last; it alone says "finished". Both are
-written atomically. What is measured during the run goes to `metrics.csv` (`metrics_logger.py`) and `trace.csv`
-(`gatelab.tasks.trace`).
+written atomically. What is measured during the run goes to `metrics.csv` (`MetricsCSV` in `run/loggers.py` writes it)
+and `trace.csv` (`gatelab.tasks.trace`). Needs no Lightning.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import datetime
 import os
 import platform
+import re
 import secrets
 import shlex
+import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,10 +25,11 @@ import filelock
 
 from gatelab.data.files import read_json, write_json
 from gatelab.data.messages import DataError
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.environment import describe, without_secrets
 
 RUN_FORMAT = 1
+RATE = re.compile(r"time/(\w+)_per_second")
 
 
 class RunDirectory:
@@ -114,9 +118,7 @@ class RunDirectory:
 
     def add_seconds(self, seconds: float) -> None:
         """Note how long the last attempt trained, also when it was stopped."""
-        attempts = self.read()["attempts"]
-        attempts[-1]["fit_seconds"] = round(seconds, 2)
-        self.update(attempts=attempts)
+        self._update_attempt(fit_seconds=round(seconds, 2))
 
     def seconds(self) -> float:
         """Seconds of training over all attempts; a killed one could not note its own."""
@@ -124,17 +126,17 @@ class RunDirectory:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, and into `run.json` how this attempt ended."""
-        self._end_attempt(str(result["outcome"]))
+        self._update_attempt(outcome=str(result["outcome"]), ended=now())
         write_json(self.result_file, without_secrets(dict(result)))
 
     def stop(self, state: str, error: str | None = None) -> None:
         """Note that this attempt ended before the run did: `interrupted`, `refused`, or by an `error`: `crashed`."""
-        self._end_attempt(state, error)
+        self._update_attempt(outcome=state, ended=now(), **({"error": error} if error else {}))
         self.update(state=state)
 
-    def _end_attempt(self, outcome: str, error: str | None = None) -> None:
+    def _update_attempt(self, **facts: Any) -> None:
         attempts = self.read()["attempts"]
-        attempts[-1] |= {"outcome": outcome, "ended": now(), **({"error": error} if error else {})}
+        attempts[-1] |= facts
         self.update(attempts=attempts)
 
     def remove_temporaries(self) -> None:
@@ -195,6 +197,52 @@ def read_record(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
     return value
 
 
+def read_metrics(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a metrics file as text; a last line that was cut off by a kill is left out.
+
+    Raises:
+        ValueError: the file is damaged; the message names it and the line.
+    """
+    try:
+        text = Path(path).read_text()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: damaged, it is not text: {error}") from None
+    whole = text[: text.rfind("\n") + 1]
+    try:
+        rows = [row for row in csv.DictReader(whole.splitlines()) if row.get("step")]
+    except csv.Error as error:
+        raise ValueError(f"{path}: damaged: {error}") from None
+    for number, row in enumerate(rows, 2):
+        if not row["step"].isdigit() or None in row:
+            raise ValueError(f"{path}: damaged, line {number} is not a row of metrics")
+    return rows
+
+
+def resources(metrics: Path) -> dict[str, Any]:
+    """`memory` (`cpu_peak_bytes`, `gpu_peak_bytes`) and `throughput` (`per_second`, the median; `unit`) of a run.
+
+    A value that no callback measured is None.
+    """
+    rows = read_metrics(metrics) if metrics.is_file() else []
+    columns = {
+        key: [float(row[key]) for row in rows if row.get(key)]
+        for key in (rows[0] if rows else ())
+        if RATE.fullmatch(key) or key.startswith("memory/")
+    }
+    peaks = {d: max(columns.get(f"memory/{d}_peak_mib", []), default=None) for d in ("cpu", "gpu")}
+    rates = [
+        {"per_second": round(statistics.median(values), 1), "unit": match[1]}
+        for key, values in columns.items()
+        if (match := RATE.fullmatch(key)) and values
+    ]
+    return {
+        "memory": {
+            f"{d}_peak_bytes": None if mib is None else round(mib * 2**20) for d, mib in peaks.items()
+        },
+        "throughput": rates[0] if rates else None,
+    }
+
+
 def now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -209,9 +257,8 @@ def list_runs(runs: str | Path) -> list[dict[str, Any]]:
     """Every run directory below `runs`, by name; one that cannot be read is listed as `unreadable`.
 
     Returns:
-        for each: `run_dir`, `state`, `metric` and `value` (the monitored one on the validation split; of a
-        pruned run the best so far),
-        `parameters`, `seconds` and `started`.
+        for each: `run_dir`, `state`, `metric` and `value` (the monitored one on the validation split; of a pruned run
+        the best so far), `parameters`, `seconds` and `started`.
     """
     return [_facts(RunDirectory(file.parent)) for file in sorted(Path(runs).glob("*/*/run.json"))]
 

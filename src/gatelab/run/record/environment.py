@@ -131,8 +131,6 @@ def gpus() -> list[str]:
     """Names of the GPUs that torch sees."""
     import torch
 
-    if not torch.cuda.is_available():
-        return []
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
@@ -167,12 +165,10 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     diff = _git(folder, "diff", "HEAD", "--no-color", "--no-ext-diff") or ""
     if len(diff) > MOST_DIFF:
         sha256 = hashlib.sha256(diff.encode()).hexdigest()
-        diff = (
-            f"{diff[:MOST_DIFF]}\n[cut after {MOST_DIFF} of {len(diff)} characters; sha256 of all {sha256}]\n"
-        )
-    names = (
-        _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/") or ""
-    ).splitlines()
+        note = f"[cut after {MOST_DIFF} of {len(diff)} characters; sha256 of all {sha256}]"
+        diff = f"{diff[:MOST_DIFF]}\n{note}\n"
+    listed = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/")
+    names = (listed or "").splitlines()
     more = [f"and {len(names) - MOST_UNTRACKED} more"] if len(names) > MOST_UNTRACKED else []
     return {"revision": revision.strip(), "diff": diff, "untracked": [*names[:MOST_UNTRACKED], *more]}
 
@@ -201,31 +197,20 @@ def without_secrets(value: Any) -> Any:
     are called like a secret (`api_key`, `token`, `password`...), the password in a URL, and the value of any
     environment variable that is called like a secret, wherever it turns up.
     """
-    return _walk(value, _known())
-
-
-def _known() -> list[str]:
     named = {v for k, v in os.environ.items() if SECRET_NAME.fullmatch(k) and k not in FOLDERS}
-    values = {value for value in named if len(value) >= SHORTEST}
-    return sorted(values, key=len, reverse=True)
+    known = sorted((value for value in named if len(value) >= SHORTEST), key=len, reverse=True)
 
+    def clean(value: Any, key: Any = "") -> Any:
+        if isinstance(value, dict):
+            return {name: clean(inner, name) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(inner) for inner in value]
+        if not isinstance(value, str):
+            return value
+        if SECRET_NAME.fullmatch(str(key)):
+            return MASK
+        for secret in known:
+            value = value.replace(secret, MASK)
+        return URL.sub(rf"\g<1>{MASK}@", ASSIGNMENT.sub(rf"\g<1>{MASK}", value))
 
-def _walk(value: Any, known: list[str]) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: MASK if inner is not None and _is_secret(key, inner) else _walk(inner, known)
-            for key, inner in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_walk(inner, known) for inner in value]
-    return _clean(value, known) if isinstance(value, str) else value
-
-
-def _is_secret(key: Any, value: Any) -> bool:
-    return isinstance(value, str) and bool(SECRET_NAME.fullmatch(str(key)))
-
-
-def _clean(text: str, known: list[str]) -> str:
-    for secret in known:
-        text = text.replace(secret, MASK)
-    return URL.sub(rf"\g<1>{MASK}@", ASSIGNMENT.sub(rf"\g<1>{MASK}", text))
+    return clean(value)

@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from gatelab.run.config.compose import Composed
+from gatelab.run.config import Composed
 
 # Where things lie, who watches and what machine it is: not part of what a run is.
 LEFT_OUT = ("name", "paths", "logger", "threads", "test")
@@ -77,7 +77,7 @@ def hash_of(config: Mapping[Any, Any]) -> str:
 
 def first_difference(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> tuple[str, Any, Any] | None:
     """The first key, dotted, of what defines a run that is not the same in two configurations, and both values."""
-    first, second = (_flat(json.loads(json.dumps(defining(config)))) for config in (one, other))
+    first, second = (flat(json.loads(json.dumps(defining(config)))) for config in (one, other))
     for key in sorted(first.keys() | second.keys()):
         values = first.get(key, "absent"), second.get(key, "absent")
         if values[0] != values[1]:
@@ -85,14 +85,14 @@ def first_difference(one: Mapping[Any, Any], other: Mapping[Any, Any]) -> tuple[
     return None
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted keys; lists stay whole."""
+    if not isinstance(value, Mapping):
         return {prefix: value}
-    return {
-        path: leaf
-        for key, item in value.items()
-        for path, leaf in _flat(item, f"{prefix}.{key}" if prefix else key).items()
-    }
+    found: dict[str, Any] = {}
+    for key, inner in value.items():
+        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    return found
 
 
 def defining(config: Mapping[Any, Any]) -> dict[str, Any]:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import itertools
-import json
 import re
 import shlex
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.directory import RunDirectory
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.liveness import is_alive
+from gatelab.study.settings import replicates
 from gatelab.tasks.contract import recorded_label
 
 if TYPE_CHECKING:
@@ -83,18 +81,13 @@ class StudyReader:
                     for o in asked["objectives"]
                 ),
                 trials=trials,
-                workers=_living(self.directory.workers, float(settings.get("stale_after") or 30.0)),
+                workers=self.directory.living(time.time()),
                 command=command if isinstance(command, str) else shlex.join(command),
                 created=asked.get("created", ""),
                 versions=asked.get("versions", {}),
             )
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            AssertionError,
-        ) as error:  # the last is Optuna's
+        except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
+            # the last is Optuna's
             raise RequestError(
                 f"{self.directory.path}: study.json or its storage is damaged ({error!r})."
             ) from error
@@ -117,24 +110,18 @@ class StudyReader:
             study = self._storage.get_study_id_from_name(name)
         except KeyError:
             return
-        replicates = replicates_of(self.asked["settings"])
+        settings = self.asked["settings"]
+        pairs = replicates(settings.get("seeds"), settings.get("folds"))
         for frozen in self._storage.get_all_trials(study, deepcopy=False):
             known = self._finished.get(frozen.number)
             if known is None:
-                known = _trial(frozen, self.directory.path.parent.parent, replicates)
+                known = _trial(frozen, self.directory.path.parent.parent, pairs)
                 if frozen.state.is_finished():  # it never changes again
                     self._finished[frozen.number] = known
             yield known
 
 
-def replicates_of(settings: Mapping[str, Any]) -> list[tuple[int | None, int | None]]:
-    """(seed, fold) of each run of a point, in the order in which they are run."""
-    seeds = list(settings.get("seeds") or []) or [None]
-    folds = list(range(int(settings["folds"]))) if settings.get("folds") else [None]
-    return list(itertools.product(seeds, folds))
-
-
-def _trial(frozen: FrozenTrial, root: Path, replicates: list[tuple[int | None, int | None]]) -> Trial:
+def _trial(frozen: FrozenTrial, root: Path, pairs: list[tuple[int | None, int | None]]) -> Trial:
     attrs = frozen.user_attrs
     hidden = attrs.get("hidden")  # of each run; they are mostly the same
     reports = frozen.intermediate_values
@@ -144,7 +131,7 @@ def _trial(frozen: FrozenTrial, root: Path, replicates: list[tuple[int | None, i
         state=STATE_NAMES[frozen.state.name],
         params={**frozen.system_attrs.get("fixed_params", {}), **frozen.params},
         values=tuple(frozen.values or ()),
-        runs=_runs(attrs, root, replicates),
+        runs=_runs(attrs, root, pairs),
         seconds=attrs.get("seconds"),
         parameters=attrs.get("parameters"),
         hidden=max(filter(None, hidden), default=None) if isinstance(hidden, list) else hidden,
@@ -159,11 +146,11 @@ def _trial(frozen: FrozenTrial, root: Path, replicates: list[tuple[int | None, i
 
 
 def _runs(
-    attrs: Mapping[str, Any], root: Path, replicates: list[tuple[int | None, int | None]]
+    attrs: Mapping[str, Any], root: Path, pairs: list[tuple[int | None, int | None]]
 ) -> tuple[Run, ...]:
     found, values = [], attrs.get("values", [])
     for index, directory in enumerate(attrs.get("runs", [])):
-        seed, fold = replicates[index] if index < len(replicates) else (None, None)
+        seed, fold = pairs[index] if index < len(pairs) else (None, None)
         if seed is None and (match := re.search(r"-s(\d+)$", directory)):
             seed = int(match[1])
         found.append(Run(root / directory, values[index] if index < len(values) else None, seed, fold))
@@ -185,13 +172,6 @@ def _asked(directory: StudyDirectory) -> dict[str, Any]:
     return asked
 
 
-def _living(folder: Path, stale_after: float) -> frozenset[str]:
-    """Ids of the workers that are alive."""
-    now = time.time()
-    names = [file.stem for file in folder.glob("*.alive")]
-    return frozenset(name for name in names if is_alive(folder, name, now, stale_after))
-
-
 def open_storage_to_read(folder: str | Path) -> BaseStorage:
     """A study's storage as Optuna knows it; a journal cannot be written through it.
 
@@ -207,53 +187,15 @@ def open_storage_to_read(folder: str | Path) -> BaseStorage:
 
 def _open(directory: StudyDirectory, url: str | None) -> BaseStorage | None:
     """The study's storage, to read from; None while there is none yet."""
-    from gatelab.study.engine.samplers import quiet_optuna
-    from gatelab.study.engine.storage import open_storage
+    from gatelab.study.engine.storage import open_journal, open_storage
 
     if url is not None and not url.startswith("journal://"):
         return open_storage(url)
-    quiet_optuna()
     path = directory.journal if url is None else Path(url.removeprefix("journal://"))
-    return _journal(path) if path.is_file() else None
-
-
-def _journal(path: Path) -> BaseStorage:
-    import optuna
-    from optuna.storages.journal import BaseJournalBackend
-
-    class ReadOnly(BaseJournalBackend):
-        """The whole lines of a journal file; needs no lock, because lines are only ever appended."""
-
-        def __init__(self) -> None:
-            self.number, self.offset = 0, 0
-
-        def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-            if log_number_from < self.number:
-                self.number, self.offset = 0, 0
-            with path.open("rb") as file:
-                file.seek(self.offset)
-                for line in file:
-                    if not line.endswith(b"\n"):
-                        return
-                    number, self.number = self.number, self.number + 1
-                    self.offset += len(line)
-                    if number >= log_number_from:
-                        yield _decoded(path, number, line)
-
-        def append_logs(self, logs: list[dict[str, Any]]) -> None:
-            raise PermissionError(f"{path}: opened for reading only")
-
-    return optuna.storages.JournalStorage(ReadOnly())
-
-
-def _decoded(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RequestError(f"{path}, line {number + 1}: not valid JSON ({error}).") from None
-    if not isinstance(entry, dict) or "op_code" not in entry:
-        raise RequestError(f"{path}, line {number + 1}: not an entry of Optuna's journal.")
-    return entry
+        return open_journal(path, read_only=True) if path.is_file() else None
+    except ValueError as error:
+        raise RequestError(str(error)) from None
 
 
 def find_study(studies: str | Path, name: str) -> Path:

@@ -17,9 +17,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.liveness import is_alive
 from gatelab.study.engine.samplers import make_pruner, make_sampler
 from gatelab.study.engine.storage import open_storage
 
@@ -51,16 +50,14 @@ class Queue:
 
     Args:
         directory: with `study.json` written.
-        settings: the study's, as in `study.json`; read from there by default.
 
     Raises:
         RequestError: the storage cannot be opened, or holds a study of this name that belongs elsewhere.
     """
 
-    def __init__(self, directory: StudyDirectory, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, directory: StudyDirectory) -> None:
         record = directory.read()
-        self.directory = directory
-        self.settings = dict(settings or record["settings"])
+        self.directory, self.settings = directory, record["settings"]
         self.storage = open_storage(directory.storage_url())
         directions = [objective["direction"] for objective in record["objectives"]]
         self.name, self.several = str(self.settings["name"]), len(directions) > 1
@@ -218,16 +215,14 @@ class Queue:
 
     def requeue_orphans(self) -> list[int]:
         """Let the trials of dead workers wait again; returns their numbers."""
-        found, alive = [], {}
+        found: list[int] = []
         if not self.trials(TrialState.RUNNING):
-            return []
+            return found
         with self.directory.locked() as time:
+            alive = self.directory.living(time)
             for trial in self.trials(TrialState.RUNNING):
                 worker = str(trial.user_attrs.get("owner", "")).partition("/")[0]
                 if worker not in alive:
-                    stale_after = float(self.settings["stale_after"])
-                    alive[worker] = is_alive(self.directory.workers, worker, time, stale_after)
-                if not alive[worker]:
                     self._requeue(self._id_of(trial), f"the worker {worker} died", lost=True)
                     found.append(trial.number)
         return found

@@ -6,14 +6,14 @@ are is `worker.py`.
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.settings import StudySettings
 from gatelab.tasks.signals import RANK_OF, RANK_VARIABLES
 
@@ -114,47 +114,32 @@ def refuse_several_nodes(trainer: Mapping[str, Any]) -> None:
         )
 
 
-class Resources:
-    """The allocations of a worker's slots.
+def allocation(
+    settings: StudySettings, index: int, launcher: str, slot: int, trainer: Mapping[str, Any]
+) -> Allocation:
+    """The allocation of a slot of a worker, for a run with this `trainer` group.
 
     Args:
         settings: of the study.
-        index: of the worker.
-        launcher: tells whether all of them are on this machine.
+        index: of the worker; launcher: tells whether all of them are on this machine.
+        slot: of the worker, from 0.
+
+    Raises:
+        RequestError: it needs more GPUs than there are, or several machines.
     """
-
-    def __init__(self, settings: StudySettings, index: int, launcher: str) -> None:
-        self.settings = settings
-        self._first = index * settings.slots
-        self._slots = slots_on_machine(settings.slots, settings.workers, launcher)
-        self._gpus: list[str] | None = None
-        self._lock = threading.Lock()
-
-    def of_slot(self, slot: int, trainer: Mapping[str, Any]) -> Allocation:
-        """The allocation of a slot, for a run with this `trainer` group.
-
-        Raises:
-            RequestError: it needs more GPUs than there are, or several machines.
-        """
-        refuse_several_nodes(trainer)
-        with self._lock:
-            if self._gpus is None:
-                on_cpu = trainer.get("accelerator") == "cpu"
-                self._gpus = [] if on_cpu else find_gpus(self.settings.gpus)
-        return allocate(
-            self._first + slot,
-            trainer=trainer,
-            gpus=self._gpus,
-            slots=self._slots,
-            threads=self.settings.threads,
-        )
+    refuse_several_nodes(trainer)
+    return allocate(
+        index * settings.slots + slot,
+        trainer=trainer,
+        gpus=[] if trainer.get("accelerator") == "cpu" else find_gpus(settings.gpus),
+        slots=slots_on_machine(settings.slots, settings.workers, launcher),
+        threads=settings.threads,
+    )
 
 
 def usable_cores() -> int:
     """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def slots_on_machine(slots: int, workers: int, launcher: str) -> int:
@@ -173,11 +158,17 @@ def find_gpus(given: Sequence[int | str] | None = None) -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
+    return parse_gpus(_nvidia_smi())
+
+
+@functools.cache
+def _nvidia_smi() -> str:
+    """The machine's GPUs as `nvidia-smi -L` lists them; an empty text where it cannot."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
-        return []
-    return parse_gpus(listed.stdout)
+        return ""
+    return listed.stdout
 
 
 def parse_gpus(listed: str) -> list[str]:

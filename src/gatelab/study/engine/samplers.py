@@ -19,7 +19,7 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -20,7 +20,7 @@ import optuna
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.environment import without_secrets
 from gatelab.study.engine.samplers import quiet_optuna
 
@@ -158,14 +158,28 @@ class Journal(JournalFileBackend):
 
     A write is in the system's hands when it returns, so no kill loses it. A machine that goes down may lose the last
     changes, but no training: those trials are carried out again, and their runs, on the disk, are found finished.
+    Reading needs no lock, because lines are only ever appended.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         super().__init__(str(path))
-        self.path, self.lock = path, KernelLock(path)
+        self.path, self.read_only, self.lock = path, read_only, KernelLock(path)
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """The changes since one, without a last line that is half written.
+
+        Raises:
+            ValueError: a line is damaged; the message says which.
+        """
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:
+            raise _damaged(self.path, error) from None
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append changes, all in one write."""
+        if self.read_only:
+            raise PermissionError(f"{self.path}: opened for reading only")
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self.lock.acquire()
         try:
@@ -175,28 +189,29 @@ class Journal(JournalFileBackend):
             self.lock.release()
 
 
-def open_journal(path: Path) -> optuna.storages.JournalStorage:
+def open_journal(path: Path, *, read_only: bool = False) -> optuna.storages.JournalStorage:
     """Optuna's journal storage on a file that many processes and threads write.
 
     Raises:
         ValueError: a line of the file is damaged; the message says which.
     """
+    quiet_optuna()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return optuna.storages.JournalStorage(Journal(path))
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"{path}: line {_damaged_line(path)} is damaged ({error})") from None
+        return optuna.storages.JournalStorage(Journal(path, read_only=read_only))
+    except (KeyError, TypeError, AssertionError) as error:
+        raise _damaged(path, error) from None
 
 
-def _damaged_line(path: Path) -> int:
-    """Number of the first line that is not an entry of a journal."""
-    number = 0
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+def _damaged(path: Path, error: Exception) -> ValueError:
+    """An error that names the first line that is not an entry of a journal."""
+    lines = path.read_bytes().splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             json.loads(line)["op_code"]
         except (ValueError, KeyError, TypeError):
-            return number
-    return number
+            return ValueError(f"{path}: line {number} is damaged ({error})")
+    return ValueError(f"{path}: line {len(lines)} is damaged ({error})")
 
 
 def repair(path: Path) -> int:

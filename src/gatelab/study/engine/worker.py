@@ -26,7 +26,7 @@ from typing import Any
 from optuna.trial import TrialState
 
 from gatelab.data.messages import say
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.frozen_run import (
     EventReader,
     EventWriter,
@@ -39,10 +39,9 @@ from gatelab.run.process_group import PARENT, die_with_parent
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.environment import without_secrets
 from gatelab.run.record.identity import Identity
-from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.engine.liveness import Heartbeat, Owner
+from gatelab.study.engine.directory import Heartbeat, Owner, StudyDirectory
 from gatelab.study.engine.queue import Claim, Queue
-from gatelab.study.engine.resources import Resources
+from gatelab.study.engine.resources import allocation
 from gatelab.study.engine.runner import ForkRunner, FreshRunner, Process, Runner, answers_file
 from gatelab.study.spec import StudySpec
 from gatelab.tasks.signals import StopSignals
@@ -54,26 +53,6 @@ RUN_POLL_SECONDS = 0.02
 ORPHAN_SECONDS = 2.0
 """Time between two looks for trials of dead workers."""
 TAIL_BYTES = 4000
-
-
-@dataclass
-class WorkerContext:
-    """Everything that the slots of a worker share.
-
-    Attributes:
-        stopping: set when runs are asked to stop.
-        cwd: working directory of the sweep, for relative paths in the configuration.
-        env: the worker's environment.
-    """
-
-    directory: StudyDirectory
-    spec: StudySpec
-    queue: Queue
-    runner: Runner
-    resources: Resources
-    cwd: Path
-    stopping: threading.Event = field(default_factory=threading.Event)
-    env: Mapping[str, str] = field(default_factory=child_environment)
 
 
 class Worker:
@@ -92,22 +71,16 @@ class Worker:
     def __init__(
         self, path: str | Path, index: int = 0, launcher: str = "local", runner: Runner | None = None
     ) -> None:
-        directory = StudyDirectory.open(path)
-        spec = StudySpec.load(directory.path)
-        self.settings = spec.settings
+        self.directory = StudyDirectory.open(path)
+        self.spec = StudySpec.load(self.directory.path)
+        self.settings, self.index, self.launcher = self.spec.settings, index, launcher
         self.owner = Owner.me(index, self.settings.slots, launcher)
         self._given = runner
-        self._runner: Runner = runner or (
-            ForkRunner() if self.settings.isolation == "fork" else FreshRunner()
-        )
-        self.context = WorkerContext(
-            directory=directory,
-            spec=spec,
-            queue=Queue(directory),
-            runner=self._runner,
-            resources=Resources(self.settings, index, launcher),
-            cwd=Path(spec.record.get("cwd") or Path.cwd()),
-        )
+        self.runner: Runner = runner or (ForkRunner() if self.settings.isolation == "fork" else FreshRunner())
+        self.queue = Queue(self.directory)  # while the fork server imports everything
+        self.cwd = Path(self.spec.record.get("cwd") or Path.cwd())
+        self.env = child_environment()
+        self.stopping = threading.Event()
         self.ended: Counter[str] = Counter()
         self.errors: list[str] = []
         self._lock = threading.Lock()
@@ -123,8 +96,7 @@ class Worker:
             `worker` (its id), `ended` (trials by what became of them here), `interrupted`, and `errors` of slots that
             could not go on.
         """
-        context = self.context
-        heartbeat = Heartbeat(self.owner, context.directory.workers)
+        heartbeat = Heartbeat(self.owner, self.directory.workers)
         numbers = range(self.settings.slots)
         slots = [threading.Thread(target=self._slot, args=(n,), name=f"slot-{n}") for n in numbers]
         heartbeat.start()
@@ -145,21 +117,21 @@ class Worker:
             for slot in slots:
                 slot.join()
             if self._given is None:
-                self._runner.close()
+                self.runner.close()
             heartbeat.stop()
-            context.queue.close()
+            self.queue.close()
             self._signals.release()
         return {
             "worker": self.owner.id,
             "ended": dict(self.ended),
-            "interrupted": context.stopping.is_set(),
+            "interrupted": self.stopping.is_set(),
             "errors": self.errors,
         }
 
     def _slot(self, slot: int) -> None:
         try:
             while (claim := self._next_claim(slot)) is not None:
-                attempt = self._attempts[slot] = Attempt(self.context, claim, slot)
+                attempt = self._attempts[slot] = Attempt(self, claim, slot)
                 outcome = attempt.carry_out()
                 with self._lock:
                     self.ended[outcome] += 1
@@ -169,7 +141,7 @@ class Worker:
 
     def _next_claim(self, slot: int) -> Claim | None:
         """The next trial for a slot; None when nothing is left that could be requeued, or when it is time to stop."""
-        queue, limit, stopping = self.context.queue, self.settings.max_failures, self.context.stopping
+        queue, limit, stopping = self.queue, self.settings.max_failures, self.stopping
         while not stopping.is_set() and time.monotonic() < self._until:
             self._requeue_orphans()
             if limit is not None and queue.counts()["fail"] >= limit:
@@ -187,18 +159,18 @@ class Worker:
             due = time.monotonic() - self._looked_for_orphans >= ORPHAN_SECONDS
             self._looked_for_orphans = time.monotonic() if due else self._looked_for_orphans
         if due:
-            for number in self.context.queue.requeue_orphans():
+            for number in self.queue.requeue_orphans():
                 say(f"trial {number}: its worker died; it waits again")
 
     def _look_for_stop(self) -> None:
-        request = self.context.directory.stopping()
+        request = self.directory.stopping()
         if request == "now":
             self._stop(now=True)
-        elif (request == "soon" or self._signals.received) and not self.context.stopping.is_set():
+        elif (request == "soon" or self._signals.received) and not self.stopping.is_set():
             self._stop()
 
     def _stop(self, *, now: bool = False) -> None:
-        self.context.stopping.set()
+        self.stopping.set()
         for attempt in list(self._attempts.values()):
             attempt.stop(now=now)
 
@@ -232,8 +204,8 @@ class Outcome:
 class Attempt:
     """Carries one claimed trial out: its runs one after the other, and its values from their results."""
 
-    def __init__(self, context: WorkerContext, claim: Claim, slot: int) -> None:
-        self.context, self.claim, self.slot = context, claim, slot
+    def __init__(self, worker: Worker, claim: Claim, slot: int) -> None:
+        self.worker, self.claim, self.slot = worker, claim, slot
         self.process: Process | None = None
         self.notes: dict[str, Any] = {}
 
@@ -243,7 +215,7 @@ class Attempt:
         Returns:
             the trial's new state: complete, pruned, fail, waiting, or `taken` if it is another claim's by now.
         """
-        queue, values = self.context.queue, []
+        queue, values = self.worker.queue, []
         try:
             runs = self._plan()
             queue.note(self.claim, {"runs": self.notes["runs"]})
@@ -251,7 +223,7 @@ class Attempt:
                 end = self._run(run, alone=len(runs) == 1)
                 if end.outcome != "done":
                     return self._end_early(end)
-                values.append([value_of(end.result, metric) for metric, _ in self.context.spec.objectives])
+                values.append([value_of(end.result, metric) for metric, _ in self.worker.spec.objectives])
                 self._note_result(values[-1], end.result)
                 if self._prune_between(step, values, len(runs)):
                     return self._tell(TrialState.PRUNED)
@@ -271,49 +243,49 @@ class Attempt:
             process.kill() if now else process.terminate()
 
     def _plan(self) -> list[Run]:
-        context, spec = self.context, self.context.spec
+        worker, spec = self.worker, self.worker.spec
         try:
-            params = context.queue.propose(self.claim, spec.space.propose)
+            params = worker.queue.propose(self.claim, spec.space.propose)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             raise RequestError(f"the space: {type(error).__name__}: {error}") from error
         runs = []
         for seed, fold in spec.replicates():
             config, identity = spec.config(params, seed, fold)
             runs.append(Run({**config, "test": False}, identity, fold))
-        root = (context.cwd / runs[0].config["paths"]["root"]).absolute()
-        self.notes["runs"] = [_below(root, run.directory(context.cwd).path.absolute()) for run in runs]
+        root = (worker.cwd / runs[0].config["paths"]["root"]).absolute()
+        self.notes["runs"] = [_below(root, run.directory(worker.cwd).path.absolute()) for run in runs]
         if spec.settings.budget:
             self.notes["hidden"] = [run.config["model"].get("hidden_size") for run in runs]
         return runs
 
     def _run(self, run: Run, *, alone: bool) -> Outcome:
-        context, spec = self.context, self.context.spec
-        request = context.directory.request(self.claim.number, run.identity.seed, run.fold)
-        allocation = context.resources.of_slot(self.slot, run.config["trainer"])
-        reports = alone and not context.queue.several
+        worker, spec = self.worker, self.worker.spec
+        request = worker.directory.request(self.claim.number, run.identity.seed, run.fold)
+        allowed = allocation(worker.settings, worker.index, worker.launcher, self.slot, run.config["trainer"])
+        reports = alone and not worker.queue.several
         answers_file(events_file(request)).unlink(missing_ok=True)
         write_request(
             request,
             run.config,
             run.identity,
-            threads=allocation.threads,
+            threads=allowed.threads,
             study=spec.settings.name,
             number=self.claim.number,
             monitor=spec.objectives[0][0],
             reports=reports,
             prunes=reports and spec.settings.pruner != "none",
         )
-        code = self._follow(request, allocation.environment(context.env), reports=reports)
+        code = self._follow(request, allowed.environment(worker.env), reports=reports)
         return self._judge(run, request, code)
 
     def _follow(self, request: Path, env: Mapping[str, str], *, reports: bool) -> int:
         """Start the run and give its validations to Optuna until it has ended; its exit code."""
-        context = self.context
-        if context.stopping.is_set():
+        worker = self.worker
+        if worker.stopping.is_set():
             return -int(signal.SIGTERM)
-        process = context.runner.start(request, request.with_suffix(".log"), env, context.cwd)
+        process = worker.runner.start(request, request.with_suffix(".log"), env, worker.cwd)
         self.process = process
-        if context.stopping.is_set():  # it was set while the run began, so that `stop` did not find it
+        if worker.stopping.is_set():  # it was set while the run began, so that `stop` did not find it
             process.terminate()
         events = EventReader(events_file(request))
         answers = EventWriter(answers_file(events.path))
@@ -332,7 +304,7 @@ class Attempt:
                 continue
             prune = False
             try:
-                prune = self.context.queue.report(self.claim, event["index"], event["value"])
+                prune = self.worker.queue.report(self.claim, event["index"], event["value"])
             except Exception as error:  # whatever it is, the run must go on
                 say(f"trial {self.claim.number}: validation {event['index']} was not reported: {error}")
             if event["asks"]:
@@ -342,11 +314,9 @@ class Attempt:
         """What the exit code and the events say together."""
         end = end_of(request)
         if end is not None and (code >= 0 or end["rank"] > 0):
-            result = (
-                run.directory(self.context.cwd).result() if end["outcome"] in ("done", "pruned") else None
-            )
+            result = run.directory(self.worker.cwd).result() if end["outcome"] in ("done", "pruned") else None
             return Outcome(end["outcome"], end["error"] or "", result or {})
-        if self.context.stopping.is_set():
+        if self.worker.stopping.is_set():
             return Outcome("interrupted", "the worker was asked to stop")
         if code < 0:
             name = signal.Signals(-code).name
@@ -358,7 +328,7 @@ class Attempt:
             self.notes |= {"seconds": end.result["seconds"]["fit"], "parameters": end.result["parameters"]}
             return self._tell(TrialState.PRUNED)
         if end.outcome in ("interrupted", "lost"):
-            requeued = self.context.queue.requeue(self.claim, end.error, lost=end.outcome == "lost")
+            requeued = self.worker.queue.requeue(self.claim, end.error, lost=end.outcome == "lost")
             return "waiting" if requeued else "taken"
         return self._fail(end.error)
 
@@ -369,16 +339,16 @@ class Attempt:
 
     def _prune_between(self, step: int, values: list[list[float]], runs: int) -> bool:
         """Report a run's value where a trial has several runs; the pruner is asked while runs are left."""
-        if runs == 1 or self.context.queue.several:
+        if runs == 1 or self.worker.queue.several:
             return False
-        return self.context.queue.report(self.claim, step, values[-1][0]) and step + 1 < runs
+        return self.worker.queue.report(self.claim, step, values[-1][0]) and step + 1 < runs
 
     def _fail(self, error: str) -> str:
         self.notes["error"] = without_secrets(error)
         return self._tell(TrialState.FAIL)
 
     def _tell(self, state: TrialState, values: list[float] | None = None) -> str:
-        told = self.context.queue.tell(self.claim, values, state=state, attributes=self.notes)
+        told = self.worker.queue.tell(self.claim, values, state=state, attributes=self.notes)
         return told.name.lower() if told is not None else "taken"
 
 

@@ -7,11 +7,12 @@ proposes the points, representatives are checked in their place.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.study.settings import DEFAULT_TRIALS, StudySettings
 from gatelab.study.space import Space
 from gatelab.study.spec import StudySpec
@@ -32,13 +33,13 @@ def grid(space: Space) -> list[Point]:
 
 def extended(earlier: Sequence[Mapping[str, Any]], space: Space) -> list[Point]:
     """The grid of a space, the points of an earlier one first."""
-    kept = [dict(point) for point in earlier]
-    return [*kept, *(point for point in grid(space) if not any(same(point, other) for other in kept))]
+    kept = {as_text(point) for point in earlier}
+    return [*map(dict, earlier), *(point for point in grid(space) if as_text(point) not in kept)]
 
 
-def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two points have the same keys, values and types."""
-    return dict(one) == dict(other) and all(type(one[key]) is type(other[key]) for key in one)
+def as_text(value: Any) -> str:
+    """A point or a choice as text: the same for the same keys, values and types."""
+    return json.dumps(value, sort_keys=True)
 
 
 def count(settings: StudySettings, space: Space) -> int:

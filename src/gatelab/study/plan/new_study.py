@@ -18,14 +18,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import metrics_of
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
+from gatelab.run.config import compose, metrics_of
 from gatelab.run.record.directory import command, now
 from gatelab.run.record.environment import versions, without_secrets
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, parse_budget
-from gatelab.study.plan.grid import count, same
+from gatelab.study.plan.grid import as_text, count
 from gatelab.study.plan.request import Request, parse, value_of
 from gatelab.study.settings import OPERATIONAL, StudySettings
 from gatelab.study.space import Parameter, Space, function_file, load_function, parameter
@@ -193,13 +192,13 @@ def _objectives(asked: Sequence[str], task: Any) -> list[tuple[str, str]]:
 
 
 def record_of(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """The content of `study.json`, but for the templates' files."""
+    """The content of `study.json`."""
     return {
         "name": spec.settings.name,
         "created": now(),
         "command": without_secrets(command()),
         "cwd": str(Path.cwd()),
-        "settings": spec.settings.to_dict(),
+        "settings": spec.settings.model_dump(),
         "overrides": list(spec.overrides),
         "space": [item.to_dict() for item in spec.space.parameters],
         "objectives": [{"metric": metric, "direction": direction} for metric, direction in spec.objectives],
@@ -220,12 +219,12 @@ def write(spec: StudySpec, points: Sequence[Mapping[str, Any] | None], target: P
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        templates = spec.templates.keep(temporary / "templates")
+        spec.templates.keep(temporary / "templates")
         copy_sources(spec.templates.sources, temporary / "conf", spec.templates.used())
         if spec.settings.space is not None:
             shutil.copy(function_file(spec.settings.space, cwd), temporary / FUNCTION)
             load_function(temporary / FUNCTION, spec.settings.space)
-        StudyDirectory(temporary).write({**record_of(spec, points), "templates": templates})
+        StudyDirectory(temporary).write(record_of(spec, points))
         os.rename(temporary, target)
     except OSError:
         if (target / "study.json").is_file():
@@ -269,7 +268,7 @@ def continued(study: StudySpec, request: Request, asked: StudySpec | None) -> St
             "which sets the old folder aside and keeps it."
         )
     changed = {key: value for key, value in request.given.items() if key in OPERATIONAL}
-    settings = StudySettings.from_dict({**study.settings.to_dict(), **changed})
+    settings = StudySettings.from_dict({**study.settings.model_dump(), **changed})
     if settings.strategy != "grid":
         trials = max(count(study.settings, study.space), count(settings, study.space))
         settings = settings.model_copy(update={"n_trials": trials})
@@ -283,16 +282,13 @@ def _grown(study: StudySpec, asked: StudySpec) -> Iterator[Parameter]:
     for item in study.space.parameters:
         other = asked.space[item.key]
         assert other is not None
-        more = [choice for choice in other.choices if not _among(choice, item.choices)]
+        there = [*map(as_text, item.choices)]
+        more = [choice for choice in other.choices if as_text(choice) not in there]
         yield replace(item, choices=(*item.choices, *more))
 
 
-def _among(choice: Any, choices: Sequence[Any]) -> bool:
-    return any(same({"": choice}, {"": other}) for other in choices)
-
-
 def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
-    old, new = study.settings.to_dict(), asked.settings.to_dict()
+    old, new = study.settings.model_dump(), asked.settings.model_dump()
     for key in old:
         if key not in OPERATIONAL and old[key] != new[key]:
             yield f"study.{key}: was {old[key]}, now {new[key]}"
@@ -307,9 +303,10 @@ def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
 
 
 def _continues(before: Parameter, after: Parameter, grid: bool) -> bool:
+    kept = {*map(as_text, before.choices)} <= {*map(as_text, after.choices)}
     if grid and before.kind == after.kind == "choice":
-        return before.prefix == after.prefix and all(_among(c, after.choices) for c in before.choices)
-    return before == after and all(_among(c, after.choices) for c in before.choices)
+        return kept and before.prefix == after.prefix
+    return kept and before == after
 
 
 def _shown(item: Parameter | None) -> str:

@@ -18,9 +18,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import explain_grammar
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.config import explain_grammar
 from gatelab.study.engine.storage import PASSWORD, split_password
 from gatelab.study.settings import LISTS, StudySettings
 from gatelab.study.space import parameter

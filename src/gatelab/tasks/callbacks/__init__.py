@@ -5,16 +5,14 @@ Each works with any task of `gatelab.tasks`; none of them changes what is traine
 
 from gatelab.tasks.callbacks.checkpoints import Checkpoints
 from gatelab.tasks.callbacks.gate_statistics import GateStatistics
-from gatelab.tasks.callbacks.gradient_norm import GradientNorm
 from gatelab.tasks.callbacks.guard import (
     ExplodedGradientError,
     NonFiniteGuard,
     NonFiniteLossError,
     TrainingDiverged,
 )
-from gatelab.tasks.callbacks.memory import Memory
+from gatelab.tasks.callbacks.measurements import GradientNorm, Memory, Throughput
 from gatelab.tasks.callbacks.progress import Progress
-from gatelab.tasks.callbacks.throughput import Throughput
 from gatelab.tasks.signals import RunInterrupted, RunPruned
 
 __all__ = [

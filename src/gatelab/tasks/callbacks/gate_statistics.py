@@ -21,6 +21,7 @@ from torch import Tensor
 from gatelab.core.gates import Gates, gates, has_gates
 from gatelab.tasks.base import log_once, logs_rarely
 from gatelab.tasks.lightning_internals import between_micro_batches, current_step
+from gatelab.tasks.resume import each
 
 CLOSED, OPEN = 0.05, 0.95
 """A gate outside of these is saturated: hardly any gradient passes it."""
@@ -71,22 +72,15 @@ class GateStatistics(pl.Callback):
             handle.remove()  # once: the steps in between call the core as if nobody looked
             x, state = (*args, None)[:2]
             if isinstance(x, Tensor) and all(value is None for value in kwargs.values()):
-                self._look(module, x, state)
+                with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+                    self._figures = dict(self._statistics(module, x, state))
 
         handle = core.register_forward_pre_hook(look, with_kwargs=True)
-
-    def _look(self, core: Any, x: Tensor, state: Any) -> None:
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            self._figures = dict(self._statistics(core, x, state))
 
     def _statistics(self, core: Any, x: Tensor, state: Any) -> Iterator[tuple[str, Tensor]]:
         x = (x.transpose(0, 1) if core.batch_first else x).to(core.weight_ih_l0.dtype)
         chosen = slice(0, None, max(1, -(-x.shape[1] // self.sequences)))
-        if isinstance(state, Tensor):
-            state = state[:, chosen]
-        elif state is not None:
-            state = tuple(s[:, chosen] for s in state)
-        for layer in gates(core, x[:, chosen], state):
+        for layer in gates(core, x[:, chosen], each(state, lambda part: part[:, chosen])):
             for name, value in statistics(layer).items():
                 yield f"gates/{layer.layer}/{name}", value
 

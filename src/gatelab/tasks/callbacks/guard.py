@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gatelab.tasks.callbacks.gradient_norm import gradient_norm
+from gatelab.tasks.callbacks.measurements import gradient_norm
 
 DEFERRED_STEPS = 20
 """How often to look where that is dear: an accelerator is waited for, several processes have to agree."""

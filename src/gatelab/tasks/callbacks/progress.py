@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
+from tqdm import tqdm
 
 from gatelab.tasks import resume
 from gatelab.tasks.contract import Metric, best_of
@@ -173,7 +174,7 @@ class Progress(ProgressBar):
             Field(rate(items / max(seconds, 1e-9), getattr(pl_module, "unit", "items")), 3),
         ]
         left = self._left(trainer)
-        return fields if left is None else [*fields, Field(f"{clock(left)} left", 1)]
+        return fields if left is None else [*fields, Field(f"{tqdm.format_interval(left)} left", 1)]
 
     def _metric(self, trainer: pl.Trainer, pl_module: pl.LightningModule, now_best: str = "") -> list[Field]:
         """The monitored metric, its best and the baseline; nothing before the first validation."""
@@ -294,17 +295,4 @@ def figure(value: float) -> str:
 
 def rate(value: float, unit: str) -> str:
     """`12.3k windows/s`."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:#.3g}".removesuffix(".") + f"{letter} {unit}/s"
-    return f"{value:.3g} {unit}/s"
-
-
-def clock(seconds: float) -> str:
-    """`0:07`, `12:34`, `1:02:03`, `3 d 04:05`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours:02d}:{minutes:02d}"
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    return f"{tqdm.format_sizeof(value)} {unit}/s"

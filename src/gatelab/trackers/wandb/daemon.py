@@ -20,8 +20,15 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from gatelab.trackers.wandb.client import PATIENT_SECONDS, SECONDS, asked_to_stop, connect, history
-from gatelab.trackers.wandb.session import Session, logged_parts
+from gatelab.trackers.wandb.session import (
+    PATIENT_SECONDS,
+    SECONDS,
+    Session,
+    asked_to_stop,
+    connect,
+    history,
+    logged_parts,
+)
 from gatelab.trackers.wandb.sync import mark_if_complete, upload_lock
 
 EVERY = 0.5

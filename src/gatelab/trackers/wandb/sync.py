@@ -22,11 +22,10 @@ from typing import Any
 import filelock
 
 from gatelab.data.files import write_json
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
 from gatelab.run.record.directory import RunDirectory, now
 from gatelab.trackers.follow import Follow, identity
-from gatelab.trackers.wandb.client import NO_KEY, connect, history, server
-from gatelab.trackers.wandb.session import Session, logged_parts
+from gatelab.trackers.wandb.session import NO_KEY, Session, connect, history, logged_parts, server
 
 LIMIT = 600.0
 """Seconds that one upload may take."""

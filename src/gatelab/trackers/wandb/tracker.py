@@ -1,4 +1,4 @@
-"""The run's side of Weights & Biases: starts the process that does everything, and tells it how the run ended.
+"""The run's side of Weights & Biases: starts the process that does everything, draws pictures of the run at its end.
 
 wandb is neither imported nor called here. The other process (`daemon.py`) follows `metrics.csv`, so that training
 neither waits for a server nor shares its interpreter with its client, and cannot be stopped by either.
@@ -21,11 +21,13 @@ from pytorch_lightning.utilities import rank_zero_only
 from gatelab.data.messages import say
 from gatelab.run.loggers import guarded
 from gatelab.run.process_group import OF_ONE_RUN
-from gatelab.run.record.directory import RunDirectory
-from gatelab.trackers.pictures import draw_run, draw_sample
+from gatelab.run.record.directory import RunDirectory, read_metrics
+from gatelab.tasks.contract import SeriesSample, as_text, metric_of
 
 PATIENCE = 30.0
 """Seconds that a run waits at its end for the last upload; the other process goes on after that."""
+TRAIN, VALID, TRUTH = "#9aa5b1", "#1f6fb2", "#333333"
+SIZE, DPI = (4.6, 3.6), 120  # inches, dots an inch
 
 
 class WandbTracker(Logger):
@@ -126,3 +128,60 @@ class WandbTracker(Logger):
         if self._process is not None and self._process.stdout is not None:
             for line in (self._process.stdout.read() or b"").decode(errors="replace").splitlines():
                 say(f"W&B: {line}")
+
+
+def draw_run(run: RunDirectory) -> list[Path]:
+    """The learning curves beside the baselines, in `<run directory>/wandb`; nothing of a run that has no scores."""
+    from matplotlib.figure import Figure
+
+    result = run.result()
+    if result is None or not result.get("splits"):
+        return []
+    metric = str(result["monitor"]).rpartition("/")[2]
+    figure = Figure(SIZE, layout="constrained")
+    axes = figure.subplots()
+    rows = read_metrics(run.metrics_file)
+    for name, colour, marker in (("train/loss", TRAIN, ""), (f"val/{metric}", VALID, "o")):
+        known = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
+        if known:
+            axes.plot(*zip(*known, strict=True), color=colour, marker=marker, label=name)
+    baselines = result["splits"].get("valid", {}).get("baselines", {})
+    for index, (name, scores) in enumerate(baselines.items()):
+        if metric in scores:
+            axes.axhline(scores[metric], color=f"C{index + 1}", ls="--", label=name.replace("_", " "))
+    axes.set(xlabel="optimiser step", ylabel=metric_of(run.read(), metric).label)
+    axes.legend(frameon=False, fontsize=8)
+    path = run.path / "wandb" / "curves.png"
+    figure.savefig(path, dpi=DPI)
+    return [path]
+
+
+def draw_sample(run: RunDirectory) -> list[Path]:
+    """What the task shows of the best checkpoint: a picture, a text or a table; nothing where it shows nothing."""
+    from matplotlib.figure import Figure
+
+    from gatelab.run.load import load_task
+
+    if run.result() is None or not run.best.is_file():
+        return []
+    loaded = load_task(run.path, trust=True)
+    sample = loaded.task.sample(loaded)
+    if sample is None:
+        return []
+    path = run.path / "wandb" / ("sample.png" if isinstance(sample, SeriesSample) else "sample.txt")
+    if not isinstance(sample, SeriesSample):
+        path.write_text(as_text(sample), "utf-8")
+        return [path]
+    figure = Figure(SIZE, layout="constrained")
+    axes = figure.subplots()
+    for number, window in enumerate(sample.windows):
+        after = range(window.start, window.start + len(window.future))
+        steps = range(window.start - len(window.past), after.stop)
+        truth, forecast = (None, None) if number else ("truth", "forecast")
+        axes.plot(steps, [*window.past, *window.future], color=TRUTH, lw=1.2, label=truth)
+        axes.plot(after, window.forecast, color=VALID, lw=1.8, label=forecast)
+        axes.axvline(window.start - 0.5, color=TRAIN, lw=1)
+    axes.set(xlabel=sample.steps, ylabel=sample.label)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=DPI)
+    return [path]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gatelab.run.record.metrics import read_metrics
-from gatelab.run.record.metrics_logger import MetricsCSV
+from gatelab.run.loggers import MetricsCSV
+from gatelab.run.record.directory import read_metrics
 
 
 @pytest.fixture

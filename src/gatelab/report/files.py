@@ -1,8 +1,9 @@
-"""The best trial of a study as an experiment file, `<study>/experiment/best.yaml`.
+"""The files of a study for whoever goes on with it: leaderboard.csv, summary.json, study.png and experiment/best.yaml.
 
-It holds the overrides of the study and the values of the trial; where those do not suffice, every key.
-`gatelab train --config-dir STUDY experiment=best` composes it. Each file is composed once it is written, and kept only
-if that gives the identity of the trial: a finished run of the study is found again and is not trained twice.
+`experiment/best.yaml` is the best trial as an experiment. It holds the overrides of the study and the values of the
+trial; where those do not suffice, every key. `gatelab train --config-dir STUDY experiment=best` composes it. Each file
+is composed once it is written, and kept only if that gives the identity of the trial: a finished run of the study is
+found again and is not trained twice.
 """
 
 from __future__ import annotations
@@ -14,14 +15,42 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from gatelab.data.files import atomic_write_text
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import compose
-from gatelab.run.errors import RequestError
+from gatelab.data.files import atomic_write_text, write_json
+from gatelab.report.picture import write_picture
+from gatelab.report.text import summary
+from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.config import compose
 from gatelab.run.record.identity import LEFT_OUT, identity_of
+from gatelab.study.analysis.leaderboard import leaderboard, to_csv
+from gatelab.study.analysis.read import read_study
 from gatelab.study.analysis.state import StudyState, Trial, short_names, show
 from gatelab.study.analysis.statistics import decimals, summarise, values_of
 from gatelab.study.spec import StudySpec
+
+
+def write_report(directory: str | Path, *, x: str | None = None, by: str | None = None) -> list[str]:
+    """Write leaderboard.csv, summary.json, study.png and experiment/ into a study's folder, each replaced in one step.
+
+    Args:
+        x, by: of the picture, as `picture.curves` takes them.
+
+    Returns:
+        a line for each file, and how the best configuration is trained.
+
+    Raises:
+        RequestError: no study, or a file of it that cannot be read.
+    """
+    state = read_study(directory)
+    folder = state.directory
+    atomic_write_text(folder / "leaderboard.csv", to_csv(state, leaderboard(state)))
+    write_json(folder / "summary.json", summary(state))
+    lines = [f"leaderboard  {folder / 'leaderboard.csv'}", f"summary      {folder / 'summary.json'}"]
+    picture = write_picture([state], folder / "study.png", x=x, by=by)
+    if picture:
+        lines.append(f"picture      {picture}")
+    for name, file in write_best(state).items():
+        lines += [f"experiment   {file}", f"             {command(state, name)}"]
+    return lines
 
 
 def write_best(state: StudyState) -> dict[str, Path]:
@@ -106,8 +135,8 @@ def _heading(state: StudyState, trial: Trial, name: str) -> Iterator[str]:
     point = ", ".join(f"{names[key]} {show(value)}" for key, value in trial.params.items())
     which = "Best" if name == "best" else "On the Pareto front"
     yield f"{which} of the {len(state.done)} finished trials of the study {state.name}: trial {trial.number}, {point}."
-    summary = summarise(list(values_of(trial.runs).values()) or [trial.values[0]])
-    scores = [f"{state.objectives[0].metric} {summary.text(decimals([summary]))}"]
+    mean = summarise(list(values_of(trial.runs).values()) or [trial.values[0]])
+    scores = [f"{state.objectives[0].metric} {mean.text(decimals([mean]))}"]
     scores += [f"{o.metric} {v:.6g}" for o, v in zip(state.objectives[1:], trial.values[1:], strict=True)]
     seeds, folds = state.settings.get("seeds") or [], state.settings.get("folds")
     over = [f"{folds} folds"] * bool(folds) + [f"seeds {', '.join(map(str, seeds))}"] * bool(seeds)

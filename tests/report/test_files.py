@@ -5,9 +5,8 @@ import json
 import pytest
 import yaml
 
-from gatelab.report.export_experiment import command, write_best
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check
+from gatelab.report.files import command, write_best
+from gatelab.run.config import check, compose
 from gatelab.run.record.identity import identify
 from gatelab.study.analysis.read import read_study
 from gatelab.study.spec import StudySpec

@@ -1,8 +1,9 @@
-"""Check a composed configuration before anything is built: keys, types, targets.
+"""The configuration of a run: composed with Hydra from `conf/` and overrides, and checked before anything is built.
 
+Hydra's own messages name a key but not its nearest spelling; here every mistake becomes one `RequestError` that does.
 The schema of a node is the signature of its `_target_`, which is imported and inspected: nothing is typed twice. A key
-that the signature lacks, a value of another type, a target that does not exist: each is named with its file and line
-and the nearest spelling. Values are checked by the constructors.
+that the signature lacks, a value of another type, a target that does not exist: each is named with its file and line.
+Values are checked by the constructors.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import (
     ConfigDict,
     PydanticSchemaGenerationError,
@@ -27,12 +40,159 @@ from pydantic import (
 )
 
 from gatelab.data.messages import did_you_mean
-from gatelab.run.config.compose import Composed
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that `run/build.py` gives, never a configuration
 GROUPS = ("data", "task", "model", "optim", "schedule", "trainer", "callbacks", "logger", "paths")
+
+NULL_CHOICE = {"logger": "off", "experiment": None, "debug": None}
+"""Groups that may be null, and the choice that means the same; None: the group is null by default."""
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A composed configuration and where it came from.
+
+    Attributes:
+        config: resolved lazily by OmegaConf, without the `hydra` node.
+        choices: group -> chosen file, e.g. `{"data": "ptb_word", "model": "gru"}`.
+        overrides: as they were given.
+        directories: the folders that were searched for configuration files.
+    """
+
+    config: DictConfig
+    choices: dict[str, Any]
+    overrides: tuple[str, ...]
+    directories: tuple[Path, ...]
+
+    def resolved(self) -> dict[str, Any]:
+        """The configuration as plain data with every interpolation resolved."""
+        try:
+            resolved = OmegaConf.to_container(self.config, resolve=True, throw_on_missing=True)
+        except MissingMandatoryValue as error:
+            raise RequestError(f"{error.full_key}: missing; give {error.full_key}=...") from None
+        except OmegaConfBaseException as error:
+            raise RequestError(f"{error.full_key}: {error.msg or error}") from None
+        assert isinstance(resolved, dict)
+        return {str(key): value for key, value in resolved.items()}
+
+
+def compose(
+    overrides: Sequence[str] = (),
+    *,
+    config_dirs: Sequence[Path] = (),
+    conf_dir: Path = CONF_DIR,
+) -> Composed:
+    """Compose `conf/train.yaml` with `overrides`.
+
+    Args:
+        overrides: Hydra's override grammar, e.g. `["data=ptb_word", "model.hidden_size=200"]`.
+        config_dirs: further folders laid out like `conf/`, searched after it.
+        conf_dir: the folder `conf/` itself, or a copy of it.
+
+    Raises:
+        RequestError: a wrong key, group choice, value or file, with the nearest spelling.
+    """
+    for folder in config_dirs:
+        if not folder.is_dir():
+            raise RequestError(f"--config-dir {folder}: no such folder")
+    search = ",".join(f"file://{folder.resolve()}" for folder in config_dirs)
+    hydra_overrides = [*_without_null_groups(overrides, conf_dir), f"hydra.searchpath=[{search}]"]
+    try:
+        config = _compose(hydra_overrides, conf_dir)
+    except MissingConfigException as error:
+        raise RequestError(_explain_missing(error)) from None
+    except OverrideParseException as error:
+        raise RequestError(explain_grammar(error)) from None
+    except ConfigCompositionException as error:
+        raise RequestError(_explain_key(str(error), overrides, hydra_overrides, conf_dir)) from None
+    except yaml.YAMLError as error:
+        raise RequestError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise RequestError(f"the configuration does not compose: {error}") from None
+    choices = {k: v for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+    experiment = choices.get("experiment")
+    config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    if config.get("name", "") is None:
+        config.name = experiment or f"{choices['data']}-{choices['model']}"
+    return Composed(config, choices, tuple(overrides), (conf_dir, *config_dirs))
+
+
+def _without_null_groups(overrides: Sequence[str], conf_dir: Path) -> list[str]:
+    """The overrides with `GROUP=null`, which Hydra does not know, as the choice that means it.
+
+    Raises:
+        RequestError: a run cannot do without that group.
+    """
+    kept = []
+    for override in overrides:
+        group, _, choice = override.partition("=")
+        if choice not in ("null", "None", "~") or not (conf_dir / group).is_dir():
+            kept.append(override)
+        elif group in NULL_CHOICE:
+            kept += [f"{group}={NULL_CHOICE[group]}"] if NULL_CHOICE[group] else []
+        else:
+            names = sorted(p.stem for p in (conf_dir / group).glob("*.yaml") if not p.stem.startswith("_"))
+            raise RequestError(f"{override}: a run needs one. Choices for {group}: {', '.join(names)}.")
+    return kept
+
+
+def _compose(overrides: Sequence[str], conf_dir: Path) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir.resolve()), version_base="1.3"):
+        return hydra_compose("train", list(overrides), return_hydra_config=True)
+
+
+def keys_of(config: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a configuration, groups included."""
+    found: list[str] = []
+    for key in config if OmegaConf.is_dict(config) else ():
+        found += [f"{prefix}{key}", *keys_of(config._get_node(key), f"{prefix}{key}.")]
+    return found
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    options = [o for o in (error.options or []) if not o.startswith("_")]
+    if not group:
+        return f"no configuration file '{choice}'.{did_you_mean(choice, options)}"
+    asker = re.match(r"In '([^']+)'", str(error))
+    where = f" (asked for in {asker[1]}.yaml)" if asker and asker[1] != "train" else ""
+    listed = ", ".join(options) or "none"
+    return f"{group}={choice}: no such choice{where}.{did_you_mean(choice, options)} Choices for {group}: {listed}."
+
+
+def explain_grammar(error: OverrideParseException) -> str:
+    """Which override Hydra's grammar cannot read, and why."""
+    lines = (line for line in str(error).splitlines() if not line.startswith("Error parsing override"))
+    first = next(lines, "not in Hydra's grammar")
+    return f"cannot read the override '{error.override}': {first}. Overrides are written key=value."
+
+
+def _explain_key(
+    message: str, overrides: Sequence[str], hydra_overrides: Sequence[str], conf_dir: Path
+) -> str:
+    swept = re.search(r"(?:Sweep parameters|Ambiguous value for argument) '([^']+)'", message)
+    if swept:
+        return f"{swept[1]}: several values; `gatelab sweep` tries them all."
+    match = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
+    if match is None:
+        return f"the configuration does not compose: {message.splitlines()[0]}"
+    key = match[1]
+    without = [o for o in hydra_overrides if o.lstrip("+~").split("=")[0].split("@")[0] != key]
+    try:
+        known = keys_of(_compose(without, conf_dir))
+    except (HydraException, OmegaConfBaseException):
+        known = []
+    known = [k for k in known if not k.startswith("hydra") and not MARKS & {*k.split(".")}]
+    parent = key.rpartition(".")[0]
+    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
+    keys = f" Keys of '{parent}': {', '.join(siblings)}." if parent and siblings else ""
+    hint = did_you_mean(key, known) or keys
+    file = f"in a configuration file ({message.splitlines()[0]})"
+    given = (f"on the command line ({o})" for o in overrides if o.lstrip("+~").startswith(key))
+    return f"{key}: no such key, {next(given, file)}.{hint}"
 
 
 @dataclass
@@ -107,6 +267,14 @@ def signature_of(target: str) -> Signature:
     namespace = getattr(function, "__globals__", {})
     hints = {n: _evaluated(parameters[n].annotation, namespace) for n in named}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for parameter in parameters.values():
+        kind = _evaluated(parameter.annotation, namespace)
+        if typing.get_origin(kind) is typing.Unpack:  # `**options: Unpack[ATypedDict]`
+            (keys,) = typing.get_args(kind)
+            named += keys.__annotations__
+            required |= keys.__required_keys__
+            hints |= typing.get_type_hints(keys)
+            open_ended = False
     return Signature(tuple(named), required, open_ended, hints)
 
 
@@ -154,10 +322,10 @@ def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:
     """A task says which metrics it will log, so that a misspelt one need not wait for the first validation."""
     if not isinstance(task, dict) or not isinstance(task.get("monitor"), str):
         return
-    known = metrics_of(task.get("_target_"))
-    if known and task["monitor"] not in known:
-        hint = did_you_mean(task["monitor"], known)
-        yield "task.monitor", f"the task logs no '{task['monitor']}'.{hint} It logs {', '.join(known)}."
+    known, monitor = metrics_of(task.get("_target_")), task["monitor"]
+    if known and monitor not in known:
+        hint = did_you_mean(monitor, known)
+        yield "task.monitor", f"the task logs no '{monitor}'.{hint} It logs {', '.join(known)}."
 
 
 def _check_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -205,10 +373,8 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
             continue
         if key not in named:
             if not signature.open_ended:
-                yield (
-                    f"{path}.{key}",
-                    f"{node['_target_']} takes no '{key}'.{did_you_mean(key, named) or _listed(named)}",
-                )
+                hint = did_you_mean(key, named) or f" It takes {', '.join(named)}."
+                yield f"{path}.{key}", f"{node['_target_']} takes no '{key}'.{hint}"
         elif isinstance(value, dict) and "_target_" in value:
             yield from check_node(value, f"{path}.{key}")
         else:
@@ -239,15 +405,11 @@ def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def validator(hint: Any) -> TypeAdapter | None:
-    """The validator of an annotation; None for one that no plain value could be checked against."""
+    """The validator of an annotation; None for one that no plain value can be checked against."""
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
         return None
-
-
-def _listed(names: list[str]) -> str:
-    return f" It takes {', '.join(names)}."
 
 
 def _hint(value: Any, hint: Any) -> str:
@@ -263,9 +425,8 @@ def _choices(hint: Any) -> list[Any]:
     """The values that are listed in an annotation made of `Literal`s and perhaps None; else nothing."""
     if typing.get_origin(hint) is typing.Literal:
         return list(typing.get_args(hint))
-    if typing.get_origin(hint) not in (typing.Union, types.UnionType):
-        return []
-    parts = [_choices(part) for part in typing.get_args(hint) if part is not type(None)]
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    parts = [_choices(part) for part in typing.get_args(hint) if part is not type(None)] if union else []
     return [choice for part in parts for choice in part] if all(parts) else []
 
 
@@ -273,9 +434,7 @@ def _readable(hint: Any) -> str:
     if choices := _choices(hint):
         return f"not one of {', '.join(dict.fromkeys(map(str, choices)))}"
     text = hint.__name__ if inspect.isclass(hint) else str(hint)
-    return "not of type " + text.replace("typing.", "").replace("NoneType", "None").replace(
-        "collections.abc.", ""
-    )
+    return "not of type " + re.sub(r"typing\.|collections\.abc\.|(?<=None)Type", "", text)
 
 
 def where(key: str, composed: Composed) -> str:
@@ -308,17 +467,11 @@ def _files(composed: Composed) -> Iterator[tuple[Path, str | None]]:
 
 def _line_of(path: Path, keys: list[str]) -> int | None:
     """The line (from 1) on which a nested key stands in a YAML file."""
-    if not path.is_file():
-        return None
-    node = yaml.compose(path.read_text())
-    line = None
+    node, line = yaml.compose(path.read_text()) if path.is_file() else None, None
     for key in keys:
-        if not isinstance(node, yaml.MappingNode):
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        found = next(((name, value) for name, value in pairs if name.value == key), None)
+        if found is None:
             return None
-        for name, value in node.value:
-            if name.value == key:
-                node, line = value, name.start_mark.line + 1
-                break
-        else:
-            return None
+        line, node = found[0].start_mark.line + 1, found[1]
     return line

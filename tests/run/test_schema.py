@@ -5,10 +5,8 @@ import time
 
 import pytest
 
-from gatelab.run.config import CONF_DIR
-from gatelab.run.config.compose import compose
-from gatelab.run.config.schema import check, metrics_of, problems, signature_of, type_problems
-from gatelab.run.errors import RequestError
+from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.config import check, compose, metrics_of, problems, signature_of, type_problems
 
 
 def refusal(*overrides, config_dirs=()):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gatelab.study.engine.liveness import Heartbeat, Owner, birth, is_alive, read_owner
+from gatelab.study.engine.directory import Heartbeat, Owner, birth, is_alive, read_owner
 
 STALE = 30.0
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gatelab.run.config.compose import compose
-from gatelab.run.errors import RequestError
+from gatelab.run import RequestError
+from gatelab.run.config import compose
 
 
 def test_data_chooses_its_task():
