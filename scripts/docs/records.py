@@ -1,11 +1,10 @@
-"""What the manual needs besides its pages: the records of `experiments/`, and nothing from a network.
+"""What the manual shows besides its own pages: the records of `experiments/`.
 
 A hook of MkDocs, named in `mkdocs.yml`.
 
 Pages of `docs/` link to `../experiments/...`, as they lie in the repository. In the site the records are pages below
 `experiments/`, so these links lose one step upwards, and links from a record into `docs/` or to code are made plain
-text where the site has no page for them. The theme's plug-in `offline` would load one script from elsewhere, so that
-the search works from a disk; `docs/assets/` has it.
+text where the site has no page for them.
 """
 
 import posixpath
@@ -17,8 +16,6 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = (".md", ".png", ".csv", ".json")
-SHIM = "https://unpkg.com/iframe-worker/shim"
-LOCAL_SHIM = "assets/iframe-worker-shim.js"
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -52,13 +49,3 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
     parts = re.split(r"(^```.*?^```)", markdown, flags=re.S | re.M)
     return "".join(part if part.startswith("```") else LINK.sub(mended, part) for part in parts)
-
-
-def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Load the script that the search needs from the site itself."""
-    return output.replace(SHIM, posixpath.relpath(LOCAL_SHIM, posixpath.dirname(page.url) or "."))
-
-
-def on_post_template(output: str, template_name: str, config: Any) -> str:
-    """The same for the page that says that there is none."""
-    return output.replace(SHIM, f"/{LOCAL_SHIM}")
