@@ -19,7 +19,19 @@ from torch.utils.data import Dataset
 from gatelab.data.messages import DataError
 from gatelab.data.specs import SeriesBatch
 
-_SEASONS: Final = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "QS": 4, "QE": 4}
+_SEASONS: Final = {
+    "D": 7,
+    "B": 5,
+    "W": 52,
+    "MS": 12,
+    "ME": 12,
+    "QS": 4,
+    "QE": 4,
+    "BMS": 12,
+    "BME": 12,
+    "BQS": 4,
+    "BQE": 4,
+}
 _MINUTES: Final = {"min": 1, "h": 60}
 
 
@@ -28,7 +40,7 @@ def default_season(frequency: str) -> int:
     if match := re.fullmatch(r"(\d*)(min|h)", frequency):
         minutes = int(match[1] or 1) * _MINUTES[match[2]]
         return 1440 // minutes if 1440 % minutes == 0 else 1
-    return _SEASONS.get(frequency, 1)
+    return _SEASONS.get(frequency.partition("-")[0], 1)
 
 
 @dataclass
@@ -38,6 +50,8 @@ class Series:
     values: `[N, C]` float64; channels: their names; frequency: pandas offset or ""; times: `[N]` datetime64
         or None.
     borders: ends of train, valid (and test) in rows if the data set prescribes them, else None.
+    zone: of the stamps in the file, whose times are then UTC ("Europe/Paris", "+01:00"); "" if they have none.
+    filled: `[N, C]` bool, True where a value was carried forward, not measured; None: nowhere.
     """
 
     values: np.ndarray
@@ -47,6 +61,8 @@ class Series:
     borders: tuple[int, ...] | None = None
     fingerprint: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    zone: str = ""
+    filled: np.ndarray | None = None
 
 
 def fraction_borders(rows: int, split: Sequence[float]) -> tuple[int, ...]:
