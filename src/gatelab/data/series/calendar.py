@@ -129,7 +129,7 @@ def _complete(text: pd.Series) -> None:
 
 def _lacks(text: str) -> str:
     """Say which part of a date is missing in a text; "" if none is (or if it is no date at all)."""
-    from dateutil.parser import parse
+    from dateutil.parser import parse  # type: ignore[import-untyped]
 
     if re.fullmatch(r"\d{4}-\d{1,2}", text):
         return ""
@@ -276,7 +276,7 @@ def _times(number: int, name: str) -> str:
 
 
 def _range(first: pd.Timestamp, last: pd.Timestamp, step: str, most: int) -> pd.DatetimeIndex | None:
-    """Return the times from `first` to `last`; None if `first` is none of them, or if they would be more than `most`."""
+    """Return the times from `first` to `last`; None if `first` is none of them, or if there are more than `most`."""
     try:
         offset = to_offset(step)
     except ValueError:

@@ -68,7 +68,7 @@ def read_csv(
         raise DataError("the rows have more fields than the header; name every column")
     if DECIMALS.get(decimal or "", decimal) == "," or (decimal is None and _has_decimal_commas(frame, notes)):
         frame = pd.read_csv(io.StringIO(text), sep=mark, dtype=str)
-        frame = pd.DataFrame({name: _without_commas(column) for name, column in frame.items()})
+        frame = pd.DataFrame({str(name): _without_commas(column) for name, column in frame.items()})
     if len(names) == len(frame.columns):
         frame.columns = pd.Index(names)
     return frame
@@ -158,7 +158,7 @@ def _is_value(name: str) -> bool:
 def _texts(frame: pd.DataFrame) -> dict[str, pd.Series]:
     """The columns that pandas could not read as numbers, without empty cells."""
     return {
-        name: column.dropna().astype(str).str.strip()
+        str(name): column.dropna().astype(str).str.strip()
         for name, column in frame.items()
         if not pd.api.types.is_numeric_dtype(column)
     }

@@ -8,8 +8,8 @@ message. The only filling there is carries the last known row forward: it uses t
 marked. How files are read is csv_file.py's business, how times are calendar.py's; nothing is resampled.
 """
 
-import gzip
 import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -137,7 +137,7 @@ def _read(
         ValueError,
         OSError,
         EOFError,
-        gzip.zlib.error,
+        zlib.error,
     ) as error:  # pandas' and pyarrow's errors are among these
         raise DataError(
             f"{path}: could not be read as a table: {' '.join(str(error).split())[:300]}"
@@ -220,7 +220,7 @@ def _numbers(
         if (text := converted.isna() & values.notna()).any():
             wrong[column] = f"{row(text)} holds {shown(values[text].iloc[0])}"
             some_numbers = some_numbers or bool(converted.notna().any())
-        elif (endless := np.isinf(converted)).any():
+        elif (endless := converted.abs() == np.inf).any():
             infinite.append(f"{column!r}, {row(endless)}")
         else:
             numbers[column] = converted.to_numpy()
@@ -344,7 +344,7 @@ def _complete(rows: _Rows, missing: str, problems: list[str], notes: list[str], 
         return rows
     counts = zip(rows.numbers.columns, holes.sum(axis=0), strict=True)
     listed = _listed([f"{column!r} {int(count):,}" for column, count in counts if count]).replace(";", ",")
-    first = rows.numbers.index[holes.any(axis=1)][0]
+    first = rows.numbers.index[int(holes.any(axis=1).argmax())]
     where = f"first at {first}" if isinstance(first, pd.Timestamp) else f"first in row {int(first) + 1}"
     if missing == "error":
         ways = (
