@@ -113,7 +113,7 @@ def _read_text(text: pd.Series) -> Stamps:
     minutes = digits.str[1:3].astype(int) * 60 + digits.str[3:].astype(int)
     offset = pd.to_timedelta(minutes.where(digits.str[0] == "+", -minutes), unit="min")
     times = wall - offset
-    last = digits[times.idxmax()]
+    last = digits.iloc[int(times.to_numpy().argmax())]
     return Stamps(times, wall, "UTC" if (minutes == 0).all() else f"{last[:3]}:{last[3:]}")
 
 

@@ -54,6 +54,7 @@ def read_csv(
     path: Path, notes: list[str], *, separator: str | None, decimal: str | None, encoding: str | None
 ) -> pd.DataFrame:
     """Return the table with the names of its header; None: found out from the file."""
+    check_settings(separator, decimal)
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     text = _decode(raw, encoding, notes)
     lines = [line for line in text[: 1 << 20].splitlines()[: 2 * _LOOKED_AT] if line.strip()][:_LOOKED_AT]

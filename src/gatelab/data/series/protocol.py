@@ -116,16 +116,33 @@ def window_origins(start: int, end: int, lookback: int, horizon: int, split: str
     return np.arange(first, end - horizon + 1)
 
 
-def mase_scale(train: np.ndarray, season: int) -> np.ndarray:
+def measured_windows(origins: np.ndarray, measured: np.ndarray, horizon: int, split: str) -> np.ndarray:
+    """Return the windows that have something to score: a measured value (`measured`: `[N, K]`) in their future.
+
+    Raises `DataError` if there is none.
+    """
+    before = np.concatenate([[0], measured.any(axis=1).cumsum()])
+    kept = origins[before[origins + horizon] > before[origins]]
+    if not len(kept):
+        raise DataError(f"the {split} split has no measured target: all of it was filled; change data.split")
+    return kept
+
+
+def mase_scale(train: np.ndarray, season: int, measured: np.ndarray | None = None) -> np.ndarray:
     """Return the mean absolute seasonal difference `[K]` of training rows `[n, K]` (Hyndman & Koehler, 2006).
 
     0 where the training rows repeat the season exactly: MASE is undefined there and leaves the channel out.
+    measured: `[n, K]` bool, False where a value was filled; differences of such are left out (None: all measured).
     """
     if len(train) <= season:
         raise DataError(
             f"data.season={season} is not shorter than the {len(train)} training rows; give a shorter one"
         )
-    return np.abs(train[season:] - train[:-season]).mean(axis=0)
+    differences = np.abs(train[season:] - train[:-season])
+    if measured is None:
+        return differences.mean(axis=0)
+    both = measured[season:] & measured[:-season]
+    return (differences * both).sum(axis=0) / np.maximum(both.sum(axis=0), 1)
 
 
 class SeriesWindows(Dataset):
@@ -143,9 +160,12 @@ class SeriesWindows(Dataset):
         lookback: int,
         horizon: int,
         batch_size: int,
+        measured: np.ndarray | None = None,
     ) -> None:
+        """`measured`: `[N, K]` bool, False where a target was filled; None: nowhere."""
         self.values = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         self.targets = self.values[:, list(target_index)]
+        self.measured = None if measured is None else torch.from_numpy(measured)
         self.origins = torch.from_numpy(origins)
         self.before, self.after = torch.arange(-lookback, 0), torch.arange(horizon)
         self.batch_size = batch_size
@@ -159,4 +179,7 @@ class SeriesWindows(Dataset):
         else:
             origins = self.origins[index * self.batch_size : (index + 1) * self.batch_size]
         past = self.values[origins[:, None] + self.before]
-        return SeriesBatch(past, self.targets[origins[:, None] + self.after])
+        future = origins[:, None] + self.after
+        return SeriesBatch(
+            past, self.targets[future], None if self.measured is None else self.measured[future]
+        )
