@@ -145,7 +145,7 @@ class ForecastError(Metric):
         original = absolute.mean(0) * self.std
         scaled = (self.absolute / (windows - filled[:, defined].mean())).mean(0) * self.std / self.mase_scale
         share = {"filled": 100 * filled.mean() / windows} if filled.any() else {}
-        return share | {
+        return {
             "mse": squared.mean(),
             "mae": absolute.mean(),
             "mse_original": (squared * self.std.square()).mean(),
@@ -153,6 +153,7 @@ class ForecastError(Metric):
             "mase": scaled[defined].mean(),
             "smape": (self.relative / count).mean(),
             "windows": windows,
+            **share,
         }
 
     def per_step(self) -> dict[str, list[float]]:

@@ -71,7 +71,7 @@ def forecast_metrics(
             / scale[defined]
         )
     share = {"filled": 100 * float(filled.mean()) / total} if filled.any() else {}
-    return share | {
+    return {
         "mse": float((squared / count).mean()),
         "mae": float((absolute / count).mean()),
         "mse_original": float((squared * std**2 / count).mean()),
@@ -79,6 +79,7 @@ def forecast_metrics(
         "mase": float(mase.mean()) if defined.any() else float("nan"),
         "smape": float((relative / count).mean()),
         "windows": len(origins),
+        **share,
     }
 
 

@@ -166,6 +166,8 @@ def _one_reading(text: pd.Series) -> pd.Series:
 
 def holds_times_of_day(column: pd.Series) -> bool:
     """Whether a column holds times without dates: `13:00`."""
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+        return False
     return bool(column.astype(str).str.strip().str.fullmatch(_TIME_ONLY).all())
 
 

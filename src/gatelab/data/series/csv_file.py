@@ -32,7 +32,9 @@ _BYTE_ORDER_MARKS: Final = (
 _LOOKED_AT: Final = 100
 """Lines from which the separator is found out."""
 _WITH_COMMA: Final = r"[+-]?(?:\d+(?:,\d*)?|,\d+)(?:[eE][+-]?\d+)?"
-_DATE: Final = r"\d{1,4}[-/.]\d{1,2}(?:[-/.]\d{1,4})?(?:[T ]\d.*)?|\d{1,2}:\d{2}.*"
+_DATE: Final = (
+    r"\d{1,4}[-/.]\d{1,2}(?:[-/.]\d{1,4})?(?:[T ]\d[\d:.+\-ZAPMapm ]*)?|\d{1,2}:\d{2}[\d:.APMapm ]*"
+)
 _UNNAMED: Final = "Unnamed: "
 """How pandas begins the name of a column without one."""
 
@@ -108,6 +110,8 @@ def _separator(lines: list[str], notes: list[str]) -> str:
     if not fits and len(widths := {len(line.split()) for line in lines}) == 1 and widths != {1}:
         fits = ["space"]
     if len(fits) > 1:
+        fits = [name for name in fits if _holds_values(lines[1:], SEPARATORS[name])] or fits
+    if len(fits) > 1:
         raise DataError(
             f"the fields can be separated by {' or by '.join(fits)} (line 1: {shown(lines[0])}); give "
             f"{' or '.join(f'data.separator={name}' for name in fits)}, and data.decimal=comma if 1,5 is a number"
@@ -143,6 +147,12 @@ def _header(text: str, mark: str, notes: list[str]) -> list[str]:
             "own name"
         )
     return [name or f"{_UNNAMED}{place}" for place, name in enumerate(fields)]
+
+
+def _holds_values(lines: list[str], mark: str) -> bool:
+    """Whether all fields of the lines are numbers, times or empty."""
+    rows = csv.reader(lines, delimiter=mark)
+    return all(_is_value(field.strip()) for fields in rows for field in fields if field.strip())
 
 
 def _is_value(name: str) -> bool:

@@ -73,16 +73,17 @@ def read_table(
     problems: list[str] = []
     frame = _read(path, notes, separator, decimal, encoding)
     columns = _columns(path, frame, time, channels, notes)
+    if time is not None and (halves := _two_columns(frame, time, columns)):
+        raise DataError(
+            f"{path}: date and time are two columns ({', '.join(halves)}): join them into one (2024-01-01 13:00)"
+        )
     numbers = _numbers(frame, columns, time, problems, settings)
     stamps = None
     if time is not None:
         try:
             stamps = read_times(frame[time], notes)
         except DataError as error:
-            others = [
-                c for c in frame.columns if c != time and holds_times_of_day(frame[time]) and c not in numbers
-            ]
-            problems.append(_two_columns(others[0], time) if others else str(error))
+            problems.append(str(error))
     rows = _Rows(numbers, np.zeros(numbers.shape, bool))
     if stamps is not None:
         numbers, stamps = _in_order(str(time), numbers, stamps, problems, notes)
@@ -218,7 +219,9 @@ def _numbers(
             wrong[column] = f"row 1 holds {shown(values.iloc[0])}"
             continue
         if (text := converted.isna() & values.notna()).any():
-            wrong[column] = f"{row(text)} holds {shown(values[text].iloc[0])}"
+            cell = values[text].iloc[0]
+            a_list = isinstance(cell, np.ndarray | list | dict)
+            wrong[column] = f"{row(text)} holds {'a list' if a_list else shown(cell)}"
             some_numbers = some_numbers or bool(converted.notna().any())
         elif (endless := converted.abs() == np.inf).any():
             infinite.append(f"{column!r}, {row(endless)}")
@@ -229,18 +232,23 @@ def _numbers(
     if wrong:
         first = next(iter(wrong))
         listed = _listed([f"{column!r} ({why})" for column, why in wrong.items()])
-        if time is not None and any(holds_times_of_day(frame[column]) for column in wrong):
-            problems.append(_two_columns(time, first))
-        else:
-            fixes = ["leave cells without a number empty"] if some_numbers else []
-            fixes += [f"if it is the time, give {to_type('data.time', first)}"] if time is None else []
-            fixes += ["choose the numeric columns with data.channels=[...]"] if settings else []
-            problems.append(f"not numeric: {listed}; {'; or '.join(fixes) or 'write numbers'}")
+        fixes = ["leave cells without a number empty"] if some_numbers else []
+        fixes += [f"if it is the time, give {to_type('data.time', first)}"] if time is None else []
+        fixes += ["choose the numeric columns with data.channels=[...]"] if settings else []
+        problems.append(f"not numeric: {listed}; {'; or '.join(fixes) or 'write numbers'}")
     return pd.DataFrame(numbers, index=frame.index)
 
 
-def _two_columns(date: str, time: str) -> str:
-    return f"date and time are two columns ({date!r}, {time!r}): join them into one (2024-01-01 13:00)"
+def _two_columns(frame: pd.DataFrame, time: str, columns: list[str]) -> tuple[str, str] | None:
+    """The columns of dates and of times of day, where a time stands in two."""
+    others = [c for c in frame.columns if c != time]
+    if holds_times_of_day(frame[time]):
+        dates = (c for c in others if bool(frame[c].astype(str).str.fullmatch(r"\d+[-/.]\d+[-/.]\d+").all()))
+        return next(((repr(date), repr(time)) for date in dates), None)
+    halves = [c for c in others if holds_times_of_day(frame[c])]
+    if halves and (halves[0] in columns or frame[time].duplicated().any()):
+        return repr(time), repr(halves[0])
+    return None
 
 
 def _in_order(
