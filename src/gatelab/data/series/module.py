@@ -103,7 +103,13 @@ class SeriesDataModule(GatelabDataModule):
         data = read_series(
             self.series,
             self.path,
-            {"time": self.time, "channels": self.channels, "gaps": self.gaps, "missing": self.missing},
+            {
+                "time": self.time,
+                "channels": self.channels,
+                "gaps": self.gaps,
+                "missing": self.missing,
+                **self.file_format,
+            },
             seed=self.data_seed,
             mirror=self.mirror,
             cache=self.cache,
