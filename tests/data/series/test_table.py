@@ -84,7 +84,8 @@ def test_times_on_no_grid_are_refused(frame, save):
 
 
 @pytest.mark.parametrize(
-    "frequency", ["MS", "ME", "QS-JAN", "QE-DEC", "YS-JAN", "YE-DEC", "B", "W-SUN", "D", "15min", "2MS", "3D", "h"]
+    "frequency",
+    ["MS", "ME", "QS-JAN", "QE-DEC", "YS-JAN", "YE-DEC", "B", "W-SUN", "D", "15min", "2MS", "3D", "h"],
 )
 def test_grids_of_clock_and_calendar_are_regular_and_their_gaps_are_found(save, frequency):
     times = pd.date_range("2020-03-02", periods=30, freq=frequency)

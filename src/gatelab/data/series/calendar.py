@@ -140,7 +140,8 @@ def _lacks(text: str) -> str:
     missing = [part for part in ("year", "month", "day") if getattr(one, part) != getattr(other, part)]
     if len(missing) == 3:
         return "has no date: year, month and day are missing"
-    if missing == ["year"] and len(re.findall(r"\d+", text.split(":")[0])) == 1:
+    numbers = re.findall(r"\d+", re.sub(r"\d+:.*", "", text))
+    if missing and len(numbers) == 1 and len(numbers[0]) < 3:
         return "lacks a year or a day"
     if missing:
         return f"lacks {' and '.join(f'a {part}' for part in missing)}"
@@ -228,11 +229,11 @@ def _steps(index: pd.DatetimeIndex, expected: str) -> Iterator[str]:
     usual = usual_step(index)
     if usual >= pd.Timedelta(days=27):
         yield from _month_steps(index)
-    elif usual >= pd.Timedelta(days=13):
+    elif usual >= pd.Timedelta(days=1):
         yield from _half_month_steps(index)
-    if pd.Timedelta(days=1) <= usual < pd.Timedelta(days=27):
         days = index.to_numpy().astype("datetime64[D]")
-        yield _times(_usual(np.busday_count(days[:-1], days[1:])), "B")
+        if (business := _usual(np.busday_count(days[:-1], days[1:]))) % 5:
+            yield _times(business, "B")
     if usual == pd.Timedelta(days=7):
         yield f"W-{_DAYS[index[0].day_of_week]}"
     elif usual == pd.Timedelta(days=usual.days):

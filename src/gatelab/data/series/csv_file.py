@@ -11,6 +11,7 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import re
 from collections import Counter
 from pathlib import Path
@@ -59,7 +60,7 @@ def read_csv(
     check_settings(separator, decimal)
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     text = _decode(raw, encoding, notes)
-    lines = [line for line in text[: 1 << 20].splitlines()[: 2 * _LOOKED_AT] if line.strip()][:_LOOKED_AT]
+    lines = list(itertools.islice((line for line in io.StringIO(text) if line.strip()), _LOOKED_AT))
     if not lines:
         raise DataError("the file is empty; it needs a header and rows")
     mark = SEPARATORS.get(separator or "", separator) or _separator(lines, notes)
@@ -104,7 +105,10 @@ def _separator(lines: list[str], notes: list[str]) -> str:
     """Return the sign that cuts every line into equally many fields, more than one."""
     fits = []
     for name, mark in list(SEPARATORS.items())[:-1]:
-        widths = {len(fields) for fields in csv.reader(lines, delimiter=mark) if fields}
+        try:
+            widths = {len(fields) for fields in csv.reader(lines, delimiter=mark) if fields}
+        except csv.Error:  # a field longer than Python reads
+            continue
         if len(widths) == 1 and widths != {1}:
             fits.append(name)
     if not fits and len(widths := {len(line.split()) for line in lines}) == 1 and widths != {1}:

@@ -8,6 +8,7 @@ message. The only filling there is carries the last known row forward: it uses t
 marked. How files are read is csv_file.py's business, how times are calendar.py's; nothing is resampled.
 """
 
+import csv
 import hashlib
 import zlib
 from collections.abc import Sequence
@@ -134,12 +135,7 @@ def _read(
             frame = read_csv(path, notes, separator=separator, decimal=decimal, encoding=encoding)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    except (
-        ValueError,
-        OSError,
-        EOFError,
-        zlib.error,
-    ) as error:  # pandas' and pyarrow's errors are among these
+    except (ValueError, OSError, EOFError, zlib.error, csv.Error) as error:  # also pandas' and pyarrow's own
         raise DataError(
             f"{path}: could not be read as a table: {' '.join(str(error).split())[:300]}"
         ) from None
