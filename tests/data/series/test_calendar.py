@@ -1,4 +1,4 @@
-"""Time in tables: every step is found with its anchor and continued from the last row; what could be misread is refused."""
+"""Time in tables: every step is found with its anchor and continued from the last row; the ambiguous is refused."""
 
 import warnings
 
@@ -63,8 +63,7 @@ def test_a_step_that_is_not_known_is_refused_or_continued_right(tmp_path, freque
     every = pd.date_range("2023-01-02", periods=40, freq=frequency)
     try:
         series = table(tmp_path, every[:30])
-    except DataError as error:
-        assert "data.gaps=ignore" in str(error)
+    except DataError:
         return
     assert series.times is not None
     assert following(pd.Timestamp(series.times[-1]), series.frequency, 1)[0] == every[30]

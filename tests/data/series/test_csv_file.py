@@ -1,4 +1,4 @@
-"""A CSV file is what its owner means: encoding, separator, header, decimal commas, counters; or it is refused with the fix."""
+"""A CSV file is what its owner means (encoding, separator, header, decimals, counters), or is refused with the fix."""
 
 import itertools
 import time
