@@ -169,7 +169,12 @@ def explain_grammar(error: OverrideParseException) -> str:
     first = next(lines, "not in Hydra's grammar")
     key, equals, value = str(error.override).partition("=")
     quoted = ""
-    if equals and value and re.fullmatch(r"[+~]*[\w./@]+", key):
+    if (
+        equals
+        and value
+        and value.startswith("[") == value.endswith("]")
+        and re.fullmatch(r"[+~]*[\w./@]+", key)
+    ):
         is_list = value.startswith("[") and value.endswith("]")
         names = [name.strip().strip("'\"") for name in value[1:-1].split(",")]
         quoted = f" A name with such characters is quoted: {to_type(key, names if is_list else value)}"
@@ -423,7 +428,7 @@ def _hint(key: str, value: Any, hint: Any) -> str:
     parts = (hint, *typing.get_args(hint))
     if list[str] in parts and isinstance(value, str | int | float | list):
         names = value if isinstance(value, list) else [value]
-        return f" A list of names is written {to_type(key, [str(name) for name in names])}"
+        return f" A list is written {to_type(key, [str(name) for name in names])}."
     if not isinstance(value, str):
         return ""
     if any(typing.get_origin(part) in (list, Sequence) for part in parts):
