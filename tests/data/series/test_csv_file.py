@@ -56,6 +56,12 @@ def test_other_encodings_are_refused_with_the_setting_which_works(tmp_path, enco
         read_table(path, time="date", encoding="klingon")
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_they_like(tmp_path, end):
+    path = written(tmp_path, lines().replace("\n", end))
+    assert read_table(path, time="date").values[:, 0].tolist() == VALUES.tolist()
+
+
 def test_space_separated_tables_are_read(tmp_path):
     series = read_table(
         written(tmp_path, "day  load\n" + "".join(f"{d:3d}  {v}\n" for d, v in enumerate(VALUES, 5)))

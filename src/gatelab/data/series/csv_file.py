@@ -60,6 +60,8 @@ def read_csv(
     check_settings(separator, decimal)
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     text = _decode(raw, encoding, notes)
+    if "\n" not in text:
+        text = text.replace("\r", "\n")  # as old spreadsheets end their lines
     lines = list(itertools.islice((line for line in io.StringIO(text) if line.strip()), _LOOKED_AT))
     if not lines:
         raise DataError("the file is empty; it needs a header and rows")
