@@ -39,7 +39,7 @@ from pydantic import (
     ValidationError,
 )
 
-from gatelab.data.messages import did_you_mean
+from gatelab.data.messages import did_you_mean, to_type
 from gatelab.run import CONF_DIR, RequestError
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
@@ -167,7 +167,18 @@ def explain_grammar(error: OverrideParseException) -> str:
     """Which override Hydra's grammar cannot read, and why."""
     lines = (line for line in str(error).splitlines() if not line.startswith("Error parsing override"))
     first = next(lines, "not in Hydra's grammar")
-    return f"cannot read the override '{error.override}': {first}. Overrides are written key=value."
+    key, equals, value = str(error.override).partition("=")
+    quoted = ""
+    if (
+        equals
+        and value
+        and value.startswith("[") == value.endswith("]")
+        and re.fullmatch(r"[+~]*[\w./@]+", key)
+    ):
+        is_list = value.startswith("[") and value.endswith("]")
+        names = [name.strip().strip("'\"") for name in value[1:-1].split(",")]
+        quoted = f" A name with such characters is quoted: {to_type(key, names if is_list else value)}"
+    return f"cannot read the override '{error.override}': {first}.{quoted or ' Overrides are written key=value.'}"
 
 
 def _explain_key(
@@ -400,7 +411,7 @@ def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
             return
         except ValidationError:
             continue
-    yield key, f"{value!r} is {_readable(hint)}.{_hint(value, hint)}"
+    yield key, f"{value!r} is {_readable(hint)}.{_hint(key, value, hint)}"
 
 
 @functools.cache
@@ -412,11 +423,15 @@ def validator(hint: Any) -> TypeAdapter | None:
         return None
 
 
-def _hint(value: Any, hint: Any) -> str:
-    """A hint for a value that is one word."""
+def _hint(key: str, value: Any, hint: Any) -> str:
+    """A hint for a value that is one word, or a list of what should be words."""
+    parts = (hint, *typing.get_args(hint))
+    if list[str] in parts and isinstance(value, str | int | float | list):
+        names = value if isinstance(value, list) else [value]
+        return f" A list is written {to_type(key, [str(name) for name in names])}."
     if not isinstance(value, str):
         return ""
-    if any(typing.get_origin(part) in (list, Sequence) for part in (hint, *typing.get_args(hint))):
+    if any(typing.get_origin(part) in (list, Sequence) for part in parts):
         return f" A list is written [{value}]."
     return did_you_mean(value, [str(choice) for choice in _choices(hint)])
 

@@ -35,7 +35,7 @@ LEFT_OUT_OF = {
     ),
 }
 # Keys that came later: null is what was done before them, so the runs of then keep their hash.
-LEFT_OUT_IF_NULL = {"data.folds", "data.fold"}
+LEFT_OUT_IF_NULL = {"data.folds", "data.fold", "data.separator", "data.decimal", "data.encoding"}
 
 
 @dataclass(frozen=True)
