@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from gatelab.cli.main import main
+from gatelab.run.load import load_task
+from gatelab.run.train import train
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +188,30 @@ def test_a_folder_is_no_output(trained, tmp_path, capsys):
         == 2
     )
     assert "is not a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("time", ["date", None])
+def test_the_sample_of_a_forecaster_has_the_dates_of_its_rows(tmp_path, time):
+    rows = pd.DataFrame(
+        {"date": pd.date_range("2024-03-01 05:00", periods=300, freq="h"), "load": range(300)}
+    )
+    rows["load"] = np.sin(rows["load"])
+    (rows if time else rows[["load"]]).to_csv(tmp_path / "t.csv", index=False)
+    given = [f"data.time={time}"] if time else []
+    result = train([
+        "data=table", f"data.path={tmp_path}/t.csv", *given, "task=forecasting", "data.lookback=24", "data.horizon=6",
+        "model.hidden_size=4", "trainer.max_steps=1", "callbacks=none", "threads=1", f"paths.root={tmp_path}",
+    ])  # fmt: skip
+    loaded = load_task(result["run_dir"])
+    shown = loaded.task.sample(loaded)
+    first, second = shown.windows[:2]
+    assert len(first.past) == 12
+    if time is None:
+        assert first.times is None
+        assert shown.steps == "steps of the validation split"
+        return
+    begin = rows["date"][210]  # 70 % of the rows are for training
+    assert first.times[12] == begin.isoformat(timespec="minutes")
+    assert first.times[0] == (begin - pd.Timedelta("12h")).isoformat(timespec="minutes")
+    assert second.times[0] == (begin + pd.Timedelta("6h")).isoformat(timespec="minutes")
+    assert first.future == pytest.approx(rows["load"][210:216].tolist(), abs=1e-5)

@@ -117,14 +117,18 @@ class ForecastTask(Task):
         if spec.horizon == 1:
             return None
         starts = range(0, min(data.spec.windows["valid"], SAMPLE_WINDOWS * spec.horizon), spec.horizon)
-        windows = [Window(start, *self.window(data, start, 0, "valid")) for start in starts]
-        shown = [windows[0]._replace(past=windows[0].past[-2 * spec.horizon :])]
-        shown += [window._replace(past=[]) for window in windows[1:]]
+        shown = []
+        for start in starts:
+            past, future, forecast = self.window(data, start, 0, "valid")
+            past = past[-2 * spec.horizon :] if start == 0 else []
+            times = data.times("valid", start)
+            kept = times and times[-len(past) - len(future) :]
+            shown.append(Window(start, past, future, forecast, kept))
         return SeriesSample(
             f"{len(shown)} windows of the validation split: {spec.horizon} steps ahead from {spec.lookback} steps of "
             "the past.",
             label=f"{spec.targets[0]} (original units)",
-            steps="steps of the validation split",
+            steps="time" if shown[0].times else "steps of the validation split",
             windows=tuple(shown),
         )
 

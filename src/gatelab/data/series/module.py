@@ -199,6 +199,14 @@ class SeriesDataModule(GatelabDataModule):
             windows={name: len(origins) for name, origins in self.origins.items()},
         )
 
+    def times(self, split: str, window: int) -> list[str] | None:
+        """The times [Lb + P] of a window's rows in ISO format, to the minute; None if the rows have none."""
+        if self.data is None or self.data.times is None:
+            return None
+        origin = int(self.origins[split][window])
+        rows = self.data.times[origin - self.lookback : origin + self.horizon]
+        return np.datetime_as_string(rows.astype("datetime64[m]")).tolist()
+
     def read_input(self, file: str | Path, spec: SeriesSpec) -> tuple[Series, str | None]:
         """Read new rows as training reads its own: the run's channels, time column, step and answers to holes.
 

@@ -173,6 +173,7 @@ class Journal(JournalFileBackend):
         """
         try:
             yield from super().read_logs(log_number_from)
+            json.loads(_last_line(self.path) or "null")  # Optuna takes a damaged last line for half a one
         except ValueError as error:
             raise _damaged(self.path, error) from None
 
@@ -212,6 +213,19 @@ def _damaged(path: Path, error: Exception) -> ValueError:
         except (ValueError, KeyError, TypeError):
             return ValueError(f"{path}: line {number} is damaged ({error})")
     return ValueError(f"{path}: line {len(lines)} is damaged ({error})")
+
+
+def _last_line(path: Path) -> bytes:
+    """The last line, if it is whole; else nothing."""
+    with path.open("rb") as file:
+        size, length = file.seek(0, os.SEEK_END), 4096
+        while True:
+            file.seek(max(0, size - length))
+            tail = file.read()
+            before = tail.rfind(b"\n", 0, -1)
+            if not tail.endswith(b"\n") or before >= 0 or length >= size:
+                return tail[before + 1 :] if tail.endswith(b"\n") else b""
+            length *= 4
 
 
 def repair(path: Path) -> int:
