@@ -71,7 +71,7 @@ def explain_missing(error: MissingConfigException, folders: Sequence[Path]) -> s
 
 
 def quoted(override: str) -> str | None:
-    """`KEY=VALUE` as it is typed in a shell when VALUE is plain text, or a list of it; None where that does not help."""
+    """`KEY=VALUE` as it is typed in a shell when VALUE is text or a list of it; None where that does not help."""
     key, _, value = override.partition("=")
     names = [name.strip().strip("'\"") for name in value[1:-1].split(",")]
     is_list = value.startswith("[") and value.endswith("]")

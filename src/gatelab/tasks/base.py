@@ -340,8 +340,8 @@ class Task(pl.LightningModule):
         step, last = self.trainer.global_step + 1, self.trainer.max_steps
         if step == last:
             self.trainer.should_stop = True
-            if self.trainer.check_val_every_n_epoch is not None:  # type: ignore[attr-defined]
-                self.trainer.check_val_every_n_epoch = 1  # type: ignore[attr-defined]
+            if self.trainer.check_val_every_n_epoch is not None:
+                self.trainer.check_val_every_n_epoch = 1
         if logs_step(self.trainer, step) or step == last:
             own = torch.as_tensor(self._sums, dtype=torch.float64)
             sums = self.trainer.strategy.reduce(own, reduce_op="sum")
