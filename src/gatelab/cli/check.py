@@ -21,9 +21,9 @@ def run(options: argparse.Namespace) -> int:
 
     from gatelab.run import RequestError
     from gatelab.run.config import check, compose
+    from gatelab.run.dry_build import refusal
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
-    from gatelab.study.plan.check import refusal
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
     config = check(composed)

@@ -29,8 +29,10 @@ from gatelab.run.build import (
     build_trainer,
     prepare_process,
     request_errors,
+    saver_of,
 )
 from gatelab.run.config import check, compose
+from gatelab.run.dry_build import refusal
 from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.load import load_task
 from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
@@ -44,7 +46,7 @@ from gatelab.run.resume import (
     require_space,
 )
 from gatelab.tasks import CheckpointError
-from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
+from gatelab.tasks.callbacks import RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.lightning_internals import start_children_with_blocked_signals
 from gatelab.tasks.signals import RANK_OF, StopRequested, launched, noted, rank
 from gatelab.tasks.trace import Trace
@@ -82,6 +84,8 @@ def train(
     with distributed.leading():
         composed = compose(overrides, config_dirs=config_dirs)
         config = check(composed)
+        if refused := refusal(config):
+            raise RequestError(refused)
         return train_frozen(
             config,
             identify(composed),
@@ -227,20 +231,6 @@ def evaluate_splits(run: RunDirectory, config: Mapping[str, Any], data: Any) -> 
     wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or config["test"])]
     device = device_of(config)
     return {split: evaluate_split(loaded.task, data, split, device=device) for split in wanted}
-
-
-def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
-    """The callback that writes the checkpoints.
-
-    Raises:
-        RequestError: there is none.
-    """
-    for callback in callbacks:
-        if isinstance(callback, Checkpoints):
-            return callback
-    raise RequestError(
-        "callbacks.checkpoints: every run needs it (gatelab.tasks.callbacks.Checkpoints); leave it in."
-    )
 
 
 def _facts(run: RunDirectory, config: Mapping[str, Any], trainer: Any) -> dict[str, Any]:

@@ -78,6 +78,8 @@ class SeriesDataModule(GatelabDataModule):
         for name, value in {"lookback": lookback, "horizon": horizon, "season": season}.items():
             if value is not None and value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1 step")
+        if data_seed < 0:
+            raise DataError(f"data.data_seed={data_seed}: give 0 or more")
         if split is not None:
             check_fractions(split)
         self.file_format = {"separator": separator, "decimal": decimal, "encoding": encoding}

@@ -121,6 +121,8 @@ def _listed(items: Sequence[str]) -> str:
 def _read(
     path: Path, notes: list[str], separator: str | None, decimal: str | None, encoding: str | None
 ) -> pd.DataFrame:
+    if path.is_dir():
+        raise DataError(f"data.path={path}: is a folder; name one file in it")
     if not path.is_file():
         raise DataError(f"data.path={path}: there is no such file (looked in {path.resolve().parent})")
     name = path.name.lower()

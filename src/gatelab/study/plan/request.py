@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
-from gatelab.run.config import explain_grammar
+from gatelab.run.explain import explain_grammar
 from gatelab.study.engine.storage import PASSWORD, split_password
 from gatelab.study.settings import LISTS, StudySettings
 from gatelab.study.space import parameter
