@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import gc
 import json
+import math
 import re
 import signal
 import sys
@@ -106,8 +107,16 @@ def choices_epilog(more: Sequence[str] = ()) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(value, indent=1, default=str))
+    """One strict JSON document on stdout: a number that is not finite is null."""
+    print(json.dumps(_finite(value), indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def print_table(table: Table) -> None:
@@ -142,6 +151,8 @@ def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
 
 def number(value: float) -> str:
     """A figure with four to five significant digits; whole numbers with thousands separators."""
+    if not math.isfinite(value):
+        return str(value)
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,}"
     if abs(value) < 0.1:

@@ -216,6 +216,7 @@ class Root:
         threads: of the tensor library (null: one a core, in a study the slot's share; a number is taken as it is).
         flush_denormal: denormal numbers become zero (much faster on some processors).
         test: score the best checkpoint on the test split when training is over.
+        tags, note: to find the run by; given again, tags are added and the note is replaced.
     """
 
     seed: int
@@ -223,6 +224,8 @@ class Root:
     threads: int | None
     flush_denormal: bool
     test: bool
+    tags: list[str]
+    note: str | None
 
 
 def check(composed: Composed) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def train_frozen(
         if not force:
             require_same_configuration(run, config)
             require_same_code(run, keep_code_change=keep_code_change)
+            run.label(config)
             result = run.result()
             if result is not None and result["outcome"] == "done":
                 result = _score_finished(run, config, result)
