@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     if options.last is not None and options.last < 1:
         raise RequestError(f"--last {options.last}: give 1 or more.")
     paths, root = split_root(options.paths)
-    every = list_runs(*(paths or ([root / "runs"] if (root / "runs").is_dir() else [])))
+    every = list_runs(*(paths or map(str, [root / "runs"] * (root / "runs").is_dir())))
     members = studies_of_runs(root / "studies")
     for row in every:
         row["study"] = members.get(Path(row["run_dir"]).resolve(), [])

@@ -18,6 +18,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from gatelab.run.record.find import find_run
 from gatelab.run.record.secrets import without_secrets
 
 RUN_FORMAT = 1
+COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
 RATE = re.compile(r"time/(\w+)_per_second")
 
 
@@ -266,4 +268,14 @@ def now() -> str:
 
 def command() -> str:
     """The command line of this process, as one could type it again."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return COMMAND.get() or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+@contextlib.contextmanager
+def recorded_as(text: str) -> Iterator[None]:
+    """Let `text` stand for this process' command line, which says nothing in a notebook."""
+    token = COMMAND.set(text)
+    try:
+        yield
+    finally:
+        COMMAND.reset(token)

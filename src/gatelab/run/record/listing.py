@@ -47,7 +47,7 @@ def list_runs(*places: str | Path) -> list[Row]:
     """A row for each run in the places, by name; one that cannot be read is listed as `unreadable`.
 
     Args:
-        places: run directories or unique beginnings of them, names of runs, folders of runs, or folders that hold `runs/`.
+        places: run directories or unique beginnings of them, names, folders of runs, or folders with a `runs/`.
 
     Raises:
         RequestError: a place is neither.
@@ -136,8 +136,8 @@ def _parting(values: Sequence[Any]) -> tuple[int, ...]:
 def select(
     rows: Sequence[Row],
     *,
-    where: Iterable[str] = (),
-    tags: Iterable[str] = (),
+    where: str | Iterable[str] = (),
+    tags: str | Iterable[str] = (),
     state: str | None = None,
     name: str | None = None,
 ) -> list[Row]:
@@ -153,6 +153,7 @@ def select(
     Raises:
         RequestError: a condition that cannot be read, or a key that no row has.
     """
+    where, tags = ([given] if isinstance(given, str) else given for given in (where, tags))
     found = list(rows)
     if state is not None:
         states = sorted({row["state"] for row in rows})
