@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gatelab.run import Interrupted, RequestError, RunFailed
+from gatelab.run.hydra_habits import refuse_option
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
@@ -72,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Run one command by name."""
+    if name in ("train", "sweep", "check", "baseline") and (refused := refuse_option(name, arguments)):
+        return _say(f"gatelab {name}: {refused}", 2)
     module = importlib.import_module(f"gatelab.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"gatelab {name}",

@@ -41,6 +41,7 @@ from pydantic import (
 
 from gatelab.data.messages import did_you_mean, to_type
 from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.hydra_habits import refuse_key
 
 MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that `run/build.py` gives, never a configuration
@@ -97,6 +98,8 @@ def compose(
     for folder in config_dirs:
         if not folder.is_dir():
             raise RequestError(f"--config-dir {folder}: no such folder")
+    if refused := next(filter(None, map(refuse_key, overrides)), None):
+        raise RequestError(refused)
     search = ",".join(f"file://{folder.resolve()}" for folder in config_dirs)
     hydra_overrides = [*_without_null_groups(overrides, conf_dir), f"hydra.searchpath=[{search}]"]
     try:
