@@ -29,10 +29,12 @@ COMMANDS = {
     "study": "show a study of many runs, or list the studies below a folder",
     "report": "write a page, a table or a list about studies, runs or records",
     "dashboard": "show studies and runs in the browser until Ctrl-C",
-    "runs": "list the runs below a folder",
+    "runs": "list runs with what differs between them, filtered and sorted",
+    "rm": "remove runs and studies, after asking",
     "diff": "show what differs between two runs",
     "reproduce": "train a recorded run again and compare it bit for bit",
     "sync": "send runs that were tracked offline to Weights & Biases",
+    "completion": "print the shell's completion of commands, options, choices, runs and studies",
     "doctor": "show what is installed and what this machine can do",
 }
 
