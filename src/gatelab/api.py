@@ -26,8 +26,8 @@ from typing import Any
 
 import pandas as pd
 
-from gatelab.report.live import following
-from gatelab.report.text import write_report
+from gatelab.report.files import write_report
+from gatelab.report.text import following
 from gatelab.run import RequestError, evaluate
 from gatelab.run import load as loading
 from gatelab.run import train as training
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """`done`, `pruned`, `failed`, `refused`, `interrupted`, `crashed` or `unfinished`."""
+        """As in `gatelab runs`."""
         return self._run.state()
 
     @property
@@ -141,25 +141,32 @@ class Study:
         return Run(best.runs[0].directory, trust=True)
 
 
-def train(*overrides: str, force: bool = False, config_dirs: Sequence[Folder] = ()) -> Run:
+def train(
+    *overrides: str, force: bool = False, keep_code_change: bool = False, config_dirs: Sequence[Folder] = ()
+) -> Run:
     """Train the run that the overrides describe, or continue it, or return it if it is finished.
 
     Args:
         force: train a finished run again; the earlier one is renamed and kept.
+        keep_code_change: take a run as it is though its code was edited since.
         config_dirs: further folders laid out like `conf/`.
     """
+    how: dict[str, Any] = {"force": force, "keep_code_change": keep_code_change}
     with recorded_as(_command("train", overrides)):
-        result = training.train(overrides, force=force, config_dirs=[Path(folder) for folder in config_dirs])
+        result = training.train(overrides, config_dirs=[Path(folder) for folder in config_dirs], **how)
     if result["outcome"] == "rank":  # a further process of a distributed run, which began as this script
         raise SystemExit(0)
     return Run(result["run_dir"], trust=True)
 
 
-def sweep(*overrides: str, force: bool = False, config_dirs: Sequence[Folder] = ()) -> Study:
+def sweep(
+    *overrides: str, force: bool = False, keep_code_change: bool = False, config_dirs: Sequence[Folder] = ()
+) -> Study:
     """Run the study that the overrides describe, as `gatelab sweep`, or what is missing of it.
 
     Its runs are processes of their own, so what they use must stand in a file that can be imported.
     """
+    how: dict[str, Any] = {"force": force, "keep_code_change": keep_code_change}
     with recorded_as(_command("sweep", overrides)):
         folders = [Path(folder) for folder in config_dirs]
         texts = [file.read_text() for folder in folders for file in folder.rglob("*.yaml")]
@@ -168,9 +175,7 @@ def sweep(*overrides: str, force: bool = False, config_dirs: Sequence[Folder] = 
                 "__main__: a class of this notebook or script cannot be found by the processes of a sweep. Write it "
                 "into a file beside it, e.g. mycell.py, and name it mycell.MyCell."
             )
-        done = sweeping.sweep(
-            overrides, config_dirs=folders, force=force, watch=following, report=write_report
-        )
+        done = sweeping.sweep(overrides, config_dirs=folders, watch=following, report=write_report, **how)
     return Study(done["directory"])
 
 

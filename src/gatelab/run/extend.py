@@ -24,11 +24,12 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from gatelab.data.files import write_json
-from gatelab.data.messages import counted, say
+from gatelab.data.messages import counted, few, say
 from gatelab.run import RequestError
 from gatelab.run.build import REQUEST_ERRORS, make
 from gatelab.run.diff import environments
 from gatelab.run.load import changed_data
+from gatelab.run.record.code import changed_code
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.environment import describe
 from gatelab.run.record.identity import Identity, first_difference
@@ -116,6 +117,8 @@ def reason_against(shorter: RunDirectory, config: Mapping[str, Any], data: Any) 
         )
     if changed := changed_data(record, data):
         return changed
+    if names := changed_code(record):
+        return f"the code has changed since ({few(names)})"
     differing = environments(record["attempts"][-1]["environment"], describe())
     return f"the environment differs, {differing[0]}" if differing else None
 
