@@ -51,6 +51,7 @@ from gatelab.run.explain import (
     explain_missing,
     key_of,
 )
+from gatelab.run.hydra_habits import refuse_key
 
 SUPPLIED = {
     "directory",
@@ -108,6 +109,8 @@ def compose(
     for folder in config_dirs:
         if not folder.is_dir():
             raise RequestError(f"--config-dir {folder}: no such folder")
+    if refused := next(filter(None, map(refuse_key, overrides)), None):
+        raise RequestError(refused)
     search = ",".join(f"file://{folder.resolve()}" for folder in config_dirs)
     folders = (conf_dir, *config_dirs)
     hydra_overrides = [*choose_groups(overrides, folders), f"hydra.searchpath=[{search}]"]
@@ -187,6 +190,7 @@ class Root:
         threads: of the tensor library (null: one a core, in a study the slot's share; a number is taken as it is).
         flush_denormal: denormal numbers become zero (much faster on some processors).
         test: score the best checkpoint on the test split when training is over.
+        tags, note: to find the run by; given again, tags are added and the note is replaced.
     """
 
     seed: int
@@ -194,6 +198,8 @@ class Root:
     threads: int | None
     flush_denormal: bool
     test: bool
+    tags: list[str]
+    note: str | None
 
 
 def check(composed: Composed) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from gatelab.run.build import (
 from gatelab.run.config import check, compose
 from gatelab.run.dry_build import refusal
 from gatelab.run.evaluate import device_of, evaluate_split
+from gatelab.run.extend import begin_from_shorter
 from gatelab.run.load import load_task
 from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
 from gatelab.run.record.directory import RunDirectory, now, resources
@@ -93,6 +94,7 @@ def train(
             wait=wait,
             keep_code_change=keep_code_change,
             show_to=show_to,
+            extend=not force,
         )
 
 
@@ -105,6 +107,7 @@ def train_frozen(
     keep_code_change: bool = False,
     show_to: Collection[str] = (),
     callbacks: Sequence[Any] = (),
+    extend: bool = False,
 ) -> dict[str, Any]:
     """Train the run of a configuration that is composed and checked already.
 
@@ -116,6 +119,7 @@ def train_frozen(
         show_to: keys of `logger=`; those loggers are shown a run that is finished already.
         callbacks: Lightning callbacks beside the configured ones. They may stop the run with
             `Checkpoints.stop_with(RunPruned(..))`.
+        extend: a new run goes on from a finished one of fewer epochs, where that gives the same (`run/extend.py`).
 
     Returns:
         as `train`. Of a pruned run: the content of `result.json`, with the outcome `pruned`; asked for again without
@@ -133,6 +137,7 @@ def train_frozen(
         if not force:
             require_same_configuration(run, config)
             require_same_code(run, keep_code_change=keep_code_change)
+            run.label(config)
             result = run.result()
             if result is not None and result["outcome"] == "done":
                 result = _score_finished(run, config, result)
@@ -141,6 +146,8 @@ def train_frozen(
         data = build_data(config)
         if force and (moved := run.set_aside()) is not None:  # not before it is sure that there are data
             say(f"the earlier run is kept in {moved}")
+        if extend:
+            begin_from_shorter(run, config, identity, data)
         require_same_data(run, data)
         run.remove_temporaries()
         with _outcome_recorded(run):

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from gatelab.run.config import Composed
 
 # Where things lie, who watches and what machine it is: not part of what a run is.
-LEFT_OUT = ("name", "paths", "logger", "threads", "test")
+LEFT_OUT = ("name", "paths", "logger", "threads", "test", "tags", "note")
 LEFT_OUT_OF = {
     "callbacks": ("progress", "throughput", "gradient_norm", "gates", "memory"),
     "data": ("mirror", "cache", "num_workers"),
