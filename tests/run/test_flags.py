@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gatelab.cli.main import run_command
 from gatelab.run.config import compose, signature_of
-from gatelab.run.dry_build import refusal
-from gatelab.run.explain import choices_of, quoted
+from gatelab.run.config.dry_build import refusal
+from gatelab.run.config.explain import choices_of, quoted
 from gatelab.run.record.directory import read_metrics
 from gatelab.run.train import train
 

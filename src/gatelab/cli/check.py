@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
 
     from gatelab.run import RequestError
     from gatelab.run.config import check, compose
-    from gatelab.run.dry_build import refusal
+    from gatelab.run.config.dry_build import refusal
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
 

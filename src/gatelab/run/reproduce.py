@@ -24,8 +24,8 @@ from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import request_errors
 from gatelab.run.config import problems
+from gatelab.run.config.explain import explain_grammar
 from gatelab.run.diff import Difference, Divergence, between, divergence, environments
-from gatelab.run.explain import explain_grammar
 from gatelab.run.frozen_run import FROZEN_RUN, Tail, child_environment, end_of, write_request
 from gatelab.run.load import require_trusted_targets
 from gatelab.run.process_group import ProcessGroup

@@ -32,7 +32,7 @@ from gatelab.run.build import (
     saver_of,
 )
 from gatelab.run.config import check, compose
-from gatelab.run.dry_build import refusal
+from gatelab.run.config.dry_build import refusal
 from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.extend import begin_from_shorter
 from gatelab.run.load import load_task

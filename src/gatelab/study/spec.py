@@ -21,7 +21,7 @@ from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.run.config import Composed, adapt_to_targets, compose
-from gatelab.run.explain import keys_of
+from gatelab.run.config.explain import keys_of
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key, solve

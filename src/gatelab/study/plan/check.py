@@ -11,7 +11,7 @@ from typing import Any
 from gatelab.data.messages import counted
 from gatelab.run import RequestError
 from gatelab.run.config import problems, where
-from gatelab.run.dry_build import refusal
+from gatelab.run.config.dry_build import refusal
 from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF
 from gatelab.study.engine.resources import refuse_several_nodes
 from gatelab.study.plan import grid

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
-from gatelab.run.explain import explain_grammar
+from gatelab.run.config.explain import explain_grammar
 from gatelab.run.hydra_habits import refuse_key
 from gatelab.study.engine.storage import PASSWORD, split_password
 from gatelab.study.settings import LISTS, StudySettings

@@ -39,7 +39,7 @@ from pydantic import (
 
 from gatelab.data.messages import did_you_mean, to_type
 from gatelab.run import CONF_DIR, RequestError
-from gatelab.run.explain import (
+from gatelab.run.config.explain import (
     CANNOT_COMPOSE,
     MARKS,
     choices_of,
