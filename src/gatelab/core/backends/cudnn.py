@@ -55,6 +55,8 @@ def unsupported(spec: Spec) -> str | None:
         return f"cuDNN runs on CUDA devices and the input is on {spec.device}"
     if not torch.backends.cudnn.is_available() or not torch.backends.cudnn.enabled:
         return "cuDNN is missing or switched off (torch.backends.cudnn.enabled)"
+    if spec.obstacle is not None:
+        return spec.obstacle
     if spec.dtype not in DTYPES:
         return f"cuDNN does not compute in {spec.dtype}"
     if not spec.reset_after:

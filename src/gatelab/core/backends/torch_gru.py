@@ -70,7 +70,7 @@ class _TorchGRU(torch.autograd.Function):
         lengths, reset_mask, drawn, states, gates, *tensors = ctx.saved_tensors
         dy, dh = grads
         needed = ctx.needs_input_grad[4:]
-        if torch.is_grad_enabled():
+        if reference.must_be_plain(grads):
             twice = reference.gradient(
                 tensors,
                 needed,
@@ -116,6 +116,8 @@ def run(
 
 def unsupported(spec: Spec) -> str | None:
     """Return why not: only real numbers (the written gradient has no conjugates), and no layer normalisation."""
+    if spec.obstacle is not None:
+        return spec.obstacle
     if spec.layer_norm:
         return "its hand-written gradient has no layer normalisation"
     return None if spec.dtype.is_floating_point else f"it computes in floating point, not in {spec.dtype}"

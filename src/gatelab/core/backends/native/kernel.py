@@ -246,7 +246,7 @@ class Pool:
                 for i in range(len(self._kept) - 1, -1, -1):
                     if size <= self._kept[i].numel() <= 2 * size:
                         return self._kept.pop(i)
-        buffer = torch.empty(size)
+        buffer = torch.empty(size, dtype=torch.float32, device="cpu")
         if size >= SMALLEST:
             _ask_for_huge_pages(buffer)
         return buffer
