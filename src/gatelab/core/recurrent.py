@@ -221,7 +221,6 @@ class Recurrent(nn.Module):
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,
-        *,
         lengths: Tensor | Sequence[int] | None = None,
         reset_mask: Tensor | None = None,
     ) -> tuple[Any, Any]:
@@ -241,6 +240,8 @@ class Recurrent(nn.Module):
 
         Raises:
             ValueError, TypeError: shapes or dtypes that do not fit, naming the argument.
+
+        All arguments may be positional, because the older ONNX exporter passes them so.
 
         Under `torch.autocast` the layer runs in the dtype of its weights: a long recurrence in half
         precision loses what it remembers, and the input is converted instead.
