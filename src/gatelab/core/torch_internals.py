@@ -24,7 +24,9 @@ def scan(combine: Callable[..., Any], init: Any, xs: Tensor) -> tuple[Any, Tenso
 
 
 ONLY_REFERENCE = "and only backend='reference' serves that"
-_FUNCTORCH = f"torch.func transforms it (grad, vmap, jvp, ...; or a gradient of a batch of them) {ONLY_REFERENCE}"
+_FUNCTORCH = (
+    f"torch.func transforms it (grad, vmap, jvp, ...; or a gradient of a batch of them) {ONLY_REFERENCE}"
+)
 _FORWARD_AD = f"forward-mode differentiation is on {ONLY_REFERENCE}"
 _TRACING = f"torch.jit or the ONNX exporter traces it {ONLY_REFERENCE}"
 _MODE = f"a dispatch mode watches it (fake tensors, make_fx, ...) {ONLY_REFERENCE}"
@@ -32,7 +34,6 @@ _NOT_PLAIN = (
     "a tensor is not plain memory on the input's device (fake, meta, a subclass, a negated view, elsewhere) "
     + ONLY_REFERENCE
 )
-_EXPORTING = f"torch.export makes a graph of it {ONLY_REFERENCE}"
 
 
 def obstacle(device: str, tensors: Sequence[Tensor | None]) -> str | None:
@@ -43,7 +44,7 @@ def obstacle(device: str, tensors: Sequence[Tensor | None]) -> str | None:
     `torch.compile` is no obstacle; what it cannot see is registered as an operation. It takes 2 to 3 microseconds.
     """
     if torch.compiler.is_compiling():
-        return _EXPORTING if torch.compiler.is_exporting() else None
+        return None
     if torch._C._are_functorch_transforms_active():
         return _FUNCTORCH
     if forward_ad._current_level >= 0:

@@ -125,6 +125,8 @@ def choose(spec: Spec) -> tuple[str, str]:
     """
     if spec.obstacle is not None:
         return "reference", spec.obstacle
+    if torch.compiler.is_exporting():
+        return "reference", "an exported graph holds PyTorch's own operations only, over any number of steps"
     able = tuple([name for name in ORDER if BACKENDS[name].unsupported(spec) is None])
     measured = not spec.layer_norm  # the table is of the plain layer; zoneout adds the same to all
     found = None

@@ -51,12 +51,12 @@ def _one_block(weights: list[Tensor]) -> list[Tensor]:
 
 def unsupported(spec: Spec) -> str | None:
     """cuDNN wants a CUDA device and its own variant, and knows no resets."""
+    if spec.obstacle is not None:
+        return spec.obstacle
     if spec.device != "cuda":
         return f"cuDNN runs on CUDA devices and the input is on {spec.device}"
     if not torch.backends.cudnn.is_available() or not torch.backends.cudnn.enabled:
         return "cuDNN is missing or switched off (torch.backends.cudnn.enabled)"
-    if spec.obstacle is not None:
-        return spec.obstacle
     if spec.dtype not in DTYPES:
         return f"cuDNN does not compute in {spec.dtype}"
     if not spec.reset_after:

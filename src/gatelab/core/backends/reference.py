@@ -123,13 +123,13 @@ def gradient(
     """
     x, *others = inputs
     assert x is not None
-    if reverse:
-        x = turned(x, lengths)
-        reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
-        zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
-    how = {"reset_after": reset_after, "lengths": lengths, "reset_mask": reset_mask, "zoneout": zoneout}
     again = torch.is_grad_enabled()
     with torch.enable_grad():
+        if reverse:
+            x = turned(x, lengths)
+            reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
+            zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
+        how = {"reset_after": reset_after, "lengths": lengths, "reset_mask": reset_mask, "zoneout": zoneout}
         y, h_n = run(x, *others, **how)  # type: ignore[arg-type]
         results = (turned(y, lengths) if reverse else y, h_n)
     pairs = [(y, g) for y, g in zip(results, outer, strict=True) if g is not None and y.requires_grad]

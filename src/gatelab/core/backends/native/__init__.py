@@ -215,10 +215,10 @@ def run(
 
 def unsupported(spec: Spec) -> str | None:
     """The kernel computes in float32 on a CPU, on at least one row."""
-    if spec.device != "cpu":
-        return f"the native kernel runs on the CPU and the input is on {spec.device}"
     if spec.obstacle is not None:
         return spec.obstacle
+    if spec.device != "cpu":
+        return f"the native kernel runs on the CPU and the input is on {spec.device}"
     if spec.dtype != torch.float32:
         return f"the native kernel computes in torch.float32, not in {spec.dtype}"
     if spec.layer_norm:

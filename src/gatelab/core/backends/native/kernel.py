@@ -135,7 +135,9 @@ def unavailable() -> str | None:
 
 
 _forked = False
-_lock = threading.RLock()  # of the pool and the store; a layer may be freed, hence forgotten, while it is held
+_lock = (
+    threading.RLock()
+)  # of the pool and the store; a layer may be freed, hence forgotten, while it is held
 
 
 def _after_fork() -> None:
