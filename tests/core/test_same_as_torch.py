@@ -1,7 +1,7 @@
 """A layer gives what its namesake in torch.nn gives, whatever is done to it or around it; else one BackendError.
 
-Families: transforms x layers x backends, edits of weights x backends, gradients of gradients, tensors that are not plain
-memory, ways to copy a layer, threads and forks. A call that could kill the process runs in a process of its own.
+Families: transforms x layers x backends, edits of weights x backends, tensors that are not plain memory, ways to copy a
+layer, threads and forks. A call that could kill the process runs in a process of its own.
 """
 
 import copy
@@ -139,6 +139,40 @@ def compiled(layer: Any, x: Tensor) -> Any:
     return y, torch.autograd.grad(y.square().sum(), x)
 
 
+def compiled_inside(transform: Callable[..., Any], layer: Any, x: Tensor) -> Any:
+    torch._dynamo.reset()
+    return torch.compile(lambda a: transform(lambda b: layer(b)[0].square().sum(), a), backend="eager")(x)
+
+
+def compiled_outside(transform: Callable[..., Any], layer: Any, x: Tensor) -> Any:
+    torch._dynamo.reset()
+    return transform(torch.compile(lambda b: layer(b)[0].square().sum(), backend="eager"), x)
+
+
+def along_ones(f: Callable[[Tensor], Tensor], x: Tensor) -> Any:
+    return jvp(f, (x,), (torch.ones_like(x),))
+
+
+def gradient(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return grad(f)(x)
+
+
+def dual_gradient(layer: Any, x: Tensor) -> Any:
+    x = x.clone().requires_grad_()
+    y = layer(x)[0]
+    with forward_ad.dual_level():
+        outer = forward_ad.make_dual(torch.ones_like(y), 2 * torch.ones_like(y))
+        return forward_ad.unpack_dual(torch.autograd.grad(y, x, outer)[0]).tangent
+
+
+def compiled_backward(layer: Any, x: Tensor) -> Any:
+    x = x.clone().requires_grad_()
+    y = layer(x)[0]
+    with torch._dynamo.compiled_autograd._enable(torch.compile(backend="eager")):
+        y.square().sum().backward()
+    return x.grad
+
+
 def dual(layer: Any, x: Tensor) -> Any:
     layer.requires_grad_(False)
     with forward_ad.dual_level():
@@ -257,6 +291,11 @@ TRANSFORMS: dict[str, Callable[[Any, Tensor], Any]] = {
     "export": partial(exported, strict=False),
     "export, strict": partial(exported, strict=True),
     "compile": compiled,
+    "compile, grad in it": partial(compiled_inside, gradient),
+    "compile, jvp in it": partial(compiled_inside, along_ones),
+    "compile in grad": partial(compiled_outside, gradient),
+    "compile in jvp": partial(compiled_outside, along_ones),
+    "dual gradient": dual_gradient,
     "forward AD": dual,
     "forward AD of a weight": dual_weight,
     "batched gradients": batched_gradients,
@@ -611,3 +650,9 @@ def by_steps(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
         h = a[t] * h + b[t]
         states.append(h)
     return torch.stack(states)
+
+
+def test_a_compiled_backward_pass_is_that_of_nn_gru() -> None:
+    ours, theirs = pair()
+    x = torch.randn(STEPS, BATCH, WIDTH)
+    near(compiled_backward(ours, x), compiled_backward(theirs, x))
