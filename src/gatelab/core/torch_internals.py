@@ -41,7 +41,8 @@ def obstacle(device: str, tensors: Sequence[Tensor | None]) -> str | None:
 
     A kernel that reads memory, or an autograd function that writes its own gradient, is invisible to whatever is at
     work between Python and memory: what it computes is then missing from a graph, has no tangent, or is garbage.
-    `torch.compile` alone is none: what it cannot see is registered as an operation, which has a gradient but no tangent. It takes 2 to 3 microseconds.
+    `torch.compile` alone is none: what it cannot see is registered as an operation, with a gradient but no tangent.
+    It takes 2 to 3 microseconds.
     """
     if torch._C._are_functorch_transforms_active():  # these two are told by compiled code as well
         return _FUNCTORCH
@@ -49,7 +50,7 @@ def obstacle(device: str, tensors: Sequence[Tensor | None]) -> str | None:
         return _FORWARD_AD
     if torch.compiler.is_compiling():
         return None
-    if torch._C._get_tracing_state() is not None:
+    if is_tracing():
         return _TRACING
     if torch._C._len_torch_dispatch_stack():
         return _MODE
@@ -79,6 +80,11 @@ def _plain_type(kind: type[Tensor]) -> bool:
         kind.__torch_function__ is torch._C._disabled_torch_function_impl
         and kind.__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl
     )
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace`, or the ONNX exporter through it, records what is computed."""
+    return torch._C._get_tracing_state() is not None
 
 
 def is_view(tensor: Tensor) -> bool:

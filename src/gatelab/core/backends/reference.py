@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatelab.core.cells import Weights, gru_step_after, gru_step_before, linear
-from gatelab.core.torch_internals import obstacle
+from gatelab.core.torch_internals import gru, is_tracing, obstacle
 from gatelab.core.unroll import reverse as turned
 from gatelab.core.unroll import reverse_reset, unroll
 
@@ -90,6 +90,12 @@ def run(
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `Run`."""
     w_ih, w_hh, b_ih, b_hh, g_ih, g_hh = Weights(*weights)  # type: ignore[arg-type]
+    plain = reset_after and lengths is None and reset_mask is None and zoneout is None and g_ih is None
+    if (
+        plain and is_tracing()
+    ):  # a loop would be recorded for this number of steps, this is one operation for any
+        y, h = gru(x, h0.unsqueeze(0), [w for w in weights if w is not None], b_ih is not None, True)
+        return y, h.squeeze(0)
     step = gru_step_after if reset_after else gru_step_before
     y, (h,) = unroll(
         lambda i_t, state: (step(i_t, state[0], w_hh, b_hh, g_hh),),
