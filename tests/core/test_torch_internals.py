@@ -32,3 +32,30 @@ def test_the_function_behind_nn_gru_is_nn_gru() -> None:
         got = torch_internals.gru(x, h0, list(layer._flat_weights), True, training)
         for a, b in zip(got, want, strict=True):
             assert torch.equal(a, b)
+
+
+def test_an_obstacle_is_told_and_ordinary_code_has_none() -> None:
+    x, whole = torch.randn(3), torch_internals.obstacle
+
+    def told(*tensors: torch.Tensor | None) -> str:
+        return str(whole("cpu", tensors))
+
+    seen: list[str] = []
+    torch.func.grad(lambda a: seen.append(told(a)) or a.sum())(x)
+    with torch.autograd.forward_ad.dual_level():
+        seen.append(told(x))
+    torch.jit.trace(lambda a: seen.append(told(a)) or a + 1, (x,), check_trace=False)
+    with torch._subclasses.fake_tensor.FakeTensorMode() as mode:
+        seen.append(told())
+    for one, word in zip(seen, ("torch.func", "forward-mode", "traces", "dispatch mode"), strict=True):
+        assert word in one
+    own = type("Own", (torch.Tensor,), {})
+    functional = torch._to_functional_tensor(x)  # type: ignore[attr-defined]
+    for bad in (x.to("meta"), mode.from_tensor(x), x.as_subclass(own), torch._neg_view(x), functional):
+        assert "plain memory" in told(x, None, bad)
+    with torch.inference_mode():
+        inferred = torch.randn(3)
+        assert whole("cpu", (x, inferred)) is None
+    parameter = type("OwnParameter", (torch.nn.Parameter,), {})(x)
+    with torch.device("cpu"), torch.autocast("cpu"), torch.no_grad():
+        assert whole("cpu", (x, None, torch.nn.Parameter(x), parameter, inferred, x > 0)) is None

@@ -20,6 +20,7 @@ DATA = {
     "text": ["data=stdlib", "data.max_characters=20000", "model.num_layers=2"],
     "lstm": ["data=stdlib", "data.max_characters=20000", "model=lstm"],
     "cho": ["data=stdlib", "data.max_characters=20000", "model.reset_after=false"],
+    "norm": ["data=stdlib", "data.max_characters=20000", "model.layer_norm=true"],
     "nn": ["data=stdlib", "data.max_characters=20000", "model=nn_lstm"],
     "rnn": ["data=stdlib", "data.max_characters=20000", "model=nn_rnn"],
     "min": ["data=stdlib", "data.max_characters=20000", "model=mingru"],
@@ -55,6 +56,7 @@ def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_p
         ("text", {"tokens": ["time", "batch"], "state": [2, "batch", 6]}),
         ("lstm", {"tokens": ["time", "batch"], "state_h": [1, "batch", 6], "state_c": [1, "batch", 6]}),
         ("cho", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
+        ("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
         ("series", {"past": ["batch", "time", 4]}),
     ],
 )

@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from gatelab.core.cells import Nonlinearity, Weights, lstm_step, rnn_step
 from gatelab.core.recurrent import Recurrent
+from gatelab.core.torch_internals import obstacle
 from gatelab.core.unroll import State, padding, time_is_free, unroll
 
 Call = Callable[[Any, Any], tuple[Any, Any]]
@@ -103,7 +104,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
-        h = _doubling(a, torch.cat((torch.addcmul(b[:1], a[:1], h0.unsqueeze(0)), b[1:])))
+        h = _prefixes(a, b, h0)
         ctx.save_for_backward(a, h0, h)
         return h
 
@@ -116,6 +117,10 @@ class _Scan(torch.autograd.Function):
         db = _Scan.apply(moved, dy.flip(0), torch.zeros_like(h0)).flip(0)
         da = db * torch.cat((h0.unsqueeze(0), h[:-1]))
         return da, db, a[0] * db[0]
+
+
+def _prefixes(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
+    return _doubling(a, torch.cat((torch.addcmul(b[:1], a[:1], h0.unsqueeze(0)), b[1:])))
 
 
 def _doubling(a: Tensor, b: Tensor) -> Tensor:
@@ -138,6 +143,8 @@ def linear_scan(a: Tensor, b: Tensor, h0: Tensor) -> Tensor:
     intermediate value is bounded by the result's own terms: nothing is divided and no logarithm is taken. The paper's
     scan subtracts cumulative sums, and loses digits in proportion to T.
     """
+    if obstacle(a.device.type, (a, b, h0)) is not None and not torch.compiler.is_compiling():
+        return _prefixes(a, b, h0)
     if time_is_free(a):
         y, _ = unroll(lambda ab, state: (ab[0] * state[0] + ab[1],), torch.stack((a, b), dim=1), (h0,))
         return y
@@ -172,7 +179,6 @@ class _TorchLayer(nn.RNNBase):
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,
-        *,
         lengths: Tensor | Sequence[int] | None = None,
         reset_mask: Tensor | None = None,
     ) -> tuple[Any, Any]:

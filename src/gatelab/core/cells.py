@@ -59,6 +59,7 @@ class Weights(NamedTuple):
 
 def normalize(a: Tensor, hidden: int) -> Tensor:
     """Each gate's H numbers in a [*, G*H] brought to mean 0 and variance 1, as LN above without the gain."""
+    hidden = int(hidden)  # while a graph is traced a size is a tensor, and ONNX's layer_norm wants a constant
     blocks = a.unflatten(-1, (-1, hidden))
     return F.layer_norm(blocks, (hidden,), eps=EPSILON).flatten(-2)
 

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from gatelab.core.backends import BackendName, Explanation, Spec, explain, resolve
 from gatelab.core.cells import Weights
 from gatelab.core.recurrent import GAINS, NAMES, Recurrent, enter
+from gatelab.core.torch_internals import obstacle
 from gatelab.core.unroll import State, reverse
 
 
@@ -82,7 +83,10 @@ class GRU(Recurrent):
             if self.layer_norm and name.startswith(("gain", "bias")):
                 nn.init.constant_(parameter, float(name.startswith("gain")))
 
-    def _spec(self, x: Tensor, lengths: Tensor | None, reset_mask: Tensor | None) -> Spec:
+    def _spec(
+        self, x: Tensor, lengths: Tensor | None, reset_mask: Tensor | None, others: Sequence[Tensor | None]
+    ) -> Spec:
+        """What this call asks for; `others` are the other tensors that a backend would read: states, weights."""
         return Spec(
             device=x.device.type,
             dtype=x.dtype,
@@ -95,6 +99,7 @@ class GRU(Recurrent):
             training=torch.is_grad_enabled() and (x.requires_grad or self.weight_ih_l0.requires_grad),
             zoneout=self.zoneout > 0,
             layer_norm=self.layer_norm,
+            obstacle=obstacle(x.device.type, (x, lengths, reset_mask, *others)),
         )
 
     def _zoneout(self, x: Tensor) -> Tensor | float | None:
@@ -120,14 +125,16 @@ class GRU(Recurrent):
         if how and isinstance(zoneout, Tensor):  # reverse=True: the kernel wants the order of time
             zoneout = reverse(zoneout, lengths)
         options = {"reset_after": self.reset_after, "lengths": lengths, "reset_mask": reset_mask, **how}
-        run = resolve(self.backend, self._spec(x, lengths, reset_mask)).run
+        spec = self._spec(x, lengths, reset_mask, (*state, *weights))
+        run = resolve(self.backend, spec).run
         y, h = run(x, state[0], *weights, zoneout=zoneout, **options)  # type: ignore[arg-type]
         return y, (h,)
 
     def _run_backward(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None
     ) -> tuple[Tensor, State]:
-        if resolve(self.backend, self._spec(x, lengths, reset_mask)).walks_backward:
+        spec = self._spec(x, lengths, reset_mask, (*state, *weights))
+        if resolve(self.backend, spec).walks_backward:
             return self._run(x, state, weights, lengths, reset_mask, reverse=True)
         return super()._run_backward(x, state, weights, lengths, reset_mask)
 
@@ -144,7 +151,7 @@ class GRU(Recurrent):
         """
         x, checked, mask, _ = enter(input, self.input_size, self.batch_first, lengths, reset_mask)
         x = x.to(self.weight_ih_l0.dtype)
-        return explain(self.backend, self._spec(x, checked, mask))
+        return explain(self.backend, self._spec(x, checked, mask, list(self.parameters())))
 
 
 def _check_extras(zoneout: float, layer_norm: bool, hidden_size: int) -> None:

@@ -11,7 +11,6 @@ states back.
 Dimensions: B batch, T time, D input, H hidden, L layers, dirs 1 or 2.
 """
 
-import contextlib
 import math
 import numbers
 import warnings
@@ -24,6 +23,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gatelab.core.cells import Weights
+from gatelab.core.torch_internals import obstacle
 from gatelab.core.unroll import State, padding, reverse, reverse_reset, unroll
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -122,11 +122,16 @@ def _check_lengths(lengths: Tensor | Sequence[int], steps: int, batch: int, devi
         raise TypeError(f"lengths must be integers, got {lengths.dtype}")
     if lengths.shape != (batch,):
         raise ValueError(f"lengths must be [B] = [{batch}], got {list(lengths.shape)}")
-    # compiled code cannot branch on values: there a backend may check them (native does), the others cannot
-    in_graph = torch.compiler.is_compiling()
-    if batch and not in_graph and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
+    # compiled or transformed code cannot branch on values: there a backend may check them (native does)
+    readable = not torch.compiler.is_compiling() and obstacle(device.type, (lengths,)) is None
+    if batch and readable and not (int(lengths.min()) >= 0 and int(lengths.max()) <= steps):
         raise ValueError(f"lengths must lie in 0 ... T={steps}, got {lengths.tolist()}")
     return lengths.long()
+
+
+def _autocast(x: Tensor) -> bool:
+    """Whether autocast is on for the device of x; the meta device knows none."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
 
 
 class Recurrent(nn.Module):
@@ -216,7 +221,6 @@ class Recurrent(nn.Module):
         self,
         input: Tensor | PackedSequence,
         hx: Any = None,
-        *,
         lengths: Tensor | Sequence[int] | None = None,
         reset_mask: Tensor | None = None,
     ) -> tuple[Any, Any]:
@@ -237,17 +241,22 @@ class Recurrent(nn.Module):
         Raises:
             ValueError, TypeError: shapes or dtypes that do not fit, naming the argument.
 
+        All arguments may be positional, because the older ONNX exporter passes them so.
+
         Under `torch.autocast` the layer runs in the dtype of its weights: a long recurrence in half
         precision loses what it remembers, and the input is converted instead.
         """
         x, lengths, reset_mask, layout = enter(input, self.input_size, self.batch_first, lengths, reset_mask)
         dtype = self.weight_ih_l0.dtype
-        converts = torch.is_autocast_enabled(x.device.type)
+        converts = _autocast(x)
         if x.dtype != dtype and not converts:
             raise TypeError(f"input is {x.dtype} but the weights are {dtype}: convert one of them")
         x = x.to(dtype)
         state = self._initial(x, hx, layout)
-        with torch.autocast(x.device.type, enabled=False) if converts else contextlib.nullcontext():
+        if converts:
+            with torch.autocast(x.device.type, enabled=False):
+                y, state = self._stack(x, state, lengths, reset_mask)
+        else:
             y, state = self._stack(x, state, lengths, reset_mask)
         final = tuple(layout.state_out(s) for s in state)
         return layout.output(y, lengths), final if len(final) > 1 else final[0]
@@ -271,7 +280,7 @@ class Recurrent(nn.Module):
                     f"{name} must be [num_layers*directions, {'B, ' if batch else ''}hidden_size] = "
                     f"{list(expected)} for this input, got {list(tensor.shape)}"
                 )
-            if tensor.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            if tensor.dtype != x.dtype and not _autocast(x):
                 raise TypeError(
                     f"{name} is {tensor.dtype} but the weights are {x.dtype}: convert one of them"
                 )

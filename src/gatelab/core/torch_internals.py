@@ -3,11 +3,13 @@
 `tests/core/test_torch_internals.py` fails when one of them is gone or means something else.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 def scan(combine: Callable[..., Any], init: Any, xs: Tensor) -> tuple[Any, Tensor]:
@@ -19,6 +21,70 @@ def scan(combine: Callable[..., Any], init: Any, xs: Tensor) -> tuple[Any, Tenso
 
     carry, ys = scan_operation(combine, init, xs)
     return carry, ys
+
+
+ONLY_REFERENCE = "and only backend='reference' serves that"
+_FUNCTORCH = (
+    f"torch.func transforms it (grad, vmap, jvp, ...; or a gradient of a batch of them) {ONLY_REFERENCE}"
+)
+_FORWARD_AD = f"forward-mode differentiation is on {ONLY_REFERENCE}"
+_TRACING = f"torch.jit or the ONNX exporter traces it {ONLY_REFERENCE}"
+_MODE = f"a dispatch mode watches it (fake tensors, make_fx, ...) {ONLY_REFERENCE}"
+_NOT_PLAIN = (
+    "a tensor is not plain memory on the input's device (fake, meta, a subclass, a negated view, elsewhere) "
+    + ONLY_REFERENCE
+)
+
+
+def obstacle(device: str, tensors: Sequence[Tensor | None]) -> str | None:
+    """Why nothing but operations of PyTorch may compute from these tensors now; None for ordinary eager code.
+
+    A kernel that reads memory, or an autograd function that writes its own gradient, is invisible to whatever is at
+    work between Python and memory: what it computes is then missing from a graph, has no tangent, or is garbage.
+    `torch.compile` alone is none: what it cannot see is registered as an operation, with a gradient but no tangent.
+    It takes 2 to 3 microseconds.
+    """
+    if torch._C._are_functorch_transforms_active():  # these two are told by compiled code as well
+        return _FUNCTORCH
+    if forward_ad._current_level >= 0:
+        return _FORWARD_AD
+    if torch.compiler.is_compiling():
+        return None
+    if is_tracing():
+        return _TRACING
+    if torch._C._len_torch_dispatch_stack():
+        return _MODE
+    keys, plain = torch._C._dispatch_keys, _plain_keys(device)
+    for t in tensors:
+        if t is not None and (keys(t).raw_repr() not in plain or not _plain_type(type(t))):
+            return _NOT_PLAIN
+    return None
+
+
+@functools.cache
+def _plain_keys(device: str) -> frozenset[int]:
+    """The dispatch keys of ordinary tensors of a device, of inference mode and not; none if it has no memory."""
+    if device == "meta":
+        return frozenset()
+    found = []
+    for mode in (True, False):
+        with torch.inference_mode(mode):
+            found.append(torch._C._dispatch_keys(torch.empty(0, device=device)).raw_repr())
+    return frozenset(found)
+
+
+@functools.cache
+def _plain_type(kind: type[Tensor]) -> bool:
+    """Whether operations on tensors of this type are PyTorch's own and give `Tensor`: Parameter, not a subclass."""
+    return kind is Tensor or (
+        kind.__torch_function__ is torch._C._disabled_torch_function_impl
+        and kind.__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl
+    )
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace`, or the ONNX exporter through it, records what is computed."""
+    return torch._C._get_tracing_state() is not None
 
 
 def is_view(tensor: Tensor) -> bool:

@@ -123,6 +123,10 @@ def choose(spec: Spec) -> tuple[str, str]:
     The table says which is the fastest; where it says nothing, and while PyTorch compiles
     (a graph must not depend on sizes), it is the first of `ORDER` that can.
     """
+    if spec.obstacle is not None:
+        return "reference", spec.obstacle
+    if torch.compiler.is_exporting():
+        return "reference", "an exported graph holds PyTorch's own operations only, over any number of steps"
     able = tuple([name for name in ORDER if BACKENDS[name].unsupported(spec) is None])
     measured = not spec.layer_norm  # the table is of the plain layer; zoneout adds the same to all
     found = None

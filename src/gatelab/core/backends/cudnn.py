@@ -51,6 +51,8 @@ def _one_block(weights: list[Tensor]) -> list[Tensor]:
 
 def unsupported(spec: Spec) -> str | None:
     """cuDNN wants a CUDA device and its own variant, and knows no resets."""
+    if spec.obstacle is not None:
+        return spec.obstacle
     if spec.device != "cuda":
         return f"cuDNN runs on CUDA devices and the input is on {spec.device}"
     if not torch.backends.cudnn.is_available() or not torch.backends.cudnn.enabled:

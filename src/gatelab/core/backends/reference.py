@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gatelab.core.cells import Weights, gru_step_after, gru_step_before, linear
+from gatelab.core.torch_internals import gru, is_tracing, obstacle
 from gatelab.core.unroll import reverse as turned
 from gatelab.core.unroll import reverse_reset, unroll
 
@@ -32,6 +33,7 @@ class Spec(NamedTuple):
     training: bool = False  # a gradient will be asked for
     zoneout: bool = False
     layer_norm: bool = False
+    obstacle: str | None = None  # why only operations of PyTorch may be used; see `torch_internals.obstacle`
 
 
 class Run(Protocol):
@@ -88,6 +90,12 @@ def run(
 ) -> tuple[Tensor, Tensor]:
     """Run one layer in one direction; the arguments are those of `Run`."""
     w_ih, w_hh, b_ih, b_hh, g_ih, g_hh = Weights(*weights)  # type: ignore[arg-type]
+    plain = reset_after and lengths is None and reset_mask is None and zoneout is None and g_ih is None
+    if (
+        plain and is_tracing()
+    ):  # a loop would be recorded for this number of steps, this is one operation for any
+        y, h = gru(x, h0.unsqueeze(0), [w for w in weights if w is not None], b_ih is not None, True)
+        return y, h.squeeze(0)
     step = gru_step_after if reset_after else gru_step_before
     y, (h,) = unroll(
         lambda i_t, state: (step(i_t, state[0], w_hh, b_hh, g_hh),),
@@ -111,31 +119,44 @@ def gradient(
     zoneout: Tensor | float | None = None,
     reverse: bool = False,
 ) -> list[Tensor | None]:
-    """The gradient of a layer as a differentiable function: the sequence is computed again by the plain loop.
+    """The gradient of a layer in plain operations: the sequence is computed again by the plain loop.
+
+    It can be differentiated again where gradients are enabled, and it is what serves a batch of gradients
+    (`is_grads_batched`), which no kernel can read.
 
     Takes the tensors of `run`, which of their gradients are `needed`, the gradients (dy, dh_n) that reach the
     results, and whether the rows were walked backward; returns a gradient or None for each tensor.
     """
     x, *others = inputs
     assert x is not None
-    if reverse:
-        x = turned(x, lengths)
-        reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
-        zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
-    how = {"reset_after": reset_after, "lengths": lengths, "reset_mask": reset_mask, "zoneout": zoneout}
-    y, h_n = run(x, *others, **how)  # type: ignore[arg-type]
-    results = (turned(y, lengths) if reverse else y, h_n)
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        if reverse:
+            x = turned(x, lengths)
+            reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
+            zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
+        how = {"reset_after": reset_after, "lengths": lengths, "reset_mask": reset_mask, "zoneout": zoneout}
+        y, h_n = run(x, *others, **how)  # type: ignore[arg-type]
+        results = (turned(y, lengths) if reverse else y, h_n)
     pairs = [(y, g) for y, g in zip(results, outer, strict=True) if g is not None and y.requires_grad]
     wanted = [(i, t) for i, t in enumerate(inputs) if t is not None and needed[i]]
     found = torch.autograd.grad(
         [y for y, _ in pairs],
         [t for _, t in wanted],
         [g for _, g in pairs],
-        create_graph=True,
+        create_graph=again,
         allow_unused=True,
     )
     by_index = {i: g for (i, _), g in zip(wanted, found, strict=True)}
     return [by_index.get(i) for i in range(len(inputs))]
+
+
+def must_be_plain(grads: Sequence[Tensor | None]) -> bool:
+    """Whether the gradients that reach a backward pass ask for `gradient` instead of the written one."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return True
+    device = next((g.device.type for g in grads if g is not None), "cpu")
+    return obstacle(device, grads) is not None
 
 
 def unsupported(spec: Spec) -> str | None:

@@ -229,7 +229,7 @@ def _decoded(key: str, composed: Composed) -> str:
 def problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The mistakes in a resolved configuration, as (dotted key, text)."""
     nodes = (p for group in GROUPS for p in check_node(config.get(group), group))
-    return [*_check_root(config), *nodes, *_check_monitor(config.get("task"))]
+    return [*_check_root(config), *nodes, *_check_device(config), *_check_monitor(config.get("task"))]
 
 
 @dataclass(frozen=True)
@@ -330,6 +330,14 @@ def metrics_of(task_target: Any) -> list[str]:
     except (ImportError, AttributeError):
         return []
     return [f"val/{figure.name}" for figure in figures if figure.better]
+
+
+def _check_device(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Layers take a device, as those of `torch.nn` do; in a run the Trainer moves them."""
+    task = config.get("task")
+    for path, node in (("model", config.get("model")), ("task.net", dict(task or {}).get("net"))):
+        if isinstance(node, dict) and node.get("device") is not None:
+            yield f"{path}.device", f"trainer.accelerator decides that in a run; leave {path}.device out."
 
 
 def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:

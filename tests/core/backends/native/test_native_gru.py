@@ -146,8 +146,8 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(after):
 
 
 def test_poisoned_memory_never_reaches_a_result(monkeypatch, threads):
-    def poisoned(*shape, dtype=None):
-        return torch.full(shape, float("nan") if dtype is None else -7, dtype=dtype)
+    def poisoned(*shape, dtype=None, device=None):
+        return torch.full(shape, float("nan") if dtype in (None, torch.float32) else -7, dtype=dtype)
 
     class PoisonedTorch:
         def __getattr__(self, name):
@@ -155,7 +155,7 @@ def test_poisoned_memory_never_reaches_a_result(monkeypatch, threads):
 
     for seed in range(200, 230):
         with monkeypatch.context() as patch:
-            patch.setattr(layer, "torch", PoisonedTorch())
+            patch.setattr(torch.Tensor, "new_empty", lambda like, *shape: poisoned(*shape, dtype=like.dtype))
             patch.setattr(native_kernel, "torch", PoisonedTorch())
             vary_paths(patch, seed)
             case = cases.random_case(seed)

@@ -61,7 +61,7 @@ class _Native(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
         lengths, reset_mask, *tensors = ctx.saved_tensors
         batch, needed = ctx.batch, ctx.needs_input_grad[4:]
-        if torch.is_grad_enabled():
+        if reference.must_be_plain((dy, dh_n)):
             found = reference.gradient(
                 tensors,
                 needed,
@@ -89,7 +89,7 @@ def _forward(tensors: Sequence[Any], batch: Batch, reset_after: bool) -> tuple[T
 
 def _as_itself(y: Tensor) -> Tensor:
     """The same memory as a tensor that is no view, because autograd lets nobody change a view in place."""
-    return torch.empty(0).set_(y.untyped_storage(), y.storage_offset(), y.shape, y.stride())
+    return y.new_empty(0).set_(y.untyped_storage(), y.storage_offset(), y.shape, y.stride())
 
 
 _TENSORS = (
@@ -215,6 +215,8 @@ def run(
 
 def unsupported(spec: Spec) -> str | None:
     """The kernel computes in float32 on a CPU, on at least one row."""
+    if spec.obstacle is not None:
+        return spec.obstacle
     if spec.device != "cpu":
         return f"the native kernel runs on the CPU and the input is on {spec.device}"
     if spec.dtype != torch.float32:

@@ -135,11 +135,14 @@ def unavailable() -> str | None:
 
 
 _forked = False
+_lock = (
+    threading.RLock()
+)  # of the pool and the store; a layer may be freed, hence forgotten, while it is held
 
 
 def _after_fork() -> None:
-    global _forked
-    _forked = True
+    global _forked, _lock
+    _forked, _lock = True, threading.RLock()  # another thread of the parent may have held it
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -237,16 +240,15 @@ class Pool:
     def __init__(self, most: int = MOST) -> None:
         self._kept: list[Tensor] = []
         self._most = most
-        self._lock = threading.Lock()
 
     def borrow(self, size: int) -> Tensor:
         """A float32 vector of at least `size` floats, with any content."""
         if size >= SMALLEST:
-            with self._lock:
+            with _lock:
                 for i in range(len(self._kept) - 1, -1, -1):
                     if size <= self._kept[i].numel() <= 2 * size:
                         return self._kept.pop(i)
-        buffer = torch.empty(size)
+        buffer = torch.empty(size, dtype=torch.float32, device="cpu")
         if size >= SMALLEST:
             _ask_for_huge_pages(buffer)
         return buffer
@@ -255,7 +257,7 @@ class Pool:
         """Keep a buffer from `borrow` for another call, unless too much is kept already."""
         if buffer.numel() < SMALLEST:
             return
-        with self._lock:
+        with _lock:
             self._kept.append(buffer)
             while sum(kept.numel() for kept in self._kept) > self._most:
                 self._kept.pop(0)
@@ -323,20 +325,21 @@ class PackedStore:
     def __init__(self, most: int = _PACKED) -> None:
         self._entries: OrderedDict[tuple[Any, ...], tuple[int, Packed, weakref.ref[Tensor]]] = OrderedDict()
         self._most = most
-        self._lock = threading.RLock()  # a layer may be freed, hence forgotten, while the lock is held
 
     def get(self, library: Library, weights: Tensors, *, inputs: int, reset_after: bool) -> Packed:
         """Return the packed form of these weights as they are now."""
         layer, key = weights[1], (library, id(weights[1]), inputs, reset_after)
         weights = _contiguous(weights)
         checksum = library.checksum(*_addresses(weights), inputs, weights[1].shape[1])
-        with self._lock:
+        with _lock:
             entry = self._entries.get(key)
             if entry is not None and entry[0] == checksum:
                 self._entries.move_to_end(key)
                 return entry[1]
         packed = pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False)
-        with self._lock:
+        if library.checksum(*_addresses(weights), inputs, weights[1].shape[1]) != checksum:
+            return packed  # another thread is editing them: not to be kept under either content
+        with _lock:
             self._entries[key] = (checksum, packed, weakref.ref(layer, lambda _: self._forget(key)))
             self._entries.move_to_end(key)
             while len(self._entries) > 1 and self.size() > self._most:
@@ -345,11 +348,11 @@ class PackedStore:
 
     def size(self) -> int:
         """Return the floats of all packed weights in the store."""
-        with self._lock:
+        with _lock:
             return sum(packed.data.numel() for _, packed, _ in list(self._entries.values()))
 
     def _forget(self, key: tuple[Any, ...]) -> None:
-        with self._lock:
+        with _lock:
             self._entries.pop(key, None)
 
     def __len__(self) -> int:

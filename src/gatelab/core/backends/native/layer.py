@@ -2,7 +2,8 @@
 
 This is where memory is laid out and the work is divided: everything that runs from step to step goes to C, products
 over all steps go to C where they are narrow and to PyTorch's matrix product where they are wide. The rows of a ragged
-batch are walked sorted by length (`plan`), so that the rows still running are the first ones.
+batch are walked sorted by length (`plan`), so that the rows still running are the first ones. Buffers are made with
+`new_empty` of a tensor of the call: a default dtype or device of PyTorch must not decide what they are.
 `__init__.py` makes it differentiable; `csrc/gru.h` says what the buffers hold.
 
 Dimensions: T time, B batch, D input, H hidden, N rows that are computed (the sum of the lengths).
@@ -87,14 +88,14 @@ def plan(
     there the mask is moved by one; the boundaries before a row's first step and after its last do not count.
     """
     if reset_mask is not None and reverse:
-        last = torch.full((size,), steps - 1) if lengths is None else lengths - 1
+        last = steps - 1 if lengths is None else lengths - 1
         reset_mask = torch.cat((reset_mask[1:], torch.zeros_like(reset_mask[:1])))
-        reset_mask = reset_mask & (torch.arange(steps).unsqueeze(1) != last)
+        reset_mask = reset_mask & (torch.arange(steps, device="cpu").unsqueeze(1) != last)
     whole = Batch(steps, size, reverse, None if reset_mask is None else reset_mask.contiguous(), drawn, p)
     if lengths is None or bool((lengths == steps).all()):
         return whole
     ordered, rows = lengths.sort(descending=True, stable=True)
-    s = torch.arange(steps).unsqueeze(1)
+    s = torch.arange(steps, device="cpu").unsqueeze(1)
     times = ordered - 1 - s if reverse else s
     return replace(whole, lengths=ordered, rows=rows, order=(times * size + rows)[s < ordered])
 
@@ -144,9 +145,10 @@ def _apart(columns: int) -> int:
     return columns + (16 if columns % 1024 == 0 else 0)
 
 
-def _rows_apart(rows: int, columns: int) -> Tensor:
+def _rows_apart(like: Tensor, rows: int, columns: int) -> Tensor:
     stride = _apart(columns)
-    return torch.empty(rows, columns) if stride == columns else torch.empty(rows, stride)[:, :columns]
+    made = like.new_empty(rows, stride)
+    return made if stride == columns else made[:, :columns]
 
 
 def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training: bool) -> Call:
@@ -189,22 +191,22 @@ def forward(
         stride = _apart(4 * hidden)
         memory = POOL.borrow(rows * stride)
         gates = memory[: rows * stride].view(rows, stride)[:, : 4 * hidden]
-        states = _rows_apart(rows if ragged else rows + batch.size, hidden)
+        states = _rows_apart(x, rows if ragged else rows + batch.size, hidden)
         if not ragged and batch.resets is None and states.is_contiguous():
             y = (states[: -batch.size] if batch.reverse else states[batch.size :]).view(
                 batch.steps, batch.size, hidden
             )
     else:
-        states = _rows_apart(2 * batch.size, hidden)
+        states = _rows_apart(x, 2 * batch.size, hidden)
         if not reset_after:
-            gates = _rows_apart(batch.size, 4 * hidden)
+            gates = _rows_apart(x, batch.size, 4 * hidden)
     if y is None:
-        y = torch.empty(batch.steps, batch.size, hidden)
-    h_n = torch.empty(batch.size, hidden)
+        y = x.new_empty(batch.steps, batch.size, hidden)
+    h_n = x.new_empty(batch.size, hidden)
     if packed.inputs:
         call.x = address("x", x, (rows, packed.inputs))
     else:
-        projected = gates[:, hidden:] if training and gates is not None else torch.empty(rows, 3 * hidden)
+        projected = gates[:, hidden:] if training and gates is not None else x.new_empty(rows, 3 * hidden)
         torch.mm(x, weights[0].t(), out=projected)
         if batch.drawn is not None:  # a gate held at its end keeps the state, and its derivative is zero
             z = projected[:, hidden : 2 * hidden]
@@ -232,11 +234,12 @@ def backward(
     few = batch.count <= FUSED_ROWS
     narrow = inputs > 0 and (few or inputs <= NARROW)
     call = _call(batch, hidden, tape.packed, tape.reset_after, True)
-    dh0, dbias = torch.empty(batch.size, hidden), torch.empty(4, hidden)
-    dx = torch.empty(batch.count, inputs) if needed[0] and narrow else None
-    dw_ih = torch.empty(3 * hidden, inputs) if needed[2] and narrow else None
-    dw_hh = torch.empty(3 * hidden, hidden) if needed[3] and few else None
-    work = torch.empty(library.work_size(inputs, batch.size, hidden, call.threads))
+    floats = tape.gates.new_empty
+    dh0, dbias = floats(batch.size, hidden), floats(4, hidden)
+    dx = floats(batch.count, inputs) if needed[0] and narrow else None
+    dw_ih = floats(3 * hidden, inputs) if needed[2] and narrow else None
+    dw_hh = floats(3 * hidden, hidden) if needed[3] and few else None
+    work = floats(library.work_size(inputs, batch.size, hidden, call.threads))
     call.gates, call.gates_stride = tape.gates.data_ptr(), tape.gates.stride(0)
     call.states, call.states_stride = tape.states.data_ptr(), tape.states.stride(0)
     if dy is not None:
@@ -274,7 +277,7 @@ def _recurrent_product(tape: Tape) -> Tensor:
     batch, hidden, gates, before = tape.batch, tape.states.shape[1], tape.gates, tape.states
     if batch.order is None:
         before = before[batch.size :] if batch.reverse else before[: -batch.size]
-    dw_hh = torch.empty(3 * hidden, hidden)
+    dw_hh = gates.new_empty(3 * hidden, hidden)
     torch.mm(gates[:, hidden : 3 * hidden].t(), before, out=dw_hh[: 2 * hidden])
     first = gates[:, :hidden]  # d nh, or q = r * h
     if tape.reset_after:
