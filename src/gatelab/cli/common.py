@@ -6,14 +6,12 @@ import argparse
 import contextlib
 import gc
 import json
-import re
+import math
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from gatelab.data.messages import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -106,8 +104,16 @@ def choices_epilog(more: Sequence[str] = ()) -> str:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    print(json.dumps(value, indent=1, default=str))
+    """One strict JSON document on stdout: a number that is not finite is null."""
+    print(json.dumps(_finite(value), indent=1, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def print_table(table: Table) -> None:
@@ -116,12 +122,7 @@ def print_table(table: Table) -> None:
     from rich.console import Console
 
     if sys.stdout.isatty():
-        console = Console()
-        with console.capture() as captured:
-            console.print(table)
-        # rich's own colours pass; any other sequence came with a name or a value
-        parts = re.split(r"(\x1b\[[0-9;]*m)", captured.get())
-        print("".join(p if i % 2 else printable(p, len(p)) for i, p in enumerate(parts)), end="")
+        Console().print(table)
     else:
         table.box = box.MARKDOWN
         for row in table.rows:
@@ -142,6 +143,8 @@ def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
 
 def number(value: float) -> str:
     """A figure with four to five significant digits; whole numbers with thousands separators."""
+    if not math.isfinite(value):
+        return str(value)
     if isinstance(value, int) or float(value).is_integer():
         return f"{int(value):,}"
     if abs(value) < 0.1:

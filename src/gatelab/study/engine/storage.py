@@ -173,8 +173,17 @@ class Journal(JournalFileBackend):
         """
         try:
             yield from super().read_logs(log_number_from)
+            json.loads(self._last_line() or "{}")  # Optuna takes any last line for a half written one
         except ValueError as error:
             raise _damaged(self.path, error) from None
+
+    def _last_line(self) -> bytes:
+        """The last line if it is whole, i.e. ends with a line break, and not longer than 64 KiB."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+            before, _, after = file.read().rpartition(b"\n")
+        start = before.rfind(b"\n")
+        return b"" if after or start < 0 and len(before) == 65535 else before[start + 1 :]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append changes, all in one write."""

@@ -317,7 +317,7 @@ def write(spec: StudySpec, points: Sequence[Mapping[str, Any] | None], target: P
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return StudySpec.load(target)
+    return StudySpec.load(target, code=True)
 
 
 def only_continues(request: Request) -> bool:
