@@ -21,7 +21,7 @@ from gatelab.run.record.directory import DAMAGED, RunDirectory
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.settings import StudySettings, replicates
-from gatelab.tasks.contract import recorded_label
+from gatelab.tasks.contract import metric_of, recorded_label
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -87,7 +87,12 @@ class StudyReader:
                 overrides=tuple(asked.get("overrides", ())),
                 space=tuple(asked.get("space", ())),
                 objectives=tuple(
-                    Objective(o["metric"], o["direction"], recorded_label(record, o["metric"]))
+                    Objective(
+                        o["metric"],
+                        o["direction"],
+                        recorded_label(record, o["metric"]),
+                        tuple(metric_of(record, o["metric"]).same),
+                    )
                     for o in asked["objectives"]
                 ),
                 trials=trials,

@@ -183,7 +183,7 @@ class Journal(JournalFileBackend):
             file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
             before, _, after = file.read().rpartition(b"\n")
         start = before.rfind(b"\n")
-        return b"" if after or start < 0 and len(before) == 65535 else before[start + 1 :]
+        return b"" if after or (start < 0 and len(before) == 65535) else before[start + 1 :]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append changes, all in one write."""

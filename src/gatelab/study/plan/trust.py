@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from gatelab.run import CONF_DIR, RequestError
-from gatelab.run.load import foreign_targets
+from gatelab.run.record.directory import reading
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.space import function_file
 from gatelab.study.spec import FUNCTION, kept_sources
@@ -31,21 +31,30 @@ def require_own_code(path: Path, overrides: Sequence[str], config_dirs: Sequence
         RequestError: it would; the code is named.
     """
     study = StudyDirectory.open(path)
-    record = study.read()
+    with reading(study.file):
+        foreign = _foreign(study, study.read(), overrides, config_dirs)
+    if foreign:
+        raise RequestError(
+            f"study {study.name}: it runs code that is not part of Gatelab: {', '.join(foreign)}. Nothing was run. "
+            "Give the whole command that began it, which names this code; --trust allows it, if you know the code."
+        )
+
+
+def _foreign(
+    study: StudyDirectory, record: Any, overrides: Sequence[str], config_dirs: Sequence[Path]
+) -> list[str]:
+    from gatelab.run.load import foreign_targets  # it loads PyTorch
+
     named = [*overrides, *(file.read_text() for folder in config_dirs for file in folder.rglob("*.yaml"))]
     foreign = [
         name
         for name in foreign_targets([*_configurations(study), *_written(record)])
         if not any(name in text for text in named)
     ]
-    dotted = (record.get("settings") or {}).get("space")
+    dotted = record["settings"].get("space")
     if dotted is not None and not _same_function(study.path / FUNCTION, str(dotted), overrides):
         foreign.append(f"{study.path / FUNCTION}")
-    if foreign:
-        raise RequestError(
-            f"study {study.name}: it runs code that is not part of Gatelab: {', '.join(foreign)}. Nothing was run. "
-            "Give the whole command that began it, which names this code; --trust allows it, if you know the code."
-        )
+    return foreign
 
 
 def _same_function(kept: Path, dotted: str, overrides: Sequence[str]) -> bool:
@@ -57,7 +66,7 @@ def _same_function(kept: Path, dotted: str, overrides: Sequence[str]) -> bool:
 
 def _configurations(study: StudyDirectory) -> Iterator[Any]:
     """The content of every YAML file of the study that is not Gatelab's own."""
-    files = [(file, None) for file in study.templates.glob("*.yaml")]
+    files: list[tuple[Path, Path | None]] = [(file, None) for file in study.templates.glob("*.yaml")]
     sources = kept_sources(study.conf) if study.conf.is_dir() else ()
     for source in sources:
         files += [(file, CONF_DIR / file.relative_to(source)) for file in source.rglob("*.yaml")]
@@ -74,8 +83,8 @@ def _written(record: Any) -> Iterator[Any]:
     """What `study.json` itself sets as a target: by an override, a point, or a choice of the space."""
     for text in record.get("overrides") or ():
         key, _, value = str(text).partition("=")
-        if "_target_" in text:
-            yield {"_target_": value if key.endswith("_target_") else text}
+        if "_target_" in str(text):
+            yield {"_target_": value if key.endswith("_target_") else str(text)}
     for entry in (*(record.get("space") or ()), *(record.get("points") or ())):
         if "_target_" in json.dumps(entry):
             choices = entry.get("choices") if str(entry.get("key", "")).endswith("_target_") else None
