@@ -13,6 +13,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from ctypes import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
     run = RunDirectory.open(path)
     record = run.read()
     require_trusted_targets([record["config"].get(group) for group in BUILT], trust=trust)
-    with reading(run.run_file):
+    with reading(run.run_file), request_errors(str(run.run_file), (RuntimeError, ArgumentError)):
         return _load(path, run, record)
 
 

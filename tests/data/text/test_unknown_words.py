@@ -52,11 +52,12 @@ def test_pieces_of_bytes_express_every_text(tmp_path):
     "text", ["", "a", "\n", " " * 500, "\t \u3000" * 90, "\u4e00" * 400, "ab", "a b", " a" + " " * 300]
 )
 def test_a_text_that_is_too_short_to_learn_from_is_refused_in_words(tmp_path, level, text):
+    refused = ""
     try:
         data = module(tmp_path, text, level=level)
-        scores = [data.baselines(split) for split in ("valid", "test")]
+        for split in ("valid", "test"):
+            data.baselines(split)
     except DataError as error:
-        assert "text" in str(error)
-        assert len(str(error)) < 400
-    else:
-        assert len(scores) == 2
+        refused = str(error)
+    assert refused == "" or ("text" in refused and len(refused) < 400)
+    assert refused or len(text) > 200
