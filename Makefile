@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test coverage test-slow test-newest bench check-gpu lint format clean
+.PHONY: help run test coverage test-slow test-newest bench check-gpu docs lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,17 @@ check-gpu: $(READY)  ## everything that has to be seen on a GPU; writes docs/ben
 bench: $(READY)  ## the GRU's backends against nn.GRU; writes docs/bench_gru.json and the picture (10 minutes)
 	$(BIN)/python -m scripts.bench.gru --output docs/bench_gru.json --picture
 
+# an environment of its own: the site is made from the source's text, without PyTorch
+$(VENV)-docs/.ready: constraints.txt pyproject.toml
+	test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
+	$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		$$($(VENV)-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	touch $@
+
+docs: $(VENV)-docs/.ready  ## the manual as a static site in site/; strict, needs no network
+	NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
+	$(VENV)-docs/bin/python -m scripts.docs.site site
+
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,4 +63,4 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 clean:  ## remove the environment and the caches; runs/ and data/ stay
-	rm -rf $(VENV) $(VENV)-newest .mypy_cache .ruff_cache .pytest_cache htmlcov .coverage*
+	rm -rf $(VENV) $(VENV)-newest $(VENV)-docs site .mypy_cache .ruff_cache .pytest_cache htmlcov .coverage*

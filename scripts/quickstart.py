@@ -1,6 +1,6 @@
 """The studies of `make run`: two small ones on data that every machine has, and their results.
 
-Which hidden size, and does the from-scratch GRU do what nn.GRU does? Three sizes, two seeds each, as a language model
+Which hidden size, and does the from-scratch GRU do what nn.GRU does? Three sizes, three seeds each, as a language model
 on the source text of Python's standard library and as a forecaster of a series that is made from a seed. Ends with
 the leaderboards, the test scores of the best configurations beside the trivial baselines, a sample of generated text
 and a picture. Asked for again, it reports what is there; stopped half-way, it continues.
@@ -69,14 +69,14 @@ def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> 
     from gatelab.cli.common import print_table
     from gatelab.report.text import cost
     from gatelab.run.evaluate import generate
-    from gatelab.study.analysis.leaderboard import leaderboard, table, verdict
+    from gatelab.study.analysis.leaderboard import answer, leaderboard, table, verdict
     from gatelab.study.analysis.read import read_study
 
     states = {name: read_study(directory) for name, directory in directories.items()}
     for state in states.values():
         rows = leaderboard(state)
         print_table(table(state, rows))
-        print(f"{verdict(state, rows)}\n{cost(state)}\n")
+        print(f"{answer(state, rows)} {verdict(state, rows)}\n{cost(state)}\n")
     show("test split, the best configuration's run of seed 0", scores(results))
     text = generate(results["language model"]["run_dir"], PROMPT, tokens=400, temperature=0.6)
     print(f"\ngenerated text (temperature 0.6):\n{text}\n")

@@ -1,8 +1,8 @@
 """Gatelab: a laboratory for gated recurrent networks.
 
-`import gatelab` is light: the public names of the core ring are loaded when they are first asked for, and
-nothing else is. The other rings are imported by their own names (`gatelab.data`, `gatelab.tasks`,
-`gatelab.run`).
+`import gatelab` is light: the public names are loaded when they are first asked for. They are those of the core ring,
+and what a notebook needs to train, sweep and look at runs (`gatelab/api.py`). The other rings are imported by their own
+names (`gatelab.data`, `gatelab.tasks`, `gatelab.run`).
 """
 
 from importlib import import_module
@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gatelab.api import Run, Study, load, runs, sweep, train
     from gatelab.core import (
         GRU,
         LSTM,
@@ -33,6 +34,13 @@ if TYPE_CHECKING:
         to_keras,
         to_torch,
     )
+    from gatelab.run import Interrupted, RequestError, RunFailed
+
+_HOME = {
+    **dict.fromkeys(("Run", "Study", "load", "runs", "sweep", "train"), "gatelab.api"),
+    **dict.fromkeys(("Interrupted", "RequestError", "RunFailed"), "gatelab.run"),
+}
+"""Where a name is defined that is not of the core ring."""
 
 __all__ = [
     "GRU",
@@ -42,11 +50,16 @@ __all__ = [
     "Explanation",
     "Forecaster",
     "GRUCell",
+    "Interrupted",
     "KerasWeights",
     "LSTMCell",
     "LanguageModel",
     "MinGRU",
     "RNNCell",
+    "RequestError",
+    "Run",
+    "RunFailed",
+    "Study",
     "TorchGRU",
     "TorchLSTM",
     "TorchRNN",
@@ -55,17 +68,21 @@ __all__ = [
     "from_torch",
     "generate",
     "hidden_size_for",
+    "load",
+    "runs",
+    "sweep",
     "to_keras",
     "to_torch",
+    "train",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from the core ring on first use (PEP 562)."""
+    """Load a public name on first use (PEP 562)."""
     if name == "__version__":
         value: Any = version("gatelab")
     elif name in __all__:
-        value = getattr(import_module("gatelab.core"), name)
+        value = getattr(import_module(_HOME.get(name, "gatelab.core")), name)
     else:
         raise AttributeError(f"module 'gatelab' has no attribute {name!r}")
     globals()[name] = value

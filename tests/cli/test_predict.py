@@ -1,10 +1,16 @@
 """`gatelab predict`: original units, continued stamps, and clear refusals."""
 
+import json
+import os
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from gatelab.cli.main import main
+from gatelab.run.load import load_task
+from gatelab.run.train import train
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +64,154 @@ def test_a_table_that_does_not_fit_is_refused(trained, change, expected, capsys)
     change(table).to_csv(root / "bad.csv", index=False)
     assert main(["predict", str(run), "--input", f"{root}/bad.csv", "--output", f"{root}/o.csv"]) == 2
     assert expected in capsys.readouterr().err
+
+
+def step(table, frequency, rows=100):
+    return table.head(rows).assign(when=pd.date_range("2024-01-01", periods=rows, freq=frequency))
+
+
+@pytest.mark.parametrize("frequency", ["D", "30min", "2h", "W-MON", "MS", "QE-NOV", "B", "YS-APR", "s"])
+def test_a_table_of_another_step_is_refused_with_both(trained, frequency, capsys):
+    run, root, table = trained
+    step(table, frequency, 60).to_csv(root / "other.csv", index=False)
+    assert main(["predict", str(run), "--input", f"{root}/other.csv", "--output", f"{root}/o.csv"]) == 2
+    assert f"the step of its rows is {frequency}, the run was trained on h" in capsys.readouterr().err
+    assert not (root / "o.csv").exists()
+
+
+def test_hours_with_an_offset_from_the_hour_and_from_utc_are_continued(trained, capsys):
+    run, root, table = trained
+    late = pd.date_range("2024-03-30 20:17", periods=60, freq="h", tz="Europe/Paris")
+    table.head(60).assign(when=late).to_csv(root / "late.csv", index=False)
+    assert main(["predict", str(run), "--input", f"{root}/late.csv", "--output", f"{root}/late_out.csv"]) == 0
+    written = pd.read_csv(root / "late_out.csv")["when"]
+    assert written[0] == (late[-1] + pd.Timedelta("1h")).isoformat(sep=" ")
+    assert "forecasts are stamped with +02:00" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("recorded", "found"),
+    [("W", "W-WED"), ("QS", "QS-FEB"), ("QE", "QE-NOV"), ("YS", "YS-APR"), ("YE", "YE-JUN")],
+)
+def test_a_run_recorded_without_the_anchor_takes_that_of_the_table(trained, tmp_path, recorded, found):
+    run, _root, table = trained
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    record = json.loads((old / "run.json").read_text())
+    record["spec"]["frequency"] = recorded
+    (old / "run.json").write_text(json.dumps(record))
+    rows = step(table, found, 60)
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    assert main(["predict", str(old), "--input", f"{tmp_path}/t.csv", "--output", f"{tmp_path}/o.csv"]) == 0
+    expected = pd.date_range(rows["when"].iloc[-1], periods=13, freq=found)[1:]
+    assert pd.read_csv(tmp_path / "o.csv", parse_dates=["when"])["when"].tolist() == expected.tolist()
+
+
+def holed(table):
+    return table.drop(index=[580]).assign(load=table["load"].where(table.index != 590))
+
+
+def test_holes_are_refused_as_in_training_with_a_fix_that_predict_knows(trained, capsys):
+    run, root, table = trained
+    holed(table).to_csv(root / "holes.csv", index=False)
+    assert main(["predict", str(run), "--input", f"{root}/holes.csv", "--output", f"{root}/o.csv"]) == 2
+    said = capsys.readouterr().err
+    assert "1 times are missing" in said
+    assert "missing values: 'load' 1" in said
+    assert "data." not in said
+
+
+def test_holes_are_filled_as_in_training_and_it_is_said(trained, tmp_path, capsys):
+    run, root, table = trained
+    filling = tmp_path / "filling"
+    shutil.copytree(run, filling)
+    record = json.loads((filling / "run.json").read_text())
+    record["config"]["data"] |= {"gaps": "fill", "missing": "fill"}
+    (filling / "run.json").write_text(json.dumps(record))
+    holed(table).to_csv(root / "holes.csv", index=False)
+    output = tmp_path / "o.csv"
+    assert main(["predict", str(filling), "--input", f"{root}/holes.csv", "--output", str(output)]) == 0
+    said = capsys.readouterr().err
+    assert "1 missing times" in said
+    assert "missing values carried forward from the row before: 'load' 1" in said
+
+
+@pytest.fixture
+def spellings(tmp_path):
+    """Ways to name a file: itself, a detour, a link to it, a link to its folder, another name of the same file."""
+
+    def ways(file):
+        (tmp_path / "folder").symlink_to(file.parent)
+        (tmp_path / f"link{file.suffix}").symlink_to(file)
+        yield file
+        yield file.parent / "." / ".." / file.parent.name / file.name
+        yield tmp_path / f"link{file.suffix}"
+        yield tmp_path / "folder" / file.name
+        os.link(file, other := file.with_name(f"hard{file.suffix}"))
+        yield other
+        other.unlink()
+
+    return ways
+
+
+@pytest.mark.parametrize("what", ["input", "trained on", "of the run", "other"])
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_an_output_never_replaces_an_input_or_a_file_of_the_run_and_others_by_force_only(
+    trained, tmp_path, spellings, what, force, capsys
+):
+    run, root, table = trained
+    given = tmp_path / "given.csv"
+    table.to_csv(given, index=False)
+    other = tmp_path / "notes" / "mine.csv"
+    other.parent.mkdir()
+    other.write_text("mine")
+    file = {
+        "input": given,
+        "trained on": root / "mine.csv",
+        "of the run": run / "metrics.csv",
+        "other": other,
+    }[what]
+    before = file.read_bytes()
+    replaced = what == "other" and bool(force)
+    for output in spellings(file):
+        code = main(["predict", str(run), "--input", str(given), "--output", str(output), *force])
+        said = capsys.readouterr().err
+        assert code == (0 if replaced else 2), output
+        assert replaced or (file.read_bytes() == before and f"--output {output}: " in said)
+
+
+def test_a_folder_is_no_output(trained, tmp_path, capsys):
+    run, root, _ = trained
+    (tmp_path / "o.csv").mkdir()
+    assert (
+        main(["predict", str(run), "--input", f"{root}/mine.csv", "--output", f"{tmp_path}/o.csv", "--force"])
+        == 2
+    )
+    assert "is not a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("time", ["date", None])
+def test_the_sample_of_a_forecaster_has_the_dates_of_its_rows(tmp_path, time):
+    rows = pd.DataFrame(
+        {"date": pd.date_range("2024-03-01 05:00", periods=300, freq="h"), "load": range(300)}
+    )
+    rows["load"] = np.sin(rows["load"])
+    (rows if time else rows[["load"]]).to_csv(tmp_path / "t.csv", index=False)
+    given = [f"data.time={time}"] if time else []
+    result = train([
+        "data=table", f"data.path={tmp_path}/t.csv", *given, "task=forecasting", "data.lookback=24", "data.horizon=6",
+        "model.hidden_size=4", "trainer.max_steps=1", "callbacks=none", "threads=1", f"paths.root={tmp_path}",
+    ])  # fmt: skip
+    loaded = load_task(result["run_dir"])
+    shown = loaded.task.sample(loaded)
+    first, second = shown.windows[:2]
+    assert len(first.past) == 12
+    if time is None:
+        assert first.times is None
+        assert shown.steps == "steps of the validation split"
+        return
+    begin = rows["date"][210]  # 70 % of the rows are for training
+    assert first.times[12] == begin.isoformat(timespec="minutes")
+    assert first.times[0] == (begin - pd.Timedelta("12h")).isoformat(timespec="minutes")
+    assert second.times[0] == (begin + pd.Timedelta("6h")).isoformat(timespec="minutes")
+    assert first.future == pytest.approx(rows["load"][210:216].tolist(), abs=1e-5)

@@ -94,4 +94,4 @@ def test_an_unreadable_journal_is_named(root, capsys):
     journal = root / "studies" / "sizes" / "journal.log"
     journal.write_bytes(b"{\n" + journal.read_bytes())
     assert main(["study", "sizes", f"paths.root={root}"]) == 2
-    assert "journal.log, line 1" in capsys.readouterr().err
+    assert "journal.log: line 1 is damaged" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 from gatelab.report.gather import gather, read_facts, thin
 from gatelab.report.page import write_page
 from gatelab.run import RequestError
-from gatelab.run.record.directory import list_runs
+from gatelab.run.record.listing import list_runs
 from gatelab.study.analysis.read import list_studies, read_study
 
 RECORD = Path(__file__).parents[2] / "experiments" / "002-hidden-size"

@@ -12,7 +12,6 @@ from rich.console import Console
 from gatelab.report import text as live
 from gatelab.report.text import dashboard, following, one_line, progress, watch
 from gatelab.run.frozen_run import EventWriter, events_file
-from gatelab.study.analysis import read
 from gatelab.study.analysis.read import StudyReader, read_study
 from gatelab.study.engine.directory import StudyDirectory
 
@@ -114,18 +113,19 @@ def test_a_view_that_fails_does_no_harm(grid, capsys):
     assert reached
     error = capsys.readouterr().err
     assert "the live view has ended: RequestError" in error
-    assert "journal.log, line 1" in error
+    assert "journal.log: line 1 is damaged" in error
 
 
 def test_a_second_look_reads_only_what_is_new(grid, monkeypatch):
     decoded = []
-    original = read._decoded
+    original = JournalFileBackend.read_logs
 
-    def counted(path, number, line):
-        decoded.append(number)
-        return original(path, number, line)
+    def counted(self, since):
+        for log in original(self, since):
+            decoded.append(log)
+            yield log
 
-    monkeypatch.setattr(read, "_decoded", counted)
+    monkeypatch.setattr(JournalFileBackend, "read_logs", counted)
     reader = StudyReader(grid)
     reader.read()
     first = len(decoded)
@@ -133,6 +133,7 @@ def test_a_second_look_reads_only_what_is_new(grid, monkeypatch):
     assert len(decoded) == first > 6
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(grid / "journal.log")))
     optuna.load_study(study_name="grid", storage=storage).enqueue_trial({"model": "gru"})
+    first = len(decoded)
     reader.read()
     assert len(decoded) == first + 1
 

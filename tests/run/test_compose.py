@@ -1,7 +1,11 @@
 """Composition: what is asked for is what is composed, and every mistake is named with its nearest spelling."""
 
-import pytest
+import shlex
 
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from gatelab.data.messages import to_type
 from gatelab.run import RequestError
 from gatelab.run.config import compose
 
@@ -55,3 +59,30 @@ def test_invalid_yaml_names_its_file(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(RequestError, match="no such folder"):
         compose(config_dirs=[tmp_path / "absent"])
+
+
+NAMES = [
+    "T (degC)",
+    "säule",
+    "x[0]",
+    "100%",
+    "a,b",
+    "p{mbar}",
+    'say "hi"',
+    "it's",
+    "0",
+    "null",
+    "${seed}",
+    "a=b",
+    "a b",
+    "OT",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_line_to_type_for_any_name_is_read_as_that_name(name):
+    for value in (name, [name, "load"]):
+        typed = to_type("data.target", value)
+        (word,) = shlex.split(typed)
+        override = OverridesParser.create().parse_override(word)
+        assert override.value() == value

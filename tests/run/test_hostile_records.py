@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.run.record.directory import list_runs
+from gatelab.run.record.listing import list_runs
 from gatelab.run.reproduce import environment_for
 from gatelab.run.train import train
 

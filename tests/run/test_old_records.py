@@ -7,7 +7,7 @@ import pytest
 
 from gatelab.cli.main import main
 from gatelab.run.evaluate import evaluate
-from gatelab.run.record.directory import list_runs
+from gatelab.run.record.listing import list_runs
 from gatelab.run.train import train
 
 REQUEST = [

@@ -63,7 +63,7 @@ def test_a_wrong_type_is_named(override, key):
     ("overrides", "said"),
     [
         (["data.level=wrod"], "data.level: 'wrod' is not one of word, char, bpe. Did you mean 'word'?"),
-        (["data=etth1", "data.target=OT"], "A list is written [OT]."),
+        (["data=etth1", "data.target=OT"], "A list is written data.target=[OT]."),
         (["trainer.precision=12"], "trainer.precision: 12 is not one of 64, 32, 16, transformer-engine,"),
         (["seed=-1"], "seed: -1 is out of range: 0 to 4294967295."),
         (["threads=0"], "threads: 0 is out of range: 1 to"),

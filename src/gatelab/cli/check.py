@@ -6,6 +6,8 @@ Prints the configuration as it would run, and which run directory it would be.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from gatelab.cli.common import add_overrides, print_json
 
@@ -17,13 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check and print."""
+    import torch
     import yaml
 
     from gatelab.run import RequestError
     from gatelab.run.config import check, compose
+    from gatelab.run.config.dry_build import refusal
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
-    from gatelab.study.plan.check import refusal
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
     config = check(composed)
@@ -31,9 +34,18 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError(refused)
     directory = identify(composed).directory(config["paths"]["runs"])
     state = RunDirectory(directory).state() if (directory / "run.json").is_file() else "new"
+    facts = {"config": config, "choices": composed.choices, "run_dir": str(directory), "state": state}
+    missing = "PyTorch sees no GPU here" if needs_gpu(config) and not torch.cuda.is_available() else None
     if options.json:
-        print_json({"config": config, "choices": composed.choices, "run_dir": str(directory), "state": state})
+        print_json({**facts, "missing_here": missing})
         return 0
     print(yaml.safe_dump(config, sort_keys=False).rstrip())
     print(f"# checked: every key, type, target and constructor fits\n# run directory: {directory} ({state})")
+    if missing:
+        print(f"# not on this machine: {missing} (`gatelab doctor`); trainer=cpu trains without one")
     return 0
+
+
+def needs_gpu(config: Mapping[str, Any]) -> bool:
+    """Whether the run asks for a GPU; one may check here what another machine trains."""
+    return config["trainer"].get("accelerator") in ("gpu", "cuda")

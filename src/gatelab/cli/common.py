@@ -37,7 +37,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--config-dir",
-        action="append",
+        action=_ConfigDir,
         default=[],
         type=Path,
         metavar="DIR",
@@ -93,14 +93,28 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def choices_epilog(more: Sequence[str] = ()) -> str:
     """The choices of every configuration group, and of `more` of them, read from the file names."""
-    from gatelab.run import CONF_DIR
-
     lines = ["choices (group=choice; any key inside can be given too, e.g. data.batch_size=64):"]
-    for group in (*more, *GROUPS):
-        names = sorted(p.stem for p in (CONF_DIR / group).glob("*.yaml") if not p.stem.startswith("_"))
-        lines.append(f"  {group + '=':12}{', '.join(names)}")
+    lines += [f"  {group + '=':12}{', '.join(choices(group))}" for group in (*more, *GROUPS)]
     lines.append("\npaths.root=DIR moves everything that a command writes.")
     return "\n".join(lines)
+
+
+def choices(group: str, folder: Path | None = None) -> list[str]:
+    """The choices of a configuration group in a folder (None: Gatelab's own)."""
+    from gatelab.run import CONF_DIR
+
+    files = ((folder or CONF_DIR) / group).glob("*.yaml")
+    return sorted(file.stem for file in files if not file.stem.startswith("_"))
+
+
+class _ConfigDir(argparse.Action):
+    """Collect the folders, and list their choices in the help that is asked for after them."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, *_: Any) -> None:
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), values])
+        found = {group: choices(group, values) for group in (*GROUPS, "search")}
+        lines = [f"  {group + '=':12}{', '.join(names)}" for group, names in found.items() if names]
+        parser.epilog = "\n".join([parser.epilog or "", f"\nchoices in {values}:", *(lines or ["  none"])])
 
 
 def print_json(value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gatelab.cli.common import add_run_dir, loading, print_json, print_table, scores_table
+from gatelab.data.messages import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,8 @@ def run(options: argparse.Namespace) -> int:
         accelerator=options.accelerator,
         trust=options.trust,
     )
+    if report["checkpoint"] != "best.ckpt":
+        say(f"warning: {report['run']} has no best.ckpt; this is the score of {report['checkpoint']}")
     if options.json:
         print_json(report)
         return 0

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gatelab.run import Interrupted, RequestError, RunFailed
+from gatelab.run.hydra_habits import refuse_option
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
@@ -29,10 +30,12 @@ COMMANDS = {
     "study": "show a study of many runs, or list the studies below a folder",
     "report": "write a page, a table or a list about studies, runs or records",
     "dashboard": "show studies and runs in the browser until Ctrl-C",
-    "runs": "list the runs below a folder",
+    "runs": "list runs with what differs between them, filtered and sorted",
+    "rm": "remove runs and studies, after asking",
     "diff": "show what differs between two runs",
     "reproduce": "train a recorded run again and compare it bit for bit",
     "sync": "send runs that were tracked offline to Weights & Biases",
+    "completion": "print the shell's completion of commands, options, choices, runs and studies",
     "doctor": "show what is installed and what this machine can do",
 }
 
@@ -74,6 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Run one command by name."""
+    if name in ("train", "sweep", "check", "baseline") and (refused := refuse_option(name, arguments)):
+        return _say(f"gatelab {name}: {refused}", 2)
     module = importlib.import_module(f"gatelab.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"gatelab {name}",

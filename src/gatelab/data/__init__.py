@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gatelab.data.messages import DataError, FetchError
+    from gatelab.data.plain_module import PlainDataModule
     from gatelab.data.series.module import SeriesDataModule
     from gatelab.data.series.protocol import Series
     from gatelab.data.series.table import read_table
@@ -24,6 +25,7 @@ __all__ = [
     "CopyMemoryDataModule",
     "DataError",
     "FetchError",
+    "PlainDataModule",
     "Series",
     "SeriesBatch",
     "SeriesDataModule",
@@ -40,6 +42,7 @@ __all__ = [
 
 _HOME = {
     "messages": ("DataError", "FetchError"),
+    "plain_module": ("PlainDataModule",),
     "series.module": ("SeriesDataModule",),
     "series.protocol": ("Series",),
     "series.table": ("read_table",),

@@ -148,8 +148,9 @@ class GatelabDataModule(pl.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1")
-        if num_workers < 0:
-            raise DataError(f"data.num_workers={num_workers}: give 0 or more")
+        for name, value in (("num_workers", num_workers), ("seed", seed)):
+            if value < 0:
+                raise DataError(f"data.{name}={value}: give 0 or more")
         check_folds(folds, fold)
         self.folds, self.fold = folds, fold
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size

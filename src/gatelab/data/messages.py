@@ -5,6 +5,7 @@ Both errors are `ValueError`s whose message names the file (or option), where in
 
 import difflib
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +13,10 @@ MOST_CHARACTERS = 4000
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves a terminal's cursor, colours, title or direction of writing, or cannot be written; not line breaks and
 tabs."""
+
+
+_WORDS = ("null", "true", "false", "nan", "inf")
+"""What Hydra takes for something else than a name."""
 
 
 class DataError(ValueError):
@@ -54,3 +59,14 @@ def few(names: Sequence[str], most: int = 3) -> str:
     """`a, b, c and 4 more`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def to_type(key: str, value: str | list[str]) -> str:
+    """The override to type for a key whose value is a name or a list of names, quoted for Hydra and the shell."""
+
+    def quoted(name: str) -> str:
+        plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.\-]*", name) and name.lower() not in _WORDS
+        return name if plain else '"' + name.replace("\\", r"\\").replace('"', r"\"") + '"'
+
+    text = f"[{','.join(map(quoted, value))}]" if isinstance(value, list) else quoted(value)
+    return shlex.quote(f"{key}={text}") if '"' in text else f"{key}={text}"

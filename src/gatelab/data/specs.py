@@ -52,10 +52,12 @@ class SeriesBatch(NamedTuple):
 
     past: `[B, Lb, C]` float32, the look-back of every channel.
     future: `[B, P, K]` float32, the steps right after it of the target channels.
+    scored: `[B, P, K]` bool, False where the future was filled in, not measured; None: all of it was measured.
     """
 
     past: "Tensor"
     future: "Tensor"
+    scored: "Tensor | None" = None
 
 
 def _plain(value: Any) -> Any:

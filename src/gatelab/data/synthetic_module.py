@@ -83,6 +83,8 @@ class _SyntheticDataModule(GatelabDataModule):
         super().__init__(batch_size, eval_batch_size, **loading)
         if min(train_items, eval_items) < 1:
             raise DataError(f"data.train_items={train_items}, data.eval_items={eval_items}: give at least 1")
+        if data_seed < 0:
+            raise DataError(f"data.data_seed={data_seed}: give 0 or more")
         self.train_items, self.eval_items, self.data_seed = train_items, eval_items, data_seed
         self.arrays: dict[str, Arrays] = {}
 

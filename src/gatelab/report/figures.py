@@ -366,8 +366,9 @@ def draw_series(shown: SeriesSample) -> go.Figure:
     """Forecasts beside the truth."""
     figure = new_figure(height=380, xaxis_title_text=shown.steps, yaxis_title_text=shown.label)
     for place, window in enumerate(shown.windows):
-        after = list(range(window.start, window.start + len(window.future)))
-        truth = [*range(window.start - len(window.past), window.start), *after]
+        steps = range(window.start - len(window.past), window.start + len(window.future))
+        truth: list[Any] = window.times or [*steps]
+        after = truth[len(window.past) :]
         figure.add_scatter(
             x=truth,
             y=[*window.past, *window.future],
@@ -378,5 +379,8 @@ def draw_series(shown: SeriesSample) -> go.Figure:
         )
         line = {"color": COLOURS[place % len(COLOURS)], "width": 2.2}
         figure.add_scatter(x=after, y=window.forecast, name=f"forecast {place + 1}", line=line)
-        figure.add_vline(x=window.start - 0.5, line={"color": FAINT, "width": 1, "dash": "dot"})
+        figure.add_vline(
+            x=after[0] if window.times else window.start - 0.5,
+            line={"color": FAINT, "width": 1, "dash": "dot"},
+        )
     return figure

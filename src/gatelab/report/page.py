@@ -30,7 +30,7 @@ from gatelab.report.text import cost, headline
 from gatelab.run.record.directory import now
 from gatelab.run.record.environment import versions
 from gatelab.study.analysis.importance import importance
-from gatelab.study.analysis.leaderboard import Row, columns, leaderboard, to_csv, verdict
+from gatelab.study.analysis.leaderboard import Row, answer, columns, leaderboard, to_csv, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
 from gatelab.tasks.contract import SeriesSample, TableSample
 
@@ -136,7 +136,7 @@ def section(
     different = differences(state, facts)
     return {
         "name": state.name,
-        "headline": f"{headline(state)}.",
+        "headline": f"{answer(state, rows)} {headline(state)}.".strip(),
         "command": shown_command(state.command) if state.command else "",
         "entries": [(name, value) for name, value in _entries(subject, facts) if value],
         "gone": not facts and any(trial.runs for trial in state.trials),
@@ -306,7 +306,7 @@ def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = 
     states = [subject.state for subject in subjects]
     blocks = [f"# {title}"]
     for state in states:
-        blocks += [f"## {state.name}", f"{headline(state)}."]
+        blocks += [f"## {state.name}", f"{answer(state, leaderboard(state))} {headline(state)}.".strip()]
         if state.command:
             blocks.append(f"```bash\n{shown_command(state.command)}\n```")
         if state.done:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gatelab.data.messages import counted, printable, say
 from gatelab.run.frozen_run import EventReader, events_file
 from gatelab.study.analysis.importance import importance
-from gatelab.study.analysis.leaderboard import Row, leaderboard, table, verdict
+from gatelab.study.analysis.leaderboard import Row, answer, leaderboard, table, verdict
 from gatelab.study.analysis.read import StudyReader
 from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import decimals, over_what, summarise, values_of
@@ -43,7 +43,7 @@ def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table
         yield cost(state)
         yield f"{', '.join(o.metric for o in state.objectives)}: {over_what(state)}"
         yield table(state, rows, limit)
-        yield verdict(state, rows)
+        yield " ".join(filter(None, (answer(state, rows), verdict(state, rows))))
         yield from _importance(state)
     yield from failures(state)
 

@@ -18,11 +18,14 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from gatelab.run import RequestError
-from gatelab.run.config import MARKS, locate
+from gatelab.run.config import locate
+from gatelab.run.config.explain import MARKS
 from gatelab.run.record.secrets import without_secrets
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
+
+    from gatelab.tasks.callbacks import Checkpoints
 
 REQUEST_ERRORS = (
     ValueError,
@@ -43,7 +46,7 @@ def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
         return None
     if "_target_" not in node:
         raise RequestError(f"{where}: names no class to build; give {where}._target_=package.Class too.")
-    with request_errors(where):
+    with request_errors(where, (Exception,)):
         return instantiate(node, **extra)
 
 
@@ -75,7 +78,8 @@ def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRO
     except kinds as error:
         if os.environ.get("GATELAB_TRACEBACK"):
             raise
-        raise RequestError(f"{where}: {error}" if where else str(error)) from error
+        text = str(error) if isinstance(error, REQUEST_ERRORS) else f"{type(error).__name__}: {error}"
+        raise RequestError(f"{where}: {text}" if where else text) from error
 
 
 def build_data(config: Mapping[str, Any]) -> Any:
@@ -129,6 +133,22 @@ def build_callbacks(config: Mapping[str, Any], **extra: Mapping[str, Any]) -> li
     ]
 
 
+def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
+    """The callback that writes the checkpoints.
+
+    Raises:
+        RequestError: there is none.
+    """
+    from gatelab.tasks.callbacks import Checkpoints
+
+    for callback in callbacks:
+        if isinstance(callback, Checkpoints):
+            return callback
+    raise RequestError(
+        "callbacks.checkpoints: every run needs it (gatelab.tasks.callbacks.Checkpoints); leave it in."
+    )
+
+
 def build_trainer(
     config: Mapping[str, Any], *, callbacks: Sequence[Any], loggers: Sequence[Any], run_dir: Path
 ) -> pl.Trainer:
@@ -147,22 +167,20 @@ def build_trainer(
             f"trainer.precision={node['precision']}: half precision needs a GPU; trainer.precision=bf16-mixed trains "
             "on the CPU too."
         )
-    if 0 in (node.get("max_steps"), node.get("max_epochs")):
-        raise RequestError("trainer: max_steps and max_epochs must not be 0; -1 sets no limit.")
     if node.get("profiler") == "simple":
         from pytorch_lightning.profilers import SimpleProfiler
 
         node["profiler"] = SimpleProfiler(dirpath=run_dir, filename="profile")
-    with request_errors("trainer"):
-        trainer: pl.Trainer = locate(node.pop("_target_"))(
-            **node,
-            logger=list(loggers),
-            callbacks=list(callbacks),
-            plugins=[AtomicCheckpointIO()],
-            default_root_dir=run_dir,
-            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-            use_distributed_sampler=False,
-        )
+    own = {
+        "logger": list(loggers),
+        "callbacks": list(callbacks),
+        "plugins": [AtomicCheckpointIO()],
+        "default_root_dir": run_dir,
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "use_distributed_sampler": False,
+    }
+    with request_errors("trainer", (Exception,)):
+        trainer: pl.Trainer = locate(node.pop("_target_"))(**{**node, **own})
     return trainer
 
 

@@ -63,7 +63,7 @@ def evaluate(
         device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, device=device)
-    return {"run": str(path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
+    return {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
 
 
 def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -22,7 +22,9 @@ from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import instantiate, request_errors
+from gatelab.run.config import signature_of
 from gatelab.run.record.directory import RunDirectory, read_metrics
+from gatelab.run.record.secrets import without_secrets
 from gatelab.tasks.callbacks import RunInterrupted
 
 
@@ -36,7 +38,7 @@ def build_loggers(config: Mapping[str, Any], run_dir: Path, run_id: str) -> list
     for name, node in (config["logger"] or {}).items():
         try:
             with request_errors(f"logger.{name}", (ModuleNotFoundError,)):
-                made.append(instantiate(node, run_dir=str(run_dir), run_id=run_id))
+                made.append(_made(name, node, {"run_dir": str(run_dir), "run_id": run_id}))
         except RequestError:
             raise
         except Exception as error:
@@ -47,6 +49,22 @@ def build_loggers(config: Mapping[str, Any], run_dir: Path, run_id: str) -> list
     return [logger for logger in made if logger is not None]
 
 
+def _made(name: str, node: Any, places: Mapping[str, str]) -> Any:
+    """A logger; one that knows nothing of Gatelab writes below the run directory, unless told otherwise."""
+    if node is None:
+        return None
+    takes = signature_of(str(node["_target_"])).names
+    given = {key: value for key, value in places.items() if key in takes}
+    if not given and "save_dir" in takes and node.get("save_dir") is None:
+        given = {"save_dir": places["run_dir"]}
+    logger = instantiate(node, **given)
+    if logger is not None and not isinstance(logger, Logger):
+        raise TypeError(
+            f"{node['_target_']} makes no pytorch_lightning Logger, but a {type(logger).__name__}"
+        )
+    return logger if logger is None or given.keys() & places.keys() else PlainLogger(name, logger)
+
+
 @contextlib.contextmanager
 def opened_loggers(run: RunDirectory, config: Mapping[str, Any]) -> Iterator[list[Any]]:
     """Open the loggers that the configuration asks for; when the block ends, tell them how the run ended.
@@ -55,6 +73,9 @@ def opened_loggers(run: RunDirectory, config: Mapping[str, Any]) -> Iterator[lis
         RequestError: a logger cannot be made, e.g. because its package is missing.
     """
     loggers = build_loggers(config, run.path, run.read()["tracker_id"])
+    for logger in loggers:
+        if isinstance(logger, PlainLogger):
+            logger.log_hyperparams(without_secrets(dict(config)))
     outcome, error = "failed", None
     try:
         yield loggers
@@ -78,7 +99,7 @@ def show_finished(run: RunDirectory, config: Mapping[str, Any], names: Collectio
         return
     with opened_loggers(run, {**config, "logger": chosen}) as loggers:
         for logger in loggers:
-            logger.log_graph(None)
+            guarded(logger.name, logger.log_graph, None)
 
 
 def continue_from(loggers: Sequence[Any], step: int | None) -> None:
@@ -95,6 +116,68 @@ def guarded(what: str, act: Callable[..., Any], *arguments: Any) -> Any:
     except Exception as error:
         say(f"{what}: {traceback.format_exception_only(error)[-1].strip()}; the run itself is not concerned")
         return None
+
+
+class PlainLogger(Logger):
+    """A logger of Lightning or of a third party, whose errors do not reach the run: the first is told and ends it."""
+
+    def __init__(self, key: str, logger: Logger) -> None:
+        super().__init__()
+        self._key, self._logger, self._broken = key, logger, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_logger"], name)
+
+    @property
+    def name(self) -> str | None:
+        """The logger's own."""
+        return self._logger.name
+
+    @property
+    def version(self) -> int | str | None:
+        """The logger's own."""
+        return self._logger.version
+
+    @property
+    def save_dir(self) -> str | None:
+        """The logger's own."""
+        return self._logger.save_dir
+
+    def _act(self, method: str, *arguments: Any, **options: Any) -> None:
+        if self._broken:
+            return
+        try:
+            getattr(self._logger, method)(*arguments, **options)
+        except Exception as error:
+            self._broken = True
+            what = traceback.format_exception_only(error)[-1].strip()
+            say(
+                f"logger.{self._key} cannot be used: {what}. The run goes on without it; metrics.csv has everything."
+            )
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Hand on the metrics of a step."""
+        self._act("log_metrics", dict(metrics), step)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Hand on the configuration."""
+        self._act("log_hyperparams", params, *args, **kwargs)
+
+    def log_graph(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        """Hand on the model."""
+        self._act("log_graph", model, *args, **kwargs)
+
+    def save(self) -> None:
+        """Save."""
+        self._act("save")
+
+    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
+        """Hand on the checkpoint callback."""
+        self._act("after_save_checkpoint", checkpoint_callback)
+
+    def finalize(self, status: str) -> None:
+        """Close."""
+        self._act("finalize", status)
 
 
 class MetricsCSV(Logger):

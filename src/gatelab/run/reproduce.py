@@ -23,7 +23,8 @@ from hydra.errors import OverrideParseException
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import request_errors
-from gatelab.run.config import explain_grammar, problems
+from gatelab.run.config import problems
+from gatelab.run.config.explain import explain_grammar
 from gatelab.run.diff import Difference, Divergence, between, divergence, environments
 from gatelab.run.frozen_run import FROZEN_RUN, Tail, child_environment, end_of, write_request
 from gatelab.run.load import require_trusted_targets

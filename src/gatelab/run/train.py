@@ -29,9 +29,12 @@ from gatelab.run.build import (
     build_trainer,
     prepare_process,
     request_errors,
+    saver_of,
 )
 from gatelab.run.config import check, compose
+from gatelab.run.config.dry_build import refusal
 from gatelab.run.evaluate import device_of, evaluate_split
+from gatelab.run.extend import begin_from_shorter
 from gatelab.run.load import load_task
 from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
 from gatelab.run.record.directory import RunDirectory, now, resources
@@ -44,7 +47,7 @@ from gatelab.run.resume import (
     require_space,
 )
 from gatelab.tasks import CheckpointError
-from gatelab.tasks.callbacks import Checkpoints, RunInterrupted, RunPruned, TrainingDiverged
+from gatelab.tasks.callbacks import RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.lightning_internals import start_children_with_blocked_signals
 from gatelab.tasks.signals import RANK_OF, StopRequested, launched, noted, rank
 from gatelab.tasks.trace import Trace
@@ -82,6 +85,8 @@ def train(
     with distributed.leading():
         composed = compose(overrides, config_dirs=config_dirs)
         config = check(composed)
+        if refused := refusal(config):
+            raise RequestError(refused)
         return train_frozen(
             config,
             identify(composed),
@@ -89,6 +94,7 @@ def train(
             wait=wait,
             keep_code_change=keep_code_change,
             show_to=show_to,
+            extend=not force,
         )
 
 
@@ -101,6 +107,7 @@ def train_frozen(
     keep_code_change: bool = False,
     show_to: Collection[str] = (),
     callbacks: Sequence[Any] = (),
+    extend: bool = False,
 ) -> dict[str, Any]:
     """Train the run of a configuration that is composed and checked already.
 
@@ -112,6 +119,7 @@ def train_frozen(
         show_to: keys of `logger=`; those loggers are shown a run that is finished already.
         callbacks: Lightning callbacks beside the configured ones. They may stop the run with
             `Checkpoints.stop_with(RunPruned(..))`.
+        extend: a new run goes on from a finished one of fewer epochs, where that gives the same (`run/extend.py`).
 
     Returns:
         as `train`. Of a pruned run: the content of `result.json`, with the outcome `pruned`; asked for again without
@@ -129,6 +137,7 @@ def train_frozen(
         if not force:
             require_same_configuration(run, config)
             require_same_code(run, keep_code_change=keep_code_change)
+            run.label(config)
             result = run.result()
             if result is not None and result["outcome"] == "done":
                 result = _score_finished(run, config, result)
@@ -137,6 +146,8 @@ def train_frozen(
         data = build_data(config)
         if force and (moved := run.set_aside()) is not None:  # not before it is sure that there are data
             say(f"the earlier run is kept in {moved}")
+        if extend:
+            begin_from_shorter(run, config, identity, data)
         require_same_data(run, data)
         run.remove_temporaries()
         with _outcome_recorded(run):
@@ -227,20 +238,6 @@ def evaluate_splits(run: RunDirectory, config: Mapping[str, Any], data: Any) -> 
     wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or config["test"])]
     device = device_of(config)
     return {split: evaluate_split(loaded.task, data, split, device=device) for split in wanted}
-
-
-def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
-    """The callback that writes the checkpoints.
-
-    Raises:
-        RequestError: there is none.
-    """
-    for callback in callbacks:
-        if isinstance(callback, Checkpoints):
-            return callback
-    raise RequestError(
-        "callbacks.checkpoints: every run needs it (gatelab.tasks.callbacks.Checkpoints); leave it in."
-    )
 
 
 def _facts(run: RunDirectory, config: Mapping[str, Any], trainer: Any) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
-from gatelab.run.config import Composed, compose, keys_of
+from gatelab.run.config import Composed, adapt_to_targets, compose
+from gatelab.run.config.explain import keys_of
 from gatelab.run.record.directory import reading
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
@@ -146,6 +147,7 @@ class StudySpec:
         OmegaConf.set_struct(config, False)
         for key, value in values.items():
             self._set(config, key, value)
+        adapt_to_targets(config, [key for key in values if key.endswith("._target_")])
         given = tuple(f"{key}={value}" for key, value in params.items())
         return Composed(config, template.choices, (*template.overrides, *given), template.directories)
 

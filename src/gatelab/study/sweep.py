@@ -171,7 +171,7 @@ def _plan_new(request: Request, name: str, path: Path, sources: Sequence[Path], 
     jobs = dict(enumerate(listed))
     if not listed:
         jobs = {-1 - number: point for number, point in enumerate(grid.representatives(spec))}
-    check.check(spec, jobs, of=total)
+    check.check(spec, jobs, of=total, here=request.launcher == "local")
     notes = []
     if "name" not in request.given:
         notes.append(f"study={name}, by its configuration; give study=NAME for another one")
@@ -202,7 +202,8 @@ def _plan_existing(overrides: Sequence[str], name: str, path: Path, now: Sequenc
     if study.settings.strategy != "grid":
         return Plan(study, [None] * total, path, request, True, total - before, notes)
     points = grid.extended(earlier, study.space)
-    check.check(study, dict(list(enumerate(points))[len(earlier) :]), of=total)
+    added = dict(list(enumerate(points))[len(earlier) :])
+    check.check(study, added, of=total, here=request.launcher == "local")
     return Plan(study, [*points], path, request, True, len(points) - len(earlier), notes)
 
 

@@ -272,14 +272,29 @@ class Task(pl.LightningModule):
             ValueError: a callback watches something that the task does not log.
         """
         known = [*(f"val/{figure.name}" for figure in self.figures), "train/loss", "train/lr"]
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            monitor = getattr(callback, "monitor", None)
-            if isinstance(monitor, str) and monitor.startswith(("val/", "train/")) and monitor not in known:
-                raise ValueError(f"callbacks: {type(callback).__name__}: {not_among(monitor, known)}")
+        for name, monitor in self._monitors():
+            if monitor.startswith(("val/", "train/")) and monitor not in known:
+                raise ValueError(f"callbacks: {name}: {not_among(monitor, known)}")
         self._take_sums(torch.as_tensor(self._sums, dtype=torch.float64))
 
+    def _monitors(self) -> list[tuple[str, str]]:
+        """The class of each callback that watches a metric, and the metric."""
+        watching = ((type(c).__name__, getattr(c, "monitor", None)) for c in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [(name, monitor) for name, monitor in watching if isinstance(monitor, str)]
+
     def on_train_start(self) -> None:
-        """Finish a resume, now that the loops stand."""
+        """Finish a resume, now that the loops stand; refuse a callback whose monitor comes too late for it.
+
+        Raises:
+            ValueError: a callback stops by the training loss, which no step of an epoch logs.
+        """
+        steps, every = self.trainer.num_training_batches, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        for name, monitor in self._monitors():
+            if name == "EarlyStopping" and monitor.startswith("train/") and not 0 < every <= steps:
+                raise ValueError(
+                    f"callbacks: {name}: {monitor} is logged every {every} steps, and an epoch has {steps:.0f}; "
+                    "give trainer.log_every_n_steps=1"
+                )
         if self._resumed is not None:
             if not self._resumed.batch:
                 begin_epoch_afresh(self.trainer)
@@ -325,6 +340,8 @@ class Task(pl.LightningModule):
         step, last = self.trainer.global_step + 1, self.trainer.max_steps
         if step == last:
             self.trainer.should_stop = True
+            if self.trainer.check_val_every_n_epoch is not None:
+                self.trainer.check_val_every_n_epoch = 1
         if logs_step(self.trainer, step) or step == last:
             own = torch.as_tensor(self._sums, dtype=torch.float64)
             sums = self.trainer.strategy.reduce(own, reduce_op="sum")

@@ -83,12 +83,14 @@ class Window(NamedTuple):
     Attributes:
         start: the step at which the forecast begins, on the axis that all windows share.
         past: the steps before `start`; future, forecast: from it on, equally long.
+        times: of `past` and `future`, as text in ISO format; None where the steps have none.
     """
 
     start: int
     past: list[float]
     future: list[float]
     forecast: list[float]
+    times: list[str] | None = None
 
 
 @dataclass(frozen=True)

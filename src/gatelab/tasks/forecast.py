@@ -6,6 +6,7 @@ divided once (`ForecastError`). Nothing is carried between batches.
 Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 """
 
+import warnings
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, RunSource, SeriesSample, Window
+from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, SeriesSample, Window
 from gatelab.tasks.metrics import ForecastError
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ class ForecastTask(Task):
         loss: the objective on the standardised scale: squared, absolute, or Huber with its corner at 1.
 
     The other arguments are those of `Task`. Metrics: `mse`, `mae` (standardised), `mse_original`,
-    `mae_original`, `mase`, `smape` (percent), `windows`.
+    `mae_original`, `mase`, `smape` (percent), `windows`; `filled` where targets were not measured but filled in, which
+    are left out of the objective and of all metrics.
     """
 
     spec_type: ClassVar[type[SeriesSpec]] = SeriesSpec
@@ -51,6 +53,7 @@ class ForecastTask(Task):
         Metric("mase", "mean absolute scaled error"),
         Metric("smape", "symmetric mean absolute percentage error", "percent"),
         Metric("windows", "scored windows", better=None),
+        Metric("filled", "targets filled in, left out", "percent", better=None),
     )
     metric: ForecastError
 
@@ -84,13 +87,18 @@ class ForecastTask(Task):
 
     def train_loss(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the objective (a mean), its sum over all values of the batch, and their number."""
-        total = LOSSES[self.loss](self.net(batch.past), batch.future, reduction="sum")
-        count = torch.tensor(batch.future.numel(), device=total.device)
+        forecast = self.net(batch.past)
+        if batch.scored is None:
+            total = LOSSES[self.loss](forecast, batch.future, reduction="sum")
+            count = torch.tensor(batch.future.numel(), device=total.device)
+        else:
+            total = (LOSSES[self.loss](forecast, batch.future, reduction="none") * batch.scored).sum()
+            count = batch.scored.sum()
         return total / self.mean_count(count), total, count
 
     def eval_step(self, batch: SeriesBatch) -> None:
         """Forecast a batch of windows and add up the errors."""
-        self.metric.update(self.net(batch.past), batch.future)
+        self.metric.update(self.net(batch.past), batch.future, batch.scored)
 
     def predict_step(self, batch: SeriesBatch, batch_idx: int) -> Tensor:
         """Return the standardised forecast [B, P, K]; `original = forecast * std + mean`."""
@@ -109,14 +117,18 @@ class ForecastTask(Task):
         if spec.horizon == 1:
             return None
         starts = range(0, min(data.spec.windows["valid"], SAMPLE_WINDOWS * spec.horizon), spec.horizon)
-        windows = [Window(start, *self.window(data, start, 0, "valid")) for start in starts]
-        shown = [windows[0]._replace(past=windows[0].past[-2 * spec.horizon :])]
-        shown += [window._replace(past=[]) for window in windows[1:]]
+        shown = []
+        for start in starts:
+            past, future, forecast = self.window(data, start, 0, "valid")
+            past = past[-2 * spec.horizon :] if start == 0 else []
+            times = data.times("valid", start)
+            kept = times and times[-len(past) - len(future) :]
+            shown.append(Window(start, past, future, forecast, kept))
         return SeriesSample(
             f"{len(shown)} windows of the validation split: {spec.horizon} steps ahead from {spec.lookback} steps of "
             "the past.",
             label=f"{spec.targets[0]} (original units)",
-            steps="steps of the validation split",
+            steps="time" if shown[0].times else "steps of the validation split",
             windows=tuple(shown),
         )
 
@@ -143,12 +155,21 @@ class ForecastTask(Task):
             `horizon` rows, one column a target in original units; the time column continued, where there is one.
 
         Raises:
-            ValueError: the table does not fit.
+            ValueError: the table does not fit, or has another step.
         """
         import pandas as pd
 
+        from gatelab.data.series.calendar import following, same_step
+
         spec = self.spec
         series, time = run.reader.read_input(file, spec)
+        for note in series.notes:
+            warnings.warn(f"{file}: {note}", Remark, stacklevel=2)
+        if spec.frequency and series.times is not None and not same_step(spec.frequency, series.frequency):
+            raise ValueError(
+                f"{file}: the step of its rows is {series.frequency or 'not regular'}, the run was trained on "
+                f"{spec.frequency}; resample the table to {spec.frequency}, or train on its own step"
+            )
         if len(series.values) < spec.lookback:
             raise ValueError(
                 f"{file}: {len(series.values)} rows, but the run looks back over {spec.lookback}"
@@ -159,9 +180,14 @@ class ForecastTask(Task):
         with torch.inference_mode():
             forecast = self.net(((past - mean) / std)[None].float())[0].double()
         out = pd.DataFrame((forecast * std[index] + mean[index]).numpy(), columns=list(spec.targets))
-        if time is not None and series.times is not None and spec.frequency:
-            stamps = pd.date_range(series.times[-1], periods=spec.horizon + 1, freq=spec.frequency)[1:]
-            out.insert(0, time, stamps)
+        if time is not None and series.times is not None:
+            if series.frequency:
+                last = pd.Timestamp(series.times[-1])
+                out.insert(0, time, following(last, series.frequency, spec.horizon, series.zone))
+            else:
+                warnings.warn(
+                    f"{file}: no dates are written, since its rows have no regular step", Remark, stacklevel=2
+                )
         return out
 
     def graph(self) -> GraphInterface:

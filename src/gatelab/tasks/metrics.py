@@ -78,7 +78,8 @@ class ForecastError(Metric):
 
     `compute` returns `mse`, `mae` (standardised), `mse_original`, `mae_original`, `mase`, `smape` (percent,
     in [0, 200]; a pair of zeros counts as no error) and `windows`. All are means over windows, horizon and
-    channels. The sums are kept per horizon step and channel ([P, K]), so `per_step` and `per_target` cost
+    channels. Where targets were filled in, not measured, they are left out and `filled` tells their share in percent.
+    The sums are kept per horizon step and channel ([P, K]), so `per_step` and `per_target` cost
     nothing more.
     """
 
@@ -88,6 +89,7 @@ class ForecastError(Metric):
     absolute: Tensor
     relative: Tensor
     windows: Tensor
+    filled: Tensor
     mean: Tensor
     std: Tensor
     mase_scale: Tensor
@@ -112,9 +114,10 @@ class ForecastError(Metric):
             zeros = torch.zeros(horizon, k, dtype=torch.float64)
             self.add_state(name, zeros, dist_reduce_fx="sum")
         self.add_state("windows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("filled", torch.zeros(horizon, k, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, prediction: Tensor, future: Tensor) -> None:
-        """Add a batch of forecasts and truths, both [B, P, K] and standardised."""
+    def update(self, prediction: Tensor, future: Tensor, scored: Tensor | None = None) -> None:
+        """Add a batch of forecasts and truths, both [B, P, K] and standardised, but where `scored` is False."""
         if prediction.shape != future.shape or prediction.shape[1:] != self.squared.shape:
             raise ValueError(
                 f"prediction {list(prediction.shape)} and future {list(future.shape)} must both be "
@@ -122,6 +125,9 @@ class ForecastError(Metric):
             )
         forecast, truth = prediction.to(torch.float64), future.to(torch.float64)
         error = forecast - truth
+        if scored is not None:
+            error = error * scored
+            self.filled += (~scored).sum(0)
         self.squared += error.square().sum(0)
         self.absolute += error.abs().sum(0)
         size = (forecast * self.std + self.mean).abs() + (truth * self.std + self.mean).abs()
@@ -131,30 +137,40 @@ class ForecastError(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the figures named above as float64 scalars; NaN when no window was scored."""
-        count = self.windows.to(torch.float64)
+        windows = self.windows.to(torch.float64)
+        filled, defined = self.filled.to(torch.float64), self.mase_scale > 0
+        count = (
+            windows - filled.mean()
+        )  # scored values of a step and channel, on average: a sum and one division
         squared, absolute = self.squared / count, self.absolute / count
         original = absolute.mean(0) * self.std
-        scaled = original / self.mase_scale
+        scaled = (self.absolute / (windows - filled[:, defined].mean())).mean(0) * self.std / self.mase_scale
+        share = {"filled": 100 * filled.mean() / windows} if filled.any() else {}
         return {
             "mse": squared.mean(),
             "mae": absolute.mean(),
             "mse_original": (squared * self.std.square()).mean(),
             "mae_original": original.mean(),
-            "mase": scaled[self.mase_scale > 0].mean(),
+            "mase": scaled[defined].mean(),
             "smape": (self.relative / count).mean(),
-            "windows": count,
+            "windows": windows,
+            **share,
         }
 
     def per_step(self) -> dict[str, list[float]]:
         """Return the standardised `mse` and `mae` of every horizon step (length P) in this process."""
         return {
-            "mse": (self.squared / self.windows).mean(1).tolist(),
-            "mae": (self.absolute / self.windows).mean(1).tolist(),
+            "mse": (self.squared / self._scored(1)).mean(1).tolist(),
+            "mae": (self.absolute / self._scored(1)).mean(1).tolist(),
         }
 
     def per_target(self) -> dict[str, list[float]]:
         """Return the standardised `mse` and `mae` of every target (length K) in this process."""
         return {
-            "mse": (self.squared / self.windows).mean(0).tolist(),
-            "mae": (self.absolute / self.windows).mean(0).tolist(),
+            "mse": (self.squared / self._scored(0)).mean(0).tolist(),
+            "mae": (self.absolute / self._scored(0)).mean(0).tolist(),
         }
+
+    def _scored(self, axis: int) -> Tensor:
+        """The windows of which a value was scored, on average over an axis of [P, K]."""
+        return self.windows - self.filled.to(torch.float64).mean(axis, keepdim=True)

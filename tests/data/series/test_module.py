@@ -125,7 +125,7 @@ def test_two_fractions_leave_out_the_test_split(table):
     [
         (
             {"series": "embedded_series", "path": "x.csv"},
-            r"data\.path, .* are for data=table",
+            r"data\.path is for data=table",
         ),
         ({"series": "table"}, r"data=table needs data\.path"),
         ({"horizon": 0}, r"data\.horizon=0"),

@@ -6,7 +6,7 @@ import io
 import pytest
 from rich.console import Console
 
-from gatelab.study.analysis.leaderboard import leaderboard, table, to_csv, verdict
+from gatelab.study.analysis.leaderboard import answer, leaderboard, table, to_csv, verdict
 from gatelab.study.analysis.read import read_study
 
 
@@ -122,3 +122,38 @@ def test_a_long_leaderboard_says_how_much_is_missing(grid):
     state = read_study(grid)
     text = shown(state, leaderboard(state), limit=2)
     assert "and 4 more" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([[1.3, 1.31], [1.0, 1.02], [1.2, 1.21]], ["a 2 is best, loss 1.01", "3 is worse, p =", "3 was the largest"]),
+        ([[1.3, 1.31], [1.2, 1.22], [1.1, 1.11]], ["a 3 is best", "3 was the largest a tried, so"]),
+        ([[1.0, 1.31], [1.2, 1.22], [1.3, 1.31]], ["a 1 is best", "2 cannot be told from it", "1 was the smallest"]),
+        ([[1.0], [1.2], [1.3]], ["2 comes next, 1.2", "chance cannot be told with one run each"]),
+    ],
+)  # fmt: skip
+def test_the_answer_names_the_best_the_next_and_the_edge(make_study, entries, values, said):
+    choice, _ = entries
+    trials = [{"params": {"a": n + 1}, "values": v} for n, v in enumerate(values)]
+    seeds = list(range(len(values[0])))
+    state = read_study(
+        make_study("s", [choice("a", 1, 2, 3)], trials, seeds=seeds, objectives=["val/loss:minimize"])
+    )
+    text = answer(state, leaderboard(state))
+    assert [part for part in said if part not in text] == [], text
+
+
+def test_the_answer_on_words_names_no_edge(make_study, entries):
+    choice, _ = entries
+    trials = [{"params": {"m": name}, "values": [1.0 + n]} for n, name in enumerate(("gru", "rnn", "lstm"))]
+    state = read_study(make_study("s", [choice("m", "gru", "rnn", "lstm")], trials))
+    assert answer(state, leaderboard(state)).startswith("m gru is best")
+    assert "tried" not in answer(state, leaderboard(state))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_there_is_no_answer_without_two_points(make_study, entries, count):
+    choice, _ = entries
+    state = read_study(make_study("s", [choice("a", 0)], [{"params": {"a": 0}, "values": [1.0]}][:count]))
+    assert answer(state, leaderboard(state)) == ""

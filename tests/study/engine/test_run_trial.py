@@ -6,8 +6,9 @@ import threading
 import pytest
 
 from gatelab.run.frozen_run import EventReader, EventWriter
-from gatelab.run.record.directory import RunDirectory, list_runs
+from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
+from gatelab.run.record.listing import list_runs
 from gatelab.run.train import train_frozen
 from gatelab.study.engine import run_trial
 from gatelab.study.engine.runner import answers_file

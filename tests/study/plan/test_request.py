@@ -99,7 +99,7 @@ def test_a_wrong_committed_space_is_named(tmp_path, content, expected):
         ("launcher=local,ray", "launcher cannot be swept"),
         ("~study.slots", "cannot be taken away"),
         ("study.slots.x=1", "holds no further keys"),
-        ("hydra.sweep.dir=x", "a study sets Hydra's own keys"),
+        ("hydra.sweep.dir=x", "paths.root=DIR moves everything"),
         ("model.hidden_size=interval(1,2", "cannot read the override"),
     ],
 )

@@ -9,7 +9,8 @@ They see what a model may see, and nothing is trained by steps.
                     windows (normal equations, float64); the ridge strength is the best of a fixed list on the
                     validation split
 
-Scored on exactly the windows that models are scored on; sums of squares and of absolute values, divided once.
+Scored on exactly the windows that models are scored on; sums of squares and of absolute values, divided once. Targets
+that were filled in (`measured` is False) are scored nowhere, and a window with such a one fits no regression.
 
 Dimensions: `N` rows, `C` channels, `K` targets, `Lb` look-back, `P` horizon, `n` windows.
 """
@@ -31,29 +32,45 @@ Forecast = Callable[[np.ndarray], np.ndarray]
 
 
 def forecast_metrics(
-    forecast: Forecast, scaled: np.ndarray, origins: np.ndarray, spec: SeriesSpec
+    forecast: Forecast,
+    scaled: np.ndarray,
+    origins: np.ndarray,
+    spec: SeriesSpec,
+    measured: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return the metrics of a forecast over the windows that begin at `origins`.
 
     mse, mae on standardised data; mse_original, mae_original, mase and smape (percent, 200 |e| / (|y| + |f|),
     0 where both are 0) in original units; averages over windows, horizon and targets alike. scaled: `[N, K]`,
-    the targets only.
+    the targets only; measured: `[N, K]`, None: all of it. With filled targets, `filled` is their share in percent.
     """
     target = list(spec.target_index)
     mean, std = np.array(spec.mean)[target], np.array(spec.std)[target]
     squared, absolute, relative = (np.zeros(len(target)) for _ in range(3))
+    filled = np.zeros(len(target), np.int64)
     for chunk in np.array_split(origins, max(1, len(origins) // _CHUNK)):
         truth = scaled[chunk[:, None] + np.arange(spec.horizon)]
         guess = forecast(chunk)
         error = guess - truth
+        if measured is not None:
+            scored = measured[chunk[:, None] + np.arange(spec.horizon)]
+            error = error * scored
+            filled += (~scored).sum(axis=(0, 1))
         size = np.abs(truth * std + mean) + np.abs(guess * std + mean)
         squared += np.square(error).sum(axis=(0, 1))
         absolute += np.abs(error).sum(axis=(0, 1))
         relative += (200 * np.abs(error * std) / np.where(size > 0, size, 1.0)).sum(axis=(0, 1))
-    count = len(origins) * spec.horizon
+    total = len(origins) * spec.horizon
+    count = total - float(filled.mean())
     scale = np.array(spec.mase_scale)
     defined = scale > 0
-    mase = (absolute * std)[defined] / count / scale[defined]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mase = (
+            (absolute * std)[defined]
+            / (total - filled[defined].sum() / max(1, defined.sum()))
+            / scale[defined]
+        )
+    share = {"filled": 100 * float(filled.mean()) / total} if filled.any() else {}
     return {
         "mse": float((squared / count).mean()),
         "mae": float((absolute / count).mean()),
@@ -62,6 +79,7 @@ def forecast_metrics(
         "mase": float(mase.mean()) if defined.any() else float("nan"),
         "smape": float((relative / count).mean()),
         "windows": len(origins),
+        **share,
     }
 
 
@@ -89,7 +107,7 @@ class _Normal(NamedTuple):
 
     def solve(self, ridge: float) -> np.ndarray:
         """Return the weights `[Lb, P]`: (X'X + ridge n I) W = X'Y."""
-        return np.linalg.solve(self.gram + ridge * self.windows * np.eye(len(self.gram)), self.moment)
+        return np.linalg.solve(self.gram + ridge * max(1, self.windows) * np.eye(len(self.gram)), self.moment)
 
     def squared_error(self, weights: np.ndarray) -> float:
         """Return |Y - X W|^2 of these windows without going through them again."""
@@ -99,7 +117,10 @@ class _Normal(NamedTuple):
 class LinearForecast:
     """One ridge regression per target, look-back -> horizon, relative to the last value. scaled: `[N, K]`."""
 
-    def __init__(self, scaled: np.ndarray, lookback: int, horizon: int) -> None:
+    def __init__(
+        self, scaled: np.ndarray, lookback: int, horizon: int, measured: np.ndarray | None = None
+    ) -> None:
+        self.measured = measured
         self.columns = [np.ascontiguousarray(column) for column in scaled.T]
         self.lookback, self.horizon = lookback, horizon
         self.weights: list[np.ndarray] = [np.zeros((lookback, horizon)) for _ in self.columns]
@@ -107,14 +128,21 @@ class LinearForecast:
 
     def fit(self, train: np.ndarray, valid: np.ndarray, ridges: Sequence[float] = _RIDGES) -> None:
         """Solve on the training windows; of `ridges` keep the one with the least error on the validation windows."""
-        of_train = [self._normal(column, train) for column in self.columns]
-        of_valid = [self._normal(column, valid) for column in self.columns]
+        of_train = [self._normal(column, self._whole(k, train)) for k, column in enumerate(self.columns)]
+        of_valid = [self._normal(column, self._whole(k, valid)) for k, column in enumerate(self.columns)]
         tried = []
         for ridge in ridges:
             weights = [normal.solve(ridge) for normal in of_train]
             error = sum(normal.squared_error(w) for normal, w in zip(of_valid, weights, strict=True))
             tried.append((error, ridge, weights))
         _, self.ridge, self.weights = min(tried, key=lambda one: one[:2])
+
+    def _whole(self, target: int, origins: np.ndarray) -> np.ndarray:
+        """Return the windows whose future was measured from the first to the last step."""
+        if self.measured is None:
+            return origins
+        before = np.concatenate([[0], self.measured[:, target].cumsum()])
+        return origins[before[origins + self.horizon] - before[origins] == self.horizon]
 
     def _past(self, column: np.ndarray, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the look-back `[n, Lb]` relative to the last value `[n, 1]`.
@@ -147,10 +175,15 @@ class LinearForecast:
         return np.stack(forecasts, axis=2)
 
 
-def fit_linear(scaled: np.ndarray, origins: Mapping[str, np.ndarray], spec: SeriesSpec) -> LinearForecast:
+def fit_linear(
+    scaled: np.ndarray,
+    origins: Mapping[str, np.ndarray],
+    spec: SeriesSpec,
+    measured: np.ndarray | None = None,
+) -> LinearForecast:
     """Return the linear forecast of the training windows: the same for every split that it is scored on."""
     targets = np.ascontiguousarray(scaled[:, list(spec.target_index)])
-    linear = LinearForecast(targets, spec.lookback, spec.horizon)
+    linear = LinearForecast(targets, spec.lookback, spec.horizon, measured)
     linear.fit(origins["train"], origins["valid"])
     return linear
 
@@ -161,18 +194,19 @@ def series_baselines(
     split: str,
     spec: SeriesSpec,
     linear: LinearForecast | None = None,
+    measured: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of the three forecasts on `split`.
 
     scaled: `[N, C]`, standardised; origins: first future rows of the windows of each split; linear: what
-    `fit_linear` returned (None: fitted here). The linear one also reports the ridge strength it chose and the
-    weights it has.
+    `fit_linear` returned (None: fitted here); measured: `[N, K]`, None: all of it. The linear one also reports the
+    ridge strength it chose and the weights it has.
     """
     targets = np.ascontiguousarray(scaled[:, list(spec.target_index)])
-    linear = linear or fit_linear(scaled, origins, spec)
+    linear = linear or fit_linear(scaled, origins, spec, measured)
 
     def score(forecast: Forecast) -> dict[str, float]:
-        return forecast_metrics(forecast, targets, origins[split], spec)
+        return forecast_metrics(forecast, targets, origins[split], spec, measured)
 
     return {
         "repeat_last": score(repeat_last(targets, spec.horizon)),

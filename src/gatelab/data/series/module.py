@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.folds import rolling_cuts
-from gatelab.data.messages import DataError, did_you_mean
+from gatelab.data.messages import DataError, did_you_mean, few
 from gatelab.data.series.baselines import LinearForecast, fit_linear, series_baselines
 from gatelab.data.series.protocol import (
     Scaler,
@@ -23,6 +23,7 @@ from gatelab.data.series.protocol import (
     default_season,
     fraction_borders,
     mase_scale,
+    measured_windows,
     window_origins,
 )
 from gatelab.data.series.sources import read_series, time_column
@@ -34,7 +35,8 @@ class SeriesDataModule(GatelabDataModule):
 
     series: which data; "table" reads `path` (CSV or Parquet) with the time column `time` (None: rows are in
         order), the columns `channels` (None: all) and the answers `gaps` and `missing` to holes (see
-        table.py).
+        table.py); `separator`, `decimal` and `encoding` of a CSV file (None: found out, see csv_file.py). What was
+        filled is not scored.
     target: names of the channels to forecast (None: all). season: steps (None: from the frequency).
     split: fractions [train, valid, test] where the data set does not prescribe its borders (None:
     0.7/0.1/0.2). seed decides the order of training, data_seed the values of a made-up series.
@@ -58,6 +60,9 @@ class SeriesDataModule(GatelabDataModule):
         channels: list[str] | None = None,
         gaps: Literal["error", "fill", "ignore"] = "error",
         missing: Literal["error", "fill"] = "error",
+        separator: str | None = None,
+        decimal: str | None = None,
+        encoding: str | None = None,
         lookback: int = 96,
         horizon: int = 96,
         split: list[float] | None = None,
@@ -73,12 +78,14 @@ class SeriesDataModule(GatelabDataModule):
         for name, value in {"lookback": lookback, "horizon": horizon, "season": season}.items():
             if value is not None and value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1 step")
+        if data_seed < 0:
+            raise DataError(f"data.data_seed={data_seed}: give 0 or more")
         if split is not None:
             check_fractions(split)
-        if series != "table" and (path, time, channels) != (None, None, None):
-            raise DataError(
-                f"data.path, data.time and data.channels are for data=table; {series} has its own"
-            )
+        self.file_format = {"separator": separator, "decimal": decimal, "encoding": encoding}
+        of_tables = {"path": path, "time": time, "channels": channels, **self.file_format}
+        if series != "table" and (given := [name for name, value in of_tables.items() if value is not None]):
+            raise DataError(f"data.{given[0]} is for data=table; {series} has its own")
         if series == "table" and path is None:
             raise DataError("data=table needs data.path=FILE (CSV or Parquet)")
         self.series, self.path, self.time, self.target, self.channels = series, path, time, target, channels
@@ -98,7 +105,13 @@ class SeriesDataModule(GatelabDataModule):
         data = read_series(
             self.series,
             self.path,
-            {"time": self.time, "channels": self.channels, "gaps": self.gaps, "missing": self.missing},
+            {
+                "time": self.time,
+                "channels": self.channels,
+                "gaps": self.gaps,
+                "missing": self.missing,
+                **self.file_format,
+            },
             seed=self.data_seed,
             mirror=self.mirror,
             cache=self.cache,
@@ -109,6 +122,9 @@ class SeriesDataModule(GatelabDataModule):
             name: window_origins(start, end, self.lookback, self.horizon, name)
             for name, (start, end) in spans.items()
         }
+        self.measured = None if data.filled is None else ~data.filled[:, list(target_index)]
+        if self.measured is not None:
+            notes += self._leave_out_filled(self.measured, spans)
         train = data.values[: spans["train"][1]]
         self.scaler = Scaler.fit(train)
         self.scaled = self.scaler.transform(data.values)
@@ -117,6 +133,13 @@ class SeriesDataModule(GatelabDataModule):
         self.notes = [*data.notes, *notes, *self._constant(data, train, target_index)]
         self.spec = self._spec(data, train, target_index)
         self.data = data
+
+    def _leave_out_filled(self, measured: np.ndarray, spans: dict[str, tuple[int, int]]) -> list[str]:
+        """Drop the windows that have no measured target; return a note on what is not scored."""
+        for name, origins in self.origins.items():
+            self.origins[name] = measured_windows(origins, measured, self.horizon, name)
+        shares = (f"{name} {1 - measured[start:end].mean():.1%}" for name, (start, end) in spans.items())
+        return [f"filled targets are left out of losses and scores: {', '.join(shares)} of the targets"]
 
     def _spans(self, data: Series) -> tuple[dict[str, tuple[int, int]], list[str]]:
         """Return the rows [start, end) of each split, and what there is to say about them."""
@@ -145,14 +168,15 @@ class SeriesDataModule(GatelabDataModule):
 
     def _constant(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> list[str]:
         """Return a note on inputs that never change in the training rows; a target that never changes is an error."""
-        constant = [i for i in range(train.shape[1]) if np.ptp(train[:, i]) == 0]
+        constant = np.flatnonzero(np.ptp(train, axis=0) == 0).tolist()
+        targets = set(target_index)
         for i in constant:
-            if i in target_index:
+            if i in targets:
                 raise DataError(
                     f"{self.path or self.series}: column {data.channels[i]!r} is constant ({train[0, i]}) in the "
                     f"{len(train)} training rows, so errors in it have no scale; leave it out of data.target"
                 )
-        names = ", ".join(repr(data.channels[i]) for i in constant)
+        names = few([repr(data.channels[i]) for i in constant], 20)
         return [f"constant in the training rows, hence centred but not scaled: {names}"] if constant else []
 
     def _spec(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> SeriesSpec:
@@ -167,12 +191,26 @@ class SeriesDataModule(GatelabDataModule):
             frequency=data.frequency,
             mean=tuple(self.scaler.mean.tolist()),
             std=tuple(self.scaler.std.tolist()),
-            mase_scale=tuple(mase_scale(train[:, list(target_index)], season).tolist()),
+            mase_scale=tuple(
+                mase_scale(
+                    train[:, list(target_index)],
+                    season,
+                    None if self.measured is None else self.measured[: len(train)],
+                ).tolist()
+            ),
             windows={name: len(origins) for name, origins in self.origins.items()},
         )
 
+    def times(self, split: str, window: int) -> list[str] | None:
+        """The times [Lb + P] of a window's rows in ISO format, to the minute; None if the rows have none."""
+        if self.data is None or self.data.times is None:
+            return None
+        origin = int(self.origins[split][window])
+        rows = self.data.times[origin - self.lookback : origin + self.horizon]
+        return np.datetime_as_string(rows.astype("datetime64[m]")).tolist()
+
     def read_input(self, file: str | Path, spec: SeriesSpec) -> tuple[Series, str | None]:
-        """Read new rows as training reads its own: the run's channels, time column and answers to holes.
+        """Read new rows as training reads its own: the run's channels, time column, step and answers to holes.
 
         Returns:
             the rows, and the name of the time column (None: there is none).
@@ -180,39 +218,57 @@ class SeriesDataModule(GatelabDataModule):
         from gatelab.data.series.table import read_table
 
         time = self.time or time_column(self.series)
-        channels = list(spec.channels)
-        return read_table(file, time=time, channels=channels, gaps=self.gaps, missing=self.missing), time
+        table = read_table(
+            file,
+            time=time,
+            channels=list(spec.channels),
+            gaps=self.gaps,
+            missing=self.missing,
+            **self.file_format,
+            step=spec.frequency,
+            settings=False,
+        )
+        return table, time
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""
         self._known(split)
         arrays = {name: sha256_of_array(origins) for name, origins in self.origins.items()}
         arrays["scaled"] = sha256_of_array(self.scaled)
+        if self.measured is not None:
+            arrays["measured"] = sha256_of_array(self.measured)
         return cached(
             self.cache,
             lambda: {"what": "baselines", "split": split, "arrays": arrays, "spec": self.spec.to_dict()},
             lambda: CacheEntry(
-                {}, series_baselines(self.scaled, self.origins, split, self.spec, self._linear)
+                {}, series_baselines(self.scaled, self.origins, split, self.spec, self._linear, self.measured)
             ),
         ).facts
 
     @cached_property
     def _linear(self) -> LinearForecast:
         """The same for every split that it is scored on."""
-        return fit_linear(self.scaled, self.origins, self.spec)
+        return fit_linear(self.scaled, self.origins, self.spec, self.measured)
 
     def _targets(self, data: Series) -> tuple[int, ...]:
         """Return the places of the target channels."""
         names = list(data.channels) if self.target is None else self.target
-        if missing := [name for name in names if name not in data.channels]:
-            hint = did_you_mean(missing[0], data.channels) or f" There are {', '.join(data.channels)}."
+        places = {name: place for place, name in enumerate(data.channels)}
+        if missing := [name for name in names if name not in places]:
+            hint = did_you_mean(missing[0], data.channels) or f" There are {few(data.channels, 20)}."
             raise DataError(f"data.target: no channel {missing[0]!r}.{hint}")
-        return tuple(data.channels.index(name) for name in names)
+        return tuple(places[name] for name in names)
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         origins: np.ndarray = self.origins[split]
         share = self._batch_size(split) // world_size
         windows = SeriesWindows(
-            self.scaled, self.spec.target_index, origins, self.lookback, self.horizon, share
+            self.scaled,
+            self.spec.target_index,
+            origins,
+            self.lookback,
+            self.horizon,
+            share,
+            self.measured,
         )
         return windows, self._order(split, len(origins), rank, world_size)

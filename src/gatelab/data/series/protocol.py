@@ -19,7 +19,19 @@ from torch.utils.data import Dataset
 from gatelab.data.messages import DataError
 from gatelab.data.specs import SeriesBatch
 
-_SEASONS: Final = {"D": 7, "B": 5, "W": 52, "MS": 12, "ME": 12, "QS": 4, "QE": 4}
+_SEASONS: Final = {
+    "D": 7,
+    "B": 5,
+    "W": 52,
+    "MS": 12,
+    "ME": 12,
+    "QS": 4,
+    "QE": 4,
+    "BMS": 12,
+    "BME": 12,
+    "BQS": 4,
+    "BQE": 4,
+}
 _MINUTES: Final = {"min": 1, "h": 60}
 
 
@@ -28,7 +40,7 @@ def default_season(frequency: str) -> int:
     if match := re.fullmatch(r"(\d*)(min|h)", frequency):
         minutes = int(match[1] or 1) * _MINUTES[match[2]]
         return 1440 // minutes if 1440 % minutes == 0 else 1
-    return _SEASONS.get(frequency, 1)
+    return _SEASONS.get(frequency.partition("-")[0], 1)
 
 
 @dataclass
@@ -38,6 +50,8 @@ class Series:
     values: `[N, C]` float64; channels: their names; frequency: pandas offset or ""; times: `[N]` datetime64
         or None.
     borders: ends of train, valid (and test) in rows if the data set prescribes them, else None.
+    zone: of the stamps in the file, whose times are then UTC ("Europe/Paris", "+01:00"); "" if they have none.
+    filled: `[N, C]` bool, True where a value was carried forward, not measured; None: nowhere.
     """
 
     values: np.ndarray
@@ -47,6 +61,8 @@ class Series:
     borders: tuple[int, ...] | None = None
     fingerprint: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    zone: str = ""
+    filled: np.ndarray | None = None
 
 
 def fraction_borders(rows: int, split: Sequence[float]) -> tuple[int, ...]:
@@ -100,16 +116,33 @@ def window_origins(start: int, end: int, lookback: int, horizon: int, split: str
     return np.arange(first, end - horizon + 1)
 
 
-def mase_scale(train: np.ndarray, season: int) -> np.ndarray:
+def measured_windows(origins: np.ndarray, measured: np.ndarray, horizon: int, split: str) -> np.ndarray:
+    """Return the windows that have something to score: a measured value (`measured`: `[N, K]`) in their future.
+
+    Raises `DataError` if there is none.
+    """
+    before = np.concatenate([[0], measured.any(axis=1).cumsum()])
+    kept = origins[before[origins + horizon] > before[origins]]
+    if not len(kept):
+        raise DataError(f"the {split} split has no measured target: all of it was filled; change data.split")
+    return kept
+
+
+def mase_scale(train: np.ndarray, season: int, measured: np.ndarray | None = None) -> np.ndarray:
     """Return the mean absolute seasonal difference `[K]` of training rows `[n, K]` (Hyndman & Koehler, 2006).
 
     0 where the training rows repeat the season exactly: MASE is undefined there and leaves the channel out.
+    measured: `[n, K]` bool, False where a value was filled; differences of such are left out (None: all measured).
     """
     if len(train) <= season:
         raise DataError(
             f"data.season={season} is not shorter than the {len(train)} training rows; give a shorter one"
         )
-    return np.abs(train[season:] - train[:-season]).mean(axis=0)
+    differences = np.abs(train[season:] - train[:-season])
+    if measured is None:
+        return differences.mean(axis=0)
+    both = measured[season:] & measured[:-season]
+    return (differences * both).sum(axis=0) / np.maximum(both.sum(axis=0), 1)
 
 
 class SeriesWindows(Dataset):
@@ -127,9 +160,12 @@ class SeriesWindows(Dataset):
         lookback: int,
         horizon: int,
         batch_size: int,
+        measured: np.ndarray | None = None,
     ) -> None:
+        """`measured`: `[N, K]` bool, False where a target was filled; None: nowhere."""
         self.values = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         self.targets = self.values[:, list(target_index)]
+        self.measured = None if measured is None else torch.from_numpy(measured)
         self.origins = torch.from_numpy(origins)
         self.before, self.after = torch.arange(-lookback, 0), torch.arange(horizon)
         self.batch_size = batch_size
@@ -143,4 +179,7 @@ class SeriesWindows(Dataset):
         else:
             origins = self.origins[index * self.batch_size : (index + 1) * self.batch_size]
         past = self.values[origins[:, None] + self.before]
-        return SeriesBatch(past, self.targets[origins[:, None] + self.after])
+        future = origins[:, None] + self.after
+        return SeriesBatch(
+            past, self.targets[future], None if self.measured is None else self.measured[future]
+        )

@@ -68,10 +68,12 @@ def _file(name: str) -> str | None:
 
 def _keep(series: Series) -> CacheEntry:
     facts = {
-        name: getattr(series, name) for name in ("channels", "frequency", "borders", "fingerprint", "notes")
+        name: getattr(series, name)
+        for name in ("channels", "frequency", "borders", "fingerprint", "notes", "zone")
     }
-    times = {} if series.times is None else {"times": series.times}
-    return CacheEntry({"values": series.values, **times}, facts)
+    optional = {"times": series.times, "filled": series.filled}
+    arrays = {name: array for name, array in optional.items() if array is not None}
+    return CacheEntry({"values": series.values, **arrays}, facts)
 
 
 def _restore(entry: CacheEntry) -> Series:

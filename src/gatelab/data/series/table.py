@@ -1,31 +1,51 @@
 """Reads any CSV or Parquet file as a `Series`, and refuses rather than guesses wherever the answer would
 change numbers.
 
-Sorted by time; rows that repeat another one exactly are dropped; both are noted. Two rows with one time stamp
-but other values, gaps in the time grid, missing values, text among numbers and ambiguous dates are errors
-that name file, column and row (counted from 1 after the header) and the fix. The only filling there is
-carries the last known row forward: it uses the past alone. The step of the time grid is either a fixed one (15min, h,
-D) or a calendar one (business days, weeks, months, quarters, years); nothing is resampled.
+Sorted by time; rows that repeat another one exactly are dropped; columns that count the rows are left out; all are
+noted. Two rows with one time stamp but other values, gaps in the time grid, missing values, text among numbers and
+ambiguous dates are errors that name file, column and row (counted from 1 after the header) and the fix, all in one
+message. The only filling there is carries the last known row forward: it uses the past alone, and what was filled is
+marked. How files are read is csv_file.py's business, how times are calendar.py's; nothing is resampled.
 """
 
+import csv
 import hashlib
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.frequencies import to_offset
-from pandas.tseries.offsets import BaseOffset, BusinessDay, Day, MonthBegin, MonthEnd
 
-from gatelab.data.messages import DataError, did_you_mean
+from gatelab.data.messages import DataError, did_you_mean, to_type
+from gatelab.data.series.calendar import (
+    Stamps,
+    clock_change,
+    find_grid,
+    holds_times_of_day,
+    read_times,
+    row,
+    shown,
+    usual_step,
+)
+from gatelab.data.series.csv_file import is_unnamed, read_csv
 from gatelab.data.series.protocol import Series
 
 _CSV: Final = (".csv", ".csv.gz", ".txt")
 _PARQUET: Final = (".parquet", ".pq")
-_MONTHS: Final = {1: "M", 3: "Q", 12: "Y"}
-_SPARSEST: Final = 100
-"""Times of a grid for each row that is there; with more, it is not called a grid with gaps."""
+_MOST: Final = 6
+"""Problems, or columns of one, that a message lists."""
+
+
+class _Rows(NamedTuple):
+    """Channels `[N, C]` in order of time, where they were filled `[N, C]`, and their times."""
+
+    numbers: pd.DataFrame
+    filled: np.ndarray
+    frequency: str = ""
+    times: np.ndarray | None = None
+    zone: str = ""
 
 
 def read_table(
@@ -35,267 +55,316 @@ def read_table(
     channels: Sequence[str] | None = None,
     gaps: Literal["error", "fill", "ignore"] = "error",
     missing: Literal["error", "fill"] = "error",
+    separator: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+    step: str = "",
+    settings: bool = True,
 ) -> Series:
     """Return the table at `path` as a `Series` in order of time.
 
     time: name of the time column; None: the rows are already in order and equally spaced. channels: columns
     to use (None: all but `time`). gaps: "error", "fill" (repeat the row before the gap) or "ignore" (take the
-    rows as consecutive).
-    missing: "error" or "fill" (the last value before). Raises `DataError`.
+    rows as consecutive). missing: "error" or "fill" (the last value before).
+    separator, decimal, encoding: of a CSV file (see csv_file.py; None: found out). step: the step that is taken if no
+    other fits better. settings: whether the fixes may name settings of the data. Raises `DataError`.
     """
     path = Path(path).expanduser()
-    frame = _read(path)
     notes: list[str] = []
-    columns = _columns(path, frame, time, channels)
-    duplicated = frame.duplicated(subset=[time, *columns]) if time else pd.Series(False, index=frame.index)
-    if duplicated.any():
-        notes.append(
-            f"{int(duplicated.sum())} rows that repeat another one exactly were dropped (first: {_row(duplicated)})"
+    problems: list[str] = []
+    frame = _read(path, notes, separator, decimal, encoding)
+    columns = _columns(path, frame, time, channels, notes)
+    if time is not None and (halves := _two_columns(frame, time, columns)):
+        raise DataError(
+            f"{path}: date and time are two columns ({', '.join(halves)}): join them into one (2024-01-01 13:00)"
         )
-        frame = frame[~duplicated]
-    numbers = _numbers(path, frame, columns)
-    frequency, times = "", None
+    numbers = _numbers(frame, columns, time, problems, settings)
+    stamps = None
     if time is not None:
-        stamps = pd.Series(_parse_times(path, frame[time], notes).to_numpy(), index=frame.index)
-        numbers = _in_order(path, time, stamps, numbers, notes)
-        numbers, frequency = _regular_grid(path, numbers, gaps, notes)
-        times = numbers.index.to_numpy()
-    numbers = _complete(path, numbers, missing, notes)
+        try:
+            stamps = read_times(frame[time], notes)
+        except DataError as error:
+            problems.append(str(error))
+    rows = _Rows(numbers, np.zeros(numbers.shape, bool))
+    if stamps is not None:
+        numbers, stamps = _in_order(str(time), numbers, stamps, problems, notes)
+        rows = _on_grid(numbers, stamps, step, gaps, problems, notes, settings)
+    rows = _complete(rows, missing, problems, notes, settings)
+    if problems:
+        raise DataError(_message(path, problems))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Series(
-        numbers.to_numpy(np.float64), tuple(columns), frequency, times, None, {path.name: digest}, notes
+        rows.numbers.to_numpy(np.float64),
+        tuple(columns),
+        rows.frequency,
+        rows.times,
+        None,
+        {path.name: digest},
+        notes,
+        rows.zone,
+        rows.filled if rows.filled.any() else None,
     )
 
 
-def _row(where: pd.Series) -> str:
-    """Name the first row at which `where` is true, as the reader counts it."""
-    return f"row {int(where.index[where.to_numpy()][0]) + 1}"
+def _message(path: Path, problems: Sequence[str]) -> str:
+    """All problems of a file in one message of bounded length."""
+    if len(problems) == 1:
+        return f"{path}: {problems[0]}"
+    return "\n  ".join([f"{path}: {len(problems)} problems:", *problems])
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _listed(items: Sequence[str]) -> str:
+    more = f"; and {len(items) - _MOST:,} more" if len(items) > _MOST else ""
+    return "; ".join(items[:_MOST]) + more
+
+
+def _read(
+    path: Path, notes: list[str], separator: str | None, decimal: str | None, encoding: str | None
+) -> pd.DataFrame:
+    if path.is_dir():
+        raise DataError(f"data.path={path}: is a folder; name one file in it")
     if not path.is_file():
         raise DataError(f"data.path={path}: there is no such file (looked in {path.resolve().parent})")
     name = path.name.lower()
     if not name.endswith(_CSV + _PARQUET):
         raise DataError(f"{path}: expected a file named {', '.join(_CSV + _PARQUET)}")
     try:
-        frame = pd.read_parquet(path) if name.endswith(_PARQUET) else pd.read_csv(path, encoding="utf-8-sig")
-    except pd.errors.EmptyDataError:
-        raise DataError(f"{path}: the file is empty; it needs a header and rows") from None
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors are among these
-        raise DataError(f"{path}: could not be read as a table: {' '.join(str(error).split())}") from None
+        if name.endswith(_PARQUET):
+            frame = pd.read_parquet(path)
+            if not isinstance(frame.index, pd.RangeIndex):
+                frame = frame.reset_index()  # Parquet may keep the time as an index
+        else:
+            frame = read_csv(path, notes, separator=separator, decimal=decimal, encoding=encoding)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except (ValueError, OSError, EOFError, zlib.error, csv.Error) as error:  # also pandas' and pyarrow's own
+        raise DataError(
+            f"{path}: could not be read as a table: {' '.join(str(error).split())[:300]}"
+        ) from None
     if frame.empty:
         raise DataError(f"{path}: the table has no rows")
-    if len(frame.columns) == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
-        raise DataError(
-            f"{path}: the header {frame.columns[0]!r} is one column; write the file with commas between columns "
-            "and points in the numbers"
-        )
-    if not isinstance(frame.index, pd.RangeIndex):
-        if not name.endswith(_PARQUET):  # pandas would take the first field for an index and shift the rest
-            raise DataError(f"{path}: the rows have more fields than the header; name every column")
-        frame = frame.reset_index()  # Parquet may keep the time as an index
     frame.columns = [str(column).strip() for column in frame.columns]
     if repeated := sorted(frame.columns[frame.columns.duplicated()]):
         raise DataError(f"{path}: column {repeated[0]!r} occurs twice; give every column its own name")
     return frame
 
 
-def _columns(path: Path, frame: pd.DataFrame, time: str | None, channels: Sequence[str] | None) -> list[str]:
+def _columns(
+    path: Path, frame: pd.DataFrame, time: str | None, channels: Sequence[str] | None, notes: list[str]
+) -> list[str]:
     """Return the names of the channels; `DataError` with the nearest name where one does not exist."""
     asked = ([("data.time", time)] if time is not None else []) + [
         ("data.channels", name) for name in channels or ()
     ]
+    known = set(frame.columns)
+    problems = []
     for key, name in asked:
-        if name not in frame.columns:
-            hint = did_you_mean(str(name), frame.columns) or f" There are {', '.join(frame.columns)}."
-            raise DataError(f"{path}: {key} names the column {name!r}, which does not exist.{hint}")
-    columns = (
-        list(channels) if channels is not None else [column for column in frame.columns if column != time]
-    )
+        if name not in known:
+            hint = did_you_mean(str(name), frame.columns)
+            hint = hint or f" There are {_listed(list(frame.columns)).replace(';', ',')}."
+            problems.append(f"{key} names the column {name!r}, which does not exist.{hint}")
+    if channels is not None:
+        columns = list(channels)
+    else:
+        columns = [c for c in frame.columns if c != time]
+        counters = [c for c in columns if _counts_rows(frame, c)] if len(columns) > 1 else []
+        for column in counters:
+            name = "has no name and" if is_unnamed(column) else "is the first one and"
+            notes.append(f"column {column!r} was left out: it {name} counts the rows")
+        empty = [c for c in columns if is_unnamed(c) and frame[c].isna().all()]
+        notes += [f"column {column!r} was left out: it has neither a name nor values" for column in empty]
+        columns = [c for c in columns if c not in {*counters, *empty}]
+        if unnamed := [c for c in columns if is_unnamed(c)]:
+            place = list(frame.columns).index(unnamed[0]) + 1
+            problems.append(
+                f"column {place} has no name; name it, or choose the columns with data.channels=[...]"
+            )
+    if problems:
+        raise DataError(_message(path, [_listed(problems)]))
     if not columns:
         raise DataError(f"{path}: there is no column beside the time column {time!r}")
     return columns
 
 
-def _numbers(path: Path, frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Return the channels as float64; every column that holds anything but finite numbers is named."""
-    text: dict[str, str] = {}
-    numbers = pd.DataFrame(index=frame.index)
+def _counts_rows(frame: pd.DataFrame, column: str) -> bool:
+    """Whether a column is a counter of rows: the first one counts from 0 or 1, one without a name from anywhere."""
+    unnamed = is_unnamed(column)
+    if not unnamed and column != frame.columns[0]:
+        return False
+    values = frame[column]
+    if not pd.api.types.is_numeric_dtype(values) or values.isna().any():
+        return False
+    first = values.iloc[0]
+    return bool((unnamed or first in (0, 1)) and (values.to_numpy() - first == np.arange(len(values))).all())
+
+
+def _numbers(
+    frame: pd.DataFrame, columns: list[str], time: str | None, problems: list[str], settings: bool
+) -> pd.DataFrame:
+    """Return the channels as float64; columns that hold anything but finite numbers are named and left out."""
+    wrong: dict[str, str] = {}
+    infinite: list[str] = []
+    numbers: dict[str, np.ndarray] = {}
+    some_numbers = False
     for column in columns:
         values = frame[column]
         if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
-            text[column] = "holds times"
+            wrong[column] = "holds times"
             continue
-        converted = pd.to_numeric(values, errors="coerce")
-        wrong = converted.isna() & values.notna()
-        if wrong.any():
-            text[column] = f"{_row(wrong)} holds {values[wrong].iloc[0]!r}"
+        try:
+            converted = pd.to_numeric(values, errors="coerce").astype(np.float64)
+        except (TypeError, ValueError):
+            wrong[column] = f"row 1 holds {shown(values.iloc[0])}"
             continue
-        numbers[column] = converted.astype(np.float64)
-        if (infinite := np.isinf(numbers[column])).any():
-            raise DataError(
-                f"{path}: column {column!r}, {_row(infinite)}: infinite value; correct it or leave it empty"
-            )
-    if text:
-        listed = "; ".join(f"{column!r} ({why})" for column, why in text.items())
-        raise DataError(
-            f"{path}: not numeric: {listed}. If it is the time, give data.time={next(iter(text))}; otherwise choose "
-            "the numeric columns with data.channels=[...]"
-        )
-    return numbers
+        if (text := converted.isna() & values.notna()).any():
+            cell = values[text].iloc[0]
+            a_list = isinstance(cell, np.ndarray | list | dict)
+            wrong[column] = f"{row(text)} holds {'a list' if a_list else shown(cell)}"
+            some_numbers = some_numbers or bool(converted.notna().any())
+        elif (endless := converted.abs() == np.inf).any():
+            infinite.append(f"{column!r}, {row(endless)}")
+        else:
+            numbers[column] = converted.to_numpy()
+    if infinite:
+        problems.append(f"column {_listed(infinite)}: infinite value; correct it or leave it empty")
+    if wrong:
+        first = next(iter(wrong))
+        listed = _listed([f"{column!r} ({why})" for column, why in wrong.items()])
+        fixes = ["leave cells without a number empty"] if some_numbers else []
+        fixes += [f"if it is the time, give {to_type('data.time', first)}"] if time is None else []
+        fixes += ["choose the numeric columns with data.channels=[...]"] if settings else []
+        problems.append(f"not numeric: {listed}; {'; or '.join(fixes) or 'write numbers'}")
+    return pd.DataFrame(numbers, index=frame.index)
 
 
-def _parse_times(path: Path, column: pd.Series, notes: list[str]) -> pd.Series:
-    """Return time stamps (UTC, without zone); empty, unreadable and ambiguous ones are errors."""
-    name = column.name
-    if (empty := column.isna()).any():
-        raise DataError(
-            f"{path}: column {name!r}, {_row(empty)}: the time is missing; fill it in or remove the row"
-        )
-    if pd.api.types.is_numeric_dtype(column):
-        raise DataError(
-            f"{path}: column {name!r} holds numbers, not dates; write ISO dates (2024-01-31 13:00), or leave "
-            "data.time out if the rows are in order and equally spaced"
-        )
-    if pd.api.types.is_datetime64_any_dtype(column):
-        parsed = pd.to_datetime(column, utc=True)
-        zoned = getattr(column.dt, "tz", None) is not None
-    else:
-        text = column.astype(str).str.strip()
-        parsed = _one_reading(path, text)
-        if (wrong := parsed.isna()).any():
-            raise DataError(
-                f"{path}: column {name!r}, {_row(wrong)}: {text[wrong].iloc[0]!r} is not a date; write ISO dates "
-                "(2024-01-31 13:00)"
-            )
-        zoned = bool(text.str.contains(r"(?:Z|:\d{2}(?:\.\d+)?\s?[+-]\d{2}:?\d{2})$", regex=True).any())
-    if zoned:
-        notes.append(f"times of {name!r} were converted to UTC")
-    return parsed.dt.tz_localize(None)
-
-
-def _one_reading(path: Path, text: pd.Series) -> pd.Series:
-    """Parse dates. Those that begin with day or month must show somewhere in the column which of the two it is."""
-    if text.str.match(r"\d{4}-\d{1,2}").all():
-        return pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
-    numbers = text.str.extract(r"^(\d{1,2})[/.\-](\d{1,2})[/.\-]").astype(float)
-    day_first, month_first = numbers[0] > 12, numbers[1] > 12
-    if numbers[0].notna().any() and day_first.any() == month_first.any():
-        both = day_first | month_first if day_first.any() else numbers[0].notna()
-        why = (
-            "changes between day first and month first"
-            if day_first.any()
-            else "can be read day first or month first"
-        )
-        raise DataError(
-            f"{path}: column {text.name!r}, {_row(both)}: {text[both].iloc[0]!r} {why}; write ISO dates "
-            "(2024-01-31 13:00)"
-        )
-    return pd.to_datetime(text, utc=True, errors="coerce", format="mixed", dayfirst=bool(day_first.any()))
+def _two_columns(frame: pd.DataFrame, time: str, columns: list[str]) -> tuple[str, str] | None:
+    """The columns of dates and of times of day, where a time stands in two."""
+    others = [c for c in frame.columns if c != time]
+    if holds_times_of_day(frame[time]):
+        dates = (c for c in others if bool(frame[c].astype(str).str.fullmatch(r"\d+[-/.]\d+[-/.]\d+").all()))
+        return next(((repr(date), repr(time)) for date in dates), None)
+    halves = [c for c in others if holds_times_of_day(frame[c])]
+    if halves and (halves[0] in columns or frame[time].duplicated().any()):
+        return repr(time), repr(halves[0])
+    return None
 
 
 def _in_order(
-    path: Path, time: str, stamps: pd.Series, numbers: pd.DataFrame, notes: list[str]
-) -> pd.DataFrame:
-    """Return the rows indexed and sorted by time; two rows of one time are an error."""
-    twice = stamps.duplicated(keep=False)
-    if twice.any():
-        when = stamps[twice].iloc[0]
-        rows = ", ".join(str(int(row) + 1) for row in stamps.index[(stamps == when).to_numpy()][:5])
-        raise DataError(
-            f"{path}: column {time!r}: {when} stands in rows {rows} with different values "
-            f"({int(stamps.duplicated().sum())} such rows in all); keep one row per time (several series in one "
-            "file: one column each)"
+    time: str, numbers: pd.DataFrame, stamps: Stamps, problems: list[str], notes: list[str]
+) -> tuple[pd.DataFrame, Stamps]:
+    """Return the rows sorted by time, without those that repeat another one exactly."""
+    times = stamps.times
+    if (twice := times.duplicated(keep=False)).any():
+        repeated = numbers[twice].assign(**{" time": times[twice]}).duplicated()
+        if repeated.any():
+            notes.append(
+                f"{int(repeated.sum())} rows that repeat another one exactly were dropped (first: {row(repeated)})"
+            )
+            kept = ~numbers.index.isin(repeated.index[repeated])
+            numbers, times, stamps = numbers[kept], times[kept], stamps._replace(wall=stamps.wall[kept])
+    if (twice := times.duplicated(keep=False)).any():
+        when = times[twice].iloc[0]
+        rows = ", ".join(str(int(place) + 1) for place in times.index[(times == when).to_numpy()][:5])
+        change = "" if stamps.zone else clock_change(pd.DatetimeIndex(times[twice]))
+        problems.append(
+            f"column {time!r}: {when} stands in rows {rows} with different values "
+            f"({int(times.duplicated().sum())} such rows in all); keep one row per time (several series in one "
+            f"file: one column each){change}"
         )
-    if not stamps.is_monotonic_increasing:
+    if not times.is_monotonic_increasing:
         notes.append(f"rows were sorted by {time!r}")
-    numbers = numbers.set_axis(pd.DatetimeIndex(stamps), axis=0)
-    return numbers.sort_index()
+        order = np.argsort(times.to_numpy(), kind="stable")
+        numbers, times = numbers.iloc[order], times.iloc[order]
+        stamps = stamps._replace(wall=stamps.wall.iloc[order])
+    return numbers, stamps._replace(times=times)
 
 
-def _complete(path: Path, numbers: pd.DataFrame, missing: str, notes: list[str]) -> pd.DataFrame:
-    """Return the rows without missing values, or refuse."""
-    holes = numbers.isna()
-    if not holes.to_numpy().any():
-        return numbers
-    counts = holes.sum()
-    listed = ", ".join(f"{column!r} {int(count)}" for column, count in counts.items() if count)
-    first = numbers.index[holes.any(axis=1)][0]
-    where = (
-        f"first at {first}"
-        if isinstance(numbers.index, pd.DatetimeIndex)
-        else f"first in row {int(first) + 1}"
-    )
-    if missing == "error":
-        raise DataError(
-            f"{path}: missing values: {listed} ({where}); fill them in, leave the columns out with "
-            "data.channels=[...], or carry the last value forward with data.missing=fill"
-        )
-    filled = numbers.ffill()
-    if (still := filled.isna().any()).any():
-        column = still.index[still.to_numpy()][0]
-        raise DataError(
-            f"{path}: column {column!r} begins with missing values: there is nothing to carry forward; cut them off"
-        )
-    notes.append(f"missing values carried forward from the row before: {listed} ({where})")
-    return filled
+def _on_grid(
+    numbers: pd.DataFrame,
+    stamps: Stamps,
+    step: str,
+    gaps: str,
+    problems: list[str],
+    notes: list[str],
+    settings: bool,
+) -> _Rows:
+    """Return the rows on a grid without gaps, with its frequency ("" if there is none).
 
-
-def _regular_grid(path: Path, rows: pd.DataFrame, gaps: str, notes: list[str]) -> tuple[pd.DataFrame, str]:
-    """Return the rows on a grid without gaps and its frequency ("" if there is none).
-
-    rows are sorted by their DatetimeIndex. gaps: "error" refuses, "fill" repeats the row before a gap,
-    "ignore" takes the rows as consecutive. Raises `DataError` naming the first gap.
+    gaps: "error" refuses, "fill" repeats the row before a gap, "ignore" takes the rows as consecutive.
     """
-    index = pd.DatetimeIndex(rows.index)
-    if len(index) < 3:
-        raise DataError(f"{path}: {len(index)} rows are too few to tell the time step")
-    step = _step(index)
-    # irregular stamps of a tiny step over years would make a grid of billions: it may be _SPARSEST times too long
-    grid = pd.date_range(index[0], min(index[-1], index[0] + _SPARSEST * len(index) * step), freq=step)
-    if index.equals(grid.as_unit(index.unit)):
-        return rows, _name(step)
+    times = pd.DatetimeIndex(stamps.times)
+    rows = _Rows(
+        numbers.set_axis(times, axis=0), np.zeros(numbers.shape, bool), "", times.to_numpy(), stamps.zone
+    )
+    if times.has_duplicates:
+        return rows
+    if len(times) < 3 and not step:
+        problems.append(f"{len(times)} rows are too few to tell the time step")
+        return rows
+    grid = find_grid(stamps, step)
+    if grid is not None and len(grid.times) == len(times):
+        return rows._replace(frequency=grid.step, zone=grid.zone)
     if gaps == "ignore":
         notes.append("the time grid is not regular; rows were taken as consecutive (data.gaps=ignore)")
-        return rows, ""
-    if not index.isin(grid).all():
-        odd = int((~index.isin(grid)).argmax())
-        raise DataError(
-            f"{path}: the times lie on no regular grid (or hardly any of it is there): the usual step from {index[0]} "
-            f"on is {_name(step)}, which does not lead to {index[odd]}; resample the file to one step, or take the "
-            "rows as consecutive with data.gaps=ignore"
+        return rows
+    ignore = ", or take the rows as consecutive with data.gaps=ignore" if settings else ""
+    if grid is None:
+        problems.append(
+            f"the times lie on no regular grid (or hardly any of it is there): the usual step from {times[0]} on is "
+            f"{_off_grid(times)}; resample the file to one step{ignore}"
         )
-    absent = grid.difference(index)
+        return rows
+    absent = np.diff(grid.source, prepend=-1) == 0
+    first, change = grid.times[absent][0], "" if stamps.zone else clock_change(grid.times[absent])
     if gaps == "error":
-        raise DataError(
-            f"{path}: {len(absent)} times are missing in the {_name(step)} grid, the first is {absent[0]}; add the "
-            "rows, repeat the row before each gap with data.gaps=fill, or take the rows as consecutive with "
-            "data.gaps=ignore"
+        fill = (
+            f", repeat the row before each gap with data.gaps=fill{ignore}"
+            if settings
+            else " (the run was trained without any gap)"
         )
-    notes.append(
-        f"{len(absent)} missing times (first {absent[0]}) were given the values of the row before them"
-    )
+        problems.append(
+            f"{absent.sum()} times are missing in the {grid.step} grid, the first is {first}; add the rows"
+            f"{fill}{change}"
+        )
+        return rows
+    notes.append(f"{absent.sum()} missing times (first {first}) were given the values of the row before them")
     # only whole rows that are absent: a missing value inside a row is data.missing's question
-    source = index.searchsorted(grid, side="right") - 1
-    return rows.iloc[source].set_axis(grid, axis=0), _name(step)
+    filled = np.repeat(absent[:, None], numbers.shape[1], axis=1)
+    on_grid = rows.numbers.iloc[grid.source].set_axis(grid.times, axis=0)
+    return _Rows(on_grid, filled, grid.step, grid.times.to_numpy(), grid.zone)
 
 
-def _step(index: pd.DatetimeIndex) -> BaseOffset:
-    """Return the usual step: whole months if all stamps begin (or end) one, business days, else the most common one."""
-    usual = pd.Timedelta(index.to_series().diff().mode().iloc[0])
-    if usual >= pd.Timedelta(days=27) and (index.is_month_start.all() or index.is_month_end.all()):
-        months = pd.Series(12 * index.year + index.month).diff().mode().iloc[0]
-        offset = MonthBegin if index.is_month_start.all() else MonthEnd
-        return offset(int(months))
-    if usual == pd.Timedelta(days=1) and (index.day_of_week < 5).all():
-        return BusinessDay()
-    # pandas 3 calls whole days "24h" when they are measured
-    return Day(usual.days) if usual == pd.Timedelta(days=usual.days) else to_offset(usual)
+def _off_grid(times: pd.DatetimeIndex) -> str:
+    """The usual step and the first time that it does not lead to."""
+    usual = usual_step(times)
+    odd = times[((times - times[0]) % usual) != pd.Timedelta(0)]
+    leads = f", which does not lead to {odd[0]}" if len(odd) else ""
+    name = pd.tseries.frequencies.to_offset(usual).freqstr
+    return f"{name}{leads}"
 
 
-def _name(step: BaseOffset) -> str:
-    """Return pandas' short name of the step: "h", "15min", "D", "B", "W", "MS", "QE", ..."""
-    if isinstance(step, MonthBegin | MonthEnd) and step.n in _MONTHS:
-        return _MONTHS[step.n] + ("S" if isinstance(step, MonthBegin) else "E")
-    return "W" if step.freqstr == "7D" else str(step.freqstr)
+def _complete(rows: _Rows, missing: str, problems: list[str], notes: list[str], settings: bool) -> _Rows:
+    """Return the rows without missing values, or refuse."""
+    holes = rows.numbers.isna().to_numpy()
+    if not holes.any():
+        return rows
+    counts = zip(rows.numbers.columns, holes.sum(axis=0), strict=True)
+    listed = _listed([f"{column!r} {int(count):,}" for column, count in counts if count]).replace(";", ",")
+    first = rows.numbers.index[int(holes.any(axis=1).argmax())]
+    where = f"first at {first}" if isinstance(first, pd.Timestamp) else f"first in row {int(first) + 1}"
+    if missing == "error":
+        ways = (
+            "leave the columns out with data.channels=[...], or carry the last value forward with data.missing=fill"
+            if settings
+            else "the run was trained without any"
+        )
+        problems.append(f"missing values: {listed} ({where}); fill them in; {ways}")
+        return rows
+    filled = rows.numbers.ffill()
+    if (still := filled.isna().any()).any():
+        problems.append(
+            f"column {still.index[still.to_numpy()][0]!r} begins with missing values: there is nothing to carry "
+            "forward; cut them off"
+        )
+    notes.append(f"missing values carried forward from the row before: {listed} ({where})")
+    return rows._replace(numbers=filled, filled=rows.filled | holes)

@@ -170,6 +170,8 @@ def _paths(paths: Mapping[str, str | None]) -> dict[str, Path]:
             continue
         path = Path(name).expanduser()
         key = "data.path" if split == "train" else f"data.{split}_path"
+        if path.is_dir():
+            raise DataError(f"{key}={name}: is a folder; name one file in it")
         if not path.is_file():
             raise DataError(f"{key}={name}: there is no such file (looked in {path.resolve().parent})")
         found[split] = path

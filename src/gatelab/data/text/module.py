@@ -71,6 +71,8 @@ class TextDataModule(GatelabDataModule):
             raise DataError(f"data.burn_in={burn_in}: give at least 1 token")
         if vocabulary_size is not None and vocabulary_size < 1:
             raise DataError(f"data.vocabulary_size={vocabulary_size}: give at least 1, or null for all")
+        if max_characters is not None and max_characters < 1:
+            raise DataError(f"data.max_characters={max_characters}: give at least 1, or null for all")
         paths = {"train": path, "valid": valid_path, "test": test_path}
         self.options = TextOptions(
             corpus, level, paths, split, vocabulary_size, max_characters, self.folds, self.fold

@@ -1,4 +1,4 @@
-"""The record of a run: its directory, `run.json`, `result.json`, and the lock on them; the list of all runs.
+"""The record of a run: its directory, `run.json`, `result.json`, and the lock on them.
 
 `run.json` is written before anything is trained, `result.json` last; it alone says "finished". Both are
 written atomically. What is measured during the run goes to `metrics.csv` (`MetricsCSV` in `run/loggers.py` writes it)
@@ -18,6 +18,7 @@ import shlex
 import statistics
 import sys
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from gatelab.data.messages import DataError
 from gatelab.run import RequestError
 from gatelab.run.record.code import sources
 from gatelab.run.record.environment import describe
+from gatelab.run.record.find import find_run
 from gatelab.run.record.secrets import without_secrets
 
 RUN_FORMAT = 1
 DAMAGED_FIX = "It is damaged: bring it back, or move the directory away and make it again."
+COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
 RATE = re.compile(r"time/(\w+)_per_second")
 DAMAGED = (
     LookupError,
@@ -66,14 +69,12 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
-        """An existing run.
+        """An existing run, by its directory or a unique beginning of its name or hash (`find_run`).
 
         Raises:
-            RequestError: the folder is missing or holds no `run.json`.
+            RequestError: there is none, there are several, or the folder holds no `run.json`.
         """
-        run = cls(path)
-        if not run.path.is_dir():
-            raise RequestError(f"{path}: no such run directory. `gatelab runs` lists the runs there are.")
+        run = cls(find_run(path))
         if not run.run_file.is_file():
             raise RequestError(f"{path}: holds no run.json, so it is not a run directory.")
         return run
@@ -136,6 +137,16 @@ class RunDirectory:
         """Replace `run.json`; what a user has changed in a repository is for no other eyes."""
         states = [attempt.get("environment", {}).get("git") or {} for attempt in record["attempts"]]
         write_json(self.run_file, record, private=any(state.get("diff") for state in states))
+
+    def label(self, config: Mapping[str, Any]) -> None:
+        """Add the tags of a request to an existing run, and take its note; neither is part of what the run is."""
+        if not self.run_file.is_file() or not (config.get("tags") or config.get("note")):
+            return
+        kept = self.read()["config"]
+        tags = dict.fromkeys([*(kept.get("tags") or ()), *(config.get("tags") or ())])
+        labels = {"tags": list(tags), "note": config.get("note") or kept.get("note")}
+        if labels != {key: kept.get(key) for key in labels}:
+            self.update(config={**kept, **labels})
 
     def add_seconds(self, seconds: float) -> None:
         """Note how long the last attempt trained, also when it was stopped."""
@@ -283,32 +294,14 @@ def now() -> str:
 
 def command() -> str:
     """The command line of this process, as one could type it again."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return COMMAND.get() or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def list_runs(runs: str | Path) -> list[dict[str, Any]]:
-    """Every run directory below `runs`, by name; one that cannot be read is listed as `unreadable`.
-
-    Returns:
-        for each: `run_dir`, `state`, `metric` and `value` (the monitored one on the validation split; of a pruned run
-        the best so far), `parameters`, `seconds` and `started`.
-    """
-    return [_facts(RunDirectory(file.parent)) for file in sorted(Path(runs).glob("*/*/run.json"))]
-
-
-def _facts(run: RunDirectory) -> dict[str, Any]:
-    empty = dict.fromkeys(("metric", "value", "parameters", "seconds", "started"))
-    facts: dict[str, Any] = {"run_dir": str(run.path), "state": "unreadable", **empty}
+@contextlib.contextmanager
+def recorded_as(text: str) -> Iterator[None]:
+    """Let `text` stand for this process' command line, which says nothing in a notebook."""
+    token = COMMAND.set(text)
     try:
-        record, result = run.read(), run.result()
-        facts["started"] = str(record["attempts"][0]["started"])
-        if result is not None and result["outcome"] in ("done", "pruned"):
-            metric = str(result["monitor"])
-            valid = result["splits"].get("valid", {}).get("metrics", {})
-            value = valid.get(metric.removeprefix("val/"), result.get("best"))
-            facts |= {"metric": metric, "value": None if value is None else float(value)}
-            facts |= {"parameters": int(result["parameters"]), "seconds": float(result["seconds"]["fit"])}
-        facts["state"] = run.state()
-    except (RequestError, OSError, *DAMAGED):
-        return {"run_dir": str(run.path), "state": "unreadable", **empty}
-    return facts
+        yield
+    finally:
+        COMMAND.reset(token)

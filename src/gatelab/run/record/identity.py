@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from gatelab.run.config import Composed
 
 # Where things lie, who watches and what machine it is: not part of what a run is.
-LEFT_OUT = ("name", "paths", "logger", "threads", "test")
+LEFT_OUT = ("name", "paths", "logger", "threads", "test", "tags", "note")
 LEFT_OUT_OF = {
     "callbacks": ("progress", "throughput", "gradient_norm", "gates", "memory"),
     "data": ("mirror", "cache", "num_workers"),
@@ -35,7 +35,7 @@ LEFT_OUT_OF = {
     ),
 }
 # Keys that came later: null is what was done before them, so the runs of then keep their hash.
-LEFT_OUT_IF_NULL = {"data.folds", "data.fold"}
+LEFT_OUT_IF_NULL = {"data.folds", "data.fold", "data.separator", "data.decimal", "data.encoding"}
 
 
 @dataclass(frozen=True)

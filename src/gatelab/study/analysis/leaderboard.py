@@ -73,6 +73,56 @@ def _summary(trial: Trial, values: Mapping[Any, float]) -> Summary:
     return summarise(list(values.values()))
 
 
+def answer(state: StudyState, rows: list[Row]) -> str:
+    """What the study found, in one sentence: the best point, the next one and how sure that is, and what was tried.
+
+    `hidden_size 128 is best, val/ppl 1.234 ± 0.010; 64 is worse, p = 0.008; tried from 64 to 512, the largest is not
+    the best`. Empty where there is nothing to choose between, or several objectives.
+    """
+    varied = {key: name for key, name in short_names(state.keys).items() if len(_tried(rows, key)) > 1}
+    if len(rows) < 2 or len(state.objectives) > 1 or not varied:
+        return ""
+    best, following = rows[0], rows[1]
+    digits = decimals([row.summary for row in rows])
+    names = [f"{name} " if len(varied) == 1 else f"{name}=" for name in varied.values()]
+
+    def point(row: Row, names: list[str]) -> str:
+        values = [show(row.trial.params[key]) for key in varied if key in row.trial.params]
+        return " ".join(f"{name}{value}" for name, value in zip(names, values, strict=False))
+
+    parts = [f"{point(best, names)} is best, {state.objectives[0].name} {best.summary.text(digits)}"]
+    other = point(following, [""] if len(varied) == 1 else names)
+    if following.p is None:
+        parts.append(
+            f"{other} comes next, {following.summary.text(digits)}, and chance cannot be told with one run each"
+        )
+    else:
+        relation = "cannot be told from it" if following.same else "is worse"
+        parts.append(f"{other} {relation}, p {_p(following.p)}")
+    parts += filter(
+        None, (_edge(name, _tried(rows, key), best.trial.params.get(key)) for key, name in varied.items())
+    )
+    return f"{'; '.join(parts)}."
+
+
+def _tried(rows: list[Row], key: str) -> list[Any]:
+    return list({str(v): v for row in rows if (v := row.trial.params.get(key)) is not None}.values())
+
+
+def _edge(name: str, tried: list[Any], best: Any) -> str:
+    """A remark where the best value of a number is the largest or smallest that was tried."""
+    if len(tried) < 3 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in tried):
+        return ""
+    for word, value in (("largest", max(tried)), ("smallest", min(tried))):
+        if best == value:
+            return f"{show(value)} was the {word} {name} tried, so the best may lie beyond"
+    return f"{show(max(tried))} was the largest {name} tried"
+
+
+def _p(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+
+
 def verdict(state: StudyState, rows: list[Row]) -> str:
     """Which rows cannot be told from the best, by which rule; first, where their values do not compare, that."""
     varied = {key for key in state.keys if len({str(row.trial.params.get(key)) for row in rows}) > 1}

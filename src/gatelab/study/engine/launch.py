@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
-from gatelab.run.config import keys_of
+from gatelab.run.config.explain import keys_of
 from gatelab.run.frozen_run import child_environment
 from gatelab.run.process_group import ProcessGroup
 

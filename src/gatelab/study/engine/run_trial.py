@@ -17,11 +17,11 @@ import pytorch_lightning as pl
 
 from gatelab.data.messages import say
 from gatelab.run import frozen_run
+from gatelab.run.build import saver_of
 from gatelab.run.frozen_run import EventReader, EventWriter
 from gatelab.run.loggers import MetricsCSV
 from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.run.record.identity import Identity
-from gatelab.run.train import saver_of
 from gatelab.study.engine.runner import answers_file
 from gatelab.tasks.callbacks import RunPruned
 

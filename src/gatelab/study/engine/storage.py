@@ -173,17 +173,9 @@ class Journal(JournalFileBackend):
         """
         try:
             yield from super().read_logs(log_number_from)
-            json.loads(self._last_line() or "{}")  # Optuna takes any last line for a half written one
+            json.loads(_last_line(self.path) or "null")  # Optuna takes a damaged last line for half a one
         except ValueError as error:
             raise _damaged(self.path, error) from None
-
-    def _last_line(self) -> bytes:
-        """The last line if it is whole, i.e. ends with a line break, and not longer than 64 KiB."""
-        with self.path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
-            before, _, after = file.read().rpartition(b"\n")
-        start = before.rfind(b"\n")
-        return b"" if after or (start < 0 and len(before) == 65535) else before[start + 1 :]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Append changes, all in one write."""
@@ -221,6 +213,19 @@ def _damaged(path: Path, error: Exception) -> ValueError:
         except (ValueError, KeyError, TypeError):
             return ValueError(f"{path}: line {number} is damaged ({error})")
     return ValueError(f"{path}: line {len(lines)} is damaged ({error})")
+
+
+def _last_line(path: Path) -> bytes:
+    """The last line, if it is whole; else nothing."""
+    with path.open("rb") as file:
+        size, length = file.seek(0, os.SEEK_END), 4096
+        while True:
+            file.seek(max(0, size - length))
+            tail = file.read()
+            before = tail.rfind(b"\n", 0, -1)
+            if not tail.endswith(b"\n") or before >= 0 or length >= size:
+                return tail[before + 1 :] if tail.endswith(b"\n") else b""
+            length *= 4
 
 
 def repair(path: Path) -> int:

@@ -19,7 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
-from gatelab.run.config import explain_grammar
+from gatelab.run.config.explain import explain_grammar
+from gatelab.run.hydra_habits import refuse_key
 from gatelab.study.engine.storage import PASSWORD, split_password
 from gatelab.study.settings import LISTS, StudySettings
 from gatelab.study.space import parameter
@@ -96,8 +97,8 @@ def read_request(overrides: Sequence[str], sources: Sequence[Path]) -> Request:
     named = {_key(override) for override in rest}
     rest = [override for key, override in inherited.items() if key not in named] + rest
     for override in rest:
-        if override.is_hydra_override():
-            raise RequestError(f"{override.input_line}: a study sets Hydra's own keys itself.")
+        if refused := refuse_key(str(override.input_line)):
+            raise RequestError(refused)
     launchers = [str(value) for override, value in ours["launcher"] if "." not in override.key_or_group]
     return Request(
         given=given,
@@ -119,7 +120,10 @@ def _value(override: Override) -> Any:
     if isinstance(value, ChoiceSweep) and key.removeprefix("study.") in LISTS:
         return list(parameter(override, group=False).choices)
     if override.is_sweep_override():
-        raise RequestError(f"{override.input_line}: {key} cannot be swept.")
+        hint = " Runs are repeated by study.seeds=3, which is study.seeds=[0,1,2]." * key.startswith(
+            "study.seed"
+        )
+        raise RequestError(f"{override.input_line}: {key} cannot be swept.{hint}")
     if override.is_delete():
         raise RequestError(f"{override.input_line}: {key} cannot be taken away.")
     return value

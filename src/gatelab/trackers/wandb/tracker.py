@@ -158,6 +158,7 @@ def draw_run(run: RunDirectory) -> list[Path]:
 
 def draw_sample(run: RunDirectory) -> list[Path]:
     """What the task shows of the best checkpoint: a picture, a text or a table; nothing where it shows nothing."""
+    import numpy as np
     from matplotlib.figure import Figure
 
     from gatelab.run.load import load_task
@@ -175,12 +176,14 @@ def draw_sample(run: RunDirectory) -> list[Path]:
     figure = Figure(SIZE, layout="constrained")
     axes = figure.subplots()
     for number, window in enumerate(sample.windows):
-        after = range(window.start, window.start + len(window.future))
-        steps = range(window.start - len(window.past), after.stop)
+        steps: Any = np.arange(window.start - len(window.past), window.start + len(window.future))
+        if window.times:
+            steps = np.array(window.times, "datetime64[m]")
+        after = steps[len(window.past) :]
         truth, forecast = (None, None) if number else ("truth", "forecast")
         axes.plot(steps, [*window.past, *window.future], color=TRUTH, lw=1.2, label=truth)
         axes.plot(after, window.forecast, color=VALID, lw=1.8, label=forecast)
-        axes.axvline(window.start - 0.5, color=TRAIN, lw=1)
+        axes.axvline(after[0], color=TRAIN, lw=1)
     axes.set(xlabel=sample.steps, ylabel=sample.label)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=DPI)

@@ -8,13 +8,16 @@ Values are checked by the constructors.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
+import importlib.util
 import inspect
 import re
+import shlex
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +26,8 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import (
     ConfigDict,
@@ -39,15 +37,29 @@ from pydantic import (
     ValidationError,
 )
 
-from gatelab.data.messages import did_you_mean
+from gatelab.data.messages import did_you_mean, to_type
 from gatelab.run import CONF_DIR, RequestError
+from gatelab.run.config.explain import (
+    CANNOT_COMPOSE,
+    MARKS,
+    choices_of,
+    choose_groups,
+    deleted_null,
+    explain_composition,
+    explain_grammar,
+    explain_key,
+    explain_missing,
+    key_of,
+)
+from gatelab.run.hydra_habits import refuse_key
 
-MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
-SUPPLIED = {"directory", "run_dir", "run_id"}  # arguments that `run/build.py` gives, never a configuration
+SUPPLIED = {
+    "directory",
+    "run_dir",
+    "run_id",
+    "save_dir",
+}  # arguments that `run/build.py` gives, never a configuration
 GROUPS = ("data", "task", "model", "optim", "schedule", "trainer", "callbacks", "logger", "paths")
-
-NULL_CHOICE = {"logger": "off", "experiment": None, "debug": None}
-"""Groups that may be null, and the choice that means the same; None: the group is null by default."""
 
 
 @dataclass(frozen=True)
@@ -97,45 +109,37 @@ def compose(
     for folder in config_dirs:
         if not folder.is_dir():
             raise RequestError(f"--config-dir {folder}: no such folder")
+    if refused := next(filter(None, map(refuse_key, overrides)), None):
+        raise RequestError(refused)
     search = ",".join(f"file://{folder.resolve()}" for folder in config_dirs)
-    hydra_overrides = [*_without_null_groups(overrides, conf_dir), f"hydra.searchpath=[{search}]"]
+    folders = (conf_dir, *config_dirs)
+    hydra_overrides = [*choose_groups(overrides, folders), f"hydra.searchpath=[{search}]"]
+
+    def without(key: str) -> DictConfig:
+        return _compose([o for o in hydra_overrides if key_of(o) != key], conf_dir)
+
     try:
         config = _compose(hydra_overrides, conf_dir)
     except MissingConfigException as error:
-        raise RequestError(_explain_missing(error)) from None
+        raise RequestError(explain_missing(error, folders)) from None
     except OverrideParseException as error:
         raise RequestError(explain_grammar(error)) from None
     except ConfigCompositionException as error:
-        raise RequestError(_explain_key(str(error), overrides, hydra_overrides, conf_dir)) from None
-    except yaml.YAMLError as error:
-        raise RequestError(f"not valid YAML: {' '.join(str(error).split())}") from None
-    except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(f"the configuration does not compose: {error}") from None
+        if key := deleted_null(str(error), hydra_overrides):
+            with contextlib.suppress(RequestError):
+                return compose([f"{key}=0", *overrides], config_dirs=config_dirs, conf_dir=conf_dir)
+        raise RequestError(explain_key(str(error), overrides, without, _takes)) from None
+    except CANNOT_COMPOSE as error:
+        raise RequestError(explain_composition(error)) from None
     choices = {k: v for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     experiment = choices.get("experiment")
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     if config.get("name", "") is None:
         config.name = experiment or f"{choices['data']}-{choices['model']}"
+    if "logger" not in config:  # `~logger`, `logger=[]`
+        config.logger = {}
+    adapt_to_targets(config, [key_of(o) for o in overrides])
     return Composed(config, choices, tuple(overrides), (conf_dir, *config_dirs))
-
-
-def _without_null_groups(overrides: Sequence[str], conf_dir: Path) -> list[str]:
-    """The overrides with `GROUP=null`, which Hydra does not know, as the choice that means it.
-
-    Raises:
-        RequestError: a run cannot do without that group.
-    """
-    kept = []
-    for override in overrides:
-        group, _, choice = override.partition("=")
-        if choice not in ("null", "None", "~") or not (conf_dir / group).is_dir():
-            kept.append(override)
-        elif group in NULL_CHOICE:
-            kept += [f"{group}={NULL_CHOICE[group]}"] if NULL_CHOICE[group] else []
-        else:
-            names = sorted(p.stem for p in (conf_dir / group).glob("*.yaml") if not p.stem.startswith("_"))
-            raise RequestError(f"{override}: a run needs one. Choices for {group}: {', '.join(names)}.")
-    return kept
 
 
 def _compose(overrides: Sequence[str], conf_dir: Path) -> DictConfig:
@@ -144,55 +148,36 @@ def _compose(overrides: Sequence[str], conf_dir: Path) -> DictConfig:
         return hydra_compose("train", list(overrides), return_hydra_config=True)
 
 
-def keys_of(config: Any, prefix: str = "") -> list[str]:
-    """Every dotted key of a configuration, groups included."""
-    found: list[str] = []
-    for key in config if OmegaConf.is_dict(config) else ():
-        found += [f"{prefix}{key}", *keys_of(config._get_node(key), f"{prefix}{key}.")]
-    return found
-
-
-def _explain_missing(error: MissingConfigException) -> str:
-    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
-    options = [o for o in (error.options or []) if not o.startswith("_")]
-    if not group:
-        return f"no configuration file '{choice}'.{did_you_mean(choice, options)}"
-    asker = re.match(r"In '([^']+)'", str(error))
-    where = f" (asked for in {asker[1]}.yaml)" if asker and asker[1] != "train" else ""
-    listed = ", ".join(options) or "none"
-    return f"{group}={choice}: no such choice{where}.{did_you_mean(choice, options)} Choices for {group}: {listed}."
-
-
-def explain_grammar(error: OverrideParseException) -> str:
-    """Which override Hydra's grammar cannot read, and why."""
-    lines = (line for line in str(error).splitlines() if not line.startswith("Error parsing override"))
-    first = next(lines, "not in Hydra's grammar")
-    return f"cannot read the override '{error.override}': {first}. Overrides are written key=value."
-
-
-def _explain_key(
-    message: str, overrides: Sequence[str], hydra_overrides: Sequence[str], conf_dir: Path
-) -> str:
-    swept = re.search(r"(?:Sweep parameters|Ambiguous value for argument) '([^']+)'", message)
-    if swept:
-        return f"{swept[1]}: several values; `gatelab sweep` tries them all."
-    match = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
-    if match is None:
-        return f"the configuration does not compose: {message.splitlines()[0]}"
-    key = match[1]
-    without = [o for o in hydra_overrides if o.lstrip("+~").split("=")[0].split("@")[0] != key]
+def _takes(target: Any, name: str) -> bool:
+    """Whether a target is known to take an argument of this name."""
     try:
-        known = keys_of(_compose(without, conf_dir))
-    except (HydraException, OmegaConfBaseException):
-        known = []
-    known = [k for k in known if not k.startswith("hydra") and not MARKS & {*k.split(".")}]
-    parent = key.rpartition(".")[0]
-    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
-    keys = f" Keys of '{parent}': {', '.join(siblings)}." if parent and siblings else ""
-    hint = did_you_mean(key, known) or keys
-    file = f"in a configuration file ({message.splitlines()[0]})"
-    given = (f"on the command line ({o})" for o in overrides if o.lstrip("+~").startswith(key))
-    return f"{key}: no such key, {next(given, file)}.{hint}"
+        return name in signature_of(str(target)).names
+    except (ImportError, AttributeError, TypeError, ValueError):
+        return False
+
+
+def adapt_to_targets(config: DictConfig, given: Collection[str]) -> None:
+    """Where `GROUP._target_` was given, take away those of the group's own defaults that the new target does not take.
+
+    `optim._target_=torch.optim.RMSprop` keeps `lr` and loses `beta1`; what was given beside it stays, and is refused if
+    it does not fit.
+    """
+    for key in given:
+        group, _, name = key.rpartition(".")
+        node: Any = OmegaConf.select(config, group) if group and name == "_target_" else None
+        if not OmegaConf.is_dict(node):
+            continue
+        try:
+            signature = signature_of(str(node._target_))
+        except (ImportError, AttributeError, TypeError, ValueError):
+            continue  # `check` says so
+        for argument in list(node):
+            known = argument in MARKS or argument in signature.names or signature.open_ended
+            if not known and not any(
+                g == f"{group}.{argument}" or g.startswith(f"{group}.{argument}.") for g in given
+            ):
+                with open_dict(node):
+                    del node[argument]
 
 
 @dataclass
@@ -205,6 +190,7 @@ class Root:
         threads: of the tensor library (null: one a core, in a study the slot's share; a number is taken as it is).
         flush_denormal: denormal numbers become zero (much faster on some processors).
         test: score the best checkpoint on the test split when training is over.
+        tags, note: to find the run by; given again, tags are added and the note is replaced.
     """
 
     seed: int
@@ -212,6 +198,8 @@ class Root:
     threads: int | None
     flush_denormal: bool
     test: bool
+    tags: list[str]
+    note: str | None
 
 
 def check(composed: Composed) -> dict[str, Any]:
@@ -223,8 +211,19 @@ def check(composed: Composed) -> dict[str, Any]:
     config = composed.resolved()
     found = problems(config)
     if found:
-        raise RequestError("\n".join(f"{key}: {text}{where(key, composed)}" for key, text in found))
+        lines = (f"{key}: {text}{where(key, composed)}{_decoded(key, composed)}" for key, text in found)
+        raise RequestError("\n".join(lines))
     return config
+
+
+def _decoded(key: str, composed: Composed) -> str:
+    """The line to type for a number that comes from an environment variable, which is text."""
+    given = next((o for o in composed.overrides if key_of(o) == key and "=${oc.env:" in o), None)
+    if given is None:
+        return ""
+    _, _, value = given.partition("=")
+    line = f'{key}="${{oc.decode:{value}}}"'
+    return f" An environment variable is text; as a number it is {shlex.quote(line)}."
 
 
 def problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -299,14 +298,29 @@ def locate(target: str) -> Any:
     except ModuleNotFoundError as error:
         outer_name, _, inner = module_name.rpartition(".")
         if not outer_name or error.name not in (module_name, outer_name):
-            raise ImportError(f"cannot import '{module_name}': {error}.") from None
+            hint = _where_modules_are(module_name)
+            raise ImportError(f"cannot import '{module_name}': {error}.{hint}") from None
         try:
             module = getattr(importlib.import_module(outer_name), inner)
         except (ModuleNotFoundError, AttributeError):
-            raise ImportError(f"there is no module '{module_name}'.") from None
+            raise ImportError(
+                f"there is no module '{module_name}'.{_where_modules_are(module_name)}"
+            ) from None
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ImportError(f"'{module_name}' cannot be imported: {what}.") from None
     if not hasattr(module, name):
         raise AttributeError(f"'{module_name}' has no '{name}'.{did_you_mean(name, dir(module))}")
     return getattr(module, name)
+
+
+def _where_modules_are(name: str) -> str:
+    """How a module of the user's own is found; nothing for one of an installed package."""
+    root = name.partition(".")[0]
+    if importlib.util.find_spec(root) is not None:
+        return ""
+    folder = "." if Path(f"{root}.py").is_file() or Path(root).is_dir() else "DIR"
+    return f" With PYTHONPATH={folder} before the command, Python finds {folder}/{root}.py."
 
 
 def metrics_of(task_target: Any) -> list[str]:
@@ -335,6 +349,11 @@ def _check_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{did_you_mean(key, [*known, *GROUPS])}"
+    for group in GROUPS:
+        node, optional = config.get(group), group in ("schedule", "callbacks", "logger")
+        if group not in config or not (isinstance(node, dict) or (optional and node is None)):
+            chosen = ", ".join(choices_of(group, [CONF_DIR]))
+            yield group, f"a run needs one, {group}=NAME. Choices for {group}: {chosen}."
     for key, least, most in (("seed", 0, 2**32 - 1), ("threads", 1, 1024)):
         value = config.get(key)
         if isinstance(value, int) and not least <= value <= most:
@@ -373,7 +392,9 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
             continue
         if key not in named:
             if not signature.open_ended:
-                hint = did_you_mean(key, named) or f" It takes {', '.join(named)}."
+                hint = (
+                    did_you_mean(key, named) or f" ~{path}.{key} leaves it out; it takes {', '.join(named)}."
+                )
                 yield f"{path}.{key}", f"{node['_target_']} takes no '{key}'.{hint}"
         elif isinstance(value, dict) and "_target_" in value:
             yield from check_node(value, f"{path}.{key}")
@@ -400,7 +421,7 @@ def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
             return
         except ValidationError:
             continue
-    yield key, f"{value!r} is {_readable(hint)}.{_hint(value, hint)}"
+    yield key, f"{value!r} is {_readable(hint)}.{_hint(key, value, hint)}"
 
 
 @functools.cache
@@ -412,11 +433,15 @@ def validator(hint: Any) -> TypeAdapter | None:
         return None
 
 
-def _hint(value: Any, hint: Any) -> str:
-    """A hint for a value that is one word."""
+def _hint(key: str, value: Any, hint: Any) -> str:
+    """A hint for a value that is one word, or a list of what should be words."""
+    parts = (hint, *typing.get_args(hint))
+    if list[str] in parts and isinstance(value, str | int | float | list):
+        names = value if isinstance(value, list) else [value]
+        return f" A list is written {to_type(key, [str(name) for name in names])}."
     if not isinstance(value, str):
         return ""
-    if any(typing.get_origin(part) in (list, Sequence) for part in (hint, *typing.get_args(hint))):
+    if any(typing.get_origin(part) in (list, Sequence) for part in parts):
         return f" A list is written [{value}]."
     return did_you_mean(value, [str(choice) for choice in _choices(hint)])
 

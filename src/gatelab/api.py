@@ -1,0 +1,211 @@
+"""Train, sweep and look at runs from Python, in a notebook or a script.
+
+    import gatelab
+
+    run = gatelab.train("experiment=quickstart", "model.hidden_size=64")
+    run.results["valid"]["bpc"], run.metrics, run.generate("def ")
+    study = gatelab.sweep("experiment=quickstart", "study=size", "model.hidden_size=32,64")
+    study.leaderboard(), study.best().model
+    gatelab.runs(where="hidden_size>=64")
+
+Overrides are the strings of the command line, and what they ask for is the same run or study: what is finished is not
+trained again. Errors are `RequestError` (something asked for is wrong; nothing was trained), `RunFailed`, `Interrupted`
+(Ctrl-C, or the notebook's stop button, while a run trains: it has saved itself, and the same call continues it). A call
+may come from any thread; only the main one can be stopped by a signal.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import shlex
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gatelab.report.files import write_report
+from gatelab.report.text import following
+from gatelab.run import RequestError, evaluate
+from gatelab.run import load as loading
+from gatelab.run import train as training
+from gatelab.run.record.directory import RunDirectory, read_metrics, recorded_as
+from gatelab.run.record.find import default_runs
+from gatelab.run.record.listing import FACTS, differences, list_runs, order, select
+from gatelab.study import sweep as sweeping
+from gatelab.study.analysis.leaderboard import leaderboard, to_csv
+from gatelab.study.analysis.read import find_study, read_study
+from gatelab.study.analysis.state import StudyState
+
+Folder = str | Path
+
+
+class Run:
+    """A recorded run; `path` is its directory. Nothing is read before it is asked for."""
+
+    def __init__(self, path: Folder, *, trust: bool = False) -> None:
+        self._run, self._trust = RunDirectory.open(path), trust
+        self.path = self._run.path
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.state})"
+
+    @property
+    def state(self) -> str:
+        """As in `gatelab runs`."""
+        return self._run.state()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of `run.json`: `config`, `attempts` (command, environment), `data` (sha256)..."""
+        return self._run.read()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The content of `result.json`; empty until there is one."""
+        return self._run.result() or {}
+
+    @property
+    def results(self) -> dict[str, dict[str, float]]:
+        """Split (`valid`, `test`) -> the best checkpoint's metrics."""
+        return {split: report["metrics"] for split, report in self.result.get("splits", {}).items()}
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """What was logged: a row for each logged step and validation, NaN where a row has no such figure."""
+        file = self._run.metrics_file
+        return pd.DataFrame(read_metrics(file) if file.is_file() else []).apply(pd.to_numeric)
+
+    @functools.cached_property
+    def _loaded(self) -> loading.LoadedRun:
+        return loading.load_task(self.path, trust=self._trust)
+
+    @property
+    def task(self) -> Any:
+        """The LightningModule with the best weights, in evaluation mode."""
+        return self._loaded.task
+
+    @property
+    def model(self) -> Any:
+        """The network (`nn.Module`) with the best weights, in evaluation mode."""
+        return self.task.net
+
+    @property
+    def data(self) -> Any:
+        """The DataModule, set up; refused if a file is not the one that the run was trained on."""
+        return self._loaded.data
+
+    def predict(self, new: pd.DataFrame | Folder) -> pd.DataFrame:
+        """What the model says to new input, a table or its file: a forecaster continues it, in original units."""
+        if isinstance(new, str | Path):
+            return evaluate.predict(self.path, new, trust=self._trust)
+        with tempfile.TemporaryDirectory() as folder:
+            new.to_csv(file := Path(folder) / "input.csv", index=False)
+            return evaluate.predict(self.path, file, trust=self._trust)
+
+    def generate(self, prompt: str = "", **options: Any) -> str:
+        """The prompt and its continuation; `options` are tokens, temperature, top_k, top_p and seed."""
+        return evaluate.generate(self.path, prompt, trust=self._trust, **options)
+
+    def evaluate(self, split: str | None = None) -> dict[str, Any]:
+        """Score the best checkpoint again: `metrics`, `baselines`, `seconds` (None: on test, where there is one)."""
+        return evaluate.evaluate(self.path, split, trust=self._trust)
+
+
+class Study:
+    """A study, finished or not: `Study("size")` by its name below `<root>/studies/`, or by its folder."""
+
+    def __init__(self, name: Folder, root: Folder = ".") -> None:
+        self.path = find_study(Path(root) / "studies", str(name))
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r}, {self.state.state})"
+
+    @property
+    def state(self) -> StudyState:
+        """Settings, trials, workers, as they are now."""
+        return read_study(self.path)
+
+    def leaderboard(self) -> pd.DataFrame:
+        """A row a trial, best first: its mean, sd, 95 % half-width, n, p against the best; its values; its runs."""
+        state = self.state
+        return pd.read_csv(io.StringIO(to_csv(state, leaderboard(state))))
+
+    def best(self) -> Run:
+        """The first run of the best trial; of several objectives, of the first on the Pareto front."""
+        best = next(iter(self.state.pareto), None)
+        if best is None or not best.runs:
+            raise RequestError(f"{self.path}: no trial has finished yet.")
+        return Run(best.runs[0].directory, trust=True)
+
+
+def train(
+    *overrides: str, force: bool = False, keep_code_change: bool = False, config_dirs: Sequence[Folder] = ()
+) -> Run:
+    """Train the run that the overrides describe, or continue it, or return it if it is finished.
+
+    Args:
+        force: train a finished run again; the earlier one is renamed and kept.
+        keep_code_change: take a run as it is though its code was edited since.
+        config_dirs: further folders laid out like `conf/`.
+    """
+    how: dict[str, Any] = {"force": force, "keep_code_change": keep_code_change}
+    with recorded_as(_command("train", overrides)):
+        result = training.train(overrides, config_dirs=[Path(folder) for folder in config_dirs], **how)
+    if result["outcome"] == "rank":  # a further process of a distributed run, which began as this script
+        raise SystemExit(0)
+    return Run(result["run_dir"], trust=True)
+
+
+def sweep(
+    *overrides: str, force: bool = False, keep_code_change: bool = False, config_dirs: Sequence[Folder] = ()
+) -> Study:
+    """Run the study that the overrides describe, as `gatelab sweep`, or what is missing of it.
+
+    Its runs are processes of their own, so what they use must stand in a file that can be imported.
+    """
+    how: dict[str, Any] = {"force": force, "keep_code_change": keep_code_change}
+    with recorded_as(_command("sweep", overrides)):
+        folders = [Path(folder) for folder in config_dirs]
+        texts = [file.read_text() for folder in folders for file in folder.rglob("*.yaml")]
+        if any("__main__." in text for text in (*overrides, *texts)):
+            raise RequestError(
+                "__main__: a class of this notebook or script cannot be found by the processes of a sweep. Write it "
+                "into a file beside it, e.g. mycell.py, and name it mycell.MyCell."
+            )
+        done = sweeping.sweep(overrides, config_dirs=folders, watch=following, report=write_report, **how)
+    return Study(done["directory"])
+
+
+def load(run: Folder, *, trust: bool = False) -> Run:
+    """A recorded run, by its directory or a unique beginning of its name or hash.
+
+    `trust`: build also what is not part of Gatelab, e.g. your own network; its code is run.
+    """
+    return Run(run, trust=trust)
+
+
+def runs(*places: Folder, sort: str = "started", last: int | None = None, **conditions: Any) -> pd.DataFrame:
+    """The runs as a data frame: facts, the configuration keys that differ, the scores (`valid.bpc`).
+
+    Args:
+        places, sort, last: as of `gatelab runs`; `sort="-value"`: the largest first.
+        conditions: `where`, `tags` (a text or several), `state`, `name`.
+    """
+    found = list_runs(*(places or [default_runs()] * default_runs().is_dir()))
+    rows = order(select(found, **conditions), sort, last=last)
+    facts, keys = [key for key in FACTS if key != "study"], differences(rows)
+    named = [{k: row[k] for k in facts} | {k: row["config"].get(k) for k in keys} for row in rows]
+    shown = [one | row["scores"] for one, row in zip(named, rows, strict=True)]
+    frame = pd.DataFrame(shown, columns=None if shown else facts)
+    return frame.assign(started=pd.to_datetime(frame["started"]))
+
+
+def _command(name: str, overrides: Sequence[str]) -> str:
+    if wrong := [given for given in overrides if not isinstance(given, str)]:
+        raise RequestError(
+            f"{wrong[0]!r}: overrides are texts, e.g. 'model.hidden_size=64', one an argument."
+        )
+    return shlex.join(["gatelab", name, *overrides])

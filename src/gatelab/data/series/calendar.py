@@ -1,0 +1,323 @@
+"""Time in tables: stamps are read, their step is found with its anchor, and the step is continued.
+
+A stamp must name its year, month and day (`2024-01` stands for a month); one that could be read in two ways is refused.
+The step is taken from the stamps: `W-MON` for Mondays, `QS-FEB` for quarters from February, `90min`, `B`. It counts
+elapsed time if it is shorter than a day, days of the wall clock otherwise: a day with a change of the clock has 23 or
+25 hours, and one midnight.
+
+All errors are `DataError`s that name column and row (counted from 1 after the header); the caller adds the file.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from pandas.tseries.frequencies import to_offset
+from pandas.tseries.offsets import BaseOffset, Day, Tick
+
+from gatelab.data.messages import DataError
+
+ISO: Final = "write ISO dates (2024-01-31 13:00; 2024-01 for a month)"
+_MONTHS: Final = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+_DAYS: Final = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]
+_OFFSET: Final = r"^(.*(?::\d{2}(?:\.\d+)?(?:\s?[AaPp][Mm])?|[T ]\d{2}))\s?(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+_NAMED_ZONE: Final = r":\d{2}(?:\.\d+)?\s?(?!AM|PM)(?:[A-Z]{2,5}|[A-Z][a-z]+/[A-Za-z_]+)$"
+_TIME_ONLY: Final = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[AaPp][Mm])?"
+_UNANCHORED: Final = ("W", "QS", "QE", "YS", "YE")
+_SPARSEST: Final = 100
+"""Times of a grid for each row that is there; with more, it is not called a grid with gaps."""
+
+
+class Stamps(NamedTuple):
+    """The times `[N]` of a table's rows, `datetime64` without a zone.
+
+    times: UTC where the file gives offsets or a zone, else as they stand there. wall: as they stand there. zone: the
+    zone, or the offset of the last time (`+01:00`); "" if the file gives none.
+    """
+
+    times: pd.Series
+    wall: pd.Series
+    zone: str
+
+
+class Grid(NamedTuple):
+    """Regular times `[M]` with the row `[M]` at or before each, the name of the step, and the zone of its stamps."""
+
+    times: pd.DatetimeIndex
+    source: np.ndarray
+    step: str
+    zone: str
+
+
+# reading
+
+
+def read_times(column: pd.Series, notes: list[str]) -> Stamps:
+    """Return the times of a column; empty, unreadable, incomplete and ambiguous ones are errors."""
+    name = column.name
+    if (empty := column.isna()).any():
+        raise DataError(f"column {name!r}, {row(empty)}: the time is missing; fill it in or remove the row")
+    if pd.api.types.is_numeric_dtype(column):
+        raise DataError(
+            f"column {name!r} holds numbers, not dates; {ISO}, or leave data.time out if the rows are in order and "
+            "equally spaced"
+        )
+    if pd.api.types.is_datetime64_any_dtype(column):
+        zone = column.dt.tz
+        stamps = Stamps(
+            column.dt.tz_convert("UTC").dt.tz_localize(None) if zone is not None else column,
+            column.dt.tz_localize(None),
+            str(zone or ""),
+        )
+    else:
+        stamps = _read_text(column.astype(str).str.strip())
+    if stamps.zone:
+        written = f"with {stamps.zone}" if stamps.zone != "UTC" else "in UTC"
+        notes.append(f"times of {name!r} were converted to UTC; forecasts are stamped {written}")
+    return stamps
+
+
+def _read_text(text: pd.Series) -> Stamps:
+    parts = text.str.extract(_OFFSET)
+    zoned = parts[1].notna()
+    if zoned.any() and not zoned.all():
+        raise DataError(
+            f"column {text.name!r}, {row(~zoned)}: {_of(text, ~zoned)} has no offset from UTC, other times have one; "
+            "write it with every time, or with none"
+        )
+    if (named := ~zoned & text.str.contains(_NAMED_ZONE, regex=True)).any():
+        raise DataError(
+            f"column {text.name!r}, {row(named)}: {_of(text, named)}: write the offset from UTC instead of the zone's "
+            "name (2024-01-31 13:00+01:00)"
+        )
+    written = text.where(~zoned, parts[0])
+    _complete(written)
+    try:
+        wall = _one_reading(written)
+    except DataError:
+        raise
+    except ValueError:  # pandas: several offsets in places where _OFFSET does not look
+        wall = pd.Series(dtype="datetime64[ns, UTC]")
+    if getattr(wall.dtype, "tz", None) is not None:
+        raise DataError(
+            f"column {text.name!r}: the offset from UTC must end the time (2024-01-31 13:00+01:00)"
+        )
+    if (wrong := wall.isna()).any():
+        raise DataError(f"column {text.name!r}, {row(wrong)}: {_of(text, wrong)} is not a date; {ISO}")
+    if not zoned.any():
+        return Stamps(wall, wall, "")
+    digits = parts[1].str.replace(":", "").where(parts[1].str.match(r"[+-]"), "+0000").str.ljust(5, "0")
+    minutes = digits.str[1:3].astype(int) * 60 + digits.str[3:].astype(int)
+    offset = pd.to_timedelta(minutes.where(digits.str[0] == "+", -minutes), unit="min")
+    times = wall - offset
+    last = digits.iloc[int(times.to_numpy().argmax())]
+    return Stamps(times, wall, "UTC" if (minutes == 0).all() else f"{last[:3]}:{last[3:]}")
+
+
+def _complete(text: pd.Series) -> None:
+    """Raise `DataError` for times that lack a part, which parsers would fill with one of their own."""
+    shapes = text.str.replace(r"\d", "9", regex=True).str.replace(r"[^\W\d_]", "a", regex=True)
+    for place in shapes.drop_duplicates().index:
+        if lacks := _lacks(text[place]):
+            raise DataError(
+                f"column {text.name!r}, row {int(place) + 1}: {shown(text[place])} {lacks}; {ISO}"
+            )
+
+
+def _lacks(text: str) -> str:
+    """Say which part of a date is missing in a text; "" if none is (or if it is no date at all)."""
+    from dateutil.parser import parse  # type: ignore[import-untyped]
+
+    if re.fullmatch(r"\d{4}-\d{1,2}", text):
+        return ""
+    try:
+        one, other = parse(text, default=datetime(2004, 1, 1)), parse(text, default=datetime(2008, 3, 2))
+    except (ValueError, OverflowError):
+        return ""
+    missing = [part for part in ("year", "month", "day") if getattr(one, part) != getattr(other, part)]
+    if len(missing) == 3:
+        return "has no date: year, month and day are missing"
+    numbers = re.findall(r"\d+", re.sub(r"\d+:.*", "", text))
+    if missing and len(numbers) == 1 and len(numbers[0]) < 3:
+        return "lacks a year or a day"
+    if missing:
+        return f"lacks {' and '.join(f'a {part}' for part in missing)}"
+    return "" if f"{one.year:04d}" in text else "has a year of two digits"
+
+
+def _one_reading(text: pd.Series) -> pd.Series:
+    """Parse dates. Those that begin with day or month must show somewhere in the column which of the two it is."""
+    if text.str.match(r"\d{4}-\d{1,2}").all():
+        return pd.to_datetime(text, errors="coerce", format="ISO8601")
+    numbers = text.str.extract(r"^(\d{1,2})[/.\- ](\d{1,2})[/.\- ]").astype(float)
+    day_first, month_first = numbers[0] > 12, numbers[1] > 12
+    if numbers[0].notna().any() and day_first.any() == month_first.any():
+        both = day_first | month_first if day_first.any() else numbers[0].notna()
+        why = (
+            "changes between day first and month first"
+            if day_first.any()
+            else "can be read day first or month first"
+        )
+        raise DataError(f"column {text.name!r}, {row(both)}: {_of(text, both)} {why}; {ISO}")
+    return pd.to_datetime(text, errors="coerce", format="mixed", dayfirst=bool(day_first.any()))
+
+
+def holds_times_of_day(column: pd.Series) -> bool:
+    """Whether a column holds times without dates: `13:00`."""
+    if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+        return False
+    return bool(column.astype(str).str.strip().str.fullmatch(_TIME_ONLY).all())
+
+
+def row(where: pd.Series) -> str:
+    """Name the first row at which `where` is true, as the reader counts it."""
+    return f"row {int(where.index[where.to_numpy()][0]) + 1}"
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value for a message, at most `most` characters of it."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _of(text: pd.Series, where: pd.Series) -> str:
+    return shown(text[where].iloc[0])
+
+
+# the step
+
+
+def find_grid(stamps: Stamps, expected: str = "") -> Grid | None:
+    """Return the grid on which all times lie and which they fill best; None if there is none.
+
+    stamps: in order. expected: the step of a run, which is taken if no other one fits better.
+    """
+    times, wall = pd.DatetimeIndex(stamps.times), pd.DatetimeIndex(stamps.wall)
+    if not stamps.zone:
+        return _best(times, times, expected, "")
+    if usual_step(times) < pd.Timedelta(hours=20):
+        return _best(times, times, expected, stamps.zone)
+    return _best(wall, times, expected, stamps.zone) or _best(times, times, expected, "UTC")
+
+
+def _best(index: pd.DatetimeIndex, times: pd.DatetimeIndex, expected: str, zone: str) -> Grid | None:
+    """The grid of the times `index` of one clock; `times`: the same in UTC."""
+    best: Grid | None = None
+    for step in _steps(index, expected):
+        grid = _range(index[0], index[-1], step, _SPARSEST * len(index))
+        if grid is not None and index.isin(grid).all() and (best is None or len(grid) < len(best.times)):
+            source = index.searchsorted(grid, side="right") - 1
+            # an absent row has the offset from UTC of the row before it
+            best = Grid(grid - (index - times)[source], source, step, zone)
+    return best
+
+
+def usual_step(index: pd.DatetimeIndex) -> pd.Timedelta:
+    """The most common difference of times in order; zero if there is none."""
+    return pd.Timedelta(index.to_series().diff().mode().iloc[0]) if len(index) > 1 else pd.Timedelta(0)
+
+
+def _steps(index: pd.DatetimeIndex, expected: str) -> Iterator[str]:
+    """Names of the steps that the times may have: the expected one, calendar steps before fixed ones."""
+    if expected not in ("", *_UNANCHORED):
+        yield expected
+    if len(index) < 3:
+        return
+    usual = usual_step(index)
+    if usual >= pd.Timedelta(days=27):
+        yield from _month_steps(index)
+    elif usual >= pd.Timedelta(days=1):
+        yield from _half_month_steps(index)
+        days = index.to_numpy().astype("datetime64[D]")
+        if (business := _usual(np.busday_count(days[:-1], days[1:]))) % 5:
+            yield _times(business, "B")
+    if usual == pd.Timedelta(days=7):
+        yield f"W-{_DAYS[index[0].day_of_week]}"
+    elif usual == pd.Timedelta(days=usual.days):
+        yield _times(usual.days, "D")  # pandas 3 calls whole days "24h" when they are measured
+    else:
+        yield str(to_offset(usual).freqstr)
+
+
+def _month_steps(index: pd.DatetimeIndex) -> Iterator[str]:
+    """Steps of whole months: by the first or last (business) day, or by a weekday such as the third Friday."""
+    months = _usual(np.diff(12 * index.year + index.month))
+    month = int(index.month[0]) - 1
+    # pandas' own names: quarters begin in JAN, FEB or MAR, and end in OCT, NOV or DEC
+    for name, quarter in (
+        ("MS", month % 3),
+        ("ME", month % 3 + 9),
+        ("BMS", month % 3),
+        ("BME", month % 3 + 9),
+    ):
+        if months in (3, 12):
+            letter, anchor = ("Q", quarter) if months == 3 else ("Y", month)
+            yield f"{name.replace('M', letter)}-{_MONTHS[anchor]}"
+        else:
+            yield _times(months, name)
+    yield _times(months, f"WOM-{(int(index.day[0]) + 6) // 7}{_DAYS[index[0].day_of_week]}")
+
+
+def _half_month_steps(index: pd.DatetimeIndex) -> Iterator[str]:
+    """Two days a month: the first and another one, or another one and the last."""
+    for name, edge in (("SMS", index.day == 1), ("SME", index.is_month_end)):
+        others = set(index.day[~edge])
+        if len(others) == 1:
+            yield f"{name}-{others.pop()}"
+
+
+def _usual(numbers: np.ndarray) -> int:
+    """The most common number, at least 1."""
+    return max(1, int(np.bincount(numbers).argmax()))
+
+
+def _times(number: int, name: str) -> str:
+    return name if number == 1 else f"{number}{name}"
+
+
+def _range(first: pd.Timestamp, last: pd.Timestamp, step: str, most: int) -> pd.DatetimeIndex | None:
+    """Return the times from `first` to `last`; None if `first` is none of them, or if there are more than `most`."""
+    try:
+        offset = to_offset(step)
+    except ValueError:
+        return None
+    if first != last and (last - first) / most > _shortest(offset):
+        return None
+    grid = pd.date_range(first, last, freq=offset).as_unit(first.unit)
+    return grid if len(grid) and grid[0] == first else None
+
+
+def _shortest(offset: BaseOffset) -> pd.Timedelta:
+    """The shortest time that the step may take, about."""
+    start = pd.Timestamp("2024-02-01")
+    return pd.Timedelta(start + 2 * offset - (start + offset))
+
+
+def same_step(recorded: str, found: str) -> bool:
+    """Whether a table's step is that of a run; records of old hold `W`, `QS`, `QE`, `YS` and `YE` without an anchor."""
+    return recorded == found or (recorded in _UNANCHORED and recorded == found.partition("-")[0])
+
+
+def following(last: pd.Timestamp, step: str, steps: int, zone: str = "") -> pd.DatetimeIndex:
+    """Return the `steps` times after `last`, which lies on the grid of `step`.
+
+    last: in UTC if a zone is given; the times returned carry the zone.
+    """
+    offset = to_offset(step)
+    if not zone:
+        return pd.date_range(last, periods=steps + 1, freq=offset)[1:]
+    if isinstance(offset, Tick) and not isinstance(offset, Day):
+        return pd.date_range(last, periods=steps + 1, freq=offset)[1:].tz_localize("UTC").tz_convert(zone)
+    wall = last.tz_localize("UTC").tz_convert(zone).tz_localize(None)
+    days = pd.date_range(wall, periods=steps + 1, freq=offset)[1:]
+    return days.tz_localize(zone, ambiguous=np.ones(steps, bool), nonexistent="shift_forward")
+
+
+def clock_change(times: pd.DatetimeIndex) -> str:
+    """What to do about times that are absent or doubled where clocks are put forward or back; "" elsewhere."""
+    if len(times) and ((times.day_of_week == 6) & (times.hour < 4)).all():
+        return " (where clocks change? write every time with its offset, 2024-10-27 02:00+01:00, or in UTC)"
+    return ""

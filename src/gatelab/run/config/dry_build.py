@@ -1,0 +1,333 @@
+"""Dry construction: what a run would refuse before its first step, found without data and without training.
+
+`gatelab check`, the first look of a sweep and `gatelab train` ask the same function, so their verdicts are the same.
+Networks are made on torch's meta device, which allocates nothing; of a DataModule only the constructor runs; callbacks
+and the Trainer are made as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import json
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from gatelab.data.messages import did_you_mean
+from gatelab.run import RequestError
+from gatelab.run.config import locate
+
+SIZES = {"vocab_size": 64, "channels": 7, "horizon": 24}
+"""Sizes that a data set decides, for a network that is only tried."""
+STEPS = 1000
+"""Steps of the run that a schedule is tried for."""
+
+COMMANDS_OWN = {
+    "logger": "logger=csv, logger=tensorboard, ... choose the loggers",
+    "callbacks": "+callbacks.NAME={_target_: ...} adds one",
+    "plugins": "the run writes its checkpoints with a plugin of its own",
+    "default_root_dir": "paths.root=DIR says where a run writes",
+    "enable_progress_bar": "callbacks.progress=null takes the bar away",
+    "enable_checkpointing": "every run keeps its best and its last state",
+    "use_distributed_sampler": "the DataModule shares its batches among the processes",
+    "fast_dev_run": "debug=one_batch tries one batch",
+    "overfit_batches": "debug=overfit trains on the same few batches; trainer.limit_train_batches=N says how many",
+    "barebones": "callbacks=none and logger=off leave out what a run can do without",
+    "limit_test_batches": "scores are of the whole split",
+    "limit_predict_batches": "`gatelab predict` reads the whole input",
+}
+"""Arguments of Lightning's Trainer that the command gives itself, and what to use instead."""
+NEUTRAL = {"fast_dev_run": (False, 0), "overfit_batches": (0,), "barebones": (False,)}
+"""Their values that change nothing; null and, for `enable_checkpointing`, true never do."""
+
+PACKAGES = {
+    "MLFlowLogger": "mlflow",
+    "CometLogger": "comet_ml",
+    "WandbLogger": "wandb",
+    "LitLogger": "litlogger",
+    "TensorBoardLogger": "tensorboard",
+    "tensorboard_logger": "tensorboard",
+    "wandb_logger": "wandb",
+}
+"""Loggers and the package that each of them needs."""
+SEARCHES = ("BatchSizeFinder", "LearningRateFinder")
+REWIRES = {
+    "BackboneFinetuning": "it wants a network with a `backbone`",
+    "BaseFinetuning": "it is a base class: name a class derived from it",
+    "BasePredictionWriter": "it is a base class, and `gatelab predict` writes predictions",
+    "LambdaCallback": "its functions cannot be written in a configuration; name a Callback class of your own",
+    "ProgressBar": "it is a base class: take TQDMProgressBar or RichProgressBar",
+    "StochasticWeightAveraging": "it replaces the schedule; WeightAveraging and EMAWeightAveraging do not",
+    "ThroughputMonitor": "it wants a function; callbacks.throughput measures the same",
+    "ModelPruning": "it renames the weights, so that no checkpoint could be read again",
+}
+
+
+def refusal(config: Mapping[str, Any], *, here: bool = True) -> str | None:
+    """What the run would refuse before its first step, with its key; None where everything is accepted.
+
+    Nodes that occur in several configurations are tried once. `here`: the run is to be on this machine, so its devices
+    have to be here too.
+    """
+    task, trainer, net = config["task"], config["trainer"], config["task"].get("net")
+    tries: tuple[tuple[Callable[..., str | None], tuple[Any, ...]], ...] = (
+        (_try_contracts, (config["data"], task)),
+        (_try_data, (config["data"],)),
+        (_try_model, (config["model"], net)),
+        (_try_optimizer, (config["optim"], config["schedule"], trainer)),
+        (_try_loggers, (config["logger"],)),
+        (_try_trainer, (trainer, config["callbacks"], task, here)),
+    )
+    found = (
+        attempt(*(json.dumps(n, sort_keys=True, default=str) for n in nodes)) for attempt, nodes in tries
+    )
+    return next((text for text in found if text is not None), None)
+
+
+@functools.cache
+def _try_contracts(data_node: str, task_node: str) -> str | None:
+    """Whether DataModule and task are what a run can work with, and of one kind."""
+    import pytorch_lightning as pl
+
+    from gatelab.tasks import Task
+
+    data, task = (locate(json.loads(node)["_target_"]) for node in (data_node, task_node))
+    if inspect.isclass(task):
+        wanted = ("spec_type", "unit", "figures", "train_loss", "eval_step", "build_net", "count")
+        lacking = [name for name in wanted if _is_missing(task, name)]
+        if lacking or not issubclass(task, Task):
+            what = f" lacks {', '.join(lacking)}" if lacking else ""
+            base = f"{',' * bool(lacking)} is not a gatelab.tasks.Task" * (not issubclass(task, Task))
+            return f"task._target_: {task.__qualname__}{what}{base}. Derive it from gatelab.tasks.Task and give them."
+    if inspect.isclass(data):
+        lacking = [name for name in ("baselines", "dataloader") if _is_missing(data, name)]
+        if lacking and issubclass(data, pl.LightningDataModule):
+            return (
+                f"data._target_: {data.__qualname__} publishes no spec (it lacks {', '.join(lacking)}). Derive it from "
+                "gatelab.data.GatelabDataModule, or wrap it: data._target_=gatelab.data.PlainDataModule with "
+                "`module:` (this node) and `spec:` (what the task reads)."
+            )
+        if lacking:
+            return f"data._target_: {data.__qualname__} is not a DataModule; it lacks {', '.join(lacking)}."
+        spec = typing.get_type_hints(data).get("spec") if inspect.isclass(task) else None
+        by_hand = json.loads(data_node).get("spec")
+        kind = by_hand.get("kind") if isinstance(by_hand, dict) else getattr(spec, "kind", None)
+        needed = getattr(task, "spec_type", None)
+        if kind is not None and needed is not None and kind != needed.kind:
+            return f"task: {task.__qualname__} works on {needed.kind} data, but data is for {kind}; choose task={kind}."
+    return None
+
+
+def _is_missing(kind: type, name: str) -> bool:
+    return not hasattr(kind, name) or getattr(getattr(kind, name), "__isabstractmethod__", False)
+
+
+@functools.cache
+def _try_data(node: str) -> str | None:
+    from gatelab.run.build import instantiate
+
+    return _refused("data", json.loads(node), lambda: instantiate(json.loads(node)))
+
+
+@functools.cache
+def _try_model(node: str, net_node: str) -> str | None:
+    import torch
+
+    from gatelab.run.build import instantiate
+
+    model, net = json.loads(node), json.loads(net_node)
+    with torch.device("meta"):
+        core, factory = instantiate(model), instantiate(net)
+        if not callable(core):
+            return "model: the network is made once the data is known; give model._partial_=true."
+        parameters = inspect.signature(core).parameters
+        if "input_size" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return None
+        text = _refused("model", model, lambda: core(input_size=8))
+        if text is not None or not callable(factory):
+            return text
+        needed = {name for name, p in inspect.signature(factory).parameters.items() if p.default is p.empty}
+        if not needed <= {*SIZES, "core"}:
+            return None
+        given = {name: SIZES[name] for name in needed - {"core"}}
+        return _refused("task.net", net, lambda: factory(**given, core=core))
+
+
+@functools.cache
+def _try_optimizer(node: str, schedule_node: str, trainer_node: str) -> str | None:
+    import torch
+
+    from gatelab.run.build import instantiate
+
+    optim, schedule, trainer = map(json.loads, (node, schedule_node, trainer_node))
+    made: list[Any] = []
+
+    def construct() -> None:
+        made.append(instantiate(optim)([torch.nn.Parameter(torch.zeros(2, 2))]))
+        if not isinstance(made[0], torch.optim.Optimizer):
+            raise TypeError(f"{optim['_target_']} makes no optimizer, but a {type(made[0]).__name__}")
+
+    if text := _refused("optim", optim, construct):
+        return text
+    if schedule is None or not made:
+        return None
+    text = _refused("schedule", schedule, lambda: made.append(instantiate(schedule)(made[0], STEPS)))
+    endless = trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1
+    if text is None and endless and made[-1] is not None:
+        return "schedule: needs the run's length; set trainer.max_epochs or trainer.max_steps."
+    return text
+
+
+@functools.cache
+def _try_loggers(nodes: str) -> str | None:
+    from pytorch_lightning.loggers import Logger
+
+    for name, node in (json.loads(nodes) or {}).items():
+        if found := _without_target(f"logger.{name}", node):
+            return found
+        if node is None:
+            continue
+        kind = locate(node["_target_"])
+        package = PACKAGES.get(getattr(kind, "__name__", ""))
+        if package and importlib.util.find_spec(package) is None:
+            return f"logger.{name}: needs a package: pip install {package.replace('_', '-')}"
+        if inspect.isclass(kind) and not issubclass(kind, Logger):
+            return f"logger.{name}._target_: {node['_target_']} is not a pytorch_lightning.loggers.Logger."
+    return None
+
+
+def _without_target(where: str, node: Any) -> str | None:
+    """The mistake of an entry of `callbacks` or `logger` that names no class."""
+    if node is None or (isinstance(node, dict) and "_target_" in node):
+        return None
+    given = f" (it has {', '.join(node) or 'no keys'})" if isinstance(node, dict) else f", not {node!r}"
+    return (
+        f"{where}: an entry is a node with a _target_{given}; write {where}._target_=CLASS, or {where}=null."
+    )
+
+
+@functools.cache
+def _try_trainer(node: str, callback_nodes: str, task_node: str, here: str) -> str | None:
+    from gatelab.run.build import build_callbacks, build_trainer, quiet
+
+    trainer, nodes, task = map(json.loads, (node, callback_nodes, task_node))
+    if not json.loads(here):
+        trainer |= {"accelerator": "cpu", "devices": 1, "strategy": "auto"}
+        trainer |= {} if str(trainer.get("precision")).startswith("32") else {"precision": None}
+    quiet()
+    found = [_without_target(f"callbacks.{name}", item) for name, item in (nodes or {}).items()]
+    if text := next((text for text in (*found, *trainer_problems(trainer)) if text), None):
+        return text
+    try:
+        made = build_callbacks({"callbacks": nodes}, checkpoints={"directory": "checkpoints"})
+        names = [name for name, item in (nodes or {}).items() if item is not None]
+        wrong = callback_problems(dict(zip(names, made, strict=True)), trainer, locate(task["_target_"]))
+        if text := next(wrong, None):
+            return text
+        build_trainer({"trainer": trainer}, callbacks=made, loggers=[], run_dir=Path("unused"))
+    except RequestError as error:
+        return str(error)
+    return None
+
+
+def trainer_problems(node: Mapping[str, Any]) -> Iterator[str]:
+    """What Lightning's Trainer takes and a run cannot: arguments that the command gives, and limits of nothing."""
+    for key, instead in COMMANDS_OWN.items():
+        value = node.get(key)
+        harmless = value is None or any(value is x or value == x for x in NEUTRAL.get(key, ()))
+        if key in node and not (harmless or (key == "enable_checkpointing" and value is True)):
+            yield f"trainer.{key}: the command sets this itself; {instead}."
+    for key in (
+        "accumulate_grad_batches",
+        "check_val_every_n_epoch",
+        "val_check_interval",
+        "limit_train_batches",
+    ):
+        value = node.get(key)
+        if isinstance(value, int | float) and value <= 0:
+            no_validation = key in ("check_val_every_n_epoch", "val_check_interval")
+            hint = "; trainer.limit_val_batches=0 leaves the validation out" if no_validation else ""
+            least = "more than 0" if key.startswith("limit") else "at least 1"
+            yield f"trainer.{key}={value}: give {least}{hint}."
+    for key in ("max_epochs", "max_steps"):
+        value = node.get(key)
+        if isinstance(value, int) and (value == 0 or value < -1):
+            yield f"trainer.{key}={value}: give at least 1; -1 sets no limit."
+    if node.get("log_every_n_steps") is not None and node["log_every_n_steps"] < 0:
+        yield f"trainer.log_every_n_steps={node['log_every_n_steps']}: give at least 1; 0 logs no step."
+    if node.get("max_time") is not None and _seconds(node["max_time"]) <= 0:
+        yield f"trainer.max_time={node['max_time']}: give more than no time, e.g. 00:01:30:00 for one and a half hours."
+
+
+def _seconds(duration: Any) -> float:
+    """The seconds of a duration as Lightning reads it; 1 for one that it will refuse itself."""
+    if isinstance(duration, dict):
+        import datetime
+
+        try:
+            return datetime.timedelta(**duration).total_seconds()
+        except (TypeError, OverflowError):
+            return 1.0
+    parts = str(duration).split(":")
+    return float(sum(map(int, parts))) if all(part.isdigit() for part in parts) else 1.0
+
+
+def callback_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], task: Any) -> Iterator[str]:
+    """What a run cannot do with its callbacks: no checkpoints, a search of its own, a monitor that nobody logs."""
+    import pytorch_lightning as pl
+
+    from gatelab.run.build import saver_of
+
+    for name, callback in callbacks.items():
+        kind = type(callback)
+        if not isinstance(callback, pl.Callback):
+            yield f"callbacks.{name}: {kind.__module__}.{kind.__qualname__} is not a pytorch_lightning.Callback."
+        elif kind.__module__.startswith("pytorch_lightning."):
+            if kind.__name__ in SEARCHES:
+                yield f"callbacks.{name}: {kind.__name__} trains before the run; `gatelab sweep` searches."
+            if kind.__name__ == "DeviceStatsMonitor" and importlib.util.find_spec("psutil") is None:
+                yield f"callbacks.{name}: DeviceStatsMonitor needs a package: pip install psutil"
+            if kind.__name__ in REWIRES:
+                yield f"callbacks.{name}: {kind.__name__} does not work here: {REWIRES[kind.__name__]}."
+    try:
+        saver_of(list(callbacks.values()))
+    except RequestError as error:
+        yield str(error)
+    yield from _monitor_problems(callbacks, trainer, task)
+
+
+def _monitor_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], task: Any) -> Iterator[str]:
+    known = [f"val/{figure.name}" for figure in getattr(task, "figures", ())]
+    known += ["train/loss", "train/lr", "time/epoch_seconds"]
+    ours = ("gatelab.", "pytorch_lightning.")
+    others = any(not type(c).__module__.startswith(ours) for c in callbacks.values())
+    open_ended = others or not str(task.__module__).startswith(ours)
+    for name, callback in callbacks.items():
+        monitor = getattr(callback, "monitor", None)
+        if not isinstance(monitor, str):
+            continue
+        if monitor not in known and not (open_ended and not monitor.startswith(("val/", "train/"))):
+            lightnings = monitor.replace("_", "/", 1)  # `val_loss`
+            hint = f" Did you mean '{lightnings}'?" if lightnings in known else did_you_mean(monitor, known)
+            yield f"callbacks.{name}.monitor: nothing logs '{monitor}'.{hint} The run logs {', '.join(known)}."
+        stops = type(callback).__name__ == "EarlyStopping" and getattr(callback, "strict", False)
+        if stops and monitor.startswith("val/") and trainer.get("limit_val_batches") == 0:
+            yield f"callbacks.{name}.monitor: with trainer.limit_val_batches=0 nothing logs '{monitor}'."
+
+
+def _refused(group: str, node: Mapping[str, Any], construct: Callable[[], object]) -> str | None:
+    """The message of a constructor's ValueError or TypeError, after the key that it names."""
+    try:
+        construct()
+    except (ValueError, TypeError) as error:
+        text = str(error).splitlines()[0]
+        if text.startswith(group):
+            return text
+        named = max((k for k in node if not k.startswith("_") and k in text), key=len, default="")
+        return f"{group}.{named}: {text}" if named else f"{group}: {text}"
+    except Exception:  # a limit of this machine or of the meta device says nothing about the run
+        return None
+    return None

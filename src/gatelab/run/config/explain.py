@@ -1,0 +1,181 @@
+"""Messages about overrides that do not compose: each names the override, the nearest spelling and the line to type."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from gatelab.data.messages import did_you_mean, to_type
+from gatelab.run import RequestError
+
+MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+NULL_CHOICE = {"logger": "off", "experiment": None, "debug": None}
+"""Groups that may be null, and the choice that means the same; None: the group is null by default."""
+
+
+def choices_of(group: str, folders: Sequence[Path]) -> list[str]:
+    """The files of a group that can be chosen."""
+    names = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+    return sorted(name for name in names if not name.startswith("_"))
+
+
+def choose_groups(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """The overrides with `GROUP=null`, which Hydra does not know, as the choice that means it.
+
+    Raises:
+        RequestError: a run cannot do without that group, or the choice is a number.
+    """
+    kept = []
+    for override in overrides:
+        group, equals, choice = override.partition("=")
+        if not equals or not group.isidentifier() or not any((folder / group).is_dir() for folder in folders):
+            kept.append(override)
+            continue
+        known = f" Choices for {group}: {', '.join(choices_of(group, folders))}."
+        if choice.lower() in ("null", "none", "~"):
+            if group not in NULL_CHOICE and choice not in choices_of(group, folders):
+                raise RequestError(f"{override}: a run needs one.{known}")
+            chosen = NULL_CHOICE.get(group, choice)
+            kept += [f"{group}={chosen}"] if chosen else []
+        elif re.fullmatch(r"(?i)[-+]?[\d.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", choice):
+            raise RequestError(f"{override}: no such choice.{known}")
+        else:
+            kept.append(override)
+    return kept
+
+
+def explain_missing(error: MissingConfigException, folders: Sequence[Path]) -> str:
+    """Which choice there is not, and those that there are."""
+    group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    options = choices_of(group, folders) if group else [*(error.options or [])]
+    if not group:
+        return f"no configuration file '{choice}'.{did_you_mean(choice, options)}"
+    asker = re.match(r"In '([^']+)'", str(error))
+    where = f" (asked for in {asker[1]}.yaml)" if asker and asker[1] != "train" else ""
+    listed = ", ".join(options) or "none"
+    return f"{group}={choice}: no such choice{where}.{did_you_mean(choice, options)} Choices for {group}: {listed}."
+
+
+def quoted(override: str) -> str | None:
+    """`KEY=VALUE` as it is typed in a shell when VALUE is text or a list of it; None where that does not help."""
+    key, _, value = override.partition("=")
+    names = [name.strip().strip("'\"") for name in value[1:-1].split(",")]
+    is_list = value.startswith("[") and value.endswith("]")
+    line = to_type(key, names if is_list else value.strip("'\""))
+    try:
+        OverridesParser.create().parse_overrides(shlex.split(line))
+    except OverrideParseException:
+        return None
+    return line if value else None
+
+
+def explain_grammar(error: OverrideParseException) -> str:
+    """Which override Hydra's grammar cannot read, and the line to type."""
+    given = str(error.override)
+    if line := quoted(given):
+        return (
+            f"cannot read the override '{given}'. Overrides are written key=value, and a value with such characters is "
+            f"quoted twice, for Hydra and for the shell: {line}"
+        )
+    lines = (line for line in str(error).splitlines() if not line.startswith("Error parsing override"))
+    first = next(lines, "not in Hydra's grammar").split(": ")[-1]
+    return f"cannot read the override '{given}': {first}. Overrides are written key=value."
+
+
+def key_of(override: str) -> str:
+    """The key of an override, without `+`, `~`, value and package."""
+    return override.lstrip("+~").split("=")[0].split("@")[0]
+
+
+def explain_key(
+    message: str, overrides: Sequence[str], compose: Callable[[str], Any], takes: Callable[..., bool]
+) -> str:
+    """Why a key cannot be set, added or taken away.
+
+    Args:
+        message: Hydra's.
+        overrides: as they were given.
+        compose: the configuration without the overrides of a key.
+        takes: whether a target takes an argument, by their names.
+    """
+    swept = re.search(r"(?:Sweep parameters|Ambiguous value for argument) '([^']+)'", message)
+    if swept:
+        given = [o for o in overrides if key_of(o) == key_of(swept[1])]
+        line = quoted(given[0]) if given and not re.search(r"\w\(", given[0]) else None
+        text = f" One value with a comma in it is quoted twice: {line}" if line else ""
+        return f"{key_of(swept[1])}: several values; `gatelab sweep` tries them all.{text}"
+    match = re.search(r"Could not (override|append to config|delete from config)[^']*'([^']+)'", message)
+    if match is None:
+        return f"the configuration does not compose: {message.splitlines()[0]}"
+    key, mark = key_of(match[2]), {"override": "", "append to config": "+"}.get(match[1], "~")
+    given = [o for o in overrides if key_of(o) == key and o[: len(o) - len(o.lstrip("+~"))] == mark]
+    try:
+        config = compose(key)
+    except (HydraException, OmegaConfBaseException):
+        config = OmegaConf.create({})
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent, throw_on_missing=False) if parent else config
+    if OmegaConf.is_dict(node) and name in node and given:
+        if given[0].startswith("+"):
+            return f"{given[0]}: the key exists already; leave the + out: {given[0].lstrip('+')}"
+        if given[0].startswith("~"):
+            return f"{given[0]}: its value is not that one; ~{key} takes it away whatever it is."
+    if OmegaConf.is_dict(node) and given and not mark and takes(node.get("_target_"), name):
+        return f"{key}: not among the group's keys, but {node.get('_target_')} takes it: write +{given[0].lstrip('+~')}"
+    file = f"in a configuration file ({message.splitlines()[0]})"
+    return (
+        f"{key}: no such key, {f'on the command line ({given[0]})' if given else file}.{_near(key, config)}"
+    )
+
+
+def deleted_null(message: str, overrides: Sequence[str]) -> str | None:
+    """The key of a `~KEY` that Hydra refuses; it may be one whose value is null, which Hydra takes for absent."""
+    match = re.search(r"Could not delete from config\. '([^']+)' does not exist", message)
+    return match[1] if match and f"~{match[1]}" in overrides and f"{match[1]}=0" not in overrides else None
+
+
+def _near(key: str, config: Any) -> str:
+    """The nearest spelling of a key, or the keys beside it."""
+    known = [k for k in keys_of(config) if not k.startswith("hydra") and not MARKS & {*k.split(".")}]
+    parent = key.rpartition(".")[0]
+    siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
+    keys = f" Keys of '{parent}': {', '.join(siblings)}." if parent and siblings else ""
+    return did_you_mean(key, known) or keys
+
+
+def keys_of(config: Any, prefix: str = "") -> list[str]:
+    """Every dotted key of a configuration, groups included."""
+    found: list[str] = []
+    for key in config if OmegaConf.is_dict(config) else ():
+        found += [f"{prefix}{key}", *keys_of(config._get_node(key), f"{prefix}{key}.")]
+    return found
+
+
+def explain_composition(error: Exception) -> str:
+    """What is wrong with a file that Hydra or OmegaConf cannot use."""
+    if isinstance(error, yaml.YAMLError):
+        return f"not valid YAML: {' '.join(str(error).split())}"
+    return f"the configuration does not compose: {str(error).splitlines()[0]}"
+
+
+CANNOT_COMPOSE = (
+    ConfigCompositionException,
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    ValueError,
+)

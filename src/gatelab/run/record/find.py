@@ -1,0 +1,61 @@
+"""Find a run by its path, or by a unique beginning of its name or its hash, everywhere a command takes a run.
+
+    gatelab eval runs/ptb_gru/1a2b3c4d-s0     the directory
+    gatelab eval 1a2                          the one run whose hash begins so
+    gatelab eval ptb_gru/                     the only run of that name
+
+Runs are looked for below `runs/` in the current folder, or in GATELAB_ROOT. Earlier runs that were set aside
+(`NAME.old-1`) are found by their whole path only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gatelab.data.messages import counted, did_you_mean
+from gatelab.run import RequestError
+
+SHOWN = 8
+"""Candidates that a message names at most."""
+
+
+def default_runs() -> Path:
+    """Where runs are unless `paths.root` says something else."""
+    return Path(os.environ.get("GATELAB_ROOT") or ".") / "runs"
+
+
+def run_directories(runs: str | Path) -> list[Path]:
+    """Every run directory of the layout `<runs>/<name>/<hash>-s<seed>/`, sorted."""
+    return sorted(file.parent for file in Path(runs).glob("*/*/run.json"))
+
+
+def find_run(given: str | Path, runs: str | Path | None = None) -> Path:
+    """The run directory that `given` means: an existing folder as it is, else the run that begins so.
+
+    Args:
+        given: a path, or the beginning of `runs/NAME/HASH-sSEED`, `NAME/HASH-sSEED` or `HASH-sSEED`.
+        runs: where to look.
+
+    Raises:
+        RequestError: no run begins so, or several do; they are named.
+    """
+    text, folder = str(given), default_runs() if runs is None else Path(runs)
+    if text.strip() and Path(text).is_dir():
+        return Path(text)
+    known = [path for path in run_directories(folder) if ".old-" not in path.name]
+    exact = [path for path in known if text.rstrip("/") in _spellings(path)]
+    found = exact or [path for path in known if text and any(s.startswith(text) for s in _spellings(path))]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        names = {spelling for path in known for spelling in (*_spellings(path), path.parent.name)}
+        hint = did_you_mean(text, names) or " `gatelab runs` lists the runs there are."
+        raise RequestError(f"{given}: no such run directory, and no run below {folder} begins so.{hint}")
+    more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    listed = "".join(f"\n  {path}" for path in found[:SHOWN])
+    raise RequestError(f"{given}: {counted(len(found), 'run')} begin so; give more of one:{listed}{more}")
+
+
+def _spellings(path: Path) -> tuple[str, ...]:
+    return path.name, f"{path.parent.name}/{path.name}", str(path)

@@ -1,0 +1,30 @@
+"""Which studies hold which runs, read from the requests that the workers wrote; nothing of Optuna is loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gatelab.run.record.identity import Identity
+
+
+def runs_of_study(study: Path) -> set[Path]:
+    """The run directories that a study has begun, absolute; a request that cannot be read is passed over."""
+    root, found = study.absolute().parent.parent, set()
+    for file in study.glob("trials/*/*.json"):
+        try:
+            request = json.loads(file.read_text())
+            runs = root / request["config"]["paths"]["runs"]
+            found.add(Identity(**request["identity"]).directory(runs).absolute())
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return {Path(path.resolve()) for path in found}
+
+
+def studies_of_runs(studies: Path) -> dict[Path, list[str]]:
+    """Run directory, absolute and resolved -> the names of the studies below a folder that hold it."""
+    found: dict[Path, list[str]] = {}
+    for file in sorted(studies.glob("*/study.json")):
+        for run in runs_of_study(file.parent):
+            found.setdefault(run, []).append(file.parent.name)
+    return found

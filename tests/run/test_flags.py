@@ -1,0 +1,349 @@
+"""Every flag, callback and group value works or is refused before the first step, and `check` says what `train` says.
+
+The values are generated from the signatures of Lightning's Trainer and callbacks, and of the DataModules.
+"""
+
+import inspect
+import os
+import shlex
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import pytorch_lightning as pl
+import pytorch_lightning.callbacks as lightning_callbacks
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from pytorch_lightning.loggers import Logger
+from torch.utils.data import DataLoader, TensorDataset
+
+from gatelab.cli.main import run_command
+from gatelab.run.config import compose, signature_of
+from gatelab.run.config.dry_build import refusal
+from gatelab.run.config.explain import choices_of, quoted
+from gatelab.run.record.directory import read_metrics
+from gatelab.run.train import train
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(1800)]
+
+TINY = [
+    *("data=adding", "data.steps=4", "data.train_items=8", "data.batch_size=4"),
+    *("data.eval_items=4", "data.eval_batch_size=4", "trainer.max_epochs=1", "trainer.log_every_n_steps=1"),
+    *("task.net.normalization=none", "model.hidden_size=2", "callbacks.progress=null", "test=false"),
+]
+GROUPS = (
+    "data",
+    "task",
+    "model",
+    "optim",
+    "schedule",
+    "trainer",
+    "callbacks",
+    "logger",
+    "paths",
+    "experiment",
+    "debug",
+)
+GENERAL = ("null", "true", "0", "2", "-1", "0.5", "1.5", "text", "[1]", "1000000")
+TRAINER = {
+    "accelerator": ("cpu", "auto", "gpu", "tpu", "foo", "null"),
+    "strategy": ("auto", "foo", "fsdp", "null"),
+    "devices": ("1", "0", "-1", "auto", "[0]", "[]", "null"),
+    "precision": (
+        "32",
+        "64-true",
+        "16-mixed",
+        "bf16-mixed",
+        "bf16-true",
+        "transformer-engine",
+        "null",
+        "foo",
+    ),
+    "max_time": ("null", "{seconds:0}", "'00:00:00:00'", "'00:01:00:00'", "{foo:1}", "5"),
+    "profiler": ("null", "simple", "xla", "foo"),
+    "gradient_clip_algorithm": ("norm", "value", "foo", "null"),
+    "val_check_interval": ("null", "1", "2", "0", "-1", "0.5", "0.0", "1.5", "'00:00:00:01'", "text"),
+    "num_nodes": ("1", "0", "-1", "text"),  # 2: torchrun
+    "limit_val_batches": ("null", "0", "1", "-1", "1.5", "text"),  # 0.5: of how many, only the data say
+}
+CALLBACK = {
+    "monitor": ("val/mse", "val/msee", "val_loss", "train/loss", "train/lr", "null", "3"),
+    "mode": ("min", "max", "foo", "null"),
+    "dirpath": ("null", "0"),
+    "duration": ("null", "'00:01:00:00'", "{seconds:1}", "{foo:1}", "5", "text"),
+    "swa_lrs": ("0.1", "0", "text"),
+    "device": ("cpu", "null", "foo"),
+    "pruning_fn": ("l1_unstructured", "foo"),
+    "scheduling": ("{0:1}", "{0:2}", "{0:0}", "null", "3", "{}", "{-1:1}"),
+    "filename": ("null", "foo", "0"),
+    "interval": ("step", "epoch", "foo"),
+}
+NEEDED = {"monitor": "val/mse", "swa_lrs": "0.1", "pruning_fn": "l1_unstructured", "scheduling": "{0:1}"}
+
+
+def trainer_cases():
+    for name in inspect.signature(pl.Trainer).parameters:
+        for value in TRAINER.get(name, GENERAL):
+            endless = name == "max_epochs" and value in ("null", "1000000")
+            yield (f"++trainer.{name}={value}", *(["trainer.max_steps=2"] if endless else []))
+
+
+def callback_cases():
+    for name in lightning_callbacks.__all__:
+        parameters = inspect.signature(getattr(lightning_callbacks, name)).parameters
+        needed = {key: NEEDED[key] for key in parameters if key in NEEDED and _required(parameters[key])}
+        base = {"_target_": f"pytorch_lightning.callbacks.{name}", **needed}
+        yield tuple(f"+callbacks.x.{key}={value}" for key, value in base.items())
+        for key in parameters if name != "LambdaCallback" else ():
+            for value in CALLBACK.get(key, GENERAL):
+                yield tuple(f"+callbacks.x.{k}={v}" for k, v in {**base, key: value}.items())
+
+
+def _required(parameter):
+    return parameter.default is parameter.empty
+
+
+def group_cases():
+    for group in GROUPS:
+        yield from (
+            (f"{group}={value}",)
+            for value in ("null", "nope", "[nope]", "''", "3", "true", "_base", "{}", "[]")
+        )
+        yield from ((f"~{group}",), (f"++{group}=null",))
+    for group in ("callbacks", "logger"):
+        entries = (
+            "x.token=abc",
+            "x=3",
+            "x=[1]",
+            "x=null",
+            "x={}",
+            "x._target_=torch.nn.Linear",
+            "x._target_=nope.Nope",
+        )
+        yield from ((f"+{group}.{entry}",) for entry in entries)
+    for group in ("data", "task", "model", "optim", "schedule", "trainer"):
+        yield from (
+            (f"{group}._target_={t}",) for t in ("torch.nn.Linear", "nope.Nope", "torch.nope", "nope", "null")
+        )
+
+
+DATA = {
+    "AddingDataModule": [],
+    "CopyMemoryDataModule": ["data=copy_memory", "task=language_model", "data.delay=3"],
+    "SeriesDataModule": ["data=embedded_series", "data.lookback=8", "data.horizon=4", "trainer.max_steps=2"],
+    "TextDataModule": ["data=stdlib", "data.max_characters=20000", "trainer.max_steps=2"],
+}
+
+
+def data_cases(name):
+    for key in signature_of(f"gatelab.data.{name}").names:
+        values = ("0", "-1", "null", "text", "1.5")
+        if not {"items", "delay", "steps"} & {*key.split("_")}:  # those would only fill the memory
+            values += ("100000000",)
+        yield from ((*DATA[name], f"++data.{key}={value}") for value in values)
+
+
+def verdict(command, overrides, capsys):
+    """Exit code and the message of a command; a traceback is an error of the test."""
+    capsys.readouterr()
+    code = run_command(command, list(overrides))
+    return code, capsys.readouterr().err
+
+
+def walk(cases, tmp_path, capsys, reads=False):
+    """Every verdict is 0 or 2, and the same twice; with `reads` the data alone may refuse what `check` accepts."""
+    wrong = []
+    for number, case in enumerate(cases):
+        tiny = [item for item in TINY if not (reads and case[0].startswith("data=") and "data." in item)]
+        tiny = [item for item in tiny if case[0] != "data=copy_memory" or "task.net" not in item]
+        given = [*tiny, *case, f"paths.root={tmp_path / str(number)}"]
+        try:
+            checked, trained = verdict("check", given, capsys), verdict("train", given, capsys)
+        except (Exception, SystemExit) as error:
+            wrong.append(f"{case}: {type(error).__name__}: {error}")
+            continue
+        same = checked[0] in ((0, trained[0]) if reads else (trained[0],)) and trained[0] in (0, 2)
+        if not same or (checked[0] == 2 and checked[1].count("\n") > 3):
+            wrong.append(f"{case}: check {checked}, train {trained}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+def test_every_argument_of_the_trainer_works_or_is_refused(tmp_path, capsys):
+    walk(trainer_cases(), tmp_path, capsys)
+
+
+@pytest.mark.slow
+def test_every_callback_of_lightning_works_or_is_refused(tmp_path, capsys):
+    walk(callback_cases(), tmp_path, capsys)
+
+
+@pytest.mark.slow
+def test_every_group_value_works_or_is_refused(tmp_path, capsys):
+    walk(group_cases(), tmp_path, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DATA)
+def test_every_argument_of_a_datamodule_works_or_is_refused(name, tmp_path, capsys):
+    walk(data_cases(name), tmp_path, capsys, reads=True)
+
+
+@pytest.mark.parametrize("key", ["accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"])
+def test_an_interval_of_zero_is_refused_with_its_key(key):
+    config = compose([*TINY, f"trainer.{key}=0"]).resolved()
+    assert refusal(config).startswith(f"trainer.{key}=0: give at least 1")
+
+
+def test_a_gpu_is_asked_for_where_the_run_is_to_be():
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    config = compose([*TINY, "trainer=gpu"]).resolved()
+    assert "sees no GPU here" in refusal(config)
+    assert refusal(config, here=False) is None
+
+
+@pytest.mark.parametrize("group", [g for g in GROUPS if g not in ("logger", "experiment", "debug")])
+def test_null_names_the_choices(group, capsys):
+    code, text = verdict("check", [f"{group}=null"], capsys)
+    assert code == 2
+    from gatelab.run import CONF_DIR
+
+    assert f"Choices for {group}: {', '.join(choices_of(group, [CONF_DIR]))}." in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["+model.hidden_size=8"], "leave the + out: model.hidden_size=8"),
+        (["~callbacks.gates=foo"], "its value is not that one"),
+        (["trainer.detect_anomaly=true"], "write +trainer.detect_anomaly=true"),
+        (
+            ["model.hidden_siz=3", "model.hidden_size=4"],
+            "(model.hidden_siz=3). Did you mean 'model.hidden_size'?",
+        ),
+        (
+            ["model.hidden_size=${oc.env:FLAGS_TEST_N}"],
+            "'model.hidden_size=\"${oc.decode:${oc.env:FLAGS_TEST_N}}\"'",
+        ),
+        (["model._target_=no_such_module.A"], "With PYTHONPATH=DIR before the command"),
+        (["task._target_=pytorch_lightning.LightningModule"], "lacks spec_type, unit, figures, train_loss"),
+        (["data._target_=pytorch_lightning.LightningDataModule"], "gatelab.data.PlainDataModule"),
+        (["optim._target_=torch.optim.RMSprop", "optim.beta1=0.5"], "~optim.beta1 leaves it out"),
+        (["data=text", "data.path=."], "is a folder"),
+        (["logger=[nope]"], "Choices for logger: csv, off, tensorboard, wandb."),
+        (["task=language_model"], "choose task=forecasting"),
+        (["name=a,b"], """'name="a,b"'"""),
+    ],
+)
+def test_a_refusal_names_the_fix(given, said, capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("FLAGS_TEST_N", "4")
+    base = [] if given[0] == "data=text" else ["data=adding"]
+    code, text = verdict("train", [*base, *given, f"paths.root={tmp_path}"], capsys)
+    assert code == 2
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    "mark", [*"äßé漢 ()[]{}'#%@|*=~:$&;!,?<>`^+", "\u00a0", "~/x", "a b/ß (1)", "{a,b", "[1"]
+)
+def test_the_line_to_type_is_one_that_hydra_and_the_shell_read(mark, capsys):
+    value = f"f{mark}.csv"
+    code, text = verdict("check", ["data=table", f"data.path={value}"], capsys)
+    line = quoted(f"data.path={value}")
+    (typed,) = shlex.split(line)
+    assert OverridesParser.create().parse_overrides([typed])[0].value() == value
+    assert code == 0 or line in text
+
+
+class PlainData(pl.LightningDataModule):
+    """Three splits of random windows; the training loader shuffles."""
+
+    def __init__(self, batch_size: int = 4) -> None:
+        super().__init__()
+        self.batch_size = batch_size
+
+    def _loader(self, items, shuffle=False):
+        draw = torch.Generator().manual_seed(items)
+        past, future = (torch.randn(items, steps, 1, generator=draw) for steps in (8, 2))
+        return DataLoader(TensorDataset(past, future), batch_size=self.batch_size, shuffle=shuffle)
+
+    def train_dataloader(self):
+        return self._loader(12, shuffle=True)
+
+    def val_dataloader(self):
+        return self._loader(5)
+
+
+class PlainLogger(Logger):
+    """Keeps what it is given, or fails."""
+
+    name, version = "plain", "1"
+    kept: ClassVar[list[Any]] = []
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.fails = fails
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        self.kept.append(params)
+
+    def log_metrics(self, metrics, step=None):
+        if self.fails:
+            raise ConnectionError("no network")
+        self.kept.append(metrics)
+
+
+PLAIN = [
+    *("task=forecasting", "task.net.normalization=none", "model.hidden_size=2", "callbacks.progress=null"),
+    *("data._target_=gatelab.data.PlainDataModule", f"+data.module._target_={__name__}.PlainData"),
+    "+data.spec={kind:forecasting,channels:[a],targets:[a],target_index:[0],lookback:8,horizon:2,season:1,frequency:'',"
+    "mean:[0.0],std:[1.0],mase_scale:[1.0],windows:{train:12,valid:5}}",
+]
+
+
+def test_a_plain_datamodule_trains_with_a_spec_given_in_yaml_and_continues_exactly(tmp_path):
+    whole = train([*PLAIN, "trainer.max_steps=5", f"paths.root={tmp_path / 'a'}"])
+    assert set(whole["splits"]) == {"valid"}
+    again = train([*PLAIN, "trainer.max_steps=5", f"paths.root={tmp_path / 'b'}"])
+    assert whole["best"] == again["best"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_plain_logger_gets_configuration_and_metrics_and_cannot_stop_the_run(fails, tmp_path, capsys):
+    PlainLogger.kept.clear()
+    logger = f"+logger.x={{_target_: {__name__}.PlainLogger, fails: {fails}}}"
+    result = train([*TINY, logger, f"paths.root={tmp_path}"])
+    assert result["outcome"] == "done"
+    assert PlainLogger.kept[0]["model"]["hidden_size"] == 2
+    assert fails == ("logger.x cannot be used: ConnectionError: no network" in capsys.readouterr().err)
+    assert fails or any("val/mse" in row for row in PlainLogger.kept)
+
+
+def test_lightnings_own_logger_writes_below_the_run(tmp_path):
+    result = train(
+        [*TINY, "+logger.x._target_=pytorch_lightning.loggers.CSVLogger", f"paths.root={tmp_path}"]
+    )
+    assert os.path.isfile(f"{result['run_dir']}/lightning_logs/version_0/metrics.csv")
+
+
+@pytest.mark.parametrize(
+    "name", ["RMSprop", "Adadelta", "Adagrad", "NAdam", "RAdam", "Adamax", "Rprop", "ASGD"]
+)
+def test_an_optimiser_of_torch_takes_the_arguments_of_the_group_that_fit_it(name, tmp_path):
+    config = compose([*TINY, f"optim._target_=torch.optim.{name}", "optim.lr=0.5"]).resolved()
+    assert config["optim"]["lr"] == 0.5
+    assert "beta1" not in config["optim"]
+    assert refusal(config) is None
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["trainer.check_val_every_n_epoch=2"], ["trainer.accumulate_grad_batches=2"]]
+)
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_the_last_step_is_validated(steps, more, tmp_path):
+    given = [*TINY, "data.train_items=16", "trainer.max_epochs=-1", f"trainer.max_steps={steps}", *more]
+    result = train([*given, f"paths.root={tmp_path}"])
+    assert result["steps"] == steps
+    rows = read_metrics(Path(result["run_dir"]) / "metrics.csv")
+    assert int([row for row in rows if row.get("val/mse")][-1]["step"]) == steps
