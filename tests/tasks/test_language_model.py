@@ -153,7 +153,7 @@ def test_a_changed_number_of_streams_must_start_anew(text_data: Make, make_task:
 def test_bits_are_per_character_whatever_a_token_is(
     text_data: Make, make_task: Make, make_trainer: Make
 ) -> None:
-    data = text_data(level="word", eval_batch_size=1)
+    data = text_data(level="bpe", vocabulary_size=260, eval_batch_size=1)
     figures = evaluate(make_task(data), data, make_trainer())
     bits = figures["loss"] * figures["tokens"] / math.log(2)
     assert figures["bpc"] == pytest.approx(bits / data.spec.characters["valid"], rel=1e-12)

@@ -11,9 +11,9 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 
 from gatelab.cli.common import add_overrides, print_json, print_table, scores_table
+from gatelab.data.messages import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     composed = compose(options.overrides, config_dirs=options.config_dir)
     data = build_data(check(composed))
     for note in data.notes:
-        print(note, file=sys.stderr)
+        say(note)
     scores = {split: data.baselines(split) for split in data.splits if split != "train"}
     if options.json:
         print_json({"data": composed.choices["data"], "splits": scores})

@@ -7,14 +7,11 @@ import contextlib
 import gc
 import json
 import math
-import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from gatelab.data.messages import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -139,12 +136,7 @@ def print_table(table: Table) -> None:
     from rich.console import Console
 
     if sys.stdout.isatty():
-        console = Console()
-        with console.capture() as captured:
-            console.print(table)
-        # rich's own colours pass; any other sequence came with a name or a value
-        parts = re.split(r"(\x1b\[[0-9;]*m)", captured.get())
-        print("".join(p if i % 2 else printable(p, len(p)) for i, p in enumerate(parts)), end="")
+        Console().print(table)
     else:
         table.box = box.MARKDOWN
         for row in table.rows:

@@ -7,10 +7,8 @@ example:
 from __future__ import annotations
 
 import argparse
-import sys
 
 from gatelab.cli.common import add_run_dir, loading, print_json
-from gatelab.data.messages import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,5 +36,5 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"run": options.run_dir, "prompt": options.prompt, **settings, "text": text})
     else:
-        print(printable(text, len(text)) if sys.stdout.isatty() else text)
+        print(text)
     return 0

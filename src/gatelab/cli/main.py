@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ COMMANDS = {
     "doctor": "show what is installed and what this machine can do",
 }
 
+COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 WRONG_PLACE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError)
 EPILOG = """exit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted and resumable
 `gatelab COMMAND --help` tells more about a command."""
@@ -103,10 +105,14 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
 
 
 class Output:
-    """A text stream that drops what is written once its reader has left, so that the work goes on."""
+    """A text stream that drops what is written once its reader has left, so that the work goes on.
 
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
+    Of stdout, what a terminal would obey is written as its code, but for the colours of a table (`printable`): names
+    and values of a run may hold anything. On stderr a progress bar moves the cursor; texts go through `say`.
+    """
+
+    def __init__(self, stream: Any, *, clean: bool) -> None:
+        self.stream, self.clean = stream, clean
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -114,8 +120,14 @@ class Output:
     def write(self, text: str) -> int:
         """Write, or drop the text."""
         with self._dropping():
-            self.stream.write(text)
+            self.stream.write(self._printable(text) if self.clean else text)
         return len(text)
+
+    def _printable(self, text: str) -> str:
+        from gatelab.data.messages import printable
+
+        parts = COLOUR.split(text) if self.stream.isatty() else [text]
+        return "".join(part if i % 2 else printable(part, len(part)) for i, part in enumerate(parts))
 
     def flush(self) -> None:
         """Flush, or drop what is buffered."""
@@ -134,7 +146,13 @@ class Output:
 def unbreakable_output() -> Iterator[None]:
     """Let a command go on when the reader of stdout or stderr leaves, or where a stream was closed from the start."""
     before = sys.stdout, sys.stderr
-    streams = [Output(io.StringIO() if stream is None else stream) for stream in before]
+    for stream in before:
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a name that is no text, or a terminal that knows ASCII only
+            stream.reconfigure(errors="backslashreplace")
+    out, err = (io.StringIO() if stream is None else stream for stream in before)
+    streams = [Output(out, clean=True), Output(err, clean=False)]
     sys.stdout, sys.stderr = streams
     try:
         yield

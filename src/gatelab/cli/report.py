@@ -15,12 +15,12 @@ examples:
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.cli.common import split_root
+from gatelab.data.messages import say
 from gatelab.run import RequestError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"report  {output}  ({output.stat().st_size / 1e6:.1f} MB, needs no network)")
         return 0
     for note in notes:
-        print(f"not read: {note}", file=sys.stderr)
+        say(f"not read: {note}")
     content = to_table(subjects) if form == "csv" else to_markdown(subjects, title_of(subjects), notes)
     if options.output == "-":
         print(content, end="")

@@ -31,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-code-change", action="store_true", help="continue a study although its code was edited since"
     )
     parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="go on with an existing study although it runs code that neither Gatelab nor this command names",
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="check every job and print them; start nothing"
     )
     parser.epilog = _epilog()
@@ -60,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
             force=options.force,
             keep_code_change=options.keep_code_change,
             dry_run=options.dry_run,
+            trust=options.trust,
             watch=following,
             report=_report,
         )

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from typing import Any
 
 from gatelab.cli.common import (
@@ -25,7 +24,7 @@ from gatelab.cli.common import (
     print_table,
     scores_table,
 )
-from gatelab.data.messages import counted
+from gatelab.data.messages import counted, say
 from gatelab.run.record.directory import RunDirectory
 from gatelab.tasks.contract import best_of, metric_of
 
@@ -70,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     except Interrupted as stopped:
         if not agent:
             raise
-        print(stopped, file=sys.stderr)
+        say(str(stopped))
         return 0  # an agent counts every other code as a failure, and gives up after a few
     if result["outcome"] == "rank":
         return 0

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable, Sequence
 
 MOST_CHARACTERS = 4000
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What moves a terminal's cursor, colours, title or direction of writing; not line breaks and tabs."""
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves a terminal's cursor, colours, title or direction of writing, or cannot be written; not line breaks and
+tabs."""
 
 
 _WORDS = ("null", "true", "false", "nan", "inf")
@@ -46,7 +47,7 @@ def printable(text: str, most: int = MOST_CHARACTERS) -> str:
     if len(text) > most:
         half = most // 2
         text = f"{text[:half]} [... {len(text) - 2 * half:,} characters ...] {text[-half:]}"
-    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def counted(number: int, thing: str) -> str:

@@ -8,7 +8,7 @@ Dimensions: `B` batch, `T` time, `C` channels, `K` target channels, `P` horizon,
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
 
 from gatelab.data.messages import DataError
@@ -83,8 +83,9 @@ class Spec:
         """Build the spec from what `to_dict` returned; a missing or unknown key is a `DataError`."""
         if data.get("kind") != cls.kind:
             raise DataError(f"{cls.__name__}: 'kind' is {data.get('kind')!r}, expected {cls.kind!r}")
-        names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        given = set(data) - {"kind"}
+        parts = fields(cls)  # type: ignore[arg-type]
+        names, given = {part.name for part in parts}, set(data) - {"kind"}
+        names -= {part.name for part in parts if part.default_factory is not MISSING} - given
         if names != given:
             raise DataError(
                 f"{cls.__name__}: missing keys {sorted(names - given)}, unknown keys {sorted(given - names)}"
@@ -102,6 +103,8 @@ class TextSpec(Spec):
     seed_token: the id that stands before the first token of a stream.
     tokens: scored tokens of each split, e.g. `{"train": 929589, "valid": 73760, "test": 82430}`.
     characters: characters of text behind those tokens, for bits per character; 0 where there is no text.
+    unknown: those of the tokens that stand for words or characters outside the vocabulary; there are no bits per
+        character then, since the text cannot be rebuilt. Empty in records of before they were counted.
     """
 
     kind: ClassVar[str] = "language_model"
@@ -111,6 +114,7 @@ class TextSpec(Spec):
     seed_token: int
     tokens: dict[str, int]
     characters: dict[str, int]
+    unknown: dict[str, int] = field(default_factory=dict)
 
     def characters_per_token(self, split: str) -> float:
         """Return the characters that a token of `split` stands for: bits/character = bits/token divided by it.

@@ -23,6 +23,7 @@ from gatelab.study.analysis.read import open_storage_to_read
 from gatelab.study.analysis.state import Run, Trial, show
 
 EXTRA = "pip install 'gatelab[dashboard]'"
+READ = ("GET", "HEAD")
 LOCAL = ("127.0.0.1", "localhost", "::1")
 Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
@@ -74,7 +75,7 @@ def _optuna(study: Path) -> str:
         return f"not started: {EXTRA}"
     import optuna_dashboard
 
-    application = guarded(optuna_dashboard.wsgi(open_storage_to_read(study)), ("GET", "HEAD"))
+    application = guarded(optuna_dashboard.wsgi(open_storage_to_read(study)), READ)
     server = make_server("127.0.0.1", 0, application, server_class=_Server, handler_class=_Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}/"
@@ -87,9 +88,9 @@ def _tensorboard(subjects: Sequence[Subject], scratch: Path) -> str:
         return "not started: no run here wrote event files (logger=tensorboard does)"
     from tensorboard import program
 
-    class Local(program.WerkzeugServer):
+    class Local(program.WerkzeugServer):  # it reads several series at once by POST
         def __init__(self, application: Application, flags: Any) -> None:
-            super().__init__(guarded(application), flags)
+            super().__init__(guarded(application, (*READ, "POST")), flags)
 
     board = program.TensorBoard(server_class=Local)
     board.configure(argv=["", "--logdir", str(scratch), "--host", "127.0.0.1", "--port", "0"])
@@ -100,7 +101,9 @@ def link_events(subjects: Sequence[Subject], scratch: Path) -> int:
     """Link the runs' event files below `scratch` under names that say what was tried; return how many there are."""
     count = 0
     for subject in subjects:
-        name = subject.state.name  # of two studies of one name the second gets a number
+        name = (
+            subject.state.name.replace("/", "_").lstrip(".") or "study"
+        )  # a second one of this name gets a number
         free = (scratch / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
         folder = next(folder for folder in free if not folder.exists())
         for trial in subject.state.trials:

@@ -25,6 +25,7 @@ from typing import Any
 from gatelab.report.experiment_record import joined, read_record, unpack
 from gatelab.report.picture import baselines
 from gatelab.run import RequestError
+from gatelab.run.record import directory
 from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.run.record.identity import LEFT_OUT
 from gatelab.study.analysis.read import find_study, read_study
@@ -39,7 +40,7 @@ NOT_THE_PROBLEM = (
     "num_workers", "mirror", "cache", "fold", "seed",
 )  # fmt: skip
 """Keys of `data` that may differ between runs that are compared with each other."""
-DAMAGED = (RequestError, OSError, KeyError, IndexError, TypeError, ValueError, AttributeError)
+DAMAGED = (RequestError, OSError, *directory.DAMAGED)
 """Errors that reading a damaged file of a run, study or record may raise."""
 OF_A_STUDY = ("trial.py ", "run_trial.py ", "fork_server.py ", "frozen_run.py ")
 """Beginnings of the recorded command of a run that a study started, today and in earlier versions."""
@@ -193,28 +194,28 @@ def _read(path: Path) -> StandaloneRun:
     unfolded = {key: value for key, value in flat.items() if key.rpartition(".")[2] not in REPLICATES}
     valid = result.get("splits", {}).get("valid", {}).get("metrics", {})
     value = valid.get(monitor.removeprefix("val/")) if state == "done" else None
+    value = None if value is None or math.isnan(value) else float(value)
     called = next((data[key] for key in ("path", "series", "corpus", "problem") if data.get(key)), "runs")
     command = str(attempts[-1].get("command", ""))
     parameters, seconds = result.get("parameters"), result.get("seconds", {}).get("fit")
-    reason = f"{path.name}: {result.get('error') or result.get('why') or state}"
+    why = result.get("error") or result.get("why") or (f"no {monitor}" if state == "done" else state)
+    reason = f"{path.name}: {why}"
     trial = Trial(
         number=0,
         state="done" if value is not None else "pruned" if state == "pruned" else "failed",
         params=flat,
-        values=() if value is None else (float(value),),
-        runs=(
-            Run(run.path.absolute(), None if value is None else float(value), int(identity["seed"]), fold),
-        ),
-        seconds=None if seconds is None else float(seconds),
+        values=() if value is None else (value,),
+        runs=(Run(run.path.absolute(), value, int(identity["seed"]), fold),),
+        seconds=None if seconds is None or not math.isfinite(seconds) else float(seconds),
         parameters=None if parameters is None else int(parameters),
-        error=None if state == "done" else reason,
+        error=None if value is not None else reason,
     )
     mode = "maximize" if config["task"].get("mode") == "max" else "minimize"
     return StandaloneRun(
         trial=trial,
         problem=json.dumps([monitor, compared], sort_keys=True, default=str),
         # seeds share the hash; folds do not
-        point=identity["hash8"] if fold is None else json.dumps(unfolded, sort_keys=True, default=str),
+        point=str(identity["hash8"]) if fold is None else json.dumps(unfolded, sort_keys=True, default=str),
         name=str(identity["name"]),
         data_name=Path(str(called)).stem,
         objective=Objective(monitor, mode, recorded_label(record, monitor)),

@@ -94,7 +94,7 @@ def write_page(
         plotly=Markup(get_plotlyjs()),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(output, page)
+    atomic_write_text(output, page.encode("utf-8", "backslashreplace").decode())  # names may be no text
     return output
 
 
@@ -169,8 +169,8 @@ def link(target: Path, page: Path, text: str) -> Link:
     """A link relative to the page, as the address of a folder: every other character than a letter is quoted."""
     if not target.exists():
         return Link(text, None)
-    relative = Path(os.path.relpath(target.absolute(), page.absolute().parent)).as_posix()
-    return Link(text, f"./{quote(relative)}/")
+    relative = Path(os.path.relpath(target.absolute(), page.absolute().parent))
+    return Link(text, f"./{quote(os.fsencode(relative.as_posix()))}/")
 
 
 def table(caption: str, shown: Mapping[str, Sequence[Cell]], marked: Sequence[str] = ()) -> dict[str, Any]:

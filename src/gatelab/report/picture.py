@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from gatelab.data.files import atomic_file
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
+from gatelab.run.record.directory import DAMAGED
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
@@ -279,7 +280,7 @@ def baselines(state: StudyState) -> dict[str, float]:
         return dict(state.baselines)
     metric = state.objectives[0].name
     for trial in state.done:
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        with contextlib.suppress(OSError, *DAMAGED):
             results = [json.loads((run.directory / "result.json").read_text()) for run in trial.runs]
             scores = [result["splits"]["valid"]["baselines"] for result in results]
             return {name: fmean(float(one[name][metric]) for one in scores) for name in scores[0]}

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.data.messages import counted
+from gatelab.data.messages import counted, printable, say
 from gatelab.run.frozen_run import EventReader, events_file
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, answer, leaderboard, table, verdict
@@ -207,7 +206,7 @@ def following(directory: str | Path, *, every: float = 1.0, lines_every: float =
                     view.look()
                 view.look(last=True)
         except Exception as error:  # a view must not stop the study
-            print(f"the live view has ended: {type(error).__name__}: {error}", file=sys.stderr)
+            say(f"the live view has ended: {type(error).__name__}: {error}")
 
     thread = threading.Thread(target=show_until_end, name="live view", daemon=True)
     thread.start()
@@ -271,7 +270,7 @@ class _View:
     def _print(self, line: str) -> None:
         self._printed_at = time.monotonic()
         if line != self._printed:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
             self._printed = line
 
 
@@ -294,7 +293,7 @@ def dashboard(state: StudyState) -> Group:
     over = len(state.trials) - counts["running"] - counts["waiting"]
     head = Table.grid(padding=(0, 2))
     head.add_row(
-        Text(state.name, style="bold"),
+        Text(printable(state.name), style="bold"),
         ProgressBar(total=max(1, len(state.trials)), completed=over, width=30),
         Text(f"{over}/{len(state.trials)}"),
         Text(", ".join(f"{count} {name}" for name, count in counts.items())),
@@ -303,7 +302,7 @@ def dashboard(state: StudyState) -> Group:
     facts = [_best(state) or "no trial has finished yet"]
     facts += [f"about {duration(left)} left"] if left else []
     facts += [f"slots {busy:.0%} busy"] if busy else []
-    return Group(head, Text(" · ".join(facts)), *([_running(state)] if counts["running"] else []))
+    return Group(head, Text(printable(" · ".join(facts))), *([_running(state)] if counts["running"] else []))
 
 
 def _best(state: StudyState) -> str:
@@ -318,6 +317,7 @@ def _best(state: StudyState) -> str:
 
 
 def _running(state: StudyState) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     running = [trial for trial in state.trials if trial.state == "running"]
@@ -329,7 +329,7 @@ def _running(state: StudyState) -> Table:
         table.add_column(title, no_wrap=True)
     for trial in running[:MOST_ROWS]:
         note, value = progress(state, trial)
-        params = [show(trial.params[key]) if key in trial.params else "" for key in keys]
+        params = [escape(printable(show(trial.params[key]))) if key in trial.params else "" for key in keys]
         elapsed = "" if state.lost(trial) else duration(trial.elapsed(state.now) or 0.0)
         note = "its worker died" if state.lost(trial) else note
         table.add_row(str(trial.number), *params, note, "" if value is None else f"{value:.5g}", elapsed)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run.build import request_errors
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.directory import RunDirectory, reading
 from gatelab.run.record.identity import flat
 from gatelab.tasks.trace import Row, read_trace
 
@@ -75,6 +75,11 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         RequestError: one of them is no run directory.
     """
     runs = RunDirectory.open(first), RunDirectory.open(second)
+    with reading(f"{runs[0].path} or {runs[1].path}"):
+        return _compare(runs)
+
+
+def _compare(runs: tuple[RunDirectory, RunDirectory]) -> Comparison:
     one, two = (run.read() for run in runs)
     config = between({**one["config"], "paths": {}}, {**two["config"], "paths": {}})
     diverged, compared = _diverge(*runs)

@@ -22,6 +22,7 @@ from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
 from gatelab.run.config import check_node
 from gatelab.run.load import load_data, load_task
+from gatelab.run.record.directory import reading
 from gatelab.tasks.contract import Remark
 
 if TYPE_CHECKING:
@@ -57,9 +58,10 @@ def evaluate(
         RequestError: no such run, no checkpoint, changed data, data without that split, or no such device here.
     """
     loaded = load_task(path, trust=trust)
-    data = load_data(with_reading(loaded.record, overrides))
+    with reading(loaded.run.run_file):
+        data = load_data(with_reading(loaded.record, overrides))
+        device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
     split = split or ("test" if "test" in data.splits else "valid")
-    device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
     report = evaluate_split(loaded.task, data, split, device=device)
     return {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
 

@@ -11,22 +11,27 @@ import contextlib
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Iterator, Mapping
+from ctypes import ArgumentError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
 from gatelab.run.config import locate
 from gatelab.run.record.code import changed_code
-from gatelab.run.record.directory import RunDirectory, read_record
+from gatelab.run.record.directory import RunDirectory, read_record, reading
 from gatelab.tasks import CheckpointError, load_checkpoint
 
 TRUSTED = ("gatelab.", "torch.nn.", "torch.optim.", "pytorch_lightning.")
 FACTORIES = ("gatelab.tasks.optimizers", "gatelab.tasks.schedules")
 """Modules whose functions make optimisers and schedules, and do nothing else."""
+LOGGERS = ("gatelab.trackers.tensorboard_logger", "gatelab.trackers.wandb_logger")
 BUILT = ("data", "task", "model", "optim", "schedule")
 """Groups of a recorded configuration that are built when the run is read."""
 
@@ -71,7 +76,14 @@ class LoadedRun:
         from gatelab.data.text.tokenizer import tokenizer_from_dict
 
         file = self.run.tokenizer_file
-        return tokenizer_from_dict(read_record(file, ("level",))) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            return tokenizer_from_dict(read_record(file, {"level": str}))
+        except Exception as error:  # the library of byte pairs raises this very class
+            raise (
+                error if isinstance(error, RequestError) else RequestError(f"{file}: damaged ({error}).")
+            ) from None
 
 
 def require_trusted_targets(config: Any, *, trust: bool = False) -> None:
@@ -83,11 +95,16 @@ def require_trusted_targets(config: Any, *, trust: bool = False) -> None:
     Raises:
         RequestError: naming the other targets.
     """
-    if not trust and (foreign := sorted({name for name in _targets(config) if not _is_trusted(name)})):
+    if not trust and (foreign := foreign_targets(config)):
         raise RequestError(
             f"the run names code that is not part of Gatelab: {', '.join(foreign)}. Nothing was run. If you know and "
             "trust it, --trust allows it."
         )
+
+
+def foreign_targets(config: Any) -> list[str]:
+    """The names in a configuration that `require_trusted_targets` does not trust."""
+    return sorted({name for name in _targets(config) if not _is_trusted(name)})
 
 
 def _targets(value: Any) -> Iterator[str]:
@@ -102,8 +119,8 @@ def _targets(value: Any) -> Iterator[str]:
 
 def _is_trusted(target: str) -> bool:
     """Whether a name stands for a class or factory of the trusted kinds; only the trusted packages are imported."""
-    if not target.startswith(TRUSTED):
-        return False
+    if not target.startswith(TRUSTED) or target in LOGGERS:
+        return target in LOGGERS
     import pytorch_lightning as pl
     from torch import nn, optim
 
@@ -129,6 +146,11 @@ def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
     run = RunDirectory.open(path)
     record = run.read()
     require_trusted_targets([record["config"].get(group) for group in BUILT], trust=trust)
+    with reading(run.run_file), request_errors(str(run.run_file), (RuntimeError, ArgumentError)):
+        return _load(path, run, record)
+
+
+def _load(path: str | Path, run: RunDirectory, record: dict[str, Any]) -> LoadedRun:
     checkpoint = run.best if run.best.is_file() else run.last
     if not checkpoint.is_file() or "spec" not in record:
         raise RequestError(f"{path}: has no checkpoint yet; train it first.")
@@ -144,6 +166,8 @@ def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
         weights = load_checkpoint(checkpoint).get("state_dict", {})
     except CheckpointError as error:
         raise RequestError(str(error)) from None
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
+        raise RequestError(f"{checkpoint}: holds no weights; it is not a checkpoint of a run.")
     if found := mismatch(weights, task.state_dict()):
         raise RequestError(f"{checkpoint}: a checkpoint of another model, {found} in this run's.")
     task.load_state_dict(weights)
@@ -165,7 +189,7 @@ def load_data(record: dict[str, Any]) -> Any:
     Raises:
         RequestError: a file is gone, or is not the one that the run was trained on.
     """
-    with _where_it_ran(record["attempts"][-1]):
+    with reading("run.json"), _where_it_ran(record["attempts"][-1]):
         data = build_data(record["config"])
     if changed := changed_data(record, data):
         raise RequestError(
@@ -191,9 +215,13 @@ def changed_data(record: dict[str, Any], data: Any) -> str | None:
 
 @contextlib.contextmanager
 def _where_it_ran(attempt: dict[str, Any]) -> Iterator[None]:
-    """Read data as the run did: relative paths from its working directory, files from its mirror."""
-    cwd = Path(attempt["cwd"])
+    """Read data as the run did: relative paths from its working directory, files from its mirror.
+
+    Modules are looked for where they were before: those of that directory may be a stranger's.
+    """
+    cwd, before = Path(attempt["cwd"]), sys.path[:]
     mirror = cwd / attempt["mirror"] if attempt["mirror"] else None
+    sys.path[:] = [str(Path(entry).absolute()) for entry in before]
     added = mirror is not None and mirror.is_dir() and "GATELAB_DATA_MIRROR" not in os.environ
     if added:
         os.environ["GATELAB_DATA_MIRROR"] = str(mirror)
@@ -201,5 +229,6 @@ def _where_it_ran(attempt: dict[str, Any]) -> Iterator[None]:
         with contextlib.chdir(cwd if cwd.is_dir() else Path.cwd()):
             yield
     finally:
+        sys.path[:] = before
         if added:
             del os.environ["GATELAB_DATA_MIRROR"]

@@ -29,7 +29,8 @@ from gatelab.run.diff import Difference, Divergence, between, divergence, enviro
 from gatelab.run.frozen_run import FROZEN_RUN, Tail, child_environment, end_of, write_request
 from gatelab.run.load import require_trusted_targets
 from gatelab.run.process_group import ProcessGroup
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.directory import RunDirectory, reading
+from gatelab.run.record.environment import VARIABLES
 from gatelab.run.record.identity import Identity, flat
 from gatelab.tasks.signals import RANK_OF
 from gatelab.tasks.trace import Row, parse_trace, read_trace
@@ -102,8 +103,10 @@ def reproduce(
     place.mkdir(parents=True, exist_ok=True)
     found = Reproduction(str(run.path), list(overrides), strict=strict)
     try:
-        config = frozen_config(record, overrides, place, trust=trust)
-        with _SecondRun(record, config, place) as new:
+        with reading(run.run_file):
+            config = frozen_config(record, overrides, place, trust=trust)
+            new = _SecondRun(record, config, place, trust=trust)
+        with new:
             _compare(expected, new, found, on_step)
             found.environment = new.differences(record)
             if keep is not None:
@@ -158,16 +161,21 @@ def _compare(
 class _SecondRun:
     """The new run: its process, its trace as it grows, its end. Leaving the context ends the process."""
 
-    def __init__(self, record: dict[str, Any], config: dict[str, Any], place: Path) -> None:
+    def __init__(self, record: dict[str, Any], config: dict[str, Any], place: Path, *, trust: bool) -> None:
         attempt = record["attempts"][-1]
         cwd = Path(attempt["cwd"])
         identity = Identity(**{**record["identity"], "seed": config["seed"]})
         self.run = RunDirectory(identity.directory(config["paths"]["runs"]))
+        if not self.run.path.resolve().is_relative_to(place.resolve()):
+            raise RequestError(f"the run's name, {identity.name}, leads to another folder than the run's.")
         self.request, self.log = place / "request.json", place / "log.txt"
         write_request(self.request, config, identity, threads=config["threads"])
         command = [sys.executable, "-m", FROZEN_RUN, str(self.request)]
         cwd = cwd if cwd.is_dir() else Path.cwd()
-        self._process = ProcessGroup.start(command, self.log, environment_for(attempt), cwd)
+        env = environment_for(attempt)
+        if not trust:  # Python would import the files of that directory before its own
+            env["PYTHONSAFEPATH"] = "1"
+        self._process = ProcessGroup.start(command, self.log, env, cwd)
 
     def __enter__(self) -> _SecondRun:
         return self
@@ -250,9 +258,10 @@ def frozen_config(
 
 
 def environment_for(attempt: dict[str, Any]) -> dict[str, str]:
-    """This process' environment variables, and the recorded ones where this process has none."""
+    """This process' environment variables, and where it has none the recorded ones, of those that a run records."""
     env = child_environment()
-    recorded = dict(attempt["environment"].get("variables", {}))
+    noted = attempt["environment"].get("variables", {})
+    recorded = {name: str(noted[name]) for name in VARIABLES if name in noted}
     if recorded.get(GPUS):  # which of equal GPUs it was does not matter; that it had none does
         del recorded[GPUS]
     if attempt["mirror"]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from gatelab.data.files import atomic_write_text
@@ -22,6 +23,7 @@ from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.run.config import Composed, adapt_to_targets, compose
 from gatelab.run.config.explain import keys_of
+from gatelab.run.record.directory import reading
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.equal_parameters import HIDDEN, cell_of, parse_budget, size_key, solve
@@ -56,16 +58,26 @@ class StudySpec:
         self.record: dict[str, Any] = {}
 
     @classmethod
-    def load(cls, path: str | Path) -> StudySpec:
+    def load(cls, path: str | Path, *, code: bool = False) -> StudySpec:
         """Read the study in a folder.
 
+        Args:
+            code: run its space function's file too, which new points need.
+
         Raises:
-            RequestError: the folder is not a study, or its study.json cannot be read.
+            RequestError: the folder is not a study, or a file of it is damaged.
         """
         directory = StudyDirectory.open(path)
+        with reading(directory.file):
+            return cls._load(directory, code=code)
+
+    @classmethod
+    def _load(cls, directory: StudyDirectory, *, code: bool) -> StudySpec:
         record = directory.read()
         settings = StudySettings.from_dict(record["settings"])
-        function = load_function(directory.path / FUNCTION, settings.space) if settings.space else None
+        function = (
+            load_function(directory.path / FUNCTION, settings.space) if settings.space and code else None
+        )
         space = Space(tuple(Parameter.from_dict(item) for item in record["space"]), function)
         sources = kept_sources(directory.conf)
         spec = cls(
@@ -145,6 +157,10 @@ class StudySpec:
         values: dict[str, Any] = {}
         for key, kept in params.items():
             known = self.space[key]
+            if isinstance(kept, dict | list) or (
+                key.endswith("_target_") and not (known and kept in known.values())
+            ):  # a queue chooses values, it names no code
+                raise RequestError(f"{key}={kept}: is not a value of the study's space.")
             if known.group if known else self.templates.is_group(key):
                 groups[self._prefix(key) + key] = kept
             else:
@@ -219,9 +235,7 @@ class Templates:
         file = self.folder / file_of(name) if self.folder is not None else None
         if file is None or not file.is_file():
             return None
-        config = OmegaConf.load(file)
-        assert isinstance(config, DictConfig)
-        return Composed(config, {}, self.overrides, ())
+        return Composed(_read_template(file), {}, self.overrides, ())
 
     def _compose(self, groups: Mapping[str, Any]) -> Composed:
         chosen = [f"{key}={value}" for key, value in groups.items()]
@@ -251,13 +265,25 @@ class Templates:
         """Every template that was composed, here or before."""
         kept = sorted(self.folder.glob("*.yaml")) if self.folder is not None else []
         found = [composed.config for composed in self._found.values() if isinstance(composed, Composed)]
-        return [*found, *(config for file in kept if isinstance(config := OmegaConf.load(file), DictConfig))]
+        return [*found, *map(_read_template, kept)]
 
     def keep(self, folder: Path) -> None:
         """Write every template that was composed."""
         for name, found in self._found.items():
             if isinstance(found, Composed):
                 _write(folder, name, found.config)
+
+
+def _read_template(file: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(file)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise RequestError(
+            f"{file}: cannot be read ({(str(error) or repr(error)).splitlines()[0]})."
+        ) from None
+    if not isinstance(config, DictConfig):
+        raise RequestError(f"{file}: damaged, it is not a configuration.")
+    return config
 
 
 def template_name(groups: Mapping[str, Any]) -> str:

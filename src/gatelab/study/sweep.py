@@ -22,6 +22,7 @@ from gatelab.study.engine.launch import check_launcher, launch
 from gatelab.study.engine.storage import check_storage, keep_password
 from gatelab.study.plan import check, grid, new_study
 from gatelab.study.plan.request import Request, read_request, root_of
+from gatelab.study.plan.trust import require_own_code
 from gatelab.study.spec import FUNCTION, StudySpec, config_files, kept_sources, sources_of
 from gatelab.tasks.signals import StopSignals, noted
 
@@ -74,6 +75,7 @@ def sweep(
     force: bool = False,
     keep_code_change: bool = False,
     dry_run: bool = False,
+    trust: bool = False,
     watch: Watch = contextlib.nullcontext,
     report: Report | None = None,
 ) -> dict[str, Any]:
@@ -85,6 +87,7 @@ def sweep(
         force: begin anew; the old folder is renamed, never deleted.
         keep_code_change: continue a study although its code has been edited since, instead of refusing.
         dry_run: check everything, start and write nothing.
+        trust: run code of an existing study that neither Gatelab nor this command names.
         watch: a context in which the workers run; called with the study's folder, e.g. to show a live view.
         report: called with the study's folder when it is finished; returns lines about what it wrote.
 
@@ -98,7 +101,9 @@ def sweep(
     """
     began = time.perf_counter()
     with noted() as signals:
-        made = plan(overrides, config_dirs=config_dirs, force=force, keep_code_change=keep_code_change)
+        made = plan(
+            overrides, config_dirs=config_dirs, force=force, keep_code_change=keep_code_change, trust=trust
+        )
         settings, name = made.spec.settings, made.spec.settings.name
         for note in made.notes:
             say(note)
@@ -127,6 +132,7 @@ def plan(
     config_dirs: Sequence[Path] = (),
     force: bool = False,
     keep_code_change: bool = False,
+    trust: bool = False,
 ) -> Plan:
     """Decide and check everything; write nothing.
 
@@ -143,11 +149,14 @@ def plan(
     path = root_of(request.fixed, sources) / "studies" / name
     exists = (path / "study.json").is_file()
     if exists and not force:
+        if not trust:
+            require_own_code(path, overrides, config_dirs)
         made = _plan_existing(overrides, name, path, sources)
         sources = kept_sources(path / "conf")
     else:
         made = _plan_new(request, name, path, sources, exists)
     new_study.refuse_secrets(made.spec, made.points)
+    made.notes += new_study.remarks(made.spec)
     if not force:
         new = made.points if not exists else []
         made.notes += new_study.accept_code(made.spec, new, keep_code_change=keep_code_change)
@@ -179,7 +188,7 @@ def _plan_new(request: Request, name: str, path: Path, sources: Sequence[Path], 
 
 def _plan_existing(overrides: Sequence[str], name: str, path: Path, now: Sequence[Path]) -> Plan:
     """The plan for a study that exists: from its own copies of everything."""
-    study = StudySpec.load(path)
+    study = StudySpec.load(path, code=True)
     earlier, before = list(study.record["points"]), grid.count(study.settings, study.space)
     sources = kept_sources(path / "conf")
     request = read_request(overrides, sources)
@@ -204,7 +213,7 @@ def _edited(kept: Sequence[Path], now: Sequence[Path]) -> list[str]:
     for copy, source in zip(kept, now, strict=False):
         for file in sorted(copy.rglob("*.yaml")):
             name = file.relative_to(copy)
-            if not (source / name).is_file() or (source / name).read_text() != file.read_text():
+            if not (source / name).is_file() or (source / name).read_bytes() != file.read_bytes():
                 changed.append(name.as_posix())
     if not changed:
         return []

@@ -88,6 +88,8 @@ def load_checkpoint(path: str | os.PathLike[str], map_location: Any = "cpu") -> 
             if (changed := archive.testzip()) is not None:
                 raise ValueError(f"its part {changed} is not what was written.")
         loaded: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        if not isinstance(loaded, dict) or not isinstance(loaded.get("state_dict", {}), dict):
+            raise TypeError("it holds no dictionary with weights.")
     except Exception as error:  # a damaged file makes the unpickler raise almost anything
         reason = (str(error) or repr(error)).splitlines()[0]
         raise CheckpointError(

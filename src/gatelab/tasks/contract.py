@@ -7,7 +7,7 @@ no PyTorch: what a task says of its metrics is kept in `run.json` (`Task.describ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ class Metric:
         title: in words, e.g. `bits per character`; unit: e.g. `nats per token`, or empty.
         better: "min" or "max"; None for a count or a check, which ranks nothing.
         format: for `format()`, e.g. `.3f`; empty: four to five significant digits.
+        same: keys of the configuration; runs in which they differ cannot be compared by it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Metric:
     unit: str = ""
     better: Literal["min", "max"] | None = "min"
     format: str = ""
+    same: Sequence[str] = ()
 
     @property
     def label(self) -> str:
@@ -50,6 +52,12 @@ def recorded_label(record: Mapping[str, Any], name: str) -> str:
     """What an axis of the metric is called, or an empty string where the record does not tell."""
     name = name.rpartition("/")[2]
     return metric.label if (metric := recorded_metrics(record).get(name)) else ""
+
+
+def not_comparable(name: str, same: Iterable[str], keys: Iterable[str]) -> str:
+    """That the metric `name` does not compare runs that differ in `keys`, in a sentence; empty if it does."""
+    found = [key for key in same if key in keys]
+    return f"{name} does not compare runs of another {' or '.join(found)}." if found else ""
 
 
 def best_of(metric: Metric, values: Iterable[tuple[str, float]]) -> tuple[str, float]:

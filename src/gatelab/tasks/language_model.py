@@ -31,6 +31,8 @@ HEAD_ELEMENTS = 1 << 22
 """Logits held at once in evaluation (16 MiB in float32), so that a window may be a whole corpus."""
 BURN_IN_GROWTH = 8
 """How many times longer the burn-in is in the next pass over a split whose evaluation streams do not meet."""
+VOCABULARY = ("data.vocabulary_size", "data.level")
+"""Keys that decide what a token is: losses per token compare where they are the same."""
 SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 400, 0.8
 
 
@@ -47,16 +49,17 @@ class LanguageModelTask(Task):
 
     The other arguments are those of `Task`. Metrics: `loss` (nats per token), `ppl`, `bpc` (bits per
     character; bits per token where tokens stand for no text), `tokens`, and `stitch` with several evaluation
-    streams.
+    streams. Where some tokens stand for words outside the vocabulary, `unknown` is their share, and there is no `bpc`.
     """
 
     spec_type: ClassVar[type[TextSpec]] = TextSpec
     unit: ClassVar[str] = "tokens"
     figures = (
-        Metric("loss", unit="nats per token"),
-        Metric("ppl", "perplexity"),
+        Metric("loss", unit="nats per token", same=VOCABULARY),
+        Metric("ppl", "perplexity", same=VOCABULARY),
         Metric("bpc", "bits per character"),
         Metric("tokens", "scored tokens", better=None),
+        Metric("unknown", "share of tokens outside the vocabulary", better=None),
         Metric("stitch", "difference of states where evaluation streams meet", better=None),
     )
     metric: TokenLoss
@@ -80,6 +83,11 @@ class LanguageModelTask(Task):
         ):
             if value < 0.0:
                 raise ValueError(f"{name} must not be negative, not {value}")
+        if self.monitor == "val/bpc" and (unknown := self.spec.unknown.get("valid")):
+            raise ValueError(
+                f"monitor=val/bpc: {unknown:,} validation tokens are outside the vocabulary, so there are no bits per "
+                "character; take val/loss, or data.level=bpe, which expresses any text"
+            )
         self.label_smoothing = label_smoothing
         self.activation_regularization = activation_regularization
         self.temporal_regularization = temporal_regularization
@@ -156,9 +164,12 @@ class LanguageModelTask(Task):
     def end_eval(self, split: str) -> dict[str, Tensor]:
         """Return the figures; warn where the streams' seams could have moved them."""
         name = "valid" if split == "val" else split
-        if self.spec.characters.get(name):
-            self.metric.characters_per_token = self.spec.characters_per_token(name)
+        unknown = self.spec.unknown.get(name, 0)
+        if unknown or self.spec.characters.get(name):
+            self.metric.characters_per_token = None if unknown else self.spec.characters_per_token(name)
         figures = super().end_eval(split)
+        if unknown:
+            figures["unknown"] = torch.tensor(unknown / self.spec.tokens[name], dtype=torch.float64)
         stitch = self.stitches.largest(self._eval_state) if self._saw_everything(split) else None
         if stitch is not None:
             figures["stitch"] = stitch

@@ -28,7 +28,8 @@ class TokenLoss(Metric):
 
     Args:
         characters_per_token: characters that one token stands for, on average over the scored text. 1 makes
-            `bpc` bits per token, which is bits per character for a corpus of characters.
+            `bpc` bits per token, which is bits per character for a corpus of characters. None: the tokens do not give
+            the text back, so there is no `bpc`.
 
     `compute` returns `loss` (nats per token), `ppl` = exp(loss), `bpc` (bits per character, see above) and
     `tokens` (how many were scored). The sum and the count are taken over everything before the one division,
@@ -40,9 +41,9 @@ class TokenLoss(Metric):
     nll: Tensor
     tokens: Tensor
 
-    def __init__(self, characters_per_token: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, characters_per_token: float | None = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not characters_per_token > 0:
+        if characters_per_token is not None and not characters_per_token > 0:
             raise ValueError(f"characters_per_token must be positive, not {characters_per_token}")
         self.characters_per_token = characters_per_token
         self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
@@ -55,11 +56,11 @@ class TokenLoss(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return `loss`, `ppl`, `bpc`, `tokens` (float64 scalars); NaN when no token was scored."""
-        loss = self.nll / self.tokens
+        loss, characters = self.nll / self.tokens, self.characters_per_token
         return {
             "loss": loss,
             "ppl": loss.exp(),
-            "bpc": loss / (math.log(2.0) * self.characters_per_token),
+            **({"bpc": loss / (math.log(2.0) * characters)} if characters is not None else {}),
             "tokens": self.tokens.to(torch.float64),
         }
 

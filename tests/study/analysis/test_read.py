@@ -83,7 +83,7 @@ def test_a_study_without_a_journal_is_empty(make_study):
         (None, "holds no study.json"),
         ("{", "study.json: not valid JSON"),
         ('{"format": 1}', "'name' is missing"),
-        (b"\xff\xfe{", "study.json: cannot be read"),
+        (b"\xff\xfe{", "study.json: not valid JSON"),
     ],
 )
 def test_what_is_wrong_with_the_folder_is_named(tmp_path, text, message):

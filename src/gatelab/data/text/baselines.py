@@ -20,16 +20,17 @@ import numpy as np
 _BIGRAM_WEIGHT: Final = 0.7
 
 
-def _metrics(log_probability: np.ndarray, characters: int) -> dict[str, float]:
+def _metrics(log_probability: np.ndarray, characters: int, unknown: int) -> dict[str, float]:
     """Return nats per token, perplexity and bits from `[n]` log-probabilities.
 
-    Bits per character where there is text.
+    Bits per character where there is text that the tokens give back; else the share of unknown tokens.
     """
     nats, tokens = -float(log_probability.sum()), len(log_probability)
+    bits = nats / math.log(2) / (characters or tokens)
     return {
         "loss": nats / tokens,
         "ppl": math.exp(nats / tokens),
-        "bpc": nats / math.log(2) / (characters or tokens),
+        **({"unknown": unknown / tokens} if unknown else {"bpc": bits}),
         "tokens": tokens,
     }
 
@@ -41,12 +42,14 @@ def text_baselines(
     vocabulary: int,
     seed_token: int,
     characters: int = 0,
+    unknown: int = 0,
     boundaries: Sequence[int] = (),
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of both models on `scored` `[n]`, learnt from `train` `[N]` (integer token ids).
 
     Each has loss (nats per token), ppl, bpc (bits per character of text; per token if `characters` is 0) and
-    tokens.
+    tokens. If `unknown` of the scored tokens stand for several words, they are no code of the text: in the place of bpc
+    there is `unknown`, their share.
     """
     counts = np.bincount(train, minlength=vocabulary)
     smoothing = 0 if counts.all() else 1
@@ -60,13 +63,14 @@ def text_baselines(
     contexts = np.bincount(context, minlength=vocabulary)
     context = np.concatenate([[seed_token], scored[:-1]]).astype(np.int64)
     pair = context * vocabulary + scored
-    place = np.minimum(np.searchsorted(seen, pair), len(seen) - 1)
+    seen, times = np.append(seen, np.iinfo(np.int64).max), np.append(times, 0)  # no pair's place lies beyond
+    place = np.searchsorted(seen, pair)
     joint = np.where(seen[place] == pair, times[place], 0)
     known = contexts[context] > 0
     weight = np.where(known, _BIGRAM_WEIGHT, 0.0)
     conditional = joint / np.where(known, contexts[context], 1)
     bigram = weight * conditional + (1 - weight) * unigram[scored]
     return {
-        "unigram": _metrics(np.log(unigram[scored]), characters),
-        "bigram": _metrics(np.log(bigram), characters),
+        "unigram": _metrics(np.log(unigram[scored]), characters, unknown),
+        "bigram": _metrics(np.log(bigram), characters, unknown),
     }

@@ -21,7 +21,7 @@ from torch import Tensor
 from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.fetch import fetch, sha256_of
 from gatelab.data.folds import fold_of_text
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, counted
 from gatelab.data.specs import SPLITS, check_fractions
 from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict, train_tokenizer
 
@@ -234,13 +234,15 @@ class EncodedText:
     """A text ready to be cut into streams.
 
     tokens: split -> ids `[n]` int64, in the order train, valid, test; boundaries: places in the training tokens that
-    do not follow the token before them; characters: split -> characters of text; fingerprint: file -> sha256.
+    do not follow the token before them; characters: split -> characters of text; unknown: split -> tokens
+    that stand for words or characters outside the vocabulary; fingerprint: file -> sha256.
     """
 
     tokenizer: Tokenizer
     tokens: dict[str, Tensor]
     boundaries: tuple[int, ...]
     characters: dict[str, int]
+    unknown: dict[str, int]
     fingerprint: dict[str, str]
     notes: list[str]
 
@@ -265,7 +267,9 @@ def encoded_text(options: TextOptions, mirror: str | None, cache: str | None) ->
 
 def _keep(text: EncodedText) -> CacheEntry:
     narrow = np.min_scalar_type(text.tokenizer.size - 1)
-    facts = {name: getattr(text, name) for name in ("boundaries", "characters", "fingerprint", "notes")}
+    facts = {
+        name: getattr(text, name) for name in ("boundaries", "characters", "unknown", "fingerprint", "notes")
+    }
     arrays = {split: ids.numpy().astype(narrow) for split, ids in text.tokens.items()}
     return CacheEntry(arrays, facts | {"tokenizer": text.tokenizer.to_dict()})
 
@@ -291,14 +295,36 @@ def _encoded(options: TextOptions, mirror: str | None, cache: str | None) -> Enc
     if empty and options.fold is not None:
         where = f"data.fold={options.fold} of data.folds={options.folds}"
         raise DataError(f"{where}: the {empty[0]} part holds no token; give fewer folds")
+    _refuse_too_few(options.level, tokens)
+    texts = corpus.text | {"train": "".join(pieces)}
+    unknown = {split: tokenizer.count_unknown(texts[split], part) for split, part in tokens.items()}
+    notes = [
+        f"{split}: {count:,} of {len(tokens[split]):,} tokens ({count / len(tokens[split]):.2%}) are outside the "
+        "vocabulary, read as unknown: no bits per character, and perplexity compares at this vocabulary only"
+        for split, count in unknown.items()
+        if count
+    ]
     return EncodedText(
         tokenizer,
         tokens,
         tuple(accumulate(map(len, ids[:-1]))),
         {split: len(text) for split, text in corpus.text.items()},
+        unknown,
         corpus.fingerprint,
-        corpus.notes,
+        [*corpus.notes, *notes],
     )
+
+
+def _refuse_too_few(level: str, tokens: Mapping[str, Tensor]) -> None:
+    """Raise `DataError` for a training text without a pair of tokens, and another one without any."""
+    for split, ids in tokens.items():
+        if len(ids) < (least := 2 if split == "train" else 1):
+            thing = {"word": "word", "char": "character"}.get(level, "token")
+            why = "nothing separates words" if level == "word" and len(ids) else "that is too little"
+            fix = f"{why}; {'take data.level=char or bpe, or ' if level == 'word' else ''}give a longer text"
+            raise DataError(
+                f"the {split} text is {counted(len(ids), thing)}, and at least {least} are needed: {fix}"
+            )
 
 
 def _take_fold(options: TextOptions, corpus: Corpus) -> list[str]:

@@ -100,6 +100,7 @@ class TextDataModule(GatelabDataModule):
             seed_token=self.tokenizer.seed_token,
             tokens={split: len(ids) for split, ids in self.tokens.items()},
             characters=text.characters,
+            unknown=text.unknown,
         )
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
@@ -111,6 +112,7 @@ class TextDataModule(GatelabDataModule):
             "vocabulary": self.spec.vocabulary,
             "seed_token": self.spec.seed_token,
             "characters": self.spec.characters[split],
+            "unknown": self.spec.unknown[split],
             "boundaries": self.boundaries,
         }
         arrays = {"train": sha256_of_array(train), "scored": sha256_of_array(scored)}

@@ -53,6 +53,10 @@ class Tokenizer(ABC):
         """The words or characters of `text` that the vocabulary lacks, each once; pieces express any text."""
         return []
 
+    def count_unknown(self, text: str, ids: Tensor) -> int:
+        """How many of the tokens `ids` of `text` stand for a word or character that the vocabulary lacks."""
+        return 0
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return the tokenizer as plain data."""
@@ -89,6 +93,11 @@ class _TableTokenizer(Tokenizer):
     def unknown_in(self, text: str) -> list[str]:
         """The words or characters of `text` that the vocabulary lacks, each once."""
         return list(dict.fromkeys(part for part in self.split(text) if part not in self.index))
+
+    def count_unknown(self, text: str, ids: Tensor) -> int:
+        """The tokens that read as unknown, without those that are spelt so in the text."""
+        read = int((ids == self.index.get(self.unknown, -1)).sum())
+        return read - self.split(text).count(self.unknown) if read else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the level and the symbols in the order of their ids."""

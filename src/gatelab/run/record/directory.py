@@ -17,7 +17,7 @@ import secrets
 import shlex
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,19 @@ from gatelab.run.record.find import find_run
 from gatelab.run.record.secrets import without_secrets
 
 RUN_FORMAT = 1
+DAMAGED_FIX = "It is damaged: bring it back, or move the directory away and make it again."
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
 RATE = re.compile(r"time/(\w+)_per_second")
+DAMAGED = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    AssertionError,
+    RecursionError,
+)
+"""Errors that a file raises which is not what was once written: other types, missing keys, impossible numbers."""
 
 
 class RunDirectory:
@@ -74,11 +85,14 @@ class RunDirectory:
         Raises:
             RequestError: the file is damaged.
         """
-        return read_record(self.run_file, ("config", "attempts"))
+        record = read_record(self.run_file, {"config": dict, "attempts": list})
+        if not record["attempts"] or not all(isinstance(attempt, dict) for attempt in record["attempts"]):
+            raise RequestError(f"{self.run_file}: 'attempts' holds no attempt. {DAMAGED_FIX}")
+        return record
 
     def result(self) -> dict[str, Any] | None:
         """The content of `result.json`, or None while the run is not finished; raises as `read` does."""
-        return read_record(self.result_file, ("outcome",)) if self.result_file.is_file() else None
+        return read_record(self.result_file, {"outcome": str}) if self.result_file.is_file() else None
 
     def state(self) -> str:
         """`done`, `pruned`, `failed`, `refused`, `interrupted`, `crashed`, or `unfinished` (running now, or killed)."""
@@ -199,20 +213,32 @@ class RunDirectory:
             lock.release()
 
 
-def read_record(path: Path, keys: Sequence[str] = ()) -> dict[str, Any]:
+def read_record(path: Path, kinds: Mapping[str, type] | None = None) -> dict[str, Any]:
     """The JSON object in one of a run's files.
 
     Raises:
-        RequestError: it is damaged, or lacks one of `keys`.
+        RequestError: it is damaged: a key of `kinds` is missing or holds another type.
     """
-    fix = "It is damaged: bring it back, or move the run directory away and train again."
     try:
         value = read_json(path)
     except DataError as error:
-        raise RequestError(f"{error}. {fix}") from None
-    if missing := [key for key in keys if key not in value]:
-        raise RequestError(f"{path}: has no '{missing[0]}'. {fix}")
+        raise RequestError(f"{error}. {DAMAGED_FIX}") from None
+    for key, kind in (kinds or {}).items():
+        if not isinstance(value.get(key), kind):
+            how = f"'{key}' is not a {kind.__name__}" if key in value else f"has no '{key}'"
+            raise RequestError(f"{path}: {how}. {DAMAGED_FIX}")
     return value
+
+
+@contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Turn what a damaged file of a run, study or record raises into a `RequestError` that names it."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except DAMAGED as error:
+        raise RequestError(f"{path}: damaged ({type(error).__name__}: {error}). {DAMAGED_FIX}") from error
 
 
 def read_metrics(path: str | Path) -> list[dict[str, str]]:

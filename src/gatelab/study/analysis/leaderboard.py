@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.study.analysis.state import Objective, StudyState, Trial, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, paired_p, summarise, values_of
+from gatelab.tasks.contract import not_comparable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -123,7 +124,13 @@ def _p(p: float) -> str:
 
 
 def verdict(state: StudyState, rows: list[Row]) -> str:
-    """One sentence: which rows cannot be told from the best, by which rule."""
+    """Which rows cannot be told from the best, by which rule; first, where their values do not compare, that."""
+    varied = {key for key in state.keys if len({str(row.trial.params.get(key)) for row in rows}) > 1}
+    remarks = (not_comparable(o.name, o.same, varied) for o in state.objectives)
+    return " ".join([*filter(None, remarks), _verdict(state, rows)])
+
+
+def _verdict(state: StudyState, rows: list[Row]) -> str:
     if not rows:
         return "No trial has finished yet."
     if len(state.objectives) > 1:

@@ -17,17 +17,27 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.directory import DAMAGED, RunDirectory
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
-from gatelab.study.settings import replicates
-from gatelab.tasks.contract import recorded_label
+from gatelab.study.settings import StudySettings, replicates
+from gatelab.tasks.contract import metric_of, recorded_label
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-
+NEEDED = ("name", "settings", "objectives")
+KINDS: dict[str, type] = {
+    "name": str,
+    "created": str,
+    "settings": dict,
+    "versions": dict,
+    "objectives": list,
+    "overrides": list,
+    "space": list,
+}
+"""What `study.json` holds, by key."""
 STATE_NAMES = {
     "COMPLETE": "done",
     "RUNNING": "running",
@@ -77,7 +87,12 @@ class StudyReader:
                 overrides=tuple(asked.get("overrides", ())),
                 space=tuple(asked.get("space", ())),
                 objectives=tuple(
-                    Objective(o["metric"], o["direction"], recorded_label(record, o["metric"]))
+                    Objective(
+                        o["metric"],
+                        o["direction"],
+                        recorded_label(record, o["metric"]),
+                        tuple(metric_of(record, o["metric"]).same),
+                    )
                     for o in asked["objectives"]
                 ),
                 trials=trials,
@@ -86,8 +101,7 @@ class StudyReader:
                 created=asked.get("created", ""),
                 versions=asked.get("versions", {}),
             )
-        except (LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
-            # the last is Optuna's
+        except DAMAGED as error:
             raise RequestError(
                 f"{self.directory.path}: study.json or its storage is damaged ({error!r})."
             ) from error
@@ -164,11 +178,16 @@ def _aware(when: datetime.datetime | None) -> datetime.datetime | None:
 def _asked(directory: StudyDirectory) -> dict[str, Any]:
     try:
         asked = directory.read()
-    except (UnicodeDecodeError, PermissionError) as error:
+    except OSError as error:
         raise RequestError(f"{directory.file}: cannot be read ({error}).") from None
-    for key, kind in (("name", str), ("settings", dict), ("objectives", list)):
-        if not isinstance(asked.get(key), kind):
+    for key, kind in KINDS.items():
+        if not isinstance(asked.get(key, None if key in NEEDED else kind()), kind):
             raise RequestError(f"{directory.file}: '{key}' is missing or damaged.")
+    settings = asked["settings"]
+    try:
+        StudySettings.from_dict({k: v for k, v in settings.items() if k in StudySettings.model_fields})
+    except RequestError as error:
+        raise RequestError(f"{directory.file}: damaged, {error}") from None
     return asked
 
 

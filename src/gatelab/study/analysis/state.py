@@ -19,11 +19,13 @@ class Objective:
         metric: as it is logged, e.g. `val/bpc`, or `parameters` or `seconds`.
         direction: `minimize` or `maximize`.
         words: the metric in words with its unit, as the runs have recorded it, or empty.
+        same: keys that must not differ between trials that are compared by it (`Metric.same`).
     """
 
     metric: str
     direction: str = "minimize"
     words: str = ""
+    same: Sequence[str] = ()
 
     @property
     def sign(self) -> float:

@@ -77,7 +77,7 @@ def summarise(values: Sequence[float]) -> Summary:
         return Summary(1, mean)
     from scipy.special import stdtrit  # the quantile of scipy.stats.t, without importing all of scipy.stats
 
-    sd = stdev(values)
+    sd = stdev(values) if all(map(math.isfinite, values)) else math.nan
     return Summary(n, mean, sd, float(stdtrit(n - 1, (1 + LEVEL) / 2)) * sd / math.sqrt(n))
 
 
@@ -108,9 +108,9 @@ def over_what(state: StudyState) -> str:
 
 
 def paired_p(one: Mapping[Any, float], other: Mapping[Any, float]) -> float | None:
-    """Two-sided p of the paired t-test over the common keys; None with fewer than two pairs."""
+    """Two-sided p of the paired t-test over the common keys; None without two pairs of finite scores."""
     differences = [one[key] - other[key] for key in one if key in other]
-    if len(differences) < 2:
+    if len(differences) < 2 or not all(map(math.isfinite, differences)):  # a run has diverged
         return None
     sd = stdev(differences)
     if sd == 0.0:  # the same difference in every pair

@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gatelab.data.files import write_json
+from gatelab.data.files import read_json, write_json
+from gatelab.data.messages import DataError
 from gatelab.run import RequestError
 from gatelab.run.record.directory import now
 
@@ -79,10 +80,10 @@ class StudyDirectory:
             RequestError: it is damaged, or of a later version of Gatelab.
         """
         try:
-            record = json.loads(self.file.read_text())
-        except json.JSONDecodeError as error:
-            raise RequestError(f"{self.file}: not valid JSON ({error}).") from None
-        if not isinstance(record, dict) or record.get("format") != STUDY_FORMAT:
+            record = read_json(self.file)
+        except DataError as error:
+            raise RequestError(f"{error}.") from None
+        if record.get("format") != STUDY_FORMAT:
             raise RequestError(
                 f"{self.file}: not a study of this version of Gatelab (format {STUDY_FORMAT})."
             )
@@ -194,7 +195,7 @@ def read_owner(folder: Path, identifier: str) -> Owner | None:
     """What `<id>.json` says; None where there is none."""
     try:
         return Owner(**json.loads((folder / f"{identifier}.json").read_text()))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+    except (OSError, ValueError, RecursionError, TypeError):
         return None
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from gatelab.data.messages import say
+from gatelab.data.messages import printable, say
 from gatelab.run import RequestError
 from gatelab.run.frozen_run import (
     EventReader,
@@ -72,13 +72,13 @@ class Worker:
         self, path: str | Path, index: int = 0, launcher: str = "local", runner: Runner | None = None
     ) -> None:
         self.directory = StudyDirectory.open(path)
-        self.spec = StudySpec.load(self.directory.path)
+        self.spec = StudySpec.load(self.directory.path, code=True)
         self.settings, self.index, self.launcher = self.spec.settings, index, launcher
         self.owner = Owner.me(index, self.settings.slots, launcher)
         self._given = runner
         self.runner: Runner = runner or (ForkRunner() if self.settings.isolation == "fork" else FreshRunner())
         self.queue = Queue(self.directory)  # while the fork server imports everything
-        self.cwd = Path(self.spec.record.get("cwd") or Path.cwd())
+        self.cwd = Path.cwd() / str(self.spec.record.get("cwd") or ".")
         self.env = child_environment()
         self.stopping = threading.Event()
         self.ended: Counter[str] = Counter()
@@ -390,7 +390,7 @@ def main(arguments: Sequence[str]) -> int:
     study, index, launcher = arguments
     done = Worker(study, int(index), launcher).run()
     for error in done["errors"]:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
     return 1 if done["errors"] else 0
 
 

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from gatelab.data.messages import did_you_mean, few
 from gatelab.run import RequestError
-from gatelab.run.config import compose, metrics_of
+from gatelab.run.config import compose, locate, metrics_of
 from gatelab.run.record.code import changed_code, sources
 from gatelab.run.record.directory import RunDirectory, command, now
 from gatelab.run.record.environment import versions
@@ -31,6 +31,7 @@ from gatelab.study.plan.request import Request, parse, value_of
 from gatelab.study.settings import OPERATIONAL, StudySettings
 from gatelab.study.space import Parameter, Space, function_file, load_function, parameter
 from gatelab.study.spec import FUNCTION, StudySpec, Templates, config_files, copy_sources
+from gatelab.tasks.contract import not_comparable
 
 DECIDED = {
     "name": "the folder of the runs",
@@ -213,6 +214,19 @@ def record_of(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> di
     }
 
 
+def remarks(spec: StudySpec) -> list[str]:
+    """What to know about the objectives before the study runs: which do not compare its points."""
+    try:
+        task = next(iter(spec.templates.configs())).task
+        figures = {f"val/{figure.name}": figure for figure in locate(str(task._target_)).figures}
+    except (ImportError, AttributeError, StopIteration):
+        return []
+    asked = [figures[metric] for metric, _ in spec.objectives if metric in figures]
+    keys = [parameter.key for parameter in spec.space.parameters]
+    found = (not_comparable(figure.name, figure.same, keys) for figure in asked)
+    return [f"warning: {text} Another metric ranks them, study.objectives=..." for text in found if text]
+
+
 def sources_of_code(spec: StudySpec) -> dict[str, str]:
     """The source files that the study's runs are made of (`gatelab.run.record.code.sources`)."""
     return sources({str(n): OmegaConf.to_container(c) for n, c in enumerate(spec.templates.configs())})
@@ -317,7 +331,7 @@ def write(spec: StudySpec, points: Sequence[Mapping[str, Any] | None], target: P
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return StudySpec.load(target)
+    return StudySpec.load(target, code=True)
 
 
 def only_continues(request: Request) -> bool:

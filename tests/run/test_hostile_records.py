@@ -1,0 +1,265 @@
+"""A record of a stranger, or a damaged one: nothing that it names is run, one message, the others are still shown."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gatelab.cli.main import main
+from gatelab.run.record.listing import list_runs
+from gatelab.run.reproduce import environment_for
+from gatelab.run.train import train
+
+SMALL = [
+    *("data=text", "data.level=char", "data.batch_size=4", "data.window=16", "trainer.max_steps=3"),
+    *("model.hidden_size=4", "callbacks.progress=null", "test=false"),
+]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder with two finished runs."""
+    root = tmp_path_factory.mktemp("kept")
+    (root / "t.txt").write_text("".join(f"{n}\n" for n in range(1500)))
+    for seed in (0, 1):
+        train([*SMALL, f"data.path={root / 't.txt'}", "name=one", f"seed={seed}", f"paths.root={root}"])
+    return root
+
+
+@pytest.fixture
+def lab(kept, tmp_path):
+    """A copy of it: the folder, the run to spoil and the other one."""
+    shutil.copytree(kept, tmp_path / "lab")
+    return (tmp_path / "lab", *sorted((tmp_path / "lab" / "runs" / "one").glob("*-s?")))
+
+
+def spoilt(raw):
+    """Ways in which a file is not what was written."""
+    return {
+        "empty": b"",
+        "cut": raw[: len(raw) // 2],
+        "zeros": b"\0" * len(raw),
+        "zero tail": raw[: len(raw) // 2] + b"\0" * 99,
+        "binary": bytes(range(256)) * 4,
+        "list": b"[]",
+        "number": b"3",
+        "text": b'"x"',
+        "null": b"null",
+        "no keys": b"{}",
+        "not a number": b"NaN",
+        "nested": b"[" * 100_000,
+        "huge number": b'{"a":' + b"9" * 6000 + b"}",
+    }
+
+
+def places(file):
+    """Every key of a JSON file, and those inside a small mapping."""
+    record = json.loads(file.read_text())
+    for key, value in record.items():
+        yield (key,)
+        inner = value if isinstance(value, dict) and len(value) < 5 else {}
+        yield from ((key, name) for name in inner)
+
+
+def replaced(file, place, value):
+    record = json.loads(file.read_text())
+    node = record
+    for key in place[:-1]:
+        node = node[key]
+    if value is ...:
+        del node[place[-1]]
+    else:
+        node[place[-1]] = value
+    return json.dumps(record)
+
+
+def strict(text):
+    def refuse(constant):
+        raise ValueError(constant)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def shown(commands, good, capsys):
+    """Each command ends with a short message; those that list name the other run."""
+    for command in commands:
+        code = main([str(part) for part in command])
+        out, err = capsys.readouterr()
+        assert code in (0, 1, 2)
+        assert len(err) < 5000
+        if command[0] == "runs":
+            assert code == 0
+            assert good.name in {Path(row["run_dir"]).name for row in strict(out)}
+        if command[0] == "report":
+            assert code == 0
+            assert "done" in out
+
+
+@pytest.mark.parametrize("name", ["run.json", "result.json", "metrics.csv", "trace.csv", "tokenizer.json"])
+def test_a_spoilt_file_of_a_run_is_a_message_and_hides_no_other_run(lab, name, capsys):
+    root, bad, good = lab
+    file = bad / name
+    raw = file.read_bytes()
+    listing = [
+        ("runs", "--json", f"paths.root={root}"),
+        ("report", root, "--no-samples", "--format", "md", "--output", "-"),
+        ("sync", "--dry-run", root),
+        ("diff", "--json", bad, good),
+    ]
+    reading = [("generate", bad, "--tokens", "2")] if name in ("run.json", "tokenizer.json") else []
+    for number, content in enumerate(spoilt(raw).values()):
+        file.write_bytes(content)
+        commands = [*listing, *reading]
+        shown([commands[(number + k) % len(commands)] for k in range(2)], good, capsys)
+    for put in (
+        file.mkdir,
+        lambda: file.symlink_to("/nowhere/x"),
+        lambda: file.symlink_to(name),
+        lambda: None,
+    ):
+        shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink(missing_ok=True)
+        put()
+        shown([*listing, *reading], good, capsys)
+
+
+@pytest.mark.parametrize("name", ["run.json", "result.json"])
+@pytest.mark.parametrize("value", [..., None, "x", [], -3, float("inf")], ids=repr)
+def test_a_wrong_value_in_a_record_is_a_message_and_hides_no_other_run(lab, name, value, capsys):
+    root, bad, good = lab
+    file = bad / name
+    before = file.read_text()
+    for place in list(places(file)):
+        file.write_text(replaced(file, place, value))
+        shown([("diff", "--json", bad, good)], good, capsys)
+        facts = {Path(row["run_dir"]).name: row["state"] for row in list_runs(root / "runs")}
+        assert facts[good.name] == "done"
+        assert bad.name in facts
+        file.write_text(before)
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+def test_a_spoilt_checkpoint_is_a_message(lab, name, capsys):
+    _, bad, good = lab
+    file = bad / "checkpoints" / name
+    raw = file.read_bytes()
+    import torch
+
+    for value in ([1], {"state_dict": [1]}, {"state_dict": {"a": "b"}}, {}):
+        torch.save(value, file)
+        shown([("generate", bad, "--tokens", "1")], good, capsys)
+    for content in spoilt(raw).values():
+        file.write_bytes(content)
+        shown([("generate", bad, "--tokens", "1")], good, capsys)
+
+
+def test_reproducing_takes_no_variable_or_module_of_a_strangers_run(lab, tmp_path, capsys):
+    _root, bad, _ = lab
+    evil = tmp_path / "evil"
+    evil.mkdir()
+    for module in ("torch", "gatelab", "sitecustomize", "json"):
+        (evil / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    record = json.loads((bad / "run.json").read_text())
+    attempt = record["attempts"][-1]
+    attempt["cwd"] = str(evil)
+    attempt["environment"]["variables"] = {
+        "PYTHONPATH": str(evil),
+        "LD_PRELOAD": "x.so",
+        "PYTHONINSPECT": "1",
+    }
+    (bad / "run.json").write_text(json.dumps(record))
+    added = {name: value for name, value in environment_for(attempt).items() if os.environ.get(name) != value}
+    assert not {"LD_PRELOAD", "PYTHONINSPECT"} & added.keys()
+    assert str(evil) not in added.get("PYTHONPATH", "")
+    assert main(["reproduce", str(bad), "--steps", "1"]) in (0, 1, 2)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_reproducing_writes_nothing_outside_its_folder(lab, capsys):
+    root, bad, _ = lab
+    record = json.loads((bad / "run.json").read_text())
+    for name in ("../../../out", str(root / "out"), "a/../../../../out"):
+        record["identity"]["name"] = name
+        (bad / "run.json").write_text(json.dumps(record))
+        assert main(["reproduce", str(bad), "--steps", "1"]) == 2
+        assert "leads to another folder" in capsys.readouterr().err
+
+
+def test_reading_data_imports_nothing_of_the_recorded_directory(tmp_path):
+    (tmp_path / "theirs.py").touch()
+    code = (
+        "from importlib.util import find_spec\nfrom gatelab.run.load import _where_it_ran\n"
+        f"with _where_it_ran({{'cwd': {str(tmp_path)!r}, 'mirror': None}}):\n    assert find_spec('theirs') is None"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ESCAPES = ("\x1b]0;title\x07", "\x1b[2J", "a\x1b[31mb", "\x9b31m", "\u202eabc", "\r", "\x08")
+
+
+@pytest.mark.parametrize("text", ESCAPES, ids=repr)
+def test_no_escape_sequence_of_a_record_reaches_the_terminal(lab, text, capsys):
+    root, bad, good = lab
+    for name, key in (("result.json", "monitor"), ("run.json", "state"), ("result.json", "outcome")):
+        file = bad / name
+        before = file.read_text()
+        file.write_text(replaced(file, (key,), text) if key in before else before)
+        for command in (["runs", f"paths.root={root}"], ["diff", str(bad), str(good)]):
+            main(command)
+            out, err = capsys.readouterr()
+            assert text not in out + err
+            assert "\x1b" not in out + err
+        file.write_text(before)
+    named = bad.with_name(f"{text.replace('/', '')}x")
+    bad.rename(named)
+    (named / "result.json").write_text("{")
+    main(["runs", f"paths.root={root}"])
+    main(["report", str(root), "--no-samples", "--format", "md", "--output", "-"])
+    main(["eval", str(named / "nowhere")])
+    out, err = capsys.readouterr()
+    assert text not in out + err
+
+
+def test_a_folder_whose_name_is_no_text_is_listed_and_linked(lab, capfd):
+    root, bad, _ = lab
+    named = os.fsencode(bad.parent) + b"/\xff\xfe-s0"
+    os.rename(os.fsencode(bad), named)
+    assert main(["runs", f"paths.root={root}"]) == 0
+    page = root / "r.html"
+    assert main(["report", str(root), "--no-samples", "--output", str(page)]) == 0
+    assert "%FF%FE-s0/" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "javascript:alert(1)",
+        '"><script>alert(1)',
+        "a#b?c%20d",
+        "' onclick='x",
+        "&lt;b&gt;",
+        "]]>",
+        "</script>",
+    ],
+)
+def test_a_hostile_name_is_text_in_the_page(lab, name):
+    root, bad, _ = lab
+    folder = root / "runs" / name.replace("/", "_")
+    folder.mkdir(parents=True)
+    bad.rename(folder / bad.name)
+    record = json.loads((folder / bad.name / "run.json").read_text())
+    record["identity"]["name"] = name
+    record["config"]["model"]["hidden_size"] = name
+    record["attempts"][-1]["command"] = f"gatelab {name}"
+    (folder / bad.name / "run.json").write_text(json.dumps(record))
+    page = root / "r.html"
+    assert main(["report", str(root), "--no-samples", "--output", str(page)]) == 0
+    text = page.read_text()
+    body = text[text.index("</style>") : text.index("<noscript>")]
+    assert 'href="javascript' not in body
+    assert "<script>alert" not in body
+    assert body.count("<script") == body.count('<script type="application/json">')
+    assert all(href.startswith(("./", "#", "data:")) for href in body.split('href="')[1:])
