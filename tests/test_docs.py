@@ -16,6 +16,8 @@ import torch
 from torch.distributed.run import get_args_parser
 
 from gatelab.cli.main import main
+from gatelab.run.config import check, compose
+from gatelab.run.config.dry_build import refusal
 from gatelab.run.train import train
 from scripts.docs.outputs import notebook
 
@@ -92,9 +94,13 @@ class Reader:
             mirror = str(self.request.getfixturevalue("mirror"))
             self.request.getfixturevalue("monkeypatch").setenv("GATELAB_DATA_MIRROR", mirror)
         if name == "train" and needs:
-            name = "check"
+            config = check(compose(arguments))
+            assert refusal(config, here=False) is None, arguments
+            return
         if name == "sweep" and (needs or "--dry-run" not in arguments):
             arguments.append("--dry-run")  # every job is composed and checked
+            if needs and not any(a.startswith("launcher=") for a in arguments):
+                arguments.append("launcher=submitit_slurm")  # else its GPUs are looked for here
         self.call(name, arguments)
 
     def call(self, name: str, arguments: list[str]) -> None:

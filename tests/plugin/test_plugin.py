@@ -72,7 +72,7 @@ def test_it_predicts_on_new_input(run, tmp_path, capsys):
     assert list(frame["list"]) == ["3 1 2 0", "9 9 1 4"]
     assert all(len(said.split()) == 4 for said in frame["said"])
     (tmp_path / "lists.txt").write_text("1 2\n")
-    assert main([*request, f"{tmp_path}/out.csv"]) == 2
+    assert main([*request, f"{tmp_path}/other.csv"]) == 2
     assert "2 numbers in a line; the run sorts 4" in capsys.readouterr().err
 
 

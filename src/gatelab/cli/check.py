@@ -6,8 +6,6 @@ Prints the configuration as it would run, and which run directory it would be.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import Any
 
 from gatelab.cli.common import add_overrides, print_json
 
@@ -19,7 +17,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check and print."""
-    import torch
     import yaml
 
     from gatelab.run import RequestError
@@ -35,17 +32,9 @@ def run(options: argparse.Namespace) -> int:
     directory = identify(composed).directory(config["paths"]["runs"])
     state = RunDirectory(directory).state() if (directory / "run.json").is_file() else "new"
     facts = {"config": config, "choices": composed.choices, "run_dir": str(directory), "state": state}
-    missing = "PyTorch sees no GPU here" if needs_gpu(config) and not torch.cuda.is_available() else None
     if options.json:
-        print_json({**facts, "missing_here": missing})
+        print_json(facts)
         return 0
     print(yaml.safe_dump(config, sort_keys=False).rstrip())
     print(f"# checked: every key, type, target and constructor fits\n# run directory: {directory} ({state})")
-    if missing:
-        print(f"# not on this machine: {missing} (`gatelab doctor`); trainer=cpu trains without one")
     return 0
-
-
-def needs_gpu(config: Mapping[str, Any]) -> bool:
-    """Whether the run asks for a GPU; one may check here what another machine trains."""
-    return config["trainer"].get("accelerator") in ("gpu", "cuda")

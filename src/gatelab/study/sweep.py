@@ -171,6 +171,7 @@ def _plan_new(request: Request, name: str, path: Path, sources: Sequence[Path], 
     jobs = dict(enumerate(listed))
     if not listed:
         jobs = {-1 - number: point for number, point in enumerate(grid.representatives(spec))}
+    new_study.refuse_secrets(spec, listed)  # first: other messages may quote values
     check.check(spec, jobs, of=total, here=request.launcher == "local")
     notes = []
     if "name" not in request.given:

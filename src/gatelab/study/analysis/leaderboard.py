@@ -93,9 +93,7 @@ def answer(state: StudyState, rows: list[Row]) -> str:
     parts = [f"{point(best, names)} is best, {state.objectives[0].name} {best.summary.text(digits)}"]
     other = point(following, [""] if len(varied) == 1 else names)
     if following.p is None:
-        parts.append(
-            f"{other} comes next, {following.summary.text(digits)}, and chance cannot be told with one run each"
-        )
+        parts.append(f"{other} comes next, {following.summary.text(digits)}")
     else:
         relation = "cannot be told from it" if following.same else "is worse"
         parts.append(f"{other} {relation}, p {_p(following.p)}")
