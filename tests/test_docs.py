@@ -94,8 +94,7 @@ class Reader:
             mirror = str(self.request.getfixturevalue("mirror"))
             self.request.getfixturevalue("monkeypatch").setenv("GATELAB_DATA_MIRROR", mirror)
         if name == "train" and needs:
-            config = check(compose(arguments))
-            assert refusal(config, here=False) is None, arguments
+            self.check(arguments)
             return
         if name == "sweep" and (needs or "--dry-run" not in arguments):
             arguments.append("--dry-run")  # every job is composed and checked
@@ -118,12 +117,16 @@ class Reader:
         if name == "train" and (new := {f.parent for f in self.folder.rglob("run.json")} - before):
             self.runs = dict.fromkeys(self.runs, str(new.pop()))
 
+    def check(self, arguments: list[str]) -> None:
+        """Compose and check the configuration of a run on another machine."""
+        assert refusal(check(compose(arguments)), here=False) is None, arguments
+
     def torchrun(self, words: list[str]) -> None:
         """Check what torchrun is given, and what it gives to Gatelab."""
         known = get_args_parser().parse_args([a.replace("RANK", "0") for a in words[1:]])
         assert (known.module, known.training_script, known.training_script_args[0]) == (
             True,
-            "gatelab",
+        self.check(known.training_script_args[1:])
             "train",
         )
         self.run(["gatelab", "check", *known.training_script_args[1:]], "")
