@@ -126,10 +126,10 @@ class Reader:
         known = get_args_parser().parse_args([a.replace("RANK", "0") for a in words[1:]])
         assert (known.module, known.training_script, known.training_script_args[0]) == (
             True,
-        self.check(known.training_script_args[1:])
+            "gatelab",
             "train",
         )
-        self.run(["gatelab", "check", *known.training_script_args[1:]], "")
+        self.check(known.training_script_args[1:])
 
 
 @pytest.fixture(scope="module")
