@@ -15,7 +15,7 @@ COMMAND = "predict RUN --input FILE --output out.csv"
 
 def finished(folder: Path, **more: Any) -> dict[str, Any]:
     task = {"metrics": [asdict(figure) for figure in ForecastTask.figures], "commands": [COMMAND]}
-    (folder / "run.json").write_text(json.dumps({"config": {}, "attempts": [], "task": task}))
+    (folder / "run.json").write_text(json.dumps({"config": {}, "attempts": [{}], "task": task}))
     metrics = {"mse": 0.30, "mae": 0.41, "windows": 851}
     naive, linear = {"mse": 0.52, "mae": 0.56, "windows": 851}, {"mse": 0.27, "mae": 0.39, "windows": 851}
     split = {"metrics": metrics, "baselines": {"seasonal_naive": naive, "linear": linear}, "seconds": 0.1}
@@ -68,7 +68,7 @@ def test_a_result_of_an_earlier_version_is_shown_without_what_it_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = finished(tmp_path, already=True)
-    (tmp_path / "run.json").write_text(json.dumps({"config": {}, "attempts": []}))
+    (tmp_path / "run.json").write_text(json.dumps({"config": {}, "attempts": [{}]}))
     print_summary(result)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("This run is already finished (2026-01-01")

@@ -169,7 +169,7 @@ def test_a_space_function_is_frozen_too(study, tmp_path, monkeypatch):
     file.write_text("def space(suggest):\n    suggest.suggest_int('model.hidden_size', 8, 9)\n")
     study("data=stdlib", "study.space=mine_space.space", "study.strategy=random")
     file.write_text("raise SystemExit\n")
-    later = StudySpec.load(tmp_path / "studies" / "mine")
+    later = StudySpec.load(tmp_path / "studies" / "mine", code=True)
     (point, *_) = grid.representatives(later)
     assert set(point) == {"model.hidden_size"}
 

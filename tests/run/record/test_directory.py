@@ -89,7 +89,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 )
 def test_a_damaged_record_is_named_with_what_to_do(tmp_path, content, said):
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(RequestError, match=rf"run\.json: {said}.*train again"):
+    with pytest.raises(RequestError, match=rf"run\.json: {said}.*make it again"):
         RunDirectory.open(tmp_path).read()
 
 
