@@ -1,6 +1,7 @@
 """Online or offline is decided without asking a person: by a key, and by a server that answers and knows it."""
 
 import json
+import threading
 
 import pytest
 
@@ -11,12 +12,14 @@ KEY = "0123456789" * 4
 
 @pytest.fixture(autouse=True)
 def _fresh_client():
-    """wandb keeps its settings for the life of a process."""
+    """wandb keeps its settings for the life of a process; its service may wait for a silent server when it ends."""
     import wandb
 
     wandb.teardown()
     yield
-    wandb.teardown()
+    ending = threading.Thread(target=wandb.teardown, daemon=True)
+    ending.start()
+    ending.join(30)
 
 
 def test_without_a_key_no_server_is_asked(silent_server, monkeypatch):
