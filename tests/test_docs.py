@@ -1,7 +1,7 @@
 """The manual is true: each page's Python and commands run, and what it says was printed is printed."""
 
 import contextlib
-import importlib
+import importlib.util
 import io
 import json
 import re
@@ -39,6 +39,7 @@ TINY = [
     *("data=adding", "data.steps=4", "data.train_items=32", "data.eval_items=8", "model.hidden_size=4"),
     "trainer.max_epochs=1",
 ]
+RAY = importlib.util.find_spec("ray") is not None
 SWEPT = {"size": TINY, "runs": TINY}
 """Studies that a page reads without making them."""
 
@@ -98,8 +99,9 @@ class Reader:
             return
         if name == "sweep" and (needs or "--dry-run" not in arguments):
             arguments.append("--dry-run")  # every job is composed and checked
-            if needs and not any(a.startswith("launcher=") for a in arguments):
-                arguments.append("launcher=submitit_slurm")  # else its GPUs are looked for here
+            if needs and (not any(a.startswith("launcher=") for a in arguments) or not RAY):
+                arguments = [a for a in arguments if not a.startswith("launcher")]
+                arguments.append("launcher=submitit_slurm")  # else its GPUs, or Ray, are looked for here
         self.call(name, arguments)
 
     def call(self, name: str, arguments: list[str]) -> None:

@@ -47,6 +47,11 @@ EPILOG = """exit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupte
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    with unbreakable_output():
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     listed = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
@@ -72,11 +77,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         hint = did_you_mean(options.command, COMMANDS)
         return _say(f"gatelab: no command '{options.command}'.{hint} Commands: {', '.join(COMMANDS)}.", 2)
-    return run_command(options.command, given[1:])
+    return _run_command(options.command, given[1:])
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Run one command by name."""
+    with unbreakable_output():
+        return _run_command(name, arguments)
+
+
+def _run_command(name: str, arguments: Sequence[str]) -> int:
     if name in ("train", "sweep", "check", "baseline") and (refused := refuse_option(name, arguments)):
         return _say(f"gatelab {name}: {refused}", 2)
     module = importlib.import_module(f"gatelab.cli.{name}")
@@ -88,8 +98,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     module.add_arguments(parser)
     options = parser.parse_intermixed_args(list(arguments))
     try:
-        with unbreakable_output():
-            return int(module.run(options))
+        return int(module.run(options))
     except RequestError as error:
         return _say(f"gatelab {name}: {error}", error.exit_code, error)
     except Interrupted as error:
