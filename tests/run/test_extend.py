@@ -37,7 +37,7 @@ FROM_THE_START = {
             "+callbacks.stop._target_=pytorch_lightning.callbacks.EarlyStopping",
             "+callbacks.stop.monitor=val/mse",
         ],
-        "callbacks.stop=pytorch_lightning.callbacks.EarlyStopping may depend",
+        "callbacks: pytorch_lightning.callbacks.EarlyStopping may depend",
     ),
 }
 TEXT = [

@@ -29,7 +29,7 @@ from gatelab.run import RequestError
 from gatelab.run.build import REQUEST_ERRORS, make
 from gatelab.run.diff import environments
 from gatelab.run.load import changed_data
-from gatelab.run.record.code import changed_code
+from gatelab.run.record.code import changed_code, targets
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.environment import describe
 from gatelab.run.record.identity import Identity, first_difference
@@ -94,9 +94,9 @@ def reason_against(shorter: RunDirectory, config: Mapping[str, Any], data: Any) 
     record, result, trainer = shorter.read(), shorter.result() or {}, config["trainer"]
     epochs, every = _epochs(shorter), trainer.get("check_val_every_n_epoch", 1)
     own = [
-        f"{key}={target}"
+        f"{group}: {target}"
         for group in WATCHES_THE_LENGTH
-        for key, target in _targets(config.get(group), group)
+        for target in targets(config.get(group))
         if not target.startswith("gatelab.")
     ]
     machine = [key for key in MACHINE if record["config"]["trainer"].get(key) != trainer.get(key)]
@@ -121,14 +121,6 @@ def reason_against(shorter: RunDirectory, config: Mapping[str, Any], data: Any) 
         return f"the code has changed since ({few(names)})"
     differing = environments(record["attempts"][-1]["environment"], describe())
     return f"the environment differs, {differing[0]}" if differing else None
-
-
-def _targets(node: Any, path: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield path, str(node["_target_"])
-        for key, item in node.items():
-            yield from _targets(item, f"{path}.{key}")
 
 
 def _same_rates(config: Mapping[str, Any], epochs: int, steps: int) -> bool:

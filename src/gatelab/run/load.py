@@ -24,7 +24,7 @@ from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
 from gatelab.run.config import locate
-from gatelab.run.record.code import changed_code
+from gatelab.run.record.code import changed_code, targets
 from gatelab.run.record.directory import RunDirectory, read_record, reading
 from gatelab.tasks import CheckpointError, load_checkpoint
 
@@ -104,17 +104,7 @@ def require_trusted_targets(config: Any, *, trust: bool = False) -> None:
 
 def foreign_targets(config: Any) -> list[str]:
     """The names in a configuration that `require_trusted_targets` does not trust."""
-    return sorted({name for name in _targets(config) if not _is_trusted(name)})
-
-
-def _targets(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        if "_target_" in value:
-            yield str(value["_target_"])
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _targets(item)
+    return sorted({name for name in targets(config) if not _is_trusted(name)})
 
 
 def _is_trusted(target: str) -> bool:

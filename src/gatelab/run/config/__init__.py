@@ -50,6 +50,7 @@ from gatelab.run.config.explain import (
     explain_key,
     explain_missing,
     key_of,
+    where,
 )
 from gatelab.run.hydra_habits import refuse_key
 
@@ -468,43 +469,3 @@ def _readable(hint: Any) -> str:
         return f"not one of {', '.join(dict.fromkeys(map(str, choices)))}"
     text = hint.__name__ if inspect.isclass(hint) else str(hint)
     return "not of type " + re.sub(r"typing\.|collections\.abc\.|(?<=None)Type", "", text)
-
-
-def where(key: str, composed: Composed) -> str:
-    """` (conf/experiment/x.yaml:7)` or ` (on the command line)`: where a key was set, if that can be found."""
-    if any(o.lstrip("+~").split("=")[0] == key for o in composed.overrides):
-        return " (on the command line)"
-    for path, prefix in reversed(list(_files(composed))):
-        inner = key if prefix is None else key.removeprefix(f"{prefix}.")
-        if prefix is not None and not key.startswith(f"{prefix}."):
-            continue
-        line = _line_of(path, inner.split("."))
-        if line:
-            return f" ({path.parent.parent.name}/{path.parent.name}/{path.name}:{line})"
-    return ""
-
-
-def _files(composed: Composed) -> Iterator[tuple[Path, str | None]]:
-    """Configuration files that took part, each with the key below which its content stands (None: the root)."""
-    for folder in composed.directories:
-        yield folder / "train.yaml", None
-        for group, choice in composed.choices.items():
-            for name in choice if isinstance(choice, list | tuple) else [choice]:
-                if name is None:
-                    continue
-                yield from ((base, group) for base in sorted((folder / group).glob("_*.yaml")))
-                path = folder / group / f"{name}.yaml"
-                if path.is_file():
-                    yield path, None if "@package _global_" in path.read_text() else group
-
-
-def _line_of(path: Path, keys: list[str]) -> int | None:
-    """The line (from 1) on which a nested key stands in a YAML file."""
-    node, line = yaml.compose(path.read_text()) if path.is_file() else None, None
-    for key in keys:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-        found = next(((name, value) for name, value in pairs if name.value == key), None)
-        if found is None:
-            return None
-        line, node = found[0].start_mark.line + 1, found[1]
-    return line

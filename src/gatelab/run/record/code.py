@@ -49,8 +49,8 @@ def sources(config: Mapping[str, Any]) -> dict[str, str]:
 def targets(config: Any) -> Iterator[str]:
     """Every `_target_` of a configuration, at any depth."""
     if isinstance(config, Mapping):
-        if isinstance(config.get("_target_"), str):
-            yield config["_target_"]
+        if "_target_" in config:
+            yield str(config["_target_"])
         config = list(config.values())
     if isinstance(config, list | tuple):
         for inner in config:

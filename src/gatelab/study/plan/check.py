@@ -10,8 +10,9 @@ from typing import Any
 
 from gatelab.data.messages import counted
 from gatelab.run import RequestError
-from gatelab.run.config import problems, where
+from gatelab.run.config import problems
 from gatelab.run.config.dry_build import refusal
+from gatelab.run.config.explain import where
 from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF
 from gatelab.study.engine.resources import refuse_several_nodes
 from gatelab.study.plan import grid
