@@ -182,7 +182,7 @@ CANNOT_COMPOSE = (
 
 
 def where(key: str, composed: Any) -> str:
-    """` (conf/experiment/x.yaml:7)` or ` (on the command line)`: where a key of a `Composed` was set, if that can be found."""
+    """` (conf/experiment/x.yaml:7)` or ` (on the command line)`: where a `Composed` has a key from, if found."""
     if any(o.lstrip("+~").split("=")[0] == key for o in composed.overrides):
         return " (on the command line)"
     for path, prefix in reversed(list(_files(composed))):
