@@ -115,6 +115,7 @@ class TextSpec(Spec):
     tokens: dict[str, int]
     characters: dict[str, int]
     unknown: dict[str, int] = field(default_factory=dict)
+    random_window: int = field(default_factory=int)
 
     def characters_per_token(self, split: str) -> float:
         """Return the characters that a token of `split` stands for: bits/character = bits/token divided by it.

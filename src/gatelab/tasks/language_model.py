@@ -132,6 +132,10 @@ class LanguageModelTask(Task):
         self._core_output = None
         return objective, nll, count
 
+    def rate_scale(self, batch: TokenBatch) -> float:
+        """A window of random length trains at a rate in proportion to it (Merity et al. 2018, section 4.1)."""
+        return len(batch.inputs) / self.spec.random_window if self.spec.random_window else 1.0
+
     def _keep_core_output(self, core: nn.Module, args: Any, output: tuple[Tensor, State]) -> None:
         if core.training:
             self._core_output = output[0]
@@ -290,6 +294,7 @@ class LanguageModelTask(Task):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Bring a state that was read from a checkpoint to the device."""
+        super().on_train_batch_start(batch, batch_idx)
         self._train_state = detach(self._train_state, self.device)
 
 
