@@ -1,4 +1,4 @@
-"""Lightning callbacks: checkpoints, the non-finite guard, throughput, memory, gradient norms, gates, progress, averages.
+"""Lightning callbacks: checkpoints, averages, the non-finite guard, throughput, memory, gradient norms, gates.
 
 Each works with any task of `gatelab.tasks`; none but averaging changes the weights that are kept.
 """

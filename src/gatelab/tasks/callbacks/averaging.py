@@ -125,8 +125,8 @@ class NonMonotonicAveraging(_Averaging):
             last = config.scheduler.lr_lambdas[0](max(0, int(trainer.estimated_stepping_batches) - 1))
             if last < LEAST_RATE:
                 raise ValueError(
-                    f"averaging: the schedule takes the rate down to {last:.2g} of its peak, so the steps that would be "
-                    "averaged hardly move; take schedule=constant, or averaging=exponential"
+                    f"averaging: the schedule takes the rate down to {last:.2g} of its peak, so that the steps that "
+                    "would be averaged hardly move; take schedule=constant, or averaging=exponential"
                 )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
