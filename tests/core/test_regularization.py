@@ -92,7 +92,8 @@ def test_gates_start_where_they_are_told_to(core: Any, how: dict[str, Any]) -> N
     for name, parameter in layer.named_parameters():
         if "weight" in name:
             nn.init.zeros_(parameter)
-    (found,) = gates(layer, torch.zeros(1, 1, 4))
+    with torch.no_grad():
+        (found,) = gates(layer, torch.zeros(1, 1, 4))
     keep = found.log_keep.exp().flatten().double()
     constants = 1 / (1 - keep)
     if how.get("start") == "chrono":
@@ -118,6 +119,22 @@ def test_a_stack_of_equal_layers_is_the_layer_with_so_many(core: Any) -> None:
     ours, joined = parts(x[:3])
     torch.testing.assert_close(ours, y, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(parts(x[3:], joined)[0], whole(x[3:], state)[0], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("core", GATED, ids=named)
+def test_the_gates_of_a_stack_are_those_of_its_layers_without_a_draw(core: Any) -> None:
+    parts = stack(core, 4, [6, 5], 0.5, locked=True)
+    if core is not MinGRU:
+        drop_weights(parts, 0.5)
+    x = torch.randn(7, 3, 4)
+    random = torch.get_rng_state()
+    first, second = gates(parts, x)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert parts.training
+    parts.eval()
+    (alone,) = gates(parts.layers[1], parts.layers[0](x)[0])
+    assert (first.layer, second.layer) == ("layer0", "layer1")
+    torch.testing.assert_close(second.log_keep, alone.log_keep)
 
 
 def test_a_state_that_does_not_fit_a_stack_is_named() -> None:

@@ -47,22 +47,25 @@ class Stack(nn.Module):
 
         Raises ValueError where a state does not fit.
         """
-        pair = isinstance(hx, tuple)
-        for part in () if hx is None else hx if pair else (hx,):
-            if part.dim() != 3 or part.shape[0] != 1 or part.shape[2] != self.hidden_size:
-                raise ValueError(f"the state must be [1, B, {self.hidden_size}], got {list(part.shape)}")
         x, finals = input, []
-        for index, (layer, columns) in enumerate(zip(self.layers, self._columns, strict=True)):
+        for index, (layer, state) in enumerate(zip(self.layers, self.split(hx), strict=True)):
             if index:
                 x = dropout(x, self.dropout, self.training, locked=self.locked)
-            state = None
-            if hx is not None:
-                own = [part[..., columns].contiguous() for part in (hx if pair else (hx,))]
-                state = tuple(own) if pair else own[0]
             x, state = layer(x, state, lengths=lengths, reset_mask=reset_mask)
             finals.append(state if isinstance(state, tuple) else (state,))
         joined = tuple(torch.cat(parts, dim=-1) for parts in zip(*finals, strict=True))
         return x, joined if len(joined) > 1 else joined[0]
+
+    def split(self, state: Any) -> list[Any]:
+        """Return each layer's own state [1, B, H], or a pair of them, from that of the stack."""
+        if state is None:
+            return [None] * len(self.layers)
+        pair = state if isinstance(state, tuple) else (state,)
+        for part in pair:
+            if part.dim() != 3 or part.shape[0] != 1 or part.shape[2] != self.hidden_size:
+                raise ValueError(f"the state must be [1, B, {self.hidden_size}], got {list(part.shape)}")
+        own = [tuple(part[..., columns].contiguous() for part in pair) for columns in self._columns]
+        return own if isinstance(state, tuple) else [parts[0] for parts in own]
 
     def extra_repr(self) -> str:
         """The dropout between the layers."""
