@@ -25,6 +25,7 @@ GROUPS = (
     "schedule",
     "trainer",
     "callbacks",
+    "averaging",
     "logger",
     "debug",
 )
