@@ -18,7 +18,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError, did_you_mean, to_type
+from gatelab.data.messages import DataError, counted, did_you_mean, to_type
 from gatelab.data.series.calendar import (
     Stamps,
     clock_change,
@@ -299,7 +299,7 @@ def _on_grid(
     if times.has_duplicates:
         return rows
     if len(times) < 3 and not step:
-        problems.append(f"{len(times)} rows are too few to tell the time step")
+        problems.append(f"{counted(len(times), 'row')}: too few to tell the time step")
         return rows
     grid = find_grid(stamps, step)
     if grid is not None and len(grid.times) == len(times):
@@ -323,11 +323,12 @@ def _on_grid(
             else " (the run was trained without any gap)"
         )
         problems.append(
-            f"{absent.sum()} times are missing in the {grid.step} grid, the first is {first}; add the rows"
+            f"{counted(int(absent.sum()), 'time')} {'is' if absent.sum() == 1 else 'are'} missing in the {grid.step} "
+            f"grid, the first is {first}; add {'the row' if absent.sum() == 1 else 'the rows'}"
             f"{fill}{change}"
         )
         return rows
-    notes.append(f"{absent.sum()} missing times (first {first}) were given the values of the row before them")
+    notes.append(f"{counted(int(absent.sum()), 'missing time')} (first {first}) were given the values of the row before them")
     # only whole rows that are absent: a missing value inside a row is data.missing's question
     filled = np.repeat(absent[:, None], numbers.shape[1], axis=1)
     on_grid = rows.numbers.iloc[grid.source].set_axis(grid.times, axis=0)
