@@ -88,21 +88,20 @@ class Curves:
 
     @property
     def frame(self) -> Frame | None:
-        """The part of the y axis that is shown: all runs, and the trivial models near them; None without a finite mean.
+        """The part of the y axis that is shown: all runs and intervals, and the trivial models near them.
 
-        An interval may reach out of it: that of two runs is so wide that it would squeeze everything else.
+        None without a finite mean. Where factors are shown, an interval that reaches 0 goes down to the edge.
         """
         finite = [point for point in self.points if math.isfinite(point.summary.mean)]
         if not finite:
             return None
         values = [value for point in finite for value in point.values]
         low, high = min(values), max(values)
-        if low > 0 and high / low > 6:
-            return Frame(low / 1.15, high * 1.15, log=True)
-        span = (high - low) or abs(high) * 0.1 or 1.0
         ends = [end for p in finite for end in (p.summary.low, p.summary.high) if end is not None]
-        low, high = max(min([low, *ends]), low - 0.35 * span), min(max([high, *ends]), high + 0.35 * span)
-        return widened(low, high, self.baselines.values())
+        if low > 0 and high / low > 6:
+            low = min([low, *(end for end in ends if end > 0)])
+            return Frame(low / 1.15, max([high, *ends]) * 1.15, log=True)
+        return widened(min([low, *ends]), max([high, *ends]), self.baselines.values())
 
 
 @dataclass(frozen=True)
@@ -311,7 +310,7 @@ def best_point(state: StudyState, found: Curves) -> str:
     """The best point in words, or how many trials are on the front."""
     if FRONT in found.lines:
         return f"the Pareto front, {len(state.pareto)} of {len(state.done)} trials"
-    best = min(found.points, key=lambda point: state.objectives[0].sign * point.summary.mean)
+    best = leaderboard(state)[0]
     names = short_names(state.keys)
     params = [f"{names[key]} {show(value)}" for key, value in best.trial.params.items()]
     return f"the best: {best.summary.text(decimals([best.summary]))} with {', '.join(params)}"

@@ -2,8 +2,9 @@
 
 A stamp must name its year, month and day (`2024-01` stands for a month); one that could be read in two ways is refused.
 The step is taken from the stamps: `W-MON` for Mondays, `QS-FEB` for quarters from February, `90min`, `B`. A fixed day
-of the month has no name in pandas; here it is `MS-15`, or `3MS-15` every third month. A step counts elapsed time if it is shorter than a day, days of the wall clock otherwise: a day with a change of the clock has 23 or
-25 hours, and one midnight.
+of the month has no name in pandas; here it is `MS-15`, or `3MS-15` every third month. A step counts elapsed time if it
+is shorter than a day, days of the wall clock otherwise: a day with a change of the clock has 23 or 25 hours, and one
+midnight.
 
 All errors are `DataError`s that name column and row (counted from 1 after the header); the caller adds the file.
 """
