@@ -191,8 +191,8 @@ class SeriesDataModule(GatelabDataModule):
         file, spread = self.path or self.series, self.scaler.std
         for i in np.flatnonzero(~((spread > 1 / _LARGEST_SPREAD) & (spread < _LARGEST_SPREAD))).tolist():
             raise DataError(
-                f"{file}: column {data.channels[i]!r} spreads over {np.ptp(data.values[:, i] / 2) * 2:.3g}, which "
-                "cannot be squared; write it in another unit, or leave it out of data.channels"
+                f"{file}: column {data.channels[i]!r} holds values of up to {np.abs(data.values[:, i]).max():.3g}, "
+                "which cannot be squared; write it in another unit, or leave it out of data.channels"
             )
         row, i = np.unravel_index(np.abs(self.scaled).argmax(), self.scaled.shape)
         if not abs(self.scaled[row, i]) < _FARTHEST:
@@ -206,7 +206,8 @@ class SeriesDataModule(GatelabDataModule):
         """Return a note on targets that MASE leaves out."""
         scales = zip(self.spec.targets, self.spec.mase_scale, strict=True)
         names = few([repr(name) for name, scale in scales if scale == 0], 20)
-        why = f"every training row repeats the one {counted(self.spec.season, 'step')} before, or one of the two was filled"
+        before = counted(self.spec.season, "step")
+        why = f"every training row repeats the one {before} before, or one of the two was filled"
         return [f"no MASE of {names}: {why}"] if names else []
 
     def _spec(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> SeriesSpec:
