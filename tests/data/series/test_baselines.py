@@ -1,6 +1,5 @@
 """Trivial forecasts: the published numbers of ETTh1, and the definitions on series where the answer is known."""
 
-
 import numpy as np
 import pytest
 

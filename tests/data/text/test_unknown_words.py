@@ -1,4 +1,4 @@
-"""A score of text with unknown words says their share, and is no bits per character."""
+"""A score of text with unknown words or characters says their share; bits per character are those of the whole text."""
 
 import math
 
