@@ -7,6 +7,7 @@ plain data (`to_dict` gives only str, int, float, list and dict), so it can be k
 Dimensions: `B` batch, `T` time, `C` channels, `K` target channels, `P` horizon, `Lb` look-back.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
@@ -22,12 +23,14 @@ SPLITS: Final = ("train", "valid", "test")
 
 def check_fractions(split: list[float]) -> None:
     """Raise `DataError` unless `split` is two or three positive fractions that sum to 1."""
-    if len(split) not in (2, 3) or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
+    if len(split) not in (2, 3) or not min(split) > 0 or not abs(sum(split) - 1) <= 1e-9:
         raise DataError(
             f"data.split={split}: give [train, valid] or [train, valid, test] fractions that sum to 1"
         )
 
 
+CODE_POINTS: Final = 0x110000 - 0x800
+"""Characters that Unicode has room for."""
 IGNORE: Final = -100
 """A target that is not scored: padding, burn-in, or a step where nothing is asked. torch's own convention."""
 
@@ -103,8 +106,8 @@ class TextSpec(Spec):
     seed_token: the id that stands before the first token of a stream.
     tokens: scored tokens of each split, e.g. `{"train": 929589, "valid": 73760, "test": 82430}`.
     characters: characters of text behind those tokens, for bits per character; 0 where there is no text.
-    unknown: those of the tokens that stand for words or characters outside the vocabulary; there are no bits per
-        character then, since the text cannot be rebuilt. Empty in records of before they were counted.
+    unknown: those of the tokens that stand for words or characters outside the vocabulary (see `escape`). Empty in
+        records of before they were counted.
     """
 
     kind: ClassVar[str] = "language_model"
@@ -122,6 +125,18 @@ class TextSpec(Spec):
         1.0 at level "char" and where there is no text.
         """
         return (self.characters[split] or self.tokens[split]) / self.tokens[split]
+
+    def escape(self, split: str) -> float | None:
+        """Return the nats per token that tell which character an unknown one is: all of Unicode are equally likely.
+
+        With them the tokens give the text back, so there are bits per character (the order -1 of PPM, Cleary & Witten
+        1984). None where words are unknown: no code for them is known.
+        """
+        if not self.unknown.get(split):
+            return 0.0
+        return (
+            self.unknown[split] / self.tokens[split] * math.log(CODE_POINTS) if self.level == "char" else None
+        )
 
 
 @dataclass(frozen=True)
