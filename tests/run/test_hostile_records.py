@@ -91,6 +91,7 @@ def shown(commands, good, capsys):
         out, err = capsys.readouterr()
         assert code in (0, 1, 2)
         assert len(err) < 5000
+        assert "Traceback" not in err
         if command[0] == "runs":
             assert code == 0
             assert good.name in {Path(row["run_dir"]).name for row in strict(out)}
