@@ -386,7 +386,9 @@ def _named(text: str, pattern: re.Pattern[str]) -> str:
             and (found["sign"] != "," or re.match(_RANDOM, told))
         ):
             kept += [text[done : value.start(part)], MASK]
-            done = at = _REST.match(text, value.end(part)).end() if part == "bare" else value.end(part)
+            done = at = value.end(part)
+            if part == "bare" and (rest := _REST.match(text, at)):
+                done = at = rest.end()
     return "".join([*kept, text[done:]])
 
 
