@@ -1,6 +1,7 @@
 """Write a report about studies, run directories or records: one HTML page that needs no network, or Markdown, or CSV.
 
-A PATH is a study (its name or folder), a folder of studies or of runs, a run directory, or a record below experiments/.
+A PATH is a study (its name or folder), a folder of studies or of runs, a run (its directory or a unique beginning), or
+a record below experiments/.
 The page has leaderboards with intervals, learning curves, pictures over hidden size and all parameters, importance, a
 sample of the best run, what failed and where configurations differ; it is readable on a phone and in the dark.
 

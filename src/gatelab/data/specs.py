@@ -10,7 +10,7 @@ Dimensions: `B` batch, `T` time, `C` channels, `K` target channels, `P` horizon,
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from gatelab.data.messages import DataError
 
@@ -31,6 +31,8 @@ def check_fractions(split: list[float]) -> None:
 
 CODE_POINTS: Final = 0x110000 - 0x800
 """Characters that Unicode has room for."""
+MASKED: Final = "***"
+"""Stands for `seed_token` in records of a time when its name was taken for that of a secret; no task needs it."""
 IGNORE: Final = -100
 """A target that is not scored: padding, burn-in, or a step where nothing is asked. torch's own convention."""
 
@@ -72,6 +74,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether plain data is of a field's type: a number, text, a tuple or dict of them; others are not checked."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if value == MASKED:
+        return True
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
 class Spec:
     """Base of a spec (a frozen dataclass): `to_dict` and `from_dict`; `kind` tells specs apart in plain data."""
 
@@ -83,7 +99,7 @@ class Spec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the spec from what `to_dict` returned; a missing or unknown key is a `DataError`."""
+        """Build the spec from what `to_dict` returned; a wrong key or type is a `DataError`."""
         if data.get("kind") != cls.kind:
             raise DataError(f"{cls.__name__}: 'kind' is {data.get('kind')!r}, expected {cls.kind!r}")
         parts = fields(cls)  # type: ignore[arg-type]
@@ -94,6 +110,10 @@ class Spec:
                 f"{cls.__name__}: missing keys {sorted(names - given)}, unknown keys {sorted(given - names)}"
             )
         values = {key: tuple(data[key]) if isinstance(data[key], list) else data[key] for key in names}
+        for key, kind in get_type_hints(cls).items():
+            if key in names and not _fits(values[key], kind):
+                wanted = getattr(kind, "__name__", kind) if get_origin(kind) is None else kind
+                raise DataError(f"{cls.__name__}: '{key}' is {str(values[key])[:40]!r}, expected {wanted}")
         return cls(**values)
 
 
