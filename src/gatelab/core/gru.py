@@ -139,8 +139,13 @@ class GRU(Recurrent):
         return super()._run_backward(x, state, weights, lengths, reset_mask)
 
     def _namesake(self) -> nn.GRU | None:
-        if not self.reset_after or self.layer_norm or self.zoneout or self.backend not in ("auto", "cudnn"):
-            return None  # a named backend gives way to nothing
+        if (
+            not self.reset_after
+            or self.layer_norm
+            or self.zoneout
+            or self.backend in ("torch", "native", "cudnn")
+        ):
+            return None  # a kernel that is named gives way to nothing
         return nn.GRU(**self._options())
 
     def explain(

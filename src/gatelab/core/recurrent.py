@@ -345,7 +345,8 @@ class Recurrent(nn.Module):
         if twin is None or own.keys() != dict(twin.named_parameters()).keys():
             raise BackendError(
                 f"{self} cannot serve this call: torch.jit.script runs torch.nn's layer of the same name, which "
-                "computes the same only with backend='auto', without options of its own and with plain parameters. "
+                "computes the same with backend='auto' or 'reference', without options of its own and with plain "
+                "parameters. "
                 "torch.jit.trace and torch.export serve every layer"
             )
         for name, parameter in own.items():
