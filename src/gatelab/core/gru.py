@@ -96,7 +96,7 @@ class GRU(Recurrent):
             hidden=self.hidden_size,
             batch=x.shape[1],
             steps=x.shape[0],
-            training=torch.is_grad_enabled() and (x.requires_grad or self.weight_ih_l0.requires_grad),
+            training=torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *others)),
             zoneout=self.zoneout > 0,
             layer_norm=self.layer_norm,
             obstacle=obstacle(x.device.type, (x, lengths, reset_mask, *others)),
