@@ -47,6 +47,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "BackendError",
+    "Core",
     "Explanation",
     "Forecaster",
     "GRUCell",

@@ -116,7 +116,7 @@ def test_holes_are_refused_as_in_training_with_a_fix_that_predict_knows(trained,
     holed(table).to_csv(root / "holes.csv", index=False)
     assert main(["predict", str(run), "--input", f"{root}/holes.csv", "--output", f"{root}/o.csv"]) == 2
     said = capsys.readouterr().err
-    assert "1 times are missing" in said
+    assert "1 time is missing" in said
     assert "missing values: 'load' 1" in said
     assert "data." not in said
 
@@ -132,7 +132,7 @@ def test_holes_are_filled_as_in_training_and_it_is_said(trained, tmp_path, capsy
     output = tmp_path / "o.csv"
     assert main(["predict", str(filling), "--input", f"{root}/holes.csv", "--output", str(output)]) == 0
     said = capsys.readouterr().err
-    assert "1 missing times" in said
+    assert "1 missing time " in said
     assert "missing values carried forward from the row before: 'load' 1" in said
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
+from gatelab.cli.report import check_output
 from gatelab.report.experiment_record import check_record
 
 SPEC = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "studies_by_hand.py")
@@ -21,8 +22,25 @@ def test_the_format_follows_the_files_ending(tmp_path, capsys, monkeypatch):
     assert "needs no network" in capsys.readouterr().out
     begins = [(tmp_path / "deep" / name).read_text()[:15] for name in ("a.html", "a.md", "a.csv")]
     assert begins == ["<!doctype html>", "# Report: size-", "study,rank,tria"]
+    for name in ("a.html", "a.md", "a.csv"):
+        check_output(tmp_path / "deep" / name, name[2:])  # may be replaced
     assert main(["report", RECORD, "--format", "md"]) == 0
     assert (tmp_path / "report.md").read_text().startswith("# Report")
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "README.md", "index.html", "report.md"])
+def test_a_report_replaces_nothing_but_a_report(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    ask = ["--format", "md"] if name == "report.md" else ["--output", name]
+    for mine in ("date,load\n2024-01-01,1\n", "# Notes\n", "<!doctype html>\n<title>mine</title>", ""):
+        Path(name).write_text(mine)
+        assert main(["report", RECORD, *ask]) == 2
+        assert "is not a report" in capsys.readouterr().err
+        assert Path(name).read_text() == mine
+    Path(name).unlink()
+    Path(name).mkdir()
+    assert main(["report", RECORD, *ask]) == 2
+    assert "is not a file" in capsys.readouterr().err
 
 
 def test_a_table_goes_to_stdout_on_request(capsys):

@@ -251,6 +251,80 @@ def defaults(layer: Any, x: Tensor) -> Any:
         torch.set_default_dtype(torch.float32)
 
 
+def backward_under_autocast(layer: Any, x: Tensor) -> Any:
+    """It has the digits of forward's dtype: torch.nn's, and the plain loop's, is that of autocast."""
+    x = x.clone().requires_grad_()
+    y = layer(x)[0]
+    written = not isinstance(layer, nn.RNNBase) and getattr(layer, "backend", "reference") != "reference"
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=written):
+        return torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])
+
+
+def changed_in_place(layer: Any, x: Tensor, **how: bool) -> Any:
+    """Results are no views: they may be changed or detached in place, in another mode than they were made in."""
+    with torch.set_grad_enabled(how["grad"]):
+        y, h = layer(x)
+    parts, scale = [y, *(h if isinstance(h, tuple) else (h,))], torch.ones(1, requires_grad=True)
+    for part in parts:
+        part.mul_(2 * scale)
+        part.detach_()
+    return parts, [part.stride() for part in parts]
+
+
+def empty_batch(layer: Any, x: Tensor) -> Any:
+    x = (x[:0] if layer.batch_first else x[:, :0]).requires_grad_()
+    y = layer(x)[0]
+    return y, torch.autograd.grad(y.sum(), [x, *layer.parameters()])
+
+
+def only_the_state_learns(layer: Any, x: Tensor) -> Any:
+    layer.requires_grad_(False)
+    first = layer(x)[1]
+    start = [torch.ones_like(s).requires_grad_() for s in (first if isinstance(first, tuple) else (first,))]
+    y = layer(x, start[0] if len(start) == 1 else tuple(start))[0]
+    return torch.autograd.grad(y.square().sum(), start)
+
+
+def converted_by_swapping(layer: Any, x: Tensor) -> Any:
+    with torch.no_grad():
+        layer(x)
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        return layer.double()(x.double())
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+class Model(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor):  # type: ignore[no-untyped-def]
+        y, state = self.layer(x)
+        return y.relu(), state
+
+
+def script_of_a_model(layer: Any, x: Tensor) -> Any:
+    y, state = torch.jit.script(Model(layer))(x)
+    return y, state, torch.autograd.grad(y.sum(), list(layer.parameters()))
+
+
+def packed_dropout(layer: Any, x: Tensor) -> Any:
+    layer.dropout = 0.5
+    lengths = [STEPS] * BATCH if not layer.batch_first else [BATCH] * STEPS
+    lengths[-1] = 1
+    packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(lengths), layer.batch_first)
+    torch.manual_seed(4)
+    y, state = layer(packed)
+    return y.data, state
+
+
+def compiled_twice(layer: Any, x: Tensor) -> Any:
+    torch._dynamo.reset()
+    return twice(torch.compile(layer, backend="eager"), x)
+
+
 def script_of_a_trace(layer: Any, x: Tensor) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -321,6 +395,16 @@ TRANSFORMS: dict[str, Callable[[Any, Tensor], Any]] = {
     "negated view": lambda m, x: m(torch._neg_view(x)),
     "subclass": lambda m, x: m(x.as_subclass(type("Own", (Tensor,), {})))[0].as_subclass(Tensor),
     "double": lambda m, x: copy.deepcopy(m).double()(x.double()),
+    "backward under autocast": backward_under_autocast,
+    "results changed in place": partial(changed_in_place, grad=True),
+    "results of no_grad changed in place": partial(changed_in_place, grad=False),
+    "empty batch": empty_batch,
+    "only the state learns": only_the_state_learns,
+    "converted by swapping": converted_by_swapping,
+    "symbolic tracing": lambda m, x: torch.fx.symbolic_trace(Model(m))(x),
+    "jit.script": script_of_a_model,
+    "packed dropout": packed_dropout,
+    "compile, double backward": compiled_twice,
     "output changed in place": lambda m, x: torch.autograd.grad(m(x.requires_grad_())[0].mul_(2).sum(), x),
 }
 
@@ -332,18 +416,34 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("backend", CHOICES)
-@pytest.mark.parametrize("transform", TRANSFORMS)
+HEAVY = [
+    t for t in TRANSFORMS if any(word in t for word in ("export", "compile", "hessian", "make_fx", "jit"))
+]
+
+
+def transforms_and_backends() -> list[Any]:
+    cases = []
+    for transform, backend in itertools.product(TRANSFORMS, CHOICES):
+        quick = ["auto", NAMED[HEAVY.index(transform) % len(NAMED)]] if transform in HEAVY else CHOICES
+        marks = () if backend in quick else pytest.mark.slow
+        cases.append(pytest.param(transform, backend, marks=marks, id=f"{transform}-{backend}"))
+    return cases
+
+
+@pytest.mark.parametrize(("transform", "backend"), transforms_and_backends())
 def test_a_gru_equals_nn_gru_under(transform: str, backend: str) -> None:
-    slow = any(word in transform for word in ("export", "compile", "hessian", "make_fx", "jit"))
-    for options in [SHAPES["one"]] if slow else SHAPES.values():
+    """Of the heavy ones the quick run has "auto" and each named backend in turns."""
+    for options in [SHAPES["one"]] if transform in HEAVY else SHAPES.values():
         ours, theirs = pair(backend, **options)
         x = torch.randn(STEPS, BATCH, WIDTH)
         same_or_refused(backend, lambda layer, x=x: TRANSFORMS[transform](layer, x.clone()), ours, theirs)
 
 
 @pytest.mark.parametrize("kind", [LSTM, RNN])
-@pytest.mark.parametrize("transform", [t for t in TRANSFORMS if "compile" not in t and "export" not in t])
+@pytest.mark.parametrize(
+    "transform",
+    [t for t in TRANSFORMS if not any(word in t for word in ("compile", "export", "make_fx, "))],
+)
 def test_lstm_and_rnn_equal_torch_nn_under(transform: str, kind: type) -> None:
     ours, theirs = pair(kind=kind, bidirectional=True)
     x = torch.randn(STEPS, BATCH, WIDTH)
@@ -369,7 +469,8 @@ def test_ragged_rows_and_resets_hold_under(transform: str, backend: str) -> None
             device = x.device.type
             return self.layer(x, **{name: t.to(device) for name, t in self.extra.items()})
 
-    for extra in ({"lengths": lengths}, {"reset_mask": resets}, {"lengths": lengths, "reset_mask": resets}):
+    both = {"lengths": lengths, "reset_mask": resets}
+    for extra in [both] if transform in HEAVY else [both, {"lengths": lengths}, {"reset_mask": resets}]:
         ours, _ = pair(backend, bidirectional=True)
         oracle = GRU(WIDTH, HIDDEN, bidirectional=True, backend="reference")
         oracle.load_state_dict(ours.state_dict())

@@ -56,3 +56,22 @@ def test_missing_and_unknown_keys_are_named():
 def test_characters_per_token_turn_bits_per_token_into_bits_per_character():
     assert TEXT.characters_per_token("train") == 5.0
     assert TEXT.characters_per_token("test") == 1.0, "no text behind the tokens: bits stay per token"
+
+
+@pytest.mark.parametrize("spec", [TEXT, SERIES])
+@pytest.mark.parametrize(
+    "value", [None, "x", [], [[]], {}, {"train": "x"}, 3, 0.5, True, [None], ["a", 1]], ids=repr
+)
+def test_a_value_of_another_type_is_named(spec, value):
+    fits = {("level", "x"), ("frequency", "x")}
+    for key, kept in spec.to_dict().items():
+        given = {**spec.to_dict(), key: value}
+        same = type(value) is type(kept) and not (isinstance(value, list | dict) and value)
+        number = isinstance(kept, int | float) and isinstance(value, int) and not isinstance(value, bool)
+        if key != "kind" and (
+            same or number or (key, value) in fits if not isinstance(value, list | dict) else same
+        ):
+            type(spec).from_dict(given)
+        else:
+            with pytest.raises(DataError, match=key):
+                type(spec).from_dict(given)

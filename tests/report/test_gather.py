@@ -10,6 +10,7 @@ from gatelab.report.page import write_page
 from gatelab.run import RequestError
 from gatelab.run.record.listing import list_runs
 from gatelab.study.analysis.read import list_studies, read_study
+from gatelab.trackers.wandb.sync import find_pending
 
 RECORD = Path(__file__).parents[2] / "experiments" / "002-hidden-size"
 
@@ -127,6 +128,31 @@ def test_the_runs_of_a_study_are_not_told_twice(grid, make_run):
     inside = state.trials[0].runs[0].directory
     shutil.copy(made / "run.json", inside / "run.json")
     assert names([grid, inside, made]) == [("study", "grid"), ("runs", "other")]
+
+
+def test_a_run_is_found_by_a_unique_beginning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("1a2b3c4d-s0", "2a2b3c4d-s0", "2a2b3c4d-s1"):
+        (tmp_path / "runs/x" / name).mkdir(parents=True)
+        (tmp_path / "runs/x" / name / "run.json").write_text("{")
+    with pytest.raises(RequestError, match=r"1a2b3c4d-s0/run\.json: not valid JSON"):
+        gather(["1a"])
+    with pytest.raises(RequestError, match="2 runs begin so"):
+        gather(["2a"])
+    assert find_pending(["1a"]) == []
+    with pytest.raises(RequestError, match="2 runs begin so"):
+        find_pending(["x/2a"])
+
+
+@pytest.mark.parametrize("name", ["run.json", "study.json"])
+def test_what_cannot_be_read_is_told_and_not_passed_over(tmp_path, name):
+    folder = tmp_path / {"run.json": "runs/x/1a2b3c4d-s0", "study.json": "studies/x"}[name]
+    folder.mkdir(parents=True)
+    for put in (lambda file: file.symlink_to("/nowhere/x"), lambda file: file.symlink_to(name), Path.mkdir):
+        put(folder / name)
+        with pytest.raises(RequestError, match=str(folder)):
+            gather([tmp_path])
+        (folder / name).rmdir() if (folder / name).is_dir() else (folder / name).unlink()
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,27 @@ def test_the_best_is_named(grid):
     assert "the best: 1.400 ± 0.025 with model gru, hidden_size 128" in texts(drawn(read_study(grid)))
 
 
+def test_others_that_are_as_good_are_counted_beside_the_best(make_study, entries):
+    choice, _ = entries
+    trials = [{"params": {"h": h}, "values": [v]} for h, v in ((1, 2.0), (2, 1.0), (3, 1.0), (4, 1.0))]
+    assert "with h 2; 2 others equal" in texts(
+        drawn(read_study(make_study("s", [choice("h", 1, 2, 3, 4)], trials)))
+    )
+
+
+@pytest.mark.parametrize("values", [(1.0, 1.1, 1.2), (0.5, 20.0, 0.6), (-1.0, 2.0, -3.0), (1e-3, 1.0, 500.0)])
+def test_every_interval_is_in_the_frame(make_study, entries, values):
+    choice, _ = entries
+    noise = [[1.0, 1.01, 0.99], [1.0, 1.4, 0.6], [1.0, 1.05, 1.0]]
+    trials = [{"params": {"h": h}, "values": [value * n for n in noise[h]]} for h, value in enumerate(values)]
+    state = read_study(make_study("s", [choice("h", 0, 1, 2)], trials, seeds=[0, 1, 2]))
+    axes, found = drawn(state), curves(state)
+    low, high = axes.get_ylim()
+    for point in found.points:
+        assert point.summary.high <= high
+        assert low <= point.summary.low or (axes.get_yscale() == "log" and point.summary.low <= 0)
+
+
 def test_lines_can_be_told_apart_in_grey():
     markers = [marker for _, marker in STYLES]
     assert len(set(markers)) == len(STYLES)

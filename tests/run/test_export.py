@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -114,6 +115,21 @@ def test_a_file_that_is_there_is_replaced_with_force_only(run, capsys):
     assert "--force" in capsys.readouterr().err
     assert main(["export", where, "--force", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == first
+
+
+@pytest.mark.parametrize(
+    "name", ["run.json", "metrics.csv", "checkpoints/best.ckpt", "mine.csv", "link", "folder"]
+)
+def test_a_file_that_is_no_export_is_never_replaced(run, tmp_path, capsys, name):
+    mine, link, folder = tmp_path / "mine.csv", tmp_path / "x.safetensors", tmp_path / "folder.safetensors"
+    mine.write_text("date,load")
+    folder.mkdir()
+    link.symlink_to(Path(run("series")) / "run.json")
+    file = {"mine.csv": mine, "link": link, "folder": folder}.get(name, Path(run("series")) / name)
+    before = file.is_file() and file.read_bytes()
+    assert main(["export", run("series"), "--force", "--output", str(file)]) == 2
+    assert "give another name" in (said := capsys.readouterr().err) or "of another kind" in said
+    assert before == (file.is_file() and file.read_bytes())
 
 
 def test_a_file_with_other_outputs_is_refused_and_not_left(run, tmp_path, monkeypatch):

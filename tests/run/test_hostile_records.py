@@ -91,9 +91,11 @@ def shown(commands, good, capsys):
         out, err = capsys.readouterr()
         assert code in (0, 1, 2)
         assert len(err) < 5000
+        assert "Traceback" not in err
         if command[0] == "runs":
             assert code == 0
-            assert good.name in {Path(row["run_dir"]).name for row in strict(out)}
+            listed = {Path(row["run_dir"]).name for row in strict(out)}
+            assert listed == {run.name for run in good.parent.iterdir() if os.path.lexists(run / "run.json")}
         if command[0] == "report":
             assert code == 0
             assert "done" in out

@@ -24,6 +24,7 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.run.config.dry_build import refusal
     from gatelab.run.record.directory import RunDirectory
     from gatelab.run.record.identity import identify
+    from gatelab.run.record.secrets import without_secrets
 
     composed = compose(options.overrides, config_dirs=options.config_dir)
     config = check(composed)
@@ -31,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
         raise RequestError(refused)
     directory = identify(composed).directory(config["paths"]["runs"])
     state = RunDirectory(directory).state() if (directory / "run.json").is_file() else "new"
+    config = without_secrets(config)
     facts = {"config": config, "choices": composed.choices, "run_dir": str(directory), "state": state}
     if options.json:
         print_json(facts)

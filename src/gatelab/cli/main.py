@@ -12,6 +12,7 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -48,7 +49,11 @@ EPILOG = """exit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupte
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     with unbreakable_output():
-        return _main(arguments)
+        try:
+            return _main(arguments)
+        except Exception:  # printed here, where stderr is without secrets
+            traceback.print_exc()
+            return 1
 
 
 def _main(arguments: Sequence[str] | None) -> int:
@@ -82,8 +87,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Run one command by name."""
-    with unbreakable_output():
-        return _run_command(name, arguments)
+    return main([name, *arguments])
 
 
 def _run_command(name: str, arguments: Sequence[str]) -> int:
@@ -117,7 +121,8 @@ class Output:
     """A text stream that drops what is written once its reader has left, so that the work goes on.
 
     Of stdout, what a terminal would obey is written as its code, but for the colours of a table (`printable`): names
-    and values of a run may hold anything. On stderr a progress bar moves the cursor; texts go through `say`.
+    and values of a run may hold anything. On stderr a progress bar moves the cursor; texts go through `say`. Warnings
+    and tracebacks quote values, so stderr is without secrets.
     """
 
     def __init__(self, stream: Any, *, clean: bool) -> None:
@@ -129,8 +134,15 @@ class Output:
     def write(self, text: str) -> int:
         """Write, or drop the text."""
         with self._dropping():
-            self.stream.write(self._printable(text) if self.clean else text)
+            self.stream.write(self._printable(text) if self.clean else self._masked(text))
         return len(text)
+
+    def _masked(self, text: str) -> str:
+        if len(text) < 2:  # a line's end, a step of a bar
+            return text
+        from gatelab.run.record.secrets import without_secrets
+
+        return str(without_secrets(text))
 
     def _printable(self, text: str) -> str:
         from gatelab.data.messages import printable

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from gatelab.cli.common import add_run_dir, loading, print_json
 from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError
+from gatelab.run.outputs import check_output
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Predict and write."""
     output, given = Path(options.output), Path(options.input)
-    check_output(output, given, Path(options.run_dir), force=options.force)
+    if output.suffix.lower() not in ENDINGS:
+        raise RequestError(f"{output}: give a name that ends in {', '.join(ENDINGS)}.")
+    check_output(output, options.run_dir, given=given)
+    if output.exists() and not options.force:
+        raise RequestError(f"--output {output}: exists already; --force replaces it.")
     with loading():
         from gatelab.run.evaluate import predict
 
@@ -53,33 +58,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         print(f"{len(frame)} rows of {', '.join(map(str, frame.columns))} written to {options.output}")
     return 0
-
-
-def check_output(output: Path, given: Path, run_dir: Path, *, force: bool) -> None:
-    """Refuse a name that cannot be written, and one whose file would be lost, before anything is computed.
-
-    An input, the run's own files and the table that it was trained on are never replaced, whatever link or spelling
-    leads to them; another file only if `force`.
-    """
-    if output.suffix.lower() not in ENDINGS:
-        raise RequestError(f"{output}: give a name that ends in {', '.join(ENDINGS)}.")
-    if not output.exists():
-        return
-    if given.exists() and output.samefile(given):
-        raise RequestError(f"--output {output}: is the input; give another name.")
-    if not output.is_file():
-        raise RequestError(f"--output {output}: is not a file; give another name.")
-    from gatelab.run.record.directory import RunDirectory
-
-    run = RunDirectory.open(run_dir)
-    record = run.read()
-    kept = [file for file in run.path.rglob("*") if file.is_file()]
-    if data := record["config"].get("data", {}).get("path"):
-        kept += [Path(attempt["cwd"]) / data for attempt in record.get("attempts", ())]
-    if any(file.exists() and output.samefile(file) for file in kept):
-        raise RequestError(f"--output {output}: belongs to the run; give another name.")
-    if not force:
-        raise RequestError(f"--output {output}: exists already; --force replaces it.")
 
 
 def _write(frame: pd.DataFrame, output: Path) -> None:

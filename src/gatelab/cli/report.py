@@ -1,6 +1,7 @@
 """Write a report about studies, run directories or records: one HTML page that needs no network, or Markdown, or CSV.
 
-A PATH is a study (its name or folder), a folder of studies or of runs, a run directory, or a record below experiments/.
+A PATH is a study (its name or folder), a folder of studies or of runs, a run (its directory or a unique beginning), or
+a record below experiments/.
 The page has leaderboards with intervals, learning curves, pictures over hidden size and all parameters, importance, a
 sample of the best run, what failed and where configurations differ; it is readable on a phone and in the dark.
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from gatelab.report.gather import Subject
 
 FORMATS = ("html", "md", "csv")
+MARKS = {"html": b'name="generator" content="gatelab', "md": b"# Report: ", "csv": b"study,rank,trial,state,"}
+"""What a report of each format begins with."""
 FEW = 20
 """Runs that are read before one could look at a progress bar."""
 
@@ -75,6 +78,9 @@ def run(options: argparse.Namespace) -> int:
     if not paths:
         raise RequestError("give at least one study, run directory or record.")
     form = _format(options.format, options.output)
+    output = Path(options.output or f"report.{form}")
+    if options.output or options.format or not options.record:
+        check_output(output, form)
     if (options.question or options.conclusion) and not options.record:
         raise RequestError("--question and --conclusion are for --record.")
     subjects, notes = gather(paths, root / "studies")
@@ -84,7 +90,6 @@ def run(options: argparse.Namespace) -> int:
         if not (options.output or options.format):
             return 0
     if form == "html":
-        output = Path(options.output or "report.html")
         runs = sum(len(trial.runs) for subject in subjects for trial in subject.state.trials)
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal or runs < FEW) as bar:
@@ -105,7 +110,6 @@ def run(options: argparse.Namespace) -> int:
     if options.output == "-":
         print(content, end="")
         return 0
-    output = Path(options.output or f"report.{form}")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(content)
     print(f"report  {output}")
@@ -120,6 +124,17 @@ def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Pa
         raise RequestError(f"--record {options.record}: a record is of studies; {other[0]} is not a study.")
     folders = [subject.state.directory for subject in subjects]
     return write_record(folders, record_target(options.record), options.question, options.conclusion)
+
+
+def check_output(output: Path, form: str) -> None:
+    """Refuse to replace anything but an earlier report."""
+    if not output.exists() or str(output) == "-":
+        return
+    if not output.is_file():
+        raise RequestError(f"--output {output}: is not a file; give another name.")
+    with output.open("rb") as file:
+        if MARKS[form] not in file.read(1000):
+            raise RequestError(f"--output {output}: is not a report; remove it first, or give another name.")
 
 
 def _format(asked: str | None, output: str | None) -> str:

@@ -75,20 +75,18 @@ def run(options: argparse.Namespace) -> int:
 
 def _meant(given: Sequence[str], root: Path) -> tuple[dict[Path, None], dict[Path, None]]:
     """The studies and the runs that are meant, absolute."""
-    from gatelab.run.record.find import find_run, run_directories
+    from gatelab.run.record.find import find_run, folders_with, has, run_directories
 
     studies: dict[Path, None] = {}
     runs: dict[Path, None] = {}
     for text in given:
         named = root / "studies" / text
-        path = next((p for p in (Path(text), named) if (p / "study.json").is_file()), None)
+        path = next((p for p in (Path(text), named) if has(p, "study.json")), None)
         if path is not None:
             studies[path.absolute()] = None
             continue
         path = find_run(text, root / "runs")
-        inside = (
-            [path] if (path / "run.json").is_file() else [f.parent for f in sorted(path.glob("*/run.json"))]
-        )
+        inside = [path] if has(path, "run.json") else folders_with("run.json", path, "*")
         if not inside:
             more = " Give a folder below it, or its runs." if run_directories(path) else ""
             raise RequestError(f"{text}: neither a run nor a study, nor a folder of runs.{more}")
@@ -98,13 +96,13 @@ def _meant(given: Sequence[str], root: Path) -> tuple[dict[Path, None], dict[Pat
 
 def _held(root: Path, more: Iterable[Path]) -> dict[Path, set[Path]]:
     """Each study below `root`, and below the roots of what is removed -> its run directories."""
+    from gatelab.run.record.find import folders_with
     from gatelab.study.analysis.read import read_study
     from gatelab.study.members import runs_of_study
 
     folders = {(root / "studies").absolute(), *(p if p.name == "studies" else p.parent for p in more)}
     found = {}
-    for file in sorted(file for folder in folders for file in folder.absolute().glob("*/study.json")):
-        study = file.parent.absolute()
+    for study in sorted(s for folder in folders for s in folders_with("study.json", folder.absolute(), "*")):
         found[study] = runs_of_study(study)
         with contextlib.suppress(RequestError, OSError):
             found[study] |= {

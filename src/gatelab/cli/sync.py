@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="PATH",
-        help="run directories, or folders that hold them (default: runs)",
+        help="runs (directories or unique beginnings), or folders that hold them (default: runs)",
     )
     parser.add_argument("--dry-run", action="store_true", help="list what would be sent; needs no network")
     add_json(parser)
@@ -24,9 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Send, or list, what is pending."""
     from gatelab.data.messages import say
+    from gatelab.run.record.find import default_runs
     from gatelab.trackers.wandb.sync import find_pending, sync
 
-    pending = find_pending(options.paths or [Path("runs")])
+    pending = find_pending(options.paths or [default_runs()])
     if options.dry_run or not pending:
         return _list(options, pending)
     told = []

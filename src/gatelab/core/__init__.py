@@ -4,6 +4,7 @@ from gatelab.core.backends import BackendError, Explanation
 from gatelab.core.baselines import LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN
 from gatelab.core.budget import hidden_size_for
 from gatelab.core.cells import GRUCell, LSTMCell, RNNCell
+from gatelab.core.contract import Core
 from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
@@ -14,6 +15,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "BackendError",
+    "Core",
     "Explanation",
     "Forecaster",
     "GRUCell",

@@ -35,6 +35,9 @@ class LSTM(Recurrent):
         h, c = state
         return lstm_step(i, h, c, w_hh, b_hh)
 
+    def _namesake(self) -> nn.LSTM:
+        return nn.LSTM(**self._options())
+
 
 class RNN(Recurrent):
     """Elman's recurrent network over a sequence; `layer(x, state=None) -> (y, state)`."""
@@ -64,6 +67,9 @@ class RNN(Recurrent):
 
     def _step(self, i: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
         return (rnn_step(i, state[0], w_hh, b_hh, self.nonlinearity),)
+
+    def _namesake(self) -> nn.RNN:
+        return nn.RNN(**self._options(), nonlinearity=self.nonlinearity)
 
 
 class MinGRU(Recurrent):

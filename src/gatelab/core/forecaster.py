@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gatelab.core.contract import make_core
+
 Normalization = Literal["revin", "last", "none"]
 
 
@@ -71,7 +73,7 @@ class Forecaster(nn.Module):
     Args:
         channels: C.
         horizon: P, steps.
-        core: makes the recurrent core when called as `core(input_size=...)`; it must be time-major.
+        core: makes the recurrent core (see `Core`) when called as `core(input_size=...)`; it must be time-major.
         targets: indices of the K target channels among the C inputs; None takes all, in order.
         normalization: of each window by its own past, see `WindowNorm`.
         channel_independent: one univariate core, shared by all channels; only target channels are read.
@@ -106,9 +108,7 @@ class Forecaster(nn.Module):
         self.channel_independent = channel_independent
         self.register_buffer("index", torch.tensor(chosen), persistent=False)
         self.normalization = WindowNorm(channels, normalization)
-        self.core = core(input_size=patch if channel_independent else patch * channels)
-        if getattr(self.core, "batch_first", False):
-            raise ValueError("the core of a Forecaster must be time-major: leave batch_first=False")
+        self.core = make_core(core, patch if channel_independent else patch * channels, "Forecaster", None)
         outputs = horizon if channel_independent else horizon * len(chosen)
         self.head = nn.Linear(self.core.output_size, outputs)
 

@@ -96,7 +96,7 @@ class GRU(Recurrent):
             hidden=self.hidden_size,
             batch=x.shape[1],
             steps=x.shape[0],
-            training=torch.is_grad_enabled() and (x.requires_grad or self.weight_ih_l0.requires_grad),
+            training=torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *others)),
             zoneout=self.zoneout > 0,
             layer_norm=self.layer_norm,
             obstacle=obstacle(x.device.type, (x, lengths, reset_mask, *others)),
@@ -137,6 +137,16 @@ class GRU(Recurrent):
         if resolve(self.backend, spec).walks_backward:
             return self._run(x, state, weights, lengths, reset_mask, reverse=True)
         return super()._run_backward(x, state, weights, lengths, reset_mask)
+
+    def _namesake(self) -> nn.GRU | None:
+        if (
+            not self.reset_after
+            or self.layer_norm
+            or self.zoneout
+            or self.backend in ("torch", "native", "cudnn")
+        ):
+            return None  # a kernel that is named gives way to nothing
+        return nn.GRU(**self._options())
 
     def explain(
         self,

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from gatelab.core.contract import SEE, make_core
 from gatelab.core.head import AdaptiveHead
 from gatelab.core.regularization import (
     Start,
@@ -36,7 +37,7 @@ class LanguageModel(nn.Module):
 
     Args:
         vocab_size: V.
-        core: makes the recurrent core when called as `core(input_size=E)`, for instance
+        core: makes the recurrent core (see `Core`) when called as `core(input_size=E)`, for instance
             `functools.partial(GRU, hidden_size=200, num_layers=2)`. It must be time-major and run forward
             only: a reverse direction would see the tokens that are to be predicted.
         embedding_size: E; None takes the core's hidden size.
@@ -92,8 +93,6 @@ class LanguageModel(nn.Module):
         self.embedding_size = core_hidden_size(core) if embedding_size is None else embedding_size
         self.embedding = nn.Embedding(vocab_size, self.embedding_size)
         self.core = self._core(core, layer_sizes, last_as_embedding, hidden_dropout)
-        if getattr(self.core, "batch_first", False):
-            raise ValueError("the core of a LanguageModel must be time-major: leave batch_first=False")
         if getattr(self.core, "bidirectional", False):
             raise ValueError(
                 "the core of a LanguageModel must not be bidirectional: it would see the targets"
@@ -133,7 +132,7 @@ class LanguageModel(nn.Module):
             check_probability("hidden_dropout", hidden_dropout)
         between = layers > 1 and (self.locked or hidden_dropout is not None)
         if sizes is None and not last_as_embedding and not between:
-            return core(input_size=self.embedding_size)
+            return make_core(core, self.embedding_size, "LanguageModel", None, None, reset_mask=None)
         if sizes is None:
             sizes = [core_hidden_size(core)] * layers
         if last_as_embedding:
@@ -183,7 +182,12 @@ def core_hidden_size(core: Callable[..., Any]) -> int:
     if "hidden_size" in keywords:
         return int(keywords["hidden_size"])
     with torch.random.fork_rng(devices=[]):
-        return int(core(input_size=1).hidden_size)
+        made = core(input_size=1)
+    if not hasattr(made, "hidden_size"):
+        raise TypeError(
+            f"the core {type(made).__name__} has no hidden_size, which embedding_size=None takes; {SEE}"
+        )
+    return int(made.hidden_size)
 
 
 def generate(

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from gatelab.core.backends import BackendError
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import obstacle
+from gatelab.core.torch_internals import batch_before_time, obstacle
 from gatelab.core.unroll import State, padding, reverse, reverse_reset, unroll
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -44,7 +45,7 @@ class Layout(NamedTuple):
             return PackedSequence(pack_padded_sequence(y, lengths.cpu()).data, *self.packed[1:])
         if not self.batched:
             return y.squeeze(1)
-        return y.transpose(0, 1) if self.batch_first else y
+        return batch_before_time(y) if self.batch_first else y
 
     def state_in(self, state: Tensor) -> Tensor:
         """Bring the caller's state to [L*dirs, B, H] in the inner order of rows."""
@@ -246,18 +247,23 @@ class Recurrent(nn.Module):
         Under `torch.autocast` the layer runs in the dtype of its weights: a long recurrence in half
         precision loses what it remembers, and the input is converted instead.
         """
+        if isinstance(input, torch.fx.Proxy):
+            # symbolic tracing takes the layer whole, as it takes those of torch.nn
+            path = input.tracer.path_of_module(self)
+            given = (input, hx, lengths, reset_mask)
+            return input.tracer.create_proxy("call_module", path, given, {})
         x, lengths, reset_mask, layout = enter(input, self.input_size, self.batch_first, lengths, reset_mask)
         dtype = self.weight_ih_l0.dtype
-        converts = _autocast(x)
+        converts, packed = _autocast(x), layout.packed is not None
         if x.dtype != dtype and not converts:
             raise TypeError(f"input is {x.dtype} but the weights are {dtype}: convert one of them")
         x = x.to(dtype)
         state = self._initial(x, hx, layout)
         if converts:
             with torch.autocast(x.device.type, enabled=False):
-                y, state = self._stack(x, state, lengths, reset_mask)
+                y, state = self._stack(x, state, lengths, reset_mask, packed)
         else:
-            y, state = self._stack(x, state, lengths, reset_mask)
+            y, state = self._stack(x, state, lengths, reset_mask, packed)
         final = tuple(layout.state_out(s) for s in state)
         return layout.output(y, lengths), final if len(final) > 1 else final[0]
 
@@ -288,7 +294,7 @@ class Recurrent(nn.Module):
         return tuple(states)
 
     def _stack(
-        self, x: Tensor, state: State, lengths: Tensor | None, reset_mask: Tensor | None
+        self, x: Tensor, state: State, lengths: Tensor | None, reset_mask: Tensor | None, packed: bool
     ) -> tuple[Tensor, State]:
         finals: list[State] = []
         for layer in range(self.num_layers):
@@ -303,11 +309,9 @@ class Recurrent(nn.Module):
                 finals.append(final)
             x = outputs[0] if self.directions == 1 else torch.cat(outputs, dim=-1)
             if self.dropout and self.training and layer < self.num_layers - 1:
-                x = F.dropout(x, self.dropout)
-        return x, tuple(
-            torch.stack(parts) if len(parts) > 1 else parts[0].unsqueeze(0)
-            for parts in zip(*finals, strict=True)
-        )
+                x = _dropout(x, self.dropout, lengths if packed else None)
+        # copied even if it is one: a caller may change or detach a state in place, but not a view
+        return x, tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
 
     def _step(self, i: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
         """One step of a cell from i = W_ih x + b_ih [B, G*H], for a layer that runs in the plain loop."""
@@ -332,11 +336,45 @@ class Recurrent(nn.Module):
         y, final = self._run(reverse(x, lengths), state, weights, lengths, mask)
         return reverse(y, lengths), final
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """The layer of `torch.nn` with these very parameters, which `torch.jit.script` takes in place of this one.
+
+        PyTorch puts it in this layer's place in the model that is scripted. Raises BackendError if there is none.
+        """
+        own, twin = dict(self.named_parameters()), self._namesake()
+        if twin is None or own.keys() != dict(twin.named_parameters()).keys():
+            raise BackendError(
+                f"{self} cannot serve this call: torch.jit.script runs torch.nn's layer of the same name, which "
+                "computes the same with backend='auto' or 'reference', without options of its own and with plain "
+                "parameters. "
+                "torch.jit.trace and torch.export serve every layer"
+            )
+        for name, parameter in own.items():
+            setattr(twin, name, parameter)
+        return twin.train(self.training)
+
+    def _namesake(self) -> nn.RNNBase | None:
+        """The layer of `torch.nn` that computes the same, with weights of its own; None if there is none."""
+        return None
+
+    def _options(self) -> dict[str, Any]:
+        """The arguments of the constructor that a namesake in `torch.nn` takes."""
+        names = ("input_size", "hidden_size", *Recurrent.defaults)
+        return {name: getattr(self, name) for name in names} | {"device": "meta"}
+
     def extra_repr(self) -> str:
         """The sizes, and what differs from the defaults, as `torch.nn` prints them."""
         values = {name: getattr(self, name) for name in self.defaults}
         chosen = [f", {name}={value}" for name, value in values.items() if value != self.defaults[name]]
         return f"{self.input_size}, {self.hidden_size}" + "".join(chosen)
+
+
+def _dropout(x: Tensor, p: float, sizes: Tensor | None) -> Tensor:
+    """Dropout on x [T, B, F]; with the sizes of a packed batch it is drawn for the steps that count, as in torch.nn."""
+    if sizes is None:
+        return F.dropout(x, p)
+    packed = pack_padded_sequence(x, sizes.cpu())
+    return pad_packed_sequence(PackedSequence(F.dropout(packed.data, p), packed.batch_sizes))[0]
 
 
 def _check_arguments(input_size: int, hidden_size: int, num_layers: int, dropout: float) -> None:

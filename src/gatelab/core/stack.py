@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gatelab.core.contract import make_core
 from gatelab.core.regularization import check_probability, dropout
 
 
@@ -79,7 +80,8 @@ def stack(
     layers: list[nn.Module] = []
     width = input_size
     for size in sizes:
-        layer = partial(core, hidden_size=size, num_layers=1, dropout=0.0)(input_size=width)
+        one = partial(core, hidden_size=size, num_layers=1, dropout=0.0)
+        layer = make_core(one, width, "Stack", None, None, reset_mask=None)
         layers.append(layer)
         width = layer.output_size
     return Stack(layers, dropout, locked=locked)

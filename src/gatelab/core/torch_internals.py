@@ -44,7 +44,7 @@ def obstacle(device: str, tensors: Sequence[Tensor | None]) -> str | None:
     `torch.compile` alone is none: what it cannot see is registered as an operation, with a gradient but no tangent.
     It takes 2 to 3 microseconds.
     """
-    if torch._C._are_functorch_transforms_active():  # these two are told by compiled code as well
+    if is_transformed():  # these two are told by compiled code as well
         return _FUNCTORCH
     if forward_ad._current_level >= 0:
         return _FORWARD_AD
@@ -82,6 +82,11 @@ def _plain_type(kind: type[Tensor]) -> bool:
     )
 
 
+def is_transformed() -> bool:
+    """Whether a transform of `torch.func` is at work, or a batch of gradients is computed."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
 def is_tracing() -> bool:
     """Whether `torch.jit.trace`, or the ONNX exporter through it, records what is computed."""
     return torch._C._get_tracing_state() is not None
@@ -90,6 +95,19 @@ def is_tracing() -> bool:
 def is_view(tensor: Tensor) -> bool:
     """Whether autograd takes the tensor for a view of another, which nobody may change in place."""
     return bool(tensor._is_view())
+
+
+def batch_before_time(y: Tensor) -> Tensor:
+    """Turn [T, B, F] into [B, T, F] in place, so that it is no view: nobody may detach a view in place.
+
+    The content does not change, hence not its version: a backward pass that reads it need not look again.
+    """
+    if not y.requires_grad:
+        return y.transpose_(0, 1)
+    if torch.compiler.is_compiling() or is_tracing() or is_transformed():
+        return y.transpose(0, 1)
+    with torch.autograd._unsafe_preserve_version_counter(y):  # type: ignore[attr-defined]
+        return y.transpose_(0, 1)
 
 
 def version(tensor: Tensor) -> int:

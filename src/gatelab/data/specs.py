@@ -7,9 +7,10 @@ plain data (`to_dict` gives only str, int, float, list and dict), so it can be k
 Dimensions: `B` batch, `T` time, `C` channels, `K` target channels, `P` horizon, `Lb` look-back.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self, get_args, get_origin, get_type_hints
 
 from gatelab.data.messages import DataError
 
@@ -22,12 +23,16 @@ SPLITS: Final = ("train", "valid", "test")
 
 def check_fractions(split: list[float]) -> None:
     """Raise `DataError` unless `split` is two or three positive fractions that sum to 1."""
-    if len(split) not in (2, 3) or min(split) <= 0 or abs(sum(split) - 1) > 1e-9:
+    if len(split) not in (2, 3) or not min(split) > 0 or not abs(sum(split) - 1) <= 1e-9:
         raise DataError(
             f"data.split={split}: give [train, valid] or [train, valid, test] fractions that sum to 1"
         )
 
 
+CODE_POINTS: Final = 0x110000 - 0x800
+"""Characters that Unicode has room for."""
+MASKED: Final = "***"
+"""Stands for `seed_token` in records of a time when its name was taken for that of a secret; no task needs it."""
 IGNORE: Final = -100
 """A target that is not scored: padding, burn-in, or a step where nothing is asked. torch's own convention."""
 
@@ -69,6 +74,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether plain data is of a field's type: a number, text, a tuple or dict of them; others are not checked."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if value == MASKED:
+        return True
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return not isinstance(kind, type) or isinstance(value, kind)
+
+
 class Spec:
     """Base of a spec (a frozen dataclass): `to_dict` and `from_dict`; `kind` tells specs apart in plain data."""
 
@@ -80,7 +99,7 @@ class Spec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build the spec from what `to_dict` returned; a missing or unknown key is a `DataError`."""
+        """Build the spec from what `to_dict` returned; a wrong key or type is a `DataError`."""
         if data.get("kind") != cls.kind:
             raise DataError(f"{cls.__name__}: 'kind' is {data.get('kind')!r}, expected {cls.kind!r}")
         parts = fields(cls)  # type: ignore[arg-type]
@@ -91,6 +110,10 @@ class Spec:
                 f"{cls.__name__}: missing keys {sorted(names - given)}, unknown keys {sorted(given - names)}"
             )
         values = {key: tuple(data[key]) if isinstance(data[key], list) else data[key] for key in names}
+        for key, kind in get_type_hints(cls).items():
+            if key in names and not _fits(values[key], kind):
+                wanted = getattr(kind, "__name__", kind) if get_origin(kind) is None else kind
+                raise DataError(f"{cls.__name__}: '{key}' is {str(values[key])[:40]!r}, expected {wanted}")
         return cls(**values)
 
 
@@ -103,8 +126,8 @@ class TextSpec(Spec):
     seed_token: the id that stands before the first token of a stream.
     tokens: scored tokens of each split, e.g. `{"train": 929589, "valid": 73760, "test": 82430}`.
     characters: characters of text behind those tokens, for bits per character; 0 where there is no text.
-    unknown: those of the tokens that stand for words or characters outside the vocabulary; there are no bits per
-        character then, since the text cannot be rebuilt. Empty in records of before they were counted.
+    unknown: those of the tokens that stand for words or characters outside the vocabulary (see `escape`). Empty in
+        records of before they were counted.
     """
 
     kind: ClassVar[str] = "language_model"
@@ -123,6 +146,18 @@ class TextSpec(Spec):
         1.0 at level "char" and where there is no text.
         """
         return (self.characters[split] or self.tokens[split]) / self.tokens[split]
+
+    def escape(self, split: str) -> float | None:
+        """Return the nats per token that tell which character an unknown one is: all of Unicode are equally likely.
+
+        With them the tokens give the text back, so there are bits per character (the order -1 of PPM, Cleary & Witten
+        1984). None where words are unknown: no code for them is known.
+        """
+        if not self.unknown.get(split):
+            return 0.0
+        return (
+            self.unknown[split] / self.tokens[split] * math.log(CODE_POINTS) if self.level == "char" else None
+        )
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """From the paths of a command line to the subjects of a report: studies, records, and standalone runs as studies.
 
-A path may be a study (by name or folder), a folder of studies, a run directory, a folder of runs, a folder that holds
-both (`paths.root`), or a record below `experiments/`. Nothing is written.
+A path may be a study (by name or folder), a folder of studies, a run (its directory or a unique beginning), a folder of
+runs, a folder that holds both (`paths.root`), or a record below `experiments/`. Nothing is written.
 
 Standalone runs of one problem (the same data, task and metric) become one `StudyState`, so study views work on them;
 runs that differ in nothing but seed and fold are one trial of it. Its parameters are the keys of the resolved
-configurations that differ between the trials; of several keys that part them alike, the first in `GROUPS`.
+configurations that differ between the trials; of several keys that part them alike, the first (`parting_keys`).
 
 `read_facts` adds what stands in the files of single runs: steps, memory, curves, environment, configuration. A run
 whose files are gone (a record keeps none) or damaged has no facts; the report says so.
@@ -17,7 +17,7 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,19 @@ from gatelab.report.picture import baselines
 from gatelab.run import RequestError
 from gatelab.run.record import directory
 from gatelab.run.record.directory import RunDirectory, read_metrics
+from gatelab.run.record.find import find_run, folders_with, has
 from gatelab.run.record.identity import LEFT_OUT
+from gatelab.run.record.listing import GROUPS, parting_keys, readable
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial, show
 from gatelab.tasks.contract import recorded_label
 
 KINDS = {"study": "a study", "runs": "run directories", "record": "a record"}
 MARKS = ("run.json", "study.json", "record.json")
-BELOW = ("*/study.json", "studies/*/study.json", "*/run.json", "*/*/run.json", "runs/*/*/run.json")
+BELOW = (
+    *(("study.json", "*"), ("study.json", "studies/*")),
+    *(("run.json", "*"), ("run.json", "*/*"), ("run.json", "runs/*/*")),
+)
 NOT_THE_PROBLEM = (
     "batch_size", "eval_batch_size", "window", "eval_window", "lookback", "burn_in", "train_items",
     "num_workers", "mirror", "cache", "fold", "seed",
@@ -48,8 +53,6 @@ REPLICATES = ("seed", "fold")
 PEAK = re.compile(r"memory/(\w+)_peak_mib")
 MOST_POINTS = 400
 """Points of a curve in the page; more are thinned."""
-GROUPS = ("model", "optim", "schedule", "task", "data", "trainer", "callbacks")
-"""Parts of a configuration, in the order in which one is asked for the name of a difference."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def gather(paths: Sequence[str | Path], studies: str | Path = "studies") -> tupl
     unreadable: list[str] = []
     runs: dict[Path, None] = {}
     for path in (path for given in paths for path in _resolve(given, studies)):
-        if (path / "run.json").is_file():
+        if has(path, "run.json"):
             runs[path.absolute()] = None
             continue
         try:
@@ -112,10 +115,14 @@ def _resolve(given: str | Path, studies: str | Path) -> list[Path]:
         try:
             return [find_study(studies, str(given))]
         except RequestError as error:
-            raise RequestError(f"{given}: no such folder, and {error}") from None
-    if any((path / name).is_file() for name in MARKS):
+            no_study = error
+        try:
+            return [find_run(given, Path(studies).parent / "runs")]
+        except RequestError as error:
+            raise RequestError(f"{given}: no such folder; {no_study} {error}") from None
+    if any(has(path, name) for name in MARKS):
         return [path]
-    found = [file.parent for pattern in BELOW for file in sorted(path.glob(pattern))]
+    found = [folder for name, pattern in BELOW for folder in folders_with(name, path, pattern)]
     if not found and (Path(studies) / path.name / "study.json").is_file():
         return [Path(studies) / path.name]
     if not found:
@@ -127,7 +134,7 @@ def _resolve(given: str | Path, studies: str | Path) -> list[Path]:
 
 
 def _study_or_record(path: Path) -> list[Subject]:
-    if (path / "study.json").is_file():
+    if has(path, "study.json"):
         state = read_study(path)
         return [Subject(replace(state, baselines=baselines(state)), "study", {})]
     asked = {study["name"]: study.get("environment") for study in read_record(path)["studies"]}
@@ -188,7 +195,7 @@ def _read(path: Path) -> StandaloneRun:
     run = RunDirectory.open(path)
     record, result, state = run.read(), run.result() or {}, run.state()
     config, identity, attempts = record["config"], record["identity"], record["attempts"]
-    flat = dict(flatten({key: value for key, value in config.items() if key not in LEFT_OUT}))
+    flat = readable({key: value for key, value in config.items() if key not in LEFT_OUT})
     data, monitor, fold = config["data"], str(config["task"]["monitor"]), flat.get("data.fold")
     compared = {key: value for key, value in data.items() if key not in NOT_THE_PROBLEM}
     unfolded = {key: value for key, value in flat.items() if key.rpartition(".")[2] not in REPLICATES}
@@ -226,17 +233,6 @@ def _read(path: Path) -> StandaloneRun:
     )
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Dotted keys and values of a configuration; `model._target_` is called `model`, by the class' own name."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        elif key == "_target_":
-            yield prefix.rstrip("."), str(value).rpartition(".")[2]
-        elif key != "_partial_":
-            yield f"{prefix}{key}", value
-
-
 def _name(group: Sequence[StandaloneRun]) -> str:
     """Their common name, or what their data are called."""
     names = {run.name for run in group}
@@ -253,7 +249,7 @@ def _state(name: str, group: Sequence[StandaloneRun]) -> StudyState:
     for run in group:
         points.setdefault(run.point, []).append(run.trial)
     trials = [joined(number, parts) for number, parts in enumerate(points.values())]
-    keys = _differing([trial.params for trial in trials])
+    keys = parting_keys([trial.params for trial in trials], _follows_seed)
     seeds, folds = ({getattr(one.trial.runs[0], name) for one in group} - {None} for name in REPLICATES)
     commands = {run.command for run in group}
     return StudyState(
@@ -273,18 +269,8 @@ def _state(name: str, group: Sequence[StandaloneRun]) -> StudyState:
     )
 
 
-def _differing(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys whose values differ, without those that part the points just as an earlier one does."""
-    keys = list(dict.fromkeys(key for point in points for key in point))
-    keys = [key for key in keys if key.rpartition(".")[2] not in REPLICATES]
-    groups = {group: place for place, group in enumerate(GROUPS)}
-    keys.sort(key=lambda key: groups.get(key.partition(".")[0], len(GROUPS)))
-    kept: dict[tuple[int, ...], str] = {}
-    for key in keys:
-        texts = [repr(point.get(key)) for point in points]
-        if len(set(texts)) > 1:
-            kept.setdefault(tuple(texts.index(text) for text in texts), key)
-    return list(kept.values())
+def _follows_seed(key: str) -> bool:
+    return key.rpartition(".")[2] in REPLICATES
 
 
 @dataclass(frozen=True)
@@ -337,7 +323,7 @@ def _facts(run: Run, metric: str) -> RunFacts:
     known = {device: [float(row[name]) for row in rows if row[name]] for name, device in peaks.items()}
     parts = {group: node for group, node in record["config"].items() if group in (*GROUPS, "seed", "threads")}
     return RunFacts(
-        config=dict(flatten(parts)),
+        config=readable(parts),
         environment=dict(record["attempts"][-1].get("environment", {})),
         steps=result.get("steps", run.steps),
         memory={f"{device} peak": max(values) for device, values in known.items() if values},

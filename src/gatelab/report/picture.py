@@ -19,10 +19,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import atomic_file
-from gatelab.data.messages import did_you_mean
+from gatelab.data.messages import counted, did_you_mean
 from gatelab.run import RequestError
 from gatelab.run.record.directory import DAMAGED
 from gatelab.study.analysis.importance import importance
+from gatelab.study.analysis.leaderboard import leaderboard, tied
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
 
@@ -88,20 +89,30 @@ class Curves:
 
     @property
     def frame(self) -> Frame | None:
-        """The part of the y axis that is shown: all runs, and the trivial models near them; None without a finite mean.
+        """The part of the y axis that is shown: all runs and intervals, and the trivial models near them.
 
-        An interval may reach out of it: that of two runs is so wide that it would squeeze everything else.
+        None without a finite mean. The interval of two runs may reach out of it, since it is so wide that it would
+        squeeze everything else. Where equal steps are factors, one that reaches 0 goes down to the edge.
         """
         finite = [point for point in self.points if math.isfinite(point.summary.mean)]
         if not finite:
             return None
         values = [value for point in finite for value in point.values]
         low, high = min(values), max(values)
+        sure = [
+            end
+            for p in finite
+            if p.summary.n > 2
+            for end in (p.summary.low, p.summary.high)
+            if end is not None
+        ]
         if low > 0 and high / low > 6:
-            return Frame(low / 1.15, high * 1.15, log=True)
+            low = min([low, *(end for end in sure if end > 0)])
+            return Frame(low / 1.15, max([high, *sure]) * 1.15, log=True)
         span = (high - low) or abs(high) * 0.1 or 1.0
         ends = [end for p in finite for end in (p.summary.low, p.summary.high) if end is not None]
-        low, high = max(min([low, *ends]), low - 0.35 * span), min(max([high, *ends]), high + 0.35 * span)
+        low = min([low, *sure, max([low - 0.35 * span, min([low, *ends])])])
+        high = max([high, *sure, min([high + 0.35 * span, max([high, *ends])])])
         return widened(low, high, self.baselines.values())
 
 
@@ -311,10 +322,12 @@ def best_point(state: StudyState, found: Curves) -> str:
     """The best point in words, or how many trials are on the front."""
     if FRONT in found.lines:
         return f"the Pareto front, {len(state.pareto)} of {len(state.done)} trials"
-    best = min(found.points, key=lambda point: state.objectives[0].sign * point.summary.mean)
+    rows = leaderboard(state)
+    best, others = rows[0], len(tied(rows))
     names = short_names(state.keys)
     params = [f"{names[key]} {show(value)}" for key, value in best.trial.params.items()]
-    return f"the best: {best.summary.text(decimals([best.summary]))} with {', '.join(params)}"
+    also = f"; {counted(others, 'other')} equal" if others else ""
+    return f"the best: {best.summary.text(decimals([best.summary]))} with {', '.join(params)}{also}"
 
 
 def remarks(state: StudyState, found: Curves) -> str:

@@ -31,6 +31,7 @@ from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors
 from gatelab.run.load import LoadedRun, load_task
+from gatelab.run.outputs import check_output
 from gatelab.tasks.contract import GraphInterface
 
 TOLERANCE = 1e-5
@@ -81,7 +82,7 @@ def export(
         trust: accept targets that are not part of Gatelab.
 
     Raises:
-        RequestError: no such run, a file that is there, a missing package.
+        RequestError: no such run, a file that is there (or, with `force`, one that is no export), a missing package.
         RunFailed: what was written does not give the run's outputs; no file is left.
     """
     if steps is not None and steps < 1:
@@ -90,6 +91,11 @@ def export(
     target = Path(output) if output is not None else loaded.run.path / "export" / f"model.{ENDINGS[kind]}"
     if target.exists() and not force:
         raise RequestError(f"{target}: exists already; --force replaces it, --output FILE writes elsewhere.")
+    check_output(target, path)
+    if target.exists() and target.suffix != f".{ENDINGS[kind]}":
+        raise RequestError(
+            f"--output {target}: is a file of another kind; let the name end in .{ENDINGS[kind]}."
+        )
     note = json.dumps({key: loaded.record[key] for key in ("identity", "config", "spec")})
     with request_errors("export"):
         interface: GraphInterface = loaded.task.graph()

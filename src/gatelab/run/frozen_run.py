@@ -33,7 +33,7 @@ from gatelab.data.messages import printable
 from gatelab.run import Interrupted, RequestError
 from gatelab.run.process_group import OF_ONE_RUN, die_with_parent
 from gatelab.run.record.identity import Identity
-from gatelab.run.record.secrets import by_variables, from_variables, without_secrets
+from gatelab.run.record.secrets import by_variables, from_variables, masked_output, without_secrets
 from gatelab.tasks.signals import rank, stoppable
 
 FROZEN_RUN = "gatelab.run.frozen_run"
@@ -158,6 +158,11 @@ def train_request(
 
 def main(arguments: Sequence[str], train: Train = train_request) -> int:
     """Run one request; return the exit code."""
+    with masked_output():
+        return _main(arguments, train)
+
+
+def _main(arguments: Sequence[str], train: Train) -> int:
     die_with_parent()
     path = Path(arguments[0]).absolute()
     events = EventWriter(events_file(path), rank())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from gatelab.run.record.find import folders_with
 from gatelab.run.record.identity import Identity
 
 
@@ -24,7 +25,7 @@ def runs_of_study(study: Path) -> set[Path]:
 def studies_of_runs(studies: Path) -> dict[Path, list[str]]:
     """Run directory, absolute and resolved -> the names of the studies below a folder that hold it."""
     found: dict[Path, list[str]] = {}
-    for file in sorted(studies.glob("*/study.json")):
-        for run in runs_of_study(file.parent):
-            found.setdefault(run, []).append(file.parent.name)
+    for study in folders_with("study.json", studies, "*"):
+        for run in runs_of_study(study):
+            found.setdefault(run, []).append(study.name)
     return found

@@ -64,6 +64,10 @@ class ForecastTask(Task):
         spec: SeriesSpec = options["spec"]
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {sorted(LOSSES)}, not {loss!r}")
+        if self.monitor == "val/mase" and not any(spec.mase_scale):
+            raise ValueError(
+                "monitor=val/mase: no target has a MASE (the notes on the data say why); take val/mae"
+            )
         self.loss = loss
         self.metric = ForecastError(
             mean=[spec.mean[i] for i in spec.target_index],
@@ -179,6 +183,11 @@ class ForecastTask(Task):
         index = list(spec.target_index)
         with torch.inference_mode():
             forecast = self.net(((past - mean) / std)[None].float())[0].double()
+        if not bool(forecast.isfinite().all()):
+            raise ValueError(
+                f"{file}: its last {spec.lookback} rows lead to no finite forecast; they hold values of up to "
+                f"{float(past.abs().max()):.3g}, far from those of training"
+            )
         out = pd.DataFrame((forecast * std[index] + mean[index]).numpy(), columns=list(spec.targets))
         if time is not None and series.times is not None:
             if series.frequency:

@@ -49,7 +49,8 @@ class LanguageModelTask(Task):
 
     The other arguments are those of `Task`. Metrics: `loss` (nats per token), `ppl`, `bpc` (bits per
     character; bits per token where tokens stand for no text), `tokens`, and `stitch` with several evaluation
-    streams. Where some tokens stand for words outside the vocabulary, `unknown` is their share, and there is no `bpc`.
+    streams. Where some tokens stand for words or characters outside the vocabulary, `unknown` is their share; there is
+    no `bpc` of words then, and that of characters holds what it costs to tell which (`TextSpec.escape`).
     """
 
     spec_type: ClassVar[type[TextSpec]] = TextSpec
@@ -83,7 +84,8 @@ class LanguageModelTask(Task):
         ):
             if value < 0.0:
                 raise ValueError(f"{name} must not be negative, not {value}")
-        if self.monitor == "val/bpc" and (unknown := self.spec.unknown.get("valid")):
+        if self.monitor == "val/bpc" and self.spec.escape("valid") is None:
+            unknown = self.spec.unknown["valid"]
             raise ValueError(
                 f"monitor=val/bpc: {unknown:,} validation tokens are outside the vocabulary, so there are no bits per "
                 "character; take val/loss, or data.level=bpe, which expresses any text"
@@ -164,7 +166,11 @@ class LanguageModelTask(Task):
         name = "valid" if split == "val" else split
         unknown = self.spec.unknown.get(name, 0)
         if unknown or self.spec.characters.get(name):
-            self.metric.characters_per_token = None if unknown else self.spec.characters_per_token(name)
+            escape = self.spec.escape(name)
+            self.metric.characters_per_token = (
+                None if escape is None else self.spec.characters_per_token(name)
+            )
+            self.metric.escape = escape or 0.0
         figures = super().end_eval(split)
         if unknown:
             figures["unknown"] = torch.tensor(unknown / self.spec.tokens[name], dtype=torch.float64)

@@ -41,6 +41,9 @@ class TokenLoss(Metric):
     nll: Tensor
     tokens: Tensor
 
+    escape = 0.0
+    """Nats per token, beside the model's own, that tell which character an unknown one is; part of `bpc` alone."""
+
     def __init__(self, characters_per_token: float | None = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if characters_per_token is not None and not characters_per_token > 0:
@@ -60,7 +63,7 @@ class TokenLoss(Metric):
         return {
             "loss": loss,
             "ppl": loss.exp(),
-            **({"bpc": loss / (math.log(2.0) * characters)} if characters is not None else {}),
+            **({} if characters is None else {"bpc": (loss + self.escape) / (math.log(2.0) * characters)}),
             "tokens": self.tokens.to(torch.float64),
         }
 
@@ -73,7 +76,7 @@ class ForecastError(Metric):
             mean.
         mase_scale: per target channel, the training split's mean absolute seasonal difference in original
             units (Hyndman & Koehler 2006). A channel whose scale is zero (a constant one) has no MASE and is
-            left out.
+            left out; `mase` is absent where all are.
         horizon: P.
 
     `compute` returns `mse`, `mae` (standardised), `mse_original`, `mae_original`, `mase`, `smape` (percent,
@@ -151,7 +154,7 @@ class ForecastError(Metric):
             "mae": absolute.mean(),
             "mse_original": (squared * self.std.square()).mean(),
             "mae_original": original.mean(),
-            "mase": scaled[defined].mean(),
+            **({"mase": scaled[defined].mean()} if defined.any() else {}),
             "smape": (self.relative / count).mean(),
             "windows": windows,
             **share,

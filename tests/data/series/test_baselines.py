@@ -1,7 +1,5 @@
 """Trivial forecasts: the published numbers of ETTh1, and the definitions on series where the answer is known."""
 
-import math
-
 import numpy as np
 import pytest
 
@@ -121,9 +119,7 @@ def test_targets_without_a_mase_scale_are_left_out_of_mase():
     two = spec(target_index=(0, 1), mean=(0.0, 0.0), std=(1.0, 1.0), mase_scale=(0.5, 0.0))
     assert forecast_metrics(repeat_last(values, 2), values, np.array([1]), two)["mase"] == 2.0
     none = spec(mase_scale=(0.0,))
-    assert math.isnan(
-        forecast_metrics(repeat_last(values[:, :1], 2), values[:, :1], np.array([1]), none)["mase"]
-    )
+    assert "mase" not in forecast_metrics(repeat_last(values[:, :1], 2), values[:, :1], np.array([1]), none)
 
 
 def test_ridge_strength_is_chosen_on_the_validation_split_only():

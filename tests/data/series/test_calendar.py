@@ -18,6 +18,7 @@ FREQUENCIES = [
     *(f"W-{day}" for day in DAYS),
     *(f"{name}-{month}" for name in ("QS", "QE", "YS", "YE", "BQS", "BQE", "BYS", "BYE") for month in MONTHS),
     *(f"WOM-{week}{day}" for week in range(1, 5) for day in DAYS),
+    *(f"LWOM-{day}" for day in DAYS),
     *["SMS", "SMS-10", "SME", "SME-20"],
     *[
         "2h",
@@ -56,6 +57,30 @@ def test_the_first_forecast_is_the_last_row_plus_one_step(tmp_path, frequency):
         assert series.times is not None
         forecast = following(pd.Timestamp(series.times[-1]), series.frequency, 10)
         assert (forecast == every[30:]).all(), (start, series.frequency)
+
+
+@pytest.mark.parametrize("months", [1, 2, 3, 6, 12])
+@pytest.mark.parametrize("clock", ["", " 12:30"])
+def test_a_fixed_day_of_the_month_is_a_step(tmp_path, months, clock):
+    for day in (2, 15, 28, 29, 30, 31):
+        first = pd.Timestamp("2023-01-01") + pd.DateOffset(day=day)
+        every = [first + pd.DateOffset(months=months * i, day=day) for i in range(30)]
+        stamps = [f"{time:%Y-%m-%d}{clock}" for time in every]
+        series = table(tmp_path, stamps[:20])
+        assert series.times is not None
+        name = f"{months if months > 1 else ''}MS-{day}"
+        assert series.frequency == name or every[0].is_month_end
+        forecast = following(pd.Timestamp(series.times[-1]), series.frequency, 10)
+        assert [f"{time:%Y-%m-%d %H:%M}"[: len(stamps[0])] for time in forecast] == stamps[20:]
+        with pytest.raises(DataError, match="1 time is missing"):
+            table(tmp_path, stamps[:7] + stamps[8:20])
+
+
+def test_another_day_of_the_month_is_another_step(tmp_path):
+    few = table(tmp_path, ["2024-01-15", "2024-02-15"], step="MS-15")
+    assert few.frequency == "MS-15"
+    with pytest.raises(DataError, match=r"too few|no regular grid"):
+        table(tmp_path, ["2024-01-01", "2024-02-15"], step="MS-15")
 
 
 @pytest.mark.parametrize("frequency", ["bh", "cbh", "C"])
@@ -165,7 +190,7 @@ def test_local_times_where_clocks_change_come_with_the_fix(tmp_path):
     ):
         table(tmp_path, local)
     local = pd.date_range("2024-03-30", periods=72, freq="h", tz="Europe/Paris").tz_localize(None)
-    with pytest.raises(DataError, match=r"1 times are missing.*write every time with its offset"):
+    with pytest.raises(DataError, match=r"1 time is missing.*write every time with its offset"):
         table(tmp_path, local)
 
 
@@ -198,6 +223,10 @@ COMPLETE = [
     "%d %b %Y",
     "%b %d, %Y %H:%M",
     "%Y/%m/%d",
+    "%Y-%m-%d %I:%M %p",
+    "%Y-%m-%d %I:%M:%S%p",
+    "%Y/%m/%d %I:%M %p",
+    "%d/%m/%Y %I:%M %p",
     "%d.%m.%Y %H:%M",
     "%Y%m%dT%H%M",
 ]
@@ -224,3 +253,10 @@ def test_one_incomplete_date_among_complete_ones_is_found(tmp_path):
 def test_whole_dates_are_read_in_any_form(tmp_path, format):
     days = pd.date_range("2024-01-10", periods=40, freq="D")
     assert (table(tmp_path, days.strftime(format)).times == days.to_numpy()).all()
+
+
+@pytest.mark.parametrize("format", ["%Y/%d/%m", "%Y.%d.%m", "%Y-%d-%m %I:%M %p", "%Y %d %m"])
+def test_years_are_followed_by_the_month(tmp_path, format):
+    days = pd.date_range("2024-01-10", periods=40, freq="D")
+    with pytest.raises(DataError, match=r"row 4: .* has no month between year and day"):
+        table(tmp_path, days.strftime(format))

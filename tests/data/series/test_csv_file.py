@@ -88,11 +88,7 @@ def test_commas_that_may_separate_thousands_are_refused_with_the_setting(tmp_pat
     with pytest.raises(DataError, match=r"row 1: '1,233' can have a decimal comma.*data\.decimal=comma"):
         read_table(path)
     assert read_table(path, decimal="comma").values[0].tolist() == [3, 1.233]
-    with pytest.raises(DataError, match="not numeric: 'b'"):
-        read_table(path, decimal="point")
-    path = written(tmp_path, "a;b\n" + "1,5;1.234,5\n" * 4)
-    with pytest.raises(DataError, match=r"'b' .row 1 holds '1\.234,5'"):
-        read_table(path)
+    assert read_table(path, decimal="point").values[0].tolist() == [3, 1233]
 
 
 # header
@@ -205,6 +201,135 @@ def test_words_for_nothing_among_numbers_are_told_to_be_left_empty(tmp_path, wor
     ) as refused:
         read_table(path, time="date")
     assert "data.time" not in str(refused.value)
+
+
+SIGNS = {
+    "%": "{}%",
+    "$": "${}",
+    "euro": "{} €",
+    "brackets": "({})",
+    "unit": "{} MW",
+    "rate": "{} m/s",
+    "apostrophe": "'{}",
+}
+
+
+@pytest.mark.parametrize("form", SIGNS.values(), ids=SIGNS)
+def test_signs_around_numbers_are_told_to_be_left_out(tmp_path, form):
+    rows = "".join(f"{d},{form.format(abs(v))}\n" for d, v in zip(HOURS, VALUES, strict=True))
+    with pytest.raises(DataError, match=r"'load' .row 1 holds .*write plain numbers"):
+        read_table(written(tmp_path, "date,load\n" + rows), time="date")
+
+
+GROUPS = [".", ",", " ", "\u00a0", "\u202f", "'"]
+
+
+@pytest.mark.parametrize("form", ["{:,.2f}", "{:,.1f}", "{:,.0f}"])
+@pytest.mark.parametrize(("group", "decimal"), [(g, d) for g in GROUPS for d in ".," if g != d])
+@pytest.mark.parametrize("mark", [",", ";"])
+@pytest.mark.parametrize("size", [1000, 1_000_000])
+def test_thousands_are_read_where_no_doubt_is_left(tmp_path, form, group, decimal, mark, size):
+    """Every file is read as it is meant or refused; with `data.decimal` it is read."""
+    numbers = np.round(1 + np.abs(VALUES) * size, 2)
+    cells = [form.format(n).translate({ord(","): group, ord("."): decimal}) for n in numbers]
+    rows = "".join(f'{d}{mark}"{c}"\n' for d, c in zip(HOURS, cells, strict=True))
+    path = written(tmp_path, f"date{mark}load\n{rows}")
+    meant = [float(form.format(n).replace(",", "")) for n in numbers]
+    sign = {",": "comma", ".": "point"}[decimal]
+    assert read_table(path, time="date", decimal=sign).values[:, 0].tolist() == meant
+    doubtful = form == "{:,.0f}" and size == 1000 and group in ".,"
+    if doubtful and (group == "," or mark == ";"):
+        with pytest.raises(DataError, match=f"separator of thousands; give .*data.decimal={sign}"):
+            read_table(path, time="date")
+    elif not doubtful:
+        assert read_table(path, time="date").values[:, 0].tolist() == meant
+
+
+def test_points_are_no_decimals_where_commas_are(tmp_path):
+    path = written(
+        tmp_path, "date;load;wind\n" + "".join(f"{d};12.{i}50;2,5\n" for i, d in enumerate(HOURS[:9]))
+    )
+    with pytest.raises(DataError, match=r"'load', row 1: '12.050' can have"):
+        read_table(path, time="date")
+    assert read_table(path, time="date", decimal="comma").values[0].tolist() == [12_050, 2.5]
+
+
+ABOVE = {
+    "comments": ("# by the plant\n#\n# values, MW; kept\n", "left out"),
+    "spreadsheet": ("sep={}\r\n", ""),
+    "quoted spreadsheet": ('"sep={}"\n', ""),
+    "marks": ("\ufeff\ufeff", ""),
+    "blank": ("\n  \n\n", ""),
+}
+
+
+@pytest.mark.parametrize(("above", "note"), ABOVE.values(), ids=ABOVE)
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_what_programs_write_above_the_header_is_left_out(tmp_path, above, note, mark):
+    series = read_table(written(tmp_path, above.format(mark) + lines(mark)), time="date")
+    assert (series.channels, series.values[:, 0].tolist()) == (("load",), VALUES.tolist())
+    assert note in "".join(series.notes)
+
+
+def test_a_header_may_begin_like_a_comment(tmp_path):
+    assert read_table(
+        written(tmp_path, "# of 2024\n" + lines(header="# date{}load")), time="date"
+    ).channels == ("load",)
+
+
+@pytest.mark.parametrize(
+    "above", ["Load of my plant\n", "Load of my plant\n\n", "Load of my plant{}\n", "{}MW\n"]
+)
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_titles_above_the_header_are_refused_by_their_place(tmp_path, above, mark):
+    with pytest.raises(DataError, match=r"above the header|one line of names"):
+        read_table(written(tmp_path, above.format(mark) + lines(mark)), time="date")
+
+
+@pytest.mark.parametrize("units", [",MW", "[h],[MW]", "time,MWh per hour"])
+def test_a_row_of_units_is_refused_by_its_place(tmp_path, units):
+    text = lines().replace("\n", f"\n{units}\n", 1)
+    with pytest.raises(DataError, match=r"row 1 .*MW.* holds no values: .*units in the names"):
+        read_table(written(tmp_path, text), time="date")
+
+
+@pytest.mark.parametrize(
+    "form", ['"{}","{}"', '"{}", "{}"', "'{}','{}'", "{} , {}", "{},{},", "{},{},,,", '"{}";"{}"']
+)
+@pytest.mark.parametrize("below", ["", ",\n,\n", "\x1a", "\n\n"])
+def test_quotes_spaces_and_what_is_empty_are_no_content(tmp_path, form, below):
+    rows = [form.format(*cells) for cells in [("date", "load"), *zip(HOURS, VALUES, strict=True)]]
+    for header in (rows[0], rows[0] if form[0] == "'" else "date;load" if ";" in form else "date,load"):
+        text = "\n".join([header, *rows[1:]]) + "\n" + below.replace(",", ";" if ";" in form else ",")
+        series = read_table(written(tmp_path, text), time="date")
+        assert (series.channels, series.values[:, 0].tolist()) == (("load",), VALUES.tolist())
+
+
+@pytest.mark.parametrize("cell", ["", '""', "NA"])
+def test_an_empty_cell_of_the_only_column_is_a_missing_value(tmp_path, cell):
+    text = "\n\nload\n" + "".join(f"{cell if i == 7 else v}\n" for i, v in enumerate(VALUES)) + "\n"
+    with pytest.raises(DataError, match=r"missing values: 'load' 1 .first in row 8"):
+        read_table(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"PK\x03\x04\x14\0", "save the sheet as CSV"),
+        (b"PAR1\x15", ".parquet"),
+        (b"\x1f\x8b\x08\0", ".csv.gz"),
+    ],
+)
+def test_files_of_another_kind_are_told(tmp_path, content, said):
+    (tmp_path / "t.csv").write_bytes(content + bytes(range(256)))
+    with pytest.raises(DataError, match=f"the file is .*{said}"):
+        read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("channels", [["load", "load"], ["load", "date"], []])
+def test_channels_are_different_columns_without_the_time(tmp_path, channels):
+    with pytest.raises(DataError, match=r"data\.channels (names|is empty)"):
+        read_table(written(tmp_path, lines()), time="date", channels=channels)
 
 
 def test_all_problems_of_a_file_come_in_one_short_message(tmp_path):

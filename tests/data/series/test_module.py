@@ -9,6 +9,7 @@ import torch
 
 from gatelab.data.messages import DataError
 from gatelab.data.series.module import SeriesDataModule
+from gatelab.tasks.metrics import ForecastError
 
 
 @pytest.fixture
@@ -219,3 +220,71 @@ def test_a_target_that_is_constant_in_the_training_rows_of_a_fold_is_refused(tab
     with pytest.raises(DataError, match=r"'wind' is constant .0\.5. in the 80 training rows"):
         module(folds=3, fold=0, **options)
     module(folds=3, fold=1, **options)
+
+
+def spiked(value: float, row: int) -> np.ndarray:
+    values = np.random.default_rng(1).normal(size=400)
+    values[row] = value
+    return values
+
+
+WILD = {
+    "huge": np.where(np.arange(400) % 2, 1e308, -1e308),
+    "large": np.random.default_rng(1).normal(size=400) * 1e200,
+    "squares overflow": np.random.default_rng(1).normal(size=400) * 1e155,
+    "squares underflow": np.random.default_rng(1).normal(size=400) * 1e-200,
+    "tiny": (np.arange(400) % 2) * 5e-324,
+    **{f"{value:g} in row {row}": spiked(value, row) for value in (1e17, 1e60, -1e300) for row in (300, 399)},
+}
+MILD = {
+    "large": np.random.default_rng(1).normal(size=400) * 1e90,
+    "small": np.random.default_rng(1).normal(size=400) * 1e-90,
+    "far from zero": 1e12 + np.random.default_rng(1).normal(size=400),
+    "a jump": spiked(1e9, 399),
+    "zeros at the end": np.r_[np.random.default_rng(1).normal(size=320), np.zeros(80)],
+    "the same at every season": np.tile([1.0, 2.0, 4.0, 3.0], 100),
+    "almost constant": spiked(0.0, 0) * 0 + (np.arange(400) == 5),
+}
+
+
+@pytest.mark.parametrize("values", WILD.values(), ids=WILD)
+@pytest.mark.parametrize("channel", ["load", "wind"])
+def test_numbers_that_cannot_be_scored_are_refused_by_their_column(table, values, channel):
+    with pytest.raises(DataError, match=f"column '{channel}'.* (cannot be squared|standard deviations)"):
+        module(
+            series="table",
+            path=table(**{channel: values}),
+            time="date",
+            target=["load"],
+            lookback=8,
+            horizon=4,
+        )
+
+
+@pytest.mark.parametrize("values", MILD.values(), ids=MILD)
+def test_scores_are_finite_numbers_or_absent_with_a_note(table, values):
+    data = module(
+        series="table", path=table(load=values), time="date", target=["load"], lookback=8, horizon=4, season=4
+    )
+    errors = ForecastError([data.spec.mean[0]], [data.spec.std[0]], data.spec.mase_scale, 4)
+    for batch in data.dataloader("test"):
+        assert all(bool(part.isfinite().all()) for part in (batch.past, batch.future))
+        errors.update(torch.zeros_like(batch.future), batch.future)
+    scores = [*data.baselines("test").values(), {k: float(v) for k, v in errors.compute().items()}]
+    undefined = any("no MASE of 'load'" in note for note in data.notes)
+    assert undefined == ("season" in next(name for name, value in MILD.items() if value is values))
+    for score in scores:
+        assert np.isfinite(list(score.values())).all()
+        assert ("mase" in score) != undefined
+
+
+@pytest.mark.parametrize("options", [{"target": []}, {"target": ["load", "load"]}, {"target": "load"}])
+def test_targets_are_a_list_of_different_columns(table, options):
+    with pytest.raises(DataError, match=r"data\.target=.*different columns"):
+        module(series="table", path=table(), time="date", lookback=8, horizon=4, **options)
+
+
+@pytest.mark.parametrize("split", [[float("nan"), 0.5, 0.5], [0.5, 0.5, float("nan")], [float("inf"), 0.5]])
+def test_fractions_are_numbers(table, split):
+    with pytest.raises(DataError, match="sum to 1"):
+        module(series="table", path=table(), time="date", lookback=8, horizon=4, split=split)

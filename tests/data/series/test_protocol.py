@@ -97,6 +97,15 @@ def test_fractions_round_as_the_published_protocol_does():
     [
         *[("h", 24), ("15min", 96), ("min", 1440), ("2h", 12), ("7min", 1)],
         *[("D", 7), ("B", 5), ("W", 52), ("MS", 12), ("QE", 4), ("YS", 1), ("", 1)],
+        *[
+            ("MS-15", 12),
+            ("3MS-15", 4),
+            ("2ME", 6),
+            ("5MS", 1),
+            ("WOM-3FRI", 12),
+            ("LWOM-FRI", 12),
+            ("SMS-15", 24),
+        ],
     ],
 )
 def test_default_season(frequency, season):

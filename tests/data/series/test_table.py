@@ -91,7 +91,7 @@ def test_grids_of_clock_and_calendar_are_regular_and_their_gaps_are_found(save, 
     times = pd.date_range("2020-03-02", periods=30, freq=frequency)
     frame = pd.DataFrame({"t": times.strftime("%Y-%m-%d %H:%M"), "x": np.arange(30.0)})
     assert read_table(save(frame), time="t").frequency == frequency
-    with pytest.raises(DataError, match=f"1 times are missing.*{times[12]:%Y-%m-%d}"):
+    with pytest.raises(DataError, match=f"1 time is missing.*{times[12]:%Y-%m-%d}"):
         read_table(save(frame.drop(index=12)), time="t")
     assert read_table(save(frame.drop(index=12)), time="t", gaps="fill").values[12, 0] == 11
 
@@ -205,11 +205,11 @@ def test_infinite_values_are_refused(frame, save):
         ("a.csv", "", "the file is empty"),
         ("a.csv", "t,x\n", "has no rows"),
         ("a.csv", "x, x\n1,2\n3,4\n", "column 'x' occurs twice"),
-        ("a.csv", "t,x\n1,2\n3,4,5\n", "could not be read"),
+        ("a.csv", "t,x\n1,2\n3,4,5\n", "line 3 has 3 fields"),
         ("a.xls", "x\n1\n", "expected a file named"),
         ("a.parquet", "no parquet", "could not be read"),
         ("a.csv", "t\n2024-01-01\n2024-01-02\n2024-01-03\n", "no column beside the time"),
-        ("a.csv", "t,x\n2024-01-01,1\n2024-01-02,2\n", "2 rows are too few"),
+        ("a.csv", "t,x\n2024-01-01,1\n2024-01-02,2\n", "2 rows: too few"),
     ],
 )
 def test_files_that_are_no_tables_are_named(tmp_path, name, text, message):

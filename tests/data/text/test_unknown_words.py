@@ -1,4 +1,6 @@
-"""A score of text with unknown words says their share, and is no bits per character."""
+"""A score of text with unknown words or characters says their share; bits per character are those of the whole text."""
+
+import math
 
 import pytest
 
@@ -34,11 +36,22 @@ def test_a_word_that_is_spelt_as_the_unknown_one_is_known(tmp_path):
     assert "bpc" in data.baselines("test")["unigram"]
 
 
-def test_a_character_outside_the_vocabulary_counts_too(tmp_path):
-    data = module(tmp_path, WORDS + "\u00e9", level="char")
-    assert data.spec.unknown == {"train": 0, "valid": 0, "test": 1}
-    assert data.baselines("test")["unigram"]["unknown"] == pytest.approx(1 / data.spec.tokens["test"])
-    assert "bpc" in data.baselines("valid")["unigram"]
+@pytest.mark.parametrize("strange", ["\u00e9", "\u00e9\u4e00\U0001f600" * 20])
+def test_unknown_characters_cost_what_it_takes_to_tell_which(tmp_path, strange):
+    """The bits are those of a code that gives the text back, so a smaller vocabulary does not look better."""
+    data = module(tmp_path, WORDS + strange, level="char")
+    tokens = data.spec.tokens["test"]
+    assert data.spec.unknown == {"train": 0, "valid": 0, "test": len(strange)}
+    for scores in data.baselines("test").values():
+        assert scores["unknown"] == pytest.approx(len(strange) / tokens)
+        telling = len(strange) * math.log2(1_112_064) / tokens
+        assert scores["bpc"] == pytest.approx(scores["loss"] / math.log(2) + telling)
+    assert "unknown" not in data.baselines("valid")["unigram"]
+    bits = [
+        module(tmp_path, WORDS, level="char", vocabulary_size=size).baselines("test")["unigram"]["bpc"]
+        for size in (None, 8, 5, 2)
+    ]
+    assert bits == sorted(bits)
 
 
 def test_pieces_of_bytes_express_every_text(tmp_path):

@@ -131,6 +131,8 @@ def test_a_long_leaderboard_says_how_much_is_missing(grid):
         ([[1.3, 1.31], [1.2, 1.22], [1.1, 1.11]], ["a 3 is best", "3 was the largest a tried, so"]),
         ([[1.0, 1.31], [1.2, 1.22], [1.3, 1.31]], ["a 1 is best", "2 cannot be told from it", "1 was the smallest"]),
         ([[1.0], [1.2], [1.3]], ["2 comes next, 1.2", "1 was the smallest"]),
+        ([[1.3], [1.0], [1.0]], ["a 2 is best", "3 is exactly as good"]),
+        ([[1.0, 1.1], [1.0, 1.1], [1.0, 1.1]], ["a 1 is best", "2 and 1 more are exactly as good"]),
     ],
 )  # fmt: skip
 def test_the_answer_names_the_best_the_next_and_the_edge(make_study, entries, values, said):

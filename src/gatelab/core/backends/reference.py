@@ -6,9 +6,10 @@ backward included. It is not fast: each step is a dozen small operations, each o
 backends with a hand-written gradient one that can be differentiated again.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -149,6 +150,20 @@ def gradient(
     )
     by_index = {i: g for (i, _), g in zip(wanted, found, strict=True)}
     return [by_index.get(i) for i in range(len(inputs))]
+
+
+def without_autocast(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep autocast, under which a caller may run a backward pass, out of a written one, as forward keeps it out."""
+
+    @functools.wraps(backward)
+    def run_in_own_precision(ctx: Any, *grads: Tensor | None) -> Any:
+        device = next((g.device.type for g in grads if g is not None), "cpu")
+        if device == "meta" or not torch.is_autocast_enabled(device):
+            return backward(ctx, *grads)
+        with torch.autocast(device, enabled=False):
+            return backward(ctx, *grads)
+
+    return run_in_own_precision
 
 
 def must_be_plain(grads: Sequence[Tensor | None]) -> bool:

@@ -62,11 +62,10 @@ class _TorchGRU(torch.autograd.Function):
         states, gates = forward(x, h0, Weights(*weights), ctx.resets, drawn, ctx.p)
         ctx.save_for_backward(lengths, reset_mask, drawn, states, gates, *tensors)
         ctx.set_materialize_grads(False)
-        y, final = _outputs(states, lengths)
-        # backward reads the states, so the caller gets a copy and may change it in place, as nn.GRU's
-        return (y.clone() if lengths is None else y), final
+        return _outputs(states, lengths)
 
     @staticmethod
+    @reference.without_autocast
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         lengths, reset_mask, drawn, states, gates, *tensors = ctx.saved_tensors
         dy, dh = grads
@@ -380,10 +379,13 @@ def _reset_steps(reset_mask: Tensor | None) -> dict[int, Tensor]:
 
 
 def _outputs(states: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
-    """y [T, B, H] and h_n [B, H] from states [T+1, B, H]; h_n is a copy and keeps nothing else alive."""
+    """y [T, B, H] and h_n [B, H] from states [T+1, B, H], as copies.
+
+    Backward reads the states, and a caller may change y in place.
+    """
     y = states[1:]
     if lengths is None:
-        return y, states[-1].clone()
+        return y.clone(), states[-1].clone()
     final = states.gather(0, lengths.view(1, -1, 1).expand(1, -1, states.shape[2]))[0]
     return y.masked_fill(padding(lengths, y.shape[0]).unsqueeze(-1), 0), final
 

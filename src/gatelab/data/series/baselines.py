@@ -76,7 +76,7 @@ def forecast_metrics(
         "mae": float((absolute / count).mean()),
         "mse_original": float((squared * std**2 / count).mean()),
         "mae_original": float((absolute * std / count).mean()),
-        "mase": float(mase.mean()) if defined.any() else float("nan"),
+        **({"mase": float(mase.mean())} if defined.any() else {}),
         "smape": float((relative / count).mean()),
         "windows": len(origins),
         **share,

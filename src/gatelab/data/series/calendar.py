@@ -1,9 +1,10 @@
 """Time in tables: stamps are read, their step is found with its anchor, and the step is continued.
 
 A stamp must name its year, month and day (`2024-01` stands for a month); one that could be read in two ways is refused.
-The step is taken from the stamps: `W-MON` for Mondays, `QS-FEB` for quarters from February, `90min`, `B`. It counts
-elapsed time if it is shorter than a day, days of the wall clock otherwise: a day with a change of the clock has 23 or
-25 hours, and one midnight.
+The step is taken from the stamps: `W-MON` for Mondays, `QS-FEB` for quarters from February, `90min`, `B`. A fixed day
+of the month has no name in pandas; here it is `MS-15`, or `3MS-15` every third month. A step counts elapsed time if it
+is shorter than a day, days of the wall clock otherwise: a day with a change of the clock has 23 or 25 hours, and one
+midnight.
 
 All errors are `DataError`s that name column and row (counted from 1 after the header); the caller adds the file.
 """
@@ -27,6 +28,7 @@ _OFFSET: Final = r"^(.*(?::\d{2}(?:\.\d+)?(?:\s?[AaPp][Mm])?|[T ]\d{2}))\s?(Z|UT
 _NAMED_ZONE: Final = r":\d{2}(?:\.\d+)?\s?(?!AM|PM)(?:[A-Z]{2,5}|[A-Z][a-z]+/[A-Za-z_]+)$"
 _TIME_ONLY: Final = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[AaPp][Mm])?"
 _UNANCHORED: Final = ("W", "QS", "QE", "YS", "YE")
+_FIXED_DAY: Final = r"(\d*)MS-(\d{1,2})"
 _SPARSEST: Final = 100
 """Times of a grid for each row that is there; with more, it is not called a grid with gaps."""
 
@@ -150,8 +152,12 @@ def _lacks(text: str) -> str:
 
 def _one_reading(text: pd.Series) -> pd.Series:
     """Parse dates. Those that begin with day or month must show somewhere in the column which of the two it is."""
-    if text.str.match(r"\d{4}-\d{1,2}").all():
+    if text.str.match(r"\d{4}-\d{1,2}").all() and not text.str.contains(r"[AaPp][Mm]$").any():
         return pd.to_datetime(text, errors="coerce", format="ISO8601")
+    if (swapped := text.str.match(r"\d{4}[/.\- ](?:1[3-9]|[23]\d)[/.\- ]\d{1,2}")).any():
+        raise DataError(
+            f"column {text.name!r}, {row(swapped)}: {_of(text, swapped)} has no month between year and day; {ISO}"
+        )
     numbers = text.str.extract(r"^(\d{1,2})[/.\- ](\d{1,2})[/.\- ]").astype(float)
     day_first, month_first = numbers[0] > 12, numbers[1] > 12
     if numbers[0].notna().any() and day_first.any() == month_first.any():
@@ -243,7 +249,10 @@ def _steps(index: pd.DatetimeIndex, expected: str) -> Iterator[str]:
 
 
 def _month_steps(index: pd.DatetimeIndex) -> Iterator[str]:
-    """Steps of whole months: by the first or last (business) day, or by a weekday such as the third Friday."""
+    """Steps of whole months: by the first or last (business) day, a fixed one, or a weekday such as the third Friday.
+
+    A fixed day that a month lacks (30 February) is the last one of that month.
+    """
     months = _usual(np.diff(12 * index.year + index.month))
     month = int(index.month[0]) - 1
     # pandas' own names: quarters begin in JAN, FEB or MAR, and end in OCT, NOV or DEC
@@ -258,7 +267,10 @@ def _month_steps(index: pd.DatetimeIndex) -> Iterator[str]:
             yield f"{name.replace('M', letter)}-{_MONTHS[anchor]}"
         else:
             yield _times(months, name)
-    yield _times(months, f"WOM-{(int(index.day[0]) + 6) // 7}{_DAYS[index[0].day_of_week]}")
+    yield f"{_times(months, 'MS')}-{index.day.max()}"
+    weekday = _DAYS[index[0].day_of_week]
+    yield _times(months, f"WOM-{(int(index.day[0]) + 6) // 7}{weekday}")
+    yield _times(months, f"LWOM-{weekday}")
 
 
 def _half_month_steps(index: pd.DatetimeIndex) -> Iterator[str]:
@@ -278,11 +290,21 @@ def _times(number: int, name: str) -> str:
     return name if number == 1 else f"{number}{name}"
 
 
+def _offset(step: str) -> BaseOffset:
+    """The step of a name; `ValueError` if it is none."""
+    if match := re.fullmatch(_FIXED_DAY, step):
+        return pd.DateOffset(months=int(match[1] or 1), day=int(match[2]))
+    return to_offset(step)
+
+
 def _range(first: pd.Timestamp, last: pd.Timestamp, step: str, most: int) -> pd.DatetimeIndex | None:
     """Return the times from `first` to `last`; None if `first` is none of them, or if there are more than `most`."""
     try:
-        offset = to_offset(step)
+        offset = _offset(step)
     except ValueError:
+        return None
+    fixed = re.fullmatch(_FIXED_DAY, step)
+    if fixed and first.day != min(int(fixed[2]), first.days_in_month):
         return None
     if first != last and (last - first) / most > _shortest(offset):
         return None
@@ -306,7 +328,7 @@ def following(last: pd.Timestamp, step: str, steps: int, zone: str = "") -> pd.D
 
     last: in UTC if a zone is given; the times returned carry the zone.
     """
-    offset = to_offset(step)
+    offset = _offset(step)
     if not zone:
         return pd.date_range(last, periods=steps + 1, freq=offset)[1:]
     if isinstance(offset, Tick) and not isinstance(offset, Day):

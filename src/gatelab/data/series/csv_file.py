@@ -1,7 +1,7 @@
 """CSV files as their owners mean them.
 
 Encoding, separator, header and decimal commas are found out where the file leaves no doubt, and noted; otherwise the
-file is refused with the setting to give.
+file is refused with the setting to give. How numbers are written is csv_numbers.py's business.
 
 All errors are `DataError`s; the caller adds the file. `read_csv` returns what the header says, not what pandas makes of
 it: names that occur twice are told, and a first row of numbers is no header.
@@ -9,21 +9,22 @@ it: names that occur twice are told, and a first row of numbers is no header.
 
 import codecs
 import csv
+import functools
 import gzip
 import io
 import itertools
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, counted
 from gatelab.data.series.calendar import shown
+from gatelab.data.series.csv_numbers import DECIMALS, as_numbers, decimal_sign, texts
 
 SEPARATORS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": r"\s+"}
-DECIMALS: Final = {"point": ".", "comma": ","}
 _BYTE_ORDER_MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -32,10 +33,17 @@ _BYTE_ORDER_MARKS: Final = (
 )
 _LOOKED_AT: Final = 100
 """Lines from which the separator is found out."""
-_WITH_COMMA: Final = r"[+-]?(?:\d+(?:,\d*)?|,\d+)(?:[eE][+-]?\d+)?"
 _DATE: Final = (
     r"\d{1,4}[-/.]\d{1,2}(?:[-/.]\d{1,4})?(?:[T ]\d[\d:.+\-ZAPMapm ]*)?|\d{1,2}:\d{2}[\d:.APMapm ]*"
 )
+_SPREADSHEET: Final = r'"?sep=(.)"?[,;\t|]*\r?\n'
+"""A first line by which spreadsheets tell each other the separator."""
+_NOT_TEXT: Final = {
+    b"PK\x03\x04": "a spreadsheet or an archive: save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an old spreadsheet: save the sheet as CSV",
+    b"PAR1": "a Parquet file: let its name end in .parquet",
+    b"\x1f\x8b": "compressed: let its name end in .csv.gz",
+}
 _UNNAMED: Final = "Unnamed: "
 """How pandas begins the name of a column without one."""
 
@@ -59,25 +67,99 @@ def read_csv(
     """Return the table with the names of its header; None: found out from the file."""
     check_settings(separator, decimal)
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    if kind := next((kind for mark, kind in _NOT_TEXT.items() if raw.startswith(mark)), None):
+        raise DataError(f"the file is {kind}")
     text = _decode(raw, encoding, notes)
     if "\n" not in text:
         text = text.replace("\r", "\n")  # as old spreadsheets end their lines
+    if told := re.match(_SPREADSHEET, text, re.IGNORECASE):
+        text, separator = text[told.end() :], separator or told[1]
+    text = _without_comments(text, notes)
     lines = list(itertools.islice((line for line in io.StringIO(text) if line.strip()), _LOOKED_AT))
     if not lines:
         raise DataError("the file is empty; it needs a header and rows")
     mark = SEPARATORS.get(separator or "", separator) or _separator(lines, notes)
-    names = _header(text, mark, notes)
-    frame = pd.read_csv(io.StringIO(text), sep=mark)
-    if not isinstance(
-        frame.index, pd.RangeIndex
-    ):  # pandas takes the first field for an index and shifts the rest
-        raise DataError("the rows have more fields than the header; name every column")
-    if DECIMALS.get(decimal or "", decimal) == "," or (decimal is None and _has_decimal_commas(frame, notes)):
-        frame = pd.read_csv(io.StringIO(text), sep=mark, dtype=str)
-        frame = pd.DataFrame({str(name): _without_commas(column) for name, column in frame.items()})
-    if len(names) == len(frame.columns):
-        frame.columns = pd.Index(names)
+    names, quote = _header(text, mark, notes)
+    frame = _parse(text, mark, quote, names)
+    _refuse_units(frame)
+    sign, given = DECIMALS.get(decimal or "", decimal), decimal is not None
+    every = functools.cache(lambda: _parse(text, mark, quote, names, dtype=str))
+    sign = sign or decimal_sign(frame, every, semicolons=mark == ";", notes=notes)
+    if sign == ",":
+        return pd.DataFrame(
+            {name: as_numbers(column, sign, given=given, notes=notes) for name, column in every().items()}
+        )
+    for name, _ in texts(frame):
+        frame[name] = as_numbers(frame[name], sign, given=given, notes=notes)
     return frame
+
+
+def _parse(text: str, mark: str, quote: str, names: list[str], **options: Any) -> pd.DataFrame:
+    """Return the rows below the header, with these names."""
+    one = len(names) == 1  # an empty line is then an empty cell
+    source = text.strip("\r\n") + "\n" if one else text
+    options |= {
+        "sep": mark,
+        "header": 0,
+        "quotechar": quote,
+        "skipinitialspace": True,
+        "skip_blank_lines": not one,
+    }
+    try:
+        frame = pd.read_csv(io.StringIO(source), names=names, low_memory=False, **options)
+        if isinstance(frame.index, pd.RangeIndex):
+            return frame
+        # pandas takes the first fields for an index and shifts the rest
+        more = [f"{_UNNAMED}{len(names) + place}" for place in range(frame.index.nlevels)]
+        frame = pd.read_csv(io.StringIO(source), names=[*names, *more], **options)
+    except pd.errors.ParserError as error:
+        if wide := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+            raise DataError(
+                f"line {wide[2]} has {wide[3]} fields, the lines above it {wide[1]}: remove what stands above the "
+                "header, and put fields that hold the separator in quotes"
+            ) from None
+        raise
+    if not frame[more].isna().all(axis=None):
+        raise DataError(
+            "the rows have more fields than the header: name every column, and remove what stands above the header"
+        )
+    return frame[names]
+
+
+def _without_comments(text: str, notes: list[str]) -> str:
+    """Leave out lines above the header that begin with #; the last one is the header where values follow."""
+    end = 0
+    comments: list[tuple[int, str]] = []
+    for line in io.StringIO(text, newline=""):
+        if line.strip() and not line.startswith("#"):
+            break
+        comments += [(end, line)] if line.strip() else []
+        end += len(line)
+    else:
+        return text
+    if comments and all(map(_is_value, filter(None, map(str.strip, re.split(r"[,;\t|]", line))))):
+        end, header = comments.pop()
+        end += len(header) - len(header.lstrip("# \t"))
+    if comments:
+        notes.append(
+            f"{counted(len(comments), 'line')} above the header that begin{'s' * (len(comments) == 1)} with #"
+            " left out"
+        )
+    return text[end:]
+
+
+def _refuse_units(frame: pd.DataFrame) -> None:
+    """Raise `DataError` for a row between header and values that holds no value."""
+    if len(frame) < 2:
+        return
+    first = frame.iloc[0].dropna()
+    second = frame.iloc[1][first.index].dropna()
+    no_values = len(first) and all(isinstance(cell, str) and not _is_value(cell) for cell in first)
+    if no_values and len(second) and all(_is_value(str(cell)) for cell in second):
+        raise DataError(
+            f"row 1 ({shown(','.join(first))}) holds no values: keep one line of names as the header, with units in "
+            "the names, and remove the other lines"
+        )
 
 
 def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
@@ -85,7 +167,7 @@ def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
     if name != "utf-8" and encoding is None:
         notes.append(f"the file is in {name.upper()}")
     try:
-        text = raw.decode(name).removeprefix("\ufeff")
+        text = raw.decode(name).lstrip("\ufeff").rstrip("\x1a")
     except LookupError:
         raise DataError(
             f"data.encoding={name}: no such encoding; utf-8, latin-1, cp1252 and utf-16 are usual"
@@ -108,7 +190,9 @@ def _separator(lines: list[str], notes: list[str]) -> str:
     fits = []
     for name, mark in list(SEPARATORS.items())[:-1]:
         try:
-            widths = {len(fields) for fields in csv.reader(lines, delimiter=mark) if fields}
+            widths = {
+                len(fields) for fields in csv.reader(lines, delimiter=mark, skipinitialspace=True) if fields
+            }
         except csv.Error:  # a field longer than Python reads
             continue
         if len(widths) == 1 and widths != {1}:
@@ -122,17 +206,24 @@ def _separator(lines: list[str], notes: list[str]) -> str:
             f"the fields can be separated by {' or by '.join(fits)} (line 1: {shown(lines[0])}); give "
             f"{' or '.join(f'data.separator={name}' for name in fits)}, and data.decimal=comma if 1,5 is a number"
         )
-    found = next((n for n, mark in SEPARATORS.items() if mark in lines[0]), "comma") if not fits else fits[0]
+    seen = (name for line in (lines[0], lines[-1]) for name, mark in SEPARATORS.items() if mark in line)
+    found = fits[0] if fits else next(seen, "comma")
     if found != "comma":
         notes.append(f"the fields are separated by {found}")
     return SEPARATORS[found]
 
 
-def _header(text: str, mark: str, notes: list[str]) -> list[str]:
-    """Return the names in the file's first line; `DataError` if they are no names, or not different."""
-    spaces = mark == SEPARATORS["space"]
-    reader = csv.reader(io.StringIO(text), delimiter=" " if spaces else mark, skipinitialspace=spaces)
-    fields = [name.strip() for name in next(fields for fields in reader if any(map(str.strip, fields)))]
+def _header(text: str, mark: str, notes: list[str]) -> tuple[list[str], str]:
+    """Return the names in the file's first line and the sign that quotes fields.
+
+    Raises `DataError` if they are no names, or not different.
+    """
+    for quote in ('"', "'"):
+        delimiter = " " if mark == SEPARATORS["space"] else mark
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, quotechar=quote, skipinitialspace=True)
+        fields = [name.strip() for name in next(fields for fields in reader if any(map(str.strip, fields)))]
+        if not all(re.fullmatch("'.*'", name) for name in fields):
+            break
     given = [name for name in fields if name]
     if all(_is_value(name) for name in given):
         numbers = [int(name) for name in given if re.fullmatch(r"\d{1,9}", name)]
@@ -152,12 +243,12 @@ def _header(text: str, mark: str, notes: list[str]) -> list[str]:
             f"column{'s' * (len(twice) > 1)} {names}{more} occur{'s' * (len(twice) == 1)} twice; give every column its "
             "own name"
         )
-    return [name or f"{_UNNAMED}{place}" for place, name in enumerate(fields)]
+    return [name or f"{_UNNAMED}{place}" for place, name in enumerate(fields)], quote
 
 
 def _holds_values(lines: list[str], mark: str) -> bool:
     """Whether all fields of the lines are numbers, times or empty."""
-    rows = csv.reader(lines, delimiter=mark)
+    rows = csv.reader(lines, delimiter=mark, skipinitialspace=True)
     return all(_is_value(field.strip()) for fields in rows for field in fields if field.strip())
 
 
@@ -170,41 +261,3 @@ def _is_value(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _texts(frame: pd.DataFrame) -> dict[str, pd.Series]:
-    """The columns that pandas could not read as numbers, without empty cells."""
-    return {
-        str(name): column.dropna().astype(str).str.strip()
-        for name, column in frame.items()
-        if not pd.api.types.is_numeric_dtype(column)
-    }
-
-
-def _has_decimal_commas(frame: pd.DataFrame, notes: list[str]) -> bool:
-    """Whether numbers have decimal commas; `DataError` if they may as well be separators of thousands."""
-    doubtful = None
-    for name, column in _texts(frame).items():
-        numbers = column[column.str.fullmatch(_WITH_COMMA) & column.str.contains(",")]
-        plain = numbers[~numbers.str.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}")]
-        if len(plain):
-            notes.append(
-                f"numbers have decimal commas (column {name!r}, row {int(plain.index[0]) + 1}: {plain.iloc[0]})"
-            )
-            return True
-        if len(numbers) and doubtful is None:
-            doubtful = f"column {name!r}, row {int(numbers.index[0]) + 1}: {numbers.iloc[0]!r}"
-    if doubtful:
-        raise DataError(
-            f"{doubtful} can have a decimal comma or a separator of thousands; give data.decimal=comma, or write the "
-            "numbers without separators"
-        )
-    return False
-
-
-def _without_commas(column: pd.Series) -> pd.Series:
-    """Return a column of text as numbers if all of it are numbers with decimal commas, or without decimals."""
-    cells = column.str.strip()
-    if cells.dropna().str.fullmatch(_WITH_COMMA).all():
-        return cells.str.replace(",", ".").astype(float)
-    return column

@@ -6,7 +6,7 @@ It joins the parts and publishes the spec: sources.py and table.py read, protoco
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Final, Literal, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.folds import rolling_cuts
-from gatelab.data.messages import DataError, did_you_mean, few
+from gatelab.data.messages import DataError, counted, did_you_mean, few
 from gatelab.data.series.baselines import LinearForecast, fit_linear, series_baselines
 from gatelab.data.series.protocol import (
     Scaler,
@@ -28,6 +28,10 @@ from gatelab.data.series.protocol import (
 )
 from gatelab.data.series.sources import read_series, time_column
 from gatelab.data.specs import SPLITS, SeriesSpec, check_fractions
+
+_LARGEST_SPREAD: Final = 1e100
+_FARTHEST: Final = 1e15
+"""Standard deviations; the square of more is no number of 32 bits in sums over a batch."""
 
 
 class SeriesDataModule(GatelabDataModule):
@@ -126,12 +130,15 @@ class SeriesDataModule(GatelabDataModule):
         if self.measured is not None:
             notes += self._leave_out_filled(self.measured, spans)
         train = data.values[: spans["train"][1]]
-        self.scaler = Scaler.fit(train)
-        self.scaled = self.scaler.transform(data.values)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+            self.scaler = Scaler.fit(train)
+            self.scaled = self.scaler.transform(data.values)
+        self._sizes(data)
         self.splits = tuple(self.origins)
         self.fingerprint = dict(data.fingerprint)
         self.notes = [*data.notes, *notes, *self._constant(data, train, target_index)]
         self.spec = self._spec(data, train, target_index)
+        self.notes += self._without_mase()
         self.data = data
 
     def _leave_out_filled(self, measured: np.ndarray, spans: dict[str, tuple[int, int]]) -> list[str]:
@@ -178,6 +185,30 @@ class SeriesDataModule(GatelabDataModule):
                 )
         names = few([repr(data.channels[i]) for i in constant], 20)
         return [f"constant in the training rows, hence centred but not scaled: {names}"] if constant else []
+
+    def _sizes(self, data: Series) -> None:
+        """Refuse numbers so large or small that squares of them, or of their distance from the mean, are none."""
+        file, spread = self.path or self.series, self.scaler.std
+        for i in np.flatnonzero(~((spread > 1 / _LARGEST_SPREAD) & (spread < _LARGEST_SPREAD))).tolist():
+            raise DataError(
+                f"{file}: column {data.channels[i]!r} holds values of up to {np.abs(data.values[:, i]).max():.3g}, "
+                "which cannot be squared; write it in another unit, or leave it out of data.channels"
+            )
+        row, i = np.unravel_index(np.abs(self.scaled).argmax(), self.scaled.shape)
+        if not abs(self.scaled[row, i]) < _FARTHEST:
+            raise DataError(
+                f"{file}: column {data.channels[i]!r}: {data.values[row, i]:.3g} lies {abs(self.scaled[row, i]):.2g} "
+                "standard deviations from the mean of the training rows; correct it, or leave the column out of "
+                "data.channels"
+            )
+
+    def _without_mase(self) -> list[str]:
+        """Return a note on targets that MASE leaves out."""
+        scales = zip(self.spec.targets, self.spec.mase_scale, strict=True)
+        names = few([repr(name) for name, scale in scales if scale == 0], 20)
+        before = counted(self.spec.season, "step")
+        why = f"every training row repeats the one {before} before, or one of the two was filled"
+        return [f"no MASE of {names}: {why}"] if names else []
 
     def _spec(self, data: Series, train: np.ndarray, target_index: tuple[int, ...]) -> SeriesSpec:
         season = self._season(data)
@@ -253,6 +284,8 @@ class SeriesDataModule(GatelabDataModule):
     def _targets(self, data: Series) -> tuple[int, ...]:
         """Return the places of the target channels."""
         names = list(data.channels) if self.target is None else self.target
+        if isinstance(names, str) or not names or len(set(names)) < len(names):
+            raise DataError(f"data.target={names}: give a list of different columns, or null for all")
         places = {name: place for place, name in enumerate(data.channels)}
         if missing := [name for name in names if name not in places]:
             hint = did_you_mean(missing[0], data.channels) or f" There are {few(data.channels, 20)}."

@@ -19,19 +19,8 @@ from torch.utils.data import Dataset
 from gatelab.data.messages import DataError
 from gatelab.data.specs import SeriesBatch
 
-_SEASONS: Final = {
-    "D": 7,
-    "B": 5,
-    "W": 52,
-    "MS": 12,
-    "ME": 12,
-    "QS": 4,
-    "QE": 4,
-    "BMS": 12,
-    "BME": 12,
-    "BQS": 4,
-    "BQE": 4,
-}
+_SEASONS: Final = {"D": 7, "B": 5, "W": 52, "QS": 4, "QE": 4, "BQS": 4, "BQE": 4, "SMS": 24, "SME": 24}
+_MONTHLY: Final = r"(\d*)(?:MS|ME|BMS|BME|WOM|LWOM)(?:-.*)?"
 _MINUTES: Final = {"min": 1, "h": 60}
 
 
@@ -40,6 +29,9 @@ def default_season(frequency: str) -> int:
     if match := re.fullmatch(r"(\d*)(min|h)", frequency):
         minutes = int(match[1] or 1) * _MINUTES[match[2]]
         return 1440 // minutes if 1440 % minutes == 0 else 1
+    if match := re.fullmatch(_MONTHLY, frequency):
+        months = int(match[1] or 1)
+        return 12 // months if 12 % months == 0 else 1
     return _SEASONS.get(frequency.partition("-")[0], 1)
 
 

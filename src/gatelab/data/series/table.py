@@ -10,6 +10,7 @@ marked. How files are read is csv_file.py's business, how times are calendar.py'
 
 import csv
 import hashlib
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError, did_you_mean, to_type
+from gatelab.data.messages import DataError, counted, did_you_mean, to_type
 from gatelab.data.series.calendar import (
     Stamps,
     clock_change,
@@ -32,8 +33,10 @@ from gatelab.data.series.calendar import (
 from gatelab.data.series.csv_file import is_unnamed, read_csv
 from gatelab.data.series.protocol import Series
 
-_CSV: Final = (".csv", ".csv.gz", ".txt")
+_CSV: Final = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _PARQUET: Final = (".parquet", ".pq")
+_DECORATED: Final = r"[^\w]{0,3}\d[\d.,'_ ]*(?:[^\w\s]|\s?[^\W\d]{1,4}(?:[/²³]\w*)?|\s[^\w\s]){0,3}"
+"""A number with something around it: 12 %, $12, (12), 12 MW/h."""
 _MOST: Final = 6
 """Problems, or columns of one, that a message lists."""
 
@@ -73,6 +76,9 @@ def read_table(
     notes: list[str] = []
     problems: list[str] = []
     frame = _read(path, notes, separator, decimal, encoding)
+    if time is not None and (empty := frame.isna().all(axis=1)).any():
+        notes.append(f"{counted(int(empty.sum()), 'empty row')} left out (first: {row(empty[empty])})")
+        frame = frame[~empty]
     columns = _columns(path, frame, time, channels, notes)
     if time is not None and (halves := _two_columns(frame, time, columns)):
         raise DataError(
@@ -165,6 +171,12 @@ def _columns(
             problems.append(f"{key} names the column {name!r}, which does not exist.{hint}")
     if channels is not None:
         columns = list(channels)
+        twice = sorted({name for name in columns if columns.count(name) > 1})
+        problems += [f"data.channels names the column {name!r} twice" for name in twice]
+        if time in columns:
+            problems.append(f"data.channels names {time!r}, the time column; leave it out")
+        if not columns:
+            problems.append("data.channels is empty; give columns, or null for all")
     else:
         columns = [c for c in frame.columns if c != time]
         counters = [c for c in columns if _counts_rows(frame, c)] if len(columns) > 1 else []
@@ -205,7 +217,7 @@ def _numbers(
     wrong: dict[str, str] = {}
     infinite: list[str] = []
     numbers: dict[str, np.ndarray] = {}
-    some_numbers = False
+    some_numbers = decorated = False
     for column in columns:
         values = frame[column]
         if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
@@ -221,6 +233,7 @@ def _numbers(
             a_list = isinstance(cell, np.ndarray | list | dict)
             wrong[column] = f"{row(text)} holds {'a list' if a_list else shown(cell)}"
             some_numbers = some_numbers or bool(converted.notna().any())
+            decorated = decorated or bool(re.fullmatch(_DECORATED, str(cell).strip()))
         elif (endless := converted.abs() == np.inf).any():
             infinite.append(f"{column!r}, {row(endless)}")
         else:
@@ -232,6 +245,8 @@ def _numbers(
         listed = _listed([f"{column!r} ({why})" for column, why in wrong.items()])
         fixes = ["leave cells without a number empty"] if some_numbers else []
         fixes += [f"if it is the time, give {to_type('data.time', first)}"] if time is None else []
+        if decorated:
+            fixes.append("write plain numbers, without signs of percent or currency, units or brackets")
         fixes += ["choose the numeric columns with data.channels=[...]"] if settings else []
         problems.append(f"not numeric: {listed}; {'; or '.join(fixes) or 'write numbers'}")
     return pd.DataFrame(numbers, index=frame.index)
@@ -299,7 +314,7 @@ def _on_grid(
     if times.has_duplicates:
         return rows
     if len(times) < 3 and not step:
-        problems.append(f"{len(times)} rows are too few to tell the time step")
+        problems.append(f"{counted(len(times), 'row')}: too few to tell the time step")
         return rows
     grid = find_grid(stamps, step)
     if grid is not None and len(grid.times) == len(times):
@@ -323,11 +338,14 @@ def _on_grid(
             else " (the run was trained without any gap)"
         )
         problems.append(
-            f"{absent.sum()} times are missing in the {grid.step} grid, the first is {first}; add the rows"
+            f"{counted(int(absent.sum()), 'time')} {'is' if absent.sum() == 1 else 'are'} missing in the {grid.step} "
+            f"grid, the first is {first}; add {'the row' if absent.sum() == 1 else 'the rows'}"
             f"{fill}{change}"
         )
         return rows
-    notes.append(f"{absent.sum()} missing times (first {first}) were given the values of the row before them")
+    notes.append(
+        f"{counted(int(absent.sum()), 'missing time')} (first {first}) were given the values of the row before them"
+    )
     # only whole rows that are absent: a missing value inside a row is data.missing's question
     filled = np.repeat(absent[:, None], numbers.shape[1], axis=1)
     on_grid = rows.numbers.iloc[grid.source].set_axis(grid.times, axis=0)

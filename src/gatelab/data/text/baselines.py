@@ -20,17 +20,17 @@ import numpy as np
 _BIGRAM_WEIGHT: Final = 0.7
 
 
-def _metrics(log_probability: np.ndarray, characters: int, unknown: int) -> dict[str, float]:
-    """Return nats per token, perplexity and bits from `[n]` log-probabilities.
-
-    Bits per character where there is text that the tokens give back; else the share of unknown tokens.
-    """
+def _metrics(
+    log_probability: np.ndarray, characters: int, unknown: int, escape: float | None
+) -> dict[str, float]:
+    """Return nats per token, perplexity, bits and the share of unknown tokens from `[n]` log-probabilities."""
     nats, tokens = -float(log_probability.sum()), len(log_probability)
-    bits = nats / math.log(2) / (characters or tokens)
+    bits = (nats + tokens * (escape or 0.0)) / math.log(2) / (characters or tokens)
     return {
         "loss": nats / tokens,
         "ppl": math.exp(nats / tokens),
-        **({"unknown": unknown / tokens} if unknown else {"bpc": bits}),
+        **({"bpc": bits} if escape is not None else {}),
+        **({"unknown": unknown / tokens} if unknown else {}),
         "tokens": tokens,
     }
 
@@ -43,13 +43,14 @@ def text_baselines(
     seed_token: int,
     characters: int = 0,
     unknown: int = 0,
+    escape: float | None = 0.0,
     boundaries: Sequence[int] = (),
 ) -> dict[str, dict[str, float]]:
     """Return the metrics of both models on `scored` `[n]`, learnt from `train` `[N]` (integer token ids).
 
     Each has loss (nats per token), ppl, bpc (bits per character of text; per token if `characters` is 0) and
-    tokens. If `unknown` of the scored tokens stand for several words, they are no code of the text: in the place of bpc
-    there is `unknown`, their share.
+    tokens. If `unknown` of the scored tokens stand for several words or characters, there is `unknown`, their share;
+    `escape` is what it costs to tell which (`TextSpec.escape`): part of bpc, and None where there is none.
     """
     counts = np.bincount(train, minlength=vocabulary)
     smoothing = 0 if counts.all() else 1
@@ -71,6 +72,6 @@ def text_baselines(
     conditional = joint / np.where(known, contexts[context], 1)
     bigram = weight * conditional + (1 - weight) * unigram[scored]
     return {
-        "unigram": _metrics(np.log(unigram[scored]), characters, unknown),
-        "bigram": _metrics(np.log(bigram), characters, unknown),
+        "unigram": _metrics(np.log(unigram[scored]), characters, unknown, escape),
+        "bigram": _metrics(np.log(bigram), characters, unknown, escape),
     }

@@ -298,9 +298,11 @@ def _encoded(options: TextOptions, mirror: str | None, cache: str | None) -> Enc
     _refuse_too_few(options.level, tokens)
     texts = corpus.text | {"train": "".join(pieces)}
     unknown = {split: tokenizer.count_unknown(texts[split], part) for split, part in tokens.items()}
+    telling = "bits per character hold what it costs to tell which they are"
+    bits = telling if options.level == "char" else "no bits per character"
     notes = [
         f"{split}: {count:,} of {len(tokens[split]):,} tokens ({count / len(tokens[split]):.2%}) are outside the "
-        "vocabulary, read as unknown: no bits per character, and perplexity compares at this vocabulary only"
+        f"vocabulary, read as unknown: {bits}, and perplexity compares at this vocabulary only"
         for split, count in unknown.items()
         if count
     ]

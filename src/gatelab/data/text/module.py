@@ -119,6 +119,7 @@ class TextDataModule(GatelabDataModule):
             "seed_token": self.spec.seed_token,
             "characters": self.spec.characters[split],
             "unknown": self.spec.unknown[split],
+            "escape": self.spec.escape(split),
             "boundaries": self.boundaries,
         }
         arrays = {"train": sha256_of_array(train), "scored": sha256_of_array(scored)}

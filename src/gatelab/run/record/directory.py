@@ -29,7 +29,7 @@ from gatelab.data.messages import DataError
 from gatelab.run import RequestError
 from gatelab.run.record.code import sources
 from gatelab.run.record.environment import describe
-from gatelab.run.record.find import find_run
+from gatelab.run.record.find import find_run, has
 from gatelab.run.record.secrets import without_secrets
 
 RUN_FORMAT = 1
@@ -75,7 +75,7 @@ class RunDirectory:
             RequestError: there is none, there are several, or the folder holds no `run.json`.
         """
         run = cls(find_run(path))
-        if not run.run_file.is_file():
+        if not has(run.path, "run.json"):
             raise RequestError(f"{path}: holds no run.json, so it is not a run directory.")
         return run
 

@@ -160,7 +160,8 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     if len(diff) > MOST_DIFF:
         sha256 = hashlib.sha256(diff.encode()).hexdigest()
         note = f"[cut after {MOST_DIFF} of {len(diff)} characters; sha256 of all {sha256}]"
-        diff = f"{diff[:MOST_DIFF]}\n{note}\n"
+        whole = diff[: diff.rfind("\n", 0, MOST_DIFF) + 1]  # half a secret would not be known as one
+        diff = f"{whole}{note}\n"
     listed = _git(folder, "ls-files", "--others", "--exclude-standard", "--full-name", ":/")
     names = (listed or "").splitlines()
     more = [f"and {len(names) - MOST_UNTRACKED} more"] if len(names) > MOST_UNTRACKED else []

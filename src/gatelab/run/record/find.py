@@ -27,7 +27,23 @@ def default_runs() -> Path:
 
 def run_directories(runs: str | Path) -> list[Path]:
     """Every run directory of the layout `<runs>/<name>/<hash>-s<seed>/`, sorted."""
-    return sorted(file.parent for file in Path(runs).glob("*/*/run.json"))
+    return folders_with("run.json", runs, "*/*")
+
+
+def folders_with(name: str, folder: str | Path, pattern: str) -> list[Path]:
+    """The folders below `folder` that `pattern` matches and that have a file `name`, sorted."""
+    return sorted(path for path in Path(folder).glob(pattern) if has(path, name))
+
+
+def has(folder: Path, name: str) -> bool:
+    """Whether a folder has a file of this name, also one that cannot be read: a link to nothing, or no permission."""
+    try:
+        os.lstat(folder / name)
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def find_run(given: str | Path, runs: str | Path | None = None) -> Path:

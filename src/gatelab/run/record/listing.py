@@ -20,7 +20,7 @@ import yaml
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
 from gatelab.run.record.directory import DAMAGED, RunDirectory
-from gatelab.run.record.find import default_runs, find_run, run_directories
+from gatelab.run.record.find import default_runs, find_run, folders_with, has, run_directories
 from gatelab.run.record.identity import LEFT_OUT_OF
 
 Row = dict[str, Any]
@@ -61,9 +61,9 @@ def list_runs(*places: str | Path) -> list[Row]:
 def _runs_in(place: str | Path) -> list[Path]:
     named = default_runs() / place
     path = Path(place) if Path(place).exists() else named if named.is_dir() else find_run(place)
-    if (path / "run.json").is_file():
+    if has(path, "run.json"):
         return [path]
-    direct = [file.parent for file in path.glob("*/run.json")]
+    direct = folders_with("run.json", path, "*")
     return sorted([*direct, *run_directories(path), *run_directories(path / "runs")])
 
 
@@ -111,20 +111,34 @@ def differences(rows: Sequence[Row]) -> list[str]:
     Seeds are left out, the keys that follow a seed too.
     """
     rows = [row for row in rows if row["state"] != "unreadable"]
+    return parting_keys([row["config"] for row in rows], _left_out, [row["seed"] for row in rows])
+
+
+def parting_keys(
+    points: Sequence[Mapping[str, Any]], left_out: Callable[[str], bool], known: Sequence[Any] = ()
+) -> list[str]:
+    """The keys whose values differ between the points; of several that part them alike, the first in `GROUPS`.
+
+    Args:
+        points: dotted key -> value.
+        left_out: whether a key is passed over.
+        known: a value for each point; keys that part the points as these do are passed over.
+    """
     rank = {group: place for place, group in enumerate(GROUPS)}
-    keys = dict.fromkeys(key for row in rows for key in row["config"])
-    ordered = sorted(keys, key=lambda key: rank.get(key.partition(".")[0], len(rank)))
-    kept: dict[tuple[int, ...], str] = {_parting([row["seed"] for row in rows]): ""}
-    for key in ordered:
-        parting = _parting([row["config"].get(key) for row in rows])
-        if len(set(parting)) > 1 and not key.endswith(".seed") and not _left_out(key):
+    keys = dict.fromkeys(key for point in points for key in point)
+    kept: dict[tuple[int, ...], str] = {_parting(known): ""} if known else {}
+    for key in sorted(keys, key=lambda key: rank.get(key.partition(".")[0], len(rank))):
+        parting = _parting([point.get(key) for point in points])
+        if len(set(parting)) > 1 and not left_out(key):
             kept.setdefault(parting, key)
     return [key for key in kept.values() if key]
 
 
 def _left_out(key: str) -> bool:
-    """Whether a key cannot change what comes out."""
-    return any(key.startswith(f"{group}.{name}") for group, names in LEFT_OUT_OF.items() for name in names)
+    """Whether a key cannot change what comes out, or follows the seed."""
+    return key.endswith(".seed") or any(
+        key.startswith(f"{group}.{name}") for group, names in LEFT_OUT_OF.items() for name in names
+    )
 
 
 def _parting(values: Sequence[Any]) -> tuple[int, ...]:

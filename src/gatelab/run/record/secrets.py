@@ -1,89 +1,180 @@
 """Secrets in what is written or shown: every one is replaced by `***`.
 
 Run directories are shown, copied and put under version control, so whatever leaves the process passes here. A secret
-is known by one of four signs: the name of its key (`api_key`, `DB_PASSWORD`, `Authorization`) in plain data, in a
-command or in a text; the shape that a service gives to its keys (`ghp_...`); its place in a URL; and the value of an
-environment variable that is called like a secret, wherever that value turns up.
+is known by one of four signs: the name of its key (`api_key`, `DB_PASSWORD`, `Authorization`: `secret_name`) in plain
+data, in a command or in a text; the shape that a service gives to its keys (`ghp_...`); its place (in a URL, after
+`curl -u`); and the value of an environment variable that is called like a secret, wherever that value turns up.
 
 Every pattern takes time linear in the text: none looks further than `FURTHEST` characters for its end.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import json
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 MASK = "***"
-FURTHEST = 2000
+FURTHEST = 500
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
 
-_KEY = r"(?:api|access|secret|private|account|signing|encryption|ssh|license|master|shared|auth|subscription)"
-# `pad_token` and its like are names of symbols.
-_SYMBOL = "".join(
-    rf"(?<!{word}[_-])"
-    for word in ("pad", "unk", "eos", "bos", "sep", "cls", "mask", "end", "start", "special")
+_ENDS = re.compile(
+    r"(?:password|passwd|passwort|kennwort|contraseña|contrasena|motdepasse|senha|passphrase|passcode|secret|credential"
+    r"|apikey|accesskey|secretkey|privatekey|privkey|sshkey|signingkey|encryptionkey|licensekey|masterkey|accountkey"
+    r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring)s?$"
 )
-_WORD = (
-    rf"(?:{_KEY}[_-]?keys?|secrets?|{_SYMBOL}token|passwords?|passwd|passphrase|credentials?|authorization"
-    r"|bearer|cookie|connection[_-]?string|client[_-]?secret)"
+"""How a name of a secret ends, its parts joined."""
+_WEAK = re.compile(
+    r"(?:.+_)?(?:pass|pwd|pw|pat|auth|oauth|otp|totp|creds?|dsn|jwt|cookies?|cookie_?jar|csrf|sas|auth_?header"
+    r"|(?:php)?sess(?:ion)?id|(?:ssh|db|user|root|smtp|mysql|pg|redis|admin)(?:pass|pw|pwd))|(?:.*[^n])?token"
 )
-# Short words are names of secrets only as a whole part of a name: DB_PASS, sshpass, GITHUB_PAT, MYSQL_PWD.
-_PART = r"(?:(?<=[._-])(?:pass|pat|pwd|auth)|sshpass|(?<![a-z0-9])pwd)"
-NAME = re.compile(
-    rf"(?:.*[^a-z0-9])?(?:[a-z0-9]*{_WORD}|{_PART})(?:[_-](?:id|value|b64|base64|hash))?", re.IGNORECASE
+"""Names that may mean something harmless too: a path, a small number, a symbol."""
+_SYMBOLS = re.compile(
+    "pad|unk|eos|bos|sep|cls|mask|end|start|special|seed|stop|next|first|last|per|input|output|blank|target|source|prev"
+    "|previous|word|char|sub|type|num|max|min|this|each|every|any|current|new"
 )
+"""`pad_token` and its like are names of symbols, `per_token` of rates."""
+_KEYS = re.compile(
+    "api|access|secret|private|priv|account|signing|encrypt(?:ion)?|decryption|ssh|license|master|shared|auth|stripe"
+    "|subscription|wandb|kaggle|comet|neptune|openai|anthropic|hf|huggingface|aws|azure|gcp|google|github|gitlab|slack"
+    "|fernet|hmac|gpg|pgp|rsa|dsa|ecdsa|deploy|write|app|service|storage|consumer|client|session|tls|ssl"
+)
+"""A key of these opens something; `sort_key`, `primary_key` do not."""
+_HOLDERS = re.compile(
+    "api|auth|access|refresh|hf|github|gitlab|wandb|bearer|session|secret|private|bot|id|service"
+)
+"""`api_tokens` are secrets, `tokens` are not."""
+_LEFT_OUT = ("id", "value", "b", "base", "hash", "json", "text", "raw", "plain", "old", "new", "env")
+"""Last parts that change nothing: `private_key_id`, `SECRET_KEY_BASE`, `key_b64`."""
 
-_OPEN = r"\\?[\"']"
-_VALUE = (
-    rf"(?:(?P<quote>\\?[\"'])(?!\\?[\"'])(?P<quoted>(?:(?!(?P=quote)).){{1,{FURTHEST}}})(?P=quote)"
-    rf"|\[(?P<items>[^\]\n]{{1,{FURTHEST}}})\]|(?P<bare>[^\s'\"\[\](){{}},;&|<>](?:[^\s'\"\])}};&|<>,]|,(?!\s|$))*))"
+_PATH = r"~?/[^\s'\"]{0,300}|\.{1,2}/[^\s'\"]{0,300}|[A-Za-z]:\\[^\s'\"]{0,300}"
+_WORDS = (
+    r"null|none|nil|true|false|str|string|int|float|bool|bytes|any|object|list|dict|tuple|set|optional|tensor|torch\.tensor"
+    r"|self|cls|required|redacted|masked|hidden"
 )
 _HARMLESS = re.compile(
-    r"\\?|\**|null|none|true|false|str|int|bytes|any|optional|\$\{[^}]*\}?|\$\w+|~|\?\?\?", re.IGNORECASE
-)
-_SCHEME = r"(?:(?:bearer|basic|digest|token|apikey)\s+)?"
-# The name, its closing quote, a sign of assignment, the value. `--password VALUE` has a blank for the sign.
-ASSIGNMENT = re.compile(
-    rf"(?P<name>(?:{_WORD}|{_PART})(?:[_-](?:id|value|b64|base64|hash))?(?:{_OPEN})?(?:\]|\))?"
-    rf"[ \t]{{0,20}}(?:=|:(?=[\s\"'\[\\])|:(?!//|:|$))[ \t]{{0,20}}{_SCHEME}){_VALUE}",
+    rf"\\?|\**|{_WORDS}|\$\{{[^}}]*\}}?|\$[A-Za-z_]\w*|~|\?\?\?|<[^<>]*>|%s|(?-i:[A-Z]+(?:_[A-Z]+)+)|\{{\w*\}}|os\.environ(?:\.get)?[(\[]['\"]\w+['\"][)\]]",
     re.IGNORECASE,
 )
-FLAG = re.compile(
-    rf"(?P<name>(?<![\w-])--?(?:[a-z0-9]{{1,30}}[_-]){{0,4}}(?:{_WORD}|pass|pwd|auth)[\"']?[ \t]{{1,20}}(?!-)){_VALUE}",
+_HARMLESS_WEAK = re.compile(
+    rf"[-+]?\d{{1,6}}(?:\.\d*)?(?:e-?\d+)?|{_PATH}|\[[A-Z]{{2,8}}\]|</?\w{{0,8}}>|yes|no|on|off|basic|digest|ntlm|kerberos",
     re.IGNORECASE,
 )
-HEADER = re.compile(r"(?P<name>\bbearer[ \t]{1,20})(?P<bare>[A-Za-z0-9+/=._~-]{8,})", re.IGNORECASE)
-URL = re.compile(
-    rf"(\b[a-z][a-z0-9+.-]{{0,30}}://)(?:[^\s/@'\":]{{0,{FURTHEST}}}:[^\s'\"@]{{0,{FURTHEST}}}|[^\s/@'\"]{{1,{FURTHEST}}})@",
+_RANDOM = r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])(?![./~])[A-Za-z0-9+/=._~-]{16,}"
+"""What nobody would write as a word."""
+
+_NAME = r"(?<![\w.%-])(?P<name>[\w.%-]++)"
+_TYPE = (
+    r"[ \t]?:[ \t]*(?:typing\.)?(?:str|string|bytes|any|secret\w{0,10}|(?:optional|union)\[[\w., |]{1,60}\])"
+    r"(?:[ \t]*\|[ \t]*\w{1,40}){0,3}[ \t]{0,20}"
+)
+ASSIGNED = re.compile(
+    rf"{_NAME}(?P<close>\\?[\"'`]?[\])]?)[ \t]{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])|[:?+]=|=>"
+    r"|::?(?=[\s\"'\[\\])|:(?!//|:|$)|(?<=\w)>(?=[^<>\n]{1,500}</)|,(?=[ \t]*[\"']))",
     re.IGNORECASE,
 )
-QUERY = re.compile(
-    r"([?&](?:sig|key|code|signature|x-amz-signature|x-goog-signature)=)[^\s&'\"#]+", re.IGNORECASE
+FLAGGED = re.compile(
+    rf"(?<![\w.%-])(?P<name>--?[A-Za-z][\w.-]*+)(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}})(?:(?!-)|(?={_RANDOM}))"
+)
+BESIDE = re.compile(
+    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:is[ \t]+)?|`)(?={_RANDOM})", re.IGNORECASE
+)
+_AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
+VALUE = re.compile(
+    rf"[ \t]{{0,40}}(?:\\\n)?(?:[|>][+-]?\d?[ \t]*\n[ +-]?[ \t]+(?P<block>[^\n]+)"
+    rf"|(?P<listed>(?:\n[ +-]?[ \t]*-[ \t]+[^\n]+)+)"
+    rf"|(?:(?:bearer|basic|digest|token|apikey)[ \t]+)?(?:[rbfu]{{1,2}}(?=[\"']))?(?:"
+    rf"(?P<three>'''|\"\"\")(?P<long>.{{1,{FURTHEST}}}?)(?P=three)"
+    rf"|\\(?P<escaped>[\"'])(?P<inner>(?!\\)(?:(?!\\(?P=escaped))[^\n]){{1,{FURTHEST}}})"
+    rf"|(?P<quote>[\"'])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\\n]){{1,{FURTHEST}}})(?P=quote)"
+    rf"|[\"'](?P<open>[^\s\"',;)\]}}][^\"'\n]{{0,{FURTHEST}}})"
+    rf"|(?P<call>[A-Za-z_][\w.]{{0,80}}[(\[][^)\]\n]{{0,{FURTHEST}}}[)\]]?(?:{_AFTER}){{0,80}})"
+    rf"|\[(?P<items>[^\]\n]{{1,{FURTHEST}}})\]|\((?P<tuple>[^)\n]{{1,{FURTHEST}}})\)|\{{(?P<set>[^}}\n:]{{1,{FURTHEST}}})\}}"
+    rf"|(?P<bare>(?:[^\s'\"`\[\](){{}},<>&|;]|[;&|](?=[^\s]))(?:{_AFTER}){{0,{FURTHEST}}})))",
+    re.IGNORECASE | re.DOTALL,
+)
+_CALLED = re.compile(r"['\"](?![A-Z][A-Z0-9_]*['\"])\w|^\w+[(\[].*\d", re.DOTALL)
+"""A call or a word in brackets that may hold a secret: a text that is no variable's name, or a number."""
+_REST = re.compile(rf"(?:{_AFTER})*")
+_PARTS = ("block", "listed", "long", "inner", "quoted", "open", "call", "items", "tuple", "set", "bare")
+
+PLACES = tuple(
+    re.compile(rf"(?P<kept>{before})(?:{secret})", re.IGNORECASE)
+    for before, secret in (
+        # user and password in a URL; not a port
+        (
+            r"\b[a-z][a-z0-9+.-]{0,30}://",
+            rf"(?:[^\s/@'\":]{{0,{FURTHEST}}}:(?!\d{{1,5}}(?:[/?]|$))[^\s'\"]{{0,{FURTHEST}}}|[^\s/@'\"]{{1,{FURTHEST}}})(?=@)",
+        ),
+        (
+            r"[?&#;](?:sig|key|code|signature|awsaccesskeyid|x-(?:amz|goog)-(?:signature|credential))=",
+            r"[^\s&'\"#]+",
+        ),
+        (r"(?:token|key|secret|password|passwd|pwd|auth|sig|signature)%3D", r"[^\s&'\"%]+"),
+        (
+            r"authorization\\?[\"']?[ \t]*[:=][ \t]*\\?[\"']?"
+            r"(?:basic|bearer|negotiate|ntlm|hawk|token|apikey|key|aws4-[\w-]+)[ \t]+",
+            r"[^'\n]+?(?=\\?\"[ \t]*[,})\]\n]|['\n]|$)",
+        ),
+        (r"authorization:[ \t]*digest[ \t]+", r"[^'\n]+"),
+        (r"\b(?:set-)?cookie:[ \t]*", r"[^'\"\n]+"),
+        (r"\bbearer[ \t]{1,20}", r"[A-Za-z0-9+/=._~-]{8,}"),
+        (r"(?:[ \t]-u|--user|--proxy-user)[ \t=]{0,9}['\"]?[^\s:'\"/]{1,100}:", r"[^\s'\":]+"),
+        (r"\bsshpass[ \t]+-p[ \t]*", r"\S+"),
+        (r"\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{0,200}?[ \t]-p", r"[^\s'\"]+"),
+        (r"\bdocker[ \t]+login\b[^\n|;]{0,200}?[ \t]-p[ \t]{1,9}", r"\S+"),
+        (
+            r"\b(?:wandb|hf|huggingface-cli|npm|vault|neptune|comet)[ \t]+(?:auth[ \t]+)?login[ \t]+"
+            r"(?:--?\w+[ \t]+){0,3}",
+            _RANDOM,
+        ),
+        (r"\blogin[ \t]+\S{1,200}[ \t\n+-]+password[ \t]+", r"\S+"),  # .netrc
+        (
+            r"\b(?:discord(?:app)?\.com/api/webhooks/\d{1,25}|outlook\.office(?:365)?\.com/webhook\w*)/",
+            r"[^\s'\"]+",
+        ),
+        (r"\bhooks\.slack\.com/services/", r"[A-Za-z0-9/_-]{8,}"),
+    )
+)
+_PASSWORD = re.compile(
+    rf"\b[a-z][a-z0-9+.-]{{0,30}}://[^\s/@:]{{0,{FURTHEST}}}:([^\s/@]{{1,{FURTHEST}}})@", re.IGNORECASE
 )
 SHAPES = re.compile(
     "|".join(
         (
             r"\bsk-[A-Za-z0-9_-]{8,}",  # OpenAI, Anthropic
-            r"\b[spr]k_(?:live|test)_[A-Za-z0-9]{8,}",  # Stripe
+            r"\b(?:gsk|xai|pplx|tvly|nvapi|csk|fw|r8|tfp|e2b)[-_](?=[^\s]{0,40}\d)[A-Za-z0-9_-]{20,}",  # other models
+            r"\b[spr]k_(?:live|test)_[A-Za-z0-9]{8,}|\bwhsec_[A-Za-z0-9+/=]{16,}",  # Stripe
             r"\bgh[pousr]_[A-Za-z0-9]{20,}",  # GitHub
             r"\bgithub_pat_[A-Za-z0-9_]{20,}",
-            r"\bgl(?:pat|ptt|dt|rt)-[A-Za-z0-9_-]{16,}",  # GitLab
+            r"\bgl(?:pat|ptt|dt|rt|oas|soat|cbt|agent|ft|imt|ffct)-[A-Za-z0-9_-]{16,}",  # GitLab
             r"\bhf_[A-Za-z0-9]{20,}",  # Hugging Face
-            r"\bxox[abeprs]-[A-Za-z0-9-]{8,}",  # Slack
-            r"\bhooks\.slack\.com/services/[A-Za-z0-9/_-]{8,}",
+            r"\bxox[abceprs]-[A-Za-z0-9-]{8,}|\bxapp-\d-[A-Za-z0-9-]{20,}",  # Slack
             r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",  # AWS
-            r"\bAIza[A-Za-z0-9_-]{30,}",  # Google
+            r"\bAIza[A-Za-z0-9_-]{30,}|\bGOCSPX-[A-Za-z0-9_-]{20,}",  # Google
             r"\bya29\.[A-Za-z0-9_-]{20,}",
             r"\bnpm_[A-Za-z0-9]{30,}",
             r"\bpypi-[A-Za-z0-9_-]{30,}",
-            r"\bdop_v1_[a-f0-9]{40,}",  # DigitalOcean
+            r"\bdo[opr]_v1_[a-f0-9]{40,}",  # DigitalOcean
             r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",  # SendGrid
             r"\bwandb_v\d_[A-Za-z0-9_]{20,}",
+            r"\b(?:lin_api|dckr_pat|dckr_oat|glc|glsa|pscale_tkn|shpat|shpss|sntrys|sntryu|phx|figd|ntn)_[A-Za-z0-9_.=+/-]{16,}",
+            r"\b(?:ATATT3|ATCTT3|ATBB)[A-Za-z0-9_=-]{16,}",  # Atlassian
+            r"\bhv[sbr]\.[A-Za-z0-9_-]{16,}|\bdapi[a-f0-9]{32}\b|\bpul-[a-f0-9]{40}\b",  # Vault, Databricks, Pulumi
+            r"(?:\bbot|\b)\d{8,10}:AA[A-Za-z0-9_-]{32,}",  # Telegram
+            r"\bAGE-SECRET-KEY-1[A-Z0-9]{20,}",
             r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{0,}",  # JSON web token
-            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]{0,20000}(?:-----END [A-Z ]{0,30}PRIVATE KEY-----)?",
+            r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?:(?!-----)[\s\S]){0,20000}"
+            r"(?:-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
+            # a line in the middle of a key file; a hash has no capitals
+            r"(?m:^[ +-]?(?=[a-z0-9+/]{0,63}[A-Z])(?=[A-Z0-9+/]{0,63}[a-z])[A-Za-z0-9+/]{64}$)",
         )
     )
 )
@@ -94,9 +185,58 @@ def without_secrets(value: Any) -> Any:
     return _walk(value, _known())
 
 
+class MaskedStream:
+    """A text stream whose every write is without secrets."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write the text without its secrets."""
+        self.stream.write(without_secrets(text))
+        return len(text)
+
+
+@contextlib.contextmanager
+def masked_output() -> Iterator[None]:
+    """Let a process whose output is a log file write no secret there, whatever prints it: warnings, tracebacks, code
+    of a user's own."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (MaskedStream(stream) for stream in before)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+
+
 def secret_name(name: object) -> bool:
     """Whether a key, an option or an environment variable is called like a secret."""
-    return bool(NAME.fullmatch(_split(str(name)[-200:])))
+    return bool(_kind(str(name)))
+
+
+@functools.lru_cache(10_000)
+def _kind(name: str) -> str:
+    """`secret`, `weak` (the name of a secret, or of something harmless), or nothing."""
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", unquote(name[-200:])).lower()
+    parts = [stripped for part in re.split(r"[\W_]+", split) if (stripped := part.rstrip("0123456789"))]
+    while len(parts) > 1 and parts[-1] in _LEFT_OUT:
+        parts.pop()
+    if not parts:
+        return ""
+    last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
+    if _ENDS.search("".join(parts[-4:])):
+        return "secret"
+    if last in ("key", "keys") and _KEYS.fullmatch(before):
+        return "secret"
+    if last.endswith("tokens"):
+        holder = last.removesuffix("tokens") or before
+        return "weak" if _HOLDERS.fullmatch(holder) else ""
+    if _SYMBOLS.fullmatch(before) and last == "token":
+        return ""
+    return "weak" if _WEAK.fullmatch("_".join(parts[-3:])) else ""
 
 
 def first_secret(value: Any) -> str | None:
@@ -123,7 +263,7 @@ def by_variables(value: Any) -> Any:
     A secret that stands in no variable is left as it is.
     """
     holders = {held: f"${{oc.env:{name}}}" for name, held in sorted(os.environ.items()) if held}
-    known = {secret: holders[secret] for secret in _known()}
+    known = {secret: holders[secret] for secret in _variables()}
 
     def named(value: Any, masked: Any) -> Any:
         if isinstance(value, Mapping):
@@ -156,56 +296,111 @@ def from_variables(value: Any) -> Any:
     return re.sub(r"\$\{oc\.env:(\w+)\}", lambda found: os.environ[found[1]], value)
 
 
+def _variables() -> list[str]:
+    """The values of the environment variables that are called like secrets; a path is none."""
+    named = {value for name, value in os.environ.items() if name not in FOLDERS and secret_name(name)}
+    return sorted((value for value in named if _telling(value)), key=len, reverse=True)
+
+
+def _telling(value: str) -> bool:
+    """Whether a secret is too long, or too odd, to be met by chance in a text; a path is no secret."""
+    odd = re.search(r"\d", value) and re.search(r"[A-Za-z]", value)
+    return len(value) >= SHORTEST - 2 * bool(odd) and not re.fullmatch(_PATH, value)
+
+
 def _known() -> list[str]:
-    named = {v for k, v in os.environ.items() if k not in FOLDERS and secret_name(k)}
-    return sorted({value for value in named if len(value) >= SHORTEST}, key=len, reverse=True)
+    """What is masked wherever it stands: values of variables, their lines, passwords in URLs; quoted too."""
+    whole = set(_variables())
+    whole |= {
+        line.strip() for value in whole for line in value.splitlines() if len(line.strip()) >= 2 * SHORTEST
+    }
+    in_urls = (found[1] for value in os.environ.values() if (found := _PASSWORD.search(value)))
+    whole |= {password for password in in_urls if _telling(password)}
+    written = {form for value in whole for form in (value, quote(value, safe=""), json.dumps(value)[1:-1])}
+    return sorted(written, key=len, reverse=True)
 
 
-def _walk(value: Any, known: list[str], masked: bool = False) -> Any:
-    """`masked`: everything below stands under the name of a secret."""
+def _walk(value: Any, known: list[str], kind: str = "") -> Any:
+    """`kind` of the name that everything below stands under; a value is masked where it is not empty."""
     if isinstance(value, Mapping):
-        return {k: _walk(inner, known, masked or secret_name(k)) for k, inner in value.items()}
-    if masked:
-        return value if _harmless(value) else MASK
+        named = [_kind(str(value[key])) for key in ("name", "key") if isinstance(value.get(key), str)]
+        pair = next(filter(None, named), "")  # {name: API_KEY, value: ...}
+        return {
+            _clean(k, known) if isinstance(k, str) else k: _walk(
+                inner, known, kind or _kind(str(k)) or (pair if k == "value" else "")
+            )
+            for k, inner in value.items()
+        }
+    if kind:
+        return value if _harmless(value, kind) else MASK
     if isinstance(value, list | tuple):
         # a command as a list: the word after `--password`
         after = [
-            False,
-            *(isinstance(v, str) and v.startswith("-") and "=" not in v and secret_name(v) for v in value),
+            "",
+            *(_kind(v) if isinstance(v, str) and v.startswith("-") and "=" not in v else "" for v in value),
         ]
         return [
-            _walk(inner, known, flagged and isinstance(inner, str) and not inner.startswith("-"))
-            for inner, flagged in zip(value, after, strict=False)
+            _walk(inner, known, flag if isinstance(inner, str) and not inner.startswith("-") else "")
+            for inner, flag in zip(value, after, strict=False)
         ]
     return _clean(value, known) if isinstance(value, str) else value
 
 
-def _harmless(value: Any) -> bool:
+def _harmless(value: Any, kind: str) -> bool:
     """Whether a value under the name of a secret tells none."""
-    return (
-        value is None
-        or isinstance(value, bool)
-        or (isinstance(value, str) and _HARMLESS.fullmatch(value) is not None)
-    )
+    if value is None or isinstance(value, bool):
+        return True
+    if isinstance(value, list | tuple):
+        return all(_harmless(inner, kind) for inner in value)
+    text = str(value) if isinstance(value, str | int | float) else "?"
+    return bool(_HARMLESS.fullmatch(text)) or (kind == "weak" and bool(_HARMLESS_WEAK.fullmatch(text)))
 
 
 def _clean(text: str, known: list[str]) -> str:
     for secret in known:
         text = text.replace(secret, MASK)
-    text = URL.sub(rf"\g<1>{MASK}@", SHAPES.sub(MASK, text))
-    text = QUERY.sub(rf"\g<1>{MASK}", text)
-    for pattern in (ASSIGNMENT, FLAG, HEADER):
-        text = pattern.sub(_masked, text)
+    text = SHAPES.sub(MASK, text)
+    for place in PLACES:
+        text = place.sub(rf"\g<kept>{MASK}", text)
+    for pattern in (ASSIGNED, FLAGGED, BESIDE):
+        text = _named(text, pattern)
     return text
 
 
-def _masked(found: re.Match[str]) -> str:
-    part = next(name for name in ("quoted", "items", "bare") if found.groupdict().get(name) is not None)
-    start, end = found.start(part) - found.start(), found.end(part) - found.start()
-    whole = found[0]
-    return whole if _HARMLESS.fullmatch(found[part]) else f"{whole[:start]}{MASK}{whole[end:]}"
+def _named(text: str, pattern: re.Pattern[str]) -> str:
+    """The text without the values that stand after names of secrets."""
+    kept, done, at = [], 0, 0
+    while found := pattern.search(text, at):
+        at = found.end("name")
+        value = VALUE.match(text, found.end()) if (kind := _kind_at(text, found)) else None
+        part = next((p for p in _PARTS if value and value[p] is not None), None)
+        if value is None or part is None:
+            continue
+        told = value[part]
+        if part == "call" and not _CALLED.search(told):
+            continue  # code
+        same = told.lower() == found["name"].lower()  # password=password
+        if (
+            not same
+            and not _harmless(told.strip(), kind)
+            and (found["sign"] != "," or re.match(_RANDOM, told))
+        ):
+            kept += [text[done : value.start(part)], MASK]
+            done = at = value.end(part)
+            if part == "bare" and (rest := _REST.match(text, at)):
+                done = at = rest.end()
+    return "".join([*kept, text[done:]])
 
 
-def _split(name: str) -> str:
-    """`apiKey` as `api_Key`, so that a word inside a name is seen."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+def _kind_at(text: str, found: re.Match[str]) -> str:
+    """The kind of a name in a text; `api key: x` is one name too."""
+    if found["sign"] == ">" and text[found.start() - 1 : found.start()] != "<":
+        return ""
+    if found["sign"] == "," and not found["close"]:
+        return ""
+    name = found["name"]
+    if name.lower() in ("key", "keys") and re.search(
+        r"(?i)\b(?:api|secret|access|private) $", text[max(0, found.start() - 10) : found.start()]
+    ):
+        return "secret"
+    return _kind(name)

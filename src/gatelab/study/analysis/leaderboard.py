@@ -66,6 +66,11 @@ def leaderboard(state: StudyState) -> list[Row]:
     return rows
 
 
+def tied(rows: list[Row]) -> list[Row]:
+    """The rows after the first that have exactly its value: which of them comes first says nothing."""
+    return [row for row in rows[1:] if row.summary.mean == rows[0].summary.mean]
+
+
 def _summary(trial: Trial, values: Mapping[Any, float]) -> Summary:
     """Of the runs; of the value alone where the runs' values are not known one by one."""
     if not values:
@@ -92,7 +97,10 @@ def answer(state: StudyState, rows: list[Row]) -> str:
 
     parts = [f"{point(best, names)} is best, {state.objectives[0].name} {best.summary.text(digits)}"]
     other = point(following, [""] if len(varied) == 1 else names)
-    if following.p is None:
+    if equal := tied(rows):
+        more = f" and {len(equal) - 1} more" if len(equal) > 1 else ""
+        parts.append(f"{other}{more} {'are' if more else 'is'} exactly as good")
+    elif following.p is None:
         parts.append(f"{other} comes next, {following.summary.text(digits)}")
     else:
         relation = "cannot be told from it" if following.same else "is worse"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
 from gatelab.run.record.directory import DAMAGED, RunDirectory
+from gatelab.run.record.find import folders_with, has
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.settings import StudySettings, replicates
@@ -225,7 +226,7 @@ def find_study(studies: str | Path, name: str) -> Path:
     """
     folder = Path(studies) / name
     for candidate in (folder, Path(name)):
-        if (candidate / "study.json").is_file():
+        if has(candidate, "study.json"):
             return candidate.absolute()
     known = names_of(studies)
     listed = f" Studies there: {', '.join(known)}." if known else " There are none."
@@ -235,7 +236,7 @@ def find_study(studies: str | Path, name: str) -> Path:
 
 def names_of(studies: str | Path) -> list[str]:
     """Names of the studies below a folder."""
-    return sorted(path.parent.name for path in Path(studies).glob("*/study.json"))
+    return [path.name for path in folders_with("study.json", studies, "*")]
 
 
 def list_studies(studies: str | Path) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ from gatelab.run.frozen_run import (
 from gatelab.run.process_group import PARENT, die_with_parent
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
-from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.secrets import masked_output, without_secrets
 from gatelab.study.engine.directory import Heartbeat, Owner, StudyDirectory
 from gatelab.study.engine.queue import Claim, Queue
 from gatelab.study.engine.resources import allocation
@@ -388,9 +388,10 @@ def main(arguments: Sequence[str]) -> int:
     if PARENT in os.environ:
         die_with_parent()
     study, index, launcher = arguments
-    done = Worker(study, int(index), launcher).run()
-    for error in done["errors"]:
-        print(printable(str(error)), file=sys.stderr)
+    with masked_output():
+        done = Worker(study, int(index), launcher).run()
+        for error in done["errors"]:
+            print(printable(str(error)), file=sys.stderr)
     return 1 if done["errors"] else 0
 
 

@@ -20,6 +20,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from gatelab.run.record.secrets import MaskedStream
 from gatelab.trackers.wandb.session import (
     PATIENT_SECONDS,
     SECONDS,
@@ -61,6 +62,7 @@ def main() -> None:
     settings = json.loads(sys.stdin.readline())
     run_dir = Path(settings.pop("run_dir"))
     os.nice(5)  # training goes first
+    sys.stderr = MaskedStream(sys.stderr)  # wandb/tracker.log
     # wandb removes its temporary files when a process ends by itself, and this one does not
     with tempfile.TemporaryDirectory(prefix="gatelab-wandb-", ignore_cleanup_errors=True) as folder:
         tempfile.tempdir = os.environ["TMPDIR"] = folder

@@ -22,8 +22,10 @@ from typing import Any
 import filelock
 
 from gatelab.data.files import write_json
+from gatelab.data.messages import say
 from gatelab.run import RequestError
-from gatelab.run.record.directory import RunDirectory, now
+from gatelab.run.record.directory import DAMAGED, RunDirectory, now
+from gatelab.run.record.find import find_run
 from gatelab.trackers.follow import Follow, identity
 from gatelab.trackers.wandb.session import NO_KEY, Session, connect, history, logged_parts, server
 
@@ -47,15 +49,21 @@ class Pending:
 def find_pending(paths: Iterable[Path]) -> list[Pending]:
     """The runs in and below `paths` that Weights & Biases follows and is not known to have in full.
 
+    Args:
+        paths: folders, or unique beginnings of runs; a run that cannot be read is told and passed over.
+
     Raises:
-        RequestError: a path does not exist.
+        RequestError: a path is neither.
     """
-    found = []
-    for path in paths:
-        if not path.is_dir():
-            raise RequestError(f"{path}: no such folder; give run directories, or folders that hold them.")
-        found += sorted(file.parent for file in path.rglob("run.json"))
-    return [pending for run in dict.fromkeys(found) for pending in _pending(run)]
+    folders = [find_run(path) for path in paths]
+    found = (file.parent for folder in folders for file in sorted(folder.rglob("run.json")))
+    pending: list[Pending] = []
+    for run in dict.fromkeys(found):
+        try:
+            pending += _pending(run)
+        except (RequestError, OSError, *DAMAGED) as error:
+            say(f"not read: {error if isinstance(error, RequestError | OSError) else f'{run}: {error!r}'}")
+    return pending
 
 
 def _pending(run: Path) -> Iterator[Pending]:

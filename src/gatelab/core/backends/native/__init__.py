@@ -27,7 +27,7 @@ from gatelab.core.backends.native.kernel import NativeError, Tensors, check_call
 from gatelab.core.backends.native.layer import Batch, plan
 from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import is_view, version
+from gatelab.core.torch_internals import is_transformed, is_view, version
 
 __all__ = ["BACKEND", "NativeError", "load", "run", "unavailable"]
 
@@ -58,6 +58,7 @@ class _Native(torch.autograd.Function):
         return y, h_n
 
     @staticmethod
+    @reference.without_autocast
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
         lengths, reset_mask, *tensors = ctx.saved_tensors
         batch, needed = ctx.batch, ctx.needs_input_grad[4:]
@@ -169,6 +170,19 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 def _gradient(ctx: Any, dy: Tensor, dh_n: Tensor, *_tape: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
+    if torch.is_grad_enabled() or is_transformed():
+        *tensors, lengths, reset_mask, drawn = saved[:9]
+        found = reference.gradient(
+            tensors,
+            ctx.needs_input_grad[:6],
+            (dy, dh_n),
+            reset_after=ctx.reset_after,
+            lengths=lengths,
+            reset_mask=reset_mask,
+            zoneout=(ctx.p or None) if drawn is None else drawn,
+            reverse=ctx.reverse,
+        )
+        return (*found, *[None] * 7)
     grads = _layer_backward(dy, dh_n, *saved, ctx.reset_after, ctx.reverse, ctx.p)
     return (*(None if t is None else g for g, t in zip(grads, saved, strict=False)), *[None] * 7)
 

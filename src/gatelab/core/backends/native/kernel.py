@@ -318,17 +318,18 @@ class PackedStore:
     """Packed weights for inference, where packing would else take most of a single step's time.
 
     They are those of the weights' present content, by a checksum of every byte: edits through `.data` or NumPy move
-    no version counter. They are freed with their layer (with its `w_hh`), the least recently used ones first where all
-    together take too much.
+    no version counter. They are freed with their layer (with the memory of its `w_hh`; a tensor that is weakly referred
+    to cannot be swapped, as `torch.__future__.set_swap_module_params_on_conversion` makes `.to` do), the least recently
+    used ones first where all together take too much.
     """
 
     def __init__(self, most: int = _PACKED) -> None:
-        self._entries: OrderedDict[tuple[Any, ...], tuple[int, Packed, weakref.ref[Tensor]]] = OrderedDict()
+        self._entries: OrderedDict[tuple[Any, ...], tuple[int, Packed, weakref.ref[Any]]] = OrderedDict()
         self._most = most
 
     def get(self, library: Library, weights: Tensors, *, inputs: int, reset_after: bool) -> Packed:
         """Return the packed form of these weights as they are now."""
-        layer, key = weights[1], (library, id(weights[1]), inputs, reset_after)
+        memory, key = weights[1].untyped_storage(), (library, weights[1].data_ptr(), inputs, reset_after)
         weights = _contiguous(weights)
         checksum = library.checksum(*_addresses(weights), inputs, weights[1].shape[1])
         with _lock:
@@ -340,7 +341,7 @@ class PackedStore:
         if library.checksum(*_addresses(weights), inputs, weights[1].shape[1]) != checksum:
             return packed  # another thread is editing them: not to be kept under either content
         with _lock:
-            self._entries[key] = (checksum, packed, weakref.ref(layer, lambda _: self._forget(key)))
+            self._entries[key] = (checksum, packed, weakref.ref(memory, lambda _: self._forget(key)))
             self._entries.move_to_end(key)
             while len(self._entries) > 1 and self.size() > self._most:
                 self._entries.popitem(last=False)

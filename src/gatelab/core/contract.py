@@ -1,0 +1,68 @@
+"""The contract of a recurrent core, the layer that a `LanguageModel` or a `Forecaster` is built around.
+
+`gatelab.GRU` and its relatives fulfil it, and so may any `nn.Module` of yours; nothing has to be inherited.
+
+Dimensions: T time, B batch, D input, F output.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+class Core(Protocol):
+    """A recurrent layer, time first: `core(x [T, B, D], state) -> (y [T, B, F], state)`.
+
+    It is an `nn.Module`. A model makes it by calling a class or a `functools.partial` with the size of the input,
+    `MyCell(input_size=D)`; everything else is a setting of yours.
+
+    Attributes:
+        output_size: F, features of each output; the head reads as many.
+        hidden_size: of the state; a `LanguageModel` without `embedding_size` takes it for its embeddings.
+        batch_first: if there is one, it is False.
+        bidirectional: if it is True, F is 2H, the forward direction first; not for a `LanguageModel`.
+    """
+
+    output_size: int
+    hidden_size: int
+
+    def forward(
+        self, x: Tensor, state: Any = None, *, reset_mask: Tensor | None = None
+    ) -> tuple[Tensor, Any]:
+        """Return the outputs [T, B, F] and the state after the last step; no state is stored.
+
+        `state` is what an earlier call returned, or None for a fresh one: a tensor or a nest of tuples of tensors.
+        `reset_mask` [T, B] bool, where True the state is emptied before that step, is asked for by a `LanguageModel`.
+        """
+        ...
+
+
+SEE = "gatelab.core.Core says what a core must have"
+
+
+def make_core(make: Callable[..., Any], input_size: int, model: str, *given: Any, **named: Any) -> Any:
+    """Call `make(input_size=...)` and check what it makes for `model`, which will call it with such arguments.
+
+    Raises TypeError or ValueError, in one sentence that names what is missing, for a core that breaks the contract.
+    """
+    core = make(input_size=input_size)
+    name = f"the core of a {model}, {type(core).__name__},"
+    if not isinstance(core, nn.Module):
+        raise TypeError(f"{name} must be an nn.Module; {SEE}")
+    size = getattr(core, "output_size", None)
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise TypeError(
+            f"{name} must have output_size, the features of each output, as a positive integer "
+            f"(`self.output_size = hidden_size`); got {size!r}. {SEE}"
+        )
+    if getattr(core, "batch_first", False):
+        raise ValueError(f"{name} must be time-major: leave batch_first=False")
+    try:
+        inspect.signature(core.forward).bind(*given, **named)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} must have forward(x, state=None, *, reset_mask=None): {error}. {SEE}"
+        ) from None
+    return core
