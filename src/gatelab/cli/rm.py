@@ -85,7 +85,7 @@ def _meant(given: Sequence[str], root: Path) -> tuple[dict[Path, None], dict[Pat
         if path is not None:
             studies[path.absolute()] = None
             continue
-        path = find_run(text, root / "runs")
+        path = Path(text) if text and Path(text).is_dir() else find_run(text, root / "runs")
         inside = [path] if has(path, "run.json") else folders_with("run.json", path, "*")
         if not inside:
             more = " Give a folder below it, or its runs." if run_directories(path) else ""

@@ -11,6 +11,7 @@ text.
 Dimensions: T time, B batch, V vocabulary, E embedding, H the core's output.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,12 @@ class LanguageModel(nn.Module):
         if getattr(self.core, "bidirectional", False):
             raise ValueError(
                 "the core of a LanguageModel must not be bidirectional: it would see the targets"
+            )
+        taken = inspect.signature(self.core.forward).parameters.values()
+        if not any(p.name == "reset_mask" or p.kind is p.VAR_KEYWORD for p in taken):
+            raise TypeError(
+                f"{type(self.core).__name__}.forward takes no reset_mask, which the core of a LanguageModel needs: "
+                "forward(x, state=None, *, reset_mask=None) with reset_mask [T, B], True where a new text begins"
             )
         width = self.core.output_size
         self.projection: nn.Linear | None = None

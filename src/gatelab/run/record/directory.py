@@ -76,7 +76,9 @@ class RunDirectory:
         """
         run = cls(find_run(path))
         if not has(run.path, "run.json"):
-            raise RequestError(f"{path}: holds no run.json, so it is not a run directory.")
+            study = " It is a study; `gatelab study` and `gatelab runs` list its runs."
+            hint = study * has(run.path, "study.json")
+            raise RequestError(f"{path}: holds no run.json, so it is not a run directory.{hint}")
         return run
 
     def read(self) -> dict[str, Any]:
