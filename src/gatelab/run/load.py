@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gatelab.data.fetch import default_cache
 from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
@@ -153,8 +154,8 @@ def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
 def with_own_places(run: RunDirectory, record: dict[str, Any]) -> dict[str, Any]:
     """A record whose data is read here without writing elsewhere, and by no more processes than there are processors.
 
-    `data.cache` is written to and cleaned up. It is kept if it is the run's own, `cache` or `data` beside the folder
-    `runs`; else the default one is used.
+    `data.cache` is written to and cleaned up. It is kept if it is the default one or the run's own, `data` beside the
+    folder `runs`; else the default one is used.
     """
     node = record["config"].get("data")
     if not isinstance(node, dict):
@@ -164,7 +165,7 @@ def with_own_places(run: RunDirectory, record: dict[str, Any]) -> dict[str, Any]
         kept["num_workers"] = min(int(node["num_workers"]), os.cpu_count() or 1)
     if (cache := node.get("cache")) is not None:
         place = (Path(record["attempts"][-1]["cwd"]) / Path(cache).expanduser()).resolve()
-        if place not in (root.resolve() / "data", root.resolve() / "cache"):
+        if place not in (root.resolve() / "data", default_cache().resolve()):
             kept["cache"] = None
             say(f"note: {run.path}: data.cache={cache} lies outside; it is used with --trust only")
     return {**record, "config": {**record["config"], "data": kept}}

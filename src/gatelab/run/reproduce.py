@@ -236,13 +236,9 @@ def frozen_config(
     """
     config = copy.deepcopy(record["config"])
     for name, node in (config.get("callbacks") or {}).items():
-        if (
-            name != "checkpoints"
-            and node
-            and str(node.get("_target_")).startswith("pytorch_lightning.callbacks.")
-        ):
-            if "Checkpoint" in str(node["_target_"]):  # they write where they are told, and change no number
-                config["callbacks"][name] = None
+        target = str((node or {}).get("_target_"))
+        if target.startswith("pytorch_lightning.") and target.endswith("Checkpoint"):
+            config["callbacks"][name] = None  # it writes where it is told, and changes no number
     config["threads"] = config["threads"] or record["attempts"][-1]["environment"]["threads"]
     config["logger"], config["test"] = {}, False
     for override in overrides:

@@ -32,8 +32,8 @@ def sources(config: Mapping[str, Any]) -> dict[str, str]:
 
     Gatelab's own files are named `gatelab/core/gru.py`; a user's, from each `_target_` on through everything that it
     imports by name, by the module: `mycell.py`, `mine/cells.py`. A class of a notebook is `__main__.Cell`. An installed
-    package that a `_target_` stands in is one entry, `theirs (installed)`; what Gatelab itself and a user's files import
-    is told by its version instead. Nothing is imported or run. Of a module that this process has read already, the
+    package that a `_target_` stands in is one entry, `theirs (installed)`; what is imported beside that is told by its
+    version instead. Nothing is imported or run. Of a module that this process has read already, the
     digest is that of what was read.
 
     Args:
@@ -130,7 +130,7 @@ def _digest(content: bytes) -> str:
 
 
 def _own_spec(module: str) -> Any:
-    """The spec of a module that is neither Gatelab's, nor installed, nor Python's own; no package is imported for it."""
+    """The spec of a module that is neither Gatelab's, nor installed, nor Python's own; nothing is imported for it."""
     if module.partition(".")[0] in ("gatelab", *sys.stdlib_module_names):
         return None
     spec = _spec(module)

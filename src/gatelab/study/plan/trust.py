@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from gatelab.data.fetch import default_cache
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.run.record.directory import reading
 from gatelab.study.engine.directory import StudyDirectory
@@ -76,7 +77,7 @@ def _foreign(
     storage = record["settings"].get("storage")
     if storage is not None and not any(str(storage) in text for text in overrides):
         foreign.append(f"study.storage={hide_password(str(storage))}")
-    foreign += sorted(set(_places(study)))
+    foreign += sorted(place for place in set(_places(study)) if not any(place in text for text in overrides))
     dotted = record["settings"].get("space")
     if dotted is not None and not _same_function(study.path / FUNCTION, str(dotted), overrides):
         foreign.append(f"{study.path / FUNCTION}")
@@ -85,10 +86,11 @@ def _foreign(
 
 def _places(study: StudyDirectory) -> Iterator[str]:
     """The folders outside of the study's root that its configurations write to."""
-    root = study.path.resolve().parents[1]
+    allowed = (study.path.resolve().parents[1], default_cache().resolve())
     for file in study.templates.glob("*.yaml"):
         for key, place in read_template(file).get("paths", {}).items():
-            if key != "mirror" and place is not None and not Path(str(place)).resolve().is_relative_to(root):
+            path = Path(str(place)).resolve()
+            if key != "mirror" and place is not None and not any(map(path.is_relative_to, allowed)):
                 yield f"paths.{key}={place}"
 
 
