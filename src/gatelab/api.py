@@ -125,10 +125,13 @@ class Run:
 
 
 class Study:
-    """A study, finished or not: `Study("size")` by its name below `<root>/studies/`, or by its folder."""
+    """A study, finished or not: `Study("size")` by its name below `<root>/studies/`, or by its folder.
 
-    def __init__(self, name: Folder, root: Folder = ".") -> None:
-        self.path = find_study(Path(root) / "studies", os.fspath(name))
+    `trust`: open the storage that it names, and let `best()` build what is not part of Gatelab.
+    """
+
+    def __init__(self, name: Folder, root: Folder = ".", *, trust: bool = False) -> None:
+        self.path, self._trust = find_study(Path(root) / "studies", os.fspath(name)), trust
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -139,7 +142,7 @@ class Study:
     @property
     def state(self) -> StudyState:
         """Settings, trials, workers, as they are now."""
-        return read_study(self.path)
+        return read_study(self.path, trust=self._trust)
 
     def leaderboard(self) -> pd.DataFrame:
         """A row a trial, best first: its mean, sd, 95 % half-width, n, p against the best; its values; its runs."""
@@ -151,7 +154,7 @@ class Study:
         best = next(iter(self.state.pareto), None)
         if best is None or not best.runs:
             raise RequestError(f"{self.path}: no trial has finished yet.")
-        return Run(best.runs[0].directory, trust=True)
+        return Run(best.runs[0].directory, trust=self._trust)
 
 
 def train(
@@ -197,8 +200,12 @@ def sweep(
                 "__main__: a class of this notebook or script cannot be found by the processes of a sweep. Write it "
                 "into a file beside it, e.g. mycell.py, and name it mycell.MyCell."
             )
-        done = sweeping.sweep(overrides, config_dirs=folders, watch=following, report=write_report, **how)
-    return Study(done["directory"])
+        done = sweeping.sweep(overrides, config_dirs=folders, watch=following, report=_report, **how)
+    return Study(done["directory"], trust=True)
+
+
+def _report(directory: Path) -> list[str]:
+    return write_report(directory, trust=True)
 
 
 def load(run: Folder, *, trust: bool = False) -> Run:

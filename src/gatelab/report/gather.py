@@ -70,12 +70,15 @@ class Subject:
     environment: dict[str, object]
 
 
-def gather(paths: Sequence[str | Path], studies: str | Path = "studies") -> tuple[list[Subject], list[str]]:
+def gather(
+    paths: Sequence[str | Path], studies: str | Path = "studies", *, trust: bool = False
+) -> tuple[list[Subject], list[str]]:
     """The subjects that the paths hold, in their order: studies, records, then the groups of standalone runs.
 
     Args:
         paths: at least one.
         studies: where a study that is given by name lies.
+        trust: open the storages that studies name.
 
     Returns:
         the subjects, and a line for each run, study or record that could not be read.
@@ -91,7 +94,7 @@ def gather(paths: Sequence[str | Path], studies: str | Path = "studies") -> tupl
             runs[path.absolute()] = None
             continue
         try:
-            subjects += _study_or_record(path)
+            subjects += _study_or_record(path, trust)
         except DAMAGED as error:
             unreadable.append(
                 str(error) if isinstance(error, RequestError) else f"{path}: damaged ({error!r})"
@@ -134,9 +137,9 @@ def _resolve(given: str | Path, studies: str | Path) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _study_or_record(path: Path) -> list[Subject]:
+def _study_or_record(path: Path, trust: bool) -> list[Subject]:
     if has(path, "study.json"):
-        state = read_study(path)
+        state = read_study(path, trust=trust)
         return [Subject(replace(state, baselines=baselines(state)), "study", {})]
     asked = {study["name"]: study.get("environment") for study in read_record(path)["studies"]}
     return [Subject(state, "record", dict(asked[state.name] or {})) for state in unpack(path)]

@@ -232,6 +232,17 @@ def read_record(path: Path, kinds: Mapping[str, type] | None = None) -> dict[str
     return value
 
 
+def inside(folder: Path, path: Path) -> Path:
+    """`path`, which is to be written below `folder`.
+
+    Raises:
+        RequestError: a link of the folder leads out of it; the folder may be a stranger's.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RequestError(f"{path}: a link leads out of {folder}, so nothing is written there.")
+    return path
+
+
 @contextlib.contextmanager
 def reading(path: str | Path) -> Iterator[None]:
     """Turn what a damaged file of a run, study or record raises into a `RequestError` that names it."""
