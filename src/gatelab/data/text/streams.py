@@ -14,7 +14,7 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -49,6 +49,18 @@ class Streams:
     first: np.ndarray
     ends: np.ndarray
     boundaries: tuple[int, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a loader worker that is not forked: the name of a mapped file, not its content."""
+        state, tokens = dict(self.__dict__), self.tokens
+        if isinstance(tokens, np.memmap) and tokens.filename is not None:
+            state["tokens"] = (tokens.filename, tokens.dtype, "c", tokens.offset, tokens.shape)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["tokens"], tuple):
+            state["tokens"] = np.memmap(*state["tokens"])
+        self.__dict__.update(state)
 
     @property
     def steps(self) -> int:
