@@ -149,10 +149,10 @@ def test_baselines_do_not_depend_on_blocks_or_tables(monkeypatch):
 
 def test_a_corpus_shorter_than_a_window_is_refused(tmp_path):
     (tmp_path / "t.txt").write_text("a few words\n" * 20)
-    data = TextDataModule("text", "char", path=str(tmp_path / "t.txt"), window=200, batch_size=1)
+    data = TextDataModule("text", "char", path=str(tmp_path / "t.txt"), window=300, batch_size=1)
     data.setup()
     with pytest.raises(
-        DataError, match=r"data\.window=200: the train text is 192 tokens, shorter than one window"
+        DataError, match=r"data\.window=300: the train text is 204 tokens, shorter than one window"
     ):
         data.train_dataloader()
 

@@ -46,7 +46,7 @@ class Tokenizer(ABC):
         """
 
     def encode_chunk(self, chunk: str) -> Tensor:
-        """Return the ids `[n]` int64 of a part of a corpus (see long_text.py)."""
+        """Return the ids `[n]` (of any integer type) of a part of a corpus (see long_text.py)."""
         return self.encode(chunk)
 
     @abstractmethod
@@ -285,15 +285,11 @@ class ByteTokenizer(Tokenizer):
 
     def encode(self, text: str) -> Tensor:
         """Return the bytes `[n]` of the text in UTF-8."""
-        return self._ids(text.encode("utf-8", "surrogatepass"))
+        return self.encode_chunk(text.encode("utf-8", "surrogatepass").decode("latin-1")).long()
 
     def encode_chunk(self, chunk: str) -> Tensor:
-        """Return the bytes `[n]` of a part of a corpus, each of which is a character there."""
-        return self._ids(chunk.encode("latin-1"))
-
-    @staticmethod
-    def _ids(raw: bytes) -> Tensor:
-        return torch.from_numpy(np.frombuffer(raw, np.uint8).astype(np.int64))
+        """Return the bytes `[n]` uint8 of a part of a corpus, each of which is a character there."""
+        return torch.from_numpy(np.frombuffer(bytearray(chunk, "latin-1"), np.uint8))
 
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """Return the text of the bytes; those that are no valid UTF-8 become U+FFFD."""
