@@ -64,7 +64,9 @@ class TokenLoss(Metric):
         return {
             "loss": loss,
             "ppl": loss.exp(),
-            **({} if characters is None else {self.bits: (loss + self.escape) / (math.log(2.0) * characters)}),
+            **(
+                {} if characters is None else {self.bits: (loss + self.escape) / (math.log(2.0) * characters)}
+            ),
             "tokens": self.tokens.to(torch.float64),
         }
 

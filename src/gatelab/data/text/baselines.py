@@ -36,11 +36,7 @@ def _metrics(
     return {
         "loss": nats / tokens,
         "ppl": math.exp(nats / tokens),
-        **(
-            {}
-            if escape is None
-            else {bits: (nats + tokens * escape) / math.log(2) / (characters or tokens)}
-        ),
+        **({} if escape is None else {bits: (nats + tokens * escape) / math.log(2) / (characters or tokens)}),
         **({"unknown": unknown / tokens} if unknown else {}),
         "tokens": tokens,
     }
@@ -133,4 +129,6 @@ def text_baselines(
         bigram = weight * conditional + (1 - weight) * unigram[tokens]
         sums["unigram"] += float(np.log(unigram[tokens]).sum())
         sums["bigram"] += float(np.log(bigram).sum())
-    return {name: _metrics(total, len(scored), characters, unknown, escape, bits) for name, total in sums.items()}
+    return {
+        name: _metrics(total, len(scored), characters, unknown, escape, bits) for name, total in sums.items()
+    }
