@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 import time
 from pathlib import Path
@@ -54,7 +55,8 @@ def study(name: str, options: argparse.Namespace) -> Path:
     asked = [f"experiment={experiment}", "search=quickstart", f"model.hidden_size={SIZES[name]}"]
     asked += [f"study={experiment}", f"study.objectives={OBJECTIVES[name]}", *options.overrides]
     print(f"-- {name}: gatelab sweep {' '.join(asked)}", file=sys.stderr)
-    return Path(sweep(asked, force=options.force, watch=following, report=write_report)["directory"])
+    report = functools.partial(write_report, trust=True)
+    return Path(sweep(asked, force=options.force, watch=following, report=report)["directory"])
 
 
 def best(directory: Path) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def test_a_sweep_gives_its_leaderboard_and_its_best_run(place):
     ("call", "said"),
     [
         (lambda: gatelab.train("model.hiden_size=3"), "Did you mean 'model.hidden_size'"),
-        (lambda: gatelab.train(list(SMALL)), "one an argument"),
+        (lambda: gatelab.train(list(SMALL)), "with a star"),
+        (lambda: gatelab.train("data=adding seed=1"), "several overrides in one"),
         (lambda: gatelab.train(*SMALL, "data.lookback=0"), "data.lookback"),
         (lambda: gatelab.train(config_dirs=["nowhere"]), "nowhere: no such folder"),
         (lambda: gatelab.sweep(*SMALL, "study=x", "model._target_=__main__.Cell", "seed=1,2"), "beside it"),
@@ -97,3 +98,19 @@ def test_a_sweep_gives_its_leaderboard_and_its_best_run(place):
 def test_what_is_wrong_is_a_request_error(call, said, run):
     with pytest.raises(gatelab.RequestError, match=said):
         call()
+
+
+def test_a_second_training_at_once_is_refused(run):
+    """Both would draw from the process's random numbers."""
+    with gatelab.api.TRAINING, pytest.raises(gatelab.RequestError, match="another run trains"):
+        gatelab.train(*SMALL, "seed=7")
+    assert gatelab.train(*SMALL).path == run.path
+
+
+def test_a_run_and_a_study_are_paths_and_stand_where_they_are_when_the_folder_changes(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert (gatelab.load(run).path, run.state) == (run.path, "done")
+    assert len(gatelab.runs(run)) == 1
+    assert not run.metrics.empty

@@ -11,15 +11,18 @@
 Overrides are the strings of the command line, and what they ask for is the same run or study: what is finished is not
 trained again. Errors are `RequestError` (something asked for is wrong; nothing was trained), `RunFailed`, `Interrupted`
 (Ctrl-C, or the notebook's stop button, while a run trains: it has saved itself, and the same call continues it). A call
-may come from any thread; only the main one can be stopped by a signal.
+may come from any thread, one training at a time: the random numbers are the process's. Only the main thread can be
+stopped by a signal.
 """
 
 from __future__ import annotations
 
 import functools
 import io
+import os
 import shlex
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,16 +41,23 @@ from gatelab.study import sweep as sweeping
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import StudyState
+from gatelab.study.members import runs_of_place
 
-Folder = str | Path
+Folder = str | os.PathLike[str]
+TRAINING = threading.Lock()
+"""Held while a run trains in this process."""
 
 
 class Run:
-    """A recorded run; `path` is its directory. Nothing is read before it is asked for."""
+    """A recorded run; `path` is its directory, absolute. Nothing is read before it is asked for."""
 
     def __init__(self, path: Folder, *, trust: bool = False) -> None:
-        self._run, self._trust = RunDirectory.open(path), trust
-        self.path = self._run.path
+        found = RunDirectory.open(Path(path) if isinstance(path, os.PathLike) else path)
+        self.path = found.path.absolute()  # a notebook may change its folder
+        self._run, self._trust = RunDirectory(self.path), trust
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.state})"
@@ -99,8 +109,8 @@ class Run:
 
     def predict(self, new: pd.DataFrame | Folder) -> pd.DataFrame:
         """What the model says to new input, a table or its file: a forecaster continues it, in original units."""
-        if isinstance(new, str | Path):
-            return evaluate.predict(self.path, new, trust=self._trust)
+        if isinstance(new, str | os.PathLike):
+            return evaluate.predict(self.path, Path(new), trust=self._trust)
         with tempfile.TemporaryDirectory() as folder:
             new.to_csv(file := Path(folder) / "input.csv", index=False)
             return evaluate.predict(self.path, file, trust=self._trust)
@@ -115,10 +125,16 @@ class Run:
 
 
 class Study:
-    """A study, finished or not: `Study("size")` by its name below `<root>/studies/`, or by its folder."""
+    """A study, finished or not: `Study("size")` by its name below `<root>/studies/`, or by its folder.
 
-    def __init__(self, name: Folder, root: Folder = ".") -> None:
-        self.path = find_study(Path(root) / "studies", str(name))
+    `trust`: open the storage that it names, and let `best()` build what is not part of Gatelab.
+    """
+
+    def __init__(self, name: Folder, root: Folder = ".", *, trust: bool = False) -> None:
+        self.path, self._trust = find_study(Path(root) / "studies", os.fspath(name)), trust
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r}, {self.state.state})"
@@ -126,7 +142,7 @@ class Study:
     @property
     def state(self) -> StudyState:
         """Settings, trials, workers, as they are now."""
-        return read_study(self.path)
+        return read_study(self.path, trust=self._trust)
 
     def leaderboard(self) -> pd.DataFrame:
         """A row a trial, best first: its mean, sd, 95 % half-width, n, p against the best; its values; its runs."""
@@ -138,7 +154,7 @@ class Study:
         best = next(iter(self.state.pareto), None)
         if best is None or not best.runs:
             raise RequestError(f"{self.path}: no trial has finished yet.")
-        return Run(best.runs[0].directory, trust=True)
+        return Run(best.runs[0].directory, trust=self._trust)
 
 
 def train(
@@ -152,8 +168,17 @@ def train(
         config_dirs: further folders laid out like `conf/`.
     """
     how: dict[str, Any] = {"force": force, "keep_code_change": keep_code_change}
-    with recorded_as(_command("train", overrides)):
-        result = training.train(overrides, config_dirs=[Path(folder) for folder in config_dirs], **how)
+    command = _command("train", overrides)
+    if not TRAINING.acquire(blocking=False):
+        raise RequestError(
+            "another run trains in this process, and both would draw from the same random numbers. Wait for it, or run "
+            "several at once as a sweep: gatelab.sweep(..., 'study.slots=2')."
+        )
+    try:
+        with recorded_as(command):
+            result = training.train(overrides, config_dirs=[Path(folder) for folder in config_dirs], **how)
+    finally:
+        TRAINING.release()
     if result["outcome"] == "rank":  # a further process of a distributed run, which began as this script
         raise SystemExit(0)
     return Run(result["run_dir"], trust=True)
@@ -175,12 +200,16 @@ def sweep(
                 "__main__: a class of this notebook or script cannot be found by the processes of a sweep. Write it "
                 "into a file beside it, e.g. mycell.py, and name it mycell.MyCell."
             )
-        done = sweeping.sweep(overrides, config_dirs=folders, watch=following, report=write_report, **how)
-    return Study(done["directory"])
+        done = sweeping.sweep(overrides, config_dirs=folders, watch=following, report=_report, **how)
+    return Study(done["directory"], trust=True)
+
+
+def _report(directory: Path) -> list[str]:
+    return write_report(directory, trust=True)
 
 
 def load(run: Folder, *, trust: bool = False) -> Run:
-    """A recorded run, by its directory or a unique beginning of its name or hash.
+    """A recorded run, by its directory, a folder that holds no other, or a unique beginning of its name or hash.
 
     `trust`: build also what is not part of Gatelab, e.g. your own network; its code is run.
     """
@@ -191,10 +220,12 @@ def runs(*places: Folder, sort: str = "started", last: int | None = None, **cond
     """The runs as a data frame: facts, the configuration keys that differ, the scores (`valid.bpc`).
 
     Args:
-        places, sort, last: as of `gatelab runs`; `sort="-value"`: the largest first.
+        places: folders of runs, runs or studies; all runs below `runs/` where none is given.
+        sort, last: as of `gatelab runs`; `sort="-value"`: the largest first.
         conditions: `where`, `tags` (a text or several), `state`, `name`.
     """
-    found = list_runs(*(places or [default_runs()] * default_runs().is_dir()))
+    every = places or [default_runs()] * default_runs().is_dir()
+    found = list_runs(*(run for place in every for run in runs_of_place(place)))
     rows = order(select(found, **conditions), sort, last=last)
     facts, keys = [key for key in FACTS if key != "study"], differences(rows)
     named = [{k: row[k] for k in facts} | {k: row["config"].get(k) for k in keys} for row in rows]
@@ -205,7 +236,8 @@ def runs(*places: Folder, sort: str = "started", last: int | None = None, **cond
 
 def _command(name: str, overrides: Sequence[str]) -> str:
     if wrong := [given for given in overrides if not isinstance(given, str)]:
+        star = " A list of them is given with a star: *overrides." * isinstance(wrong[0], list | tuple)
         raise RequestError(
-            f"{wrong[0]!r}: overrides are texts, e.g. 'model.hidden_size=64', one an argument."
+            f"{wrong[0]!r}: overrides are texts, e.g. 'model.hidden_size=64', one an argument.{star}"
         )
     return shlex.join(["gatelab", name, *overrides])

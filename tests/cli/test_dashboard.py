@@ -103,7 +103,7 @@ def test_nothing_can_be_changed_through_the_dashboard(root, tmp_path, monkeypatc
     if storage == "sqlite":
         url = f"sqlite:///{tmp_path}/s.db"
         optuna.copy_study(from_study_name="sizes", from_storage=open_storage_to_read(study), to_storage=url)
-        monkeypatch.setattr("gatelab.report.dashboard.open_storage_to_read", lambda _: RDBStorage(url))
+        monkeypatch.setattr("gatelab.report.dashboard.open_storage_to_read", lambda _, trust: RDBStorage(url))
     subjects, _ = gather(["sizes"], root / "studies")
     address = dict(start_servers(subjects, tmp_path / "scratch"))["optuna sizes"]
 

@@ -84,3 +84,13 @@ def test_what_is_no_run_and_no_study_is_named(given, root, capsys):
     assert main(["rm", given, "--yes"]) == 2
     assert capsys.readouterr().err
     assert files(root) == before
+
+
+def test_what_a_study_names_elsewhere_stays(root, grid, tmp_path, capsys):
+    its, elsewhere = runs_of(grid), tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    its[0].parent.rename(elsewhere)  # a link stands for any place that a stranger's study names
+    its[0].parent.symlink_to(elsewhere)
+    before = files(elsewhere)
+    assert main(["rm", "grid", "--runs", "--yes"]) == 0
+    assert "lie elsewhere" in capsys.readouterr().out
+    assert files(elsewhere) == before

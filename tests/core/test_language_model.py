@@ -99,3 +99,22 @@ def test_the_core_may_be_any_callable_and_the_probe_draws_no_random_numbers() ->
 def test_what_makes_no_language_model_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_core_that_cannot_begin_a_new_text_is_refused_before_the_first_step() -> None:
+    class Own(torch.nn.Module):
+        hidden_size = output_size = 6
+
+        def __init__(self, input_size: int) -> None:
+            super().__init__()
+
+        def forward(self, x: Any, state: Any = None) -> Any:
+            return x, state
+
+    class Takes(Own):
+        def forward(self, x: Any, state: Any = None, **options: Any) -> Any:
+            return x, state
+
+    with pytest.raises(TypeError, match=r"Own\.forward takes no reset_mask"):
+        LanguageModel(5, Own, embedding_size=6)
+    assert LanguageModel(5, Takes, embedding_size=6).core.output_size == 6

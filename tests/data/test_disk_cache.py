@@ -18,7 +18,7 @@ from gatelab.data.messages import DataError
 from gatelab.data.series import sources
 from gatelab.data.series.module import SeriesDataModule
 from gatelab.data.series.sources import load_named
-from gatelab.data.text import corpora
+from gatelab.data.text import encoded
 from gatelab.data.text.module import TextDataModule
 
 ARRAYS = {
@@ -173,7 +173,8 @@ def everything_of_a_text(**options) -> list:
     data.setup()
     found = [data.tokenizer.to_dict(), data.boundaries, data.splits, data.spec, data.notes, data.fingerprint]
     tokens = {split: ids.tolist() for split, ids in data.tokens.items()}
-    assert all(ids.dtype == torch.int64 for ids in data.tokens.values())
+    narrow = torch.uint8 if data.tokenizer.size <= 256 else torch.uint16
+    assert all(ids.dtype == narrow for ids in data.tokens.values())
     return [*found, tokens, {split: data.baselines(split) for split in data.splits}]
 
 
@@ -196,7 +197,7 @@ def test_a_text_that_was_found_is_the_one_that_was_read(tmp_path, monkeypatch, l
     monkeypatch.delenv("GATELAB_DERIVED")
     made = everything_of_a_text(**options)
     with monkeypatch.context() as patch:
-        patch.setattr(corpora, "load_corpus", None)
+        patch.setattr(encoded, "load_corpus", None)
         patch.setattr("gatelab.data.text.module.text_baselines", None)
         found = everything_of_a_text(**options)
     assert without == made == found

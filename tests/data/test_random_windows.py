@@ -47,12 +47,13 @@ def test_a_run_goes_on_with_the_windows_that_it_had_left() -> None:
 
 
 def test_windows_hold_the_steps_of_the_streams() -> None:
-    streams = train_streams(torch.arange(1000) % 50, 4, 0)
+    streams = train_streams(np.arange(1000) % 50, 4, 0)
     windows = StreamWindows(streams, 35)
-    order = RandomWindows(len(streams.inputs), 35)
+    order = RandomWindows(streams.steps, 35)
+    inputs, targets = streams.window(0, streams.steps)
     batches = [windows[index] for index in order]
-    assert torch.equal(torch.cat([b.inputs for b in batches]), streams.inputs.long())
-    assert torch.equal(torch.cat([b.targets for b in batches]), streams.targets.long())
+    assert torch.equal(torch.cat([b.inputs for b in batches]), inputs)
+    assert torch.equal(torch.cat([b.targets for b in batches]), targets)
     assert batches[0].reset.all()
     assert not any(b.reset.any() for b in batches[1:])
 

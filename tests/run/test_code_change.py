@@ -16,6 +16,13 @@ CELL = "from gatelab import GRU\nfrom own_helper import SCALE\nclass Own(GRU):\n
 SMALL = ("experiment=quickstart_series", "threads=1", "model.hidden_size=4", "callbacks=none")
 
 
+def restarted():
+    """As a new process: nothing of the user's is imported."""
+    for name in ("own_cell", "own_helper"):
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+
+
 @pytest.fixture
 def own(tmp_path, monkeypatch):
     (tmp_path / "own_cell.py").write_text(CELL)
@@ -23,8 +30,7 @@ def own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     yield tmp_path
-    for name in ("own_cell", "own_helper"):
-        sys.modules.pop(name, None)
+    restarted()
 
 
 def request(folder, steps=2):
@@ -37,6 +43,7 @@ def test_a_finished_run_is_not_reported_for_edited_code(own, file, capsys):
     assert train(request(own))["already"]
     with (own / file).open("a") as text:
         text.write("EDITED = True\n")
+    restarted()
     with pytest.raises(
         RequestError, match=rf"code has changed since this run \({file}\).*--force.*--keep-code-change"
     ):
@@ -66,6 +73,7 @@ def test_a_comparison_names_the_file_of_ones_own(own):
     one = RunDirectory(train(request(own))["run_dir"]).read()["attempts"][-1]["environment"]
     with (own / "own_helper.py").open("a") as text:
         text.write("SCALE = 2\n")
+    restarted()
     train(request(own), force=True)
     two = RunDirectory(train(request(own))["run_dir"]).read()["attempts"][-1]["environment"]
     assert [found.key for found in environments(one, two)] == ["code.own_helper.py"]
@@ -77,4 +85,5 @@ def test_a_run_that_was_recorded_before_sources_were_is_reported(own):
     del record["attempts"][-1]["environment"]["sources"]
     run._write(record)
     (own / "own_cell.py").write_text(f"{CELL}# edited\n")
+    restarted()
     assert train(request(own))["already"]

@@ -90,3 +90,60 @@ def test_every_target_that_is_shipped_is_trusted(trained):
     require_trusted_targets(
         {k: v for k, v in RunDirectory(trained).read()["config"].items() if k != "logger"}
     )
+
+
+def test_no_package_around_a_name_of_a_run_is_imported(trained, tmp_path, monkeypatch):
+    package = tmp_path / "theirs"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"open({str(tmp_path / 'made')!r}, 'w')\n")
+    (package / "inner.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    for group in ("logger", "callbacks", "trainer"):
+        shutil.copytree(trained, run)
+        edit(run, lambda record, g=group: record["config"].update({g: {"x": {"_target_": "theirs.inner.X"}}}))
+        load_task(run)
+        shutil.rmtree(run)
+    assert not (tmp_path / "made").exists()
+
+
+def edit(run, change):
+    record = json.loads((run / "run.json").read_text())
+    change(record)
+    (run / "run.json").write_text(json.dumps(record))
+
+
+def test_reading_a_run_writes_to_no_cache_that_it_names_and_follows_no_link_out_of_it(
+    trained, tmp_path, capsys
+):
+    run, theirs = tmp_path / "runs" / "x" / trained.name, tmp_path / "elsewhere"
+    shutil.copytree(trained, run)
+    theirs.mkdir()
+    (run / "export").symlink_to(theirs)
+    edit(run, lambda record: record["config"]["data"].update(cache=str(theirs), num_workers=10**4))
+    assert main(["eval", str(run), "--split", "valid"]) == 0
+    assert "it is used with --trust only" in capsys.readouterr().err
+    assert main(["report", str(run), "--output", str(tmp_path / "r.html")]) == 0
+    assert main(["reproduce", str(run), "--steps", "1"]) == 0
+    assert main(["export", str(run)]) == 2
+    assert "a link leads out" in capsys.readouterr().err
+    assert not list(theirs.iterdir())
+    assert load_task(run).config["data"]["num_workers"] < 10**4
+    edit(run, lambda record: record["config"]["data"].update(cache=str(tmp_path / "data")))  # the run's own
+    assert load_task(run).config["data"]["cache"] == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "pytorch_lightning.demos.mnist_datamodule.MNISTDataModule",
+        "pytorch_lightning.demos.boring_classes.BoringModel",
+        "pytorch_lightning.LightningDataModule",
+        "pytorch_lightning.callbacks.spike.SpikeDetection",
+        "pytorch_lightning.cli.SaveConfigCallback",
+        "gatelab.__main__.main",
+    ],
+)
+def test_classes_that_read_or_write_what_is_named_are_not_trusted(target):
+    with pytest.raises(RequestError, match="is not part of Gatelab"):
+        require_trusted_targets({"data": {"_target_": target}})

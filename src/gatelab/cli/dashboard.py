@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="studies, run directories or folders of them (default: all below paths.root, which is . by default)",
     )
+    parser.add_argument(
+        "--trust", action="store_true", help="run code and open storages that the runs and studies name"
+    )
     parser.add_argument("--no-browser", action="store_true", help="print the addresses, open nothing")
 
 
@@ -47,17 +50,17 @@ def run(options: argparse.Namespace) -> int:
     from gatelab.report.page import write_page
 
     paths, root = split_root(options.arguments)
-    subjects, notes = gather(paths or [root], root / "studies")
+    subjects, notes = gather(paths or [root], root / "studies", trust=options.trust)
     one = len(subjects) == 1 and subjects[0].kind == "study"
     folder = subjects[0].state.directory if one else root.absolute()
-    page = write_page(subjects, folder / "report.html", notes=notes)
+    page = write_page(subjects, folder / "report.html", notes=notes, trust=options.trust)
     _print("report", page.as_uri())
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     with tempfile.TemporaryDirectory(prefix="gatelab-") as scratch:
         started = [page.as_uri()]
-        for name, answer in start_servers(subjects, Path(scratch)):
+        for name, answer in start_servers(subjects, Path(scratch), trust=options.trust):
             _print(name, answer)
             started += [answer] * answer.startswith("http")
         _print_leet(subjects)

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
         action="store_true",
-        help="run code outside Gatelab that the best runs name, for their samples",
+        help="run code outside Gatelab that the best runs name, for their samples, and open storages that studies name",
     )
 
 
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         check_output(output, form)
     if (options.question or options.conclusion) and not options.record:
         raise RequestError("--question and --conclusion are for --record.")
-    subjects, notes = gather(paths, root / "studies")
+    subjects, notes = gather(paths, root / "studies", trust=options.trust)
     if options.record:
         for file in _record(subjects, options):
             print(f"record  {file}")
@@ -123,7 +123,8 @@ def _record(subjects: Sequence[Subject], options: argparse.Namespace) -> list[Pa
     if other:
         raise RequestError(f"--record {options.record}: a record is of studies; {other[0]} is not a study.")
     folders = [subject.state.directory for subject in subjects]
-    return write_record(folders, record_target(options.record), options.question, options.conclusion)
+    target = record_target(options.record)
+    return write_record(folders, target, options.question, options.conclusion, trust=options.trust)
 
 
 def check_output(output: Path, form: str) -> None:

@@ -48,15 +48,19 @@ def run(options: argparse.Namespace) -> int:
     stay = 0
     for study in studies:
         if options.runs:
-            runs |= dict.fromkeys(sorted(run for run in held[study] - others if run.is_dir()))
-        else:
-            stay += sum(run.is_dir() for run in held[study] - runs.keys())
+            runs |= dict.fromkeys(sorted(run for run in held[study] - others if _is_below(study, run)))
+        stay += sum(run.is_dir() for run in held[study] - runs.keys())
     if problems := [*_needed(studies, runs, held, root), *_at_work(studies)]:
         raise RequestError("\n".join([*problems, "Nothing was removed."]))
     for path in (*studies, *runs):
         print(f"{path}  ({_size(path)})")
     if stay:
-        print(f"{counted(stay, 'run')} of the study stay below {root / 'runs'}; --runs removes them too")
+        why = (
+            "other studies hold them, or they lie elsewhere"
+            if options.runs
+            else "--runs removes those below its root"
+        )
+        print(f"{counted(stay, 'run')} of the study stay; {why}")
     if not options.yes and not _agreed(len(studies) + len(runs)):
         print("nothing was removed")
         return 1
@@ -85,7 +89,7 @@ def _meant(given: Sequence[str], root: Path) -> tuple[dict[Path, None], dict[Pat
         if path is not None:
             studies[path.absolute()] = None
             continue
-        path = find_run(text, root / "runs")
+        path = Path(text) if text and Path(text).is_dir() else find_run(text, root / "runs")
         inside = [path] if has(path, "run.json") else folders_with("run.json", path, "*")
         if not inside:
             more = " Give a folder below it, or its runs." if run_directories(path) else ""
@@ -109,6 +113,11 @@ def _held(root: Path, more: Iterable[Path]) -> dict[Path, set[Path]]:
                 run.directory.absolute() for trial in read_study(study).trials for run in trial.runs
             }
     return found
+
+
+def _is_below(study: Path, run: Path) -> bool:
+    """Whether a run that a study names is one, below the study's root: what is in its files may be a stranger's."""
+    return (run / "run.json").is_file() and run.resolve().is_relative_to(study.resolve().parents[1])
 
 
 def _needed(

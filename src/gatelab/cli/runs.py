@@ -1,8 +1,9 @@
 """List runs with what differs between them: state, start, study, those keys, the score; filtered and sorted.
 
-A PATH is a folder of runs, a run, or a folder that holds runs/ (default: paths.root, which is . by default). A KEY is
-one of name, hash, seed, state, started, study, tags, note, metric, value, parameters, seconds; a configuration key
-(model.hidden_size; its last parts suffice where they are unique); or a score (valid.bpc, test.ppl).
+A PATH is a folder of runs, a run, a study, or a folder that holds runs/ (default: paths.root, which is . by default);
+an earlier run that --force set aside is listed by its own path only. A KEY is one of name, hash, seed, state, started,
+study, tags, note, metric, value, parameters, seconds; a configuration key (model.hidden_size; its last parts suffice
+where they are unique); or a score (valid.bpc, test.ppl).
 
 examples:
   gatelab runs --last 10                               the ten that were started last
@@ -46,12 +47,13 @@ def run(options: argparse.Namespace) -> int:
     """List the runs."""
     from gatelab.run import RequestError
     from gatelab.run.record.listing import differences, list_runs, order, resolved_key, select
-    from gatelab.study.members import studies_of_runs
+    from gatelab.study.members import runs_of_place, studies_of_runs
 
     if options.last is not None and options.last < 1:
         raise RequestError(f"--last {options.last}: give 1 or more.")
     paths, root = split_root(options.paths)
-    every = list_runs(*(paths or map(str, [root / "runs"] * (root / "runs").is_dir())))
+    places: list[str | Path] = list(paths) or [root / "runs"] * (root / "runs").is_dir()
+    every = list_runs(*(run for place in places for run in runs_of_place(place)))
     members = studies_of_runs(root / "studies")
     for row in every:
         row["study"] = members.get(Path(row["run_dir"]).resolve(), [])
@@ -65,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     elif not every:
         print(f"no runs below {', '.join(map(str, paths)) or root / 'runs'}")
     elif not rows:
-        print(f"none of {len(every):,} runs is so")
+        print(f"none of {len(every):,} runs matches")
     else:
         _print(rows, keys, limit=None if options.columns else MOST_COLUMNS)
         print(f"{len(rows):,} of {len(every):,} runs")

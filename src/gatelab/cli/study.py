@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--write", action="store_true", help="write the report into the study's folder")
     parser.add_argument("--x", metavar="KEY", help="with --write: what runs along the picture's x axis")
     parser.add_argument("--by", metavar="KEY", help="with --write: what tells the picture's lines apart")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="open a storage outside of the study's folder, and with --write import classes that it names",
+    )
     add_json(parser)
 
 
@@ -54,12 +59,12 @@ def run(options: argparse.Namespace) -> int:
     if not names:
         if options.watch or options.write:
             raise RequestError("--watch and --write need the study's name.")
-        return _list(studies, options.json)
+        return _list(studies, options.json, trust=options.trust)
     directory = find_study(studies, names[0])
     if options.watch:
         from gatelab.report.text import watch
 
-        watch(directory)
+        watch(directory, trust=options.trust)
     return _show(directory, options)
 
 
@@ -71,8 +76,8 @@ def _show(directory: Path, options: argparse.Namespace) -> int:
     if options.write:
         from gatelab.report.files import write_report
 
-        lines = write_report(directory, x=options.x, by=options.by)
-    state = read_study(directory)
+        lines = write_report(directory, x=options.x, by=options.by, trust=options.trust)
+    state = read_study(directory, trust=options.trust)
     if options.json:
         print_json(summary(state))
         return 0
@@ -83,10 +88,10 @@ def _show(directory: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def _list(studies: Path, as_json: bool) -> int:
+def _list(studies: Path, as_json: bool, *, trust: bool) -> int:
     from gatelab.study.analysis.read import list_studies
 
-    found = list_studies(studies)
+    found = list_studies(studies, trust=trust)
     if as_json:
         print_json(found)
     elif not found:

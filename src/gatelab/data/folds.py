@@ -11,10 +11,12 @@ touches the test split.
     items   (synthetic problems) the same with items instead of characters, sizes that differ by at most one.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 from gatelab.data.messages import DataError
+from gatelab.data.text.long_text import LongText
 
+AnyText = TypeVar("AnyText", str, LongText)
 _NEARBY: Final = 0.5
 """Share of a block by which a cut may move on to find a line end: no block gets smaller than the other half."""
 
@@ -65,7 +67,7 @@ def rolling_cuts(rows: int, folds: int, *, lookback: int, horizon: int, season: 
     return cut(folds)
 
 
-def text_cuts(text: str, folds: int) -> list[int]:
+def text_cuts(text: str | LongText, folds: int) -> list[int]:
     """Return the borders `[K+1]` of `folds` blocks of near-equal length.
 
     A cut is moved on to the end of its line; where that is more than half a block away, behind the next blank, and
@@ -86,7 +88,7 @@ def text_cuts(text: str, folds: int) -> list[int]:
     return [*cuts, len(text)]
 
 
-def fold_of_text(text: str, folds: int, fold: int) -> tuple[list[str], str, str]:
+def fold_of_text(text: AnyText, folds: int, fold: int) -> tuple[list[AnyText], AnyText, str]:
     """Return the pieces to train on (one at either end, else the two around the block), the block, and a note."""
     cuts = text_cuts(text, folds)
     start, end = cuts[fold], cuts[fold + 1]

@@ -122,10 +122,11 @@ class TextSpec(Spec):
     """Tokens to predict one after the other.
 
     vocabulary: number of different tokens `V`; ids are `0..V-1`.
-    level: "word", "char", "bpe", or "symbol" (synthetic problems that are no text).
+    level: "word", "char", "byte", "bpe", or "symbol" (synthetic problems that are no text).
     seed_token: the id that stands before the first token of a stream.
     tokens: scored tokens of each split, e.g. `{"train": 929589, "valid": 73760, "test": 82430}`.
-    characters: characters of text behind those tokens, for bits per character; 0 where there is no text.
+    characters: characters of text (bytes at level "byte") behind those tokens, for bits per character; 0 where there
+        is no text.
     unknown: those of the tokens that stand for words or characters outside the vocabulary (see `escape`). Empty in
         records of before they were counted.
     """
@@ -140,10 +141,15 @@ class TextSpec(Spec):
     unknown: dict[str, int] = field(default_factory=dict)
     random_window: int = field(default_factory=int)
 
+    @property
+    def bits(self) -> str:
+        """The name of the metric in bits: per character `bpc`, at level "byte" per byte `bpb`."""
+        return "bpb" if self.level == "byte" else "bpc"
+
     def characters_per_token(self, split: str) -> float:
         """Return the characters that a token of `split` stands for: bits/character = bits/token divided by it.
 
-        1.0 at level "char" and where there is no text.
+        1.0 at levels "char" and "byte" and where there is no text.
         """
         return (self.characters[split] or self.tokens[split]) / self.tokens[split]
 

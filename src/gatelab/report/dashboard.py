@@ -55,27 +55,30 @@ def guarded(application: Application, methods: Sequence[str] | None = None) -> A
     return answer
 
 
-def start_servers(subjects: Sequence[Subject], scratch: Path) -> Iterator[tuple[str, str]]:
+def start_servers(
+    subjects: Sequence[Subject], scratch: Path, *, trust: bool = False
+) -> Iterator[tuple[str, str]]:
     """Start what can be started; yield a name and its address, or why it was not started.
 
     Args:
         subjects: what is to be shown.
         scratch: an empty folder that stays until the process ends.
+        trust: open storages that are named in studies.
     """
     yield "tensorboard", _tensorboard(subjects, scratch)
     studies = [subject.state for subject in subjects if subject.kind == "study"]
     if not studies:
         yield "optuna", "not started: no study among these paths"
     for state in studies:
-        yield f"optuna {state.name}", _optuna(state.directory)
+        yield f"optuna {state.name}", _optuna(state.directory, trust=trust)
 
 
-def _optuna(study: Path) -> str:
+def _optuna(study: Path, *, trust: bool) -> str:
     if importlib.util.find_spec("optuna_dashboard") is None:
         return f"not started: {EXTRA}"
     import optuna_dashboard
 
-    application = guarded(optuna_dashboard.wsgi(open_storage_to_read(study)), READ)
+    application = guarded(optuna_dashboard.wsgi(open_storage_to_read(study, trust=trust)), READ)
     server = make_server("127.0.0.1", 0, application, server_class=_Server, handler_class=_Quiet)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}/"

@@ -69,7 +69,12 @@ def record_target(given: str | Path) -> Path:
 
 
 def write_record(
-    studies: Sequence[str | Path], target: Path, question: str | None = None, conclusion: str | None = None
+    studies: Sequence[str | Path],
+    target: Path,
+    question: str | None = None,
+    conclusion: str | None = None,
+    *,
+    trust: bool = False,
 ) -> list[Path]:
     """Write the record of finished studies and return its files.
 
@@ -77,11 +82,12 @@ def write_record(
         studies: their folders, in the order of the page.
         target: `experiments/NNN-slug`.
         question, conclusion: Markdown; without them those of the record that is there are kept.
+        trust: open the storages that the studies name.
 
     Raises:
         RequestError: no studies, two of one name, or one that is not finished.
     """
-    states = [read_study(study) for study in studies]
+    states = [read_study(study, trust=trust) for study in studies]
     names = [state.name for state in states]
     if not states or len(set(names)) < len(names):
         raise RequestError(f"{target}: give studies of different names, got {', '.join(names) or 'none'}.")

@@ -48,8 +48,8 @@ RANKS = ((0.0, "#2f7ed8"), (0.4, "#6f86b8"), (0.7, "#a08a6a"), (1.0, "#d9660d"))
 """Colours of the parallel coordinates, from the best trial to the worst."""
 MOST_POINTS, MOST_SHOWN = 40, 8
 """Points with learning curves in the page, and of these shown at first."""
-AXIS_WIDTH = 105
-"""Pixels of a parallel coordinate: the least at which its ticks can be read."""
+AXIS_WIDTH = 82
+"""Pixels of a parallel coordinate: its ticks can be read, and four of them fit on a phone."""
 
 
 def new_figure(**layout: Any) -> go.Figure:
@@ -227,7 +227,7 @@ def _add_curves(
             figure.add_scatter(
                 x=curve.steps,
                 y=curve.values,
-                mode="lines+markers" if panel == 1 and len(curve.steps) <= 60 else "lines",
+                mode="lines+markers" if len(curve.steps) <= (60 if panel == 1 else 3) else "lines",
                 name=name,
                 legendgroup=name,
                 showlegend=not added,

@@ -20,19 +20,24 @@ from gatelab.report.picture import write_picture
 from gatelab.report.text import summary
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.run.config import compose
+from gatelab.run.record.directory import inside
 from gatelab.run.record.identity import LEFT_OUT, identity_of
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.read import read_study
 from gatelab.study.analysis.state import StudyState, Trial, short_names, show
 from gatelab.study.analysis.statistics import decimals, summarise, values_of
+from gatelab.study.plan.trust import require_own_targets
 from gatelab.study.spec import StudySpec
 
 
-def write_report(directory: str | Path, *, x: str | None = None, by: str | None = None) -> list[str]:
+def write_report(
+    directory: str | Path, *, x: str | None = None, by: str | None = None, trust: bool = False
+) -> list[str]:
     """Write leaderboard.csv, summary.json, study.png and experiment/ into a study's folder, each replaced in one step.
 
     Args:
         x, by: of the picture, as `picture.curves` takes them.
+        trust: open the storage that the study names, and import the classes that it names for the best configuration.
 
     Returns:
         a line for each file, and how the best configuration is trained.
@@ -40,7 +45,9 @@ def write_report(directory: str | Path, *, x: str | None = None, by: str | None 
     Raises:
         RequestError: no study, or a file of it that cannot be read.
     """
-    state = read_study(directory)
+    state = read_study(directory, trust=trust)
+    if not trust:
+        require_own_targets(state.directory)
     folder = state.directory
     atomic_write_text(folder / "leaderboard.csv", to_csv(state, leaderboard(state)))
     write_json(folder / "summary.json", summary(state))
@@ -67,7 +74,7 @@ def write_best(state: StudyState) -> dict[str, Path]:
     spec = StudySpec.load(state.directory)
     several = len(state.objectives) > 1
     chosen = {f"front_{trial.number:04d}" if several else "best": trial for trial in state.pareto}
-    for old in (state.directory / "experiment").glob("front_*.yaml"):
+    for old in inside(state.directory, state.directory / "experiment").glob("front_*.yaml"):
         old.unlink()
     return {name: _write(name, spec, state, trial) for name, trial in chosen.items()}
 

@@ -27,9 +27,9 @@ from gatelab.report.picture import baselines
 from gatelab.run import RequestError
 from gatelab.run.record import directory
 from gatelab.run.record.directory import RunDirectory, read_metrics
-from gatelab.run.record.find import find_run, folders_with, has
+from gatelab.run.record.find import find_run, folders_with, has, set_aside
 from gatelab.run.record.identity import LEFT_OUT
-from gatelab.run.record.listing import GROUPS, parting_keys, readable
+from gatelab.run.record.listing import GROUPS, left_out, parting_keys, readable
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial, show
 from gatelab.tasks.contract import recorded_label
@@ -70,12 +70,15 @@ class Subject:
     environment: dict[str, object]
 
 
-def gather(paths: Sequence[str | Path], studies: str | Path = "studies") -> tuple[list[Subject], list[str]]:
+def gather(
+    paths: Sequence[str | Path], studies: str | Path = "studies", *, trust: bool = False
+) -> tuple[list[Subject], list[str]]:
     """The subjects that the paths hold, in their order: studies, records, then the groups of standalone runs.
 
     Args:
         paths: at least one.
         studies: where a study that is given by name lies.
+        trust: open the storages that studies name.
 
     Returns:
         the subjects, and a line for each run, study or record that could not be read.
@@ -91,7 +94,7 @@ def gather(paths: Sequence[str | Path], studies: str | Path = "studies") -> tupl
             runs[path.absolute()] = None
             continue
         try:
-            subjects += _study_or_record(path)
+            subjects += _study_or_record(path, trust)
         except DAMAGED as error:
             unreadable.append(
                 str(error) if isinstance(error, RequestError) else f"{path}: damaged ({error!r})"
@@ -122,7 +125,8 @@ def _resolve(given: str | Path, studies: str | Path) -> list[Path]:
             raise RequestError(f"{given}: no such folder; {no_study} {error}") from None
     if any(has(path, name) for name in MARKS):
         return [path]
-    found = [folder for name, pattern in BELOW for folder in folders_with(name, path, pattern)]
+    below = [folder for name, pattern in BELOW for folder in folders_with(name, path, pattern)]
+    found = [folder for folder in below if not set_aside(folder)]
     if not found and (Path(studies) / path.name / "study.json").is_file():
         return [Path(studies) / path.name]
     if not found:
@@ -133,9 +137,9 @@ def _resolve(given: str | Path, studies: str | Path) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _study_or_record(path: Path) -> list[Subject]:
+def _study_or_record(path: Path, trust: bool) -> list[Subject]:
     if has(path, "study.json"):
-        state = read_study(path)
+        state = read_study(path, trust=trust)
         return [Subject(replace(state, baselines=baselines(state)), "study", {})]
     asked = {study["name"]: study.get("environment") for study in read_record(path)["studies"]}
     return [Subject(state, "record", dict(asked[state.name] or {})) for state in unpack(path)]
@@ -354,8 +358,9 @@ def thin(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS)
 def differences(state: StudyState, facts: Facts) -> dict[str, list[str]]:
     """`trial`, and each key of the resolved configurations that differs between the trials -> a text for each trial.
 
-    A trial is represented by its first run that has a configuration; seed and fold are left out. A key that a
-    trial's configuration lacks has an empty text. Empty where nothing differs.
+    A trial is represented by its first run that has a configuration. Seed, fold and keys that cannot change what comes
+    out (the cache's folder) are left out. A key that a trial's configuration lacks has an empty text. Empty where
+    nothing differs.
     """
     configs: dict[int, Mapping[str, Any]] = {}
     for trial in state.trials:
@@ -366,6 +371,6 @@ def differences(state: StudyState, facts: Facts) -> dict[str, list[str]]:
     for key in dict.fromkeys(key for config in configs.values() for key in config):
         cells = [config.get(key, "") for config in configs.values()]
         differ = len({json.dumps(cell, default=str) for cell in cells}) > 1
-        if differ and key.rpartition(".")[2] not in REPLICATES:
+        if differ and key.rpartition(".")[2] not in REPLICATES and not left_out(key):
             shown[key] = [show(cell) for cell in cells]
     return shown if len(shown) > 1 else {}

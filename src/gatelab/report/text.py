@@ -196,7 +196,7 @@ def following(directory: str | Path, *, every: float = 1.0, lines_every: float =
         lines_every: seconds between two lines, at least, where stderr is not a terminal.
     """
     end = threading.Event()
-    view = _View(directory, lines_every, starting=True)
+    view = _View(directory, lines_every, trust=True, starting=True)  # the sweep has opened its storage
 
     def show_until_end() -> None:
         try:
@@ -217,13 +217,15 @@ def following(directory: str | Path, *, every: float = 1.0, lines_every: float =
         thread.join(timeout=10.0)
 
 
-def watch(directory: str | Path, *, every: float = 1.0, lines_every: float = 30.0) -> None:
-    """Show the study until it is finished or stopped, or the user leaves with Ctrl-C.
+def watch(
+    directory: str | Path, *, every: float = 1.0, lines_every: float = 30.0, trust: bool = False
+) -> None:
+    """Show the study until it is finished or stopped, or the user leaves with Ctrl-C; `trust` as in `StudyReader`.
 
     Raises:
         RequestError: no study, or a file of it that cannot be read.
     """
-    view, alive = _View(directory, lines_every), time.monotonic()
+    view, alive = _View(directory, lines_every, trust=trust), time.monotonic()
     with contextlib.suppress(KeyboardInterrupt), view:
         while (state := view.look()).state != "finished":
             alive = alive if state.state == "stopped" else time.monotonic()
@@ -236,11 +238,13 @@ def watch(directory: str | Path, *, every: float = 1.0, lines_every: float = 30.
 class _View:
     """A live table at a terminal, lines elsewhere; a context manager."""
 
-    def __init__(self, directory: str | Path, lines_every: float, *, starting: bool = False) -> None:
+    def __init__(
+        self, directory: str | Path, lines_every: float, *, trust: bool, starting: bool = False
+    ) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self.reader = StudyReader(StudyDirectory(directory).path)
+        self.reader = StudyReader(StudyDirectory(directory).path, trust=trust)
         self.lines_every = lines_every
         self.console = Console(stderr=True)
         self.live = Live(console=self.console, auto_refresh=False, transient=True)

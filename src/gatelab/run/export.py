@@ -32,6 +32,7 @@ from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors
 from gatelab.run.load import LoadedRun, load_task
 from gatelab.run.outputs import check_output
+from gatelab.run.record.directory import inside
 from gatelab.tasks.contract import GraphInterface
 
 TOLERANCE = 1e-5
@@ -88,7 +89,8 @@ def export(
     if steps is not None and steps < 1:
         raise RequestError(f"--steps {steps}: at least 1.")
     loaded = load_task(path, trust=trust)
-    target = Path(output) if output is not None else loaded.run.path / "export" / f"model.{ENDINGS[kind]}"
+    own = loaded.run.path / "export" / f"model.{ENDINGS[kind]}"
+    target = Path(output) if output is not None else inside(loaded.run.path, own)
     if target.exists() and not force:
         raise RequestError(f"{target}: exists already; --force replaces it, --output FILE writes elsewhere.")
     check_output(target, path)

@@ -20,6 +20,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gatelab.data.fetch import default_cache
 from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
@@ -32,6 +33,8 @@ TRUSTED = ("gatelab.", "torch.nn.", "torch.optim.", "pytorch_lightning.")
 FACTORIES = ("gatelab.tasks.optimizers", "gatelab.tasks.schedules")
 """Modules whose functions make optimisers and schedules, and do nothing else."""
 LOGGERS = ("gatelab.trackers.tensorboard_logger", "gatelab.trackers.wandb_logger")
+WRITING = ("pytorch_lightning.callbacks.spike", "pytorch_lightning.cli")
+"""Modules whose callbacks write to a file that is named."""
 BUILT = ("data", "task", "model", "optim", "schedule")
 """Groups of a recorded configuration that are built when the run is read."""
 
@@ -121,8 +124,14 @@ def _is_trusted(target: str) -> bool:
     home = str(getattr(found, "__module__", ""))
     if home in FACTORIES:
         return inspect.isfunction(found)
+    if not home.startswith(TRUSTED) or not inspect.isclass(found):
+        return False
+    if home.startswith(
+        "pytorch_lightning."
+    ):  # its demos download, and read what lies in a folder that is named
+        return home not in WRITING and issubclass(found, (pl.Trainer, pl.Callback))
     kinds = (nn.Module, optim.Optimizer, optim.lr_scheduler.LRScheduler, pl.LightningDataModule, pl.Callback)
-    return home.startswith(TRUSTED) and inspect.isclass(found) and issubclass(found, (*kinds, pl.Trainer))
+    return issubclass(found, kinds)
 
 
 def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
@@ -136,8 +145,30 @@ def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
     run = RunDirectory.open(path)
     record = run.read()
     require_trusted_targets([record["config"].get(group) for group in BUILT], trust=trust)
+    with reading(run.run_file):
+        record = record if trust else with_own_places(run, record)
     with reading(run.run_file), request_errors(str(run.run_file), (RuntimeError, ArgumentError)):
         return _load(path, run, record)
+
+
+def with_own_places(run: RunDirectory, record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose data is read here without writing elsewhere, and by no more processes than there are processors.
+
+    `data.cache` is written to and cleaned up. It is kept if it is the default one or the run's own, `data` beside the
+    folder `runs`; else the default one is used.
+    """
+    node = record["config"].get("data")
+    if not isinstance(node, dict):
+        return record
+    kept, root = dict(node), run.path.absolute().parents[2]
+    if node.get("num_workers"):
+        kept["num_workers"] = min(int(node["num_workers"]), os.cpu_count() or 1)
+    if (cache := node.get("cache")) is not None:
+        place = (Path(record["attempts"][-1]["cwd"]) / Path(cache).expanduser()).resolve()
+        if place not in (root.resolve() / "data", default_cache().resolve()):
+            kept["cache"] = None
+            say(f"note: {run.path}: data.cache={cache} lies outside; it is used with --trust only")
+    return {**record, "config": {**record["config"], "data": kept}}
 
 
 def _load(path: str | Path, run: RunDirectory, record: dict[str, Any]) -> LoadedRun:
@@ -145,13 +176,13 @@ def _load(path: str | Path, run: RunDirectory, record: dict[str, Any]) -> Loaded
     if not checkpoint.is_file() or "spec" not in record:
         raise RequestError(f"{path}: has no checkpoint yet; train it first.")
     prepare_process(record["config"])
-    if names := changed_code(record):
-        say(
-            f"note: {path}: the code has changed since this run ({few(names)}), so its outputs may have changed too"
-        )
     with request_errors(str(run.run_file)):
         spec = task_class(record["config"]).spec_type.from_dict(record["spec"])
     task = build_task(record["config"], spec)
+    if names := changed_code(record):  # now its modules are imported, and found where they are
+        say(
+            f"note: {path}: the code has changed since this run ({few(names)}), so its outputs may have changed too"
+        )
     try:
         weights = load_checkpoint(checkpoint).get("state_dict", {})
     except CheckpointError as error:
@@ -181,6 +212,8 @@ def load_data(record: dict[str, Any]) -> Any:
     """
     with reading("run.json"), _where_it_ran(record["attempts"][-1]):
         data = build_data(record["config"])
+    if unknown := sorted(data.fingerprint.keys() - record.get("data", {}).keys()):
+        raise RequestError(f"data: run.json has no sha256 of {few(unknown)}, so it is not the run's data.")
     if changed := changed_data(record, data):
         raise RequestError(
             f"{changed}. The run's figures belong to the data that it was trained on: put the file back as it was, "

@@ -27,7 +27,7 @@ from gatelab.run.config import problems
 from gatelab.run.config.explain import explain_grammar
 from gatelab.run.diff import Difference, Divergence, between, divergence, environments
 from gatelab.run.frozen_run import FROZEN_RUN, Tail, child_environment, end_of, write_request
-from gatelab.run.load import require_trusted_targets
+from gatelab.run.load import require_trusted_targets, with_own_places
 from gatelab.run.process_group import ProcessGroup
 from gatelab.run.record.directory import RunDirectory, reading
 from gatelab.run.record.environment import VARIABLES
@@ -104,6 +104,7 @@ def reproduce(
     found = Reproduction(str(run.path), list(overrides), strict=strict)
     try:
         with reading(run.run_file):
+            record = record if trust else with_own_places(run, record)
             config = frozen_config(record, overrides, place, trust=trust)
             new = _SecondRun(record, config, place, trust=trust)
         with new:
@@ -234,6 +235,10 @@ def frozen_config(
         RequestError: an override with a wrong key or a value that does not fit, or a target that is not trusted.
     """
     config = copy.deepcopy(record["config"])
+    for name, node in (config.get("callbacks") or {}).items():
+        target = str((node or {}).get("_target_"))
+        if target.startswith("pytorch_lightning.") and target.endswith("Checkpoint"):
+            config["callbacks"][name] = None  # it writes where it is told, and changes no number
     config["threads"] = config["threads"] or record["attempts"][-1]["environment"]["threads"]
     config["logger"], config["test"] = {}, False
     for override in overrides:

@@ -14,7 +14,7 @@ from typing import Any
 from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.load import changed_data, mismatch
-from gatelab.run.record.code import changed_code
+from gatelab.run.record.code import changed_code, edited
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import first_difference
 from gatelab.run.record.secrets import without_secrets
@@ -48,6 +48,19 @@ def require_same_configuration(run: RunDirectory, config: Mapping[str, Any]) -> 
         raise RequestError(
             f"{run.path}: holds the run of another configuration, {key} is {theirs} there and {ours} here; nothing was "
             "changed. Take another name=NAME, or --force trains anew and keeps the other run."
+        )
+
+
+def require_loaded_code(config: Mapping[str, Any]) -> None:
+    """See to it that this process runs the code that stands in the user's files: Python reads a file once.
+
+    Raises:
+        RequestError: a file was edited since; a notebook's kernel or a script that trains twice would run the old code.
+    """
+    if names := edited(config):
+        raise RequestError(
+            f"{few(names)}: edited after this process imported it, so the code of before would be trained. Restart "
+            "Python (in a notebook, the kernel), or importlib.reload the module; nothing was changed."
         )
 
 

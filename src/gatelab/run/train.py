@@ -41,6 +41,7 @@ from gatelab.run.record.directory import RunDirectory, now, resources
 from gatelab.run.record.identity import Identity, identify
 from gatelab.run.resume import (
     find_checkpoint,
+    require_loaded_code,
     require_same_code,
     require_same_configuration,
     require_same_data,
@@ -130,6 +131,7 @@ def train_frozen(
     """
     if rank() > 0:
         return _train_beside_rank_0(callbacks)
+    require_loaded_code(config)
     run = RunDirectory(identity.directory(config["paths"]["runs"]))
     with distributed.leading(), run.locked(wait=wait):
         distributed.require_processes(config["trainer"])
@@ -142,7 +144,7 @@ def train_frozen(
             if result is not None and result["outcome"] == "done":
                 result = _score_finished(run, config, result)
                 show_finished(run, config, show_to)
-                return {**result, "already": True}
+                return {**result, "run_dir": str(run.path), "already": True}
         data = build_data(config)
         if force and (moved := run.set_aside()) is not None:  # not before it is sure that there are data
             say(f"the earlier run is kept in {moved}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from gatelab.run.record.find import folders_with
@@ -20,6 +21,13 @@ def runs_of_study(study: Path) -> set[Path]:
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return {Path(path.resolve()) for path in found}
+
+
+def runs_of_place(place: str | os.PathLike[str]) -> list[str]:
+    """The runs of a study, where the place is its folder; else the place itself."""
+    if not (Path(place) / "study.json").is_file():
+        return [os.fspath(place)]
+    return [os.path.relpath(run) for run in sorted(runs_of_study(Path(place))) if run.is_dir()]
 
 
 def studies_of_runs(studies: Path) -> dict[Path, list[str]]:

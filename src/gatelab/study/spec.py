@@ -23,6 +23,7 @@ from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.run.config import Composed, adapt_to_targets, compose
 from gatelab.run.config.explain import keys_of
+from gatelab.run.record.code import edited, sources
 from gatelab.run.record.directory import reading
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
@@ -79,13 +80,30 @@ class StudySpec:
             load_function(directory.path / FUNCTION, settings.space) if settings.space and code else None
         )
         space = Space(tuple(Parameter.from_dict(item) for item in record["space"]), function)
-        sources = kept_sources(directory.conf)
+        folders = kept_sources(directory.conf)
         spec = cls(
-            settings, space, Templates(record["overrides"], sources, settings.name, directory.templates)
+            settings, space, Templates(record["overrides"], folders, settings.name, directory.templates)
         )
         spec.record, spec.sizes = record, dict(record.get("sizes", {}))
         spec.objectives = [(item["metric"], item["direction"]) for item in record["objectives"]]
         return spec
+
+    def sources(self) -> dict[str, str]:
+        """The source files that the study's runs are made of (`gatelab.run.record.code.sources`)."""
+        return sources(self._code())
+
+    def edited(self) -> list[str]:
+        """The recorded source files that were edited since the study began."""
+        before = self.record.get("sources", {})
+        now = self.sources() if before else {}
+        found = {name for name, digest in before.items() if now.get(name) != digest}
+        return sorted(found | (set(edited(self._code())) if before else set()))
+
+    def _code(self) -> dict[str, Any]:
+        """Everything that names code: the templates, and the targets that are tried."""
+        swept = [p.choices for p in self.space.parameters if p.key.endswith("_target_")]
+        configs: list[Any] = [OmegaConf.to_container(config) for config in self.templates.configs()]
+        return {"templates": configs, "swept": [{"_target_": one} for choices in swept for one in choices]}
 
     def replicates(self) -> list[tuple[int | None, int | None]]:
         """(seed, fold) of each run of a point, in order; None: as the configuration says."""
@@ -235,7 +253,7 @@ class Templates:
         file = self.folder / file_of(name) if self.folder is not None else None
         if file is None or not file.is_file():
             return None
-        return Composed(_read_template(file), {}, self.overrides, ())
+        return Composed(read_template(file), {}, self.overrides, ())
 
     def _compose(self, groups: Mapping[str, Any]) -> Composed:
         chosen = [f"{key}={value}" for key, value in groups.items()]
@@ -265,7 +283,7 @@ class Templates:
         """Every template that was composed, here or before."""
         kept = sorted(self.folder.glob("*.yaml")) if self.folder is not None else []
         found = [composed.config for composed in self._found.values() if isinstance(composed, Composed)]
-        return [*found, *map(_read_template, kept)]
+        return [*found, *map(read_template, kept)]
 
     def keep(self, folder: Path) -> None:
         """Write every template that was composed."""
@@ -274,15 +292,28 @@ class Templates:
                 _write(folder, name, found.config)
 
 
-def _read_template(file: Path) -> DictConfig:
+def read_template(file: Path) -> DictConfig:
+    """A template of a study's folder `ROOT/studies/NAME/templates`; if the folder was moved, with the root of now.
+
+    Raises:
+        RequestError: it cannot be read; YAML's aliases, which can stand for endlessly much, are not read.
+    """
     try:
-        config = OmegaConf.load(file)
+        text = file.read_text()
+        if "*" in text and any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise RequestError(f"{file}: damaged, it holds YAML aliases.")
+        config = OmegaConf.create(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise RequestError(
             f"{file}: cannot be read ({(str(error) or repr(error)).splitlines()[0]})."
         ) from None
     if not isinstance(config, DictConfig):
         raise RequestError(f"{file}: damaged, it is not a configuration.")
+    paths, root = config.get("paths"), file.absolute().parents[3]
+    before = paths.get("root") if OmegaConf.is_dict(paths) else None
+    for key, place in list(paths.items()) if before is not None else ():
+        if isinstance(place, str) and Path(place).is_relative_to(str(before)):
+            paths[key] = str(root / Path(place).relative_to(str(before)))
     return config
 
 

@@ -166,6 +166,10 @@ class ForecastTask(Task):
         from gatelab.data.series.calendar import following, same_step
 
         spec = self.spec
+        if not hasattr(run.reader, "read_input"):
+            raise ValueError(
+                f"{type(run.reader).__name__} reads no tables; nothing can be forecast from {file}"
+            )
         series, time = run.reader.read_input(file, spec)
         for note in series.notes:
             warnings.warn(f"{file}: {note}", Remark, stacklevel=2)

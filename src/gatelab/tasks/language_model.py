@@ -48,9 +48,10 @@ class LanguageModelTask(Task):
             warning.
 
     The other arguments are those of `Task`. Metrics: `loss` (nats per token), `ppl`, `bpc` (bits per
-    character; bits per token where tokens stand for no text), `tokens`, and `stitch` with several evaluation
-    streams. Where some tokens stand for words or characters outside the vocabulary, `unknown` is their share; there is
-    no `bpc` of words then, and that of characters holds what it costs to tell which (`TextSpec.escape`).
+    character; bits per token where tokens stand for no text; at level "byte" `bpb`, bits per byte), `tokens`, and
+    `stitch` with several evaluation streams. Where some tokens stand for words or characters outside the vocabulary,
+    `unknown` is their share; there is no `bpc` of words then, and that of characters holds what it costs to tell which
+    (`TextSpec.escape`).
     """
 
     spec_type: ClassVar[type[TextSpec]] = TextSpec
@@ -59,6 +60,7 @@ class LanguageModelTask(Task):
         Metric("loss", unit="nats per token", same=VOCABULARY),
         Metric("ppl", "perplexity", same=VOCABULARY),
         Metric("bpc", "bits per character"),
+        Metric("bpb", "bits per byte"),
         Metric("tokens", "scored tokens", better=None),
         Metric("unknown", "share of tokens outside the vocabulary", better=None),
         Metric("stitch", "difference of states where evaluation streams meet", better=None),
@@ -84,6 +86,10 @@ class LanguageModelTask(Task):
         ):
             if value < 0.0:
                 raise ValueError(f"{name} must not be negative, not {value}")
+        if self.monitor in ("val/bpc", "val/bpb") and self.monitor != f"val/{self.spec.bits}":
+            raise ValueError(
+                f"monitor={self.monitor}: at data.level={self.spec.level} it is val/{self.spec.bits}; or take val/loss"
+            )
         if self.monitor == "val/bpc" and self.spec.escape("valid") is None:
             unknown = self.spec.unknown["valid"]
             raise ValueError(
@@ -94,7 +100,7 @@ class LanguageModelTask(Task):
         self.activation_regularization = activation_regularization
         self.temporal_regularization = temporal_regularization
         self.stitch_tolerance = stitch_tolerance
-        self.metric = TokenLoss()
+        self.metric = TokenLoss(bits=self.spec.bits)
         self.stitches = Stitches()
         self._train_state: State = None
         self._eval_state: State = None

@@ -30,6 +30,7 @@ class TokenLoss(Metric):
         characters_per_token: characters that one token stands for, on average over the scored text. 1 makes
             `bpc` bits per token, which is bits per character for a corpus of characters. None: the tokens do not give
             the text back, so there is no `bpc`.
+        bits: what `bpc` is called: `bpb` where a token is a byte.
 
     `compute` returns `loss` (nats per token), `ppl` = exp(loss), `bpc` (bits per character, see above) and
     `tokens` (how many were scored). The sum and the count are taken over everything before the one division,
@@ -44,11 +45,11 @@ class TokenLoss(Metric):
     escape = 0.0
     """Nats per token, beside the model's own, that tell which character an unknown one is; part of `bpc` alone."""
 
-    def __init__(self, characters_per_token: float | None = 1.0, **kwargs: Any) -> None:
+    def __init__(self, characters_per_token: float | None = 1.0, *, bits: str = "bpc", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if characters_per_token is not None and not characters_per_token > 0:
             raise ValueError(f"characters_per_token must be positive, not {characters_per_token}")
-        self.characters_per_token = characters_per_token
+        self.characters_per_token, self.bits = characters_per_token, bits
         self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("tokens", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -63,7 +64,9 @@ class TokenLoss(Metric):
         return {
             "loss": loss,
             "ppl": loss.exp(),
-            **({} if characters is None else {"bpc": (loss + self.escape) / (math.log(2.0) * characters)}),
+            **(
+                {} if characters is None else {self.bits: (loss + self.escape) / (math.log(2.0) * characters)}
+            ),
             "tokens": self.tokens.to(torch.float64),
         }
 

@@ -13,9 +13,14 @@ from gatelab.data.text.streams import Streams, StreamWindows, eval_streams, trai
 SEED_TOKEN = 0
 
 
-def positions(n: int) -> torch.Tensor:
+def positions(n: int) -> np.ndarray:
     """Tokens that say where they stand: token i is i + 1, so the seed token 0 is none of them."""
-    return torch.arange(1, n + 1)
+    return np.arange(1, n + 1)
+
+
+def whole(streams: Streams) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets [L, B] of all steps."""
+    return streams.window(0, streams.steps)
 
 
 def scored_by(streams: Streams, window: int | None, world_size: int) -> list[int]:
@@ -67,7 +72,7 @@ def test_training_scores_every_position_once(n, streams, window, world_size):
         return
     cut = train_streams(positions(n), streams, SEED_TOKEN)
     assert sorted(scored_by(cut, window, world_size)) == list(range(1, n + 1))
-    lengths = (cut.targets != IGNORE).sum(0)
+    lengths = (whole(cut)[1] != IGNORE).sum(0)
     assert int(lengths.max() - lengths.min()) <= 1
 
 
@@ -77,31 +82,34 @@ def test_training_scores_every_position_once(n, streams, window, world_size):
 @settings(max_examples=80, deadline=None)
 def test_neighbouring_streams_meet_at_the_same_token(n, streams, burn_in, window):
     cut = eval_streams(positions(n), streams, burn_in, SEED_TOKEN)
-    assert cut.inputs.shape[1] == streams
+    targets = whole(cut)[1]
+    assert targets.shape[1] == streams
     assert burn_in <= cut.burn_in < burn_in + streams
     # what stream i has read when its burn-in ends is what stream i - 1 has read at its end
-    next_after_burn_in = cut.targets[cut.burn_in] if cut.burn_in else cut.targets[0]
-    assert torch.equal(next_after_burn_in[1:], cut.targets[-1, :-1] + 1)
+    next_after_burn_in = targets[cut.burn_in] if cut.burn_in else targets[0]
+    assert torch.equal(next_after_burn_in[1:], targets[-1, :-1] + 1)
     # a window ends exactly there, so both states are ones that a task carries
     assert cut.burn_in in StreamWindows(cut, window).cuts
 
 
 def test_a_short_corpus_is_one_stream_without_burn_in():
     cut = eval_streams(positions(50), 10, 1000, SEED_TOKEN)
-    assert cut.inputs.shape == (50, 1)
+    assert whole(cut)[0].shape == (50, 1)
     assert cut.burn_in == 0
 
 
 def test_streams_begin_with_the_seed_token_or_the_token_before():
     cut = train_streams(positions(10), 2, SEED_TOKEN)
-    assert cut.inputs[0].tolist() == [SEED_TOKEN, 5]
-    assert cut.targets[0].tolist() == [1, 6]
+    inputs, targets = whole(cut)
+    assert inputs[0].tolist() == [SEED_TOKEN, 5]
+    assert targets[0].tolist() == [1, 6]
 
 
 def test_padding_is_a_valid_token_that_is_not_scored():
     cut = train_streams(positions(5), 2, SEED_TOKEN)
-    assert cut.inputs[-1].tolist() == [2, SEED_TOKEN]
-    assert cut.targets[-1].tolist() == [3, IGNORE]
+    inputs, targets = whole(cut)
+    assert inputs[-1].tolist() == [2, SEED_TOKEN]
+    assert targets[-1].tolist() == [3, IGNORE]
 
 
 def test_windows_can_be_asked_for_by_number_or_array():
@@ -151,14 +159,18 @@ def test_without_a_boundary_windows_end_only_where_they_are_full_or_the_burn_in_
     n, streams, burn_in, window
 ):
     cut = eval_streams(positions(n), streams, burn_in, SEED_TOKEN)
-    steps, burn = len(cut.inputs), cut.burn_in
-    assert StreamWindows(cut, window).cuts == [*range(0, burn, window), *range(burn, steps, window), steps]
+    steps, burn = cut.steps, cut.burn_in
+    assert StreamWindows(cut, window).cuts.tolist() == [
+        *range(0, burn, window),
+        *range(burn, steps, window),
+        steps,
+    ]
     assert cut.resets == ()
 
 
 def test_a_boundary_inside_a_stream_ends_a_window_and_resets_that_stream_alone():
     windows = StreamWindows(train_streams(positions(20), 2, SEED_TOKEN, (14,)), 3)
-    assert windows.cuts == [0, 3, 4, 7, 10]
+    assert windows.cuts.tolist() == [0, 3, 4, 7, 10]
     assert [windows[k].reset.tolist() for k in range(4)] == [
         [True, True],
         [False, False],
@@ -171,5 +183,5 @@ def test_a_boundary_inside_a_stream_ends_a_window_and_resets_that_stream_alone()
 
 def test_a_boundary_between_two_streams_needs_no_window_of_its_own():
     windows = StreamWindows(train_streams(positions(20), 2, SEED_TOKEN, (10,)), 3)
-    assert windows.cuts == [0, 3, 6, 9, 10]
+    assert windows.cuts.tolist() == [0, 3, 6, 9, 10]
     assert windows[0].inputs[0].tolist() == [SEED_TOKEN, SEED_TOKEN]

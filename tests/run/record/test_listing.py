@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def runs(tmp_path, monkeypatch):
             (folder / "result.json").write_text(json.dumps(result))
         if number == 17:
             (folder / "run.json").write_text("{")
-    folder.rename(folder.with_name(f"{folder.name}.old-1"))
+    shutil.copytree(folder, folder.with_name(f"{folder.name}.old-1"))
     return list_runs("runs")
 
 
@@ -54,8 +55,9 @@ def test_every_beginning_finds_its_run_or_names_all_that_begin_so(runs):
         for text in (path, path.removeprefix("runs/"), path.rpartition("/")[2]):
             for length in range(1, len(text) + 1):
                 begun = text[:length]
-                if Path(begun).is_dir():
-                    assert find_run(begun) == Path(begun)
+                if Path(begun).is_dir() and begun.rstrip("/") != path:
+                    with pytest.raises(RequestError, match="name one"):
+                        find_run(begun)
                     continue
                 ways = {
                     p
@@ -140,3 +142,30 @@ def test_the_json_is_strict_and_the_table_says_how_many(runs, capsys):
     assert "9 of 9 runs" in capsys.readouterr().out
     assert main(["runs", "--where", "hidden_size>1000"]) == 0
     assert "none of 18 runs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", ["runs/ptb_rnn", "runs/ptb_rnn/", "runs", "."])
+def test_a_folder_with_one_run_is_that_run_and_what_was_set_aside_counts_for_none(given, runs, tmp_path):
+    first, *others = [Path(row["run_dir"]) for row in runs]
+    for number, other in enumerate(others):
+        other.rename(first.with_name(f"{first.name}.old-{number + 1}"))
+    first.rename(kept := Path("runs/ptb_rnn") / first.name)
+    assert find_run(given).absolute() == kept.absolute()
+    assert [row["hash"] for row in list_runs(given)] == [kept.name.partition("-")[0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"hidden_size>8{sign}seed=0" for sign in (" and ", " AND ", " or ", " & ", " && ", "|", ", ")),
+        *(
+            f"{key}{sign}big"
+            for key in ("hidden_size", "seed", "valid.loss")
+            for sign in ("<", "<=", ">", ">=")
+        ),
+        *("name<3", "started>=5", "tags>3", "tags>odd"),
+    ],
+)
+def test_a_condition_that_no_run_can_meet_is_refused_and_not_an_empty_list(text, runs):
+    with pytest.raises(RequestError, match=r"one condition each|can be compared"):
+        select(runs, where=text)

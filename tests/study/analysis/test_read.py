@@ -145,7 +145,9 @@ def test_a_study_in_a_database_is_read(grid, tmp_path):
     expected = [(t.number, t.state, t.values) for t in read_journal(grid)]
     study = optuna.create_study(study_name="grid", storage=url)
     study.add_trials(optuna.load_study(study_name="grid", storage=journal_of(grid)).get_trials())
-    assert [(t.number, t.state, t.values) for t in read_study(grid).trials] == expected
+    with pytest.raises(RequestError, match=r"sqlite:.*was not opened.*--trust"):
+        read_study(grid)
+    assert [(t.number, t.state, t.values) for t in read_study(grid, trust=True).trials] == expected
 
 
 def journal_of(folder):

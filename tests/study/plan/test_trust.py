@@ -3,10 +3,13 @@
 import contextlib
 import json
 import shutil
+import socket
+from itertools import pairwise
 
 import pytest
 import yaml
 
+import gatelab
 from gatelab.cli.main import main
 from gatelab.run import RequestError
 from gatelab.study.plan.trust import require_own_code
@@ -63,6 +66,13 @@ def test_the_owners_whole_command_goes_on(study):
 @pytest.mark.parametrize("place", ["template", "nested", "conf", "override", "choice", "point"])
 def test_every_place_of_a_study_that_names_code_is_looked_at(study, place, target):
     folder, _ = study
+    name_code(folder, place, target)
+    with pytest.raises(RequestError, match=r"(?s)part of Gatelab.*--trust"):
+        require_own_code(folder, ["study=s"], [])
+
+
+def name_code(folder, place, target):
+    """Let a study name a target."""
     record = json.loads((folder / "study.json").read_text())
     record["settings"]["space"] = None
     if place in ("template", "nested"):
@@ -80,8 +90,12 @@ def test_every_place_of_a_study_that_names_code_is_looked_at(study, place, targe
     else:
         record["points"].append({"model": {"_target_": target}})
     (folder / "study.json").write_text(json.dumps(record))
-    with pytest.raises(RequestError, match=r"not part of Gatelab.*--trust"):
-        require_own_code(folder, ["study=s"], [])
+
+
+def edit(file, change):
+    record = json.loads(file.read_text())
+    change(record)
+    file.write_text(json.dumps(record))
 
 
 @pytest.mark.parametrize("point", [{"model._target_": "os.mkdir"}, {"model": {"_target_": "os.mkdir"}}])
@@ -89,3 +103,86 @@ def test_a_point_of_a_queue_names_no_code(study, point):
     folder, _ = study
     with pytest.raises(RequestError, match="is not a value of the study's space"):
         StudySpec.load(folder).split(point)
+
+
+STORAGES = ["grpc://127.0.0.1:{port}", "sqlite:///{folder}/theirs.db", "journal://{folder}/theirs.log"]
+READERS = [
+    *(
+        ["study"],
+        ["study", "s"],
+        ["study", "s", "--write"],
+        ["study", "s", "--json"],
+        ["runs"],
+        ["rm", "runs/nothing"],
+    ),
+    *(["report", "s", "--no-samples", "--format", "md", "--output", "-"], ["report", "s", "--record", "a-b"]),
+    *(["sweep", "study=s"], ["sweep", "study=s", "--dry-run"]),
+]
+
+
+@pytest.mark.parametrize("url", STORAGES)
+def test_no_command_opens_the_storage_that_a_study_names(study, url, tmp_path, capsys):
+    folder, _ = study
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        url = url.format(port=server.getsockname()[1], folder=tmp_path)
+        shutil.copy(folder / "journal.log", tmp_path / "theirs.log")
+        edit(folder / "study.json", lambda record: record["settings"].update(storage=url))
+        before = (tmp_path / "theirs.log").stat()
+        for command in READERS:
+            code = main(command)
+            said = "".join(capsys.readouterr())
+            assert code == (0 if command in (["study"], ["runs"]) else 2)
+            assert "--trust" in said or command[0] in ("rm", "runs")
+        with pytest.raises(RequestError, match="was not opened"):
+            gatelab.Study("s").leaderboard()
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert not (tmp_path / "theirs.db").exists()
+    assert (tmp_path / "theirs.log").stat() == before
+
+
+@pytest.mark.parametrize("place", ["choice", "template", "override"])
+def test_writing_a_study_s_best_configuration_imports_nothing_that_it_names(
+    study, place, tmp_path, monkeypatch, capsys
+):
+    folder, _ = study
+    (tmp_path / "theirs.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    name_code(folder, place, "theirs.Cell")
+    before = sorted(folder.rglob("*"))
+    assert main(["study", "s", "--write"]) == 2
+    assert "theirs.Cell" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_refusal_has_the_line_to_type(study, capsys):
+    assert main(["sweep", "study=s", "study.slots=2", "--dry-run"]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1].strip()
+    assert line == "gatelab sweep study=s study.slots=2 --trust"
+    assert main(["sweep", "study=s", "study.slots=2", "--dry-run", "--trust"]) == 0
+
+
+def test_runs_are_written_below_the_study_s_own_root(study, tmp_path, capsys):
+    folder, command = study
+    file = next((folder / "templates").glob("*.yaml"))
+    spec = StudySpec.load(folder)  # a folder that was moved: its root is where it lies now
+    assert spec.config({})[0]["paths"]["runs"] == str(tmp_path / "w" / "runs")
+    config = yaml.safe_load(file.read_text())
+    config["paths"]["runs"] = str(tmp_path / "elsewhere")
+    file.write_text(yaml.safe_dump(config))
+    assert main(["sweep", *command, "--dry-run"]) == 2
+    assert f"paths.runs={tmp_path / 'elsewhere'}" in capsys.readouterr().err
+
+
+def test_a_template_that_stands_for_endlessly_much_is_refused(study, capsys):
+    folder, _ = study
+    file = next((folder / "templates").glob("*.yaml"))
+    names = "abcdefghijklmnop"
+    bomb = "a: &a [1]\n" + "".join(f"{b}: &{b} [{', '.join(['*' + a] * 9)}]\n" for a, b in pairwise(names))
+    file.write_text(file.read_text() + bomb)
+    (folder / "conf" / "0" / "model" / "more.yaml").write_text(bomb)
+    for command in (["study", "s", "--write"], ["sweep", "study=s", "--dry-run"]):
+        assert main(command) == 2
+        assert "aliases" in capsys.readouterr().err

@@ -167,7 +167,7 @@ def _columns(
     for key, name in asked:
         if name not in known:
             hint = did_you_mean(str(name), frame.columns)
-            hint = hint or f" There are {_listed(list(frame.columns)).replace(';', ',')}."
+            hint = hint or f" There are {_listed(list(frame.columns)).replace(';', ',').rstrip('.')}."
             problems.append(f"{key} names the column {name!r}, which does not exist.{hint}")
     if channels is not None:
         columns = list(channels)

@@ -1,21 +1,22 @@
 """The DataModule of language modelling: a corpus, its tokenizer, and windows over parallel streams.
 
 One window is one batch, in the corpus's order, so a task can carry its state from batch to batch. This file
-only joins the parts: corpora.py gives the token ids, streams.py cuts them.
+only joins the parts: encoded.py gives the token ids, streams.py cuts them.
 """
 
 from typing import Any, Literal, Unpack
 
-import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
-from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
-from gatelab.data.messages import DataError
+from gatelab.data.disk_cache import CacheEntry, cached
+from gatelab.data.messages import DataError, counted
 from gatelab.data.specs import TextSpec
 from gatelab.data.text.baselines import text_baselines
-from gatelab.data.text.corpora import TextOptions, encoded_text
+from gatelab.data.text.corpora import TextOptions
+from gatelab.data.text.encoded import encoded_text
 from gatelab.data.text.streams import SHORTEST, RandomWindows, StreamWindows, eval_streams, train_streams
 from gatelab.data.text.tokenizer import Tokenizer
 
@@ -23,9 +24,11 @@ from gatelab.data.text.tokenizer import Tokenizer
 class TextDataModule(GatelabDataModule):
     """Language-modelling windows of a named corpus or of any text file.
 
-    corpus: which text; "text" reads `path` (and `valid_path`, `test_path`, else `split` cuts the one file).
-    level: what a token is. vocabulary_size: keep the most frequent words or characters, or the pieces BPE
-        learns (None: all; 4096 for bpe).
+    corpus: which text; "text" reads `path` (and `valid_path`, `test_path`, else `split` cuts the one text). Each is a
+        file, a folder (all files in it and below) or a glob; several files are joined in the order of their names.
+        Those that end in `.gz` or `.zst` are unpacked.
+    level: what a token is: a word, a character, a byte (of any file, whether text or not) or a piece of BPE.
+    vocabulary_size: keep the most frequent words or characters, or the pieces BPE learns (None: all; 4096 for bpe).
     split: fractions [train, valid] or [train, valid, test] of a single text. max_characters: use only the
         beginning.
     batch_size, window: parallel streams and steps per training batch. random_window: draw the steps around `window`,
@@ -39,6 +42,9 @@ class TextDataModule(GatelabDataModule):
     A fold's vocabulary comes from its own training text. Where the vocabulary is part of the benchmark, it stays the
     published one: perplexities over different vocabularies could not be averaged, and PTB's and WikiText-2's texts
     already hold `<unk>` for every word outside it.
+
+    The token ids lie in a file of the cache that is mapped into memory: a corpus may be larger than memory.
+    `tokens` has them for each split, as tensors of the smallest unsigned type.
     """
 
     spec: TextSpec
@@ -47,9 +53,17 @@ class TextDataModule(GatelabDataModule):
     def __init__(
         self,
         corpus: Literal[
-            "ptb_word", "ptb_char", "wikitext2", "tinyshakespeare", "stdlib", "text"
+            "ptb_word",
+            "ptb_char",
+            "wikitext2",
+            "wikitext103",
+            "text8",
+            "enwik8",
+            "tinyshakespeare",
+            "stdlib",
+            "text",
         ] = "ptb_word",
-        level: Literal["word", "char", "bpe"] = "word",
+        level: Literal["word", "char", "byte", "bpe"] = "word",
         path: str | None = None,
         valid_path: str | None = None,
         test_path: str | None = None,
@@ -96,7 +110,9 @@ class TextDataModule(GatelabDataModule):
         if self.tokens:
             return
         text = encoded_text(self.options, self.mirror, self.cache)
-        self.tokenizer, self.tokens, self.boundaries = text.tokenizer, text.tokens, text.boundaries
+        self.tokenizer, self.boundaries = text.tokenizer, text.boundaries
+        self._ids, self._sha256 = text.tokens, text.sha256
+        self.tokens = {split: torch.from_numpy(ids) for split, ids in text.tokens.items()}
         self.splits = tuple(text.tokens)
         self.fingerprint, self.notes = text.fingerprint, text.notes
         self.spec = TextSpec(
@@ -112,8 +128,6 @@ class TextDataModule(GatelabDataModule):
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of the train-unigram and the interpolated bigram model on every token of `split`."""
         self._known(split)
-        narrow = np.min_scalar_type(self.spec.vocabulary - 1)
-        train, scored = (self.tokens[name].numpy().astype(narrow) for name in ("train", split))
         options: dict[str, Any] = {
             "vocabulary": self.spec.vocabulary,
             "seed_token": self.spec.seed_token,
@@ -121,17 +135,22 @@ class TextDataModule(GatelabDataModule):
             "unknown": self.spec.unknown[split],
             "escape": self.spec.escape(split),
             "boundaries": self.boundaries,
+            "bits": self.spec.bits,
         }
-        arrays = {"train": sha256_of_array(train), "scored": sha256_of_array(scored)}
         return cached(
             self.cache,
-            lambda: {"what": "text baselines", **arrays, **options},
-            lambda: CacheEntry({}, text_baselines(train, scored, **options)),
+            lambda: {"what": "text baselines", "text": self._sha256, "split": split, **options},
+            lambda: CacheEntry({}, text_baselines(self._ids["train"], self._ids[split], **options)),
         ).facts
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
-        tokens, seed_token = self.tokens[split], self.spec.seed_token
+        tokens, seed_token = self._ids[split], self.spec.seed_token
         if split == "train":
+            if len(tokens) < self.window:
+                raise DataError(
+                    f"data.window={self.window}: the train text is {counted(len(tokens), 'token')}, shorter than one "
+                    "window; give a longer text or a smaller data.window"
+                )
             streams = train_streams(tokens, self.batch_size, seed_token, self.boundaries)
             window = self.window
         else:
@@ -140,6 +159,6 @@ class TextDataModule(GatelabDataModule):
         windows = StreamWindows(streams, window, rank=rank, world_size=world_size)
         # every rank visits every window: what ranks share are the streams inside it
         if split == "train" and self.random_window:
-            steps = len(streams.inputs)
+            steps = streams.steps
             return windows, RandomWindows(steps, window, [step for step, _ in streams.resets], seed=self.seed)
         return windows, BatchOrder(len(windows), 1, shuffle=False)

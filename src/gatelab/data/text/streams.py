@@ -5,14 +5,16 @@ starts inside the corpus first reads the tokens before its own part without bein
 and with it the perplexity, does not depend on how many streams there are. A training text may have a boundary:
 a place where it does not go on from the token before (a fold's validation block was taken out there). Nothing
 crosses it: the input there is the seed token, a window ends before it, and that stream's state is reset. Pure
-arithmetic on arrays; no files, no Lightning.
+arithmetic on arrays, which may be mapped from a file larger than memory; no Lightning.
 
 Dimensions: `N` tokens, `B` streams, `L` steps of the longest stream.
 """
 
+import mmap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,47 +25,82 @@ from gatelab.data.base_module import BatchOrder
 from gatelab.data.messages import DataError
 from gatelab.data.specs import IGNORE, TokenBatch
 
+_RESIDENT: Final = 128 << 20
+"""Bytes of a mapped file that may lie in this process' memory, about."""
+_READ_AHEAD: Final = 64 << 10  # of each place that is read, the system maps about so much
 
-class Streams(NamedTuple):
-    """`B` streams side by side.
 
-    inputs, targets: `[L, B]` int32 (targets `IGNORE` where not scored).
-    burn_in: first steps during which only stream 0 is scored.
-    resets: (step, stream) of every boundary inside a stream.
+def leave_memory(tokens: np.ndarray) -> None:
+    """Give back the memory of what was read of a mapped file; it is read again where it is asked for again."""
+    if isinstance(tokens.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        tokens.base.madvise(mmap.MADV_DONTNEED)
+
+
+@dataclass(frozen=True)
+class Streams:
+    """`B` streams side by side over one array of tokens, of which nothing is copied until a window is asked for.
+
+    tokens: `[N]`. Stream i reads positions `starts[i]..ends[i]` and is scored on `first[i]..ends[i]`, all `[B]`.
+    boundaries: places in `tokens` that do not follow the token before them.
     """
 
-    inputs: Tensor
-    targets: Tensor
-    burn_in: int
-    resets: tuple[tuple[int, int], ...] = ()
+    tokens: np.ndarray
+    seed_token: int
+    starts: np.ndarray
+    first: np.ndarray
+    ends: np.ndarray
+    boundaries: tuple[int, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a loader worker that is not forked: the name of a mapped file, not its content."""
+        state, tokens = dict(self.__dict__), self.tokens
+        if isinstance(tokens, np.memmap) and tokens.filename is not None:
+            state["tokens"] = (tokens.filename, tokens.dtype, "c", tokens.offset, tokens.shape)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["tokens"], tuple):
+            state["tokens"] = np.memmap(*state["tokens"])
+        self.__dict__.update(state)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the longest stream."""
+        return int((self.ends - self.starts).max())
+
+    @property
+    def burn_in(self) -> int:
+        """First steps during which only stream 0 is scored."""
+        return int((self.first - self.starts).max())
+
+    @property
+    def resets(self) -> tuple[tuple[int, int], ...]:
+        """(step, stream) of every boundary inside a stream."""
+        return tuple(
+            (int(at - self.starts[stream]), int(stream))
+            for at in self.boundaries
+            for stream in np.flatnonzero((self.starts < at) & (at < self.ends))
+        )
+
+    def window(self, start: int, stop: int, columns: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Return inputs and targets `[stop - start, B]` int64 of some steps; targets are `IGNORE` where not scored."""
+        starts, first, ends = self.starts[columns], self.first[columns], self.ends[columns]
+        position = starts[None, :] + np.arange(start, stop)[:, None]
+        inside = position < ends[None, :]
+        follows = inside & (position > 0)
+        if self.boundaries:
+            follows &= ~np.isin(position, self.boundaries)
+        scored = inside & (position >= first[None, :])
+        position = np.where(inside, position, 0)
+        targets = np.where(scored, self.tokens[position].astype(np.int64), IGNORE)
+        before = self.tokens[np.maximum(position - 1, 0)].astype(np.int64)
+        inputs = np.where(follows, before, self.seed_token)
+        return torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
-def _gather(
-    tokens: Tensor,
-    seed_token: int,
-    starts: np.ndarray,
-    first: np.ndarray,
-    ends: np.ndarray,
-    boundaries: Sequence[int] = (),
+def train_streams(
+    tokens: np.ndarray, streams: int, seed_token: int, boundaries: Sequence[int] = ()
 ) -> Streams:
-    """Lay out streams that read positions `starts..ends` and score `first..ends`, all `[B]`."""
-    steps = int((ends - starts).max())
-    before = torch.cat([torch.tensor([seed_token], dtype=torch.int32), tokens.to(torch.int32)])
-    position = torch.from_numpy(starts)[None, :] + torch.arange(steps)[:, None]
-    inside = position < torch.from_numpy(ends)[None, :]
-    scored = inside & (position >= torch.from_numpy(first)[None, :])
-    position = torch.where(inside, position, 0)  # position 0 reads the seed token
-    targets = torch.where(scored, before[position + 1], IGNORE)
-    before[list(boundaries)] = seed_token
-    resets = tuple(
-        (int(at - starts[stream]), int(stream))
-        for at in boundaries
-        for stream in np.flatnonzero((starts < at) & (at < ends))
-    )
-    return Streams(before[position], targets, int((first - starts).max()), resets)
-
-
-def train_streams(tokens: Tensor, streams: int, seed_token: int, boundaries: Sequence[int] = ()) -> Streams:
     """Cut `tokens` `[N]` into contiguous streams whose lengths differ by at most one; nothing is dropped.
 
     The input of a stream's first step is the token before it in the corpus (the seed token for the first
@@ -77,10 +114,12 @@ def train_streams(tokens: Tensor, streams: int, seed_token: int, boundaries: Seq
     lengths = np.full(streams, len(tokens) // streams)
     lengths[: len(tokens) % streams] += 1
     ends = np.cumsum(lengths)
-    return _gather(tokens, seed_token, ends - lengths, ends - lengths, ends, boundaries)
+    return Streams(tokens, seed_token, ends - lengths, ends - lengths, ends, tuple(boundaries))
 
 
-def eval_streams(tokens: Tensor, streams: int, burn_in: int, seed_token: int, world_size: int = 1) -> Streams:
+def eval_streams(
+    tokens: np.ndarray, streams: int, burn_in: int, seed_token: int, world_size: int = 1
+) -> Streams:
     """Cut `tokens` `[N]` into streams of exactly equal length `L`, every token scored exactly once.
 
     Stream i > 0 reads `burn_in` tokens (rounded up so that all comes out even, by less than `streams`) before
@@ -102,7 +141,7 @@ def eval_streams(tokens: Tensor, streams: int, burn_in: int, seed_token: int, wo
     starts = np.arange(usable) * scored
     ends = starts + burn + scored
     first = np.where(np.arange(usable) == 0, 0, starts + burn)
-    return _gather(tokens, seed_token, starts, first, ends)
+    return Streams(tokens, seed_token, starts, first, ends)
 
 
 class StreamWindows(Dataset):
@@ -113,18 +152,20 @@ class StreamWindows(Dataset):
     """
 
     def __init__(self, streams: Streams, window: int | None, *, rank: int = 0, world_size: int = 1) -> None:
-        steps, columns = streams.inputs.shape
+        steps, columns = streams.steps, len(streams.starts)
         share = columns // world_size
-        mine = slice(rank * share, (rank + 1) * share)
-        self.inputs = streams.inputs[:, mine].contiguous()
-        self.targets = streams.targets[:, mine].contiguous()
+        self.streams = streams
+        self.mine = slice(rank * share, (rank + 1) * share)
         size = window or steps
         stops = sorted({0, streams.burn_in, *(step for step, _ in streams.resets), steps})
-        self.cuts = [*(cut for start, stop in pairwise(stops) for cut in range(start, stop, size)), steps]
+        # an array, since a large corpus has millions of windows
+        inside = [np.arange(start, stop, size) for start, stop in pairwise(stops)]
+        self.cuts = np.concatenate([*inside, [steps]])
         self.resets: dict[int, list[int]] = {}
         for step, stream in streams.resets:
             if stream // share == rank:
                 self.resets.setdefault(step, []).append(stream % share)
+        self._read = 0
 
     def __len__(self) -> int:
         return len(self.cuts) - 1
@@ -138,10 +179,16 @@ class StreamWindows(Dataset):
             (k,) = given
             if not 0 <= k < len(self):
                 raise IndexError(k)
-            start, stop = self.cuts[k], self.cuts[k + 1]
-        reset = torch.full((self.inputs.shape[1],), start == 0)
+            start, stop = int(self.cuts[k]), int(self.cuts[k + 1])
+        inputs, targets = self.streams.window(start, stop, self.mine)
+        streams, tokens = inputs.shape[1], self.streams.tokens
+        reset = torch.full((streams,), start == 0)
         reset[self.resets.get(start, [])] = True
-        return TokenBatch(self.inputs[start:stop].long(), self.targets[start:stop].long(), reset)
+        self._read += streams * max((stop - start) * tokens.itemsize, _READ_AHEAD)
+        if self._read > _RESIDENT:
+            leave_memory(tokens)
+            self._read = 0
+        return TokenBatch(inputs, targets, reset)
 
 
 SHORTEST, DEVIATION, HALVED = 5, 5.0, 0.05

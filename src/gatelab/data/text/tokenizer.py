@@ -1,4 +1,4 @@
-"""Text to token ids and back, at three levels behind one interface: words, characters, byte-pair pieces.
+"""Text to token ids and back, at four levels behind one interface: words, characters, bytes, byte-pair pieces.
 
 A tokenizer is built from the training split alone and saved as plain data (`to_dict`, kept as
 `tokenizer.json` in the run directory), so that a run can encode a prompt years later without its corpus. It
@@ -45,6 +45,10 @@ class Tokenizer(ABC):
         `DataError` where it holds what the vocabulary cannot express.
         """
 
+    def encode_chunk(self, chunk: str) -> Tensor:
+        """Return the ids `[n]` (of any integer type) of a part of a corpus (see long_text.py)."""
+        return self.encode(chunk)
+
     @abstractmethod
     def decode(self, ids: Iterable[int] | Tensor) -> str:
         """Return the text of `ids`."""
@@ -63,8 +67,10 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
-        """Build it from the training text, with `size` tokens (None: all; bpe 4096).
+    def train(
+        cls, text: str | Iterable[str], size: int | None = None, *, open_vocabulary: bool = True
+    ) -> Self:
+        """Build it from the training text or its chunks, with `size` tokens (None: all; bpe 4096; byte 256).
 
         `open_vocabulary` adds an unknown token (word, char).
         """
@@ -72,6 +78,10 @@ class Tokenizer(ABC):
 
 def _id_list(ids: Iterable[int] | Tensor) -> list[int]:
     return [int(i) for i in (ids.tolist() if isinstance(ids, Tensor) else ids)]
+
+
+def _chunks(text: str | Iterable[str]) -> Iterable[str]:
+    return [text] if isinstance(text, str) else text
 
 
 class _TableTokenizer(Tokenizer):
@@ -109,16 +119,21 @@ class _TableTokenizer(Tokenizer):
         """Return the symbols of `text` in their order."""
 
     @classmethod
-    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
+    def train(
+        cls, text: str | Iterable[str], size: int | None = None, *, open_vocabulary: bool = True
+    ) -> Self:
         """Take the `size` most frequent symbols of `text` (None: all), by falling count, then by name.
 
         The seed is always among them, and the unknown symbol if `open_vocabulary`.
         """
-        counts = Counter(cls.split(text))
+        counts: Counter[str] = Counter()
+        for chunk in _chunks(text):
+            counts.update(cls.split(chunk))
+        total = counts.total()
         extra = [cls.seed, cls.unknown] if open_vocabulary else [cls.seed]
         for symbol in extra:  # never cut away by `size`
             if symbol in counts:
-                counts[symbol] += len(text)
+                counts[symbol] += total
         must = [symbol for symbol in extra if symbol not in counts]
         ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
         return cls(ranked[: None if size is None else max(size - len(must), 0)] + must)
@@ -205,7 +220,9 @@ class BPETokenizer(Tokenizer):
         self.size, self.seed_token = self._backend.get_vocab_size(), self._backend.token_to_id(EOS) or 0
 
     @classmethod
-    def train(cls, text: str, size: int | None = None, *, open_vocabulary: bool = True) -> Self:
+    def train(
+        cls, text: str | Iterable[str], size: int | None = None, *, open_vocabulary: bool = True
+    ) -> Self:
         """Learn `size` pieces (None: 4096; at least 257: every byte and `<eos>`) from `text`."""
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         from tokenizers import Tokenizer as Backend
@@ -225,7 +242,8 @@ class BPETokenizer(Tokenizer):
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
-        backend.train_from_iterator(text.splitlines(keepends=True), trainer)
+        lines = (line for chunk in _chunks(text) for line in chunk.splitlines(keepends=True))
+        backend.train_from_iterator(lines, trainer)
         return cls(backend.to_str())
 
     def encode(self, text: str) -> Tensor:
@@ -248,15 +266,49 @@ class BPETokenizer(Tokenizer):
         return {"level": self.level, "tokenizer": self._backend.to_str()}
 
 
+class ByteTokenizer(Tokenizer):
+    """The 256 bytes; a text is those of its UTF-8. A newline stands before the first token of a stream."""
+
+    level, content, seed_token = "byte", "size", ord("\n")
+
+    def __init__(self, size: int = 256) -> None:
+        if size != 256:
+            raise DataError(f"tokenizer (level byte): size is {size}, and there are 256 bytes")
+        self.size = size
+
+    @classmethod
+    def train(
+        cls, text: str | Iterable[str], size: int | None = None, *, open_vocabulary: bool = True
+    ) -> Self:
+        """Return the one that there is."""
+        return cls()
+
+    def encode(self, text: str) -> Tensor:
+        """Return the bytes `[n]` of the text in UTF-8."""
+        return self.encode_chunk(text.encode("utf-8", "surrogatepass").decode("latin-1")).long()
+
+    def encode_chunk(self, chunk: str) -> Tensor:
+        """Return the bytes `[n]` uint8 of a part of a corpus, each of which is a character there."""
+        return torch.from_numpy(np.frombuffer(bytearray(chunk, "latin-1"), np.uint8))
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """Return the text of the bytes; those that are no valid UTF-8 become U+FFFD."""
+        return bytes(_id_list(ids)).decode("utf-8", "replace")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the level and the size."""
+        return {"level": self.level, "size": self.size}
+
+
 _LEVELS: Final[dict[str, type[Tokenizer]]] = {
-    kind.level: kind for kind in (WordTokenizer, CharTokenizer, BPETokenizer)
+    kind.level: kind for kind in (WordTokenizer, CharTokenizer, ByteTokenizer, BPETokenizer)
 }
 
 
 def train_tokenizer(
-    level: str, text: str, size: int | None = None, *, open_vocabulary: bool = True
+    level: str, text: str | Iterable[str], size: int | None = None, *, open_vocabulary: bool = True
 ) -> Tokenizer:
-    """Build the tokenizer of `level` from the training text, see `Tokenizer.train`."""
+    """Build the tokenizer of `level` from the training text or its chunks, see `Tokenizer.train`."""
     if level not in _LEVELS:
         raise DataError(f"data.level={level!r}: expected one of {', '.join(_LEVELS)}")
     return _LEVELS[level].train(text, size, open_vocabulary=open_vocabulary)

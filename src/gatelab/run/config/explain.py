@@ -83,9 +83,15 @@ def quoted(override: str) -> str | None:
     return line if value else None
 
 
+SEVERAL = re.compile(r"=\S*\s+[+~]*\w[\w./@]*=")
+"""A second `key=` after a space."""
+
+
 def explain_grammar(error: OverrideParseException) -> str:
     """Which override Hydra's grammar cannot read, and the line to type."""
     given = str(error.override)
+    if SEVERAL.search(given):
+        return f"'{given}': several overrides in one; give each as an argument of its own, unquoted or quoted by itself"
     if line := quoted(given):
         return (
             f"cannot read the override '{given}'. Overrides are written key=value, and a value with such characters is "

@@ -10,27 +10,62 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import inspect
+import re
 import sys
 import sysconfig
+import types
 from collections.abc import Iterator, Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 RESULT_RINGS = ("core", "data", "tasks", "run")  # what only shows results or starts runs cannot change one
 PATTERNS = ("*.py", "*.c", "*.h", "dispatch.json")
 DIGITS = 16
+VERSIONED = ("gatelab", "torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "__main__")
+"""Packages of targets whose version a run records, or whose files it names."""
 
 
 def sources(config: Mapping[str, Any]) -> dict[str, str]:
     """Name of each source file that made the result of a run -> digest of its content.
 
     Gatelab's own files are named `gatelab/core/gru.py`; a user's, from each `_target_` on through everything that it
-    imports, by the module: `mycell.py`, `mine/cells.py`. Installed packages are told by their versions instead.
+    imports by name, by the module: `mycell.py`, `mine/cells.py`. A class of a notebook is `__main__.Cell`. An installed
+    package that a `_target_` stands in is one entry, `theirs (installed)`; what is imported beside that is told by its
+    version instead. Nothing is imported or run. Of a module that this process has read already, the
+    digest is that of what was read.
 
     Args:
         config: the resolved configuration.
     """
     found = dict(gatelab_sources())
+    named = set(targets(config))
+    found |= {name: _digest(code.encode()) for name in named if (code := _of_notebook(name))}
+    for package in {name.partition(".")[0] for name in named} - {*VERSIONED, *sys.stdlib_module_names}:
+        if digest := _of_installed(package):
+            found[f"{package} (installed)"] = digest
+    return dict(sorted((found | {one.name: _digest(one.read) for one in _own_files(config)}).items()))
+
+
+def edited(config: Mapping[str, Any]) -> list[str]:
+    """The user's files that were edited after this process imported them, so that it runs other code than they hold."""
+    return [one.name for one in _own_files(config) if one.read != one.content]
+
+
+class OwnFile(NamedTuple):
+    """A source file of the user's: its name, what it holds, and what this process read when it imported it."""
+
+    name: str
+    content: bytes
+    read: bytes
+
+
+_READ: dict[str, tuple[Any, bytes]] = {}
+"""Module -> its spec, which a reload replaces, and the content of its file when it was first looked at."""
+
+
+def _own_files(config: Mapping[str, Any]) -> Iterator[OwnFile]:
     waiting, seen = [target.rpartition(".")[0] for target in targets(config)], set[str]()
     while waiting:
         module = waiting.pop()
@@ -38,23 +73,31 @@ def sources(config: Mapping[str, Any]) -> dict[str, str]:
             continue
         seen.add(module)
         waiting.append(module.rpartition(".")[0])  # a package's __init__.py runs too
-        file = _own_file(module)
-        if file is not None:
-            content = file.read_bytes()
-            found[_name(module, file)] = _digest(content)
-            waiting += _imported(content, module, package=file.name == "__init__.py")
-    return dict(sorted(found.items()))
+        spec = _own_spec(module)
+        if spec is None:
+            continue
+        content, read = (bytes(spec.loader.get_data(spec.origin)),) * 2
+        if module in sys.modules:
+            if _READ.get(module, (None,))[0] is not spec:
+                _READ[module] = spec, content
+            read = _READ[module][1]
+        package = spec.submodule_search_locations is not None
+        name, suffix = module.replace(".", "/"), Path(spec.origin).suffix
+        yield OwnFile(f"{name}/__init__{suffix}" if package else f"{name}{suffix}", content, read)
+        waiting += _imported(read, module, package=package)
 
 
 def targets(config: Any) -> Iterator[str]:
-    """Every `_target_` of a configuration, at any depth."""
-    if isinstance(config, Mapping):
-        if "_target_" in config:
-            yield str(config["_target_"])
-        config = list(config.values())
-    if isinstance(config, list | tuple):
-        for inner in config:
-            yield from targets(inner)
+    """Every `_target_` of a configuration, at any depth; what stands in several places is looked at once."""
+    waiting, seen = [config], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, Mapping | list | tuple) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, Mapping) and "_target_" in node:
+            yield str(node["_target_"])
+        waiting += reversed([*node.values()] if isinstance(node, Mapping) else [*node])
 
 
 def changed_code(record: Mapping[str, Any]) -> list[str]:
@@ -86,21 +129,76 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:DIGITS]
 
 
-def _own_file(module: str) -> Path | None:
-    """The source file of a module that is neither Gatelab's, nor installed, nor Python's own."""
+def _own_spec(module: str) -> Any:
+    """The spec of a module that is neither Gatelab's, nor installed, nor Python's own; nothing is imported for it."""
     if module.partition(".")[0] in ("gatelab", *sys.stdlib_module_names):
         return None
-    origin = getattr(sys.modules.get(module), "__file__", None)
-    if origin is None:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError, AttributeError):
-            return None
-        origin = spec.origin if spec is not None else None
-    if origin is None or not origin.endswith(".py") or not Path(origin).is_file():
+    spec = _spec(module)
+    if spec is None or not hasattr(spec.loader, "get_data") or not Path(spec.origin or "").suffix:
         return None
-    file = Path(origin).resolve()
-    return None if any(file.is_relative_to(folder) for folder in _installed()) else file
+    return None if _is_installed(spec.origin) else spec
+
+
+def _spec(module: str) -> Any:
+    """As `importlib.util.find_spec`, which would import the packages around the module."""
+    if module in sys.modules:
+        return getattr(sys.modules[module], "__spec__", None) or _script(module)
+    package, _, _ = module.rpartition(".")
+    try:
+        if not package:
+            return importlib.util.find_spec(module)
+        outer = _spec(package)
+        places = outer and outer.submodule_search_locations
+        return PathFinder.find_spec(module.rpartition(".")[2], list(places)) if places else None
+    except (ImportError, ValueError, AttributeError, KeyError):
+        return None
+
+
+def _script(module: str) -> Any:
+    """The spec of a script that is running, which has none of its own."""
+    file = getattr(sys.modules[module], "__file__", None)
+    return importlib.util.spec_from_file_location(module, file) if file and Path(file).is_file() else None
+
+
+def _of_notebook(target: str) -> str:
+    """The code of a class or function of a notebook, with all of the notebook's own that it names; else nothing."""
+    main, (module, _, name) = sys.modules["__main__"], target.partition(".")
+    if module != "__main__" or hasattr(main, "__file__"):
+        return ""
+    waiting, seen = [name], dict[str, str]()
+    while waiting:
+        name = waiting.pop()
+        value = vars(main).get(name)
+        if name in seen or getattr(value, "__module__", None) != "__main__":
+            continue
+        bases = [base.__name__ for base in getattr(value, "__bases__", ())]
+        parts = dict(sorted(vars(value).items())) if inspect.isclass(value) else {"": value}
+        codes = [_text(part.__code__) for part in parts.values() if inspect.isfunction(part)]
+        plain = {key: part for key, part in parts.items() if isinstance(part, int | float | str | tuple)}
+        seen[name] = repr((bases, codes, {k: v for k, v in plain.items() if not k.startswith("__")}))
+        waiting += [*bases, *re.findall(r"\w+", seen[name])]
+    return repr(sorted(seen.items()))
+
+
+def _text(code: types.CodeType) -> str:
+    """What a code object does, whatever cell it was typed in."""
+    constants = [_text(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, code.co_varnames, constants))
+
+
+@functools.cache
+def _of_installed(package: str) -> str | None:
+    """The digest of all source files of an installed package; None of another one."""
+    spec = _spec(package)
+    if spec is None or not spec.origin or not _is_installed(spec.origin):
+        return None
+    folders = spec.submodule_search_locations
+    files = (f for folder in folders for f in Path(folder).rglob("*.py")) if folders else [Path(spec.origin)]
+    return _digest(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(files)))
+
+
+def _is_installed(file: str) -> bool:
+    return any(Path(file).resolve().is_relative_to(folder) for folder in _installed())
 
 
 @functools.cache
@@ -113,13 +211,11 @@ def _installed() -> tuple[Path, ...]:
     return tuple(folders)
 
 
-def _name(module: str, file: Path) -> str:
-    name = module.replace(".", "/")
-    return f"{name}/__init__.py" if file.name == "__init__.py" else f"{name}.py"
-
-
 def _imported(content: bytes, module: str, *, package: bool) -> Iterator[str]:
-    """The modules that a source file names in its imports; of `from a import b` both `a` and `a.b`."""
+    """The modules that a source file names in its imports; of `from a import b` both `a` and `a.b`.
+
+    `import_module("a")` and `__import__("a")` are imports too, where the name is written out.
+    """
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
@@ -134,3 +230,9 @@ def _imported(content: bytes, module: str, *, package: bool) -> Iterator[str]:
                 kept = parts[: len(parts) - node.level + (1 if package else 0)]
                 base = ".".join([*kept, base] if base else kept)
             yield from (base, *(f"{base}.{alias.name}" for alias in node.names if alias.name != "*"))
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                inner = node.args[0].value
+                around = module if package else module.rpartition(".")[0]
+                yield f"{around}{inner}" if inner.startswith(".") else inner

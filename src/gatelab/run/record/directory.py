@@ -76,7 +76,9 @@ class RunDirectory:
         """
         run = cls(find_run(path))
         if not has(run.path, "run.json"):
-            raise RequestError(f"{path}: holds no run.json, so it is not a run directory.")
+            study = " It is a study; `gatelab study` and `gatelab runs` list its runs."
+            hint = study * has(run.path, "study.json")
+            raise RequestError(f"{path}: holds no run.json, so it is not a run directory.{hint}")
         return run
 
     def read(self) -> dict[str, Any]:
@@ -228,6 +230,17 @@ def read_record(path: Path, kinds: Mapping[str, type] | None = None) -> dict[str
             how = f"'{key}' is not a {kind.__name__}" if key in value else f"has no '{key}'"
             raise RequestError(f"{path}: {how}. {DAMAGED_FIX}")
     return value
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """`path`, which is to be written below `folder`.
+
+    Raises:
+        RequestError: a link of the folder leads out of it; the folder may be a stranger's.
+    """
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RequestError(f"{path}: a link leads out of {folder}, so nothing is written there.")
+    return path
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
     gatelab eval runs/ptb_gru/1a2b3c4d-s0     the directory
     gatelab eval 1a2                          the one run whose hash begins so
     gatelab eval ptb_gru/                     the only run of that name
+    gatelab eval runs/ptb_gru                 the only run in a folder
 
 Runs are looked for below `runs/` in the current folder, or in GATELAB_ROOT. Earlier runs that were set aside
 (`NAME.old-1`) are found by their whole path only.
@@ -47,7 +48,7 @@ def has(folder: Path, name: str) -> bool:
 
 
 def find_run(given: str | Path, runs: str | Path | None = None) -> Path:
-    """The run directory that `given` means: an existing folder as it is, else the run that begins so.
+    """The run directory that `given` means: an existing folder or the only run in it, else the run that begins so.
 
     Args:
         given: a path, or the beginning of `runs/NAME/HASH-sSEED`, `NAME/HASH-sSEED` or `HASH-sSEED`.
@@ -57,9 +58,12 @@ def find_run(given: str | Path, runs: str | Path | None = None) -> Path:
         RequestError: no run begins so, or several do; they are named.
     """
     text, folder = str(given), default_runs() if runs is None else Path(runs)
-    if text.strip() and Path(text).is_dir():
-        return Path(text)
-    known = [path for path in run_directories(folder) if ".old-" not in path.name]
+    if text.strip() and (inside := Path(text)).is_dir():
+        below = [] if has(inside, "run.json") else runs_below(inside)
+        if len(below) > 1:
+            raise RequestError(f"{given}: holds {counted(len(below), 'run')}; name one:{_listed(below)}")
+        return below[0] if below else inside
+    known = [path for path in run_directories(folder) if not set_aside(path)]
     exact = [path for path in known if text.rstrip("/") in _spellings(path)]
     found = exact or [path for path in known if text and any(s.startswith(text) for s in _spellings(path))]
     if len(found) == 1:
@@ -68,9 +72,24 @@ def find_run(given: str | Path, runs: str | Path | None = None) -> Path:
         names = {spelling for path in known for spelling in (*_spellings(path), path.parent.name)}
         hint = did_you_mean(text, names) or " `gatelab runs` lists the runs there are."
         raise RequestError(f"{given}: no such run directory, and no run below {folder} begins so.{hint}")
-    more = f"\n  and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    listed = "".join(f"\n  {path}" for path in found[:SHOWN])
-    raise RequestError(f"{given}: {counted(len(found), 'run')} begin so; give more of one:{listed}{more}")
+    raise RequestError(f"{given}: {counted(len(found), 'run')} begin so; give more of one:{_listed(found)}")
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The runs in a folder of runs, a `runs/`, or a folder that holds one; without those that were set aside."""
+    direct = folders_with("run.json", folder, "*")
+    found = [*direct, *run_directories(folder), *run_directories(folder / "runs")]
+    return sorted(path for path in found if not set_aside(path))
+
+
+def set_aside(run: Path) -> bool:
+    """Whether a directory is an earlier run that `--force` kept under another name."""
+    return ".old-" in run.name
+
+
+def _listed(runs: list[Path]) -> str:
+    more = f"\n  and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
+    return "".join(f"\n  {path}" for path in runs[:SHOWN]) + more
 
 
 def _spellings(path: Path) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import yaml
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
 from gatelab.run.record.directory import DAMAGED, RunDirectory
-from gatelab.run.record.find import default_runs, find_run, folders_with, has, run_directories
+from gatelab.run.record.find import default_runs, find_run, has, runs_below
 from gatelab.run.record.identity import LEFT_OUT_OF
 
 Row = dict[str, Any]
@@ -35,6 +35,8 @@ NOT_OF_THE_RUN = ("paths", "logger", "name", "test", "tags", "note", "threads", 
 GROUPS = ("model", "optim", "schedule", "task", "data", "trainer", "callbacks")
 """In the order in which one is asked for the name of a difference."""
 CONDITION = re.compile(r"\s*([\w./@-]+?)\s*(>=|<=|!=|==|=|>|<)\s*(.*?)\s*")
+SEVERAL = re.compile(r"(\s(and|or)\s|[&|,]).*[<>=]", re.IGNORECASE)
+"""A second condition within the value of one."""
 OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -63,8 +65,7 @@ def _runs_in(place: str | Path) -> list[Path]:
     path = Path(place) if Path(place).exists() else named if named.is_dir() else find_run(place)
     if has(path, "run.json"):
         return [path]
-    direct = folders_with("run.json", path, "*")
-    return sorted([*direct, *run_directories(path), *run_directories(path / "runs")])
+    return runs_below(path)
 
 
 def _row(run: RunDirectory) -> Row:
@@ -111,7 +112,10 @@ def differences(rows: Sequence[Row]) -> list[str]:
     Seeds are left out, the keys that follow a seed too.
     """
     rows = [row for row in rows if row["state"] != "unreadable"]
-    return parting_keys([row["config"] for row in rows], _left_out, [row["seed"] for row in rows])
+    seeds = [row["seed"] for row in rows]
+    return parting_keys(
+        [row["config"] for row in rows], lambda key: key.endswith(".seed") or left_out(key), seeds
+    )
 
 
 def parting_keys(
@@ -134,11 +138,9 @@ def parting_keys(
     return [key for key in kept.values() if key]
 
 
-def _left_out(key: str) -> bool:
-    """Whether a key cannot change what comes out, or follows the seed."""
-    return key.endswith(".seed") or any(
-        key.startswith(f"{group}.{name}") for group, names in LEFT_OUT_OF.items() for name in names
-    )
+def left_out(key: str) -> bool:
+    """Whether a key cannot change what comes out."""
+    return any(key.startswith(f"{group}.{name}") for group, names in LEFT_OUT_OF.items() for name in names)
 
 
 def _parting(values: Sequence[Any]) -> tuple[int, ...]:
@@ -181,8 +183,14 @@ def select(
     for text in where:
         if not (match := CONDITION.fullmatch(text)):
             raise RequestError(f"--where '{text}': write KEY=VALUE, KEY!=VALUE, KEY<VALUE or KEY>=VALUE.")
-        key = resolved_key(match[1], rows)
-        found = [row for row in found if _meets(value_of(row, key), match[2], _value(match[3]))]
+        if SEVERAL.search(match[3]):
+            raise RequestError(
+                f"--where '{text}': one condition each; --where A --where B is both (in Python where=[A, B])."
+            )
+        key, wanted = resolved_key(match[1], rows), _value(match[3])
+        if match[2] in OPERATORS and not _ordered([value_of(row, key) for row in rows], wanted):
+            raise RequestError(f"--where '{text}': no run's {key} can be compared with {match[3]!r}.")
+        found = [row for row in found if _meets(value_of(row, key), match[2], wanted)]
     return found
 
 
@@ -251,6 +259,17 @@ def _value(text: str) -> Any:
     return value if value is None or isinstance(value, bool | list) else text.strip("'\"")
 
 
+def _ordered(values: Sequence[Any], wanted: Any) -> bool:
+    """Whether `<` can be asked of one of the values at least; of none where all lack one."""
+    having = [value for value in values if _present(value)]
+    return not having or any(_comparable(value, wanted) for value in having)
+
+
+def _comparable(value: Any, wanted: Any) -> bool:
+    numbers = [isinstance(x, int | float) and not isinstance(x, bool) for x in (value, wanted)]
+    return numbers[0] == numbers[1] and not isinstance(value, bool | list)
+
+
 def _meets(value: Any, sign: str, wanted: Any) -> bool:
     if isinstance(value, list) and not isinstance(wanted, list):  # tags, study, target
         inside = str(wanted).lower() in [str(item).lower() for item in value]
@@ -259,7 +278,7 @@ def _meets(value: Any, sign: str, wanted: Any) -> bool:
     if sign in ("=", "==", "!="):
         same = value == wanted if all(numbers) else str(value).lower() == str(wanted).lower()
         return bool(same) == (sign != "!=")
-    if not _present(value) or numbers[0] != numbers[1] or isinstance(value, bool):
+    if not _present(value) or not _comparable(value, wanted):
         return False
     pair = (value, wanted) if all(numbers) else (str(value).lower(), str(wanted).lower())
     return OPERATORS[sign](*pair)

@@ -48,13 +48,13 @@ STATE_NAMES = {
 }
 
 
-def read_study(directory: str | Path) -> StudyState:
-    """The study in `directory` as it is now.
+def read_study(directory: str | Path, *, trust: bool = False) -> StudyState:
+    """The study in `directory` as it is now; `trust` as in `StudyReader`.
 
     Raises:
         RequestError: the folder is not a study, or a file of it cannot be read; the file is named.
     """
-    return StudyReader(directory).read()
+    return StudyReader(directory, trust=trust).read()
 
 
 class StudyReader:
@@ -62,13 +62,14 @@ class StudyReader:
 
     Args:
         directory: the study's folder.
+        trust: open the storage that `study.json` names, too; without it only the journal in the folder is read.
 
     Raises:
         RequestError: the folder is not a study, or `study.json` cannot be read.
     """
 
-    def __init__(self, directory: str | Path) -> None:
-        self.directory = StudyDirectory.open(directory)
+    def __init__(self, directory: str | Path, *, trust: bool = False) -> None:
+        self.directory, self.trust = StudyDirectory.open(directory), trust
         self.asked = _asked(self.directory)
         self._storage: BaseStorage | None = None
         self._finished: dict[int, Trial] = {}
@@ -117,7 +118,7 @@ class StudyReader:
 
     def _trials(self) -> Iterable[Trial]:
         if self._storage is None:
-            self._storage = _open(self.directory, self.asked["settings"].get("storage"))
+            self._storage = _open(self.directory, self.asked["settings"].get("storage"), trust=self.trust)
         if self._storage is None:
             return
         try:  # a journal holds one study, a shared database many
@@ -192,22 +193,32 @@ def _asked(directory: StudyDirectory) -> dict[str, Any]:
     return asked
 
 
-def open_storage_to_read(folder: str | Path) -> BaseStorage:
+def open_storage_to_read(folder: str | Path, *, trust: bool = False) -> BaseStorage:
     """A study's storage as Optuna knows it; a journal cannot be written through it.
 
     Raises:
         RequestError: the folder is not a study, or nothing of it has begun.
     """
     directory = StudyDirectory.open(folder)
-    storage = _open(directory, _asked(directory)["settings"].get("storage"))
+    storage = _open(directory, _asked(directory)["settings"].get("storage"), trust=trust)
     if storage is None:
         raise RequestError(f"{folder}: the study has no journal yet, so there is nothing to show.")
     return storage
 
 
-def _open(directory: StudyDirectory, url: str | None) -> BaseStorage | None:
-    """The study's storage, to read from; None while there is none yet."""
-    from gatelab.study.engine.storage import open_journal, open_storage
+def _open(directory: StudyDirectory, url: str | None, *, trust: bool) -> BaseStorage | None:
+    """The study's storage, to read from; None while there is none yet.
+
+    Raises:
+        RequestError: it lies elsewhere, and is not trusted: a stranger's study may name any server or file.
+    """
+    from gatelab.study.engine.storage import hide_password, open_journal, open_storage
+
+    if url is not None and not trust:
+        raise RequestError(
+            f"{directory.path}: its trials are kept outside of its folder, in study.storage={hide_password(url)}, "
+            "which was not opened. If you know and trust it, --trust allows it."
+        )
 
     if url is not None and not url.startswith("journal://"):
         return open_storage(url)
@@ -239,8 +250,11 @@ def names_of(studies: str | Path) -> list[str]:
     return [path.name for path in folders_with("study.json", studies, "*")]
 
 
-def list_studies(studies: str | Path) -> list[dict[str, Any]]:
+def list_studies(studies: str | Path, *, trust: bool = False) -> list[dict[str, Any]]:
     """Every study below a folder, by name; one that cannot be read has the state `unreadable` and an `error`.
+
+    Args:
+        trust: as in `StudyReader`.
 
     Returns:
         for each: `name`, `state`, `counts`, `metric`, `best` (value), `created` and `directory`.
@@ -250,7 +264,7 @@ def list_studies(studies: str | Path) -> list[dict[str, Any]]:
         facts: dict[str, Any] = {"name": name, "directory": str(Path(studies) / name)}
         facts |= dict.fromkeys(("counts", "metric", "best", "created"))
         try:
-            state = read_study(Path(studies) / name)
+            state = read_study(Path(studies) / name, trust=trust)
         except (RequestError, OSError) as error:
             facts |= {"state": "unreadable", "error": str(error)}
         else:

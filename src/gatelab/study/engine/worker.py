@@ -25,7 +25,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from gatelab.data.messages import printable, say
+from gatelab.data.messages import few, printable, say
 from gatelab.run import RequestError
 from gatelab.run.frozen_run import (
     EventReader,
@@ -260,6 +260,14 @@ class Attempt:
 
     def _run(self, run: Run, *, alone: bool) -> Outcome:
         worker, spec = self.worker, self.worker.spec
+        if (
+            names := spec.edited()
+        ):  # one study does not mix the results of two codes; the next command says so
+            worker.errors.append(
+                f"the code has changed since the study began ({few(names)}); nothing more is run"
+            )
+            worker.stopping.set()
+            return Outcome("interrupted", "the code has changed")
         request = worker.directory.request(self.claim.number, run.identity.seed, run.fold)
         allowed = allocation(worker.settings, worker.index, worker.launcher, self.slot, run.config["trainer"])
         reports = alone and not worker.queue.several

@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from gatelab.data.messages import did_you_mean, few
 from gatelab.run import RequestError
 from gatelab.run.config import compose, locate, metrics_of
-from gatelab.run.record.code import changed_code, sources
+from gatelab.run.record.code import changed_code
 from gatelab.run.record.directory import RunDirectory, command, now
 from gatelab.run.record.environment import versions
 from gatelab.run.record.secrets import first_secret, without_secrets
@@ -209,7 +209,7 @@ def record_of(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> di
         "points": [dict(point) for point in points if point is not None],
         "grown": False,
         "versions": versions(),
-        "sources": spec.record.get("sources") or sources_of_code(spec),
+        "sources": spec.record.get("sources") or spec.sources(),
         **{key: spec.record[key] for key in ("kept_code_changes",) if key in spec.record},
     }
 
@@ -227,11 +227,6 @@ def remarks(spec: StudySpec) -> list[str]:
     return [f"warning: {text} Another metric ranks them, study.objectives=..." for text in found if text]
 
 
-def sources_of_code(spec: StudySpec) -> dict[str, str]:
-    """The source files that the study's runs are made of (`gatelab.run.record.code.sources`)."""
-    return sources({str(n): OmegaConf.to_container(c) for n, c in enumerate(spec.templates.configs())})
-
-
 def accept_code(
     study: StudySpec, points: Sequence[Mapping[str, Any] | None], *, keep_code_change: bool
 ) -> list[str]:
@@ -246,8 +241,7 @@ def accept_code(
         RequestError: the code has changed.
     """
     before = study.record.get("sources", {})
-    now = sources_of_code(study) if before else {}
-    names = [name for name, digest in before.items() if now.get(name) != digest]
+    names = study.edited()
     told = f"study {study.settings.name}: the code has changed since it began"
     if not names and (run := next(_runs_of_other_code(study, points), None)):
         names, told = (
@@ -255,6 +249,8 @@ def accept_code(
             f"{run.path}: the code has changed since this run of the study",
         )
     if not names:
+        if before:
+            study.record["sources"] = {**study.sources(), **before}  # of choices that are new, too
         return []
     told += f" ({few(names)})"
     if not keep_code_change:
@@ -264,7 +260,7 @@ def accept_code(
         )
     study.record |= {"kept_code_changes": [*study.record.get("kept_code_changes", []), names]}
     if before:
-        study.record["sources"] = now
+        study.record["sources"] = study.sources()
     return [f"warning: {told}; --keep-code-change was given"]
 
 

@@ -1,24 +1,27 @@
 """Whose code a study that exists would run: Gatelab's, what this command names, or that of the study's folder.
 
 A study's folder may come from a stranger. Going on with it runs what its files name: a space function kept as
-`space.py`, and the targets of its configurations. A point of its queue chooses among these and can name no other
-(`StudySpec.split`).
+`space.py`, and the targets of its configurations; it opens the storage and writes to the folders that they name. A
+point of its queue chooses among these and can name no other (`StudySpec.split`).
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from gatelab.data.fetch import default_cache
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.run.record.directory import reading
 from gatelab.study.engine.directory import StudyDirectory
+from gatelab.study.engine.storage import hide_password
 from gatelab.study.space import function_file
-from gatelab.study.spec import FUNCTION, kept_sources
+from gatelab.study.spec import FUNCTION, kept_sources, read_template
 
 
 def require_own_code(path: Path, overrides: Sequence[str], config_dirs: Sequence[Path]) -> None:
@@ -35,9 +38,29 @@ def require_own_code(path: Path, overrides: Sequence[str], config_dirs: Sequence
         foreign = _foreign(study, study.read(), overrides, config_dirs)
     if foreign:
         raise RequestError(
-            f"study {study.name}: it runs code that is not part of Gatelab: {', '.join(foreign)}. Nothing was run. "
-            "Give the whole command that began it, which names this code; --trust allows it, if you know the code."
+            f"study {study.name}: it names what is neither part of Gatelab nor named by this command: "
+            f"{', '.join(foreign)}. Nothing was run or opened. If you know it, give the whole command that began the "
+            f"study, or type:\n  {_trusting(overrides, config_dirs)}"
         )
+
+
+def require_own_targets(path: Path) -> None:
+    """See to it that composing a study's configurations imports nothing that is not part of Gatelab.
+
+    Raises:
+        RequestError: it would; the code is named.
+    """
+    from gatelab.run.load import require_trusted_targets
+
+    study = StudyDirectory.open(path)
+    with reading(study.file):
+        require_trusted_targets([*_configurations(study), *_written(study.read())])
+
+
+def _trusting(overrides: Sequence[str], config_dirs: Sequence[Path]) -> str:
+    """This command with `--trust`, to be typed; of the study's own files nothing stands in it."""
+    folders = [word for folder in config_dirs for word in ("--config-dir", str(folder))]
+    return shlex.join(["gatelab", "sweep", *overrides, *folders, "--trust"])
 
 
 def _foreign(
@@ -51,10 +74,24 @@ def _foreign(
         for name in foreign_targets([*_configurations(study), *_written(record)])
         if not any(name in text for text in named)
     ]
+    storage = record["settings"].get("storage")
+    if storage is not None and not any(str(storage) in text for text in overrides):
+        foreign.append(f"study.storage={hide_password(str(storage))}")
+    foreign += sorted(place for place in set(_places(study)) if not any(place in text for text in overrides))
     dotted = record["settings"].get("space")
     if dotted is not None and not _same_function(study.path / FUNCTION, str(dotted), overrides):
         foreign.append(f"{study.path / FUNCTION}")
     return foreign
+
+
+def _places(study: StudyDirectory) -> Iterator[str]:
+    """The folders outside of the study's root that its configurations write to."""
+    allowed = (study.path.resolve().parents[1], default_cache().resolve())
+    for file in study.templates.glob("*.yaml"):
+        for key, place in read_template(file).get("paths", {}).items():
+            path = Path(str(place)).resolve()
+            if key != "mirror" and place is not None and not any(map(path.is_relative_to, allowed)):
+                yield f"paths.{key}={place}"
 
 
 def _same_function(kept: Path, dotted: str, overrides: Sequence[str]) -> bool:
@@ -85,7 +122,8 @@ def _written(record: Any) -> Iterator[Any]:
         key, _, value = str(text).partition("=")
         if "_target_" in str(text):
             yield {"_target_": value if key.endswith("_target_") else str(text)}
-    for entry in (*(record.get("space") or ()), *(record.get("points") or ())):
+    points = [{"key": k, "choices": [v]} for point in record.get("points") or () for k, v in point.items()]
+    for entry in (*(record.get("space") or ()), *points):
         if "_target_" in json.dumps(entry):
             choices = entry.get("choices") if str(entry.get("key", "")).endswith("_target_") else None
             yield from ({"_target_": choice} for choice in choices or [json.dumps(entry)])

@@ -148,7 +148,9 @@ def _upload(pending: Pending) -> tuple[str, bool]:
         session.log_new_rows()
         outcome = "killed" if pending.state == "unfinished" else pending.state
         files = (pending.path / "wandb").glob("*.*")
-        pictures = [str(path) for path in files if path.suffix in (".png", ".txt")]
+        root = pending.path.resolve()  # a link may lead to any file of this machine
+        own = (path for path in files if path.resolve().is_relative_to(root))
+        pictures = [str(path) for path in own if path.suffix in (".png", ".txt")]
         session.finish(outcome, (run.result() or {}).get("error"), pictures)
         lacking = mark_if_complete(pending.path, *session.where)
     if lacking:

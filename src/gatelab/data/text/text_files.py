@@ -1,0 +1,171 @@
+"""Reads text files in pieces: plain, `.gz`, `.zst` or a member of a zip archive; one, a folder of them or a glob.
+
+Text is UTF-8, its line ends become `\\n`, a byte-order mark is dropped. At level "byte" a file is read as it is.
+"""
+
+import codecs
+import glob
+import gzip
+import hashlib
+import importlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from gatelab.data.fetch import sha256_of
+from gatelab.data.messages import DataError, counted
+from gatelab.data.text.long_text import LongText
+
+_BLOCK: Final = 1 << 20
+_WILD: Final = "*?["
+
+
+class TextFiles(NamedTuple):
+    """Files that are read as one text. label: what they are called on any machine."""
+
+    label: str
+    files: list[Path]
+    root: Path
+
+    def sha256(self) -> str:
+        """Return the sha256 of the file; of several, that of their names below `root` and their sha256."""
+        if self.files == [self.root]:
+            return sha256_of(self.root)
+        rows = [f"{file.relative_to(self.root).as_posix()} {sha256_of(file)}\n" for file in self.files]
+        return hashlib.sha256("".join(rows).encode()).hexdigest()
+
+
+def find_files(key: str, name: str) -> TextFiles:
+    """Return the file, the files of the folder and of those below it, or what the glob `name` matches, by name.
+
+    Hidden files and folders are left out. `DataError` names `key` where there is none.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return TextFiles(path.name, [path], path)
+    if path.is_dir():
+        files = [file for file in path.rglob("*") if file.is_file()]
+        files = [file for file in files if not _hidden(file.relative_to(path))]
+        root, label = path, f"{path.resolve().name}/"
+    elif any(mark in name for mark in _WILD):
+        files = [Path(found) for found in glob.glob(str(path), recursive=True) if os.path.isfile(found)]
+        root, label = Path(os.path.commonpath([file.parent for file in files])) if files else path, path.name
+        if not files:
+            raise DataError(f"{key}={name}: matches no file (looked from {Path.cwd()}); correct the pattern")
+    else:
+        raise DataError(f"{key}={name}: there is no such file (looked in {path.resolve().parent})")
+    if not files:
+        raise DataError(f"{key}={name}: there is no file in this folder")
+    files.sort(key=lambda file: file.relative_to(root).as_posix())
+    return TextFiles(f"{label} ({counted(len(files), 'file')})", files, root)
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def text_of(files: Sequence[Path], level: str) -> LongText:
+    """Return the text of the files, one after the other; a newline is put where a file does not end with one."""
+
+    def read() -> Iterator[str]:
+        last = "\n"
+        for file in files:
+            for number, piece in enumerate(characters(str(file), blocks(file), level)):
+                if number == 0 and last != "\n" and level != "byte":
+                    yield "\n"
+                yield piece
+                last = piece[-1]
+
+    return LongText(read)
+
+
+def text_of_member(archive: Path, member: str, level: str) -> LongText:
+    """Return the text of a member of a zip archive; `DataError` where it lacks it."""
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            names = opened.namelist()
+    except zipfile.BadZipFile as error:
+        raise DataError(
+            f"{archive}: is not a zip archive ({error}); remove it to download it again"
+        ) from None
+    if member not in names:
+        raise DataError(
+            f"{archive}: lacks {member} (it holds {', '.join(names[:5]) or 'nothing'}); remove it to download "
+            "it again"
+        )
+    return LongText(lambda: characters(f"{archive}:{member}", blocks(archive, member), level))
+
+
+def blocks(path: Path, member: str | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a file, unpacked where its name ends in `.gz` or `.zst` or a zip's `member` is asked for."""
+    try:
+        with _open(path, member) as file:
+            while block := file.read(_BLOCK):
+                yield block
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be unpacked ({error}); is it whole?") from None
+
+
+def _open(path: Path, member: str | None) -> AbstractContextManager[Any]:
+    if member is not None:
+        return zipfile.Path(path, member).open("rb")
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    if path.suffix == ".zst":
+        return _open_zst(path)
+    return path.open("rb")
+
+
+@contextmanager
+def _open_zst(path: Path) -> Iterator[Any]:
+    try:
+        zstandard = importlib.import_module("zstandard")
+    except ImportError:
+        raise DataError(
+            f"{path}: a package is missing (zstandard): pip install 'gatelab[zst]'; or unpack the file"
+        ) from None
+    try:
+        unpack = zstandard.ZstdDecompressor().stream_reader
+        with path.open("rb") as packed, unpack(packed, read_across_frames=True) as reader:
+            yield reader
+    except zstandard.ZstdError as error:
+        raise DataError(f"{path}: cannot be unpacked ({error}); is it whole?") from None
+
+
+def characters(name: str, raw: Iterator[bytes], level: str) -> Iterator[str]:
+    """Yield the text of blocks of bytes; at level "byte" each byte as one character.
+
+    `DataError` names the file (`name`), the line and the byte where it is not UTF-8, and a file that is no text.
+    """
+    if level == "byte":
+        yield from (block.decode("latin-1") for block in raw)
+        return
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    fed = lines = 0
+    held = ""  # a \r at the end of a block: the \n may follow
+    for block in chain(raw, [b""]):
+        if fed == 0 and block.startswith(codecs.BOM_UTF8):
+            fed, block = len(codecs.BOM_UTF8), block[len(codecs.BOM_UTF8) :]
+        if b"\0" in block:
+            raise DataError(
+                f"{name}: is a binary file (byte {fed + block.index(0)} is 0x00); read its bytes with "
+                "data.level=byte, or give a text in UTF-8"
+            )
+        try:
+            text = held + decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            before = fed - (len(error.object) - len(block))
+            line = lines + error.object[: error.start].count(b"\n") + 1
+            raise DataError(
+                f"{name}: line {line} is not UTF-8 (byte {before + error.start} is "
+                f"0x{error.object[error.start]:02x}); convert the file to UTF-8, or read its bytes with data.level=byte"
+            ) from None
+        fed, lines = fed + len(block), lines + block.count(b"\n")
+        held = "\r" if block and text.endswith("\r") else ""
+        if text := text.removesuffix(held).replace("\r\n", "\n"):
+            yield text
