@@ -85,6 +85,10 @@ def _main(given: list[str], early: StopSignals) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="gatelab [-h] [--version] COMMAND ...",
     )
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries end the process on that
+        return _say("gatelab: the current folder is gone; change to another one", 2)
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     options = parser.parse_args(given[:1])
@@ -127,6 +131,8 @@ def _run_command(name: str, arguments: Sequence[str], early: StopSignals) -> int
         return _say(f"gatelab {name}: the run failed: {error}", error.exit_code, error)
     except OSError as error:
         return _say(f"gatelab {name}: {_where(error)}", 2 if isinstance(error, WRONG_PLACE) else 1, error)
+    except MemoryError:
+        return _say(f"gatelab {name}: out of memory; `ulimit -v` tells this shell's limit", 1)
     except StopRequested as stop:
         resumable = name in RESUMABLE
         hint = "; the same command continues it" if resumable else ""

@@ -264,9 +264,10 @@ class Attempt:
         allowed = allocation(worker.settings, worker.index, worker.launcher, self.slot, run.config["trainer"])
         reports = alone and not worker.queue.several
         answers_file(events_file(request)).unlink(missing_ok=True)
+        own = run.config["threads"]
         write_request(
             request,
-            run.config,
+            {**run.config, "threads": own and min(own, allowed.threads)},
             run.identity,
             threads=allowed.threads,
             study=spec.settings.name,
