@@ -133,7 +133,7 @@ ARGUMENTS = {
     "generate": ["RUN"],
     "predict": ["RUN", "--input", "a.csv", "--output", "b.csv"],
 }
-ARGUMENTS |= {"export": ["RUN", "onnx"], "diff": ["A", "B"], "reproduce": ["RUN"], "rm": ["RUN"]}
+ARGUMENTS |= {"export": ["RUN"], "diff": ["A", "B"], "reproduce": ["RUN"], "rm": ["RUN"]}
 ARGUMENTS |= {"sync": ["RUN"], "report": ["RUN"], "completion": ["bash"]}
 
 
@@ -212,8 +212,8 @@ def test_a_run_trains_to_its_end_whatever_becomes_of_its_output(names, stream, t
     request = ["train", "data=adding", "trainer.max_steps=1", "model.hidden_size=2", "data.steps=4"]
     request += [
         "trainer.limit_val_batches=1",
-        "data.train_sequences=8",
-        "data.eval_sequences=8",
+        "data.train_items=32",
+        "data.eval_items=32",
         "test=false",
     ]
     with monkeypatch.context() as patched, stream() as output:

@@ -20,7 +20,7 @@ from typing import Any
 
 from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.run.hydra_habits import refuse_option
-from gatelab.tasks.signals import KEYBOARD, STOP, StopRequested, StopSignals, noted, raising
+from gatelab.tasks.signals import STOP, StopRequested, StopSignals, noted, raising
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
@@ -70,9 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _say(
                 f"gatelab: not all of the output was written: {out.lost.strerror}", 0 if stored else 1
             )
-    if arguments is None:  # what is done stays done while the interpreter ends
+    if (
+        arguments is None
+    ):  # a signal ends what the interpreter still takes down, and changes nothing of what is done
         for number in STOP:
-            signal.signal(number, signal.SIG_DFL if number in KEYBOARD else signal.SIG_IGN)
+            signal.signal(number, lambda *_: os._exit(code))
     return code
 
 
