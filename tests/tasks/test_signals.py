@@ -8,11 +8,9 @@ import subprocess
 import sys
 import time
 import weakref
-from pathlib import Path
 
 import pytest
 
-from gatelab.run.process_group import ProcessGroup
 from gatelab.tasks.signals import (
     KEYBOARD,
     RANK_OF,
@@ -131,8 +129,3 @@ def test_a_second_one_from_the_keyboard_does_not_wait(number):
 
     with pytest.raises(RunInterrupted):
         stopped_by(twice)
-
-
-def test_a_process_in_its_own_session_is_told_when_it_listens(tmp_path):
-    group = ProcessGroup.start([sys.executable, "-c", LATE], tmp_path / "log", dict(os.environ), Path.cwd())
-    assert group.wait() == 0

@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from gatelab.tasks.signals import blocked
-
 PARENT = "GATELAB_PARENT"
 """Names, to a process, the pid that must have started it."""
 OF_ONE_RUN = ("WANDB_SWEEP_ID", "WANDB_RUN_ID")
@@ -58,11 +56,8 @@ class ProcessGroup:
 
     @classmethod
     def start(cls, command: Sequence[str], log: Path, env: Mapping[str, str], cwd: Path) -> Self:
-        """Start it; its output goes after what is in `log`. `env` is the whole environment but `GATELAB_PARENT`.
-
-        Stop signals wait until it listens: it may be importing its libraries still.
-        """
-        with log.open("ab") as output, blocked():
+        """Start it; its output goes after what is in `log`. `env` is the whole environment but `GATELAB_PARENT`."""
+        with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
