@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader, TensorDataset
 
-from gatelab.cli.main import run_command
+from gatelab.cli.main import main
 from gatelab.run.config import compose, signature_of
 from gatelab.run.config.dry_build import refusal
 from gatelab.run.config.explain import choices_of, quoted
@@ -146,7 +146,7 @@ def data_cases(name):
 def verdict(command, overrides, capsys):
     """Exit code and the message of a command; a traceback is an error of the test."""
     capsys.readouterr()
-    code = run_command(command, list(overrides))
+    code = main([command, *overrides])
     return code, capsys.readouterr().err
 
 

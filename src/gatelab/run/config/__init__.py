@@ -187,7 +187,7 @@ class Root:
     Attributes:
         seed: of everything random in the run; two runs with the same configuration and seed are the same run.
         name: folder of the run below `<paths.root>/runs/`; the experiment's name where none is given.
-        threads: of the tensor library (null: one a core, in a study the slot's share; a number is taken as it is).
+        threads: of the tensor library (null: one a core, in a study the slot's share, which a number cannot exceed).
         flush_denormal: denormal numbers become zero (much faster on some processors).
         test: score the best checkpoint on the test split when training is over.
         tags, note: to find the run by; given again, tags are added and the note is replaced.
