@@ -160,6 +160,11 @@ class GatelabDataModule(pl.LightningDataModule):
         self.fingerprint: dict[str, str] = {}
         self.notes: list[str] = []
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether `setup` needs nothing but this machine's own files, so that it never downloads."""
+        return False
+
     @abstractmethod
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return name -> metrics of the trivial predictors, over exactly the positions of `split` that are scored."""
