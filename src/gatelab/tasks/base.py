@@ -393,7 +393,9 @@ class Task(pl.LightningModule):
     def _step_plateau(self, figures: dict[str, float]) -> None:
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                sign = 1.0 if self.mode == config.scheduler.mode else -1.0  # torch's own may be given another mode
+                sign = (
+                    1.0 if self.mode == config.scheduler.mode else -1.0
+                )  # torch's own may be given another mode
                 config.scheduler.step(sign * figures[self.monitor])
 
     # checkpoints

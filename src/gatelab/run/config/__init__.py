@@ -26,7 +26,12 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import (
@@ -118,7 +123,11 @@ def compose(
     hydra_overrides = [*choose_groups(overrides, folders), f"hydra.searchpath=[{search}]"]
 
     def without(key: str) -> DictConfig:
-        return _compose([o for o in hydra_overrides if key_of(o) != key], conf_dir)
+        others = [o for o in hydra_overrides if key_of(o) != key]
+        try:
+            return _compose(others, conf_dir)
+        except HydraException:  # another one is wrong too
+            return _compose([o for o in others if "." not in key_of(o) and o[0] not in "+~"], conf_dir)
 
     try:
         config = _compose(hydra_overrides, conf_dir)
@@ -251,7 +260,7 @@ def _decoded(key: str, composed: Composed) -> str:
 def problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The mistakes in a resolved configuration, as (dotted key, text)."""
     nodes = (p for group in GROUPS for p in check_node(config.get(group), group))
-    return [*_check_root(config), *nodes, *_check_device(config), *_check_monitor(config.get("task"))]
+    return [*_check_root(config), *nodes, *_check_supplied(config), *_check_monitor(config.get("task"))]
 
 
 @dataclass(frozen=True)
@@ -354,12 +363,15 @@ def metrics_of(task_target: Any) -> list[str]:
     return [f"val/{figure.name}" for figure in figures if figure.better]
 
 
-def _check_device(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Layers take a device, as those of `torch.nn` do; in a run the Trainer moves them."""
+def _check_supplied(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Layers take a device, as those of `torch.nn` do; in a run the Trainer moves them, and the data give the sizes."""
     task = config.get("task")
     for path, node in (("model", config.get("model")), ("task.net", dict(task or {}).get("net"))):
         if isinstance(node, dict) and node.get("device") is not None:
             yield f"{path}.device", f"trainer.accelerator decides that in a run; leave {path}.device out."
+        for size in ("input_size", "vocab_size", "channels", "horizon", "core"):
+            if isinstance(node, dict) and size in node:
+                yield f"{path}.{size}", f"the data decide that; ~{path}.{size} leaves it out."
 
 
 def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:

@@ -164,6 +164,7 @@ def _try_lengths(node: str, schedule_node: str, trainer_node: str, data_node: st
     import torch
 
     from gatelab.run.build import instantiate
+    from gatelab.tasks.checkpoint_io import check_serializable
     from gatelab.tasks.schedules import scheduler_for
 
     optim, schedule, trainer = map(json.loads, (node, schedule_node, trainer_node))
@@ -176,30 +177,42 @@ def _try_lengths(node: str, schedule_node: str, trainer_node: str, data_node: st
             raise TypeError(f"{optim['_target_']} makes no optimizer, but a {type(made[0]).__name__}")
         if not all(math.isfinite(group.get("lr", 0.0)) for group in made[0].param_groups):
             raise ValueError("the learning rate lr has to be finite")
+        check_serializable(made[0].state_dict(), "its state")
         if type(made[0]).__module__.startswith("torch."):
             for weight in weights:
                 weight.grad = torch.zeros_like(weight)
             try:
                 made[0].step(lambda: 0.0)
-            except RuntimeError as error:  # e.g. one for sparse gradients only
-                raise ValueError(str(error)) from None
+            except (
+                RuntimeError,
+                AssertionError,
+            ) as error:  # e.g. one for sparse gradients only, or for a GPU
+                if isinstance(error, RuntimeError) or trainer.get("accelerator") == "cpu":
+                    raise ValueError(str(error)) from None
 
     if text := _refused("optim", optim, construct):
         return text
     batches = _most_batches(schedule_node, trainer_node, data_node, read)
-    interval, per_epoch = trainer.get("val_check_interval"), trainer.get("check_val_every_n_epoch", 1) is not None
+    interval, per_epoch = (
+        trainer.get("val_check_interval"),
+        trainer.get("check_val_every_n_epoch", 1) is not None,
+    )
     if batches is not None and type(interval) is int and interval > batches and per_epoch:
         return (
-            f"trainer.val_check_interval={interval}: an epoch has {batches:,} batch{'es' * (batches != 1)}; give at most "
-            "that, null for a validation at each epoch's end, or trainer.check_val_every_n_epoch=null too, which "
+            f"trainer.val_check_interval={interval}: an epoch has {batches:,} batch{'es' * (batches != 1)}; give at "
+            "most that, null for a validation at each epoch's end, or trainer.check_val_every_n_epoch=null too, which "
             "counts over the epochs."
         )
     if schedule is None or not made:
         return None
     steps = _most_steps(trainer, batches)
-    text = _refused(
-        "schedule", schedule, lambda: made.append(scheduler_for(instantiate(schedule), made[0], steps or STEPS))
-    )
+
+    def construct_schedule() -> None:
+        made.append(scheduler_for(instantiate(schedule), made[0], steps or STEPS))
+        if made[-1] is not None:
+            check_serializable(made[-1].state_dict(), "its state")
+
+    text = _refused("schedule", schedule, construct_schedule)
     endless = trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1
     if text is None and endless and made[-1] is not None:
         return "schedule: needs the run's length; set trainer.max_epochs or trainer.max_steps."
@@ -340,6 +353,7 @@ def callback_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], 
     import pytorch_lightning as pl
 
     from gatelab.run.build import saver_of
+    from gatelab.tasks.checkpoint_io import check_serializable
 
     for name, callback in callbacks.items():
         kind = type(callback)
@@ -352,6 +366,13 @@ def callback_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], 
                 yield f"callbacks.{name}: DeviceStatsMonitor needs a package: pip install psutil"
             if kind.__name__ in REWIRES:
                 yield f"callbacks.{name}: {kind.__name__} does not work here: {REWIRES[kind.__name__]}."
+        else:
+            try:
+                check_serializable(callback.state_dict(), "its state")
+            except TypeError as error:
+                yield f"callbacks.{name}: {error}"
+            except Exception:  # its state may be there during training only
+                continue
     try:
         saver_of(list(callbacks.values()))
     except RequestError as error:

@@ -33,6 +33,21 @@ MARKS = {
 NULL_CHOICE = {"logger": "off", "experiment": None, "debug": None}
 """Groups that may be null, and the choice that means the same; None: the group is null by default."""
 
+FUNCTIONS = (
+    "choice",
+    "range",
+    "interval",
+    "glob",
+    "sort",
+    "shuffle",
+    "tag",
+    "int",
+    "float",
+    "str",
+    "bool",
+    "json_str",
+)
+"""Those of Hydra's override grammar."""
 MERGED = ("callbacks", "logger", "experiment", "debug")
 """Groups of which several files may be chosen, `callbacks=[default,mine]`; the later one counts where they differ."""
 WRITTEN = "Overrides are written key=value."
@@ -116,7 +131,8 @@ def explain_grammar(error: OverrideParseException) -> str:
     given = str(error.override)
     if SEVERAL.search(given):
         return f"'{given}': several overrides in one; give each as an argument of its own, unquoted or quoted by itself"
-    if line := quoted(given):
+    called = re.fullmatch(rf"({'|'.join(FUNCTIONS)})\(([^)]*|.*\))", given.partition("=")[2])
+    if not called and (line := quoted(given)):
         return (
             f"cannot read the override '{given}'. Overrides are written key=value, and a value with such characters is "
             f"quoted twice, for Hydra and for the shell: {line}"
@@ -153,7 +169,9 @@ def explain_key(
         return f"the configuration does not compose: {message.splitlines()[0]}"
     key, mark = key_of(match[2]), {"override": "", "append to config": "+"}.get(match[1], "~")
     if "@" in match[2]:
-        return f"{match[2]}: a group stands where train.yaml puts it, so no @ is needed: {key}=NAME chooses it."
+        return (
+            f"{match[2]}: a group stands where train.yaml puts it, so no @ is needed: {key}=NAME chooses it."
+        )
     given = [o for o in overrides if key_of(o) == key and o[: len(o) - len(o.lstrip("+~"))] == mark]
     try:
         config = compose(key)
