@@ -310,6 +310,11 @@ def test_an_interval_above_an_epoch_is_refused_where_the_epoch_is_known(given, c
     assert refusal(config) is None
 
 
+def test_more_loader_workers_than_a_machine_holds_are_refused():
+    config = composed(*TINY)
+    assert "give at most 256" in refusal({**config, "data": {**config["data"], "num_workers": 100_000_000}})
+
+
 def test_data_that_would_be_downloaded_are_not_asked_for_their_length():
     config = composed("experiment=ptb_gru")
     assert refusal({**config, "trainer": {**config["trainer"], "val_check_interval": 1000000}}) is None
