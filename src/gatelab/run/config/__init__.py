@@ -175,7 +175,8 @@ def given_keys(override: str) -> Iterator[str]:
     yield key
     if value.startswith("{"):
         (parsed,) = OverridesParser.create().parse_overrides([override])
-        yield from (f"{key}.{inner}" for inner in keys_of(OmegaConf.create(parsed.value())))
+        given: Any = parsed.value()
+        yield from (f"{key}.{inner}" for inner in keys_of(OmegaConf.create(given)))
 
 
 def adapt_to_targets(config: DictConfig, given: Collection[str]) -> None:
@@ -208,7 +209,7 @@ def _inherited_names(target: str) -> Iterator[str]:
     kind = locate(target)
     if signature_of(target).open_ended:
         for base in kind.__mro__ if inspect.isclass(kind) else ():
-            yield from inspect.signature(base.__init__).parameters
+            yield from inspect.signature(vars(base).get("__init__", object)).parameters
 
 
 @dataclass
