@@ -99,7 +99,7 @@ def _importance(state: StudyState) -> Iterator[str | Table]:
             some = f" (in {share.trials} of {found.trials} trials)" if share.trials < found.trials else ""
             grid.add_row(names[share.key] + some, f"{share.share:.1%}", "█" * round(BAR * share.share))
         yield grid
-    yield " ".join(found.notes)
+    yield from filter(None, [" ".join(found.notes)])
 
 
 def failures(state: StudyState, most: int = 5) -> Iterator[str]:

@@ -87,7 +87,7 @@ def train(
     with distributed.leading():
         composed = compose(overrides, config_dirs=config_dirs)
         config = check(composed)
-        if refused := refusal(config):
+        if refused := refusal(config, read=False):
             raise RequestError(refused)
         return train_frozen(
             config,
