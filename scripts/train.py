@@ -2,11 +2,11 @@
 
 import sys
 
-from gatelab.cli.main import run_command
+from gatelab.cli.main import main
 
 MULTIRUN = {"-m", "--multirun"}
 
 if __name__ == "__main__":
     given = sys.argv[1:]
     command = "sweep" if MULTIRUN & set(given) else "train"
-    sys.exit(run_command(command, [argument for argument in given if argument not in MULTIRUN]))
+    sys.exit(main([command, *(argument for argument in given if argument not in MULTIRUN)]))

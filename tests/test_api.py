@@ -1,5 +1,7 @@
 """The Python API does what the command line does, from any thread, and records the command that does the same."""
 
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import pandas as pd
 import pytest
 
 import gatelab
+import gatelab.api
 from gatelab.run.record.directory import RunDirectory
+from gatelab.tasks.signals import STOP
 
 SMALL = (
     *("data=lorenz", "data.lookback=8", "data.horizon=4", "data.batch_size=512", "model.hidden_size=4"),
@@ -114,3 +118,14 @@ def test_a_run_and_a_study_are_paths_and_stand_where_they_are_when_the_folder_ch
     assert (gatelab.load(run).path, run.state) == (run.path, "done")
     assert len(gatelab.runs(run)) == 1
     assert not run.metrics.empty
+
+
+@pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize(("call", "module"), [("train", "training"), ("sweep", "sweeping")])
+def test_the_notebooks_stop_button_is_one_error_at_any_moment(call, module, number, monkeypatch):
+    """Never a SystemExit, which ends a script, and is what Lightning makes of a KeyboardInterrupt."""
+    before = [signal.getsignal(other) for other in STOP]
+    monkeypatch.setattr(getattr(gatelab.api, module), call, lambda *_, **__: os.kill(os.getpid(), number))
+    with pytest.raises(gatelab.Interrupted, match="the same command continues it"):
+        getattr(gatelab, call)(*SMALL)
+    assert [signal.getsignal(other) for other in STOP] == before

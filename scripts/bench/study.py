@@ -32,11 +32,11 @@ RUN += ["model.hidden_size=16", "callbacks=none", "threads=1"]
 RUN += ["data.max_characters=50000", "test=false"]
 WARM = """
 import sys, time
-from gatelab.cli.main import run_command
+from gatelab.cli.main import main
 file, count, root, *request = sys.argv[1:]
 for seed in range(int(count) + 1):
     began = time.perf_counter()
-    assert run_command("train", [*request, f"seed={seed}", f"paths.root={root}"]) == 0
+    assert main(["train", *request, f"seed={seed}", f"paths.root={root}"]) == 0
     open(file, "a").write(f"{time.perf_counter() - began}\\n")
 """
 """Trains in one process again and again; the first time has the imports in it."""

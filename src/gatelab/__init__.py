@@ -6,7 +6,6 @@ names (`gatelab.data`, `gatelab.tasks`, `gatelab.run`).
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,6 +80,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load a public name on first use (PEP 562)."""
     if name == "__version__":
+        from importlib.metadata import version  # takes as long as the rest of a command line's start
+
         value: Any = version("gatelab")
     elif name in __all__:
         value = getattr(import_module(_HOME.get(name, "gatelab.core")), name)

@@ -10,9 +10,9 @@
 
 Overrides are the strings of the command line, and what they ask for is the same run or study: what is finished is not
 trained again. Errors are `RequestError` (something asked for is wrong; nothing was trained), `RunFailed`, `Interrupted`
-(Ctrl-C, or the notebook's stop button, while a run trains: it has saved itself, and the same call continues it). A call
-may come from any thread, one training at a time: the random numbers are the process's. Only the main thread can be
-stopped by a signal.
+(Ctrl-C, or the notebook's stop button: a run that trains has saved itself, and the same call continues it). A call may
+come from any thread, one training at a time: the random numbers are the process's. Only the main thread can be stopped
+by a signal.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import pandas as pd
 
 from gatelab.report.files import write_report
 from gatelab.report.text import following
-from gatelab.run import RequestError, evaluate
+from gatelab.run import Interrupted, RequestError, evaluate
 from gatelab.run import load as loading
 from gatelab.run import train as training
 from gatelab.run.record.directory import RunDirectory, read_metrics, recorded_as
@@ -42,6 +42,7 @@ from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.read import find_study, read_study
 from gatelab.study.analysis.state import StudyState
 from gatelab.study.members import runs_of_place
+from gatelab.tasks.signals import stoppable
 
 Folder = str | os.PathLike[str]
 TRAINING = threading.Lock()
@@ -175,7 +176,7 @@ def train(
             "several at once as a sweep: gatelab.sweep(..., 'study.slots=2')."
         )
     try:
-        with recorded_as(command):
+        with recorded_as(command), stoppable(Interrupted):
             result = training.train(overrides, config_dirs=[Path(folder) for folder in config_dirs], **how)
     finally:
         TRAINING.release()
@@ -192,7 +193,7 @@ def sweep(
     Its runs are processes of their own, so what they use must stand in a file that can be imported.
     """
     how: dict[str, Any] = {"force": force, "keep_code_change": keep_code_change}
-    with recorded_as(_command("sweep", overrides)):
+    with recorded_as(_command("sweep", overrides)), stoppable(Interrupted):
         folders = [Path(folder) for folder in config_dirs]
         texts = [file.read_text() for folder in folders for file in folder.rglob("*.yaml")]
         if any("__main__." in text for text in (*overrides, *texts)):

@@ -1,12 +1,16 @@
 """The command line: help, exit codes, and JSON that is one document on stdout."""
 
+import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from gatelab.cli.main import COMMANDS, main
+from gatelab.cli.main import COMMANDS, RESUMABLE, main
+from gatelab.tasks.signals import STOP
 
 
 def gatelab(*arguments, cwd=None):
@@ -122,3 +126,98 @@ def test_a_command_works_without_any_output():
         subprocess.run(["bash", "-c", f"{sys.executable} -m gatelab runs >&- 2>&-"], check=False).returncode
         == 0
     )
+
+
+ARGUMENTS = {
+    "eval": ["RUN"],
+    "generate": ["RUN"],
+    "predict": ["RUN", "--input", "a.csv", "--output", "b.csv"],
+}
+ARGUMENTS |= {"export": ["RUN"], "diff": ["A", "B"], "reproduce": ["RUN"], "rm": ["RUN"]}
+ARGUMENTS |= {"sync": ["RUN"], "report": ["RUN"], "completion": ["bash"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("place", ["add_arguments", "run"])
+def test_a_signal_ends_every_command_in_good_order(command, place, monkeypatch, capsys):
+    """While its arguments are read and while it works: 75 if the same command continues it, else 128 + N, one line."""
+    module = importlib.import_module(f"gatelab.cli.{command}")
+    ended, real = [], getattr(module, place)
+
+    def signalled(argument):
+        try:
+            os.kill(os.getpid(), number)
+            return real(argument)  # not reached in `run`
+        finally:
+            ended.append(number)
+
+    before = [signal.getsignal(number) for number in STOP]
+    monkeypatch.setattr(module, place, signalled)
+    for number in STOP:
+        code = main([command, *ARGUMENTS.get(command, ())])
+        assert code == (75 if command in RESUMABLE else 128 + number)
+        said = capsys.readouterr().err
+        assert said.startswith(f"gatelab {command}: stopped by {number.name}")
+        assert said.count("\n") == 1
+    assert ended == list(STOP)
+    assert [signal.getsignal(number) for number in STOP] == before
+
+
+def full():
+    return open("/dev/full", "w")
+
+
+def read_only():
+    return open(os.open(os.devnull, os.O_RDONLY), "w")
+
+
+def reader_gone():
+    read, write = os.pipe()
+    os.close(read)
+    return open(write, "w")
+
+
+def terminal_closed():
+    terminal, stream = os.openpty()
+    os.close(terminal)
+    return open(stream, "w")
+
+
+SAYS = {
+    "check": ["check", "experiment=quickstart"],
+    "version": ["--version"],
+    "completion": ["completion", "bash"],
+}
+SAYS |= {"runs": ["runs", "paths.root=nowhere"], "study": ["study", "--json"]}
+NOBODY_READS = {reader_gone, terminal_closed}
+needs_dev_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+
+
+@needs_dev_full
+@pytest.mark.parametrize("stream", [full, read_only, reader_gone, terminal_closed])
+@pytest.mark.parametrize("what", SAYS)
+def test_output_that_is_lost_is_told_unless_nobody_reads_it(what, stream, monkeypatch, capsys):
+    with monkeypatch.context() as patched, stream() as out:
+        patched.setattr(sys, "stdout", out)
+        code = main(SAYS[what])
+    said = capsys.readouterr().err
+    assert code == (0 if stream in NOBODY_READS else 1), said
+    assert ("not all of the output was written" in said) == bool(code)
+
+
+@needs_dev_full
+@pytest.mark.parametrize("stream", [full, read_only, reader_gone, terminal_closed])
+@pytest.mark.parametrize("names", [["stdout"], ["stderr"], ["stdout", "stderr"]])
+def test_a_run_trains_to_its_end_whatever_becomes_of_its_output(names, stream, tmp_path, monkeypatch):
+    request = ["train", "data=adding", "trainer.max_steps=1", "model.hidden_size=2", "data.steps=4"]
+    request += [
+        "trainer.limit_val_batches=1",
+        "data.train_items=32",
+        "data.eval_items=32",
+        "test=false",
+    ]
+    with monkeypatch.context() as patched, stream() as output:
+        for name in names:
+            patched.setattr(sys, name, output)
+        assert main([*request, f"paths.root={tmp_path}"]) == 0
+    assert len(list(tmp_path.rglob("result.json"))) == 1

@@ -3,6 +3,7 @@
 The values are generated from the signatures of Lightning's Trainer and callbacks, and of the DataModules.
 """
 
+import functools
 import inspect
 import os
 import shlex
@@ -14,11 +15,13 @@ import pytorch_lightning as pl
 import pytorch_lightning.callbacks as lightning_callbacks
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from pytorch_lightning.loggers import Logger
 from torch.utils.data import DataLoader, TensorDataset
 
-from gatelab.cli.main import run_command
-from gatelab.run.config import compose, signature_of
+from gatelab.cli.main import main
+from gatelab.run import CONF_DIR
+from gatelab.run.config import compose, problems, signature_of
 from gatelab.run.config.dry_build import refusal
 from gatelab.run.config.explain import choices_of, quoted
 from gatelab.run.record.directory import read_metrics
@@ -146,7 +149,7 @@ def data_cases(name):
 def verdict(command, overrides, capsys):
     """Exit code and the message of a command; a traceback is an error of the test."""
     capsys.readouterr()
-    code = run_command(command, list(overrides))
+    code = main([command, *overrides])
     return code, capsys.readouterr().err
 
 
@@ -207,8 +210,6 @@ def test_a_gpu_is_asked_for_where_the_run_is_to_be():
 def test_null_names_the_choices(group, capsys):
     code, text = verdict("check", [f"{group}=null"], capsys)
     assert code == 2
-    from gatelab.run import CONF_DIR
-
     assert f"Choices for {group}: {', '.join(choices_of(group, [CONF_DIR]))}." in text
 
 
@@ -234,6 +235,18 @@ def test_null_names_the_choices(group, capsys):
         (["logger=[nope]"], "Choices for logger: csv, off, tensorboard, wandb."),
         (["task=language_model"], "choose task=forecasting"),
         (["name=a,b"], """'name="a,b"'"""),
+        (["model=[gru,lstm]"], "a run has one model; `gatelab sweep` tries several, model=gru,lstm."),
+        (["+experiment=quickstart"], "leave the + out: experiment=quickstart"),
+        (["++model=gru"], "leave the + out: model=gru"),
+        (["~data"], "a run needs one, data=NAME"),
+        (["data=[]"], "a run needs one, data=NAME"),
+        (["=1"], "cannot read the override '=1': no key"),
+        (["~"], "cannot read the override '~': no key"),
+        (["@data=adding"], "cannot read the override '@data=adding': no key"),
+        (["optim@trainer=adam"], "optim=NAME chooses it"),
+        (["optim.LR=1"], "Did you mean 'optim.lr'?"),
+        (["optim={_target_: torch.optim.SGD, nope: 1}"], "++optim={_target_: torch.optim.SGD, nope: 1} adds"),
+        (["note=${note}"], "note: Recursive interpolation detected"),
     ],
 )
 def test_a_refusal_names_the_fix(given, said, capsys, monkeypatch, tmp_path):
@@ -254,6 +267,119 @@ def test_the_line_to_type_is_one_that_hydra_and_the_shell_read(mark, capsys):
     (typed,) = shlex.split(line)
     assert OverridesParser.create().parse_overrides([typed])[0].value() == value
     assert code == 0 or line in text
+
+
+@pytest.mark.parametrize("name", ["adding.yaml", "./adding", "/adding"])
+def test_a_choice_may_be_written_as_its_file(name):
+    assert compose([f"data={name}"]).resolved() == compose(["data=adding"]).resolved()
+
+
+@pytest.mark.parametrize("debug", choices_of("debug", [CONF_DIR]))
+def test_an_experiment_with_an_interval_can_be_debugged(debug):
+    assert refusal(compose(["experiment=quickstart", f"debug={debug}"]).resolved()) is None
+
+
+@functools.cache
+def composed(*overrides):
+    return compose(overrides).resolved()
+
+
+@pytest.mark.parametrize(
+    ("given", "changed", "batches"),
+    [
+        (TINY, {}, 2),
+        (TINY, {"data": {"train_items": 9}}, 3),
+        (TINY, {"data": {"folds": 2, "fold": 0}}, 2),
+        (TINY, {"trainer": {"limit_train_batches": 1}}, 1),
+        (TINY, {"trainer": {"limit_train_batches": 0.5}}, 1),
+        (["data.max_characters=20000", "data.burn_in=1"], {"trainer": {"limit_train_batches": 3}}, 3),
+        (["experiment=ptb_gru"], {"trainer": {"limit_train_batches": 3}}, 3),
+    ],
+)
+def test_an_interval_above_an_epoch_is_refused_where_the_epoch_is_known(given, changed, batches):
+    config = {
+        group: {**node, **changed.get(group, {})} if isinstance(node, dict) else node
+        for group, node in composed(*given).items()
+    }
+    for interval in (batches, batches + 1):
+        config["trainer"] |= {"val_check_interval": interval, "check_val_every_n_epoch": 1}
+        text = refusal(config)
+        assert (text is None) == (interval <= batches)
+        assert text is None or f"an epoch has {batches} batch" in text
+    config["trainer"]["check_val_every_n_epoch"] = None
+    assert refusal(config) is None
+
+
+def test_more_loader_workers_than_a_machine_holds_are_refused():
+    config = composed(*TINY)
+    assert "give at most 256" in refusal({**config, "data": {**config["data"], "num_workers": 100_000_000}})
+
+
+def test_data_that_would_be_downloaded_are_not_asked_for_their_length():
+    config = composed("experiment=ptb_gru")
+    assert refusal({**config, "trainer": {**config["trainer"], "val_check_interval": 1000000}}) is None
+
+
+SCHEDULES = {
+    "StepLR": {"step_size": 2},
+    "MultiStepLR": {"milestones": [2, 4]},
+    "ExponentialLR": {"gamma": 0.9},
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "OneCycleLR": {"max_lr": 0.1},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1, "cycle_momentum": False},
+    "SequentialLR": {
+        "milestones": [1],
+        "schedulers": [
+            {"_target_": f"torch.optim.lr_scheduler.{name}", "_partial_": True}
+            for name in ("LinearLR", "CosineAnnealingLR")
+        ],
+    },
+    "ReduceLROnPlateau": {"mode": "max"},
+} | {name: {} for name in ("CosineAnnealingLR", "PolynomialLR", "ConstantLR", "LinearLR")}
+
+
+def schedule_of_torch(name, **options):
+    return {"_target_": f"torch.optim.lr_scheduler.{name}", "_partial_": True, **options}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_of_torch_is_given_what_it_asks_for(name):
+    config = {**composed(*TINY), "schedule": schedule_of_torch(name, **SCHEDULES[name])}
+    assert not problems(config)
+    assert refusal(config) is None
+
+
+@pytest.mark.parametrize(
+    ("group", "node", "said"),
+    [
+        ("schedule", schedule_of_torch("StepLR"), "schedule.step_size: StepLR needs it"),
+        ("schedule", {"warmup": 40}, "do not fit into a run of 2 steps"),
+        ("optim", {"lr": float("inf")}, "optim.lr: the learning rate lr has to be finite"),
+        ("optim", {"_target_": "torch.optim.SparseAdam", "_partial_": True}, "dense gradients"),
+        ("optim", {"_target_": "torch.optim.Muon", "_partial_": True}, "only supports 2D parameters"),
+        ("optim", {"_target_": "torch.optim.Adam", "_partial_": True, "capturable": True}, "capturable=True"),
+        ("model", {"_args_": [1]}, "multiple values for argument 'input_size'"),
+        ("model", {"_partial_": 1}, "not of type bool"),
+        ("model", {"_convert_": "foo"}, "not one of none, partial, object, all"),
+    ],
+)
+def test_what_would_fail_at_the_first_step_is_refused(group, node, said):
+    config = composed(*TINY)
+    config = {**config, group: node if "_target_" in node else {**config[group], **node}}
+    found = problems(config)
+    assert said in (found[0][1] if found else refusal(config))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_of_torch_trains(name, tmp_path):
+    node = OmegaConf.to_yaml(SCHEDULES[name])
+    (tmp_path / "schedule").mkdir()
+    (tmp_path / "schedule/own.yaml").write_text(
+        f"_target_: torch.optim.lr_scheduler.{name}\n_partial_: true\n{node if SCHEDULES[name] else ''}"
+    )
+    result = train([*TINY, "schedule=own", f"paths.root={tmp_path}"], config_dirs=[tmp_path])
+    assert result["outcome"] == "done"
 
 
 class PlainData(pl.LightningDataModule):
@@ -291,7 +417,7 @@ class PlainLogger(Logger):
     def log_metrics(self, metrics, step=None):
         if self.fails:
             raise ConnectionError("no network")
-        self.kept.append(metrics)
+        self.kept.append({**metrics, "step": step})
 
 
 PLAIN = [
@@ -318,6 +444,8 @@ def test_a_plain_logger_gets_configuration_and_metrics_and_cannot_stop_the_run(f
     assert PlainLogger.kept[0]["model"]["hidden_size"] == 2
     assert fails == ("logger.x cannot be used: ConnectionError: no network" in capsys.readouterr().err)
     assert fails or any("val/mse" in row for row in PlainLogger.kept)
+    rows = read_metrics(Path(result["run_dir"]) / "metrics.csv")
+    assert fails or {row["step"] for row in PlainLogger.kept[1:]} == {int(row["step"]) for row in rows}
 
 
 def test_lightnings_own_logger_writes_below_the_run(tmp_path):
@@ -328,7 +456,8 @@ def test_lightnings_own_logger_writes_below_the_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["RMSprop", "Adadelta", "Adagrad", "NAdam", "RAdam", "Adamax", "Rprop", "ASGD"]
+    "name",
+    ["RMSprop", "Adadelta", "Adagrad", "NAdam", "RAdam", "Adamax", "Rprop", "ASGD", "Adafactor", "LBFGS"],
 )
 def test_an_optimiser_of_torch_takes_the_arguments_of_the_group_that_fit_it(name, tmp_path):
     config = compose([*TINY, f"optim._target_=torch.optim.{name}", "optim.lr=0.5"]).resolved()

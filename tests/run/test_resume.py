@@ -182,3 +182,19 @@ def test_a_disk_that_fills_up_keeps_what_there_is_and_says_so(where, said, run, 
         path: raw for path, raw in before.items() if path.suffix == ".ckpt"
     }
     assert again()["steps"] == STEPS
+
+
+@pytest.mark.parametrize("left", ["checkpoints", "metrics.csv"])
+def test_a_folder_that_lost_its_record_is_begun_anew_and_kept(left, run, capsys):
+    """Somebody removed it while the run went on writing there: the rest is not the run's beginning."""
+    folder, again = run
+    rows, trace = (folder / "metrics.csv").read_text(), (folder / "trace.csv").read_text()
+    for path in folder.iterdir():
+        if path.name != left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    again()
+    assert (
+        f"{folder} holds no run.json, so the run begins anew; the rest is kept in" in capsys.readouterr().err
+    )
+    assert ((folder / "metrics.csv").read_text(), (folder / "trace.csv").read_text()) == (rows, trace)
+    assert [path.name for path in folder.with_name(f"{folder.name}.old-1").iterdir()] == [left]

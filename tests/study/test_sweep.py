@@ -8,14 +8,16 @@ import sys
 
 import pytest
 
-from gatelab.run import Interrupted
+from gatelab.run import Interrupted, RunFailed
 from gatelab.study import sweep as module
-from gatelab.study.sweep import sweep
+from gatelab.study.engine.resources import usable_cores
+from gatelab.study.sweep import Ended, finish, sweep
+from gatelab.tasks.signals import STOP
 
-from .front_tools import TINY, planned
+from .front_tools import TINY, planned, submitted
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP"])
+@pytest.mark.parametrize("name", [number.name for number in STOP])
 def test_a_signal_while_jobs_are_checked_starts_nothing(name, tmp_path, monkeypatch):
     made = planned("study=mine", *TINY, f"paths.root={tmp_path}", "optim.lr=1e-3,1e-2")
 
@@ -47,3 +49,28 @@ def test_models_of_an_own_folder_are_swept_and_a_hangup_is_continued(tmp_path):
     done = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["done"] == 2
+
+
+CASES = {
+    "workers that were stopped": (Ended(), Interrupted, 75),
+    "a worker that was killed": (Ended(["worker 0: it ended with signal 9"]), RunFailed, 1),
+    "a stop of the sweep": (Ended(["worker 0: it ended with signal 9"], stopped=True), Interrupted, 75),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_left_is_interrupted_unless_something_went_wrong(case, tmp_path):
+    ended, kind, code = CASES[case]
+    made, _ = submitted("study=mine", *TINY, f"paths.root={tmp_path}", "optim.lr=1e-3,1e-2")
+    with pytest.raises(kind, match="the same command continues it") as end:
+        finish(made, ended)
+    assert end.value.exit_code == code
+
+
+@pytest.mark.parametrize(("threads", "share"), [(1, 2), (2, 2), (64, 2), (64, None)])
+def test_threads_beyond_a_slots_share_are_told(threads, share, tmp_path):
+    given = ["optim.lr=1e-3,1e-2", f"threads={threads}", *([f"study.threads={share}"] if share else [])]
+    notes = planned("study=mine", *TINY, f"paths.root={tmp_path}", "study.slots=64", *given).notes
+    share = share or max(1, usable_cores() // 64)
+    told = [note for note in notes if note.startswith(f"threads={threads}: a run has {share} here")]
+    assert len(told) == (threads > share)

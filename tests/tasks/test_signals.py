@@ -1,13 +1,26 @@
 """A stop signal outside of training ends the command as a run that can be continued, or is noted for the run."""
 
+import ctypes
+import importlib
 import os
 import signal
 import subprocess
 import sys
+import time
+import weakref
 
 import pytest
 
-from gatelab.tasks.signals import RANK_OF, STOP, RunInterrupted, StopSignals, blocked, noted, stoppable
+from gatelab.tasks.signals import (
+    KEYBOARD,
+    RANK_OF,
+    STOP,
+    RunInterrupted,
+    StopSignals,
+    blocked,
+    noted,
+    stoppable,
+)
 
 
 def stop_and_mend(number):
@@ -20,7 +33,7 @@ def stop_and_mend(number):
         return "went on"
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize("name", [number.name for number in STOP])
 def test_a_signal_leaves_at_once_and_no_handler_of_errors_holds_it_up(name):
     before = [signal.getsignal(number) for number in STOP]
     with pytest.raises(RunInterrupted, match=f"stopped by {name}; the same command continues it"):
@@ -51,3 +64,68 @@ def test_a_process_beside_the_first_notes_the_signal_for_the_run(monkeypatch):
             inside.listen()
             inside.release()
     assert inside.received == "SIGTERM"
+
+
+KILL = "os.kill(os.getpid(), {number})"
+
+
+def stopped_by(action):
+    """Do something that brings a signal, and then what goes on for long."""
+    with stoppable():
+        action()
+        time.sleep(5)
+
+
+@pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_signal_in_an_import_is_acted_on_when_the_import_is_whole(number, depth, tmp_path, monkeypatch):
+    """The innermost module gets the signal; an `except ImportError` or C code on the way would lose an exception."""
+    monkeypatch.syspath_prepend(tmp_path)
+    names = [f"module_{number}_{depth}_{level}" for level in range(depth)]
+    for name, inner in zip(names, [*names[1:], None], strict=True):
+        body = f"import {inner}" if inner else f"import os\n{KILL.format(number=number)}"
+        (tmp_path / f"{name}.py").write_text(f"{body}\nwhole = True\n")
+    with pytest.raises(RunInterrupted):
+        stopped_by(lambda: importlib.import_module(names[0]))
+    assert all(sys.modules[name].whole for name in names)
+
+
+class Deleted:
+    """Gets a signal where Python cannot raise what the handler raises."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", STOP)
+@pytest.mark.parametrize("place", ["__del__", "a weak reference", "a callback from C"])
+def test_a_signal_is_not_lost_where_python_cannot_raise(number, place):
+    def callback(*_):
+        os.kill(os.getpid(), number)
+
+    before = sys.unraisablehook, [signal.getsignal(other) for other in STOP]
+    actions = {
+        "__del__": lambda: Deleted(number),
+        "a weak reference": lambda: weakref.ref(set(), callback)(),
+        "a callback from C": ctypes.CFUNCTYPE(None)(callback),
+    }
+    with pytest.raises(RunInterrupted):
+        stopped_by(actions[place])
+    assert (sys.unraisablehook, [signal.getsignal(other) for other in STOP]) == before
+
+
+@pytest.mark.parametrize("number", KEYBOARD)
+def test_a_second_one_from_the_keyboard_does_not_wait(number):
+    """And is no KeyboardInterrupt, on which Lightning leaves with 1."""
+
+    def twice():
+        with noted() as signals:
+            os.kill(os.getpid(), number)
+            assert signals.received == signal.Signals(number).name
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(RunInterrupted):
+        stopped_by(twice)

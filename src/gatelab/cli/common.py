@@ -7,7 +7,6 @@ import contextlib
 import gc
 import json
 import math
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -83,8 +82,7 @@ def loading() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-    if signals.received:
-        signal.raise_signal(signal.Signals[signals.received])
+    signals.act()
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

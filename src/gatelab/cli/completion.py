@@ -32,12 +32,12 @@ BASH = r"""_gatelab() {
 complete -o default -F _gatelab gatelab"""
 ZSH = r"""_gatelab() {
     local -a found
-    found=("${(@f)$(gatelab completion words -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    found=("${(@f)$(gatelab completion words -- "${(@)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null)}")
     compadd -Q -S '' -- ${(M)found:#*[=/]}
     compadd -Q -- ${found:#*[=/]}
-    [[ -n "${found[1]}" ]] || _files
+    [[ -n "${found[1]}" ]] || { compset -P '*='; _files; }
 }
-(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
 compdef _gatelab gatelab"""
 FISH = r"""function __gatelab_words
     set -l words (commandline -opc)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import io
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,6 +20,7 @@ from typing import Any
 
 from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.run.hydra_habits import refuse_option
+from gatelab.tasks.signals import STOP, StopRequested, StopSignals, noted, raising
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
@@ -40,24 +43,42 @@ COMMANDS = {
     "doctor": "show what is installed and what this machine can do",
 }
 
+RESUMABLE = ("train", "sweep")
+"""Commands that the same command continues after a signal, with exit code 75, and whose results are on the disk."""
 COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 WRONG_PLACE = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError, FileNotFoundError)
-EPILOG = """exit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted and resumable
+NOBODY_READS = (errno.EPIPE, errno.EIO)
+"""Errors of a stream whose reader has left, and of one whose terminal is closed."""
+EPILOG = """exit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupted and resumable, 128+N ended by signal N
 `gatelab COMMAND --help` tells more about a command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code."""
-    with unbreakable_output():
+    """Run one command; return its exit code. Without `arguments` it is that of this process, which ends with it."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    with noted() as early, unbreakable_output() as out:
         try:
-            return _main(arguments)
+            code = _main(given, early)
+        except StopRequested as stop:  # Ctrl-C twice before the command has begun
+            code = 128 + stop.number
         except Exception:  # printed here, where stderr is without secrets
             traceback.print_exc()
-            return 1
+            code = 1
+        out.flush()
+        if code == 0 and out.lost is not None and out.lost.errno not in NOBODY_READS:
+            stored = given[0] in RESUMABLE and "--json" not in given
+            code = _say(
+                f"gatelab: not all of the output was written: {out.lost.strerror}", 0 if stored else 1
+            )
+    if (
+        arguments is None
+    ):  # a signal ends what the interpreter still takes down, and changes nothing of what is done
+        for number in STOP:
+            signal.signal(number, lambda *_: os._exit(code))
+    return code
 
 
-def _main(arguments: Sequence[str] | None) -> int:
-    given = list(sys.argv[1:] if arguments is None else arguments)
+def _main(given: list[str], early: StopSignals) -> int:
     listed = "\n".join(f"  {name:10} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="gatelab",
@@ -66,6 +87,10 @@ def _main(arguments: Sequence[str] | None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="gatelab [-h] [--version] COMMAND ...",
     )
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries end the process on that
+        return _say("gatelab: the current folder is gone; change to another one", 2)
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     options = parser.parse_args(given[:1])
@@ -82,15 +107,10 @@ def _main(arguments: Sequence[str] | None) -> int:
 
         hint = did_you_mean(options.command, COMMANDS)
         return _say(f"gatelab: no command '{options.command}'.{hint} Commands: {', '.join(COMMANDS)}.", 2)
-    return _run_command(options.command, given[1:])
+    return _run_command(options.command, given[1:], early)
 
 
-def run_command(name: str, arguments: Sequence[str]) -> int:
-    """Run one command by name."""
-    return main([name, *arguments])
-
-
-def _run_command(name: str, arguments: Sequence[str]) -> int:
+def _run_command(name: str, arguments: Sequence[str], early: StopSignals) -> int:
     if name in ("train", "sweep", "check", "baseline") and (refused := refuse_option(name, arguments)):
         return _say(f"gatelab {name}: {refused}", 2)
     module = importlib.import_module(f"gatelab.cli.{name}")
@@ -102,7 +122,9 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
     module.add_arguments(parser)
     options = parser.parse_intermixed_args(list(arguments))
     try:
-        return int(module.run(options))
+        with raising():
+            early.act()
+            return int(module.run(options))
     except RequestError as error:
         return _say(f"gatelab {name}: {error}", error.exit_code, error)
     except Interrupted as error:
@@ -111,22 +133,30 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
         return _say(f"gatelab {name}: the run failed: {error}", error.exit_code, error)
     except OSError as error:
         return _say(f"gatelab {name}: {_where(error)}", 2 if isinstance(error, WRONG_PLACE) else 1, error)
-    except KeyboardInterrupt:
-        resumable = name in ("train", "sweep")
-        hint = "; the same command continues" if resumable else ""
-        return _say(f"gatelab {name}: interrupted{hint}", 75 if resumable else 130)
+    except MemoryError:
+        return _say(f"gatelab {name}: out of memory; `ulimit -v` tells this shell's limit", 1)
+    except StopRequested as stop:
+        resumable = name in RESUMABLE
+        hint = "; the same command continues it" if resumable else ""
+        return _say(f"gatelab {name}: stopped by {stop}{hint}", 75 if resumable else 128 + stop.number)
 
 
 class Output:
-    """A text stream that drops what is written once its reader has left, so that the work goes on.
+    """A text stream that drops what is written where it cannot be, so that the work goes on.
+
+    Its reader has left, its terminal was closed, its disk is full.
 
     Of stdout, what a terminal would obey is written as its code, but for the colours of a table (`printable`): names
     and values of a run may hold anything. On stderr a progress bar moves the cursor; texts go through `say`. Warnings
     and tracebacks quote values, so stderr is without secrets.
+
+    Attributes:
+        lost: why something was dropped, or None.
     """
 
     def __init__(self, stream: Any, *, clean: bool) -> None:
         self.stream, self.clean = stream, clean
+        self.lost: OSError | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -159,13 +189,21 @@ class Output:
     def _dropping(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+        except OSError as error:
+            self.lost = error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
 
 
 @contextlib.contextmanager
-def unbreakable_output() -> Iterator[None]:
-    """Let a command go on when the reader of stdout or stderr leaves, or where a stream was closed from the start."""
+def unbreakable_output() -> Iterator[Output]:
+    """Let a command go on where stdout or stderr cannot be written, or was closed from the start; yields stdout."""
+    for number in range(3):  # else a file that the command opens would take the place of a closed one
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
     before = sys.stdout, sys.stderr
     for stream in before:
         if isinstance(
@@ -176,7 +214,7 @@ def unbreakable_output() -> Iterator[None]:
     streams = [Output(out, clean=True), Output(err, clean=False)]
     sys.stdout, sys.stderr = streams
     try:
-        yield
+        yield streams[0]
     finally:
         for stream in streams:
             stream.flush()

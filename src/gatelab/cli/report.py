@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatelab.cli.common import split_root
+from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 
@@ -110,8 +111,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output == "-":
         print(content, end="")
         return 0
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(content)
+    atomic_write_text(output, content)
     print(f"report  {output}")
     return 0
 

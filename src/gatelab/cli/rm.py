@@ -22,6 +22,7 @@ from pathlib import Path
 from gatelab.cli.common import split_root
 from gatelab.data.messages import counted
 from gatelab.run import RequestError
+from gatelab.tasks.signals import noted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     if not options.yes and not _agreed(len(studies) + len(runs)):
         print("nothing was removed")
         return 1
-    with contextlib.ExitStack() as locks:
+    with contextlib.ExitStack() as locks, noted():  # what was agreed is not left half done
         for path in runs:  # before anything goes: one that trains now refuses
             locks.enter_context(RunDirectory(path).locked())
         for path in (*studies, *runs):

@@ -79,6 +79,7 @@ class BatchOrder(DistributedSampler):
         return np.array_split(order[self.edges[batch] : self.edges[batch + 1]], self.world_size)[self.rank]
 
 
+MOST_WORKERS = 256
 STOP = (
     (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
     if hasattr(signal, "pthread_sigmask")
@@ -151,6 +152,8 @@ class GatelabDataModule(pl.LightningDataModule):
         for name, value in (("num_workers", num_workers), ("seed", seed)):
             if value < 0:
                 raise DataError(f"data.{name}={value}: give 0 or more")
+        if num_workers > MOST_WORKERS:
+            raise DataError(f"data.num_workers={num_workers}: give at most {MOST_WORKERS}; each is a process")
         check_folds(folds, fold)
         self.folds, self.fold = folds, fold
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -159,6 +162,11 @@ class GatelabDataModule(pl.LightningDataModule):
         self.first_epoch: int | None = None
         self.fingerprint: dict[str, str] = {}
         self.notes: list[str] = []
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether `setup` needs nothing but this machine's own files, so that it never downloads."""
+        return False
 
     @abstractmethod
     def baselines(self, split: str) -> dict[str, dict[str, float]]:

@@ -30,7 +30,8 @@ class FetchError(DataError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest of the known names, to follow a full stop; "" if none is near."""
     others = [name for name in map(str, known) if name != word]
-    near = difflib.get_close_matches(word, others, n=1)
+    near = [name for name in others if name.lower() == word.lower()]
+    near = near or difflib.get_close_matches(word, others, n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
 
 

@@ -88,6 +88,8 @@ class _SyntheticDataModule(GatelabDataModule):
         self.train_items, self.eval_items, self.data_seed = train_items, eval_items, data_seed
         self.arrays: dict[str, Arrays] = {}
 
+    at_hand = True
+
     @abstractmethod
     def _draw(self, items: int, draw: np.random.Generator) -> Arrays:
         """Return the two arrays of `items` items."""

@@ -378,7 +378,7 @@ def sections(state: StudyState) -> list[str]:
     found, names = importance(state), short_names(state.keys)
     shares = [(names.get(share.key, share.key), f"{share.share:.1%}") for share in found.shares]
     blocks += [verdict(state, rows), *([table(["importance", "share"], shares)] if shares else [])]
-    return [*blocks, " ".join(found.notes), *_cost(state)]
+    return [*blocks, *filter(None, [" ".join(found.notes)]), *_cost(state)]
 
 
 def _cost(state: StudyState) -> list[str]:

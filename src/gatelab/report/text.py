@@ -23,6 +23,7 @@ from gatelab.study.analysis.read import StudyReader
 from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import decimals, over_what, summarise, values_of
 from gatelab.study.engine.directory import StudyDirectory
+from gatelab.tasks.signals import StopRequested
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -98,7 +99,7 @@ def _importance(state: StudyState) -> Iterator[str | Table]:
             some = f" (in {share.trials} of {found.trials} trials)" if share.trials < found.trials else ""
             grid.add_row(names[share.key] + some, f"{share.share:.1%}", "█" * round(BAR * share.share))
         yield grid
-    yield " ".join(found.notes)
+    yield from filter(None, [" ".join(found.notes)])
 
 
 def failures(state: StudyState, most: int = 5) -> Iterator[str]:
@@ -226,7 +227,7 @@ def watch(
         RequestError: no study, or a file of it that cannot be read.
     """
     view, alive = _View(directory, lines_every, trust=trust), time.monotonic()
-    with contextlib.suppress(KeyboardInterrupt), view:
+    with contextlib.suppress(StopRequested), view:
         while (state := view.look()).state != "finished":
             alive = alive if state.state == "stopped" else time.monotonic()
             if time.monotonic() - alive > PATIENCE:

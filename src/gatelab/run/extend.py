@@ -35,6 +35,7 @@ from gatelab.run.record.environment import describe
 from gatelab.run.record.identity import Identity, first_difference
 from gatelab.run.record.secrets import without_secrets
 from gatelab.tasks import AtomicCheckpointIO, CheckpointError, load_checkpoint
+from gatelab.tasks.schedules import scheduler_for
 
 WATCHES_THE_LENGTH = ("task", "data", "callbacks")
 """Groups whose classes see the Trainer, and with it the length of the run."""
@@ -134,7 +135,7 @@ def _same_rates(config: Mapping[str, Any], epochs: int, steps: int) -> bool:
     try:
         for total in (steps, longer if limit < 0 else min(limit, longer)):
             optimizer = torch.optim.SGD([parameter], lr=1.0, momentum=0.9)
-            made.append(make(node, "schedule")(optimizer, total))
+            made.append(scheduler_for(make(node, "schedule"), optimizer, total))
     except (RequestError, *REQUEST_ERRORS):
         return False
     one, other = made

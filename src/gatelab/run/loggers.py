@@ -62,7 +62,11 @@ def _made(name: str, node: Any, places: Mapping[str, str]) -> Any:
         raise TypeError(
             f"{node['_target_']} makes no pytorch_lightning Logger, but a {type(logger).__name__}"
         )
-    return logger if logger is None or given.keys() & places.keys() else PlainLogger(name, logger)
+    return (
+        logger
+        if logger is None or type(logger).__module__.startswith("gatelab.")
+        else PlainLogger(name, logger)
+    )
 
 
 @contextlib.contextmanager
@@ -118,6 +122,11 @@ def guarded(what: str, act: Callable[..., Any], *arguments: Any) -> Any:
         return None
 
 
+def finished_steps(step: int | None) -> int | None:
+    """The number of finished optimiser steps of Lightning's step, which counts from 0."""
+    return None if step is None else step + 1
+
+
 class PlainLogger(Logger):
     """A logger of Lightning or of a third party, whose errors do not reach the run: the first is told and ends it."""
 
@@ -156,8 +165,8 @@ class PlainLogger(Logger):
             )
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Hand on the metrics of a step."""
-        self._act("log_metrics", dict(metrics), step)
+        """Hand on the metrics of a step, counted as in metrics.csv: optimiser steps that are finished."""
+        self._act("log_metrics", dict(metrics), finished_steps(step))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Hand on the configuration."""
@@ -210,7 +219,7 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Collect the metrics of a step; the row is written when the next step's come, or on `save`."""
-        finished = 0 if step is None else step + 1
+        finished = finished_steps(step) or 0
         if self._pending and finished != self._pending["step"]:
             self.save()
         self._pending["step"] = finished

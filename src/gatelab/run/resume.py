@@ -84,6 +84,17 @@ def require_same_code(run: RunDirectory, *, keep_code_change: bool) -> None:
     say(f"warning: {told}; --keep-code-change was given")
 
 
+def set_remains_aside(run: RunDirectory) -> None:
+    """Rename a folder that has a checkpoint or metrics and no `run.json`: what it is a part of is not known.
+
+    It was removed, or is copied still, while something wrote to it.
+    """
+    if not run.run_file.is_file() and (run.last.parent.is_dir() or run.metrics_file.is_file()):
+        say(
+            f"warning: {run.path} holds no run.json, so the run begins anew; the rest is kept in {run.set_aside()}"
+        )
+
+
 def require_same_data(run: RunDirectory, data: Any) -> None:
     """See to it that a run never mixes two data sets.
 

@@ -46,6 +46,7 @@ from gatelab.run.resume import (
     require_same_configuration,
     require_same_data,
     require_space,
+    set_remains_aside,
 )
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import RunInterrupted, RunPruned, TrainingDiverged
@@ -86,7 +87,7 @@ def train(
     with distributed.leading():
         composed = compose(overrides, config_dirs=config_dirs)
         config = check(composed)
-        if refused := refusal(config):
+        if refused := refusal(config, read=False):
             raise RequestError(refused)
         return train_frozen(
             config,
@@ -148,6 +149,7 @@ def train_frozen(
         data = build_data(config)
         if force and (moved := run.set_aside()) is not None:  # not before it is sure that there are data
             say(f"the earlier run is kept in {moved}")
+        set_remains_aside(run)
         if extend:
             begin_from_shorter(run, config, identity, data)
         require_same_data(run, data)

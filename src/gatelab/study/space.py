@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import random
 import re
 import sys
@@ -136,6 +137,12 @@ def parameter(override: Override, *, group: bool, options: Sequence[str] = (), s
     for index, choice in enumerate(choices):
         if choice in choices[:index]:  # Optuna, like Python, takes 1, 1.0 and true for the same choice
             raise RequestError(f"{line}: {choice!r} is there twice.")
+        if isinstance(choice, float) and not math.isfinite(choice):
+            raise RequestError(f"{line}: {choice} is not a value that can be compared with others.")
+    mappings = {isinstance(choice, dict) for choice in choices}
+    if len(mappings) > 1:
+        raise RequestError(f"{line}: some of these are keys and some are not; give one kind.")
+    group = group and mappings == {False}  # else keys of it, not files
     made = Parameter(key, "choice", tuple(choices), group=group, prefix=prefix)
     ascending = all(type(c) is int for c in choices) and choices == sorted(choices)
     if isinstance(value, RangeSweep) and not value.shuffle and ascending and len(choices) > 1:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
-from gatelab.run.config import Composed, adapt_to_targets, compose
+from gatelab.run.config import Composed, adapt_to_targets, compose, given_keys
 from gatelab.run.config.explain import keys_of
 from gatelab.run.record.code import edited, sources
 from gatelab.run.record.directory import reading
@@ -165,7 +165,11 @@ class StudySpec:
         OmegaConf.set_struct(config, False)
         for key, value in values.items():
             self._set(config, key, value)
-        adapt_to_targets(config, [key for key in values if key.endswith("._target_")])
+        fixed = [key for override in template.overrides for key in given_keys(override)]
+        inner = [
+            f"{key}.{k}" for key, value in values.items() for k in (value if isinstance(value, dict) else ())
+        ]
+        adapt_to_targets(config, [*fixed, *values, *inner])
         given = tuple(f"{key}={value}" for key, value in params.items())
         return Composed(config, template.choices, (*template.overrides, *given), template.directories)
 

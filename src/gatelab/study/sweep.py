@@ -24,7 +24,7 @@ from gatelab.study.plan import check, grid, new_study
 from gatelab.study.plan.request import Request, read_request, root_of
 from gatelab.study.plan.trust import require_own_code
 from gatelab.study.spec import FUNCTION, StudySpec, config_files, kept_sources, sources_of
-from gatelab.tasks.signals import StopSignals, noted
+from gatelab.tasks.signals import StopRequested, StopSignals, noted
 
 LOOK_SECONDS = 0.1
 LEAVE_SECONDS = 3.0
@@ -156,7 +156,7 @@ def plan(
     else:
         made = _plan_new(request, name, path, sources, exists)
     new_study.refuse_secrets(made.spec, made.points)
-    made.notes += new_study.remarks(made.spec)
+    made.notes += new_study.remarks(made.spec, made.request.launcher)
     if not force:
         new = made.points if not exists else []
         made.notes += new_study.accept_code(made.spec, new, keep_code_change=keep_code_change)
@@ -321,7 +321,7 @@ def supervise(made: Plan, signals: StopSignals, watch: Watch) -> Ended:
         try:
             thread.start()
             _wait(directory, thread, signals)
-        except KeyboardInterrupt:
+        except StopRequested:  # the second Ctrl-C
             directory.stop(now=True)
             thread.join(KILL_SECONDS)
     ended.seconds = time.monotonic() - began
@@ -386,4 +386,6 @@ def _left(made: Plan, ended: Ended, counts: Mapping[str, int], left: int) -> Exc
         )
     if settings.timeout is not None and ended.seconds >= settings.timeout:
         return Interrupted(f"{text}: study.timeout={settings.timeout} is over; the same command continues it")
+    if not ended.problems:  # each of them was asked to stop
+        return Interrupted(f"{text}, and every worker was stopped; the same command continues it")
     return RunFailed(f"{text}, but every worker has ended; the same command continues it")

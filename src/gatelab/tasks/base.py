@@ -26,13 +26,14 @@ from gatelab.tasks.checkpoint_io import check_serializable
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, Sample
 from gatelab.tasks.lightning_internals import attached_trainer, begin_epoch_afresh, current_step
 from gatelab.tasks.metrics import not_among
+from gatelab.tasks.schedules import scheduler_for
 from gatelab.tasks.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
 OptimizerFactory = Callable[..., Optimizer]
-ScheduleFactory = Callable[[Optimizer, int], LRScheduler | None]
+ScheduleFactory = Callable[..., LRScheduler | None]
 CHECKPOINT_KEY = "gatelab"
 
 
@@ -55,7 +56,8 @@ class Task(pl.LightningModule):
         net: the network.
         spec: what the DataModule says about its data (`to_dict()` is kept in the checkpoint).
         optimizer: called with the parameters.
-        schedule: called with the optimiser and the run's number of steps; None for a constant rate.
+        schedule: called with the optimiser and, if it asks for it, the run's number of steps (see
+            `schedules.scheduler_for`); None for a constant rate.
         hparams: plain data to keep in the checkpoint, usually the resolved config.
         monitor: the metric that says which epoch was best, None: the first of `figures`; a plateau
             schedule follows it.
@@ -224,7 +226,7 @@ class Task(pl.LightningModule):
         total = self.trainer.estimated_stepping_batches
         if not math.isfinite(total):
             raise ValueError("a schedule needs the run's length: set trainer.max_epochs or trainer.max_steps")
-        scheduler = self.make_schedule(optimizer, int(total))
+        scheduler = scheduler_for(self.make_schedule, optimizer, int(total))
         if scheduler is None:
             return optimizer
         # a plateau schedule is stepped in `_finish_eval`: Lightning would do so after the epoch's checkpoint
@@ -413,7 +415,9 @@ class Task(pl.LightningModule):
     def _step_plateau(self, figures: dict[str, float]) -> None:
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                sign = 1.0 if self.mode == "min" else -1.0
+                sign = (
+                    1.0 if self.mode == config.scheduler.mode else -1.0
+                )  # torch's own may be given another mode
                 config.scheduler.step(sign * figures[self.monitor])
 
     # checkpoints

@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -143,12 +143,12 @@ def check_serializable(value: Any, name: str) -> None:
     """Raise TypeError, naming the place, if `value` holds anything but plain data and tensors.
 
     Plain are None, bool, int, float, str, bytes, and dict, list, tuple and set of plain data (no subclasses
-    but OrderedDict and torch.Size).
+    but OrderedDict, Counter and torch.Size).
     """
     kind = type(value)
     if kind in _ATOMS or isinstance(value, torch.Tensor):
         return
-    if kind in (dict, OrderedDict):
+    if kind in (dict, OrderedDict, Counter):
         for key, item in value.items():
             check_serializable(key, f"a key of {name}")
             check_serializable(item, f"{name}[{key!r}]")

@@ -1,5 +1,7 @@
 """Learning-rate schedules in optimiser steps, each a function `(optimizer, total_steps, ...) -> LRScheduler`.
 
+`scheduler_for` calls these and those of torch or of one's own, each with what its signature asks for.
+
 The optimiser's own `lr` is always the peak. All shapes but `plateau` are closed-form factors of the step
 index, so a resumed run needs nothing but that index, and checkpoints hold numbers only. `None` instead of a
 schedule means a constant rate. A length given as a number below 1 is a share of all steps; 1 or more is a
@@ -8,11 +10,53 @@ number of steps.
 `plateau` is the exception that reads a metric: it is stepped by the task after each validation.
 """
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+
+LENGTHS = ("total_steps", "num_training_steps", "T_max")
+"""Names of the argument that takes the run's number of steps, here and in other libraries."""
+
+
+def scheduler_for(make: Callable[..., Any], optimizer: Optimizer, total_steps: int) -> Any:
+    """The scheduler that `make` (a class, function or `functools.partial`) makes for the optimiser.
+
+    It is given the optimiser first and, unless it is bound already, the run's number of steps by one of the names in
+    `LENGTHS`; a function that needs one more argument gets the number as that, whatever its name. Schedules in a bound
+    list, e.g. those of torch's `SequentialLR`, are made in the same way.
+
+    Raises:
+        ValueError: an argument without a default is missing.
+    """
+    parameters = dict(inspect.signature(make).parameters)
+    function, bound = (
+        (make.func, make.keywords) if isinstance(make, functools.partial) else (make, dict[str, Any]())
+    )
+    given: dict[str, Any] = {
+        name: total_steps for name in LENGTHS if name in parameters and name not in bound
+    }
+    for name, value in bound.items():
+        if isinstance(value, list) and any(isinstance(item, functools.partial) for item in value):
+            given[name] = [scheduler_for(item, optimizer, total_steps) for item in value]
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = [
+        name
+        for name, parameter in [*parameters.items()][1:]
+        if parameter.default is parameter.empty and parameter.kind not in several and name not in given
+    ]
+    if len(needed) == 1 and inspect.isroutine(function):
+        given[needed.pop()] = total_steps
+    if needed:
+        raise ValueError(
+            f"schedule.{needed[0]}: {function.__qualname__} needs it; give schedule.{needed[0]}=... (the run's number "
+            f"of steps is given as {', '.join(LENGTHS)})"
+        )
+    return make(optimizer, **given)
 
 
 def constant(optimizer: Optimizer, total_steps: int, *, warmup: float = 0.0) -> LRScheduler:

@@ -1,8 +1,8 @@
 """Signals that ask a run to stop: noted while it trains, so that it stops between two steps with a checkpoint.
 
 Before and after training there is nothing to save, so the command ends at once with the exit code of a run that can
-be continued (`stoppable`). Inside training `callbacks/checkpoints.py` decides when to save and stop. Lightning's own
-handler communicates inside the signal handler, which hangs under DDP.
+be continued (`raising`, `stoppable`). Inside training `callbacks/checkpoints.py` decides when to save and stop.
+Lightning's own handler communicates inside the signal handler, which hangs under DDP.
 
 The processes of a distributed run start and end together: one beside the first must not leave alone, since the first
 would wait for it. It notes the signal, and all of them stop after their next step. Imports nothing heavy, so that a
@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -21,9 +22,13 @@ from typing import Any
 
 STOP = tuple(
     getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP")
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")
     if hasattr(signal, name)
 )
+"""Signals that ask a process to stop. Others end it as SIGKILL does: the run continues from its last checkpoint."""
+KEYBOARD = tuple(number for number in STOP if number.name in ("SIGINT", "SIGQUIT"))
+"""A second one of these does not wait for the next checkpoint."""
+RETRY_SECONDS = 0.02
 
 # Set for the processes that Lightning starts for the other ranks: they take the frozen configuration of rank 0.
 RANK_OF = "GATELAB_RANK_OF"
@@ -42,7 +47,17 @@ RANK_VARIABLES = (
 
 
 class StopRequested(BaseException):
-    """A stop signal came outside of training. Not an `Exception`: a handler of errors must not catch it."""
+    """A stop signal came outside of training, or a second Ctrl-C.
+
+    Not an `Exception`, which handlers of errors catch, nor a `KeyboardInterrupt`: Lightning exits with 1 on that.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
 class RunInterrupted(Exception):
@@ -84,8 +99,12 @@ class StopSignals:
             outer = getattr(handler, "__self__", None)
             if isinstance(outer, StopSignals):
                 self.received = self.received or outer.received
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+        _unblock()
+
+    def act(self) -> None:
+        """Send the noted signal once more, for the handlers that are in force now."""
+        if self.received:
+            signal.raise_signal(signal.Signals[self.received])
 
     def release(self) -> None:
         """Restore the handlers of before."""
@@ -94,9 +113,10 @@ class StopSignals:
         self._previous = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received == "SIGINT":
-            raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        name = signal.Signals(number).name
+        if number in KEYBOARD and self.received == name:
+            _raise(number, frame)
+        self.received = name
 
 
 def _heeded() -> list[int]:
@@ -117,24 +137,41 @@ def rank() -> int:
 
 
 @contextlib.contextmanager
-def stoppable(error: type[Exception] = RunInterrupted) -> Iterator[None]:
+def raising() -> Iterator[None]:
     """End the block on a stop signal; in a process beside the first one, note it for `Checkpoints`.
 
     Raises:
-        error: a signal came.
+        StopRequested: a signal came. Where Python would lose it, or an import would be left half done, it is raised a
+            moment later.
     """
     if rank() > 0 or threading.current_thread() is not threading.main_thread():
         with noted():
             yield
         return
     before = {number: signal.signal(number, _raise) for number in _heeded()}
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda lost: _raise_again(lost) or hook(lost)
     try:
+        _unblock()
         yield
-    except StopRequested as stop:
-        raise error(f"stopped by {stop}; the same command continues it") from None
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def stoppable(error: type[Exception] = RunInterrupted) -> Iterator[None]:
+    """As `raising`, with an error in good order.
+
+    Raises:
+        error: a signal came.
+    """
+    try:
+        with raising():
+            yield
+    except StopRequested as stop:
+        raise error(f"stopped by {stop}; the same command continues it") from None
 
 
 @contextlib.contextmanager
@@ -161,7 +198,42 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _unblock() -> None:
+    """Take the signals that waited because the process was begun with them blocked."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
+    if _imports(frame):  # half a module would be left, or C code would lose the exception
+        _send_later(number)
+        return
     for other in STOP:  # one is enough; a second Ctrl-C ends what hangs
-        signal.signal(other, signal.default_int_handler if other == signal.SIGINT else signal.SIG_IGN)
-    raise StopRequested(signal.Signals(number).name)
+        if other not in KEYBOARD:
+            signal.signal(other, signal.SIG_IGN)
+    raise StopRequested(number)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib."):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _raise_again(lost: sys.UnraisableHookArgs) -> bool:
+    """Whether the exception that Python could not raise, e.g. in `__del__`, is a stop, which then comes once more."""
+    if not isinstance(lost.exc_value, StopRequested):
+        return False
+    number = lost.exc_value.number
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, _raise)
+    _send_later(number)
+    return True
+
+
+def _send_later(number: int) -> None:
+    later = threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), number))
+    later.daemon = True
+    later.start()

@@ -282,3 +282,11 @@ def test_two_ranks_are_pruned_and_interrupted_together(make_study, runner, tmp_p
     assert said["ended"] == {"waiting": 1}
     (row,) = rows_of(directory)
     assert run_of(directory, row).state() == "interrupted"
+
+
+def test_a_run_keeps_to_its_slots_threads(make_study, runner):
+    """`study.threads=1` of `TINY` is the slot's share, whatever the run's configuration asks for."""
+    directory = make_study("threads", "threads=64", "model.hidden_size=4")
+    work(directory, runner)
+    record = run_of(directory, rows_of(directory)[0]).read()
+    assert record["attempts"][0]["environment"]["threads"] == 1

@@ -26,7 +26,7 @@ from gatelab.data.series.protocol import (
     measured_windows,
     window_origins,
 )
-from gatelab.data.series.sources import read_series, time_column
+from gatelab.data.series.sources import published_file, read_series, time_column
 from gatelab.data.specs import SPLITS, SeriesSpec, check_fractions
 
 _LARGEST_SPREAD: Final = 1e100
@@ -97,6 +97,11 @@ class SeriesDataModule(GatelabDataModule):
         self.lookback, self.horizon, self.split, self.season = lookback, horizon, split, season
         self.mirror, self.cache = mirror, cache
         self.data: Series | None = None
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the series is a table of the user's, a made-up or an embedded one."""
+        return published_file(self.series) is None
 
     def prepare_data(self) -> None:
         """Set up here: the other processes of the machine then find what was worked out."""

@@ -47,7 +47,7 @@ def read_series(
             file = Path(path).expanduser()
             source = {file.name: sha256_of(file) if file.is_file() else None}
             return {"what": "table", "source": source, **options}
-        file_name = _file(name)
+        file_name = published_file(name)
         fetched = file_name and fetch(file_name, mirror=mirror, cache=cache).sha256
         return {"what": "series", "series": name, "source": {file_name: fetched}, "seed": seed}
 
@@ -61,7 +61,7 @@ def read_series(
     return _restore(cached(cache, key, make))
 
 
-def _file(name: str) -> str | None:
+def published_file(name: str) -> str | None:
     """Return the file that a series is published in; None for a made-up one."""
     return f"ett/{_ETT[name][0]}.csv" if name in _ETT else _EXCHANGE if name == "exchange" else None
 

@@ -101,6 +101,11 @@ class TextDataModule(GatelabDataModule):
         self.tokens: dict[str, Tensor] = {}
         self.boundaries: tuple[int, ...] = ()
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether the corpus is one of this machine's own files."""
+        return self.options.corpus in ("stdlib", "text")
+
     def prepare_data(self) -> None:
         """Set up here: the other processes of the machine then find what was worked out."""
         self.setup()

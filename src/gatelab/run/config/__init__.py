@@ -25,7 +25,13 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import (
@@ -49,6 +55,7 @@ from gatelab.run.config.explain import (
     explain_key,
     explain_missing,
     key_of,
+    keys_of,
     where,
 )
 from gatelab.run.hydra_habits import refuse_key
@@ -85,7 +92,7 @@ class Composed:
         except MissingMandatoryValue as error:
             raise RequestError(f"{error.full_key}: missing; give {error.full_key}=...") from None
         except OmegaConfBaseException as error:
-            raise RequestError(f"{error.full_key}: {error.msg or error}") from None
+            raise RequestError(f"{error.full_key}: {str(error.msg or error).splitlines()[0]}") from None
         assert isinstance(resolved, dict)
         return {str(key): value for key, value in resolved.items()}
 
@@ -116,7 +123,11 @@ def compose(
     hydra_overrides = [*choose_groups(overrides, folders), f"hydra.searchpath=[{search}]"]
 
     def without(key: str) -> DictConfig:
-        return _compose([o for o in hydra_overrides if key_of(o) != key], conf_dir)
+        others = [o for o in hydra_overrides if key_of(o) != key]
+        try:
+            return _compose(others, conf_dir)
+        except HydraException:  # another one is wrong too
+            return _compose([o for o in others if "." not in key_of(o) and o[0] not in "+~"], conf_dir)
 
     try:
         config = _compose(hydra_overrides, conf_dir)
@@ -135,10 +146,12 @@ def compose(
     experiment = choices.get("experiment")
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     if config.get("name", "") is None:
-        config.name = experiment or f"{choices['data']}-{choices['model']}"
+        several = next((o[12:-1] for o in reversed(hydra_overrides) if o.startswith("experiment=[")), "")
+        default = f"{choices.get('data')}-{choices.get('model')}"
+        config.name = experiment or "-".join(name.strip() for name in several.split(",")) or default
     if "logger" not in config:  # `~logger`, `logger=[]`
         config.logger = {}
-    adapt_to_targets(config, [key_of(o) for o in overrides])
+    adapt_to_targets(config, [key for o in overrides for key in given_keys(o)])
     return Composed(config, choices, tuple(overrides), (conf_dir, *config_dirs))
 
 
@@ -156,28 +169,47 @@ def _takes(target: Any, name: str) -> bool:
         return False
 
 
+def given_keys(override: str) -> Iterator[str]:
+    """The dotted keys that an override gives: its own, and those inside a value like `{_target_: x, lr: 0.1}`."""
+    key, value = key_of(override), override.partition("=")[2]
+    yield key
+    if value.startswith("{"):
+        (parsed,) = OverridesParser.create().parse_overrides([override])
+        given: Any = parsed.value()
+        yield from (f"{key}.{inner}" for inner in keys_of(OmegaConf.create(given)))
+
+
 def adapt_to_targets(config: DictConfig, given: Collection[str]) -> None:
-    """Where `GROUP._target_` was given, take away those of the group's own defaults that the new target does not take.
+    """Where `GROUP._target_` was given, take away those of the group's own defaults that do not fit the new target.
 
     `optim._target_=torch.optim.RMSprop` keeps `lr` and loses `beta1`; what was given beside it stays, and is refused if
     it does not fit.
     """
     for key in given:
-        group, _, name = key.rpartition(".")
-        node: Any = OmegaConf.select(config, group) if group and name == "_target_" else None
+        group = key.removesuffix("._target_")
+        node: Any = OmegaConf.select(config, group) if group != key else None
         if not OmegaConf.is_dict(node):
             continue
         try:
             signature = signature_of(str(node._target_))
+            accepted = {*MARKS, *signature.names, *_inherited_names(str(node._target_))}
         except (ImportError, AttributeError, TypeError, ValueError):
             continue  # `check` says so
         for argument in list(node):
-            known = argument in MARKS or argument in signature.names or signature.open_ended
-            if not known and not any(
-                g == f"{group}.{argument}" or g.startswith(f"{group}.{argument}.") for g in given
-            ):
+            if any(g == f"{group}.{argument}" or g.startswith(f"{group}.{argument}.") for g in given):
+                continue
+            hint = signature.hints.get(argument, Any) if argument not in MARKS else Any
+            if argument not in accepted or any(type_problems(node.get(argument), hint, argument)):
                 with open_dict(node):
                     del node[argument]
+
+
+def _inherited_names(target: str) -> Iterator[str]:
+    """Arguments of the constructors that a class with `**options` may hand them on to, e.g. those of `torch.nn.GRU`."""
+    kind = locate(target)
+    if signature_of(target).open_ended:
+        for base in kind.__mro__ if inspect.isclass(kind) else ():
+            yield from inspect.signature(vars(base).get("__init__", object)).parameters
 
 
 @dataclass
@@ -187,7 +219,7 @@ class Root:
     Attributes:
         seed: of everything random in the run; two runs with the same configuration and seed are the same run.
         name: folder of the run below `<paths.root>/runs/`; the experiment's name where none is given.
-        threads: of the tensor library (null: one a core, in a study the slot's share; a number is taken as it is).
+        threads: of the tensor library (null: one a core, in a study the slot's share, which a number cannot exceed).
         flush_denormal: denormal numbers become zero (much faster on some processors).
         test: score the best checkpoint on the test split when training is over.
         tags, note: to find the run by; given again, tags are added and the note is replaced.
@@ -229,7 +261,7 @@ def _decoded(key: str, composed: Composed) -> str:
 def problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The mistakes in a resolved configuration, as (dotted key, text)."""
     nodes = (p for group in GROUPS for p in check_node(config.get(group), group))
-    return [*_check_root(config), *nodes, *_check_device(config), *_check_monitor(config.get("task"))]
+    return [*_check_root(config), *nodes, *_check_supplied(config), *_check_monitor(config.get("task"))]
 
 
 @dataclass(frozen=True)
@@ -332,12 +364,15 @@ def metrics_of(task_target: Any) -> list[str]:
     return [f"val/{figure.name}" for figure in figures if figure.better]
 
 
-def _check_device(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Layers take a device, as those of `torch.nn` do; in a run the Trainer moves them."""
+def _check_supplied(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Layers take a device, as those of `torch.nn` do; in a run the Trainer moves them, and the data give the sizes."""
     task = config.get("task")
     for path, node in (("model", config.get("model")), ("task.net", dict(task or {}).get("net"))):
         if isinstance(node, dict) and node.get("device") is not None:
             yield f"{path}.device", f"trainer.accelerator decides that in a run; leave {path}.device out."
+        for size in ("input_size", "vocab_size", "channels", "horizon", "core"):
+            if isinstance(node, dict) and size in node:
+                yield f"{path}.{size}", f"the data decide that; ~{path}.{size} leaves it out."
 
 
 def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:
@@ -397,6 +432,7 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
     named = list(signature.names)
     for key, value in node.items():
         if key in MARKS:
+            yield from type_problems(value, MARKS[key], f"{path}.{key}")
             continue
         if key not in named:
             if not signature.open_ended:
@@ -404,7 +440,7 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
                     did_you_mean(key, named) or f" ~{path}.{key} leaves it out; it takes {', '.join(named)}."
                 )
                 yield f"{path}.{key}", f"{node['_target_']} takes no '{key}'.{hint}"
-        elif isinstance(value, dict) and "_target_" in value:
+        elif any(isinstance(item, dict) and "_target_" in item for item in (value, *listed(value))):
             yield from check_node(value, f"{path}.{key}")
         else:
             yield from type_problems(value, signature.hints.get(key, Any), f"{path}.{key}")
@@ -412,6 +448,11 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
         for name in named:
             if name in signature.required and name not in {*node, *SUPPLIED}:
                 yield f"{path}.{name}", f"{node['_target_']} needs '{name}'; give {path}.{name}=..."
+
+
+def listed(value: Any) -> list[Any]:
+    """The items of a list; nothing for any other value."""
+    return value if isinstance(value, list) else []
 
 
 def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -1,8 +1,9 @@
-"""Dry construction: what a run would refuse before its first step, found without data and without training.
+"""Dry construction: what a run would refuse before its first step, found without training.
 
 `gatelab check`, the first look of a sweep and `gatelab train` ask the same function, so their verdicts are the same.
-Networks are made on torch's meta device, which allocates nothing; of a DataModule only the constructor runs; callbacks
-and the Trainer are made as they are.
+Networks are made on torch's meta device, which allocates nothing; of a DataModule only the constructor runs, unless an
+interval or a length has to fit into an epoch and the data are this machine's own files; callbacks and the Trainer are
+made as they are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import importlib.util
 import inspect
 import json
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,12 +20,12 @@ from typing import Any
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
-from gatelab.run.config import locate
+from gatelab.run.config import locate, signature_of
 
 SIZES = {"vocab_size": 64, "channels": 7, "horizon": 24}
 """Sizes that a data set decides, for a network that is only tried."""
-STEPS = 1000
-"""Steps of the run that a schedule is tried for."""
+STEPS = 10_000_000
+"""Steps of the run that a schedule is tried for where its length is not known: more than any run has."""
 
 COMMANDS_OWN = {
     "logger": "logger=csv, logger=tensorboard, ... choose the loggers",
@@ -66,18 +68,18 @@ REWIRES = {
 }
 
 
-def refusal(config: Mapping[str, Any], *, here: bool = True) -> str | None:
+def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) -> str | None:
     """What the run would refuse before its first step, with its key; None where everything is accepted.
 
     Nodes that occur in several configurations are tried once. `here`: the run is to be on this machine, so its devices
-    have to be here too.
+    have to be here too. `read`: an epoch's length is looked up in the data; the run itself finds what does not fit.
     """
     task, trainer, net = config["task"], config["trainer"], config["task"].get("net")
     tries: tuple[tuple[Callable[..., str | None], tuple[Any, ...]], ...] = (
         (_try_contracts, (config["data"], task)),
         (_try_data, (config["data"],)),
         (_try_model, (config["model"], net)),
-        (_try_optimizer, (config["optim"], config["schedule"], trainer)),
+        (_try_lengths, (config["optim"], config["schedule"], trainer, config["data"], read)),
         (_try_loggers, (config["logger"],)),
         (_try_trainer, (trainer, config["callbacks"], task, here)),
     )
@@ -143,8 +145,8 @@ def _try_model(node: str, net_node: str) -> str | None:
         core, factory = instantiate(model), instantiate(net)
         if not callable(core):
             return "model: the network is made once the data is known; give model._partial_=true."
-        parameters = inspect.signature(core).parameters
-        if "input_size" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        signature = signature_of(model["_target_"])
+        if "input_size" not in signature.names and not signature.open_ended:
             return None
         text = _refused("model", model, lambda: core(input_size=8))
         if text is not None or not callable(factory):
@@ -157,28 +159,99 @@ def _try_model(node: str, net_node: str) -> str | None:
 
 
 @functools.cache
-def _try_optimizer(node: str, schedule_node: str, trainer_node: str) -> str | None:
+def _try_lengths(node: str, schedule_node: str, trainer_node: str, data_node: str, read: str) -> str | None:
+    """Whether optimiser and schedule can be made, and interval and schedule fit into the run."""
     import torch
 
     from gatelab.run.build import instantiate
+    from gatelab.tasks.checkpoint_io import check_serializable
+    from gatelab.tasks.schedules import scheduler_for
 
     optim, schedule, trainer = map(json.loads, (node, schedule_node, trainer_node))
     made: list[Any] = []
 
     def construct() -> None:
-        made.append(instantiate(optim)([torch.nn.Parameter(torch.zeros(2, 2))]))
+        weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((2, 2), (2,))]
+        made.append(instantiate(optim)(weights))
         if not isinstance(made[0], torch.optim.Optimizer):
             raise TypeError(f"{optim['_target_']} makes no optimizer, but a {type(made[0]).__name__}")
+        if not all(math.isfinite(group.get("lr", 0.0)) for group in made[0].param_groups):
+            raise ValueError("the learning rate lr has to be finite")
+        check_serializable(made[0].state_dict(), "its state")
+        if type(made[0]).__module__.startswith("torch."):
+            for weight in weights:
+                weight.grad = torch.zeros_like(weight)
+            try:
+                made[0].step(lambda: 0.0)
+            except (
+                RuntimeError,
+                AssertionError,
+            ) as error:  # e.g. one for sparse gradients only, or for a GPU
+                if isinstance(error, RuntimeError) or trainer.get("accelerator") == "cpu":
+                    raise ValueError(str(error)) from None
 
     if text := _refused("optim", optim, construct):
         return text
+    batches = _most_batches(schedule_node, trainer_node, data_node, read)
+    interval, per_epoch = (
+        trainer.get("val_check_interval"),
+        trainer.get("check_val_every_n_epoch", 1) is not None,
+    )
+    if batches is not None and type(interval) is int and interval > batches and per_epoch:
+        return (
+            f"trainer.val_check_interval={interval}: an epoch has {batches:,} batch{'es' * (batches != 1)}; give at "
+            "most that, null for a validation at each epoch's end, or trainer.check_val_every_n_epoch=null too, which "
+            "counts over the epochs."
+        )
     if schedule is None or not made:
         return None
-    text = _refused("schedule", schedule, lambda: made.append(instantiate(schedule)(made[0], STEPS)))
+    steps = _most_steps(trainer, batches)
+
+    def construct_schedule() -> None:
+        made.append(scheduler_for(instantiate(schedule), made[0], steps or STEPS))
+        if made[-1] is not None:
+            check_serializable(made[-1].state_dict(), "its state")
+
+    text = _refused("schedule", schedule, construct_schedule)
     endless = trainer.get("max_epochs") == -1 and trainer.get("max_steps", -1) == -1
     if text is None and endless and made[-1] is not None:
         return "schedule: needs the run's length; set trainer.max_epochs or trainer.max_steps."
     return text
+
+
+@functools.cache
+def _most_batches(schedule_node: str, trainer_node: str, data_node: str, read: str) -> int | None:
+    """Training batches of an epoch, or what they are limited to; None where only the data could tell.
+
+    The data are read if they are at hand and something has to fit into an epoch or the run.
+    """
+    from gatelab.run.build import instantiate
+
+    schedule, trainer = json.loads(schedule_node), json.loads(trainer_node)
+    limit, interval = trainer.get("limit_train_batches"), trainer.get("val_check_interval")
+    limited = limit if type(limit) is int and limit > 0 else None
+    lengths = [value for value in (schedule or {}).values() if isinstance(value, int | float) and value > 1]
+    if not json.loads(read) or not (lengths or (type(interval) is int and interval > 1)):
+        return limited
+    try:
+        data = instantiate(json.loads(data_node))
+        if not getattr(data, "at_hand", False):
+            return limited
+        data.prepare_data()
+        data.setup("fit")
+        batches = len(data.train_dataloader())
+    except Exception:  # the run says what is wrong with the data
+        return limited
+    return min(batches, limited) if limited else int(batches * limit) if type(limit) is float else batches
+
+
+def _most_steps(trainer: Mapping[str, Any], batches: int | None) -> int | None:
+    """The largest number of optimiser steps that the run can have; None if that is not known."""
+    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps", -1)
+    limits = [steps] if isinstance(steps, int) and steps > 0 else []
+    if batches is not None and isinstance(epochs, int) and epochs > 0:
+        limits.append(epochs * math.ceil(batches / (trainer.get("accumulate_grad_batches") or 1)))
+    return min(limits, default=None)
 
 
 @functools.cache
@@ -280,6 +353,7 @@ def callback_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], 
     import pytorch_lightning as pl
 
     from gatelab.run.build import saver_of
+    from gatelab.tasks.checkpoint_io import check_serializable
 
     for name, callback in callbacks.items():
         kind = type(callback)
@@ -292,6 +366,13 @@ def callback_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], 
                 yield f"callbacks.{name}: DeviceStatsMonitor needs a package: pip install psutil"
             if kind.__name__ in REWIRES:
                 yield f"callbacks.{name}: {kind.__name__} does not work here: {REWIRES[kind.__name__]}."
+        else:
+            try:
+                check_serializable(callback.state_dict(), "its state")
+            except TypeError as error:
+                yield f"callbacks.{name}: {error}"
+            except Exception:  # its state may be there during training only
+                continue
     try:
         saver_of(list(callbacks.values()))
     except RequestError as error:

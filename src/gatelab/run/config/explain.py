@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,9 +22,35 @@ from omegaconf.errors import OmegaConfBaseException
 from gatelab.data.messages import did_you_mean, to_type
 from gatelab.run import RequestError
 
-MARKS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+MARKS = {
+    "_target_": str,
+    "_partial_": bool,
+    "_recursive_": bool,
+    "_convert_": Literal["none", "partial", "object", "all"],
+    "_args_": list,
+}
+"""Keys of a node that say how it is built, and their types; objects get plain lists and dicts, as of `all`."""
 NULL_CHOICE = {"logger": "off", "experiment": None, "debug": None}
 """Groups that may be null, and the choice that means the same; None: the group is null by default."""
+
+FUNCTIONS = (
+    "choice",
+    "range",
+    "interval",
+    "glob",
+    "sort",
+    "shuffle",
+    "tag",
+    "int",
+    "float",
+    "str",
+    "bool",
+    "json_str",
+)
+"""Those of Hydra's override grammar."""
+MERGED = ("callbacks", "logger", "experiment", "debug")
+"""Groups of which several files may be chosen, `callbacks=[default,mine]`; the later one counts where they differ."""
+WRITTEN = "Overrides are written key=value."
 
 
 def choices_of(group: str, folders: Sequence[Path]) -> list[str]:
@@ -42,19 +68,32 @@ def choose_groups(overrides: Sequence[str], folders: Sequence[Path]) -> list[str
     kept = []
     for override in overrides:
         group, equals, choice = override.partition("=")
-        if not equals or not group.isidentifier() or not any((folder / group).is_dir() for folder in folders):
+        if not key_of(override):
+            raise RequestError(f"cannot read the override '{override}': no key. {WRITTEN}")
+        name = group.lstrip("+")
+        if not equals or not name.isidentifier() or not any((folder / name).is_dir() for folder in folders):
             kept.append(override)
             continue
-        known = f" Choices for {group}: {', '.join(choices_of(group, folders))}."
+        if choice.startswith("{"):  # keys, not a choice
+            kept.append(override)
+            continue
+        known = f" Choices for {name}: {', '.join(choices_of(name, folders))}."
+        choice = re.sub(r"(?<=[\[,])\s*\.?/|^\.?/|\.yaml(?=[,\]\s]|$)", "", choice)  # a file of the group
+        if group.startswith("+"):
+            raise RequestError(f"{override}: the group is there already; leave the + out: {name}={choice}")
         if choice.lower() in ("null", "none", "~"):
-            if group not in NULL_CHOICE and choice not in choices_of(group, folders):
+            if name not in NULL_CHOICE and choice not in choices_of(name, folders):
                 raise RequestError(f"{override}: a run needs one.{known}")
-            chosen = NULL_CHOICE.get(group, choice)
-            kept += [f"{group}={chosen}"] if chosen else []
+            chosen = NULL_CHOICE.get(name, choice)
+            kept += [f"{name}={chosen}"] if chosen else []
         elif re.fullmatch(r"(?i)[-+]?[\d.]+(e[-+]?\d+)?|true|false|nan|[-+]?inf", choice):
             raise RequestError(f"{override}: no such choice.{known}")
+        elif choice.startswith("[") and choice[1:-1].strip() and name not in MERGED:
+            raise RequestError(
+                f"{override}: a run has one {name}; `gatelab sweep` tries several, {name}={choice[1:-1]}.{known}"
+            )
         else:
-            kept.append(override)
+            kept.append(f"{name}={choice}")
     return kept
 
 
@@ -92,14 +131,15 @@ def explain_grammar(error: OverrideParseException) -> str:
     given = str(error.override)
     if SEVERAL.search(given):
         return f"'{given}': several overrides in one; give each as an argument of its own, unquoted or quoted by itself"
-    if line := quoted(given):
+    called = re.fullmatch(rf"({'|'.join(FUNCTIONS)})\(([^)]*|.*\))", given.partition("=")[2])
+    if not called and (line := quoted(given)):
         return (
             f"cannot read the override '{given}'. Overrides are written key=value, and a value with such characters is "
             f"quoted twice, for Hydra and for the shell: {line}"
         )
     lines = (line for line in str(error).splitlines() if not line.startswith("Error parsing override"))
     first = next(lines, "not in Hydra's grammar").split(": ")[-1]
-    return f"cannot read the override '{given}': {first}. Overrides are written key=value."
+    return f"cannot read the override '{given}': {first}. {WRITTEN}"
 
 
 def key_of(override: str) -> str:
@@ -128,6 +168,10 @@ def explain_key(
     if match is None:
         return f"the configuration does not compose: {message.splitlines()[0]}"
     key, mark = key_of(match[2]), {"override": "", "append to config": "+"}.get(match[1], "~")
+    if "@" in match[2]:
+        return (
+            f"{match[2]}: a group stands where train.yaml puts it, so no @ is needed: {key}=NAME chooses it."
+        )
     given = [o for o in overrides if key_of(o) == key and o[: len(o) - len(o.lstrip("+~"))] == mark]
     try:
         config = compose(key)
@@ -138,6 +182,8 @@ def explain_key(
     if OmegaConf.is_dict(node) and name in node and given:
         if given[0].startswith("+"):
             return f"{given[0]}: the key exists already; leave the + out: {given[0].lstrip('+')}"
+        if given[0].partition("=")[2].startswith("{") and not mark:
+            return f"{given[0]}: gives keys that '{key}' does not have; ++{given[0]} adds them."
         if given[0].startswith("~"):
             return f"{given[0]}: its value is not that one; ~{key} takes it away whatever it is."
     if OmegaConf.is_dict(node) and given and not mark and takes(node.get("_target_"), name):
@@ -156,7 +202,7 @@ def deleted_null(message: str, overrides: Sequence[str]) -> str | None:
 
 def _near(key: str, config: Any) -> str:
     """The nearest spelling of a key, or the keys beside it."""
-    known = [k for k in keys_of(config) if not k.startswith("hydra") and not MARKS & {*k.split(".")}]
+    known = [k for k in keys_of(config) if not k.startswith("hydra") and not MARKS.keys() & {*k.split(".")}]
     parent = key.rpartition(".")[0]
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
     keys = f" Keys of '{parent}': {', '.join(siblings)}." if parent and siblings else ""

@@ -253,7 +253,7 @@ def _first(value: Any, masked: Any, key: str) -> str | None:
     elif isinstance(value, list | tuple) and isinstance(masked, list):
         inner = ((v, m, f"{key}[{i}]") for i, (v, m) in enumerate(zip(value, masked, strict=True)))
     else:
-        return None if value == masked else key
+        return None if value == masked or value != value else key  # NaN is not equal to itself
     return next((found for three in inner if (found := _first(*three))), None)
 
 

@@ -54,7 +54,9 @@ class Importance:
 
 
 def importance(state: StudyState) -> Importance:
-    """The importance of each parameter of a study, from the trials that are done."""
+    """The importance of each parameter of a study, from the trials that are done; nothing to say of a single one."""
+    if len(state.keys) == 1:
+        return Importance((), len(state.done), ())
     trials = [trial for trial in state.done if all(math.isfinite(value) for value in trial.values)]
     varied = [key for key in state.keys if len({repr(trial.params.get(key)) for trial in trials}) > 1]
     runs = [run for trial in trials for run in _observations(trial)]

@@ -21,6 +21,7 @@ from gatelab.run import RequestError
 from gatelab.run.config.explain import keys_of
 from gatelab.run.frozen_run import child_environment
 from gatelab.run.process_group import ProcessGroup
+from gatelab.tasks.signals import blocked
 
 EXTRAS = {
     "submitit_local": ("submitit", "slurm"),
@@ -115,7 +116,8 @@ def _local(study: Path, workers: int, _options: dict[str, Any]) -> list[Wait]:
     for index in range(workers):
         log = study / "launcher" / f"{index}.log"
         command = [sys.executable, "-m", "gatelab.study.engine.worker", str(study), str(index), "local"]
-        started.append((ProcessGroup.start(command, log, env, Path.cwd()), log))
+        with blocked():  # a signal to it waits until it listens: it imports its libraries first
+            started.append((ProcessGroup.start(command, log, env, Path.cwd()), log))
     return [functools.partial(_wait_for_process, process, log) for process, log in started]
 
 

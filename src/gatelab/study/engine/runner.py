@@ -32,6 +32,7 @@ from typing import Any
 
 from gatelab.data.messages import say
 from gatelab.run.process_group import PARENT, ProcessGroup, die_with_parent, kill_group
+from gatelab.tasks.signals import STOP
 
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -41,10 +42,6 @@ ONE_THREAD = {
 RUN_TRIAL = "gatelab.study.engine.run_trial"
 START_SECONDS = 300.0
 """How long the fork server may take to import everything, on a slow network disk too."""
-
-
-IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-"""Signals to the whole process group or job: the worker decides what becomes of the runs."""
 
 
 def answers_file(events: Path) -> Path:
@@ -238,7 +235,7 @@ def main(target: str) -> int:
 
     atexit.register(leave)  # before all others, so that it is called after them
     die_with_parent()
-    for number in IGNORED:
+    for number in STOP:  # to the whole process group or job: the worker decides what becomes of the runs
         signal.signal(number, signal.SIG_IGN)
     answers = os.dup(1)
     os.dup2(2, 1)  # stdout is the channel of answers: what an import prints goes to stderr
@@ -299,7 +296,7 @@ def serve(requests: int, answers: int) -> dict[str, Any] | None:
                 _signal(children, request)
                 continue
             # a signal that arrives before the child has become the run waits until then
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
             parent, pid = os.getpid(), os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
@@ -344,9 +341,9 @@ def _become(target: str, request: dict[str, Any]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if "gatelab.core.backends.native.kernel" in sys.modules:
         sys.modules["gatelab.core.backends.native.kernel"].forked_from_one_thread()
-    for number in IGNORED:
+    for number in STOP:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, standard in ((nothing, 0), (log, 1), (log, 2)):

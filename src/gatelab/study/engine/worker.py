@@ -44,7 +44,7 @@ from gatelab.study.engine.queue import Claim, Queue
 from gatelab.study.engine.resources import allocation
 from gatelab.study.engine.runner import ForkRunner, FreshRunner, Process, Runner, answers_file
 from gatelab.study.spec import StudySpec
-from gatelab.tasks.signals import StopSignals
+from gatelab.tasks.signals import StopRequested, StopSignals
 
 POLL_SECONDS = 0.2
 """Time between two looks for stop requests and for trials that were requeued."""
@@ -107,7 +107,7 @@ class Worker:
             while any(slot.is_alive() for slot in slots):
                 self._look_for_stop()
                 time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:  # the second SIGINT
+        except StopRequested:  # the second SIGINT
             self._stop(now=True)
         finally:
             if any(
@@ -272,9 +272,10 @@ class Attempt:
         allowed = allocation(worker.settings, worker.index, worker.launcher, self.slot, run.config["trainer"])
         reports = alone and not worker.queue.several
         answers_file(events_file(request)).unlink(missing_ok=True)
+        own = run.config["threads"]
         write_request(
             request,
-            run.config,
+            {**run.config, "threads": own and min(own, allowed.threads)},
             run.identity,
             threads=allowed.threads,
             study=spec.settings.name,

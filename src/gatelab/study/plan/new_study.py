@@ -25,6 +25,7 @@ from gatelab.run.record.directory import RunDirectory, command, now
 from gatelab.run.record.environment import versions
 from gatelab.run.record.secrets import first_secret, without_secrets
 from gatelab.study.engine.directory import StudyDirectory
+from gatelab.study.engine.resources import ON_ONE_MACHINE, slots_on_machine, usable_cores
 from gatelab.study.equal_parameters import HIDDEN, parse_budget
 from gatelab.study.plan.grid import as_text, count
 from gatelab.study.plan.request import Request, parse, value_of
@@ -214,8 +215,25 @@ def record_of(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> di
     }
 
 
-def remarks(spec: StudySpec) -> list[str]:
-    """What to know about the objectives before the study runs: which do not compare its points."""
+def remarks(spec: StudySpec, launcher: str) -> list[str]:
+    """What to know before the study runs: more threads than a slot has, objectives that do not compare its points."""
+    return [*_threads(spec, launcher), *_incomparable(spec)]
+
+
+def _threads(spec: StudySpec, launcher: str) -> list[str]:
+    asked = max((config.threads or 0 for config in spec.templates.configs()), default=0)
+    if launcher not in ON_ONE_MACHINE and spec.settings.threads is None:
+        return []  # the other machine's cores are not known here; its workers keep to them all the same
+    slots = slots_on_machine(spec.settings.slots, spec.settings.workers, launcher)
+    share = spec.settings.threads or max(1, usable_cores() // slots)
+    if asked <= share:
+        return []
+    return [
+        f"threads={asked}: a run has {share} here, its slot's share; fewer study.slots or study.threads=N give more"
+    ]
+
+
+def _incomparable(spec: StudySpec) -> list[str]:
     try:
         task = next(iter(spec.templates.configs())).task
         figures = {f"val/{figure.name}": figure for figure in locate(str(task._target_)).figures}
