@@ -25,6 +25,15 @@ DATA = {
     "nn": ["data=stdlib", "data.max_characters=20000", "model=nn_lstm"],
     "rnn": ["data=stdlib", "data.max_characters=20000", "model=nn_rnn"],
     "min": ["data=stdlib", "data.max_characters=20000", "model=mingru"],
+    "awd": [
+        "data=stdlib",
+        "data.max_characters=20000",
+        "model.num_layers=2",
+        "task.net.embedding_size=4",
+        "task.net.last_as_embedding=true",
+        "task.net.locked_dropout=true",
+        "task.net.weight_drop=0.3",
+    ],
     "series": ["data=embedded_series", "data.lookback=8", "data.horizon=4"],
 }
 
@@ -42,13 +51,15 @@ def run(tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("kind", ["text", "series"])
+@pytest.mark.parametrize("kind", ["text", "series", "awd"])
 def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_path):
     done = export(run(kind), "safetensors", tmp_path / "x.safetensors")
     assert done.difference == 0
     with safe_open(tmp_path / "x.safetensors", "pt") as file:
         note = json.loads(file.metadata()["gatelab"])
+        names = set(file.keys())
     assert note["config"]["model"]["hidden_size"] == 6
+    assert not any("parametrizations" in name for name in names)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +67,7 @@ def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_p
     [
         ("text", {"tokens": ["time", "batch"], "state": [2, "batch", 6]}),
         ("lstm", {"tokens": ["time", "batch"], "state_h": [1, "batch", 6], "state_c": [1, "batch", 6]}),
+        ("awd", {"tokens": ["time", "batch"], "state": [1, "batch", 10]}),
         ("cho", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
         ("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
         ("series", {"past": ["batch", "time", 4]}),
@@ -76,7 +88,7 @@ def test_torch_export_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     assert torch.export.load(tmp_path / "x.pt2").graph.find_nodes(op="placeholder")
 
 
-@pytest.mark.parametrize("kind", ["text", "lstm", "cho", "nn", "rnn", "min"])
+@pytest.mark.parametrize("kind", ["text", "lstm", "cho", "nn", "rnn", "min", "awd"])
 def test_time_is_free_in_torch_export_of_a_language_model_of_any_cell(kind, run, tmp_path):
     done = export(run(kind), "torch-export", tmp_path / "x.pt2")
     assert done.inputs["tokens"] == ["time", "batch"]

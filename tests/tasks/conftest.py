@@ -83,14 +83,16 @@ def series_data() -> Callable[..., SeriesDataModule]:
 def make_task() -> Callable[..., Any]:
     """Make the task that fits a DataModule, with initial weights from seed 0."""
 
-    def make(data: Any, dropout: float = 0.3, lr: float = 0.01, **options: Any) -> Any:
+    def make(
+        data: Any, dropout: float = 0.3, lr: float = 0.01, net: dict[str, Any] | None = None, **options: Any
+    ) -> Any:
         torch.manual_seed(0)
         core = functools.partial(GRU, hidden_size=12, num_layers=2, dropout=dropout)
         text = isinstance(data, TextDataModule)
         model: Any = LanguageModel if text else Forecaster
         kind: Any = LanguageModelTask if text else ForecastTask
         return kind(
-            kind.build_net(functools.partial(model, dropout=dropout), core, data.spec),
+            kind.build_net(functools.partial(model, dropout=dropout, **(net or {})), core, data.spec),
             **{
                 "spec": data.spec,
                 "optimizer": functools.partial(adam, lr=lr),

@@ -1,5 +1,6 @@
 """A run that was killed and started again is, bit for bit, the run that was not."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from gatelab.tasks import Checkpoints, GateStatistics, GradientNorm, Throughput, load_checkpoint
+from gatelab.tasks.callbacks import ExponentialAveraging, NonMonotonicAveraging
 from gatelab.tasks.schedules import plateau
 
 STEPS = 16  # batches in an epoch of the text
@@ -66,6 +68,7 @@ def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], 
         kill_after: int | None = None,
         resume: str | None = None,
         every_n_steps: int | None = 1,
+        averaging: Callable[[], pl.Callback] | None = None,
         task_options: dict[str, Any] | None = None,
         **options: Any,
     ) -> tuple[Any, pl.Trainer, dict[tuple[int, str], float]]:
@@ -76,6 +79,7 @@ def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], 
             GateStatistics(every_n_steps=5),
             Throughput(),
             EpochRow(),
+            *([] if averaging is None else [averaging()]),
         ]
         if kill_after is not None:
             callbacks.append(KillAfter(kill_after))
@@ -106,6 +110,9 @@ def assert_same_run(
     assert resumed.global_step == trainer.global_step
     assert resumed.current_epoch == trainer.current_epoch
     assert whole.results == again.results
+    assert ("averaging" in options) == (
+        "averaging_state" in load_checkpoint(tmp_path / "whole" / "last.ckpt")
+    )
     for (name, ours), theirs in zip(again.state_dict().items(), whole.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), name
     first, second = (load_checkpoint(tmp_path / f / "last.ckpt") for f in ("whole", "killed"))
@@ -114,6 +121,8 @@ def assert_same_run(
     assert_equal(first["gatelab"], second["gatelab"])
     assert_equal(first["loops"]["fit_loop"]["epoch_progress"], second["loops"]["fit_loop"]["epoch_progress"])
     assert first["callbacks"]["Checkpoints"] == second["callbacks"]["Checkpoints"]
+    assert_equal(first.get("current_model_state"), second.get("current_model_state"))
+    assert_equal(first.get("averaging_state"), second.get("averaging_state"))
     best_first, best_second = (load_checkpoint(tmp_path / f / "best.ckpt") for f in ("whole", "killed"))
     assert_equal(best_first["state_dict"], best_second["state_dict"])
 
@@ -186,6 +195,44 @@ def test_resume_with_a_plateau_schedule_is_bitwise_equal(
     # a threshold that nothing reaches: the rate falls after every validation but the first
     options = {"schedule": lambda optimizer, steps: plateau(optimizer, steps, threshold=100.0)}
     assert_same_run(run, text_data, kill_after, tmp_path, task_options=options, max_epochs=3)
+
+
+EVERYTHING = {
+    "task_options": {
+        "net": {
+            "last_as_embedding": True,
+            "embedding_size": 8,
+            "locked_dropout": True,
+            "embedding_dropout": 0.1,
+            "weight_drop": 0.3,
+        },
+        "activation_regularization": 2.0,
+        "temporal_regularization": 1.0,
+        "label_smoothing": 0.1,
+        "schedule": None,
+    },
+    "averaging": ExponentialAveraging,
+}
+KILLS = [3, STEPS, STEPS + 5]
+EVERY_KILL = [pytest.param(n, marks=[] if n in KILLS else pytest.mark.slow) for n in range(1, 31)]
+
+
+@pytest.mark.parametrize("kill_after", EVERY_KILL)
+def test_resume_with_every_regulariser_and_averaging_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    assert_same_run(run, lambda: text_data(random_window=True), kill_after, tmp_path, **EVERYTHING)
+
+
+@pytest.mark.parametrize("kill_after", [2 * STEPS, 3 * STEPS + 2])
+def test_resume_around_a_trigger_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    # a rate at which nothing is learnt: the second validation that counts is no better than the first
+    averaging = functools.partial(NonMonotonicAveraging, patience=1)
+    options = {"schedule": None, "lr": 1.0}
+    whole = {"averaging": averaging, "task_options": options, "max_epochs": 4}
+    assert_same_run(run, lambda: text_data(eval_batch_size=1), kill_after, tmp_path, **whole)
 
 
 @pytest.mark.parametrize(

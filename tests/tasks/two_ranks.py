@@ -22,7 +22,9 @@ from gatelab.tasks import (
     GateStatistics,
     LanguageModelTask,
     NonFiniteGuard,
+    load_checkpoint,
 )
+from gatelab.tasks.callbacks import ExponentialAveraging
 from gatelab.tasks.optimizers import sgd
 
 
@@ -41,7 +43,16 @@ class KillAfter(pl.Callback):
             raise Killed
 
 
-def make_data(kind: str, folder: Path) -> Any:
+REGULARIZED = {
+    "locked_dropout": True,
+    "embedding_dropout": 0.1,
+    "weight_drop": 0.3,
+    "embedding_size": 8,
+    "last_as_embedding": True,
+}
+
+
+def make_data(kind: str, folder: Path, random_window: bool = False) -> Any:
     """Return the DataModule: ten streams of the text in `folder`, or the embedded series."""
     data: Any
     if kind == "text":
@@ -53,6 +64,7 @@ def make_data(kind: str, folder: Path) -> Any:
             window=32,
             eval_batch_size=4,
             burn_in=100,
+            random_window=random_window,
         )
     else:
         data = SeriesDataModule(lookback=8, horizon=4, batch_size=500, eval_batch_size=128, seed=5)
@@ -61,13 +73,13 @@ def make_data(kind: str, folder: Path) -> Any:
     return data
 
 
-def make_task(kind: str, data: Any, dropout: float = 0.0) -> Any:
+def make_task(kind: str, data: Any, **net_options: Any) -> Any:
     """Return the task with initial weights from seed 0."""
     torch.manual_seed(0)
     core = functools.partial(GRU, hidden_size=12)
     model: Any = LanguageModel if kind == "text" else Forecaster
     task: Any = LanguageModelTask if kind == "text" else ForecastTask
-    net = task.build_net(functools.partial(model, dropout=dropout), core, data.spec)
+    net = task.build_net(functools.partial(model, **net_options), core, data.spec)
     # plain gradient descent: a rounding error in a gradient stays one (Adam divides small gradients by themselves)
     return task(net, spec=data.spec, optimizer=functools.partial(sgd, lr=0.1))
 
@@ -103,17 +115,23 @@ def measure(kind: str, folder: Path, devices: int) -> dict[str, Any]:
 def weights(
     kind: str, folder: Path, name: str, kill_after: int | None = None, resume: bool = False
 ) -> list[float]:
-    """Train with dropout, saving after each step; return this process' weights at the end, or [] if killed."""
+    """Train with all that is random, saving after each step; return the weights at the end, or [] if killed.
+
+    They are this process' own, and the averaged ones that were saved.
+    """
     saver = Checkpoints(str(folder / name), every_n_steps=1)
     killer = [] if kill_after is None else [KillAfter(kill_after)]
     watch = [GateStatistics(every_n_steps=4)] if resume else []  # looking changes nothing
-    trainer, data = make_trainer(2, folder, saver, *killer, *watch), make_data(kind, folder)
-    task = make_task(kind, data, dropout=0.5)
+    text = kind == "text"
+    trainer = make_trainer(2, folder, saver, ExponentialAveraging(0.9), *killer, *watch)
+    data = make_data(kind, folder, random_window=text)
+    task = make_task(kind, data, dropout=0.5, **(REGULARIZED if text else {}))
     try:
         trainer.fit(task, datamodule=data, ckpt_path=str(folder / name / "last.ckpt") if resume else None)
     except Killed:
         return []
-    return [float(x) for p in task.parameters() for x in p.detach().flatten()]
+    saved = load_checkpoint(folder / name / "last.ckpt")["state_dict"]
+    return [float(x) for p in (*task.parameters(), *saved.values()) for x in p.detach().flatten()]
 
 
 def main(folder: Path, kind: str) -> None:

@@ -24,6 +24,7 @@ GROUPS = (
     "schedule",
     "trainer",
     "callbacks",
+    "averaging",
     "logger",
     "debug",
 )

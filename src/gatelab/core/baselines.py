@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from gatelab.core.cells import Nonlinearity, Weights, lstm_step, rnn_step
@@ -189,7 +190,10 @@ class _TorchLayer(nn.RNNBase):
         reset_mask: Tensor | None = None,
     ) -> tuple[Any, Any]:
         """Run the layer; `hx` is the pair (h, c) for the LSTM. See `call` for the two extra arguments."""
-        return call(self, super().forward, input, hx, lengths, reset_mask)
+        with (
+            parametrize.cached()
+        ):  # a dropped weight is drawn once a call, however often torch.nn looks at it
+            return call(self, super().forward, input, hx, lengths, reset_mask)
 
 
 class TorchGRU(_TorchLayer, nn.GRU):

@@ -19,6 +19,7 @@ from gatelab.core.baselines import LSTM, MinGRU
 from gatelab.core.cells import Weights, linear, lstm_step
 from gatelab.core.gru import GRU
 from gatelab.core.recurrent import NAMES, Recurrent
+from gatelab.core.stack import Stack
 from gatelab.core.unroll import unroll
 
 Layers = GRU | nn.GRU | LSTM | nn.LSTM | MinGRU
@@ -43,6 +44,8 @@ class Gates(NamedTuple):
 
 def has_gates(core: Any) -> bool:
     """Whether `gates` knows this core; a simple recurrent network has none."""
+    if isinstance(core, Stack):
+        return all(has_gates(layer) for layer in core.layers)
     return isinstance(core, Layers)
 
 
@@ -54,31 +57,42 @@ def gates(core: Any, x: Tensor, state: Any = None) -> Iterator[Gates]:
     """
     if not has_gates(core):
         raise TypeError(f"{type(core).__name__} has no gates")
+    modes = {module: module.training for module in core.modules()}
+    try:
+        for module in modes:
+            module.training = False
+        if isinstance(core, Stack):
+            for index, (layer, own) in enumerate(zip(core.layers, core.split(state), strict=True)):
+                yield from (found._replace(layer=f"layer{index}") for found in _of_layers(layer, x, own))
+                x, _ = layer(x, own)
+        else:
+            yield from _of_layers(core, x, state)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _of_layers(core: Any, x: Tensor, state: Any) -> Iterator[Gates]:
     directions = 2 if core.bidirectional else 1
     states = (state,) if isinstance(state, Tensor) else state
     if states is None:
         shape = (core.num_layers * directions, x.shape[1], core.hidden_size)
         states = (x.new_zeros(shape),) * (2 if isinstance(core, LSTM | nn.LSTM) else 1)
-    training = core.training
-    core.training = False
-    try:
-        for layer in range(core.num_layers):
-            outputs = []
-            for direction in range(directions):
-                weights = _weights(core, layer, direction)
-                initial = tuple(s[layer * directions + direction] for s in states)
-                forward = x.flip(0) if direction else x
-                y = _run(core, forward, initial, weights)
-                before = torch.cat((initial[0].unsqueeze(0), y[:-1]))
-                values, log_keep = _gates(core, forward, before, weights)
-                if direction:
-                    y, log_keep = y.flip(0), log_keep.flip(0)
-                    values = {name: value.flip(0) for name, value in values.items()}
-                outputs.append(y)
-                yield Gates(f"layer{layer}" + "_reverse" * direction, values, log_keep)
-            x = outputs[0] if directions == 1 else torch.cat(outputs, dim=-1)
-    finally:
-        core.training = training
+    for layer in range(core.num_layers):
+        outputs = []
+        for direction in range(directions):
+            weights = _weights(core, layer, direction)
+            initial = tuple(s[layer * directions + direction] for s in states)
+            forward = x.flip(0) if direction else x
+            y = _run(core, forward, initial, weights)
+            before = torch.cat((initial[0].unsqueeze(0), y[:-1]))
+            values, log_keep = _gates(core, forward, before, weights)
+            if direction:
+                y, log_keep = y.flip(0), log_keep.flip(0)
+                values = {name: value.flip(0) for name, value in values.items()}
+            outputs.append(y)
+            yield Gates(f"layer{layer}" + "_reverse" * direction, values, log_keep)
+        x = outputs[0] if directions == 1 else torch.cat(outputs, dim=-1)
 
 
 def _weights(core: Any, layer: int, direction: int) -> Weights:

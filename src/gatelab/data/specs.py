@@ -139,6 +139,7 @@ class TextSpec(Spec):
     tokens: dict[str, int]
     characters: dict[str, int]
     unknown: dict[str, int] = field(default_factory=dict)
+    random_window: int = field(default_factory=int)
 
     @property
     def bits(self) -> str:

@@ -22,9 +22,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from gatelab.core import GRU, LSTM, RNN
 from gatelab.core.baselines import TorchGRU, TorchLSTM, TorchRNN
+from gatelab.core.stack import Stack
 from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors
@@ -103,10 +105,11 @@ def export(
     net, fixed, tolerance = fresh.net.eval(), 0, 0.0
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        net.load_state_dict(loaded.task.net.state_dict())
+        _plain_weights(net)
         if kind == "safetensors":
-            content, run = _safetensors(loaded.task.net, net, interface, note)
+            content, run = _safetensors(net, interface, note)
         else:
-            net.load_state_dict(loaded.task.net.state_dict())
             free = _use_exportable_core(net, kind) or (kind == "torch-export" and interface.free_time)
             fixed, tolerance = steps or (0 if free else interface.steps), TOLERANCE
             interface = _with_time(interface, fixed)
@@ -163,12 +166,19 @@ def _difference(
     return worst
 
 
+def _plain_weights(net: nn.Module) -> None:
+    """Let weights that are computed from others (weight drop) be parameters under their own names."""
+    for module in list(net.modules()):
+        for name in list(getattr(module, "parametrizations", ())):
+            parametrize.remove_parametrizations(module, name)
+
+
 def _safetensors(
-    net: nn.Module, fresh: nn.Module, interface: GraphInterface, note: str
+    net: nn.Module, interface: GraphInterface, note: str
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
     """The file with the weights of `net`, each once, and which names stand for which others (tied weights).
 
-    `fresh` is the same network, which gets the weights that were written.
+    `net` then gets the weights that were written.
     """
     from safetensors.torch import load, save
 
@@ -183,8 +193,10 @@ def _safetensors(
             weights[name] = value.detach().cpu().contiguous()
     content = save(weights, {"format": "pt", "gatelab": note, "shared": json.dumps(shared)})
     found = load(content)
-    fresh.load_state_dict({**found, **{name: found[source] for name, source in shared.items()}})
-    graph = _as_graph(fresh, interface)
+    for parameter in net.parameters():
+        parameter.zero_()
+    net.load_state_dict({**found, **{name: found[source] for name, source in shared.items()}})
+    graph = _as_graph(net, interface)
     return content, lambda given: tuple(graph(*given))
 
 
@@ -195,15 +207,26 @@ def _use_exportable_core(net: Any, kind: str) -> bool:
     whose steps are written out, for one of torch.nn the from-scratch one.
     """
     core: Any = getattr(net, "core", None)
-    plain = not isinstance(core, GRU) or (core.reset_after and not core.zoneout and not core.layer_norm)
-    if kind == "onnx" and plain and type(core) in (*OF_TORCH, *OF_TORCH.values()):
-        net.core = _as(OF_TORCH, core)
-        return True
-    if core is not None:
-        net.core = _as({theirs: ours for ours, theirs in OF_TORCH.items()}, core)
-        if isinstance(net.core, GRU):
-            net.core.backend = "reference"
-    return False
+    if core is None:
+        return False
+    layers = list(core.layers) if isinstance(core, Stack) else [core]
+    free = kind == "onnx" and all(_is_plain(layer) for layer in layers)
+    layers = [_as(OF_TORCH if free else {b: a for a, b in OF_TORCH.items()}, layer) for layer in layers]
+    for layer in layers:
+        if isinstance(layer, GRU):
+            layer.backend = "reference"
+    if isinstance(core, Stack):
+        core.layers = nn.ModuleList(layers)
+    else:
+        net.core = layers[0]
+    return free
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether torch.nn has a layer that does the same."""
+    if isinstance(layer, GRU) and not (layer.reset_after and not layer.zoneout and not layer.layer_norm):
+        return False
+    return type(layer) in (*OF_TORCH, *OF_TORCH.values())
 
 
 def _as(kinds: Mapping[type[nn.Module], Callable[..., nn.Module]], core: nn.Module) -> nn.Module:

@@ -105,6 +105,7 @@ class Task(pl.LightningModule):
         self.results: dict[str, dict[str, float]] = {}
         self.steps = self.items = 0
         self.trace: Trace | None = None
+        self._rate_scale = 1.0
         self._sums: Any = [0.0, 0.0]  # loss and count since the last logged step
         self._resumed: resume.Position | None = None
 
@@ -262,6 +263,23 @@ class Task(pl.LightningModule):
         torch.distributed.all_reduce(total)
         return total.clamp(min=1.0) / world_size
 
+    def rate_scale(self, batch: Any) -> float:
+        """What the rate of this batch's step is multiplied by."""
+        return 1.0
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Take a step, at a rate scaled by `rate_scale` of the batch."""
+        rates = [group["lr"] for group in optimizer.param_groups]
+        for group in optimizer.param_groups if self._rate_scale != 1.0 else ():
+            group["lr"] *= self._rate_scale
+        try:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        finally:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Advance a schedule by one step; a plateau schedule waits for the next validation."""
         if not isinstance(scheduler, ReduceLROnPlateau):
@@ -316,6 +334,10 @@ class Task(pl.LightningModule):
         """Note the weights; the epoch's checkpoint is written after this."""
         if self.trace is not None:
             self.trace.add_weights(self.net)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Look at what the batch asks of its step's rate."""
+        self._rate_scale = self.rate_scale(batch)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch; random draws depend on (seed, rank, step) only."""

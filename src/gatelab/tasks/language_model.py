@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from gatelab.core.head import token_loss, token_nll
 from gatelab.core.language_model import generate
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import Task, TaskOptions
@@ -126,14 +126,9 @@ class LanguageModelTask(Task):
         state = reset_state(self._train_state, batch.reset)
         features, state = self.net.features(batch.inputs, state)
         self._train_state = detach(state)
-        logits, targets = self.net.head(features).flatten(0, 1), batch.targets.flatten()
+        targets = batch.targets.flatten()
         count = (targets != IGNORE).sum()
-        nll = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
-        total = nll
-        if self.label_smoothing:
-            total = F.cross_entropy(
-                logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=self.label_smoothing
-            )
+        total, nll = token_loss(self.net.head, features.flatten(0, 1), targets, self.label_smoothing)
         # a window may hold padding only: its loss is zero, not 0/0
         objective = total / self.mean_count(count)
         if self.activation_regularization:
@@ -144,6 +139,10 @@ class LanguageModelTask(Task):
             objective = objective + self.temporal_regularization * change.square().mean()
         self._core_output = None
         return objective, nll, count
+
+    def rate_scale(self, batch: TokenBatch) -> float:
+        """A window of random length trains at a rate in proportion to it (Merity et al. 2018, section 4.1)."""
+        return len(batch.inputs) / self.spec.random_window if self.spec.random_window else 1.0
 
     def _keep_core_output(self, core: nn.Module, args: Any, output: tuple[Tensor, State]) -> None:
         if core.training:
@@ -165,8 +164,7 @@ class LanguageModelTask(Task):
         rows, targets = features.flatten(0, 1), batch.targets.flatten()
         size = max(1, HEAD_ELEMENTS // self.spec.vocabulary)
         for part, target in zip(rows.split(size), targets.split(size), strict=True):
-            logits = self.net.head(part).float()
-            nll = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+            nll = token_nll(self.net.head, part, target)
             self.metric.update(nll.sum(dtype=torch.float64), (target != IGNORE).sum())
 
     def end_eval(self, split: str) -> dict[str, Tensor]:
@@ -308,6 +306,7 @@ class LanguageModelTask(Task):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Bring a state that was read from a checkpoint to the device."""
+        super().on_train_batch_start(batch, batch_idx)
         self._train_state = detach(self._train_state, self.device)
 
 

@@ -17,7 +17,7 @@ from gatelab.data.specs import TextSpec
 from gatelab.data.text.baselines import text_baselines
 from gatelab.data.text.corpora import TextOptions
 from gatelab.data.text.encoded import encoded_text
-from gatelab.data.text.streams import StreamWindows, eval_streams, train_streams
+from gatelab.data.text.streams import SHORTEST, RandomWindows, StreamWindows, eval_streams, train_streams
 from gatelab.data.text.tokenizer import Tokenizer
 
 
@@ -31,7 +31,8 @@ class TextDataModule(GatelabDataModule):
     vocabulary_size: keep the most frequent words or characters, or the pieces BPE learns (None: all; 4096 for bpe).
     split: fractions [train, valid] or [train, valid, test] of a single text. max_characters: use only the
         beginning.
-    batch_size, window: parallel streams and steps per training batch.
+    batch_size, window: parallel streams and steps per training batch. random_window: draw the steps around `window`,
+        anew for each epoch (see `RandomWindows`); the task scales its rate by them.
     eval_batch_size, eval_window: the same for evaluation (window None: whole streams). burn_in: unscored
         tokens that an evaluation stream reads before its part, so that the result is the one of a single
         stream (see streams.py).
@@ -71,6 +72,7 @@ class TextDataModule(GatelabDataModule):
         max_characters: int | None = None,
         batch_size: int = 20,
         window: int = 35,
+        random_window: bool = False,
         eval_batch_size: int = 10,
         eval_window: int | None = 35,
         burn_in: int = 1000,
@@ -87,11 +89,14 @@ class TextDataModule(GatelabDataModule):
             raise DataError(f"data.vocabulary_size={vocabulary_size}: give at least 1, or null for all")
         if max_characters is not None and max_characters < 1:
             raise DataError(f"data.max_characters={max_characters}: give at least 1, or null for all")
+        if random_window and window < 2 * SHORTEST:
+            raise DataError(f"data.window={window}: random windows need at least {2 * SHORTEST} steps")
         paths = {"train": path, "valid": valid_path, "test": test_path}
         self.options = TextOptions(
             corpus, level, paths, split, vocabulary_size, max_characters, self.folds, self.fold
         )
         self.window, self.eval_window, self.burn_in = window, eval_window, burn_in
+        self.random_window = random_window
         self.mirror, self.cache = mirror, cache
         self.tokens: dict[str, Tensor] = {}
         self.boundaries: tuple[int, ...] = ()
@@ -122,6 +127,7 @@ class TextDataModule(GatelabDataModule):
             tokens={split: len(ids) for split, ids in self.tokens.items()},
             characters=text.characters,
             unknown=text.unknown,
+            random_window=self.window if self.random_window else 0,
         )
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
@@ -157,4 +163,7 @@ class TextDataModule(GatelabDataModule):
             window = self.eval_window or len(tokens)
         windows = StreamWindows(streams, window, rank=rank, world_size=world_size)
         # every rank visits every window: what ranks share are the streams inside it
+        if split == "train" and self.random_window:
+            steps = streams.steps
+            return windows, RandomWindows(steps, window, [step for step, _ in streams.resets], seed=self.seed)
         return windows, BatchOrder(len(windows), 1, shuffle=False)

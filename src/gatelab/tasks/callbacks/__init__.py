@@ -1,8 +1,9 @@
-"""Lightning callbacks: checkpoints, the non-finite guard, throughput, memory, gradient norms, gates, progress.
+"""Lightning callbacks: checkpoints, averages, the non-finite guard, throughput, memory, gradient norms, gates.
 
-Each works with any task of `gatelab.tasks`; none of them changes what is trained.
+Each works with any task of `gatelab.tasks`; none but averaging changes the weights that are kept.
 """
 
+from gatelab.tasks.callbacks.averaging import ExponentialAveraging, NonMonotonicAveraging
 from gatelab.tasks.callbacks.checkpoints import Checkpoints
 from gatelab.tasks.callbacks.gate_statistics import GateStatistics
 from gatelab.tasks.callbacks.guard import (
@@ -18,11 +19,13 @@ from gatelab.tasks.signals import RunInterrupted, RunPruned
 __all__ = [
     "Checkpoints",
     "ExplodedGradientError",
+    "ExponentialAveraging",
     "GateStatistics",
     "GradientNorm",
     "Memory",
     "NonFiniteGuard",
     "NonFiniteLossError",
+    "NonMonotonicAveraging",
     "Progress",
     "RunInterrupted",
     "RunPruned",

@@ -78,7 +78,7 @@ class GateStatistics(pl.Callback):
         handle = core.register_forward_pre_hook(look, with_kwargs=True)
 
     def _statistics(self, core: Any, x: Tensor, state: Any) -> Iterator[tuple[str, Tensor]]:
-        x = (x.transpose(0, 1) if core.batch_first else x).to(core.weight_ih_l0.dtype)
+        x = (x.transpose(0, 1) if core.batch_first else x).to(next(core.parameters()).dtype)
         chosen = slice(0, None, max(1, -(-x.shape[1] // self.sequences)))
         for layer in gates(core, x[:, chosen], each(state, lambda part: part[:, chosen])):
             for name, value in statistics(layer).items():
