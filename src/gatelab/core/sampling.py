@@ -1,9 +1,9 @@
 """Text drawn from a language model's predictions, one token after another; and the likeliest one, by beam search.
 
-A step takes the logits of the next token and, in this order: lowers those of tokens that were there before (`repetition_
-penalty`, Keskar et al. 2019, CTRL, arXiv:1909.05858), divides all by the temperature, keeps the top k (Fan et al. 2018,
-arXiv:1805.04833), the nucleus of mass top p (Holtzman et al. 2020, arXiv:1904.09751) and what has at least min p times
-the probability of the likeliest (Nguyen et al. 2024, arXiv:2407.01082), and draws. Token ids only; a tokenizer turns
+A step takes the logits of the next token and, in this order, lowers those of tokens that were there (a repetition
+penalty: Keskar et al. 2019, CTRL, arXiv:1909.05858), divides all by the temperature, keeps the top k (Fan et al. 2018,
+arXiv:1805.04833), of these the nucleus of mass p (Holtzman et al. 2020, arXiv:1904.09751) and what is at least min p
+times as likely as the likeliest (Nguyen et al. 2024, arXiv:2407.01082), and draws. Token ids only; a tokenizer turns
 them into text.
 
 Dimensions: T time, N samples or hypotheses side by side, V vocabulary.
@@ -78,6 +78,8 @@ def restrict(
     All count on the distribution that is given: the nucleus is taken of what the top k left. The most likely token
     always stays, and of equal logits at the border of k or p the one with the lower index.
     """
+    if top_k is None and top_p is None and not min_p:
+        return logits
     order = logits.argsort(dim=-1, descending=True, stable=True)
     ranked = logits.gather(-1, order)
     dropped = torch.zeros_like(order, dtype=torch.bool)
