@@ -68,7 +68,9 @@ class Alphabet(torch.nn.Module):
 
 def test_every_sample_stops_by_itself_and_the_first_is_shown():
     start, shown = LETTERS.encode("a"), []
-    texts = continuations(Alphabet(), LETTERS, start, Generation(tokens=9, n=2, stop=["e", "d\n"]), shown.append)
+    texts = continuations(
+        Alphabet(), LETTERS, start, Generation(tokens=9, n=2, stop=["e", "d\n"]), shown.append
+    )
     assert texts == ["bcd", "bcd"]
     assert "".join(shown) == "bcd"
     for options, expected in (

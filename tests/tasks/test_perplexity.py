@@ -43,9 +43,7 @@ def test_no_figure_depends_on_the_window(level, cutoffs, monkeypatch):
         assert scores["tokens"] == len(ids)
         assert scores["loss"] == pytest.approx(float(expected.mean()), rel=1e-6)
         assert scores["ppl"] == pytest.approx(math.exp(scores["loss"]), rel=1e-12)
-        assert scores["bpc"] == pytest.approx(
-            float(expected.sum()) / math.log(2) / len(TEXT), rel=1e-6
-        )
+        assert scores["bpc"] == pytest.approx(float(expected.sum()) / math.log(2) / len(TEXT), rel=1e-6)
         assert "unknown" not in scores
         assert [token for some in told for token in some.ids] == ids.tolist()
         assert max(len(some.ids) for some in told) <= window

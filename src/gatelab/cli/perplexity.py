@@ -51,7 +51,11 @@ def run(options: argparse.Namespace) -> int:
 
     rows = Rows(keep=options.json) if options.per_token else None
     scores = perplexity(
-        options.run_dir, options.file, window=options.window, each=rows.add if rows else None, trust=options.trust
+        options.run_dir,
+        options.file,
+        window=options.window,
+        each=rows.add if rows else None,
+        trust=options.trust,
     )
     if options.json:
         report = {"run": options.run_dir, "file": options.file, **scores}

@@ -8,7 +8,11 @@ from gatelab.data.text import read
 from gatelab.data.text.read import encoded_parts
 from gatelab.data.text.tokenizer import train_tokenizer
 
-TEXT = "one  two three\nna\u00efve caf\u00e9 \u4e00\u4e8c\ttab\n\n" * 9 + "no end of a line " * 20 + "two \n  \nend"
+TEXT = (
+    "one  two three\nna\u00efve caf\u00e9 \u4e00\u4e8c\ttab\n\n" * 9
+    + "no end of a line " * 20
+    + "two \n  \nend"
+)
 
 
 class Bytes:
