@@ -1,4 +1,4 @@
-"""`gatelab generate` and `gatelab perplexity` on a trained run: what is printed, as text, CSV and JSON, and refusals."""
+"""`gatelab generate` and `gatelab perplexity` on a trained run: text, CSV and JSON that they print, and refusals."""
 
 import csv
 import io

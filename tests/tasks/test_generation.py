@@ -1,4 +1,4 @@
-"""Text shown while it is drawn is the text of all its tokens, up to the first stop; options are checked by themselves."""
+"""Text shown while it is drawn is the text of all its tokens, up to the first stop; options are checked alone."""
 
 import pytest
 import torch
