@@ -126,7 +126,7 @@ class Run:
 
     def perplexity(self, file: Folder) -> dict[str, float]:
         """The scores of a text file under the language model: `loss`, `ppl`, `bpc`, `tokens`, `unknown`."""
-        return evaluate.perplexity(self.path, file, trust=self._trust)
+        return evaluate.perplexity(self.path, Path(file), trust=self._trust)
 
     def evaluate(self, split: str | None = None) -> dict[str, Any]:
         """Score the best checkpoint again: `metrics`, `baselines`, `seconds` (None: on test, where there is one)."""

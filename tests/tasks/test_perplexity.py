@@ -28,7 +28,7 @@ def model(tokenizer, cutoffs=None):
 
 
 @pytest.mark.parametrize("cutoffs", [None, [4, 9]])
-@pytest.mark.parametrize("level", ["word", "char", "bpe"])
+@pytest.mark.parametrize("level", ["word", "char", "bpe", "byte"])
 def test_no_figure_depends_on_the_window(level, cutoffs, monkeypatch):
     tokenizer = train_tokenizer(level, TEXT, 280 if level == "bpe" else None)
     net = model(tokenizer, cutoffs)
@@ -43,7 +43,8 @@ def test_no_figure_depends_on_the_window(level, cutoffs, monkeypatch):
         assert scores["tokens"] == len(ids)
         assert scores["loss"] == pytest.approx(float(expected.mean()), rel=1e-6)
         assert scores["ppl"] == pytest.approx(math.exp(scores["loss"]), rel=1e-12)
-        assert scores["bpc"] == pytest.approx(float(expected.sum()) / math.log(2) / len(TEXT), rel=1e-6)
+        bits, length = ("bpb", len(TEXT.encode())) if level == "byte" else ("bpc", len(TEXT))
+        assert scores[bits] == pytest.approx(float(expected.sum()) / math.log(2) / length, rel=1e-6)
         assert "unknown" not in scores
         assert [token for some in told for token in some.ids] == ids.tolist()
         assert max(len(some.ids) for some in told) <= window

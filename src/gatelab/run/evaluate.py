@@ -214,9 +214,10 @@ def perplexity(
     loaded = load_task(path, trust=trust)
     with contextlib.ExitStack() as stack:
         source = sys.stdin.buffer if str(file) == "-" else stack.enter_context(Path(file).open("rb"))
-        stack.enter_context(request_errors("standard input" if str(file) == "-" else str(file)))
+        stack.enter_context(request_errors(""))
+        name = "standard input" if str(file) == "-" else str(file)
         blocks = iter(lambda: source.read(BLOCK), b"")
-        scores: dict[str, float] = loaded.task.perplexity(loaded, blocks, window=window, each=each)
+        scores: dict[str, float] = loaded.task.perplexity(loaded, blocks, window=window, name=name, each=each)
     return scores
 
 

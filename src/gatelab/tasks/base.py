@@ -188,6 +188,7 @@ class Task(pl.LightningModule):
         text: Iterable[bytes],
         *,
         window: int = 256,
+        name: str = "the text",
         each: Callable[[TokenScores], None] | None = None,
     ) -> dict[str, float]:
         """Score a text as the task would score a split: every token once, the state carried from its beginning on.
@@ -195,6 +196,7 @@ class Task(pl.LightningModule):
         Args:
             text: its bytes, in pieces of any length.
             window: steps that are scored at once; no figure depends on it.
+            name: of the text, in errors.
             each: told the scores of the tokens, some at a time.
 
         Raises:

@@ -252,12 +252,13 @@ class LanguageModelTask(Task):
         text: Iterable[bytes],
         *,
         window: int = 256,
+        name: str = "the text",
         each: Callable[[TokenScores], None] | None = None,
     ) -> dict[str, float]:
         """Return `loss`, `ppl`, `bpc` where there is one, `tokens` and `unknown`; see `Task.perplexity`."""
         if run.tokenizer is None:
             raise ValueError("a language model of symbols, which stand for no text: there is none to score")
-        return score_text(self.net, run.tokenizer, text, window=window, each=each)
+        return score_text(self.net, run.tokenizer, text, window=window, name=name, each=each)
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
         """Continue every line of a text file."""

@@ -30,9 +30,11 @@ def score_text(
     text: Iterable[bytes],
     *,
     window: int = 256,
+    name: str = "the text",
     each: Callable[[TokenScores], None] | None = None,
 ) -> dict[str, float]:
-    """Return `loss` (nats per token), `ppl`, `bpc`, `tokens` and, where some are outside the vocabulary, `unknown`.
+    """Return `loss` (nats per token), `ppl`, `bpc` (of bytes `bpb`), `tokens`, and `unknown` where some are outside the
+    vocabulary.
 
     The arguments are those of `Task.perplexity`; `net` is a `gatelab.core.LanguageModel` in evaluation mode. There is
     no `bpc` where words are unknown, see `TextSpec.escape`. Raises `DataError` on a text without a token or one that
@@ -43,7 +45,7 @@ def score_text(
     metric, stream = TokenLoss(), Stream(net, tokenizer.seed_token)
     name_of = lru_cache(maxsize=1 << 16)(lambda token: tokenizer.decode([token]))
     characters = unknown = tokens = 0
-    for part, ids in encoded_parts(text, tokenizer):
+    for part, ids in encoded_parts(text, tokenizer, name):
         characters, tokens = characters + len(part), tokens + len(ids)
         unknown += tokenizer.count_unknown(part, ids)
         for some in ids.split(window):
@@ -61,7 +63,7 @@ def score_text(
     )
     escape = spec.escape("text")
     metric.characters_per_token = None if escape is None else spec.characters_per_token("text")
-    metric.escape = escape or 0.0
+    metric.escape, metric.bits = escape or 0.0, spec.bits
     figures = {name: float(value) for name, value in metric.compute().items()}
     return figures | ({"unknown": unknown / tokens} if unknown else {})
 
