@@ -117,8 +117,16 @@ class Run:
             return evaluate.predict(self.path, file, trust=self._trust)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
-        """The prompt and its continuation; `options` are tokens, temperature, top_k, top_p and seed."""
+        """The prompt and its continuation; `options` are those of `gatelab.tasks.generation.Generation`, without n."""
         return evaluate.generate(self.path, prompt, trust=self._trust, **options)
+
+    def generate_several(self, prompt: str = "", n: int = 1, **options: Any) -> list[str]:
+        """`n` times the prompt and its continuation, drawn side by side."""
+        return evaluate.generate_several(self.path, prompt, trust=self._trust, n=n, **options)
+
+    def perplexity(self, file: Folder) -> dict[str, float]:
+        """The scores of a text file under the language model: `loss`, `ppl`, `bpc`, `tokens`, `unknown`."""
+        return evaluate.perplexity(self.path, Path(file), trust=self._trust)
 
     def evaluate(self, split: str | None = None) -> dict[str, Any]:
         """Score the best checkpoint again: `metrics`, `baselines`, `seconds` (None: on test, where there is one)."""

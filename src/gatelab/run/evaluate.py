@@ -1,16 +1,18 @@
-"""A trained run asked: its score on a split, its predictions for new input, a text continued.
+"""A trained run asked: its score on a split or a text, its predictions for new input, a text continued.
 
 Needs the run directory only. This is the only code that touches test data. Baselines are scored over the same positions
-as the model and stand beside it. How to predict and to generate, the task says (`Task.predict`, `Task.generate`).
+as the model and stand beside it. How to predict and to generate, the task says (`Task.predict`,
+`Task.generate`, `Task.perplexity`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,8 @@ from gatelab.run.build import quiet, request_errors
 from gatelab.run.config import check_node
 from gatelab.run.load import load_data, load_task
 from gatelab.run.record.directory import reading
-from gatelab.tasks.contract import Remark
+from gatelab.tasks.contract import Remark, TokenScores
+from gatelab.tasks.generation import Generation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 Device = tuple[str, int | list[int]]
 """Lightning's `accelerator` and `devices` of one device."""
 
+BLOCK = 1 << 20
+"""Bytes of a text that are read at once."""
 # How data is read for an evaluation; none of it changes a score.
 READING = ("eval_window", "eval_batch_size", "burn_in", "num_workers", "mirror", "cache", "path")
 
@@ -154,15 +159,66 @@ def predict(path: str | Path, file: str | Path, *, trust: bool = False) -> pd.Da
 
 
 def generate(path: str | Path, prompt: str, *, trust: bool = False, **options: Any) -> str:
-    """The prompt and its continuation by the run in `path`; `options` as `Task.generate`, `trust` as `load_task`.
+    """The prompt and its continuation by the run in `path`; arguments and errors are those of `generate_several`."""
+    if options.get("n", 1) != 1:
+        raise RequestError(
+            f"n={options['n']}: generate gives one text; generate_several gives a list of them."
+        )
+    return generate_several(path, prompt, trust=trust, **options)[0]
+
+
+def generate_several(
+    path: str | Path,
+    prompt: str,
+    *,
+    trust: bool = False,
+    show: Callable[[str], None] | None = None,
+    **options: Any,
+) -> list[str]:
+    """`n` times the prompt and its continuation by the run in `path`.
+
+    `options` are those of `gatelab.tasks.generation.Generation`, `trust` as `load_task`, `show` as `Task.generate`.
 
     Raises:
         RequestError: no such run, a task that generates no text, or an option out of range.
     """
+    with request_errors(""):
+        asked = Generation.of(options)  # before anything is loaded
     loaded = load_task(path, trust=trust)
     with request_errors(str(path)), _remarks():
-        text: str = loaded.task.generate(loaded, prompt, **options)
-    return text
+        texts: list[str] = loaded.task.generate(loaded, prompt, asked, show)
+    return texts
+
+
+def perplexity(
+    path: str | Path,
+    file: str | Path,
+    *,
+    window: int = 256,
+    each: Callable[[TokenScores], None] | None = None,
+    trust: bool = False,
+) -> dict[str, float]:
+    """The scores of a text under the language model in `path`, as `Task.perplexity` says; `trust` as `load_task`.
+
+    `file` is read in parts, so it may be larger than memory; `-` is the standard input.
+
+    Raises:
+        RequestError: no such run or file, a task that is no language model, or a text that cannot be read or is empty.
+    """
+    if window < 1:
+        raise RequestError(f"window={window}: give at least 1 step.")
+    if str(file) != "-" and not Path(file).is_file():
+        raise RequestError(
+            f"{file}: {'is a folder; name one file in it' if Path(file).is_dir() else 'no such file'}."
+        )
+    loaded = load_task(path, trust=trust)
+    with contextlib.ExitStack() as stack:
+        source = sys.stdin.buffer if str(file) == "-" else stack.enter_context(Path(file).open("rb"))
+        stack.enter_context(request_errors(""))
+        name = "standard input" if str(file) == "-" else str(file)
+        blocks = iter(lambda: source.read(BLOCK), b"")
+        scores: dict[str, float] = loaded.task.perplexity(loaded, blocks, window=window, name=name, each=each)
+    return scores
 
 
 @contextlib.contextmanager

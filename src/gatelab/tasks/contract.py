@@ -129,6 +129,18 @@ def as_text(sample: TextSample | TableSample) -> str:
     return "\n".join("  ".join(row).rstrip() for row in padded)
 
 
+class TokenScores(NamedTuple):
+    """Tokens of a scored text, some at a time, in order.
+
+    Attributes:
+        ids: of the tokens; texts: what each of them stands for; nll: of each given all before it, in nats.
+    """
+
+    ids: list[int]
+    texts: list[str]
+    nll: list[float]
+
+
 class Remark(UserWarning):
     """Something to tell the user about a prediction, e.g. what the vocabulary lacks."""
 

@@ -9,7 +9,7 @@ all processes.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core.head import token_loss, token_nll
-from gatelab.core.language_model import generate
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, TextSample
+from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, TextSample, TokenScores
+from gatelab.tasks.generation import Generation, continuations
 from gatelab.tasks.metrics import TokenLoss
+from gatelab.tasks.perplexity import score_text
 from gatelab.tasks.resume import State, columns, detach, gather_ranks, reset_state
 
 if TYPE_CHECKING:
@@ -222,52 +223,50 @@ class LanguageModelTask(Task):
         """A text from nothing; None where the tokens stand for no text."""
         if run.tokenizer is None:
             return None
-        text = self.generate(run, "", tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE)
+        options = Generation(tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE)
+        (text,) = self.generate(run, "", options)
         return TextSample(f"Written from nothing, at temperature {SAMPLE_TEMPERATURE}, seed 0.", text)
 
     def generate(
-        self,
-        run: RunSource,
-        prompt: str,
-        *,
-        tokens: int = 300,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-    ) -> str:
-        """Return the prompt and its continuation, and warn of what the vocabulary lacks; see `Task.generate`."""
+        self, run: RunSource, prompt: str, options: Generation, show: Callable[[str], None] | None = None
+    ) -> list[str]:
+        """Return the prompt and its continuations, and warn of what the vocabulary lacks; see `Task.generate`."""
         tokenizer = run.tokenizer
         if tokenizer is None:
             raise ValueError(
                 "a language model of symbols, which stand for no text: there is nothing to generate"
             )
-        if tokens < 0:
-            raise ValueError(f"--tokens {tokens}: at least 0")
         if unknown := tokenizer.unknown_in(prompt):
             shown = ", ".join(map(repr, unknown[:5])) + ", ..." * (len(unknown) > 5)
             warnings.warn(f"not in the run's vocabulary, so read as unknown: {shown}", Remark, stacklevel=2)
-        start = torch.tensor([tokenizer.seed_token, *tokenizer.encode(prompt).tolist()])
-        generator = torch.Generator().manual_seed(seed)
-        with torch.inference_mode():
-            drawn = generate(
-                self.net,
-                start,
-                tokens,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                generator=generator,
-            )
         space = " " if tokenizer.level == "word" and prompt and not prompt[-1].isspace() else ""
-        return prompt + space + tokenizer.decode(drawn)
+        start = torch.tensor([tokenizer.seed_token, *tokenizer.encode(prompt).tolist()])
+        if show is not None:
+            show(prompt + space)
+        texts = continuations(self.net, tokenizer, start, options, show)
+        return [prompt + space + text for text in texts]
+
+    def perplexity(
+        self,
+        run: RunSource,
+        text: Iterable[bytes],
+        *,
+        window: int = 256,
+        name: str = "the text",
+        each: Callable[[TokenScores], None] | None = None,
+    ) -> dict[str, float]:
+        """Return `loss`, `ppl`, `bpc` where there is one, `tokens` and `unknown`; see `Task.perplexity`."""
+        if run.tokenizer is None:
+            raise ValueError("a language model of symbols, which stand for no text: there is none to score")
+        return score_text(self.net, run.tokenizer, text, window=window, name=name, each=each)
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
         """Continue every line of a text file."""
         import pandas as pd
 
         prompts = file.read_text("utf-8").splitlines()
-        return pd.DataFrame({"prompt": prompts, "text": [self.generate(run, prompt) for prompt in prompts]})
+        texts = [self.generate(run, prompt, Generation())[0] for prompt in prompts]
+        return pd.DataFrame({"prompt": prompts, "text": texts})
 
     def graph(self) -> GraphInterface:
         """Tokens [T, B] and state in, logits [T, B, V] and state out."""
