@@ -44,7 +44,9 @@ def restored(model: Any) -> Iterator[tuple[list[nn.Parameter], list[Tensor]]]:
                 parameter.copy_(values)
 
 
-def gradients(model: Any, x: Tensor, targets: Tensor, parameters: Sequence[nn.Parameter]) -> tuple[Any, Tensor]:
+def gradients(
+    model: Any, x: Tensor, targets: Tensor, parameters: Sequence[nn.Parameter]
+) -> tuple[Any, Tensor]:
     """The gradient of the mean NLL at features [T, B, F], one tensor a parameter; and the NLL of each target."""
     nll = token_nll(model.head, x.flatten(0, 1), targets.flatten())
     scored = (targets != IGNORE).sum().clamp(min=1)

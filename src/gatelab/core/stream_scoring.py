@@ -58,7 +58,9 @@ def monte_carlo_nll(
                 at = 0
                 for x, target in chunks(model, inputs, targets, window):
                     part = slice(at, at := at + len(target))
-                    total[part] = torch.logaddexp(total[part], -token_nll(model.head, x, target).cpu().double())
+                    total[part] = torch.logaddexp(
+                        total[part], -token_nll(model.head, x, target).cpu().double()
+                    )
                     tick(len(target))
     finally:
         model.train(training)

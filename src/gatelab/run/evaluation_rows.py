@@ -60,7 +60,9 @@ def requested(
             rest.append(override)
             continue
         if name not in asked:
-            raise RequestError(f"{override}: no row of it is asked for; give --rows {','.join([*asked, name])}.")
+            raise RequestError(
+                f"{override}: no row of it is asked for; give --rows {','.join([*asked, name])}."
+            )
         if option not in methods[name].options:
             hint = did_you_mean(option, methods[name].options)
             raise RequestError(f"{override}: {name} has {', '.join(methods[name].options)}.{hint}")
@@ -106,6 +108,7 @@ def score_rows(
                 "split": split,
                 "metrics": scored.metrics,
                 "static": {key: value for key, value in static.items() if key in scored.metrics},
+                "figures": [figure.name for figure in task.figures if figure.better],
                 "parameters": scored.parameters,
                 "tuned": scored.tuned,
                 "seconds": round(time.perf_counter() - started, 2),
@@ -137,7 +140,9 @@ def tuning(row: Mapping[str, Any], options: Mapping[str, Sequence[Any]]) -> str:
         if len(values) > 2 and not isinstance(best[name], str) and best[name] in (min(values), max(values))
     ]
     if edges:
-        text += f"; at the edge of the grid: {', '.join(edges)} (the best may lie beyond: give your own values)"
+        text += (
+            f"; at the edge of the grid: {', '.join(edges)} (the best may lie beyond: give your own values)"
+        )
     return text
 
 

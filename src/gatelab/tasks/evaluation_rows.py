@@ -139,9 +139,7 @@ class Scorer(ABC):
     def chunks(self, inputs: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Features and targets, as many at once as their logits have room for."""
         vocabulary = int(self.data.spec.vocabulary)
-        return chunks(
-            self.net, inputs, targets, max(1, min(LONGEST_CHUNK, CHUNK_ELEMENTS // vocabulary))
-        )
+        return chunks(self.net, inputs, targets, max(1, min(LONGEST_CHUNK, CHUNK_ELEMENTS // vocabulary)))
 
 
 class Temperature(Scorer):
@@ -240,7 +238,9 @@ class MonteCarlo(Scorer):
             monte_carlo_nll(self.net, inputs, targets, passes=1, window=16, seed=seed) for seed in (0, 1)
         )
         if torch.equal(first, second):
-            raise ValueError("mc-dropout: this network was trained without dropout, so every pass is the same")
+            raise ValueError(
+                "mc-dropout: this network was trained without dropout, so every pass is the same"
+            )
 
     def score(
         self, inputs: Tensor, targets: Tensor, points: Sequence[Point], tick: Callable[[int], None]

@@ -1,7 +1,7 @@
 """`rows.json` of a run: a split scored in other ways than the static one, each row marked as what it is.
 
 The static figures stand in `result.json`, and they alone rank runs. A row holds `method`, `title`, `what` (a sentence),
-`split`, `metrics`, `static` (the static metrics of the same split), `parameters`, `tuned` (what was tuned, on which
+`split`, `metrics`, `static` (the static metrics of the same split), `figures` (those that rank), `parameters`, `tuned` (what was tuned, on which
 split, with the grid; null: nothing), `seconds`, `checkpoint` and `scored` (when). A method has one row a split, its
 last. Needs no PyTorch.
 """
@@ -18,8 +18,17 @@ from gatelab.run import RequestError
 from gatelab.run.record.directory import DAMAGED_FIX, RunDirectory, read_record
 
 KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **{"method": str, "title": str, "what": str, "split": str, "checkpoint": str, "scored": str},
-    **{"metrics": dict, "static": dict, "parameters": dict, "tuned": (dict, type(None))},
+    "method": str,
+    "title": str,
+    "what": str,
+    "split": str,
+    "checkpoint": str,
+    "scored": str,
+    "metrics": dict,
+    "static": dict,
+    "parameters": dict,
+    "figures": list,
+    "tuned": (dict, type(None)),
     "seconds": (int, float),
 }
 
