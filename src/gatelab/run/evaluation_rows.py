@@ -1,8 +1,8 @@
 """Evaluation rows of a finished run: asked for, checked before anything is scored, scored, and kept beside the result.
 
-A row is a split scored in another way than the static one (`Task.methods`: a neural cache, dynamic evaluation, ...). Its
-parameters are given like those of a sweep, `cache.theta=0.3` or `cache.theta=0.1,0.3`; of several values the one that is
-best on the validation split is taken.
+A row is a split scored in another way than the static one (`Task.methods`: a neural cache, dynamic evaluation, ...).
+Its parameters are given like those of a sweep, `cache.theta=0.3` or `cache.theta=0.1,0.3`; of several values the one
+that is best on the validation split is taken.
 """
 
 from __future__ import annotations

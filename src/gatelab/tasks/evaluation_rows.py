@@ -30,8 +30,8 @@ METHODS: Mapping[str, Method] = {
             "rule": Option(("rms",), str, choices=("rms", "sgd")),
             "segment": Option((20,), int, 1),
             "rate": Option((1e-4, 3e-4, 1e-3)),
-            "decay": Option((0.001, 0.01), most=1.0),
-            "epsilon": Option((1e-5,), above=True),
+            "decay": Option((0.002, 0.02), most=1.0),
+            "epsilon": Option((3.0,), above=True),
             "windows": Option((100,), int, 1),
             "tune_tokens": Option((20_000,), int, 1),
         },
@@ -95,11 +95,8 @@ class Scorer(ABC):
         """Summed NLL of targets [N] after inputs [N], for each point."""
 
     def prepare(self, points: Sequence[Point]) -> None:
-        """Make ready for the points, or refuse them.
-
-        Raises:
-            ValueError: the network cannot be scored so.
-        """
+        """Make ready for the points, or refuse them with a ValueError."""
+        return
 
     def tuning_tokens(self, points: Sequence[Point]) -> int | None:
         """How many of the validation split's tokens the tuning reads; None: all."""

@@ -1,9 +1,9 @@
 """`rows.json` of a run: a split scored in other ways than the static one, each row marked as what it is.
 
 The static figures stand in `result.json`, and they alone rank runs. A row holds `method`, `title`, `what` (a sentence),
-`split`, `metrics`, `static` (the static metrics of the same split), `figures` (those that rank), `parameters`, `tuned` (what was tuned, on which
-split, with the grid; null: nothing), `seconds`, `checkpoint` and `scored` (when). A method has one row a split, its
-last. Needs no PyTorch.
+`split`, `metrics`, `static` (the static metrics of the same split), `figures` (the names of those that rank),
+`parameters`, `tuned` (what was tuned, on which split, with the grid; null: nothing), `seconds`, `checkpoint` and
+`scored` (when). A method has one row a split, its last. Needs no PyTorch.
 """
 
 from __future__ import annotations
