@@ -1,4 +1,4 @@
-"""`gatelab eval --rows`: every row marked and kept beside the static figure, tuned on valid alone, bad input refused."""
+"""`gatelab eval --rows`: each row marked and kept beside the static figure, tuned on valid alone, bad input refused."""
 
 import json
 import shutil
