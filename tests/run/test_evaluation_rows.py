@@ -15,7 +15,7 @@ from gatelab.run.evaluate import evaluate
 from gatelab.run.evaluation_rows import requested
 from gatelab.run.load import load_task
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.rows import read_rows
+from gatelab.run.record.rows import read_rows, readable_rows
 from gatelab.run.train import train
 from gatelab.tasks.base import Task
 
@@ -180,6 +180,28 @@ def test_a_row_is_replaced_by_a_later_one_of_its_method_and_split(run):
         evaluate(run, split, rows=["temperature"], overrides=[f"temperature.tau={tau}"])
     kept = [(row["split"], row["parameters"]["tau"]) for row in read_rows(RunDirectory(run))]
     assert kept == [("valid", 0.7), ("test", 0.9)]
+
+
+DAMAGED = [
+    ("metrics", {"ppl": 10**400}),
+    ("static", {"ppl": "low"}),
+    ("figures", [["ppl"]]),
+    ("tuned", {"grid": [3]}),
+    ("tuned", {"grid": 3}),
+    ("parameters", None),
+    ("seconds", "long"),
+]
+
+
+def test_a_row_with_a_damaged_entry_is_no_row(run):
+    evaluate(run, rows=["temperature"], overrides=["temperature.tau=0.9"])
+    kept = json.loads((run / "rows.json").read_text())
+    assert len(readable_rows(run)) == 1
+    for key, value in DAMAGED:
+        (run / "rows.json").write_text(json.dumps({"rows": [{**kept["rows"][0], key: value}]}))
+        assert readable_rows(run) == [], key
+        with pytest.raises(RequestError, match=r"rows\.json: holds what is not a row"):
+            read_rows(RunDirectory(run))
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"rows": [3]}', '{"rows": [{"method": "x"}]}', '{"rows": {}}'])

@@ -42,12 +42,22 @@ def read_rows(run: RunDirectory) -> list[dict[str, Any]]:
     if not run.rows_file.is_file():
         return []
     rows: list[dict[str, Any]] = read_record(run.rows_file, {"rows": list})["rows"]
-    for row in rows:
-        good = isinstance(row, dict) and all(isinstance(row.get(key), kind) for key, kind in KINDS.items())
-        figures = [*row["metrics"].values(), *row["static"].values()] if good else [None]
-        if not all(isinstance(value, int | float) for value in figures):
-            raise RequestError(f"{run.rows_file}: holds what is not a row. {DAMAGED_FIX}")
+    if not all(map(_is_row, rows)):
+        raise RequestError(f"{run.rows_file}: holds what is not a row. {DAMAGED_FIX}")
     return sorted(rows, key=lambda row: (row["split"] != "valid", row["split"], row["method"]))
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is what was once written; a file may hold anything."""
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in KINDS.items()):
+        return False
+    figures = [*row["metrics"].values(), *row["static"].values(), row["seconds"]]
+    small = all(
+        isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63) for value in figures
+    )
+    grid = (row["tuned"] or {}).get("grid", [])
+    points = isinstance(grid, list) and all(isinstance(point, dict) for point in grid)
+    return small and points and all(isinstance(name, str) for name in row["figures"])
 
 
 def readable_rows(directory: str | Path) -> list[dict[str, Any]]:
