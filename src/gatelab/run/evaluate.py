@@ -23,8 +23,10 @@ from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
 from gatelab.run.config import check_node
+from gatelab.run.evaluation_rows import requested, score_rows
 from gatelab.run.load import load_data, load_task
 from gatelab.run.record.directory import reading
+from gatelab.run.record.rows import read_rows
 from gatelab.tasks.contract import Remark, TokenScores
 from gatelab.tasks.generation import Generation
 
@@ -45,30 +47,40 @@ def evaluate(
     split: str | None = None,
     *,
     overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
     accelerator: str | None = None,
     trust: bool = False,
 ) -> dict[str, Any]:
     """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
 
     Args:
-        overrides: how the data is read, e.g. `["data.eval_window=7"]`; the score does not depend on it.
+        overrides: how the data is read, e.g. `["data.eval_window=7"]`; the static score does not depend on it. And
+            parameters of rows, e.g. `["cache.theta=0.3"]`.
+        rows: other ways to score, by name (`Task.methods`), or `["all"]`; they are kept in the run's directory.
         accelerator: "cpu" or "gpu"; None: the device that the run was trained on.
         trust: accept targets that are not part of Gatelab.
 
     Returns:
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
-        `baselines` (name -> metrics over the same positions) and `seconds`.
+        `baselines` (name -> metrics over the same positions), `seconds`, and `rows`: those of this split that are
+        kept with the run or were scored now, see `gatelab.run.record.rows`.
 
     Raises:
-        RequestError: no such run, no checkpoint, changed data, data without that split, or no such device here.
+        RequestError: no such run, no checkpoint, changed data, data without that split, no such device here, or a row
+            that this run cannot have.
     """
     loaded = load_task(path, trust=trust)
+    asked, others = requested(loaded.task.methods, rows, overrides)
+    kept = read_rows(loaded.run)
     with reading(loaded.run.run_file):
-        data = load_data(with_reading(loaded.record, overrides))
+        data = load_data(with_reading(loaded.record, others))
         device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, device=device)
-    return {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
+    new = score_rows(loaded, data, split, asked, report["metrics"], torch_device(device)) if asked else []
+    shown = {row["method"]: row for row in (*kept, *new) if row["split"] == split}
+    about = {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name}
+    return {**about, **report, "rows": list(shown.values())}
 
 
 def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -101,6 +113,14 @@ def device_of(config: Mapping[str, Any]) -> Device:
     trainer = config["trainer"]
     devices = trainer.get("devices")
     return str(trainer.get("accelerator") or "auto"), devices[:1] if isinstance(devices, list) else 1
+
+
+def torch_device(device: Device) -> torch.device:
+    """The device that Lightning would take."""
+    accelerator, devices = device
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", devices[0] if isinstance(devices, list) else 0)
 
 
 def evaluate_split(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> dict[str, Any]:

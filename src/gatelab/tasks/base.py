@@ -9,7 +9,7 @@ views show (`figures`, `sample`, `predict`, `graph`; see `contract.py`).
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
@@ -23,7 +23,16 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gatelab.tasks import resume
 from gatelab.tasks.checkpoint_io import check_serializable
-from gatelab.tasks.contract import GraphInterface, Metric, RunSource, Sample, TokenScores
+from gatelab.tasks.contract import (
+    GraphInterface,
+    Method,
+    Metric,
+    Progress,
+    RunSource,
+    Sample,
+    ScoredRow,
+    TokenScores,
+)
 from gatelab.tasks.generation import Generation
 from gatelab.tasks.lightning_internals import attached_trainer, begin_epoch_afresh, current_step
 from gatelab.tasks.metrics import not_among
@@ -67,7 +76,7 @@ class Task(pl.LightningModule):
 
     Attributes:
         spec_type: the class of spec that the task reads; unit: what its batches are counted in; figures: its metrics,
-            the most telling first.
+            the most telling first; methods: ways to score beside the static one, by name (`score_row`).
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
         steps: training batches seen by this process, over all epochs and restarts; items: how many `unit`s they
             held, since the process began.
@@ -77,6 +86,7 @@ class Task(pl.LightningModule):
     spec_type: ClassVar[Any]
     unit: ClassVar[str]
     figures: ClassVar[tuple[Metric, ...]]
+    methods: ClassVar[Mapping[str, Method]] = {}
     metric: torchmetrics.Metric
 
     def __init__(
@@ -144,6 +154,20 @@ class Task(pl.LightningModule):
         `data` is a DataModule of the evaluation's own: change how it reads, and return True.
         """
         return False
+
+    def score_row(
+        self, method: str, options: Mapping[str, Sequence[Any]], data: Any, split: str, progress: Progress
+    ) -> ScoredRow:
+        """Score a split ("valid" or "test") by one of `methods`; the weights stay as they are.
+
+        Args:
+            options: for each of the method's, its values; of several, the best on the validation split is taken.
+            data: a DataModule of the evaluation's own.
+
+        Raises:
+            ValueError: the network or the data cannot be scored so.
+        """
+        raise NotImplementedError
 
     # what the views ask for; `run` is the run that the task is of
 

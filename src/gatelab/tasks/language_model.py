@@ -9,7 +9,7 @@ all processes.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -19,7 +19,18 @@ from torch import Tensor, nn
 from gatelab.core.head import token_loss, token_nll
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, TextSample, TokenScores
+from gatelab.tasks.contract import (
+    GraphInterface,
+    Method,
+    Metric,
+    Progress,
+    Remark,
+    RunSource,
+    ScoredRow,
+    TextSample,
+    TokenScores,
+)
+from gatelab.tasks.evaluation_rows import METHODS, SCORERS, tune_and_score
 from gatelab.tasks.generation import Generation, continuations
 from gatelab.tasks.metrics import TokenLoss
 from gatelab.tasks.perplexity import score_text
@@ -66,6 +77,7 @@ class LanguageModelTask(Task):
         Metric("unknown", "share of tokens outside the vocabulary", better=None),
         Metric("stitch", "difference of states where evaluation streams meet", better=None),
     )
+    methods: ClassVar[Mapping[str, Method]] = METHODS
     metric: TokenLoss
 
     def __init__(
@@ -170,17 +182,7 @@ class LanguageModelTask(Task):
 
     def end_eval(self, split: str) -> dict[str, Tensor]:
         """Return the figures; warn where the streams' seams could have moved them."""
-        name = "valid" if split == "val" else split
-        unknown = self.spec.unknown.get(name, 0)
-        if unknown or self.spec.characters.get(name):
-            escape = self.spec.escape(name)
-            self.metric.characters_per_token = (
-                None if escape is None else self.spec.characters_per_token(name)
-            )
-            self.metric.escape = escape or 0.0
-        figures = super().end_eval(split)
-        if unknown:
-            figures["unknown"] = torch.tensor(unknown / self.spec.tokens[name], dtype=torch.float64)
+        figures = self._figures(self.metric, "valid" if split == "val" else split)
         stitch = self.stitches.largest(self._eval_state) if self._saw_everything(split) else None
         if stitch is not None:
             figures["stitch"] = stitch
@@ -193,6 +195,31 @@ class LanguageModelTask(Task):
                 )
         self._eval_state = None
         return figures
+
+    def _figures(self, metric: TokenLoss, split: str) -> dict[str, Tensor]:
+        """The figures of what `metric` has summed, by the characters that the split's tokens stand for."""
+        unknown = self.spec.unknown.get(split, 0)
+        if unknown or self.spec.characters.get(split):
+            escape = self.spec.escape(split)
+            metric.characters_per_token = None if escape is None else self.spec.characters_per_token(split)
+            metric.escape = escape or 0.0
+        figures: dict[str, Tensor] = metric.compute()
+        if unknown:
+            figures["unknown"] = torch.tensor(unknown / self.spec.tokens[split], dtype=torch.float64)
+        return figures
+
+    def score_row(
+        self, method: str, options: Mapping[str, Sequence[Any]], data: Any, split: str, progress: Progress
+    ) -> ScoredRow:
+        """Score one stream in order by a neural cache, dynamic evaluation, a temperature or MC dropout."""
+        scorer = SCORERS[method](self.net, data, progress)
+        found = tune_and_score(scorer, options, split)
+        metric = TokenLoss()
+        metric.update(torch.tensor(found.nll, dtype=torch.float64), found.tokens)
+        figures = self._figures(metric, split)
+        return ScoredRow(
+            {name: float(value) for name, value in figures.items()}, found.parameters, found.tuned
+        )
 
     def _saw_everything(self, split: str) -> bool:
         """Whether the evaluation went to the end of the streams (a limit on its batches cuts them short)."""
