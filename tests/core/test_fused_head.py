@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.core import fused_head
+from gatelab.core.backends.native import UNAVAILABLE
 from gatelab.core.head import IGNORE, token_loss
 
 N, FEATURES, V = 61, 24, 301
@@ -55,6 +56,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ("bias", "ignored", "smoothing"), list(product((True, False), (True, False), (0.0, 0.1)))
 )
 @pytest.mark.parametrize("chunk", [1 << 23, 20 * V])
+@pytest.mark.parametrize("native", [True, False])
 def test_values_and_gradients_are_the_plain_heads_within_its_own_error(
     monkeypatch: pytest.MonkeyPatch,
     served: list[int],
@@ -62,8 +64,13 @@ def test_values_and_gradients_are_the_plain_heads_within_its_own_error(
     ignored: bool,
     smoothing: float,
     chunk: int,
+    native: bool,
 ) -> None:
+    if native and UNAVAILABLE:
+        pytest.skip(UNAVAILABLE)
     monkeypatch.setattr(fused_head, "CHUNK", chunk)
+    if not native:
+        monkeypatch.setattr(fused_head, "UNAVAILABLE", "this test wants PyTorch's operations")
     head, x, targets = problem(bias, ignored)
     exact_head = nn.Linear(FEATURES, V, bias=bias).double()
     exact_head.load_state_dict(head.state_dict())

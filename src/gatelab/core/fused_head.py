@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.core.backends.native.kernel import POOL
+from gatelab.core.backends.native import UNAVAILABLE
+from gatelab.core.backends.native.kernel import POOL, load, most_threads
 from gatelab.core.backends.reference import must_be_plain
 from gatelab.core.torch_internals import is_hooked, obstacle
 
@@ -33,17 +34,19 @@ CHUNK = 1 << 23
 machine that others use as well each meeting waits for the one that is not running."""
 
 
-def unsupported(head: nn.Linear, x: Tensor) -> str | None:
-    """Why the plain operations have to serve this head on features [N, F]; None if they need not."""
+def unsupported(head: nn.Linear, x: Tensor, targets: Tensor) -> str | None:
+    """Why the plain operations have to serve this head on features [N, F] and targets [N]; None if they need not."""
     if torch.compiler.is_compiling():
         return "torch.compile sees the plain operations only"
     tensors = [t for t in (x, head.weight, head.bias) if t is not None]
     if type(head) is not nn.Linear or is_hooked(head):
         return "the head is not a plain nn.Linear (a subclass, a parametrization, hooks)"
-    if (found := obstacle("cpu", tensors)) is not None:
+    if (found := obstacle("cpu", [*tensors, targets])) is not None:
         return found
     if any(t.dtype != torch.float32 for t in tensors) or torch.is_autocast_enabled("cpu"):
         return "it computes in torch.float32"
+    if targets.dtype != torch.int64:
+        return "it reads targets in torch.int64"
     if not torch.is_grad_enabled() or not any(t.requires_grad for t in tensors):
         return "no gradient is asked for"
     return None
@@ -66,8 +69,13 @@ def fused(
     """The objective and the NLL (nats), both summed over N, of features [N, F], weight [V, F], bias [V], targets [N].
 
     There has to be a target, every one counts, and `unsupported` must have nothing against it.
-    Raises RuntimeError where a target is not in 0 ... V-1.
+    Raises IndexError where a target is not in 0 ... V-1.
     """
+    least, most = (int(t) for t in targets.aminmax())
+    if least < 0 or most >= len(weight):
+        raise IndexError(
+            f"target {least if least < 0 else most} is out of bounds: tokens are 0 ... {len(weight) - 1}"
+        )
     total, nll = _Fused.apply(label_smoothing, targets, x, weight, bias)
     return (total, nll) if label_smoothing else (total, total)
 
@@ -109,33 +117,64 @@ def _walk(
     rows = -(-positions // chunks)
     buffer = POOL.borrow(rows * vocabulary)
     dx, dw = (torch.empty_like(t) if n else None for t, n in zip((x, weight), needed, strict=False))
-    db = torch.zeros_like(bias) if bias is not None and needed[2] else None
-    nll, uniform = x.new_empty(positions), x.new_zeros(positions)
+    totals = x.new_zeros(most_threads(), vocabulary)
+    nll, uniform = x.new_empty(positions), x.new_empty(positions)
+    step = _rows_in_torch if UNAVAILABLE else _rows_in_c
     for begin in range(0, positions, rows):
         here = slice(begin, begin + rows)
-        part, target = x[here], targets[here, None]
+        part = x[here]
         z = buffer[: len(part) * vocabulary].view(len(part), vocabulary)
         torch.mm(part, weight.t(), out=z)
-        if bias is not None:
-            z += bias
-        torch.log_softmax(z, 1, out=z)
-        nll[here] = -z.gather(1, target).squeeze(1)
-        if label_smoothing:
-            uniform[here] = -z.mean(1)
-        z.exp_()
-        z.scatter_add_(1, target, z.new_full((1, 1), label_smoothing - 1).expand_as(target))
-        if label_smoothing:
-            z -= label_smoothing / vocabulary
+        nll[here], uniform[here] = step(z, bias, targets[here], label_smoothing, totals)
         if dx is not None:
             torch.mm(z, weight, out=dx[here])
         if dw is not None:
             dw.addmm_(z.t(), part, beta=float(begin > 0))  # beta = 0 reads nothing of what was there
-        if db is not None:
-            db += z.sum(0)
     POOL.release(buffer)
     summed = nll.sum(dtype=torch.float64)
     total = (1 - label_smoothing) * summed + label_smoothing * uniform.sum(dtype=torch.float64)
+    db = None
+    if needed[2]:  # from whole counts: a row's -1 among probabilities would cost these their last digits
+        uniform_share = positions * label_smoothing / vocabulary
+        counts = targets.bincount(minlength=vocabulary)
+        db = totals.sum(0) - (1 - label_smoothing) * counts - uniform_share
     return total.float(), summed.float(), [dx, dw, db]
+
+
+def _rows_in_torch(
+    z: Tensor, bias: Tensor | None, targets: Tensor, label_smoothing: float, totals: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The NLL [R] and that of uniform targets [R]; z [R, V] becomes dz; probabilities are summed in totals[0]."""
+    if bias is not None:
+        z += bias
+    torch.log_softmax(z, 1, out=z)
+    target = targets.unsqueeze(1)
+    nll, uniform = -z.gather(1, target).squeeze(1), -z.mean(1)
+    totals[0] += z.exp_().sum(0)
+    z.scatter_add_(1, target, z.new_full((1, 1), label_smoothing - 1).expand_as(target))
+    if label_smoothing:
+        z -= label_smoothing / z.shape[1]
+    return nll, uniform
+
+
+def _rows_in_c(
+    z: Tensor, bias: Tensor | None, targets: Tensor, label_smoothing: float, totals: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The same by the native kernel: one pass, where the threads meet once. Each has its own row of totals."""
+    bias = None if bias is None else bias.contiguous()
+    targets, found = targets.contiguous(), z.new_empty(len(z), 3)
+    load().head(
+        z.data_ptr(),
+        None if bias is None else bias.data_ptr(),
+        targets.data_ptr(),
+        *z.shape,
+        label_smoothing,
+        len(totals),
+        found.data_ptr(),
+        totals.data_ptr(),
+    )
+    log_mass = found[:, 1].log()
+    return found[:, 0] + log_mass, found[:, 2] + log_mass
 
 
 def _again(

@@ -80,7 +80,7 @@ def token_loss(
             )
         nll = token_nll(head, x, targets).sum()
         return nll, nll
-    if isinstance(head, nn.Linear) and fused_head.unsupported(head, x) is None:
+    if isinstance(head, nn.Linear) and fused_head.unsupported(head, x, targets) is None:
         scored = targets != IGNORE
         if not bool(scored.all()):
             x, targets = x[scored], targets[scored]
