@@ -80,9 +80,9 @@ def test_values_and_gradients_are_the_plain_heads_within_its_own_error(
     assert served == [int((targets != IGNORE).sum())]
     for want, other, got in zip(exact, theirs, mine, strict=True):
         assert got.dtype == torch.float32
-        # a sum that happens to round well is not a bound: at least the last place of the largest value
+        # the root mean square: of single elements the largest errors differ by luck, as does the one of a sum
         least = torch.finfo(torch.float32).eps * want.abs().max()
-        assert (got - want).abs().max() <= 2 * max((other - want).abs().max(), least)
+        assert (got - want).norm() <= 2 * max((other - want).norm(), least)
     if ignored:
         assert not mine[2][::7].any()
 
