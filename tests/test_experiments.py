@@ -17,8 +17,8 @@ def test_an_experiment_passes_the_checks(name):
     check(compose([f"experiment={name}"]))
 
 
-# two million words are read and counted: half a minute
-LONG = {"wikitext2_gru", "wikitext2_awd_gru"}
+# two million words are read and counted, or large networks built: half a minute
+LONG = {"wikitext2_gru", "wikitext2_awd_gru", "ptb_awd_gru"}
 
 
 @pytest.mark.parametrize(
