@@ -18,8 +18,8 @@ $(READY): constraints.txt pyproject.toml
 run: $(READY)  ## two small studies: which hidden size, and GRU beside nn.GRU (under 5 minutes on 2 cores)
 	$(BIN)/python -m scripts.quickstart
 
-test: $(READY)  ## every test but the slow ones (8 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+test: $(READY)  ## every test but the slow ones, in two processes (8 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 coverage: $(READY)  ## the same, with the lines that no test reaches (twice as long)
 	$(BIN)/coverage erase
@@ -34,7 +34,7 @@ test-newest:  ## the quick tests with the newest allowed versions, in .venv-newe
 	grep '^torch==' constraints.txt > $(VENV)-newest/constraints.txt
 	$(VENV)-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager \
 		--constraint $(VENV)-newest/constraints.txt --editable '.[dev]'
-	$(VENV)-newest/bin/python -m pytest -m "not slow"
+	$(VENV)-newest/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 check-gpu: $(READY)  ## everything that has to be seen on a GPU; writes docs/bench_gpu.json (9 minutes)
 	$(BIN)/python -m scripts.checks.gpu --output docs/bench_gpu.json

@@ -37,6 +37,7 @@ from gatelab.run import train as training
 from gatelab.run.record.directory import RunDirectory, read_metrics, recorded_as
 from gatelab.run.record.find import default_runs
 from gatelab.run.record.listing import FACTS, differences, list_runs, order, select
+from gatelab.run.record.rows import read_rows
 from gatelab.study import sweep as sweeping
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.read import find_study, read_study
@@ -84,6 +85,13 @@ class Run:
         return {split: report["metrics"] for split, report in self.result.get("splits", {}).items()}
 
     @property
+    def rows(self) -> pd.DataFrame:
+        """Splits scored otherwise than static (`evaluate(rows=...)`): `split`, `method`, the metrics, `parameters`."""
+        facts = ("split", "method", "parameters", "seconds")
+        rows = [{key: row[key] for key in facts} | row["metrics"] for row in read_rows(self._run)]
+        return pd.DataFrame(rows, columns=None if rows else list(facts))
+
+    @property
     def metrics(self) -> pd.DataFrame:
         """What was logged: a row for each logged step and validation, NaN where a row has no such figure."""
         file = self._run.metrics_file
@@ -117,12 +125,25 @@ class Run:
             return evaluate.predict(self.path, file, trust=self._trust)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
-        """The prompt and its continuation; `options` are tokens, temperature, top_k, top_p and seed."""
+        """The prompt and its continuation; `options` are those of `gatelab.tasks.generation.Generation`, without n."""
         return evaluate.generate(self.path, prompt, trust=self._trust, **options)
 
-    def evaluate(self, split: str | None = None) -> dict[str, Any]:
-        """Score the best checkpoint again: `metrics`, `baselines`, `seconds` (None: on test, where there is one)."""
-        return evaluate.evaluate(self.path, split, trust=self._trust)
+    def generate_several(self, prompt: str = "", n: int = 1, **options: Any) -> list[str]:
+        """`n` times the prompt and its continuation, drawn side by side."""
+        return evaluate.generate_several(self.path, prompt, trust=self._trust, n=n, **options)
+
+    def perplexity(self, file: Folder) -> dict[str, float]:
+        """The scores of a text file under the language model: `loss`, `ppl`, `bpc`, `tokens`, `unknown`."""
+        return evaluate.perplexity(self.path, Path(file), trust=self._trust)
+
+    def evaluate(self, split: str | None = None, *overrides: str, rows: Sequence[str] = ()) -> dict[str, Any]:
+        """Score the best checkpoint again: `metrics`, `baselines`, `seconds`, `rows` (None: on test, if there is one).
+
+        Args:
+            overrides: as of `gatelab eval`, e.g. `"cache.theta=0.3"`.
+            rows: other ways to score, e.g. `["cache", "dynamic"]`, or `["all"]`; they are kept with the run.
+        """
+        return evaluate.evaluate(self.path, split, overrides=overrides, rows=rows, trust=self._trust)
 
 
 class Study:

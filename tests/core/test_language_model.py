@@ -115,6 +115,6 @@ def test_a_core_that_cannot_begin_a_new_text_is_refused_before_the_first_step() 
         def forward(self, x: Any, state: Any = None, **options: Any) -> Any:
             return x, state
 
-    with pytest.raises(TypeError, match=r"Own\.forward takes no reset_mask"):
+    with pytest.raises(TypeError, match=r"Own, must have forward\(x, state=None, \*, reset_mask=None\)"):
         LanguageModel(5, Own, embedding_size=6)
     assert LanguageModel(5, Takes, embedding_size=6).core.output_size == 6

@@ -59,3 +59,16 @@ def test_an_obstacle_is_told_and_ordinary_code_has_none() -> None:
     parameter = type("OwnParameter", (torch.nn.Parameter,), {})(x)
     with torch.device("cpu"), torch.autocast("cpu"), torch.no_grad():
         assert whole("cpu", (x, None, torch.nn.Parameter(x), parameter, inferred, x > 0)) is None
+
+
+def test_hooks_of_a_module_are_told() -> None:
+    for register in (
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+    ):
+        module = torch.nn.Linear(2, 2)
+        assert not torch_internals.is_hooked(module)
+        getattr(module, register)(lambda *_: None)
+        assert torch_internals.is_hooked(module)

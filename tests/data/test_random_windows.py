@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gatelab.data import DataError, TextDataModule
-from gatelab.data.text.streams import SHORTEST, RandomWindows, StreamWindows, train_streams
+from gatelab.data.text.random_windows import SHORTEST, RandomWindows
+from gatelab.data.text.streams import StreamWindows, train_streams
 
 
 @pytest.mark.parametrize("steps", [5, 6, 34, 71, 1000, 46479])

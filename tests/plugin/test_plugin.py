@@ -79,6 +79,8 @@ def test_it_predicts_on_new_input(run, tmp_path, capsys):
 def test_what_it_does_not_do_is_refused_in_a_word(run, capsys):
     assert main(["generate", str(run), "--trust"]) == 2
     assert "SortingTask generates no text" in capsys.readouterr().err
+    assert main(["perplexity", str(run), __file__, "--trust"]) == 2
+    assert "SortingTask is no language model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "onnx", "torch-export"])

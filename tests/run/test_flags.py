@@ -231,7 +231,6 @@ def test_null_names_the_choices(group, capsys):
         (["task._target_=pytorch_lightning.LightningModule"], "lacks spec_type, unit, figures, train_loss"),
         (["data._target_=pytorch_lightning.LightningDataModule"], "gatelab.data.PlainDataModule"),
         (["optim._target_=torch.optim.RMSprop", "optim.beta1=0.5"], "~optim.beta1 leaves it out"),
-        (["data=text", "data.path=."], "is a folder"),
         (["logger=[nope]"], "Choices for logger: csv, off, tensorboard, wandb."),
         (["task=language_model"], "choose task=forecasting"),
         (["name=a,b"], """'name="a,b"'"""),

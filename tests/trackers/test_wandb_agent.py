@@ -103,7 +103,7 @@ def test_two_agents_with_one_configuration_each_get_all_of_the_one_run(agent, tm
 
 
 def test_an_agent_waits_for_another_that_trains_the_same_run(agent, monkeypatch):
-    class ItsTurn(Exception):
+    class ItsTurn(BaseException):
         pass
 
     def turn(plain):

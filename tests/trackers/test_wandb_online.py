@@ -100,4 +100,4 @@ def test_without_a_key_sync_says_how_to_get_one(offline, capsys):
 
 def test_a_folder_that_is_missing_is_named(tmp_path, capsys):
     assert main(["sync", str(tmp_path / "nowhere")]) == 2
-    assert "nowhere: no such folder" in capsys.readouterr().err
+    assert "nowhere: no such run directory" in capsys.readouterr().err

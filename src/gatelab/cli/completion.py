@@ -49,6 +49,7 @@ OVERRIDES = ("train", "sweep", "check", "baseline")
 RUNS = (
     "eval",
     "generate",
+    "perplexity",
     "predict",
     "export",
     "diff",

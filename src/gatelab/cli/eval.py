@@ -1,11 +1,20 @@
-"""Score a run's best checkpoint on a split, beside the trivial baselines. Needs nothing but the run directory."""
+"""Score a run's best checkpoint on a split, beside the trivial baselines. Needs nothing but the run directory.
+
+examples:
+  gatelab eval runs/ptb_gru/1a2b3c4d-s0 --split valid
+  gatelab eval runs/ptb_gru/1a2b3c4d-s0 --rows cache,dynamic cache.theta=0.3 dynamic.rate=1e-4,3e-4
+"""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
-from gatelab.cli.common import add_run_dir, loading, print_json, print_table, scores_table
-from gatelab.data.messages import say
+from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
+from gatelab.data.messages import printable, say
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="how the data is read, e.g. data.eval_window=7 or data.mirror=DIR; it does not change the score",
+        help="how the data is read, e.g. data.eval_window=7 or data.mirror=DIR; it does not change the score. "
+        "Parameters of --rows, e.g. cache.theta=0.3; of several (0.1,0.3) the best on valid is taken",
+    )
+    parser.add_argument(
+        "--rows",
+        default="",
+        metavar="NAME[,NAME]",
+        help="score in other ways too, marked as such and kept with the run: of a language model cache, dynamic, "
+        "temperature, mc-dropout; or all. Parameters that are not given are tuned on valid",
     )
     parser.add_argument(
         "--split", choices=("valid", "test"), default=None, help="default: test, where there is one"
@@ -34,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
         options.run_dir,
         options.split,
         overrides=options.overrides,
+        rows=[name.strip() for name in options.rows.split(",") if name.strip()],
         accelerator=options.accelerator,
         trust=options.trust,
     )
@@ -44,4 +62,27 @@ def run(options: argparse.Namespace) -> int:
         return 0
     title = f"{report['split']} split, {report['checkpoint']}, {report['seconds']:.1f} s"
     print_table(scores_table(title, {"this run": report["metrics"], **report["baselines"]}))
+    if report["rows"]:
+        print_table(_rows_table(report["rows"]))
+        for row in report["rows"]:
+            print(printable(f"{row['title']}: {row['what']}"))
     return 0
+
+
+def _rows_table(rows: list[dict[str, Any]]) -> Table:
+    """The split scored otherwise: a line a method."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from gatelab.run.record.rows import shown_parameters
+
+    metrics = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+    table = Table("method", title="Scored otherwise (* tuned on valid)", title_justify="left")
+    for name in (*metrics, "seconds"):
+        table.add_column(name, justify="right")
+    table.add_column("with")
+    for row in rows:
+        figures = [number(row["metrics"][name]) if name in row["metrics"] else "" for name in metrics]
+        texts = [escape(printable(text)) for text in (row["title"], shown_parameters(row))]
+        table.add_row(texts[0], *figures, f"{row['seconds']:.1f}", texts[1])
+    return table

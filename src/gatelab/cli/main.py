@@ -28,6 +28,7 @@ COMMANDS = {
     "eval": "score a run's best checkpoint on the valid or test split",
     "baseline": "score the trivial models on a data set",
     "generate": "continue a text with a trained language model",
+    "perplexity": "score any text with a trained language model",
     "predict": "forecast the continuation of a table with a trained forecaster",
     "export": "write a run's network as safetensors, ONNX or torch.export",
     "check": "compose and check a configuration without running it",

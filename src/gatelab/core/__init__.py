@@ -8,7 +8,8 @@ from gatelab.core.contract import Core
 from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
-from gatelab.core.language_model import LanguageModel, generate
+from gatelab.core.language_model import LanguageModel
+from gatelab.core.sampling import beam_search, generate
 
 __all__ = [
     "GRU",
@@ -27,6 +28,7 @@ __all__ = [
     "TorchGRU",
     "TorchLSTM",
     "TorchRNN",
+    "beam_search",
     "from_keras",
     "from_torch",
     "generate",

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gatelab.core import fused_head
+
 IGNORE = -100
 """torch's own convention for a target that does not count."""
 
@@ -67,6 +69,8 @@ def token_loss(
 ) -> tuple[Tensor, Tensor]:
     """The objective and the NLL, both summed over the scored ones of targets [N], after features [N, F].
 
+    An `nn.Linear` in float32 on a CPU is one operation with the cross-entropy, see `fused_head.py`.
+
     label_smoothing: the share of a target's probability that the objective spreads over the vocabulary.
     """
     if isinstance(head, AdaptiveHead):
@@ -76,6 +80,12 @@ def token_loss(
             )
         nll = token_nll(head, x, targets).sum()
         return nll, nll
+    if isinstance(head, nn.Linear) and fused_head.unsupported(head, x, targets) is None:
+        scored = targets != IGNORE
+        if not bool(scored.all()):
+            x, targets = x[scored], targets[scored]
+        if len(targets):
+            return fused_head.fused(x, head.weight, head.bias, targets, label_smoothing)
     logits = head(x)
     nll = F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
     if not label_smoothing:

@@ -110,6 +110,16 @@ def batch_before_time(y: Tensor) -> Tensor:
         return y.transpose_(0, 1)
 
 
+def is_hooked(module: torch.nn.Module) -> bool:
+    """Whether a call of the module runs a hook of its own, which would not run if its weights were used directly."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
 def version(tensor: Tensor) -> int:
     """The number of changes in place, through the tensor or another that shares its version counter."""
     return int(tensor._version)

@@ -24,6 +24,7 @@ from gatelab.data.files import atomic_write_text, write_json
 from gatelab.data.messages import counted
 from gatelab.report.picture import baselines, choose_by, choose_x, named, write_picture
 from gatelab.run import RequestError
+from gatelab.study.analysis import otherwise
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
 from gatelab.study.analysis.read import read_study
@@ -375,6 +376,14 @@ def sections(state: StudyState) -> list[str]:
         trials = [trial for trial in state.trials if trial.state == name]
         texts = [f"{t.number}{f' ({t.error})' if t.error else ''}" for t in trials]
         blocks += [f"{name.capitalize()}: trial {', '.join(texts)}."] if texts else []
+    marked = otherwise.scored_otherwise(rows)
+    if marked:
+        cells = otherwise.columns(marked)
+        blocks += [
+            "Scored otherwise. " + otherwise.MARK,
+            table(list(cells), [*zip(*cells.values(), strict=True)]),
+        ]
+        blocks += otherwise.sentences(marked)
     found, names = importance(state), short_names(state.keys)
     shares = [(names.get(share.key, share.key), f"{share.share:.1%}") for share in found.shares]
     blocks += [verdict(state, rows), *([table(["importance", "share"], shares)] if shares else [])]

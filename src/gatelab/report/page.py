@@ -29,6 +29,7 @@ from gatelab.report.gather import KINDS, Facts, Subject, differences, read_facts
 from gatelab.report.text import cost, headline
 from gatelab.run.record.directory import now
 from gatelab.run.record.environment import versions
+from gatelab.study.analysis import otherwise
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, answer, columns, leaderboard, to_csv, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
@@ -142,6 +143,7 @@ def section(
         "gone": not facts and any(trial.runs for trial in state.trials),
         "about": [about(state), verdict(state, rows)],
         "ranking": _ranking(state, rows, facts, page) if rows else None,
+        "otherwise": _otherwise(state.name, rows),
         "figures": list(_pictures(state, rows, facts)) if rows else [],
         "importance_bars": bars and place(bars, "Importance of the parameters"),
         "importance": " ".join(shares.notes) if shares else "",
@@ -228,6 +230,19 @@ def _ranking(state: StudyState, rows: Sequence[Row], facts: Facts, page: Path) -
     shown["runs"] = [_links(trial, page) for trial in trials]
     marked = ["best" if row.front else "" if row.same or row.p is None else "worse" for row in rows]
     return table(f"Leaderboard of {state.name}", shown, marked)
+
+
+def _otherwise(name: str, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """The trials scored otherwise, with a sentence for each method."""
+    found = otherwise.scored_otherwise(rows)
+    if not found:
+        return None
+    shown: dict[str, Sequence[Cell]] = dict(otherwise.columns(found))
+    return {
+        "mark": otherwise.MARK,
+        "table": table(f"Trials of {name} scored otherwise", shown),
+        "sentences": otherwise.sentences(found),
+    }
 
 
 def _steps(trial: Trial, facts: Facts) -> str:

@@ -11,12 +11,14 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.messages import counted, printable, say
 from gatelab.run.frozen_run import EventReader, events_file
+from gatelab.run.record.rows import readable_rows
+from gatelab.study.analysis import otherwise
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, answer, leaderboard, table, verdict
 from gatelab.study.analysis.read import StudyReader
@@ -45,8 +47,27 @@ def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table
         yield f"{', '.join(o.metric for o in state.objectives)}: {over_what(state)}"
         yield table(state, rows, limit)
         yield " ".join(filter(None, (answer(state, rows), verdict(state, rows))))
+        yield from _otherwise(rows)
         yield from _importance(state)
     yield from failures(state)
+
+
+def _otherwise(rows: Sequence[Row]) -> Iterator[str | Table]:
+    """The trials scored otherwise, below the leaderboard that only static figures rank."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = otherwise.scored_otherwise(rows)
+    if not found:
+        return
+    grid = Table(title="Scored otherwise", title_justify="left")
+    cells = otherwise.columns(found)
+    for title in cells:
+        grid.add_column(escape(printable(title)))
+    for texts in zip(*cells.values(), strict=True):
+        grid.add_row(*(escape(printable(text)) for text in texts))
+    yield grid
+    yield printable("\n".join([otherwise.MARK, *otherwise.sentences(found)]))
 
 
 def headline(state: StudyState, *, starting: bool = False) -> str:
@@ -158,6 +179,7 @@ def summary(state: StudyState) -> dict[str, Any]:
 def _trial(state: StudyState, trial: Trial, row: Row | None) -> dict[str, Any]:
     runs = [
         {"run_dir": str(run.directory), "seed": run.seed, "fold": run.fold, "value": run.value}
+        | ({"rows": scored} if (scored := readable_rows(run.directory)) else {})
         for run in trial.runs
     ]
     facts: dict[str, Any] = {

@@ -1,16 +1,18 @@
-"""A trained run asked: its score on a split, its predictions for new input, a text continued.
+"""A trained run asked: its score on a split or a text, its predictions for new input, a text continued.
 
 Needs the run directory only. This is the only code that touches test data. Baselines are scored over the same positions
-as the model and stand beside it. How to predict and to generate, the task says (`Task.predict`, `Task.generate`).
+as the model and stand beside it. How to predict and to generate, the task says (`Task.predict`,
+`Task.generate`, `Task.perplexity`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +23,12 @@ from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
 from gatelab.run.config import check_node
+from gatelab.run.evaluation_rows import requested, score_rows
 from gatelab.run.load import load_data, load_task
 from gatelab.run.record.directory import reading
-from gatelab.tasks.contract import Remark
+from gatelab.run.record.rows import read_rows
+from gatelab.tasks.contract import Remark, TokenScores
+from gatelab.tasks.generation import Generation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +36,8 @@ if TYPE_CHECKING:
 Device = tuple[str, int | list[int]]
 """Lightning's `accelerator` and `devices` of one device."""
 
+BLOCK = 1 << 20
+"""Bytes of a text that are read at once."""
 # How data is read for an evaluation; none of it changes a score.
 READING = ("eval_window", "eval_batch_size", "burn_in", "num_workers", "mirror", "cache", "path")
 
@@ -40,30 +47,40 @@ def evaluate(
     split: str | None = None,
     *,
     overrides: Sequence[str] = (),
+    rows: Sequence[str] = (),
     accelerator: str | None = None,
     trust: bool = False,
 ) -> dict[str, Any]:
     """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
 
     Args:
-        overrides: how the data is read, e.g. `["data.eval_window=7"]`; the score does not depend on it.
+        overrides: how the data is read, e.g. `["data.eval_window=7"]`; the static score does not depend on it. And
+            parameters of rows, e.g. `["cache.theta=0.3"]`.
+        rows: other ways to score, by name (`Task.methods`), or `["all"]`; they are kept in the run's directory.
         accelerator: "cpu" or "gpu"; None: the device that the run was trained on.
         trust: accept targets that are not part of Gatelab.
 
     Returns:
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
-        `baselines` (name -> metrics over the same positions) and `seconds`.
+        `baselines` (name -> metrics over the same positions), `seconds`, and `rows`: those of this split that are
+        kept with the run or were scored now, see `gatelab.run.record.rows`.
 
     Raises:
-        RequestError: no such run, no checkpoint, changed data, data without that split, or no such device here.
+        RequestError: no such run, no checkpoint, changed data, data without that split, no such device here, or a row
+            that this run cannot have.
     """
     loaded = load_task(path, trust=trust)
+    asked, others = requested(loaded.task.methods, rows, overrides)
+    kept = read_rows(loaded.run)
     with reading(loaded.run.run_file):
-        data = load_data(with_reading(loaded.record, overrides))
+        data = load_data(with_reading(loaded.record, others))
         device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, device=device)
-    return {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name, **report}
+    new = score_rows(loaded, data, split, asked, report["metrics"], torch_device(device)) if asked else []
+    shown = {row["method"]: row for row in (*kept, *new) if row["split"] == split}
+    about = {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name}
+    return {**about, **report, "rows": list(shown.values())}
 
 
 def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -96,6 +113,14 @@ def device_of(config: Mapping[str, Any]) -> Device:
     trainer = config["trainer"]
     devices = trainer.get("devices")
     return str(trainer.get("accelerator") or "auto"), devices[:1] if isinstance(devices, list) else 1
+
+
+def torch_device(device: Device) -> torch.device:
+    """The device that Lightning would take."""
+    accelerator, devices = device
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", devices[0] if isinstance(devices, list) else 0)
 
 
 def evaluate_split(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> dict[str, Any]:
@@ -154,15 +179,66 @@ def predict(path: str | Path, file: str | Path, *, trust: bool = False) -> pd.Da
 
 
 def generate(path: str | Path, prompt: str, *, trust: bool = False, **options: Any) -> str:
-    """The prompt and its continuation by the run in `path`; `options` as `Task.generate`, `trust` as `load_task`.
+    """The prompt and its continuation by the run in `path`; arguments and errors are those of `generate_several`."""
+    if options.get("n", 1) != 1:
+        raise RequestError(
+            f"n={options['n']}: generate gives one text; generate_several gives a list of them."
+        )
+    return generate_several(path, prompt, trust=trust, **options)[0]
+
+
+def generate_several(
+    path: str | Path,
+    prompt: str,
+    *,
+    trust: bool = False,
+    show: Callable[[str], None] | None = None,
+    **options: Any,
+) -> list[str]:
+    """`n` times the prompt and its continuation by the run in `path`.
+
+    `options` are those of `gatelab.tasks.generation.Generation`, `trust` as `load_task`, `show` as `Task.generate`.
 
     Raises:
         RequestError: no such run, a task that generates no text, or an option out of range.
     """
+    with request_errors(""):
+        asked = Generation.of(options)  # before anything is loaded
     loaded = load_task(path, trust=trust)
     with request_errors(str(path)), _remarks():
-        text: str = loaded.task.generate(loaded, prompt, **options)
-    return text
+        texts: list[str] = loaded.task.generate(loaded, prompt, asked, show)
+    return texts
+
+
+def perplexity(
+    path: str | Path,
+    file: str | Path,
+    *,
+    window: int = 256,
+    each: Callable[[TokenScores], None] | None = None,
+    trust: bool = False,
+) -> dict[str, float]:
+    """The scores of a text under the language model in `path`, as `Task.perplexity` says; `trust` as `load_task`.
+
+    `file` is read in parts, so it may be larger than memory; `-` is the standard input.
+
+    Raises:
+        RequestError: no such run or file, a task that is no language model, or a text that cannot be read or is empty.
+    """
+    if window < 1:
+        raise RequestError(f"window={window}: give at least 1 step.")
+    if str(file) != "-" and not Path(file).is_file():
+        raise RequestError(
+            f"{file}: {'is a folder; name one file in it' if Path(file).is_dir() else 'no such file'}."
+        )
+    loaded = load_task(path, trust=trust)
+    with contextlib.ExitStack() as stack:
+        source = sys.stdin.buffer if str(file) == "-" else stack.enter_context(Path(file).open("rb"))
+        stack.enter_context(request_errors(""))
+        name = "standard input" if str(file) == "-" else str(file)
+        blocks = iter(lambda: source.read(BLOCK), b"")
+        scores: dict[str, float] = loaded.task.perplexity(loaded, blocks, window=window, name=name, each=each)
+    return scores
 
 
 @contextlib.contextmanager

@@ -139,7 +139,7 @@ def parameter(override: Override, *, group: bool, options: Sequence[str] = (), s
             raise RequestError(f"{line}: {choice!r} is there twice.")
         if isinstance(choice, float) and not math.isfinite(choice):
             raise RequestError(f"{line}: {choice} is not a value that can be compared with others.")
-    mappings = {isinstance(choice, dict) for choice in choices}
+    mappings = {isinstance(choice, dict) for choice in choices if choice is not None}
     if len(mappings) > 1:
         raise RequestError(f"{line}: some of these are keys and some are not; give one kind.")
     group = group and mappings == {False}  # else keys of it, not files

@@ -23,7 +23,7 @@ from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.run.config import Composed, adapt_to_targets, compose, given_keys
 from gatelab.run.config.explain import keys_of
-from gatelab.run.record.code import edited, sources
+from gatelab.run.record.code import sources
 from gatelab.run.record.directory import reading
 from gatelab.run.record.identity import Identity, identify
 from gatelab.study.engine.directory import StudyDirectory
@@ -90,14 +90,13 @@ class StudySpec:
 
     def sources(self) -> dict[str, str]:
         """The source files that the study's runs are made of (`gatelab.run.record.code.sources`)."""
-        return sources(self._code())
+        return sources(self._code(), on_disk=True)
 
     def edited(self) -> list[str]:
         """The recorded source files that were edited since the study began."""
         before = self.record.get("sources", {})
         now = self.sources() if before else {}
-        found = {name for name, digest in before.items() if now.get(name) != digest}
-        return sorted(found | (set(edited(self._code())) if before else set()))
+        return sorted(name for name, digest in before.items() if now.get(name) != digest)
 
     def _code(self) -> dict[str, Any]:
         """Everything that names code: the templates, and the targets that are tried."""

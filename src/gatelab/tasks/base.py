@@ -9,7 +9,7 @@ views show (`figures`, `sample`, `predict`, `graph`; see `contract.py`).
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NotRequired, TypedDict
@@ -23,7 +23,17 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gatelab.tasks import resume
 from gatelab.tasks.checkpoint_io import check_serializable
-from gatelab.tasks.contract import GraphInterface, Metric, RunSource, Sample
+from gatelab.tasks.contract import (
+    GraphInterface,
+    Method,
+    Metric,
+    Progress,
+    RunSource,
+    Sample,
+    ScoredRow,
+    TokenScores,
+)
+from gatelab.tasks.generation import Generation
 from gatelab.tasks.lightning_internals import attached_trainer, begin_epoch_afresh, current_step
 from gatelab.tasks.metrics import not_among
 from gatelab.tasks.schedules import scheduler_for
@@ -66,7 +76,7 @@ class Task(pl.LightningModule):
 
     Attributes:
         spec_type: the class of spec that the task reads; unit: what its batches are counted in; figures: its metrics,
-            the most telling first.
+            the most telling first; methods: ways to score beside the static one, by name (`score_row`).
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
         steps: training batches seen by this process, over all epochs and restarts; items: how many `unit`s they
             held, since the process began.
@@ -76,6 +86,7 @@ class Task(pl.LightningModule):
     spec_type: ClassVar[Any]
     unit: ClassVar[str]
     figures: ClassVar[tuple[Metric, ...]]
+    methods: ClassVar[Mapping[str, Method]] = {}
     metric: torchmetrics.Metric
 
     def __init__(
@@ -144,6 +155,20 @@ class Task(pl.LightningModule):
         """
         return False
 
+    def score_row(
+        self, method: str, options: Mapping[str, Sequence[Any]], data: Any, split: str, progress: Progress
+    ) -> ScoredRow:
+        """Score a split ("valid" or "test") by one of `methods`; the weights stay as they are.
+
+        Args:
+            options: for each of the method's, its values; of several, the best on the validation split is taken.
+            data: a DataModule of the evaluation's own.
+
+        Raises:
+            ValueError: the network or the data cannot be scored so.
+        """
+        raise NotImplementedError
+
     # what the views ask for; `run` is the run that the task is of
 
     def describe(self) -> dict[str, Any]:
@@ -168,29 +193,40 @@ class Task(pl.LightningModule):
         raise ValueError(f"{type(self).__name__} does not predict on new input")
 
     def generate(
-        self,
-        run: RunSource,
-        prompt: str,
-        *,
-        tokens: int = 300,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-    ) -> str:
-        """Return the prompt and its continuation.
+        self, run: RunSource, prompt: str, options: Generation, show: Callable[[str], None] | None = None
+    ) -> list[str]:
+        """Return `options.n` times the prompt and its continuation.
 
         Args:
             prompt: text to continue; empty for the beginning of a stream.
-            tokens: how many to add.
-            temperature: of the softmax; 0 takes the likeliest token each time.
-            top_k, top_p: draw from the k likeliest, or from the smallest set with at least this probability.
-            seed: of the draws.
+            show: told the first text, from the prompt on, bit by bit as it is drawn.
 
         Raises:
-            ValueError: the task does not generate text, or an option is out of range.
+            ValueError: the task does not generate text.
         """
         raise ValueError(f"{type(self).__name__} generates no text")
+
+    def perplexity(
+        self,
+        run: RunSource,
+        text: Iterable[bytes],
+        *,
+        window: int = 256,
+        name: str = "the text",
+        each: Callable[[TokenScores], None] | None = None,
+    ) -> dict[str, float]:
+        """Score a text as the task would score a split: every token once, the state carried from its beginning on.
+
+        Args:
+            text: its bytes, in pieces of any length.
+            window: steps that are scored at once; no figure depends on it.
+            name: of the text, in errors.
+            each: told the scores of the tokens, some at a time.
+
+        Raises:
+            ValueError: the task is no language model, or cannot read the text.
+        """
+        raise ValueError(f"{type(self).__name__} is no language model: it gives no text a perplexity")
 
     def graph(self) -> GraphInterface:
         """Names and shapes of the network's inputs and outputs, for `gatelab export`.

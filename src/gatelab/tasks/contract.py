@@ -7,7 +7,8 @@ no PyTorch: what a task says of its metrics is kept in `run.json` (`Task.describ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -127,6 +128,93 @@ def as_text(sample: TextSample | TableSample) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(sample.columns))]
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
     return "\n".join("  ".join(row).rstrip() for row in padded)
+
+
+class TokenScores(NamedTuple):
+    """Tokens of a scored text, some at a time, in order.
+
+    Attributes:
+        ids: of the tokens; texts: what each of them stands for; nll: of each given all before it, in nats.
+    """
+
+    ids: list[int]
+    texts: list[str]
+    nll: list[float]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a way to score.
+
+    Attributes:
+        values: that it takes unless one is given; of several, the one that is best on the validation split.
+        kind: int, float or str.
+        least, most: of a number; `above`: it is more than `least`. choices: of a text.
+    """
+
+    values: tuple[Any, ...]
+    kind: type = float
+    least: float = 0.0
+    most: float = math.inf
+    above: bool = False
+    choices: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> str:
+        """What it takes, in words."""
+        if self.choices:
+            return " or ".join(self.choices)
+        number = "a whole number" if self.kind is int else "a number"
+        most = "" if self.most == math.inf else f", at most {self.most:g}"
+        return f"{number} {'above' if self.above else 'of at least'} {self.least:g}{most}"
+
+    def check(self, value: Any) -> Any:
+        """The value in its type.
+
+        Raises:
+            ValueError: it is none that the option takes; the message says what it takes.
+        """
+        if self.choices:
+            good = value in self.choices
+        else:
+            number = isinstance(value, (int, self.kind)) and not isinstance(value, bool)
+            good = number and self.least <= value <= self.most and math.isfinite(value)
+            good = good and not (self.above and value == self.least)
+        if not good:
+            raise ValueError(f"give {self.wanted}, not {value!r}")
+        return self.kind(value)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to score a split beside the static one: an evaluation row.
+
+    Attributes:
+        title: as a table calls it; what: what is done and by whom it is, in a sentence.
+    """
+
+    title: str
+    what: str
+    options: Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class ScoredRow:
+    """One split scored by a `Method`.
+
+    Attributes:
+        metrics: as those of the static evaluation.
+        parameters: what it was scored with.
+        tuned: what was tuned: `split`, `tokens`, and `grid`, a list of parameters with their `loss`; None: nothing.
+    """
+
+    metrics: dict[str, float]
+    parameters: dict[str, Any]
+    tuned: dict[str, Any] | None = None
+
+
+Progress = Callable[[str, int], Callable[[int], None]]
+"""Called with a label and how much there is to do; returns what is called with how much more is done."""
 
 
 class Remark(UserWarning):

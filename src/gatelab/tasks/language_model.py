@@ -9,7 +9,7 @@ all processes.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -17,11 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core.head import token_loss, token_nll
-from gatelab.core.language_model import generate
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, TextSample
+from gatelab.tasks.contract import (
+    GraphInterface,
+    Method,
+    Metric,
+    Progress,
+    Remark,
+    RunSource,
+    ScoredRow,
+    TextSample,
+    TokenScores,
+)
+from gatelab.tasks.evaluation_rows import METHODS, SCORERS, tune_and_score
+from gatelab.tasks.generation import Generation, continuations
 from gatelab.tasks.metrics import TokenLoss
+from gatelab.tasks.perplexity import score_text
 from gatelab.tasks.resume import State, columns, detach, gather_ranks, reset_state
 
 if TYPE_CHECKING:
@@ -65,6 +77,7 @@ class LanguageModelTask(Task):
         Metric("unknown", "share of tokens outside the vocabulary", better=None),
         Metric("stitch", "difference of states where evaluation streams meet", better=None),
     )
+    methods: ClassVar[Mapping[str, Method]] = METHODS
     metric: TokenLoss
 
     def __init__(
@@ -169,17 +182,7 @@ class LanguageModelTask(Task):
 
     def end_eval(self, split: str) -> dict[str, Tensor]:
         """Return the figures; warn where the streams' seams could have moved them."""
-        name = "valid" if split == "val" else split
-        unknown = self.spec.unknown.get(name, 0)
-        if unknown or self.spec.characters.get(name):
-            escape = self.spec.escape(name)
-            self.metric.characters_per_token = (
-                None if escape is None else self.spec.characters_per_token(name)
-            )
-            self.metric.escape = escape or 0.0
-        figures = super().end_eval(split)
-        if unknown:
-            figures["unknown"] = torch.tensor(unknown / self.spec.tokens[name], dtype=torch.float64)
+        figures = self._figures(self.metric, "valid" if split == "val" else split)
         stitch = self.stitches.largest(self._eval_state) if self._saw_everything(split) else None
         if stitch is not None:
             figures["stitch"] = stitch
@@ -192,6 +195,31 @@ class LanguageModelTask(Task):
                 )
         self._eval_state = None
         return figures
+
+    def _figures(self, metric: TokenLoss, split: str) -> dict[str, Tensor]:
+        """The figures of what `metric` has summed, by the characters that the split's tokens stand for."""
+        unknown = self.spec.unknown.get(split, 0)
+        if unknown or self.spec.characters.get(split):
+            escape = self.spec.escape(split)
+            metric.characters_per_token = None if escape is None else self.spec.characters_per_token(split)
+            metric.escape = escape or 0.0
+        figures: dict[str, Tensor] = metric.compute()
+        if unknown:
+            figures["unknown"] = torch.tensor(unknown / self.spec.tokens[split], dtype=torch.float64)
+        return figures
+
+    def score_row(
+        self, method: str, options: Mapping[str, Sequence[Any]], data: Any, split: str, progress: Progress
+    ) -> ScoredRow:
+        """Score one stream in order by a neural cache, dynamic evaluation, a temperature or MC dropout."""
+        scorer = SCORERS[method](self.net, data, progress)
+        found = tune_and_score(scorer, options, split)
+        metric = TokenLoss()
+        metric.update(torch.tensor(found.nll, dtype=torch.float64), found.tokens)
+        figures = self._figures(metric, split)
+        return ScoredRow(
+            {name: float(value) for name, value in figures.items()}, found.parameters, found.tuned
+        )
 
     def _saw_everything(self, split: str) -> bool:
         """Whether the evaluation went to the end of the streams (a limit on its batches cuts them short)."""
@@ -222,52 +250,50 @@ class LanguageModelTask(Task):
         """A text from nothing; None where the tokens stand for no text."""
         if run.tokenizer is None:
             return None
-        text = self.generate(run, "", tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE)
+        options = Generation(tokens=SAMPLE_TOKENS, temperature=SAMPLE_TEMPERATURE)
+        (text,) = self.generate(run, "", options)
         return TextSample(f"Written from nothing, at temperature {SAMPLE_TEMPERATURE}, seed 0.", text)
 
     def generate(
-        self,
-        run: RunSource,
-        prompt: str,
-        *,
-        tokens: int = 300,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        seed: int = 0,
-    ) -> str:
-        """Return the prompt and its continuation, and warn of what the vocabulary lacks; see `Task.generate`."""
+        self, run: RunSource, prompt: str, options: Generation, show: Callable[[str], None] | None = None
+    ) -> list[str]:
+        """Return the prompt and its continuations, and warn of what the vocabulary lacks; see `Task.generate`."""
         tokenizer = run.tokenizer
         if tokenizer is None:
             raise ValueError(
                 "a language model of symbols, which stand for no text: there is nothing to generate"
             )
-        if tokens < 0:
-            raise ValueError(f"--tokens {tokens}: at least 0")
         if unknown := tokenizer.unknown_in(prompt):
             shown = ", ".join(map(repr, unknown[:5])) + ", ..." * (len(unknown) > 5)
             warnings.warn(f"not in the run's vocabulary, so read as unknown: {shown}", Remark, stacklevel=2)
-        start = torch.tensor([tokenizer.seed_token, *tokenizer.encode(prompt).tolist()])
-        generator = torch.Generator().manual_seed(seed)
-        with torch.inference_mode():
-            drawn = generate(
-                self.net,
-                start,
-                tokens,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                generator=generator,
-            )
         space = " " if tokenizer.level == "word" and prompt and not prompt[-1].isspace() else ""
-        return prompt + space + tokenizer.decode(drawn)
+        start = torch.tensor([tokenizer.seed_token, *tokenizer.encode(prompt).tolist()])
+        if show is not None:
+            show(prompt + space)
+        texts = continuations(self.net, tokenizer, start, options, show)
+        return [prompt + space + text for text in texts]
+
+    def perplexity(
+        self,
+        run: RunSource,
+        text: Iterable[bytes],
+        *,
+        window: int = 256,
+        name: str = "the text",
+        each: Callable[[TokenScores], None] | None = None,
+    ) -> dict[str, float]:
+        """Return `loss`, `ppl`, `bpc` where there is one, `tokens` and `unknown`; see `Task.perplexity`."""
+        if run.tokenizer is None:
+            raise ValueError("a language model of symbols, which stand for no text: there is none to score")
+        return score_text(self.net, run.tokenizer, text, window=window, name=name, each=each)
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
         """Continue every line of a text file."""
         import pandas as pd
 
         prompts = file.read_text("utf-8").splitlines()
-        return pd.DataFrame({"prompt": prompts, "text": [self.generate(run, prompt) for prompt in prompts]})
+        texts = [self.generate(run, prompt, Generation())[0] for prompt in prompts]
+        return pd.DataFrame({"prompt": prompts, "text": texts})
 
     def graph(self) -> GraphInterface:
         """Tokens [T, B] and state in, logits [T, B, V] and state out."""

@@ -233,7 +233,7 @@ WILD = {
     "large": np.random.default_rng(1).normal(size=400) * 1e200,
     "squares overflow": np.random.default_rng(1).normal(size=400) * 1e155,
     "squares underflow": np.random.default_rng(1).normal(size=400) * 1e-200,
-    "tiny": (np.arange(400) % 2) * 5e-324,
+    "tiny": (np.arange(400) % 2) * 1e-300,
     **{f"{value:g} in row {row}": spiked(value, row) for value in (1e17, 1e60, -1e300) for row in (300, 399)},
 }
 MILD = {

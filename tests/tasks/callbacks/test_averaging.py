@@ -130,3 +130,21 @@ def test_a_rate_that_falls_by_itself_is_refused_before_the_first_step(
     with pytest.raises(ValueError, match="schedule=constant"):
         trainer.fit(make_task(data, schedule=cosine), datamodule=data)
     assert trainer.global_step == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["schedule=cosine", "trainer.max_epochs=50"], "schedule=constant"),
+        (["trainer.max_epochs=6"], "at least 7 validations"),
+        (["trainer.max_epochs=20", "trainer.check_val_every_n_epoch=5"], "at least 7 validations"),
+        (["callbacks.averaging.patience=0"], "at least 1"),
+    ],
+)
+def test_check_refuses_what_the_run_would(overrides: list[str], said: str) -> None:
+    from gatelab.run.config import check, compose
+    from gatelab.run.config.dry_build import refusal
+
+    config = check(compose(["averaging=non_monotonic", *overrides]))
+    assert said in str(refusal(config))
+    assert refusal(check(compose(["averaging=non_monotonic", "trainer.max_epochs=7"]))) is None

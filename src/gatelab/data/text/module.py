@@ -17,7 +17,8 @@ from gatelab.data.specs import TextSpec
 from gatelab.data.text.baselines import text_baselines
 from gatelab.data.text.corpora import TextOptions
 from gatelab.data.text.encoded import encoded_text
-from gatelab.data.text.streams import SHORTEST, RandomWindows, StreamWindows, eval_streams, train_streams
+from gatelab.data.text.random_windows import SHORTEST, RandomWindows
+from gatelab.data.text.streams import StreamWindows, eval_streams, train_streams
 from gatelab.data.text.tokenizer import Tokenizer
 
 

@@ -80,6 +80,7 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
         (_try_data, (config["data"],)),
         (_try_model, (config["model"], net)),
         (_try_lengths, (config["optim"], config["schedule"], trainer, config["data"], read)),
+        (_try_averaging, ((config["callbacks"] or {}).get("averaging"), config["schedule"], trainer)),
         (_try_loggers, (config["logger"],)),
         (_try_trainer, (trainer, config["callbacks"], task, here)),
     )
@@ -217,6 +218,30 @@ def _try_lengths(node: str, schedule_node: str, trainer_node: str, data_node: st
     if text is None and endless and made[-1] is not None:
         return "schedule: needs the run's length; set trainer.max_epochs or trainer.max_steps."
     return text
+
+
+@functools.cache
+def _try_averaging(node: str, schedule_node: str, trainer_node: str) -> str | None:
+    """Whether averaging of the weights can begin within the run, and works with its rate."""
+    import torch
+
+    from gatelab.run.build import instantiate
+    from gatelab.tasks.callbacks import NonMonotonicAveraging
+    from gatelab.tasks.schedules import scheduler_for
+
+    averaging, schedule, trainer = map(json.loads, (node, schedule_node, trainer_node))
+
+    def construct() -> None:
+        made = instantiate(averaging)
+        if not isinstance(made, NonMonotonicAveraging):
+            return
+        if trainer.get("val_check_interval") in (None, 1.0) and trainer.get("max_steps", -1) == -1:
+            made.check_length(trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch", 1))
+        if schedule is not None:
+            optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+            made.check_rate(scheduler_for(instantiate(schedule), optimizer, STEPS), STEPS)
+
+    return None if averaging is None else _refused("callbacks.averaging", averaging, construct)
 
 
 @functools.cache

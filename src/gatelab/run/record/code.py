@@ -27,7 +27,7 @@ VERSIONED = ("gatelab", "torch", "pytorch_lightning", "lightning_fabric", "torch
 """Packages of targets whose version a run records, or whose files it names."""
 
 
-def sources(config: Mapping[str, Any]) -> dict[str, str]:
+def sources(config: Mapping[str, Any], *, on_disk: bool = False) -> dict[str, str]:
     """Name of each source file that made the result of a run -> digest of its content.
 
     Gatelab's own files are named `gatelab/core/gru.py`; a user's, from each `_target_` on through everything that it
@@ -38,6 +38,7 @@ def sources(config: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         config: the resolved configuration.
+        on_disk: of such a module too, what its file holds now: what another process would read.
     """
     found = dict(gatelab_sources())
     named = set(targets(config))
@@ -45,7 +46,9 @@ def sources(config: Mapping[str, Any]) -> dict[str, str]:
     for package in {name.partition(".")[0] for name in named} - {*VERSIONED, *sys.stdlib_module_names}:
         if digest := _of_installed(package):
             found[f"{package} (installed)"] = digest
-    return dict(sorted((found | {one.name: _digest(one.read) for one in _own_files(config)}).items()))
+    files = _own_files(config)
+    found |= {one.name: _digest(one.content if on_disk else one.read) for one in files}
+    return dict(sorted(found.items()))
 
 
 def edited(config: Mapping[str, Any]) -> list[str]:
@@ -100,14 +103,15 @@ def targets(config: Any) -> Iterator[str]:
         waiting += reversed([*node.values()] if isinstance(node, Mapping) else [*node])
 
 
-def changed_code(record: Mapping[str, Any]) -> list[str]:
+def changed_code(record: Mapping[str, Any], *, on_disk: bool = False) -> list[str]:
     """The files that were edited, added or removed since the last attempt of a run; raises nothing.
 
     Args:
         record: the content of `run.json`. Of runs that were recorded before sources were, nothing is known: no file.
+        on_disk: as in `sources`.
     """
     recorded = record["attempts"][-1].get("environment", {}).get("sources")
-    return changed(recorded, sources(record["config"])) if recorded is not None else []
+    return [] if recorded is None else changed(recorded, sources(record["config"], on_disk=on_disk))
 
 
 def changed(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -53,7 +53,8 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        run_file, result_file, metrics_file, trace_file, tokenizer_file: its files; the last is a text run's only.
+        run_file, result_file, metrics_file, trace_file, tokenizer_file, rows_file: its files; the tokenizer is a text
+            run's only, and rows are there once `gatelab eval --rows` has scored some.
         last, best: the newest checkpoint, and the one with the best value of the monitored metric.
     """
 
@@ -64,6 +65,7 @@ class RunDirectory:
         self.metrics_file = self.path / "metrics.csv"
         self.trace_file = self.path / "trace.csv"
         self.tokenizer_file = self.path / "tokenizer.json"
+        self.rows_file = self.path / "rows.json"
         self.last = self.path / "checkpoints" / "last.ckpt"
         self.best = self.path / "checkpoints" / "best.ckpt"
 
@@ -129,6 +131,7 @@ class RunDirectory:
                 "attempts": [attempt],
             }
         self._write(without_secrets(record))
+        self.rows_file.unlink(missing_ok=True)  # they are of the checkpoint that was the best
         self.result_file.unlink(missing_ok=True)  # not before what it says stands in run.json
 
     def update(self, **values: Any) -> None:

@@ -263,7 +263,7 @@ def accept_code(
     told = f"study {study.settings.name}: the code has changed since it began"
     if not names and (run := next(_runs_of_other_code(study, points), None)):
         names, told = (
-            changed_code(run.read()),
+            changed_code(run.read(), on_disk=True),
             f"{run.path}: the code has changed since this run of the study",
         )
     if not names:
@@ -291,7 +291,7 @@ def _runs_of_other_code(
             run = RunDirectory(identity.directory(config["paths"]["runs"]))
             if not run.path.parent.is_dir():  # no run of this name is there
                 return
-            if run.run_file.is_file() and changed_code(run.read()):
+            if run.run_file.is_file() and changed_code(run.read(), on_disk=True):
                 yield run
 
 

@@ -107,27 +107,35 @@ class NonMonotonicAveraging(_Averaging):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a run that is over before averaging could begin."""
-        epochs, every = trainer.max_epochs, trainer.check_val_every_n_epoch
-        once_an_epoch = trainer.val_check_interval in (None, 1.0) and trainer.max_steps == -1
-        if not once_an_epoch or not epochs or epochs < 0 or not every:
-            return
-        if (validations := epochs // every) < self.patience + 2:
-            raise ValueError(
-                f"averaging: patience={self.patience} needs at least {self.patience + 2} validations before the last "
-                f"steps, and the run has {validations}; raise trainer.max_epochs or lower callbacks.averaging.patience"
-            )
+        if trainer.val_check_interval in (None, 1.0) and trainer.max_steps == -1:
+            self.check_length(trainer.max_epochs, trainer.check_val_every_n_epoch)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a rate that falls by itself."""
         for config in trainer.lr_scheduler_configs:
-            if not isinstance(config.scheduler, LambdaLR):
-                continue
-            last = config.scheduler.lr_lambdas[0](max(0, int(trainer.estimated_stepping_batches) - 1))
-            if last < LEAST_RATE:
-                raise ValueError(
-                    f"averaging: the schedule takes the rate down to {last:.2g} of its peak, so that the steps that "
-                    "would be averaged hardly move; take schedule=constant, or averaging=exponential"
-                )
+            self.check_rate(config.scheduler, int(trainer.estimated_stepping_batches))
+
+    def check_length(self, epochs: int | None, every: int | None) -> None:
+        """Raise ValueError where a run with a validation every so many epochs is too short; -1 is without end."""
+        if not epochs or epochs < 0 or not every:
+            return
+        if (validations := epochs // every) < self.patience + 2:
+            raise ValueError(
+                f"patience={self.patience} needs at least {self.patience + 2} validations before the last steps, and "
+                f"the run has {validations}; raise trainer.max_epochs or lower callbacks.averaging.patience"
+            )
+
+    @staticmethod
+    def check_rate(scheduler: Any, steps: int) -> None:
+        """Raise ValueError where a schedule of Gatelab's own takes the rate down in a run of so many steps."""
+        if not isinstance(scheduler, LambdaLR):
+            return
+        last = scheduler.lr_lambdas[0](max(0, steps - 1))
+        if last < LEAST_RATE:
+            raise ValueError(
+                f"the schedule takes the rate down to {last:.2g} of its peak, so that the steps that would be averaged "
+                "hardly move; take schedule=constant, or averaging=exponential"
+            )
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin where the score is no better than it was."""

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from gatelab.core.backends.native.compile import isas, object_name
 
-ABI = 6
+ABI = 7
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh
 VARIABLE = "GATELAB_NATIVE_ISA"
 ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
@@ -83,6 +83,9 @@ class Library:
         self.checksum = self._declare("gru_checksum", ctypes.c_uint64, *[pointer] * 4, *[integer] * 2)
         self.forward = self._declare("gru_forward", None, ctypes.POINTER(Call))
         self.backward = self._declare("gru_backward", None, ctypes.POINTER(Call))
+        self.head = self._declare(
+            "gru_head", None, *[pointer] * 3, integer, integer, ctypes.c_float, integer, pointer, pointer
+        )
 
     def _declare(self, name: str, result: type | None, *arguments: type):  # type: ignore[no-untyped-def]
         function = getattr(self._lib, name)

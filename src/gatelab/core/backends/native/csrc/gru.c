@@ -2,12 +2,13 @@
  *
  * gru.h is the interface. The rest is in headers, so that one compilation per instruction set sees everything:
  * vector.h (vectors and exp), gemm.h (products and the weights' packed form), walk.h (threads, and where
- * rows lie), forward.h and backward.h (the two passes).
+ * rows lie), forward.h and backward.h (the two passes), head.h (a language model's head).
  */
 #include "gru.h"
 
 #include "backward.h"
 #include "forward.h"
+#include "head.h"
 
 int64_t gru_abi(void) { return GRU_ABI; }
 int64_t gru_call_size(void) { return (int64_t)sizeof(gru_call); }
@@ -98,4 +99,23 @@ void gru_backward(const gru_call *call) {
     reduce_bias(call, run_parts(call, backward_part, most_parts(call)));
     if (call->dw_hh || call->dw_ih || call->dx)
         run_parts(call, gradients_part, call->threads);
+}
+
+void gru_head(float *z, const float *bias, const int64_t *targets, int64_t rows, int64_t vocabulary, float smoothing,
+              int64_t threads, float *found, float *totals) {
+#ifdef _OPENMP
+    if (threads > 1) {
+#pragma omp parallel num_threads((int)threads)
+        {
+            idx id = omp_get_thread_num(), members = omp_get_num_threads();
+            for (idx r = rows * id / members; r < rows * (id + 1) / members; r++)
+                head_row(z + r * vocabulary, bias, vocabulary, targets[r], smoothing, found + 3 * r,
+                         totals + id * vocabulary);
+        }
+        return;
+    }
+#endif
+    for (idx r = 0; r < rows; r++)
+        head_row(z + r * vocabulary, bias, vocabulary, targets[r], smoothing, found + 3 * r, totals);
+    (void)threads;
 }

@@ -14,7 +14,7 @@
 
 #include <stdint.h>
 
-#define GRU_ABI 6
+#define GRU_ABI 7
 
 typedef struct {
     /* sizes and choices */
@@ -94,6 +94,13 @@ uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, c
 int64_t gru_work_size(int64_t inputs, int64_t batch, int64_t hidden, int64_t threads);
 void gru_forward(const gru_call *call);
 void gru_backward(const gru_call *call);
+
+/* A language model's head between its products (head.h): logits z [rows, V], without the bias [V] or NULL, become the
+ * gradient of the cross-entropy's sum, with `smoothing` as its label smoothing; targets [rows] in 0 ... V-1.
+ * found [rows, 3] gets m - z[target], the sum of exp(z - m) and m - mean(z), where m is the row's largest logit.
+ * totals [threads, V]: each thread adds its rows' probabilities to its own. */
+void gru_head(float *z, const float *bias, const int64_t *targets, int64_t rows, int64_t vocabulary, float smoothing,
+              int64_t threads, float *found, float *totals);
 
 #ifdef __cplusplus
 }
