@@ -8,7 +8,7 @@
 
 #include "vector.h"
 
-#define SUMS 4 /* independent sums: short chains round less and wait less */
+#define CHAINS 4 /* independent sums: short chains round less and wait less */
 
 INLINE vec exp_of(vec a) {
     split_exp e = exp_parts(clamp(a, 87.0f));
@@ -24,12 +24,12 @@ INLINE vec larger(vec a, vec b) {
  * the sum of exp(z - m), and m - mean(z), with m the largest z. */
 static void head_row(float *z, const float *bias, idx vocabulary, idx target, float smoothing, float *found,
                      float *total) {
-    idx whole = vocabulary - vocabulary % (SUMS * W);
-    vec highs[SUMS], sums[SUMS], masses[SUMS];
-    for (int j = 0; j < SUMS; j++)
+    idx whole = vocabulary - vocabulary % (CHAINS * W);
+    vec highs[CHAINS], sums[CHAINS], masses[CHAINS];
+    for (int j = 0; j < CHAINS; j++)
         highs[j] = all(-INFINITY), sums[j] = masses[j] = (vec){0};
-    for (idx i = 0; i < whole; i += SUMS * W)
-        UNROLL for (int j = 0; j < SUMS; j++) {
+    for (idx i = 0; i < whole; i += CHAINS * W)
+        UNROLL for (int j = 0; j < CHAINS; j++) {
             vec a = load(z + i + j * W) + (bias ? load(bias + i + j * W) : (vec){0});
             store(z + i + j * W, a);
             highs[j] = larger(a, highs[j]);
@@ -41,7 +41,7 @@ static void head_row(float *z, const float *bias, idx vocabulary, idx target, fl
         high = z[i] > high ? z[i] : high;
         sum += z[i];
     }
-    for (int k = 0; k < SUMS * W; k++) {
+    for (int k = 0; k < CHAINS * W; k++) {
         float a = highs[k / W][k % W];
         high = a > high ? a : high;
         sum += sums[k / W][k % W];
@@ -49,15 +49,15 @@ static void head_row(float *z, const float *bias, idx vocabulary, idx target, fl
     found[0] = high - z[target];
     found[2] = high - sum / (float)vocabulary;
 
-    for (idx i = 0; i < whole; i += SUMS * W)
-        UNROLL for (int j = 0; j < SUMS; j++) {
+    for (idx i = 0; i < whole; i += CHAINS * W)
+        UNROLL for (int j = 0; j < CHAINS; j++) {
             vec e = exp_of(load(z + i + j * W) - high);
             store(z + i + j * W, e);
             masses[j] += e;
         }
     for (idx i = whole; i < vocabulary; i++)
         mass += z[i] = exp_of(all(z[i] - high))[0];
-    for (int k = 0; k < SUMS * W; k++)
+    for (int k = 0; k < CHAINS * W; k++)
         mass += masses[k / W][k % W];
     found[1] = mass;
 
