@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.core import GRU, LanguageModel
-from gatelab.core.head import token_loss
+from gatelab.core.text.head import token_loss
 from scripts import harness
 
 

@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from gatelab.core import GRU, LSTM, RNN, LanguageModel, TorchGRU
-from gatelab.core.dynamic_evaluation import dynamic_nll, gradient_scale
-from gatelab.core.neural_cache import NeuralCache, mixed
-from gatelab.core.stream_scoring import monte_carlo_nll, tempered_nll
+from gatelab.core.text.dynamic_evaluation import dynamic_nll, gradient_scale
+from gatelab.core.text.neural_cache import NeuralCache, mixed
+from gatelab.core.text.stream_scoring import monte_carlo_nll, tempered_nll
 
 V, N = 13, 24
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.core import fused_head
 from gatelab.core.backends.native import UNAVAILABLE
-from gatelab.core.head import IGNORE, token_loss
+from gatelab.core.text import fused_head
+from gatelab.core.text.head import IGNORE, token_loss
 
 N, FEATURES, V = 61, 24, 301
 Loss = Callable[[nn.Module, Tensor, Tensor, float], tuple[Tensor, Tensor]]

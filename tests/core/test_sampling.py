@@ -8,7 +8,7 @@ import torch
 
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
-from gatelab.core.sampling import Sampling, beam_search, draw, generate, restrict
+from gatelab.core.text.sampling import Sampling, beam_search, draw, generate, restrict
 
 
 def _model() -> LanguageModel:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gatelab.cli.common import add_run_dir, loading, print_json
 from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError
-from gatelab.run.outputs import check_output
+from gatelab.run.record.outputs import check_output
 
 if TYPE_CHECKING:
     import pandas as pd

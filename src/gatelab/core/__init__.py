@@ -9,7 +9,7 @@ from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras,
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
-from gatelab.core.sampling import beam_search, generate
+from gatelab.core.text.sampling import beam_search, generate
 
 __all__ = [
     "GRU",

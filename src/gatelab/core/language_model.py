@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core.contract import SEE, make_core
-from gatelab.core.head import AdaptiveHead
 from gatelab.core.regularization import (
     Start,
     check_probability,
@@ -26,6 +25,7 @@ from gatelab.core.regularization import (
     start_gates,
 )
 from gatelab.core.stack import stack
+from gatelab.core.text.head import AdaptiveHead
 
 INIT_RANGE = 0.1
 

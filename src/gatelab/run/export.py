@@ -31,8 +31,8 @@ from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors
 from gatelab.run.load import LoadedRun, load_task
-from gatelab.run.outputs import check_output
 from gatelab.run.record.directory import inside
+from gatelab.run.record.outputs import check_output
 from gatelab.tasks.contract import GraphInterface
 
 TOLERANCE = 1e-5

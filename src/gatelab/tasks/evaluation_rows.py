@@ -15,10 +15,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from gatelab.core.dynamic_evaluation import dynamic_nll, gradient_scale
-from gatelab.core.head import IGNORE, token_nll
-from gatelab.core.neural_cache import NeuralCache, mixed
-from gatelab.core.stream_scoring import chunks, monte_carlo_nll, tempered_nll
+from gatelab.core.text.dynamic_evaluation import dynamic_nll, gradient_scale
+from gatelab.core.text.head import IGNORE, token_nll
+from gatelab.core.text.neural_cache import NeuralCache, mixed
+from gatelab.core.text.stream_scoring import chunks, monte_carlo_nll, tempered_nll
 from gatelab.tasks.contract import Method, Option, Progress
 
 METHODS: Mapping[str, Method] = {

@@ -1,7 +1,7 @@
 """What is asked of a text that a model writes, and tokens becoming text while they are drawn.
 
-The numbers are in `gatelab.core.sampling`; here are the options that `Task.generate`, the command line and the Python
-API share, and where a text ends.
+The numbers are in `gatelab.core.text.sampling`; here are the options that `Task.generate`, the command line and the
+Python API share, and where a text ends.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gatelab.core.sampling import Sampling, beam_search, draw
+from gatelab.core.text.sampling import Sampling, beam_search, draw
 from gatelab.data.messages import did_you_mean
 from gatelab.data.text.tokenizer import Tokenizer
 
@@ -25,7 +25,7 @@ class Generation:
     Attributes:
         tokens: how many to add at most.
         temperature: of the softmax; 0 takes the likeliest token each time; None: 0.8.
-        top_k, top_p, min_p, repetition_penalty: see `gatelab.core.sampling.Sampling`.
+        top_k, top_p, min_p, repetition_penalty: see `gatelab.core.text.sampling.Sampling`.
         n: so many texts, drawn side by side.
         beam: look for the likeliest text with so many hypotheses, in place of drawing; see `beam_search`.
         stop: texts; the first of them that appears ends the continuation, and is not part of it.

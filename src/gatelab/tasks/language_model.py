@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 import torch
 from torch import Tensor, nn
 
-from gatelab.core.head import token_loss, token_nll
+from gatelab.core.text.head import token_loss, token_nll
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import (

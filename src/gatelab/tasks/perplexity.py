@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatelab.core.head import token_nll
+from gatelab.core.text.head import token_nll
 from gatelab.data.specs import TextSpec
 from gatelab.data.text.read import encoded_parts
 from gatelab.data.text.tokenizer import Tokenizer

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.core import fused_head
+from gatelab.core.text import fused_head
 
 IGNORE = -100
 """torch's own convention for a target that does not count."""

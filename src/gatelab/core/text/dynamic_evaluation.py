@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gatelab.core.head import IGNORE, token_nll
+from gatelab.core.text.head import IGNORE, token_nll
 
 
 def detached(state: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gatelab.core.head import token_nll
+from gatelab.core.text.head import token_nll
 
 
 def chunks(model: Any, inputs: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
