@@ -44,7 +44,7 @@ def place(tmp_path_factory):
     ]
     series = train([*request, "data.horizon=24", *FEW, *QUIET, f"paths.root={folder}"])
     runs = dict.fromkeys(("eval", "predict", "reproduce", "export", "diff"), series["run_dir"])
-    return folder, {**runs, "generate": text["run_dir"]}
+    return folder, {**runs, **dict.fromkeys(("generate", "perplexity"), text["run_dir"])}
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "gatelab"], ids=" ".join)
