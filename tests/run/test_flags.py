@@ -246,6 +246,10 @@ def test_null_names_the_choices(group, capsys):
         (["optim.LR=1"], "Did you mean 'optim.lr'?"),
         (["optim={_target_: torch.optim.SGD, nope: 1}"], "++optim={_target_: torch.optim.SGD, nope: 1} adds"),
         (["note=${note}"], "note: Recursive interpolation detected"),
+        (["name=${name}"], "name: Recursive interpolation detected"),
+        (["name=${oc.env:NOPE}"], "NOPE"),
+        (["model.hidden_size=3000000"], "does not fit into this machine's memory"),
+        (["model.hidden_size=1000000000000000000"], "model: "),
     ],
 )
 def test_a_refusal_names_the_fix(given, said, capsys, monkeypatch, tmp_path):

@@ -35,6 +35,9 @@ REQUEST_ERRORS = (
     MisconfigurationException,
 )
 
+TOO_LARGE = ("allocate memory", "out of memory", "size calculation overflowed")
+"""What PyTorch says of a tensor that finds no room."""
+
 
 def make(node: Mapping[str, Any] | None, where: str, **extra: Any) -> Any:
     """Build the object that a configuration node describes.
@@ -109,8 +112,15 @@ def build_task(config: Mapping[str, Any], spec: Any) -> pl.LightningModule:
             f"choose task={spec.kind}."
         )
     net_factory, core_factory = make(node.pop("net"), "task.net"), make(config["model"], "model")
-    with request_errors("model"):
-        net = kind.build_net(net_factory, core_factory, spec)
+    try:
+        with request_errors("model"):
+            net = kind.build_net(net_factory, core_factory, spec)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in TOO_LARGE):
+            raise
+        raise RequestError(
+            "model: the network does not fit into this machine's memory; give smaller sizes, e.g. model.hidden_size."
+        ) from None
     hparams = {"config": without_secrets(dict(config)), "spec": spec.to_dict()}
     optimizer, schedule = make(config["optim"], "optim"), make(config["schedule"], "schedule")
     with request_errors("optim"):

@@ -145,7 +145,7 @@ def compose(
     choices = {k: v for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     experiment = choices.get("experiment")
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    if config.get("name", "") is None:
+    if not OmegaConf.is_interpolation(config, "name") and config.get("name", "") is None:
         several = next((o[12:-1] for o in reversed(hydra_overrides) if o.startswith("experiment=[")), "")
         default = f"{choices.get('data')}-{choices.get('model')}"
         config.name = experiment or "-".join(name.strip() for name in several.split(",")) or default
