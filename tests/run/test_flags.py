@@ -247,6 +247,15 @@ def test_null_names_the_choices(group, capsys):
         (["optim={_target_: torch.optim.SGD, nope: 1}"], "++optim={_target_: torch.optim.SGD, nope: 1} adds"),
         (["note=${note}"], "note: Recursive interpolation detected"),
         (["name=${name}"], "name: Recursive interpolation detected"),
+        (
+            [
+                "data.steps=4",
+                "trainer._target_=torch.nn.Linear",
+                "trainer.max_epochs=1",
+                "trainer.max_steps=1",
+            ],
+            "takes none of",
+        ),
         (["name=${oc.env:NOPE}"], "NOPE"),
         (["model.hidden_size=3000000"], "does not fit into this machine's memory"),
         (["model.hidden_size=1000000000000000000"], "model: "),

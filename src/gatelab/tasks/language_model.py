@@ -33,14 +33,12 @@ from gatelab.tasks.contract import (
 from gatelab.tasks.evaluation_rows import METHODS, SCORERS, tune_and_score
 from gatelab.tasks.generation import Generation, continuations
 from gatelab.tasks.metrics import TokenLoss
-from gatelab.tasks.perplexity import score_text
+from gatelab.tasks.perplexity import HEAD_ELEMENTS, score_text
 from gatelab.tasks.resume import State, columns, detach, gather_ranks, reset_state
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HEAD_ELEMENTS = 1 << 22
-"""Logits held at once in evaluation (16 MiB in float32), so that a window may be a whole corpus."""
 BURN_IN_GROWTH = 8
 """How many times longer the burn-in is in the next pass over a split whose evaluation streams do not meet."""
 VOCABULARY = ("data.vocabulary_size", "data.level")

@@ -21,7 +21,7 @@ from gatelab.tasks.contract import TokenScores
 from gatelab.tasks.metrics import TokenLoss
 
 HEAD_ELEMENTS = 1 << 22
-"""Logits held at once (16 MiB in float32)."""
+"""Logits held at once in evaluation (16 MiB in float32), so that a window may be a whole corpus."""
 
 
 def score_text(

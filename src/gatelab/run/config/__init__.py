@@ -430,12 +430,20 @@ def check_node(node: Any, path: str) -> Iterator[tuple[str, str]]:
 
 def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
     named = list(signature.names)
+    unknown = [] if signature.open_ended else [k for k in node if k not in MARKS and k not in named]
+    strange = [key for key in unknown if not did_you_mean(key, named)]
+    if another := len(strange) > 1:  # the group's keys are of another class: one message
+        keys = ", ".join(strange)
+        yield (
+            f"{path}._target_",
+            f"{node['_target_']} takes none of {keys}; it takes {', '.join(named)}.",
+        )
     for key, value in node.items():
         if key in MARKS:
             yield from type_problems(value, MARKS[key], f"{path}.{key}")
             continue
         if key not in named:
-            if not signature.open_ended:
+            if key in unknown and not (another and key in strange):
                 hint = (
                     did_you_mean(key, named) or f" ~{path}.{key} leaves it out; it takes {', '.join(named)}."
                 )
@@ -444,7 +452,7 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
             yield from check_node(value, f"{path}.{key}")
         else:
             yield from type_problems(value, signature.hints.get(key, Any), f"{path}.{key}")
-    if not node.get("_partial_"):
+    if not node.get("_partial_") and not another:
         for name in named:
             if name in signature.required and name not in {*node, *SUPPLIED}:
                 yield f"{path}.{name}", f"{node['_target_']} needs '{name}'; give {path}.{name}=..."
