@@ -134,13 +134,17 @@ def build_task(config: Mapping[str, Any], spec: Any) -> pl.LightningModule:
 
 
 def build_callbacks(config: Mapping[str, Any], **extra: Mapping[str, Any]) -> list[pl.Callback]:
-    """The callbacks of `callbacks=`, in order; `extra` gives further arguments by the callback's key."""
-    nodes = config["callbacks"] or {}
-    return [
+    """The callbacks of `callbacks=`, in order, and that of `matmul_precision`; `extra` gives further arguments
+    by the callback's key."""
+    from gatelab.tasks.callbacks import MatmulPrecision
+
+    nodes, precision = config["callbacks"] or {}, config.get("matmul_precision")
+    found = [
         make({**node, **extra.get(name, {})}, f"callbacks.{name}")
         for name, node in nodes.items()
         if node is not None
     ]
+    return found if precision is None else [*found, MatmulPrecision(precision)]
 
 
 def saver_of(callbacks: Sequence[Any]) -> Checkpoints:

@@ -20,7 +20,7 @@ import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -221,6 +221,7 @@ class Root:
         name: folder of the run below `<paths.root>/runs/`; the experiment's name where none is given.
         threads: of the tensor library (null: one a core, in a study the slot's share, which a number cannot exceed).
         flush_denormal: denormal numbers become zero (much faster on some processors).
+        matmul_precision: of float32 products in training steps, as `torch.set_float32_matmul_precision` takes it.
         test: score the best checkpoint on the test split when training is over.
         tags, note: to find the run by; given again, tags are added and the note is replaced.
     """
@@ -229,6 +230,7 @@ class Root:
     name: str
     threads: int | None
     flush_denormal: bool
+    matmul_precision: Literal["high", "medium"] | None
     test: bool
     tags: list[str]
     note: str | None

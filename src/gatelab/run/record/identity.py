@@ -35,7 +35,14 @@ LEFT_OUT_OF = {
     ),
 }
 # Keys that came later: null is what was done before them, so the runs of then keep their hash.
-LEFT_OUT_IF_NULL = {"data.folds", "data.fold", "data.separator", "data.decimal", "data.encoding"}
+LEFT_OUT_IF_NULL = {
+    "matmul_precision",
+    "data.folds",
+    "data.fold",
+    "data.separator",
+    "data.decimal",
+    "data.encoding",
+}
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,11 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def defining(config: Mapping[Any, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that defines the run."""
-    kept = {str(key): value for key, value in config.items() if key not in LEFT_OUT}
+    kept = {
+        str(key): value
+        for key, value in config.items()
+        if key not in LEFT_OUT and not (value is None and key in LEFT_OUT_IF_NULL)
+    }
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):
             kept[group] = {

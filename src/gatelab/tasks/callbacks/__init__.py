@@ -12,6 +12,7 @@ from gatelab.tasks.callbacks.guard import (
     NonFiniteLossError,
     TrainingDiverged,
 )
+from gatelab.tasks.callbacks.matmul_precision import MatmulPrecision
 from gatelab.tasks.callbacks.measurements import GradientNorm, Memory, Throughput
 from gatelab.tasks.callbacks.progress import Progress
 from gatelab.tasks.signals import RunInterrupted, RunPruned
@@ -22,6 +23,7 @@ __all__ = [
     "ExponentialAveraging",
     "GateStatistics",
     "GradientNorm",
+    "MatmulPrecision",
     "Memory",
     "NonFiniteGuard",
     "NonFiniteLossError",

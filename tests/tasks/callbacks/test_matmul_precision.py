@@ -1,0 +1,43 @@
+"""Products in a lower precision while a run trains, and only then."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from gatelab.tasks.callbacks import MatmulPrecision
+
+
+class _Look(pl.Callback):
+    """Note the precision in every kind of step, and fail at one if asked to."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.seen: dict[str, set[str]] = {"train": set(), "backward": set(), "valid": set()}
+        self.fail_at = fail_at
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.seen["train"].add(torch.get_float32_matmul_precision())
+        if batch_idx == self.fail_at:
+            raise RuntimeError("asked for")
+
+    def on_after_backward(self, trainer, pl_module):
+        self.seen["backward"].add(torch.get_float32_matmul_precision())
+
+    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
+        self.seen["valid"].add(torch.get_float32_matmul_precision())
+
+
+def test_training_steps_alone_are_in_the_lower_precision(make_trainer, make_task, text_data):
+    look, data = _Look(), text_data()
+    make_trainer(callbacks=[MatmulPrecision("medium"), look], max_epochs=2).fit(
+        make_task(data), datamodule=data
+    )
+    assert look.seen == {"train": {"medium"}, "backward": {"medium"}, "valid": {"highest"}}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_an_error_leaves_the_process_as_it_was(make_trainer, make_task, text_data):
+    look, data = _Look(fail_at=2), text_data()
+    with pytest.raises(RuntimeError, match="asked for"):
+        make_trainer(callbacks=[MatmulPrecision("high"), look]).fit(make_task(data), datamodule=data)
+    assert look.seen["train"] == {"high"}
+    assert torch.get_float32_matmul_precision() == "highest"
