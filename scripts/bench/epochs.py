@@ -1,0 +1,93 @@
+"""An epoch of `experiment=ptb_gru` beside the same with `model=nn_gru` and beside pytorch/examples' own loop, in turns.
+
+Every turn is a fresh process; the seconds are those of the training steps, without imports and validation. Gatelab's
+steps read the loss, watch for NaN, log, and keep statistics of gradients and gates; the loop of pytorch/examples
+(`word_language_model.py` here, written anew) does the training and nothing else. Sizes, threads and data are the same.
+
+examples:
+  python -m scripts.bench.epochs --output docs/bench_epochs.json
+  python -m scripts.bench.epochs --batches 200 --rounds 5
+  python -m scripts.bench.epochs --more matmul_precision=medium
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from gatelab.run.record.environment import cpu_name, versions
+from scripts import harness
+
+REQUEST = ["experiment=ptb_gru", "trainer.max_epochs=1", "test=false", "trainer.limit_val_batches=1"]
+
+
+def of_gatelab(overrides: list[str], threads: int, batches: int | None, root: Path) -> Callable[[], float]:
+    """A call that trains an epoch and returns the seconds that the run's own record gives for its steps."""
+    count = [0]
+
+    def call() -> float:
+        count[0] += 1
+        where = [f"paths.root={root / 'runs'}", f"paths.cache={root / 'cache'}", f"name=turn{count[0]}"]
+        limit = [] if batches is None else [f"trainer.limit_train_batches={batches}"]
+        request = [*REQUEST, *overrides, *limit, *where, f"threads={threads}"]
+        env = harness.environment(OMP_NUM_THREADS=str(threads))
+        harness.run(harness.gatelab("train", *request), root / "log", 3600, env)
+        files = list((root / "runs" / "runs" / f"turn{count[0]}").glob("*/metrics.csv"))
+        newest = max(files, key=lambda file: file.stat().st_mtime_ns)
+        with newest.open() as file:
+            return float(
+                next(row["time/epoch_seconds"] for row in csv.DictReader(file) if row["time/epoch_seconds"])
+            )
+
+    return call
+
+
+def of_examples(threads: int, batches: int | None, root: Path) -> Callable[[], float]:
+    """A call that runs the loop of pytorch/examples and returns the seconds that it prints."""
+
+    def call() -> float:
+        log = root / "examples.log"
+        limit = [] if batches is None else [f"--batches={batches}"]
+        command = [sys.executable, "-m", "scripts.bench.word_language_model", f"--threads={threads}"]
+        env = harness.environment(OMP_NUM_THREADS=str(threads))
+        harness.run([*command, f"--cache={root / 'cache'}", *limit], log, 3600, env)
+        return float(harness.tail(log, 1).split()[0])
+
+    return call
+
+
+def main() -> int:
+    p = harness.parser(__doc__)
+    p.add_argument("--rounds", type=int, default=3, help="turns of each that count (default: %(default)s)")
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--batches", type=int, help="training steps of a turn; default: the whole epoch")
+    p.add_argument("--more", metavar="KEY=VALUE", help="a fourth contender: gatelab with this override")
+    p.add_argument("--output", type=Path, metavar="FILE", help="write every turn's seconds as JSON")
+    options = p.parse_args()
+    with harness.place(None, "epochs-", memory=False) as root:
+        sizes = (options.threads, options.batches, root)
+        calls = {
+            "pytorch/examples": of_examples(*sizes),
+            "gatelab": of_gatelab([], *sizes),
+            "gatelab model=nn_gru": of_gatelab(["model=nn_gru"], *sizes),
+        }
+        if options.more:
+            calls[f"gatelab {options.more}"] = of_gatelab([options.more], *sizes)
+        found = harness.in_turns(calls, options.rounds, warm_up=0)
+    rows = []
+    for name, took in found.items():
+        ratio = harness.median_ratio(took, found["pytorch/examples"])
+        rows.append({"what": name, "seconds": round(median(took), 1), "times as fast": round(ratio, 2)})
+    extent = "an epoch" if options.batches is None else f"{options.batches} steps"
+    harness.show(f"{extent} of PTB words, 2 x 200 tied, {options.threads} threads", rows)
+    if options.output:
+        document = {"threads": options.threads, "batches": options.batches, "rows": rows, "seconds": found}
+        harness.write_json(options.output, {**document, "processor": cpu_name(), "versions": versions()})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
