@@ -53,16 +53,34 @@ class TokenBatch(NamedTuple):
 
 
 class SeriesBatch(NamedTuple):
-    """`B` forecasting windows, standardised with the training split's mean and standard deviation.
+    """`B` forecasting windows, scaled: value = scaled * spread + level, which are of the whole data or of each series.
 
-    past: `[B, Lb, C]` float32, the look-back of every channel.
+    past: `[B, Lb, C]` float32, the look-back of every channel; 0 where nothing was observed.
     future: `[B, P, K]` float32, the steps right after it of the target channels.
     scored: `[B, P, K]` bool, False where the future was filled in, not measured; None: all of it was measured.
+
+    None where the data have none of it:
+    observed: `[B, Lb, C]` bool, False where the past is missing or lies before the series' first row.
+    known: `[B, Lb + P, F]` float32, covariates that are known in the future, standardised; known_codes:
+        `[B, Lb + P, G]` int64, the categorical ones.
+    static: `[B, S]` float32, facts of each series; static_codes: `[B, U]` int64, the categorical ones.
+    level, spread: `[B, K]` float32, of the window's own series; None: the spec's mean and std.
+    mase_scale: `[B, K]` float32, of the window's own series, in original units, 0 where MASE is undefined.
+    series: `[B]` int64, which series the window is of, from 0.
     """
 
     past: "Tensor"
     future: "Tensor"
     scored: "Tensor | None" = None
+    observed: "Tensor | None" = None
+    known: "Tensor | None" = None
+    known_codes: "Tensor | None" = None
+    static: "Tensor | None" = None
+    static_codes: "Tensor | None" = None
+    level: "Tensor | None" = None
+    spread: "Tensor | None" = None
+    mase_scale: "Tensor | None" = None
+    series: "Tensor | None" = None
 
 
 def _plain(value: Any) -> Any:
@@ -179,6 +197,12 @@ class SeriesSpec(Spec):
     mase_scale: per target, mean absolute seasonal difference on the training split, in original units; 0 where
         MASE is undefined.
     windows: scored windows of each split.
+
+    Of a panel (many series), 0 or empty elsewhere, also in records of before there were panels:
+    series: their number; mean, std and mase_scale are then of all of them together.
+    known: names of the `F` covariates known in the future; known_codes: of the `G` categorical ones, with their number
+        of values (0 stands for a value not seen in training).
+    static, static_codes: the same for facts of each series.
     """
 
     kind: ClassVar[str] = "forecasting"
@@ -194,3 +218,8 @@ class SeriesSpec(Spec):
     std: tuple[float, ...]
     mase_scale: tuple[float, ...]
     windows: dict[str, int]
+    series: int = field(default_factory=int)
+    known: tuple[str, ...] = field(default_factory=tuple)
+    known_codes: dict[str, int] = field(default_factory=dict)
+    static: tuple[str, ...] = field(default_factory=tuple)
+    static_codes: dict[str, int] = field(default_factory=dict)
