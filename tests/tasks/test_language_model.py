@@ -1,6 +1,7 @@
 import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from torch.nn import functional as F
 
 from gatelab.core import LSTM, LanguageModel
 from gatelab.data import IGNORE, TokenBatch
-from gatelab.tasks import LanguageModelTask
+from gatelab.tasks import Checkpoints, LanguageModelTask, load_checkpoint
+from gatelab.tasks.callbacks import ExponentialAveraging
 from gatelab.tasks.optimizers import adam
+from gatelab.tasks.trace import hash_weights
 
 Make = Callable[..., Any]
 
@@ -32,15 +35,31 @@ def evaluate(task: Any, data: Any, trainer: pl.Trainer, split: str = "val") -> d
     return figures
 
 
+@pytest.fixture(params=["linear", "adaptive softmax", "averaged"])
+def scored(
+    request: pytest.FixtureRequest, text_data: Make, make_task: Make, make_trainer: Make, tmp_path: Path
+) -> Any:
+    """A task as its best checkpoint holds it, with either head; the averaged weights are not those of any step."""
+    data, averaged = text_data(), request.param == "averaged"
+    net = {"cutoffs": [4], "tied": False} if request.param == "adaptive softmax" else {}
+    task, checkpoints = make_task(data, net=net), Checkpoints(str(tmp_path))
+    averages = [ExponentialAveraging(0.9)] if averaged else []
+    make_trainer(callbacks=[*averages, checkpoints]).fit(task, datamodule=data)
+    last = hash_weights(task.net)
+    task.load_state_dict(load_checkpoint(tmp_path / "best.ckpt")["state_dict"])
+    assert (hash_weights(task.net) != last) == averaged
+    return task
+
+
 @pytest.mark.parametrize("batch_size", [1, 10])
 def test_ppl_does_not_depend_on_window_length_or_batch_size(
-    batch_size: int, trained: Any, text_data: Make, make_trainer: Make
+    batch_size: int, scored: Any, text_data: Make, make_trainer: Make
 ) -> None:
-    whole = evaluate(trained, text_data(eval_window=None, eval_batch_size=1), make_trainer())
+    whole = evaluate(scored, text_data(eval_window=None, eval_batch_size=1), make_trainer())
     assert whole["tokens"] == 647
     for window in (1, 7, 35, None):
         data = text_data(eval_window=window, eval_batch_size=batch_size)
-        figures = evaluate(trained, data, make_trainer())
+        figures = evaluate(scored, data, make_trainer())
         assert figures["tokens"] == 647
         assert figures["ppl"] == pytest.approx(whole["ppl"], rel=1e-6)
         assert ("stitch" in figures) == (batch_size > 1)
