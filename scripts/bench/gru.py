@@ -2,7 +2,8 @@
 
 The contenders take turns in short bursts and a ratio is a median over the turns, so it means something on a
 shared machine; seconds do not. `training` is forward and backward with the gradient of x, `inference` is forward
-without gradients. `ragged` has lengths uniform in 1 ... T: everyone gets the padded batch and the lengths and
+without gradients; "% of torch.mm" is the share that the first backend reaches of the speed of a square product,
+taken in the same turns. `ragged` has lengths uniform in 1 ... T: everyone gets the padded batch and the lengths and
 gives the padded outputs back (nn.GRU packs and unpacks). On a GPU: `scripts.checks.gpu`.
 
 examples:
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 from gatelab.core.backends.native import kernel
 from gatelab.run.record.environment import cpu_name
-from scripts.bench.gru_cases import SHAPES, Case, Shape, contenders, measure, records
+from scripts.bench.gru_cases import PRODUCT, SHAPES, Case, Shape, contenders, measure, records
 from scripts.harness import ROOT, parser, show, write_json
 
 Record = dict[str, Any]
@@ -90,7 +91,7 @@ def compared(threads: list[int], quick: bool) -> list[Record]:
         if not ragged or SHAPES[name].batch > 1
     ]
     bar = tqdm(cases, desc="cases", file=sys.stderr, disable=None)
-    return [r for case in bar for r in records(case, measure(case, contenders("cpu"), *pace))]
+    return [r for case in bar for r in records(case, measure(case, [*contenders("cpu"), PRODUCT], *pace))]
 
 
 def tables(document: Record) -> None:
@@ -102,7 +103,8 @@ def tables(document: Record) -> None:
             peer, *ours = of_shape
             line = {"shape": shape[0], "T,B,D,H": ",".join(map(str, shape[1:]))}
             line["nn.GRU"] = f"{peer['microseconds']:.0f} us"
-            lines.append(line | {r["backend"]: f"{r['ratio']:.2f}x" for r in ours})
+            line |= {r["backend"]: f"{r['ratio']:.2f}x" for r in ours}
+            lines.append(line | {"% of torch.mm": f"{ours[0]['percent_of_mm']:.0f}"})
             for r in ours if shape[0] in MEAN_OF else ():
                 ratios[r["backend"]].append(r["ratio"])
         show(

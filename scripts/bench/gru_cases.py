@@ -25,6 +25,9 @@ from scripts.harness import in_turns, median_ratio
 
 TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"nn.GRU": nn.GRU, "nn.LSTM": nn.LSTM}
 SERVED = {"cpu": ("native", "torch", "reference"), "cuda": ("cudnn", "torch", "reference")}
+PRODUCT = "torch.mm"
+"""Beside the layers: one product of square matrices, which says what the machine can do at that moment."""
+SIDE = 1024
 Seconds = Mapping[str, list[float]]
 """Seconds a call of each contender, in each round."""
 
@@ -96,6 +99,9 @@ def call_of(name: str, case: Case) -> Callable[[], None] | None:
     """One call of the contender on the case; None if it cannot serve it (see `gatelab.GRU.explain`)."""
     s, options = case.shape, {"device": case.device, "dtype": case.dtype}
     torch.manual_seed(0)
+    if name == PRODUCT:
+        square, out = torch.randn(SIDE, SIDE, **options), torch.empty(SIDE, SIDE, **options)
+        return lambda: (torch.mm(square, square, out=out), None)[1]
     original = TORCH_LAYERS.get(name, nn.GRU)(s.inputs, s.hidden, **options)
     x = torch.randn(s.steps, s.batch, s.inputs, **options)
     lengths = case.lengths() if case.ragged else None
@@ -159,12 +165,21 @@ def measure(case: Case, names: list[str], rounds: int, seconds: float) -> Second
 
 
 def records(case: Case, found: Seconds) -> Iterator[dict[str, Any]]:
-    """Plain data of what was measured, a contender a record; ratios are to the first."""
+    """Plain data of what was measured, a layer a record; ratios are to the first.
+
+    `percent_of_mm` is the speed of the layer's matrix products, nothing else counted, as a share of `PRODUCT`'s.
+    """
     s, first = case.shape, next(iter(found.values()))
+    product = found.get(PRODUCT)
     for name, seconds in found.items():
+        if name == PRODUCT:
+            continue
         record = {"shape": s.name, "T": s.steps, "B": s.batch, "D": s.inputs, "H": s.hidden}
         record |= {"mode": "training" if case.training else "inference", "ragged": case.ragged}
         record |= {"dtype": str(case.dtype).removeprefix("torch."), "threads": case.threads}
         record |= {"backend": name, "microseconds": round(median(seconds) * 1e6, 2)}
         record |= {"microseconds_per_step": round(median(seconds) * 1e6 / s.steps, 3)}
+        if product is not None:
+            share = case.flops / (2 * SIDE**3) * median_ratio(seconds, product)
+            record["percent_of_mm"] = round(100 * share, 1)
         yield record | {"ratio": round(median_ratio(seconds, first), 3)}
