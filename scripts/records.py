@@ -78,7 +78,7 @@ MARKS = (
 )
 
 
-HEAD = """# Records
+HEAD = """# Records: the least time to a mark
 
 The least seconds of training, validations between epochs included, that reached a mark; a row for each record set, the
 last one stands. Scores are static and of the best checkpoint. Whoever beats a row adds one: commit, train from a clean

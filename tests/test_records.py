@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
-RECORDS = sorted(p for p in EXPERIMENTS.iterdir() if p.is_dir())
+RECORDS = sorted(EXPERIMENTS.glob("[0-9]*"))
 SECTIONS = ["Question", "Command", "Result", "Conclusion", "Versions"]
 PARITY = EXPERIMENTS / "001-from-scratch-equals-nn-gru"
 BAR = 1e-12
@@ -42,6 +42,14 @@ def test_a_record_has_its_sections_results_and_pictures(record):
     assert rows_of(record)
     for target in re.findall(r"\]\(([^)#]+)\)", page):
         assert target.startswith("http") or (record / target).is_file(), target
+
+
+def test_the_table_of_records_is_the_one_of_its_rows():
+    from scripts import records
+
+    rows = records.harness.read_json(records.ROWS)
+    assert records.page(rows) == records.PAGE.read_text()
+    assert all((EXPERIMENTS / row["log"]).is_file() for row in rows)
 
 
 def test_records_are_numbered_without_a_gap():

@@ -21,7 +21,8 @@ LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the records' files below `experiments/`."""
-    for path in sorted((ROOT / "experiments").glob("*/*")):
+    folder = ROOT / "experiments"
+    for path in sorted([folder / "RECORDS.md", *folder.glob("*/*")]):
         if path.suffix in SHOWN:
             uri = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
