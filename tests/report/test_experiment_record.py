@@ -223,3 +223,28 @@ def test_the_records_of_this_project_hold():
         record.name: [] for record in records
     }
     assert all(json.loads((record / "record.json").read_text())["format"] == 2 for record in records)
+
+
+def test_scores_of_the_test_split_stand_beside_trivial_models(grid, tmp_path):
+    for number, run in enumerate(run for trial in read_study(grid).trials for run in trial.runs):
+        file = run.directory / "result.json"
+        result = json.loads(file.read_text())
+        metrics, models = {"loss": 2.0 + number, "tokens": 50.0}, {"unigram": {"loss": 3.5}}
+        result.setdefault("splits", {})["test"] = {"metrics": metrics, "baselines": models}
+        file.write_text(json.dumps(result))
+        named = [{"name": "loss", "better": "min"}, {"name": "tokens", "better": None}]
+        record = {"config": {}, "attempts": [{}], "task": {"metrics": named}}
+        (run.directory / "run.json").write_text(json.dumps(record))
+    target = tmp_path / "experiments" / "003-with-a-test-split"
+    write_record([grid], target, QUESTION, CONCLUSION)
+    rows = list(csv.DictReader((target / "results.csv").read_text().splitlines()))
+    assert [float(row["test/loss"]) for row in rows] == [2.0 + n for n in range(18)]
+    assert "test/tokens" not in rows[0]
+    page = (target / "README.md").read_text()
+    assert "|  | loss |" in page
+    assert "| trial 0 | 3.0 ± 2.5 |" in page  # 2, 3, 4: t = 4.303, sd = 1
+    assert "| unigram | 3.5 |" in page
+    assert check_record(target) == []
+    assert [dict(t.params) for t in unpack(target)[0].trials] == [
+        dict(t.params) for t in read_study(grid).trials
+    ]

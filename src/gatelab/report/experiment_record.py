@@ -22,6 +22,7 @@ from typing import Any
 
 from gatelab.data.files import atomic_write_text, write_json
 from gatelab.data.messages import counted
+from gatelab.report import final_scores
 from gatelab.report.picture import baselines, choose_by, choose_x, named, write_picture
 from gatelab.run import RequestError
 from gatelab.study.analysis import otherwise
@@ -48,6 +49,9 @@ SETTINGS = (
 COLUMNS = ("study", "trial", "state", "seed", "fold")
 LAST = ("solved_size", "parameters", "seconds", "steps", "run", "error")
 PLACES = ("paths.", "data.mirror=", "data.cache=", "launcher", "hydra.")
+ON_TEST = (
+    "The best checkpoints on the test split, by which nothing was chosen; `by` names another way of scoring."
+)
 LONG, SHORT = 40, 30  # rows of a table
 
 
@@ -183,9 +187,7 @@ def unpack(folder: Path) -> list[StudyState]:
 def _results(states: Sequence[StudyState]) -> str:
     keys = list(dict.fromkeys(key for state in states for key in state.keys))
     values = ["value", *(f"value_{n}" for n in range(2, 1 + max(len(state.objectives) for state in states)))]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [*COLUMNS, *keys, *values, *LAST], lineterminator="\n")
-    writer.writeheader()
+    rows: list[dict[str, Any]] = []
     for state in states:
         for trial in state.trials:
             row: dict[str, Any] = {"study": state.name, "trial": trial.number, "state": trial.state}
@@ -197,8 +199,13 @@ def _results(states: Sequence[StudyState]) -> str:
             row |= {"solved_size": trial.hidden, "error": without_paths(trial.error or "")}
             finished = [run for run in trial.runs if run.value is not None]
             if not finished:
-                writer.writerow({**row, "parameters": trial.parameters, "seconds": trial.seconds})
-            writer.writerows({**row, **_run(run)} for run in finished)
+                rows.append({**row, "parameters": trial.parameters, "seconds": trial.seconds})
+            rows += [{**row, **_run(run)} for run in finished]
+    of_test = dict.fromkeys(key for row in rows for key in row if key.startswith(final_scores.PREFIX))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*COLUMNS, *keys, *values, *LAST, *of_test], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()
 
 
@@ -210,7 +217,8 @@ def _run(run: Run) -> dict[str, Any]:
         "steps": result.get("steps"),
     }
     where = "/".join(run.directory.parts[-2:])
-    return {**found, "seed": run.seed, "fold": run.fold, "value": run.value, "run": where}
+    found |= {"seed": run.seed, "fold": run.fold, "value": run.value, "run": where}
+    return found | final_scores.scores(run.directory, result)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -232,6 +240,7 @@ def _asked(state: StudyState) -> dict[str, Any]:
         "objectives": [vars(objective) for objective in state.objectives],
         "space": [dict(entry) for entry in state.space],
         "baselines": baselines(state),
+        "test_baselines": final_scores.trivial(_json(first.directory / "result.json")),
         "environment": environment,
     }
 
@@ -259,7 +268,8 @@ def _trial(row: Mapping[str, str], space: Mapping[str, Mapping[str, Any]]) -> Tr
     """A row as a trial with one run; with none where the trial has no finished run."""
     whole = lambda text: int(float(text)) if text else None  # noqa: E731
     of_values = [key for key in row if re.fullmatch(r"value(_\d+)?", key)]
-    keys = [key for key in row if key not in (*COLUMNS, *LAST, *of_values) and row[key]]
+    known_columns = (*COLUMNS, *LAST, *of_values)
+    keys = [k for k in row if k not in known_columns and not k.startswith(final_scores.PREFIX) and row[k]]
     known = {key: _distribution(row[key], space.get(key)) for key in keys}
     values = tuple(float(row[key]) for key in of_values if row[key])
     runs: list[Run] = []
@@ -327,8 +337,12 @@ def _page(record: Path, conclusion: str) -> str:
         "conclusion are made from them. `python -m scripts.checks.experiments` makes it again and compares.",
         f"## Result\n\n![{what} over {over}](figure.png)",
     ]
-    for state in states:
+    results = list(csv.DictReader((record / "results.csv").read_text().splitlines()))
+    for state, study in zip(states, asked["studies"], strict=True):
+        mine = [row for row in results if row["study"] == state.name]
         blocks += [f"### {state.name}"] * (len(states) > 1) + sections(state)
+        if cells := final_scores.section(mine, study.get("test_baselines", {})):
+            blocks += [ON_TEST, table(list(cells), [*zip(*cells.values(), strict=True)])]
     environments = dict.fromkeys(ran_on(study["environment"]) for study in asked["studies"])
     blocks += [
         "## Conclusion",
