@@ -86,3 +86,19 @@ def test_the_line_to_type_for_any_name_is_read_as_that_name(name):
         (word,) = shlex.split(typed)
         override = OverridesParser.create().parse_override(word)
         assert override.value() == value
+
+
+def test_an_experiment_in_a_subfolder_names_one_folder_of_runs(tmp_path):
+    file = tmp_path / "experiment" / "ablation" / "no_dropout.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "# @package _global_\ndefaults:\n  - /experiment/quickstart\ntask:\n  net:\n    dropout: 0.0\n"
+    )
+    composed = compose(["experiment=ablation/no_dropout"], config_dirs=[tmp_path])
+    assert composed.config.name == "ablation-no_dropout"
+    assert composed.config.task.net.dropout == 0.0
+    with pytest.raises(
+        RequestError,
+        match="experiment=ablation/no_dropot: no such choice. Did you mean 'ablation/no_dropout'",
+    ):
+        compose(["experiment=ablation/no_dropot"], config_dirs=[tmp_path])

@@ -148,7 +148,8 @@ def compose(
     if not OmegaConf.is_interpolation(config, "name") and config.get("name", "") is None:
         several = next((o[12:-1] for o in reversed(hydra_overrides) if o.startswith("experiment=[")), "")
         default = f"{choices.get('data')}-{choices.get('model')}"
-        config.name = experiment or "-".join(name.strip() for name in several.split(",")) or default
+        named = experiment or "-".join(name.strip() for name in several.split(","))
+        config.name = named.replace("/", "-") or default  # experiment=ablation/no_dropout lies in a subfolder
     if "logger" not in config:  # `~logger`, `logger=[]`
         config.logger = {}
     adapt_to_targets(config, [key for o in overrides for key in given_keys(o)])

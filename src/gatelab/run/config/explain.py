@@ -54,9 +54,10 @@ WRITTEN = "Overrides are written key=value."
 
 
 def choices_of(group: str, folders: Sequence[Path]) -> list[str]:
-    """The files of a group that can be chosen."""
-    names = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
-    return sorted(name for name in names if not name.startswith("_"))
+    """The files of a group that can be chosen, those of its subfolders as `subfolder/file`."""
+    tops = [folder / group for folder in folders]
+    files = [(top, path) for top in tops for path in top.rglob("*.yaml") if not path.name.startswith("_")]
+    return sorted({path.relative_to(top).with_suffix("").as_posix() for top, path in files})
 
 
 def choose_groups(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
@@ -100,6 +101,8 @@ def choose_groups(overrides: Sequence[str], folders: Sequence[Path]) -> list[str
 def explain_missing(error: MissingConfigException, folders: Sequence[Path]) -> str:
     """Which choice there is not, and those that there are."""
     group, _, choice = (error.missing_cfg_file or "").rpartition("/")
+    if (top := group.partition("/")[0]) in MERGED:  # a subfolder of files, not a group of groups
+        group, choice = top, f"{group}/{choice}".removeprefix(f"{top}/")
     options = choices_of(group, folders) if group else [*(error.options or [])]
     if not group:
         return f"no configuration file '{choice}'.{did_you_mean(choice, options)}"

@@ -52,7 +52,7 @@ def default_name(request: Request, sources: Sequence[Path]) -> str:
     """
     experiment = value_of(parse(request.fixed), "experiment")
     if isinstance(experiment, str):
-        return experiment
+        return experiment.replace("/", "-")
     swept = {str(o.key_or_group) for o in request.swept}
     if not {"data", "model", "experiment"} & swept:
         first, *others = sources
