@@ -99,6 +99,6 @@ def test_an_experiment_in_a_subfolder_names_one_folder_of_runs(tmp_path):
     assert composed.config.task.net.dropout == 0.0
     with pytest.raises(
         RequestError,
-        match="experiment=ablation/no_dropot: no such choice. Did you mean 'ablation/no_dropout'",
+        match=r"no such choice\. Did you mean 'ablation/no_dropout'",
     ):
         compose(["experiment=ablation/no_dropot"], config_dirs=[tmp_path])
