@@ -108,7 +108,7 @@ def test_patches_hold_consecutive_steps_of_one_channel() -> None:
         (lambda: _make(targets=[3]), r"0 ... 2, got \[3\]"),
         (lambda: _make(targets=[1, 1]), "distinct"),
         (lambda: _make(targets=[]), "targets"),
-        (lambda: _make(normalization="batch"), "'revin', 'last' or 'none', got 'batch'"),
+        (lambda: _make(normalization="batch"), "'revin', 'last', 'scale' or 'none', got 'batch'"),
         (lambda: _make(patch=0), "patch must be greater"),
         (lambda: _make(dropout=-0.1), "dropout"),
         (lambda: _make(core=partial(GRU, hidden_size=6, batch_first=True)), "time-major"),
