@@ -1,5 +1,8 @@
 """Forecasting: a window of the past in, all steps of the horizon out, errors on both scales.
 
+A network with an `output` (`gatelab.core.series.outputs`) other than a point brings its own objective; its
+median is what the metrics of points score.
+
 The network is trained on standardised series; errors are summed per horizon step and channel in float64 and
 divided once (`ForecastError`). Nothing is carried between batches.
 
@@ -7,7 +10,7 @@ Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
@@ -16,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gatelab.core.series.covariates import Covariates
+from gatelab.core.series.outputs import Output, Point
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, SeriesSample, Window
@@ -25,6 +30,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE_WINDOWS = 3
+TRAJECTORIES = 500
+"""Drawn for the quantiles of a recursive decoder."""
+WINDOWS_DRAWN = 8192
+"""Values of the future drawn at once, each so many times: `torch.quantile` takes 16 million numbers."""
 LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": F.mse_loss,
     "mae": F.l1_loss,
@@ -36,7 +45,8 @@ class ForecastTask(Task):
     """Train and evaluate a `gatelab.core.Forecaster` (or any net from [B, Lb, C] to [B, P, K]).
 
     Args:
-        loss: the objective on the standardised scale: squared, absolute, or Huber with its corner at 1.
+        loss: the objective of a point forecast on the standardised scale: squared, absolute, or Huber with its corner
+            at 1. A distribution has its own, in nats or as quantile loss.
 
     The other arguments are those of `Task`. Metrics: `mse`, `mae` (standardised), `mse_original`,
     `mae_original`, `mase`, `smape` (percent), `windows`; `filled` where targets were not measured but filled in, which
@@ -68,6 +78,12 @@ class ForecastTask(Task):
             raise ValueError(
                 "monitor=val/mase: no target has a MASE (the notes on the data say why); take val/mae"
             )
+        if self.output.is_distribution and loss != "mse":
+            raise ValueError(
+                f"loss={loss} is for point forecasts; net.output={self.output.name} has its own objective: leave it out"
+            )
+        if not self.output.has_location and not spec.series:
+            self._check_counts(torch.tensor(spec.mean), torch.tensor(spec.std))
         self.loss = loss
         self.metric = ForecastError(
             mean=[spec.mean[i] for i in spec.target_index],
@@ -81,9 +97,61 @@ class ForecastTask(Task):
         cls, net: Callable[..., nn.Module], core: Callable[..., nn.Module], spec: SeriesSpec
     ) -> nn.Module:
         """Call the network's factory with what the spec says about channels, horizon and targets."""
+        covariates = {
+            "known": len(spec.known),
+            "known_codes": list(spec.known_codes.values()),
+            "static": len(spec.static),
+            "static_codes": list(spec.static_codes.values()),
+        }
         return net(
-            channels=len(spec.channels), horizon=spec.horizon, targets=list(spec.target_index), core=core
+            channels=len(spec.channels),
+            horizon=spec.horizon,
+            targets=list(spec.target_index),
+            core=core,
+            **{name: value for name, value in covariates.items() if value},
         )
+
+    @property
+    def output(self) -> Output:
+        """What the network's numbers mean; a network that does not tell gives points."""
+        return getattr(self.net, "output", None) or Point()
+
+    def parameters_of(self, batch: SeriesBatch, **options: Any) -> Tensor:
+        """Call the network on a batch: [B, P, K] or, of a distribution, its parameters [B, P, K, n]."""
+        covariates = Covariates(*(getattr(batch, name) for name in Covariates._fields))
+        if any(part is not None for part in covariates):
+            options["covariates"] = covariates
+        parameters: Tensor = self.net(batch.past, **options)
+        return parameters
+
+    def quantiles(self, batch: SeriesBatch, levels: Sequence[float]) -> Tensor:
+        """Quantiles of a batch, standardised: [B, P, K, Q].
+
+        Of a recursive decoder they are those of drawn trajectories, the same ones every time.
+        """
+        net: Any = self.net
+        if not getattr(net, "teacher_forcing", False):
+            return self.output.quantiles(self.parameters_of(batch), levels)
+        covariates = Covariates(*(getattr(batch, name) for name in Covariates._fields))
+        generator = torch.Generator(batch.past.device).manual_seed(0)
+        at = torch.tensor(levels, dtype=batch.past.dtype, device=batch.past.device)
+        size = max(1, WINDOWS_DRAWN // (self.spec.horizon * len(self.spec.targets)))
+        parts = []
+        for start in range(0, len(batch.past), size):
+            past, *given = (
+                None if part is None else part[start : start + size] for part in (batch.past, *covariates)
+            )
+            drawn = net.trajectories(past, Covariates(*given), TRAJECTORIES, generator)
+            parts.append(drawn.quantile(at, dim=0).movedim(0, -1))
+        return torch.cat(parts)
+
+    def _check_counts(self, level: Tensor, spread: Tensor) -> None:
+        """Raise ValueError unless the data are as they were counted."""
+        if level.any() or (spread != 1).any():
+            raise ValueError(
+                f"net.output={self.output.name} needs counts as they are, but these data are scaled; "
+                "data=panel data.scaler=none leaves them, net.output=quantiles takes scaled ones"
+            )
 
     def count(self, batch: SeriesBatch) -> int:
         """Return the batch's windows."""
@@ -91,7 +159,9 @@ class ForecastTask(Task):
 
     def train_loss(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the objective (a mean), its sum over all values of the batch, and their number."""
-        forecast = self.net(batch.past)
+        if self.output.is_distribution:
+            return self._likelihood(batch)
+        forecast = self.parameters_of(batch)
         if batch.scored is None:
             total = LOSSES[self.loss](forecast, batch.future, reduction="sum")
             count = torch.tensor(batch.future.numel(), device=total.device)
@@ -100,14 +170,28 @@ class ForecastTask(Task):
             count = batch.scored.sum()
         return total / self.mean_count(count), total, count
 
+    def _likelihood(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """As `train_loss`, of a distribution."""
+        if not self.output.has_location and batch.level is not None and batch.spread is not None:
+            self._check_counts(batch.level, batch.spread)
+        truth = getattr(self.net, "teacher_forcing", False)
+        parameters = self.parameters_of(batch, **({"future": batch.future} if truth else {}))
+        if batch.scored is None:
+            losses, count = self.output.loss(parameters, batch.future), torch.tensor(batch.future.numel())
+        else:  # what was not measured is replaced, since 0 times the gradient of an endless loss is no number
+            future = batch.future.masked_fill(~batch.scored, 0.0)
+            losses, count = self.output.loss(parameters, future) * batch.scored, batch.scored.sum()
+        total, count = losses.sum(), count.to(losses.device)
+        return total / self.mean_count(count), total, count
+
     def eval_step(self, batch: SeriesBatch) -> None:
         """Forecast a batch of windows and add up the errors."""
-        self.metric.update(self.net(batch.past), batch.future, batch.scored)
+        point = self.output.point(self.parameters_of(batch))
+        self.metric.update(point, batch.future, batch.scored)
 
     def predict_step(self, batch: SeriesBatch, batch_idx: int) -> Tensor:
-        """Return the standardised forecast [B, P, K]; `original = forecast * std + mean`."""
-        forecast: Tensor = self.net(batch.past)
-        return forecast
+        """Return the standardised forecast [B, P, K], `original = forecast * std + mean`, or its parameters."""
+        return self.parameters_of(batch)
 
     # what the views ask for
 
@@ -143,7 +227,9 @@ class ForecastTask(Task):
         place, row = divmod(number, data.eval_batch_size)
         batch = next(islice(data.dataloader(split), place, None))
         with torch.inference_mode():
-            forecast = self.net(batch.past[row : row + 1])[0]
+            own: Any = [None if part is None else part[row : row + 1] for part in batch]
+            one = SeriesBatch(*own)
+            forecast = self.output.point(self.parameters_of(one))[0]
         channel = self.spec.target_index[target]
         mean, std = self.spec.mean[channel], self.spec.std[channel]
         past, future = batch.past[row, :, channel], batch.future[row, :, target]
@@ -156,7 +242,8 @@ class ForecastTask(Task):
             file: CSV or Parquet with the run's channels and, if it was trained with one, its time column.
 
         Returns:
-            `horizon` rows, one column a target in original units; the time column continued, where there is one.
+            `horizon` rows, one column a target in original units; of a distribution the median, and a column a quantile
+            (`load_q0.1`). The time column continued, where there is one.
 
         Raises:
             ValueError: the table does not fit, or has another step.
@@ -185,14 +272,22 @@ class ForecastTask(Task):
         mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.mean, spec.std))
         past = torch.from_numpy(series.values[-spec.lookback :].copy())
         index = list(spec.target_index)
+        batch = SeriesBatch(((past - mean) / std)[None].float(), torch.empty(0))
         with torch.inference_mode():
-            forecast = self.net(((past - mean) / std)[None].float())[0].double()
+            forecast = self.output.point(self.parameters_of(batch))[0].double()
+            quantiles = self.quantiles(batch, self.output.levels)[0].double() if self.output.levels else None
         if not bool(forecast.isfinite().all()):
             raise ValueError(
                 f"{file}: its last {spec.lookback} rows lead to no finite forecast; they hold values of up to "
                 f"{float(past.abs().max()):.3g}, far from those of training"
             )
         out = pd.DataFrame((forecast * std[index] + mean[index]).numpy(), columns=list(spec.targets))
+        if quantiles is not None:
+            for k, target in enumerate(spec.targets):
+                values = (quantiles[:, k] * std[index[k]] + mean[index[k]]).numpy()
+                for q, level in enumerate(self.output.levels):
+                    name = f"{target}_q{level:g}"
+                    out.insert(k * (1 + len(self.output.levels)) + 1 + q, name, values[:, q])
         if time is not None and series.times is not None:
             if series.frequency:
                 last = pd.Timestamp(series.times[-1])
@@ -204,10 +299,22 @@ class ForecastTask(Task):
         return out
 
     def graph(self) -> GraphInterface:
-        """Standardised past [B, T, C] in, standardised forecast [B, P, K] out."""
+        """Standardised past [B, T, C] in, standardised forecast [B, P, K] out, or the parameters [B, P, K, n] of one.
+
+        Raises:
+            ValueError: the network reads covariates, which a graph does not.
+        """
+        spec, output = self.spec, self.output
+        if any((spec.known, spec.known_codes, spec.static, spec.static_codes)):
+            raise ValueError("a network that reads covariates cannot be exported: a graph has the past alone")
         return GraphInterface(
             inputs={"past": ("batch", "time", len(self.spec.channels))},
-            outputs={"forecast": ("batch", self.spec.horizon, len(self.spec.targets))},
+            outputs={
+                "forecast": (
+                    *("batch", spec.horizon, len(spec.targets)),
+                    *((output.size,) if output.is_distribution else ()),
+                )
+            },
             steps=self.spec.lookback,
             usual_steps=self.spec.lookback,
         )
