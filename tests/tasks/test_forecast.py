@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -57,3 +58,109 @@ def test_the_objective_is_the_one_asked_for(
 def test_an_unknown_loss_is_named(series_data: Make, make_task: Make) -> None:
     with pytest.raises(ValueError, match="loss must be one of"):
         make_task(series_data(), loss="rmse")
+
+
+DISTRIBUTIONS = ("quantiles", "gaussian", "student_t")
+
+
+@pytest.mark.parametrize("output", [*DISTRIBUTIONS, "negative_binomial"])
+def test_what_was_not_measured_leaves_no_gradient(output: str, series_data: Make, make_task: Make) -> None:
+    data = series_data()
+    data.spec = dataclasses.replace(data.spec, mean=(0.0,) * 4, std=(1.0,) * 4)
+    task = make_task(data, dropout=0.0, net={"output": output, "normalization": "scale"})
+    past, future = torch.randn(5, 8, 4), torch.randn(5, 4, 4).abs().round()
+    scored = torch.rand(5, 4, 4) < 0.6
+    results = []
+    for filled in (0.0, -1e30, float("nan")):
+        batch = SeriesBatch(past, torch.where(scored, future, filled), scored)
+        objective, total, count = task.train_loss(batch)
+        task.zero_grad()
+        objective.backward()
+        results.append([objective.detach(), *(p.grad.clone() for p in task.net.parameters())])
+        assert count == scored.sum()
+        torch.testing.assert_close(total / count, objective)
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
+    losses = task.output.loss(task.net(past), future)
+    torch.testing.assert_close(results[0][0], losses[scored].mean().detach())
+
+
+@pytest.mark.parametrize("output", DISTRIBUTIONS)
+def test_points_of_a_distribution_are_its_medians(
+    output: str, series_data: Make, make_task: Make, make_trainer: Make
+) -> None:
+    data = series_data(target=["price", "demand"])
+    task = make_task(data, net={"output": output})
+    trainer = make_trainer()
+    trainer.validate(task, datamodule=data, verbose=False)
+    medians = task.output.point(torch.cat(trainer.predict(task, data.dataloader("valid")))).double()
+    future = torch.cat([batch.future for batch in data.dataloader("valid")]).double()
+    assert task.results["val"]["mse"] == pytest.approx(float((medians - future).square().mean()), rel=1e-12)
+
+
+@pytest.mark.parametrize("output", DISTRIBUTIONS)
+@pytest.mark.parametrize("decoder", ["direct", "segments", "recursive", "mlp"])
+def test_every_decoder_learns_every_distribution(
+    decoder: str, output: str, series_data: Make, make_task: Make
+) -> None:
+    data = series_data()
+    task = make_task(data, dropout=0.0, net={"output": output, "decoder": decoder, "patch": 2})
+    batch = next(iter(data.dataloader("train")))
+    batch = SeriesBatch(batch.past[:64], batch.future[:64])
+    optimizer, losses = torch.optim.Adam(task.net.parameters(), lr=0.02), []
+    for _ in range(12):
+        optimizer.zero_grad()
+        objective, *_ = task.train_loss(batch)
+        objective.backward()
+        optimizer.step()
+        losses.append(float(objective.detach()))
+    assert losses[-1] < losses[0]
+    quantiles = task.quantiles(batch, (0.1, 0.5, 0.9)).detach()
+    assert quantiles.shape == (64, 4, 4, 3)
+    assert (quantiles.diff(dim=-1) >= 0).all()
+    assert torch.equal(quantiles, task.quantiles(batch, (0.1, 0.5, 0.9)))
+
+
+def test_quantiles_of_a_recursive_decoder_are_those_of_its_trajectories(
+    series_data: Make, make_task: Make
+) -> None:
+    data = series_data()
+    task = make_task(data, net={"output": "gaussian", "decoder": "recursive"}).eval()
+    batch = SeriesBatch(torch.randn(2, 8, 4), torch.empty(0))
+    with torch.no_grad():
+        first = task.quantiles(batch, (0.1, 0.5, 0.9))[:, 0]
+        exact = task.output.quantiles(task.net(batch.past), (0.1, 0.5, 0.9))[:, 0]
+    torch.testing.assert_close(first, exact, atol=0.25, rtol=0)
+
+
+def test_covariates_of_a_batch_reach_the_network(series_data: Make, make_task: Make) -> None:
+    data = series_data()
+    data.spec = dataclasses.replace(data.spec, known=("promotion",), static_codes={"shop": 3})
+    task = make_task(data, dropout=0.0).eval()
+    batch = SeriesBatch(torch.randn(2, 8, 4), torch.randn(2, 4, 4))
+    with pytest.raises(ValueError, match="made for 1 covariates 'known'"):
+        task.train_loss(batch)
+    shops = torch.tensor([[1], [2]])
+    told = batch._replace(known=torch.zeros(2, 12, 1), static_codes=shops)
+    other = told._replace(known=torch.ones(2, 12, 1))
+    assert not torch.allclose(task.parameters_of(told), task.parameters_of(other))
+    assert not torch.allclose(
+        task.parameters_of(told), task.parameters_of(told._replace(static_codes=shops.flip(0)))
+    )
+    with pytest.raises(ValueError, match="cannot be exported"):
+        task.graph()
+
+
+def test_distributions_that_do_not_fit_are_refused(series_data: Make, make_task: Make) -> None:
+    with pytest.raises(ValueError, match="loss=mae is for point forecasts"):
+        make_task(series_data(), loss="mae", net={"output": "gaussian"})
+    counts = {"output": "negative_binomial", "normalization": "none"}
+    with pytest.raises(ValueError, match="needs counts as they are, but these data are scaled"):
+        make_task(series_data(), net=counts)
+    data = series_data()
+    data.spec = dataclasses.replace(data.spec, series=2)  # of a panel each window tells
+    task = make_task(data, net=counts)
+    batch = SeriesBatch(torch.zeros(2, 8, 4), torch.ones(2, 4, 4), level=torch.zeros(2, 4))
+    task.train_loss(batch._replace(spread=torch.ones(2, 4)))
+    with pytest.raises(ValueError, match="needs counts as they are"):
+        task.train_loss(batch._replace(spread=torch.full((2, 4), 2.0)))
