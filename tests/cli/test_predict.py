@@ -12,6 +12,17 @@ from gatelab.cli.main import main
 from gatelab.run.load import load_task
 from gatelab.run.train import train
 
+REQUEST = [
+    "data=table",
+    "data.time=when",
+    "data.target=[load]",
+    "data.lookback=24",
+    "data.horizon=12",
+    "model.hidden_size=8",
+    "trainer.max_epochs=3",
+    "callbacks=none",
+]
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
@@ -20,19 +31,7 @@ def trained(tmp_path_factory):
     values = 100 + 10 * np.sin(np.arange(600) * 2 * np.pi / 24)
     table = pd.DataFrame({"when": hours, "load": values, "other": values[::-1]})
     table.to_csv(root / "mine.csv", index=False)
-    request = [
-        "data=table",
-        f"data.path={root}/mine.csv",
-        "data.time=when",
-        "data.target=[load]",
-        "data.lookback=24",
-        "data.horizon=12",
-        "model.hidden_size=8",
-        "trainer.max_epochs=3",
-        "name=mine",
-        "callbacks=none",
-        f"paths.root={root}",
-    ]
+    request = [*REQUEST, f"data.path={root}/mine.csv", "name=mine", f"paths.root={root}"]
     assert main(["train", *request]) == 0
     (run,) = (p.parent for p in root.rglob("result.json"))
     return run, root, table
@@ -48,6 +47,29 @@ def test_the_forecast_continues_the_table_in_original_units(trained, ending):
     assert len(forecast) == 12
     assert forecast["when"].iloc[0] == table["when"].iloc[-1] + pd.Timedelta("1h")
     assert forecast["load"].between(60, 140).all()
+
+
+@pytest.mark.parametrize("decoder", ["direct", "recursive"])
+def test_a_distribution_is_written_with_a_column_a_quantile(trained, decoder, capsys):
+    root = trained[1]
+    request = [*REQUEST, f"data.path={root}/mine.csv", f"paths.root={root}/{decoder}", "trainer.max_steps=5"]
+    levels = ["task.net.output=quantiles", "task.net.levels=[0.05,0.5,0.9]", f"task.net.decoder={decoder}"]
+    assert main(["train", *request, "data.target=[load,other]", *levels, "test=false"]) == 0
+    (run,) = (p.parent for p in (root / decoder).rglob("result.json"))
+    output = root / f"{decoder}.csv"
+    assert main(["predict", str(run), "--input", f"{root}/mine.csv", "--output", str(output)]) == 0
+    forecast = pd.read_csv(output)
+    named = [f"{target}{end}" for target in ("load", "other") for end in ("", "_q0.05", "_q0.5", "_q0.9")]
+    assert list(forecast.columns) == ["when", *named]
+    for target in ("load", "other"):
+        quantiles = forecast[[f"{target}_q{level}" for level in (0.05, 0.5, 0.9)]].to_numpy()
+        assert (np.diff(quantiles) > 0).all()
+        assert (abs(quantiles - 100) < 60).all()
+        if decoder == "direct":
+            assert forecast[target].equals(forecast[f"{target}_q0.5"])
+    again = root / f"{decoder}_again.csv"
+    assert main(["predict", str(run), "--input", f"{root}/mine.csv", "--output", str(again)]) == 0
+    assert again.read_bytes() == output.read_bytes()
 
 
 @pytest.mark.parametrize(

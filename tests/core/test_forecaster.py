@@ -117,3 +117,27 @@ def test_patches_hold_consecutive_steps_of_one_channel() -> None:
 def test_what_makes_no_forecaster_is_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_direct_point_forecast_has_the_weights_of_ever() -> None:
+    """Checkpoints of before there were other outputs and decoders load."""
+    names = list(_make(targets=[2, 0]).state_dict())
+    core = [f"core.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    assert names == ["normalization.scale", "normalization.shift", *core, "head.weight", "head.bias"]
+
+
+def test_looking_up_the_width_of_a_core_draws_nothing() -> None:
+    weights = []
+    for width in (None, 6):
+        torch.manual_seed(0)
+        weights.append(list(_make(decoder="segments", width=width).parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
+
+
+@pytest.mark.parametrize("output", ["quantiles", "gaussian", "student_t", "negative_binomial"])
+def test_parameters_of_a_distribution_are_never_in_half_precision(output: Any) -> None:
+    model = Forecaster(3, 5, CORE, output=output, normalization="none")
+    with torch.autocast("cpu", torch.bfloat16):
+        parameters = model(torch.randn(2, 8, 3))
+    assert parameters.dtype == torch.float32
+    assert model.output.quantiles(parameters, (0.1, 0.9)).isfinite().all()

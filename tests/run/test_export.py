@@ -35,6 +35,15 @@ DATA = {
         "task.net.weight_drop=0.3",
     ],
     "series": ["data=embedded_series", "data.lookback=8", "data.horizon=4"],
+    "quantiles": [
+        "data=embedded_series",
+        "data.lookback=8",
+        "data.horizon=5",
+        "task.net.output=quantiles",
+        "task.net.decoder=segments",
+        "task.net.patch=4",
+        "task.net.channel_independent=true",
+    ],
 }
 
 
@@ -71,6 +80,7 @@ def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_p
         ("cho", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
         ("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
         ("series", {"past": ["batch", "time", 4]}),
+        ("quantiles", {"past": ["batch", "time", 4]}),
     ],
 )
 def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
@@ -80,9 +90,17 @@ def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     assert done.difference <= done.tolerance
 
 
-@pytest.mark.parametrize(("kind", "inputs"), [("text", [3, "batch"]), ("series", ["batch", 3, 4])])
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("text", [3, "batch"]),
+        ("series", ["batch", 3, 4]),
+        pytest.param("quantiles", ["batch", 12, 4], marks=pytest.mark.slow),
+    ],
+)
 def test_torch_export_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
-    done = export(run(kind), "torch-export", tmp_path / "x.pt2", steps=3)
+    steps = next(n for n in inputs if isinstance(n, int))
+    done = export(run(kind), "torch-export", tmp_path / "x.pt2", steps=steps)
     assert next(iter(done.inputs.values())) == inputs
     assert done.difference <= done.tolerance
     assert torch.export.load(tmp_path / "x.pt2").graph.find_nodes(op="placeholder")

@@ -52,9 +52,9 @@ class Forecaster(nn.Module):
             distribution learns from the true values before each step (teacher forcing); what it says of later steps
             comes from `trajectories`, since its parameters hold only if every step before had been the point forecast.
         segment: steps of a future segment (decoder=segments); None: as many as `patch`.
-        width: a linear map and a ReLU make so many inputs of the core from a patch; None: the core reads the patch
-            itself, with decoder=segments as many as the core's output has.
-        mlp_size: numbers that tell a step what the state says of it, and units of the network that reads them.
+        width: a linear map and a ReLU make so many inputs of the core from a patch, as in SegRNN; None: the core reads
+            the patch itself, with decoder=segments as many as the core's output has.
+        mlp_size: of decoder=mlp, numbers that tell a step what the state says of it, and units of what reads them.
         known, known_codes, static, static_codes, embedding_size: covariates, see `CovariateFeatures`.
         mask_input: whether each value of the past was observed, as a further input.
 
@@ -279,7 +279,7 @@ class Forecaster(nn.Module):
             patches = steps.reshape(batch, length // self.patch, self.patch * size)
             parts.append(self._of_rows(patches).transpose(0, 1))
         if static is not None:
-            parts.append(self._of_rows(static).expand(len(parts[0]), -1, -1))
+            parts.append(self._of_rows(static).expand(parts[0].shape[0], -1, -1))
         joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         return joined if self.embed is None else self.embed(joined)
 
@@ -300,6 +300,8 @@ class Forecaster(nn.Module):
         if self.channel_independent:
             _, steps, _, n = raw.shape
             raw = raw.view(-1, len(self.index), steps, n).transpose(1, 2)
+        if self.output.is_distribution and raw.dtype in (torch.bfloat16, torch.float16):
+            raw = raw.float()  # a likelihood has too few digits in half precision
         norm = self.normalization
         return self.output.moved(
             self.output.parameters(raw),

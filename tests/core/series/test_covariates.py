@@ -109,3 +109,26 @@ def test_quantiles_stay_in_order_where_a_learned_scale_is_negative() -> None:
     with torch.no_grad():
         net.normalization.scale.mul_(-0.5)
     assert (net(torch.randn(50, 8, 2)).diff(dim=-1) >= 0).all()
+
+
+@pytest.mark.parametrize("decoder", ["direct", "segments", "recursive", "mlp"])
+def test_a_known_holiday_and_a_category_halve_the_error(decoder: Any) -> None:
+    """Each holiday adds two, and shops of the second kind lie three above the others, in the future alone."""
+    torch.manual_seed(0)
+    past, noise = torch.randn(100, 8, 1), 0.1 * torch.randn(100, 4, 1)
+    holiday = (torch.rand(100, 12, 1) < 0.3).float()
+    shop = torch.randint(1, 3, (100, 1))
+    future = noise + 2 * holiday[:, 8:] + 3 * (shop == 2)[:, None]
+    errors = []
+    for told in ({}, {"known": 1}, {"known": 1, "static_codes": [2]}):
+        net = Forecaster(1, 4, CORE, normalization="none", decoder=decoder, patch=1, **told)  # type: ignore[arg-type]
+        given = Covariates(known=holiday, static_codes=shop)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
+        for _ in range(60):
+            optimizer.zero_grad()
+            error = (net(past, given) - future).abs().mean()
+            error.backward()
+            optimizer.step()
+        errors.append(float(error.detach()))
+    assert errors[2] < errors[0] / 2, errors
+    assert errors[2] < errors[1] < errors[0], errors

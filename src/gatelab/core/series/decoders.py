@@ -73,7 +73,7 @@ class MLP(nn.Module):
     def forward(self, summary: Summary) -> Tensor:
         """Return [R, P, k, n]."""
         y = F.dropout(summary.y, self.dropout, self.training)
-        x = self.context(y).view(len(y), self.shape[0], -1)
+        x = self.context(y).view(y.shape[0], self.shape[0], -1)
         x = x if summary.future is None else torch.cat((x, summary.future), dim=-1)
         raw: Tensor = self.head(self.hidden(x).relu())
         return raw.view(-1, *self.shape)
@@ -110,7 +110,7 @@ class Segments(nn.Module):
 
     def forward(self, summary: Summary) -> Tensor:
         """Return [R, P, k, n]."""
-        rows, m = len(summary.y), self.segments
+        rows, m = summary.y.shape[0], self.segments
         x = self.position.expand(rows, m, -1)
         if self.channel is not None:
             channel = self.channel.repeat(rows // len(self.channel), 1)
