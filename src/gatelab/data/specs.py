@@ -203,8 +203,8 @@ class SeriesSpec(Spec):
     known: names of the `F` covariates known in the future; known_codes: of the `G` categorical ones, with their number
         of values (0 stands for a value not seen in training).
     static, static_codes: the same for facts of each series.
-    scales: mean and standard deviation, on the training rows, of the covariates that are numbers in the file. words: the
-        values of the categorical ones in the order of their codes, which begin at 1.
+    scales: mean and standard deviation, on the training rows, of the covariates that are numbers in the file. words:
+        the values of the categorical ones in the order of their codes, which begin at 1.
     """
 
     kind: ClassVar[str] = "forecasting"

@@ -324,7 +324,7 @@ def grid_around(anchor: pd.Timestamp, first: pd.Timestamp, last: pd.Timestamp, s
     steps = int((anchor - first) / _shortest(offset)) + 2
     before = pd.date_range(end=anchor, periods=steps, freq=offset)
     after = pd.date_range(anchor, max(last, anchor), freq=offset)
-    grid = before.append(after).unique()
+    grid = pd.DatetimeIndex(before.append(after).unique())
     return grid[(grid >= first) & (grid <= last)]
 
 

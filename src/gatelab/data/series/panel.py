@@ -8,70 +8,20 @@ Dimensions: `N` rows, `S` series, `C` channels, `F`/`G` known covariates (number
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from gatelab.data.messages import DataError, counted, did_you_mean, few
 from gatelab.data.series.calendar import read_times, shown
+from gatelab.data.series.panel_data import Columns, Panel
 from gatelab.data.series.panel_file import LongFrame, fingerprint, read_long_frame
 from gatelab.data.series.panel_grid import panel_grid
 from gatelab.data.series.panel_rows import first_of
 
 _SPARSEST: Final = 100
 """Rows of the grid for each row that is there."""
-
-
-class Columns(NamedTuple):
-    """The part of each column: names in the file. categorical: of known and static, the numbers that are names."""
-
-    id: str
-    time: str | None
-    target: tuple[str, ...]
-    past: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
-    static: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
-
-
-@dataclass
-class Panel:
-    """`S` series of any length, below each other.
-
-    ids: their names. starts: `[S + 1]`, where each begins among the rows, then N. values: `[N, C]` float64 of the
-        `channels` (targets, then past covariates), nan where missing.
-    known, static: numbers `[N]` or `[S]` by name, nan where missing; codes: place in `words[name]` `[N]` or `[S]` of
-        the categorical ones, -1 where missing. In the order of the settings.
-    times, wall: `[M]` of the grid (see panel_grid.py), empty without stamps; place: `[S]`, the time of each first row.
-    """
-
-    ids: tuple[str, ...]
-    starts: np.ndarray
-    values: np.ndarray
-    channels: tuple[str, ...]
-    known: dict[str, np.ndarray] = field(default_factory=dict)
-    static: dict[str, np.ndarray] = field(default_factory=dict)
-    words: dict[str, list[str]] = field(default_factory=dict)
-    frequency: str = ""
-    zone: str = ""
-    times: np.ndarray = field(default_factory=lambda: np.zeros(0, "datetime64[us]"))
-    wall: np.ndarray = field(default_factory=lambda: np.zeros(0, "datetime64[us]"))
-    place: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    fingerprint: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Rows `[S]` of each series."""
-        return np.diff(self.starts)
-
-    def when(self, series: int, row: int) -> str:
-        """The time of a row of a series (from 0), or its number where there are no stamps."""
-        if not len(self.times):
-            return f"row {row + 1}"
-        return str(np.datetime_as_string(self.wall[self.place[series] + row], unit="m")).replace("T", " ")
 
 
 def read_panel(
@@ -196,10 +146,7 @@ def _without_doubles(
     both[1:] |= same
     both[:-1] |= same
     places = order[both]
-    used = [
-        c
-        for c in dict.fromkeys([columns.id, *columns.target, *columns.past, *columns.known, *columns.static])
-    ]
+    used = list(dict.fromkeys([columns.id, *columns.target, *columns.past, *columns.known, *columns.static]))
     cells = long.frame.iloc[places][used].assign(**{" time": times[places]})
     repeats = cells.duplicated().to_numpy()
     left = cells[~repeats]
@@ -210,9 +157,9 @@ def _without_doubles(
             (codes == codes[left.index[twice][0]]) & (times == first[" time"].to_datetime64())
         )
         raise DataError(
-            f"series {shown(names[codes[here[0]]])}: {first[' time']} stands in {long.rows(here)} with different values "
-            f"({counted(int(left.duplicated([columns.id, ' time']).sum()), 'such row')} in all); keep one row for each "
-            f"{columns.id!r} and {columns.time!r}"
+            f"series {shown(names[codes[here[0]]])}: {first[' time']} stands in {long.rows(here)} with different "
+            f"values ({counted(int(left.duplicated([columns.id, ' time']).sum()), 'such row')} in all); keep one row "
+            f"for each {columns.id!r} and {columns.time!r}"
         )
     dropped = places[repeats]
     notes.append(
@@ -314,8 +261,8 @@ def _fill_columns(
         if missing == "error" and (holes := _absent(cells)[rows]).any():
             raise DataError(
                 f"{key}: column {column!r} has {counted(int(holes.sum()), 'missing value')} (series "
-                f"{shown(str(long.frame[columns.id].iloc[rows[holes][0]]))}, {long.rows(rows[holes])}); fill them in, or "
-                "mask them with data.missing=mask"
+                f"{shown(str(long.frame[columns.id].iloc[rows[holes][0]]))}, {long.rows(rows[holes])}); fill them in, "
+                "or mask them with data.missing=mask"
             )
         whole = np.full(total, -1 if cells.dtype == np.int32 else np.nan, cells.dtype)
         whole[places] = cells[rows]
@@ -350,13 +297,13 @@ def _fill_static(
             raise DataError(
                 f"data.static: {column!r} changes within series {shown(panel.ids[one])}: "
                 f"{shown(long.frame[column].iloc[rows[first]])} in {long.rows(rows[[first]])}, "
-                f"{shown(long.frame[column].iloc[rows[place]])} in {long.rows(rows[[place]])}; correct it, or name it in "
-                "data.known_future"
+                f"{shown(long.frame[column].iloc[rows[place]])} in {long.rows(rows[[place]])}; correct it, or name "
+                "it in data.known_future"
             )
         if missing == "error" and (empty := _absent(value)).any():
             names = [shown(panel.ids[one]) for one in np.flatnonzero(empty)[:4]]
             raise DataError(
-                f"data.static: {column!r} has no value in series {', '.join(names)} ({int(empty.sum()):,} in all); fill "
-                "it in, or mask it with data.missing=mask"
+                f"data.static: {column!r} has no value in series {', '.join(names)} ({int(empty.sum()):,} in all); "
+                "fill it in, or mask it with data.missing=mask"
             )
         panel.static[column] = value

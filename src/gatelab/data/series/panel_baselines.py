@@ -96,7 +96,7 @@ def panel_metrics(
 
 
 def panel_mase_scale(values: np.ndarray, starts: np.ndarray, season: int) -> np.ndarray:
-    """Return each series' mean absolute seasonal difference `[S, K]` of training rows `[n, K]` (Hyndman & Koehler, 2006).
+    """Return each series' mean absolute seasonal difference `[S, K]` of rows `[n, K]` (Hyndman & Koehler, 2006).
 
     0, which leaves the series out of MASE, where no two measured values lie a season apart, or all such are equal.
     """

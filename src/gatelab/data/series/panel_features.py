@@ -4,19 +4,21 @@ Numbers are standardised by the rows that train (a mean and a standard deviation
 codes from 1 on, the most frequent in those rows first; 0 stands for a missing value and for one that training has not
 seen. The calendar (`hour`, `weekday`, `day`, `month`) gives codes too, since a network that embeds them needs no
 assumption of their shape; Fourier terms give smooth seasons of any length (Hyndman & Athanasopoulos, Forecasting:
-principles and practice, 7.4). Both follow the clock of the stamps' zone and are kept once for each time, not for each row.
+principles and practice, 7.4). Both follow the clock of the stamps' zone and are kept once for
+each time, not for each row.
 
 Dimensions: `N` rows, `S` series, `M` times of the grid, `F` numbers, `G` categories.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from gatelab.data.messages import DataError, did_you_mean
-from gatelab.data.series.panel import Panel
+from gatelab.data.series.panel_data import Panel
+from gatelab.data.series.panel_rows import series_of
 
 _DAY: Final = 86_400_000_000
 """Microseconds."""
@@ -69,29 +71,34 @@ def check_calendar(calendar: Sequence[str], fourier: Mapping[object, int], time:
 
 
 def fit_scales(panel: Panel, train: np.ndarray) -> dict[str, list[float]]:
-    """Return mean and standard deviation of each covariate of numbers on the rows `train [N]` (bool)."""
-    of_series = np.add.reduceat(np.append(train, False), panel.starts[:-1]) > 0
+    """Return mean and standard deviation of each covariate of numbers on the rows `train`, given by number."""
     found = {}
-    for columns, used in ((panel.known, train), (panel.static, of_series)):
-        for name, values in columns.items():
-            if name not in panel.words:
-                there = values[used & ~np.isnan(values)]
-                spread = float(there.std()) if len(there) and np.ptp(there) > 0 else 1.0
-                found[name] = [float(there.mean()) if len(there) else 0.0, spread]
+    for name, values in _of_training(panel, train):
+        if name not in panel.words:
+            there = values[~np.isnan(values)]
+            spread = float(there.std()) if len(there) and np.ptp(there) > 0 else 1.0
+            found[name] = [float(there.mean()) if len(there) else 0.0, spread]
     return found
 
 
 def fit_words(panel: Panel, train: np.ndarray) -> dict[str, list[str]]:
     """Return the values of each category on the rows `train`, the most frequent first, equal ones by name."""
-    of_series = np.add.reduceat(np.append(train, False), panel.starts[:-1]) > 0
     found = {}
-    for columns, used in ((panel.known, train), (panel.static, of_series)):
-        for name, values in columns.items():
-            if name in panel.words:
-                seen = np.bincount(values[used & (values >= 0)], minlength=len(panel.words[name]))
-                order = np.argsort(-seen, kind="stable")
-                found[name] = [panel.words[name][place] for place in order if seen[place]]
+    for name, values in _of_training(panel, train):
+        if name in panel.words:
+            seen = np.bincount(values[values >= 0], minlength=len(panel.words[name]))
+            order = np.argsort(-seen, kind="stable")
+            found[name] = [panel.words[name][place] for place in order if seen[place]]
     return found
+
+
+def _of_training(panel: Panel, train: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Each covariate of the file with its values on the training rows, or in the series that have such."""
+    series = np.unique(series_of(panel.starts)[train])
+    for name, values in panel.known.items():
+        yield name, values[train]
+    for name, values in panel.static.items():
+        yield name, values[series]
 
 
 def code_sizes(

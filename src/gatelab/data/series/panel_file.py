@@ -33,7 +33,7 @@ class LongFrame(NamedTuple):
     begins: np.ndarray
 
     def rows(self, places: Sequence[int] | np.ndarray) -> str:
-        """Name rows of the frame as their reader counts them: `rows 3, 7 and 2 more`, with the file if there are more."""
+        """Name rows of the frame as their reader counts them, `rows 3, 7`, with the file if there are several."""
         shown = np.asarray(places)[:_MOST]
         files = np.searchsorted(self.begins, shown, side="right") - 1
         numbers = [f"{place - self.begins[file] + 1}" for place, file in zip(shown, files, strict=True)]
@@ -72,10 +72,11 @@ def fingerprint(path: str) -> dict[str, str]:
 
 def read_long_frame(path: str, notes: list[str], file_format: Mapping[str, str | None]) -> LongFrame:
     """Return the rows of all files; `DataError` where one has other columns than the first."""
-    files, place, frames = panel_files(path), Path(path).expanduser(), []
+    files, place = panel_files(path), Path(path).expanduser()
+    frames: list[pd.DataFrame] = []
     for file in files:
         told: list[str] = []
-        frame = read_frame(file, told, **file_format)  # type: ignore[arg-type]
+        frame = read_frame(file, told, **file_format)
         parts = file.relative_to(place).parts[:-1] if place.is_dir() else ()
         for name, _, value in (part.partition("=") for part in parts if "=" in part):
             frame[name] = None if value == _NO_VALUE else unquote(value)

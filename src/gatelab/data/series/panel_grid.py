@@ -105,8 +105,8 @@ def _other_step(
     own = usual_step(pd.DatetimeIndex(times[starts[series] : starts[series + 1]]))
     return (
         f"{name(series, *_ends(starts, series))}: its usual step is {own}, or it lies off the grid; the panel has the "
-        f"step {step}, as {name(reference, *_ends(starts, reference))}; one step for all: resample the series, or leave "
-        "it out"
+        f"step {step}, as {name(reference, *_ends(starts, reference))}; one step for all: resample the series, or "
+        "leave it out"
     )
 
 

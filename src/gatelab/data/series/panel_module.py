@@ -1,11 +1,9 @@
-"""The DataModule of many series: a long frame or a group of the M4 competition, cut into the windows of one global model.
+"""The DataModule of many series: a long frame or a group of the M4 competition, cut into windows of one global model.
 
 It joins the parts and publishes the spec: panel.py and m4.py read, panel_features.py encodes the covariates,
 panel_windows.py scales and cuts.
 """
 
-from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Any, Final, Literal, Unpack
 
 import numpy as np
@@ -14,7 +12,20 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.messages import DataError, counted, few
-from gatelab.data.series.m4 import GROUPS, m4_files, read_m4
+from gatelab.data.series.m4 import GROUPS
+from gatelab.data.series.panel_baselines import panel_baselines, panel_mase_scale
+from gatelab.data.series.panel_data import Columns, Panel
+from gatelab.data.series.panel_features import (
+    check_calendar,
+    code_sizes,
+    encode,
+    fit_scales,
+    fit_words,
+    number_names,
+)
+from gatelab.data.series.panel_rows import bounds, ranges, sums
+from gatelab.data.series.panel_sources import read_series_panel
+from gatelab.data.series.panel_windows import PanelArrays, PanelScaler, PanelWindows, Protocol, Windows
 from gatelab.data.series.protocol import default_season
 from gatelab.data.specs import SeriesSpec
 
@@ -26,12 +37,12 @@ class PanelDataModule(GatelabDataModule):
     """Forecasting windows of many series, `SeriesBatch`es of one global model.
 
     series: "panel" reads `path` (a CSV or Parquet file, a pattern, or a folder of parts), a long frame with a row for
-        each series and time (see panel.py); the others are the groups of the M4 competition (see m4.py), without stamps.
+        each series and time (see panel.py); the others are groups of the M4 competition (see m4.py), without stamps.
     id, time, target: columns (time None: the rows of a series are in order and equally spaced). past: further inputs,
         known up to now. known_future: covariates that are known for the steps to forecast. static: facts of each series
         (a column that changes within one is refused). Text is categorical, and so are the numbers of `categorical`.
-    calendar: features made from the stamps, some of hour, weekday, day, month. fourier: season in steps -> pairs of sine
-        and cosine.
+    calendar: features made from the stamps, some of hour, weekday, day, month. fourier: season in steps -> pairs of
+        sine and cosine.
     gaps, missing: "error" refuses absent rows and empty cells; "mask" takes them as missing: zero to the network with
         `observed` False, neither learned nor scored as targets.
     scaling: per series, fitted on its training rows: standard, mean_absolute, robust or none (see `PanelScaler`).
@@ -111,11 +122,9 @@ class PanelDataModule(GatelabDataModule):
             raise DataError(f"data.{given[0]} is for data=panel; {series} has its own")
         elif horizon != GROUPS[series].horizon or test_windows != 1:
             raise DataError(
-                f"the official test of {series} is one window of {GROUPS[series].horizon} steps: leave data.horizon and "
-                "data.test_windows out"
+                f"the official test of {series} is one window of {GROUPS[series].horizon} steps: leave data.horizon "
+                "and data.test_windows out"
             )
-        from gatelab.data.series.panel_features import check_calendar
-
         check_calendar(calendar or [], fourier or {}, time)
         self.series, self.path, self.id, self.time = series, path, id, time
         self.target, self.past, self.known_future = target or ["y"], past or [], known_future or []
@@ -125,7 +134,7 @@ class PanelDataModule(GatelabDataModule):
         self.lookback, self.horizon, self.step, self.min_past = lookback, horizon, step or horizon, min_past
         self.valid_windows, self.test_windows, self.season = valid_windows, test_windows, season
         self.mirror, self.cache = mirror, cache
-        self.panel: Any = None
+        self.panel: Panel | None = None
 
     @property
     def at_hand(self) -> bool:
@@ -140,42 +149,22 @@ class PanelDataModule(GatelabDataModule):
         """Read, scale each series by its training rows, encode the covariates, lay out the windows."""
         if self.panel is not None:
             return
-        from gatelab.data.series.panel_baselines import panel_mase_scale
-        from gatelab.data.series.panel_features import encode, fit_scales, fit_words
-        from gatelab.data.series.panel_rows import ranges
-        from gatelab.data.series.panel_windows import PanelArrays, PanelScaler, Protocol
-
         panel = self._read()
-        later = 0 if self.folds is None or self.fold is None else self.folds - 1 - self.fold
-        protocol = Protocol(
-            self.lookback, self.horizon, self.step, self.valid_windows, self.test_windows, self.min_past
-        )
-        protocol = replace(protocol, held_back=later * self.valid_windows * self.step)
-        targets = len(self.target)
-        train_rows = protocol.train_rows(panel.lengths)
+        protocol = self._protocol()
+        train_rows, targets = protocol.train_rows(panel.lengths), len(self.target)
         rows = ranges(panel.starts[:-1], train_rows)
-        train = np.zeros(panel.starts[-1], bool)
-        train[rows] = True
-        train_values, train_starts = panel.values[rows], np.concatenate([[0], np.cumsum(train_rows)])
+        train, train_starts = panel.values[rows], bounds(train_rows)
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            self.scaler = PanelScaler.fit(self.scaling, train_values, train_starts)
+            self.scaler = PanelScaler.fit(self.scaling, train, train_starts)
             scaled = self.scaler.transform(panel.values, panel.starts)
         self._sizes(panel, scaled)
         measured = ~np.isnan(panel.values)
+        usable = sums(measured[rows, :targets].any(axis=1).astype(np.int64), train_starts) > 0
         self.notes = list(panel.notes)
-        usable = (
-            np.bincount(
-                np.repeat(np.arange(len(train_rows)), train_rows)[measured[rows, :targets].any(axis=1)],
-                minlength=len(train_rows),
-            )
-            > 0
-        )
         self.windows = self._windows(panel, protocol, measured[:, :targets], usable)
         self.splits = tuple(self.windows)
-        season = self.season or (
-            GROUPS[self.series].season if self.series in GROUPS else default_season(panel.frequency)
-        )
-        scales, words = fit_scales(panel, train), fit_words(panel, train)
+        season = self._season(panel.frequency)
+        scales, words = fit_scales(panel, rows), fit_words(panel, rows)
         self.arrays = PanelArrays(
             panel.starts,
             scaled,
@@ -184,67 +173,54 @@ class PanelDataModule(GatelabDataModule):
             panel.place,
             self.scaler.level[:, :targets],
             self.scaler.spread[:, :targets],
-            panel_mase_scale(train_values[:, :targets], train_starts, season),
+            panel_mase_scale(train[:, :targets], train_starts, season),
             targets,
         )
-        self.spec = self._spec(panel, train_values, season, scales, words)
+        before_test = (panel.lengths - protocol.test_rows).clip(min=0)
+        tested = panel.values[ranges(panel.starts[:-1], before_test), :targets]
+        self._test_scale = panel_mase_scale(tested, bounds(before_test), season)
+        self.spec = self._spec(panel, train, season, scales, words)
         self._tell(usable)
         self.fingerprint = dict(panel.fingerprint)
         self.panel = panel
 
-    def _read(self) -> Any:
-        """The panel, parsed once; later the bytes of the files are only hashed (see disk_cache.py)."""
-        from gatelab.data.fetch import fetch
-        from gatelab.data.series.panel import Columns, Panel
-
-        columns = Columns(
-            self.id,
-            self.time,
-            *(
-                tuple(names)
-                for names in (self.target, self.past, self.known_future, self.static, self.categorical)
-            ),
+    def _protocol(self) -> Protocol:
+        later = 0 if self.folds is None or self.fold is None else self.folds - 1 - self.fold
+        return Protocol(
+            self.lookback,
+            self.horizon,
+            self.step,
+            self.valid_windows,
+            self.test_windows,
+            self.min_past,
+            held_back=later * self.valid_windows * self.step,
         )
-        options: Mapping[str, Any] = {"gaps": self.gaps, "missing": self.missing, **self.file_format}
 
-        def key() -> dict[str, Any]:
-            if self.path is None:
-                files = {
-                    name: fetch(name, mirror=self.mirror, cache=self.cache).sha256
-                    for name in m4_files(self.series)
-                }
-                return {"what": self.series, "source": files}
-            from gatelab.data.series.panel_file import fingerprint
+    def _season(self, frequency: str) -> int:
+        own = GROUPS[self.series].season if self.series in GROUPS else default_season(frequency)
+        return self.season or own
 
-            return {
-                "what": "panel",
-                "source": fingerprint(self.path),
-                "columns": columns._asdict(),
-                **options,
-            }
+    def _arrays(self, split: str) -> PanelArrays:
+        """The arrays with the MASE scales of a split: of the rows that train; in the test split, of all before it."""
+        return self.arrays._replace(mase_scale=self._test_scale) if split == "test" else self.arrays
 
-        def make() -> CacheEntry:
-            if self.path is None:
-                panel = read_m4(self.series, mirror=self.mirror, cache=self.cache)
-            else:
-                from gatelab.data.series.panel import read_panel
+    def _read(self) -> Panel:
+        return read_series_panel(
+            self.series, self.path, self._columns, self._options, self.mirror, self.cache
+        )
 
-                panel = read_panel(self.path, columns, **options)
-            return _keep(panel)
+    @property
+    def _columns(self) -> Columns:
+        names = (self.target, self.past, self.known_future, self.static, self.categorical)
+        return Columns(self.id, self.time, *map(tuple, names))
 
-        entry = cached(self.cache, key, make)
-        columns_of: dict[str, dict[str, np.ndarray]] = {"known": {}, "static": {}}
-        arrays = entry.arrays | {
-            name: entry.arrays[name].copy() for name in ("starts", "place")
-        }  # for torch, writable
-        for name in list(arrays):
-            part, _, column = name.partition(":")
-            if column:
-                columns_of[part][column] = arrays.pop(name)
-        facts = entry.facts | {name: tuple(entry.facts[name]) for name in ("ids", "channels")}
-        return Panel(**arrays, **columns_of, **facts)
+    @property
+    def _options(self) -> dict[str, Any]:
+        return {"gaps": self.gaps, "missing": self.missing, **self.file_format}
 
-    def _windows(self, panel: Any, protocol: Any, measured: np.ndarray, usable: np.ndarray) -> dict[str, Any]:
+    def _windows(
+        self, panel: Panel, protocol: Protocol, measured: np.ndarray, usable: np.ndarray
+    ) -> dict[str, Windows]:
         """The windows of usable series that have something to score; tells what is left out."""
         found = {}
         before = np.concatenate([[0], measured.any(axis=1).cumsum()])
@@ -260,8 +236,8 @@ class PanelDataModule(GatelabDataModule):
             )
             if len(short) == len(usable):
                 raise DataError(
-                    f"{self.path}: every series is {why}: {names}; shorten data.horizon, or take fewer data.test_windows "
-                    "and data.valid_windows"
+                    f"{self.path}: every series is {why}: {names}; shorten data.horizon, or take fewer "
+                    "data.test_windows and data.valid_windows"
                 )
             self.notes.append(f"{len(short):,} of {len(usable):,} series left out, {why}: {names}")
         for split, windows in found.items():
@@ -287,13 +263,13 @@ class PanelDataModule(GatelabDataModule):
             self.notes.append(f"missing targets are left out of losses and scores: {', '.join(shares)}")
         return found
 
-    def _scored(self, measured: np.ndarray, windows: Any) -> float:
+    def _scored(self, measured: np.ndarray, windows: Windows) -> float:
         """The share of a split's targets that were measured."""
         before = np.concatenate([np.zeros((1, measured.shape[1]), np.int64), measured.cumsum(axis=0)])
         there = (before[windows.origin + self.horizon] - before[windows.origin]).sum()
         return float(there / (len(windows.origin) * self.horizon * measured.shape[1]))
 
-    def _sizes(self, panel: Any, scaled: np.ndarray) -> None:
+    def _sizes(self, panel: Panel, scaled: np.ndarray) -> None:
         """Refuse values so far from their series' level that squares of them are no numbers."""
         worst = np.abs(scaled).max(axis=1)
         if not (worst < _FARTHEST).all():
@@ -301,21 +277,20 @@ class PanelDataModule(GatelabDataModule):
             one = int(np.searchsorted(panel.starts, row, side="right") - 1)
             place = int(np.abs(scaled[row]).argmax())
             raise DataError(
-                f"{self.path or self.series}: series {panel.ids[one]!r}, {panel.when(one, row - int(panel.starts[one]))}, "
-                f"column {panel.channels[place]!r}: {panel.values[row, place]:.3g} is too far from the training rows of "
-                "its series, or cannot be squared; correct it"
+                f"{self.path or self.series}: series {panel.ids[one]!r}, "
+                f"{panel.when(one, row - int(panel.starts[one]))}, column {panel.channels[place]!r}: "
+                f"{panel.values[row, place]:.3g} is too far from the training rows of its series, or cannot be "
+                "squared; correct it"
             )
 
     def _spec(
         self,
-        panel: Any,
+        panel: Panel,
         train: np.ndarray,
         season: int,
         scales: dict[str, list[float]],
         words: dict[str, list[str]],
     ) -> SeriesSpec:
-        from gatelab.data.series.panel_features import code_sizes, number_names
-
         there = ~np.isnan(train)
         count = there.sum(axis=0).clip(min=1)
         mean = np.where(there, train, 0).sum(axis=0) / count
@@ -353,6 +328,8 @@ class PanelDataModule(GatelabDataModule):
         """The times [Lb + P] of a window's rows in ISO format, to the minute; None where there are none, or before a
         series begins.
         """
+        if self.panel is None:
+            return None
         series, origin = (int(part[window]) for part in self.windows[split])
         row = origin - int(self.panel.starts[series])
         if not len(self.panel.times) or row < self.lookback:
@@ -364,29 +341,28 @@ class PanelDataModule(GatelabDataModule):
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of repeat-last, seasonal naive and drift on `split`, per window's own series."""
         self._known(split)
-        from gatelab.data.series.panel_baselines import panel_baselines
-
+        arrays = self._arrays(split)
         parts = {
             "origin": self.windows[split].origin,
             "values": self.arrays.values,
             "starts": self.arrays.starts,
         }
-        parts |= {name: getattr(self.arrays, name) for name in ("level", "spread", "mase_scale", "measured")}
+        parts |= {name: getattr(arrays, name) for name in ("level", "spread", "mase_scale", "measured")}
         hashes = {name: sha256_of_array(part) for name, part in parts.items() if part is not None}
         return cached(
             self.cache,
             lambda: {"what": "panel baselines", "arrays": hashes, "spec": self.spec.to_dict()},
             lambda: CacheEntry(
-                {}, panel_baselines(self.arrays, self.windows[split], self.horizon, self.spec.season)
+                {}, panel_baselines(arrays, self.windows[split], self.horizon, self.spec.season)
             ),
         ).facts
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
-        from gatelab.data.series.panel_windows import PanelWindows
-
         windows = self.windows[split]
         share = self._batch_size(split) // world_size
-        dataset = PanelWindows(self.arrays, windows, self.lookback, self.horizon, share, padded=self.padded)
+        dataset = PanelWindows(
+            self._arrays(split), windows, self.lookback, self.horizon, share, padded=self.padded
+        )
         if split == "train" and self.weighting == "series":
             order = SeriesOrder(
                 len(windows.series),
@@ -398,20 +374,6 @@ class PanelDataModule(GatelabDataModule):
             )
             return dataset, order.of_windows(windows.series)
         return dataset, self._order(split, len(windows.series), rank, world_size)
-
-
-def _keep(panel: Any) -> CacheEntry:
-    """A panel as arrays and plain facts, see `PanelDataModule._read`."""
-    arrays, facts = {}, {}
-    for name in (part.name for part in fields(panel)):
-        value = getattr(panel, name)
-        if name in ("known", "static"):
-            arrays |= {f"{name}:{column}": array for column, array in value.items()}
-        elif isinstance(value, np.ndarray):
-            arrays[name] = value
-        else:
-            facts[name] = value
-    return CacheEntry(arrays, facts)
 
 
 class SeriesOrder(BatchOrder):

@@ -11,6 +11,11 @@ def first_of(codes: np.ndarray) -> np.ndarray:
     return np.unique(codes, return_index=True)[1]
 
 
+def bounds(lengths: np.ndarray) -> np.ndarray:
+    """Return the starts `[S + 1]` of series of these lengths."""
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
 def series_of(starts: np.ndarray) -> np.ndarray:
     """Return the series `[N]` of each row."""
     return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
@@ -34,7 +39,7 @@ def sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def last_true(where: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return, for each row, the last row up to it in its series at which `where` `[N]` is true; -1 before there is one."""
+    """Return, for each row, the last row of its series up to it at which `where` `[N]` is true; -1: there is none."""
     places = np.maximum.accumulate(np.where(where, np.arange(len(where)), -1))
     return np.where(places >= np.repeat(starts[:-1], np.diff(starts)), places, -1)
 

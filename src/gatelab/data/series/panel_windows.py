@@ -204,6 +204,7 @@ class PanelWindows(Dataset):
             observed = inside.expand(past.shape) if observed is None else observed & inside
         known, codes = self._known(series, rows, starts, before)
         static, static_codes = self.covariates[4:]
+        level, spread, mase_scale = self.per_series
         return SeriesBatch(
             past,
             self.values[future_rows, : self.targets],
@@ -213,7 +214,9 @@ class PanelWindows(Dataset):
             codes,
             static[series] if static.shape[1] else None,
             static_codes[series].long() if static_codes.shape[1] else None,
-            *(part[series] for part in self.per_series),
+            level[series],
+            spread[series],
+            mase_scale[series],
             series,
         )
 
