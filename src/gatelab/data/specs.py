@@ -99,6 +99,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return True
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
     if origin is dict:
         return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
     if kind in (int, float):

@@ -62,16 +62,18 @@ def test_windows_are_those_of_a_plain_loop(panel):
     table.loc[rng.choice(len(table), 12, replace=False), "y"] = np.nan
     data = panel(
         table,
-        **{
-            "past": ["x"],
-            "known_future": ["price", "kind"],
-            "static": ["size"],
-            "missing": "mask",
-            "scaling": "none",
-        },
-        **{"calendar": ["hour"], "valid_windows": 2, "test_windows": 1, "step": 2},
+        past=["x"],
+        known_future=["price", "kind"],
+        static=["size"],
+        missing="mask",
+        scaling="none",
+        calendar=["hour"],
+        valid_windows=2,
+        test_windows=1,
+        step=2,
     )
-    assert data.spec.known == ("price",) and list(data.spec.known_codes) == ["kind", "hour"]
+    assert data.spec.known == ("price",)
+    assert list(data.spec.known_codes) == ["kind", "hour"]
     codes = {word: place for place, word in enumerate(data.spec.words["kind"], 1)}
     mean, std = data.spec.scales["price"]
     for split in data.splits:
@@ -129,15 +131,15 @@ def test_scalers_see_the_training_rows_of_their_series_only(panel):
             found = np.stack([data.arrays.level[:, 0], data.arrays.spread[:, 0]], axis=1)
             np.testing.assert_allclose(found, pairs)
     batch = batches(panel(table), "test")[0]
-    np.testing.assert_allclose(
-        (batch.future * batch.spread[:, None] + batch.level[:, None])[:, -1, 0], [59, 1044, 2029], rtol=1e-5
-    )
+    original = batch.future * batch.spread[:, None] + batch.level[:, None]
+    np.testing.assert_allclose(original[:, -1, 0], [59, 1044, 2029], rtol=1e-5)
 
 
 def test_codes_follow_the_frequency_in_training_and_0_is_unseen(panel):
     table = frame((40,), kind=["rare"] * 5 + ["often"] * 29 + ["new"] * 6)
     data = panel(table, known_future=["kind"])
-    assert data.spec.words == {"kind": ["often", "rare"]} and data.spec.known_codes == {"kind": 3}
+    assert data.spec.words == {"kind": ["often", "rare"]}
+    assert data.spec.known_codes == {"kind": 3}
     assert set(batches(data, "test")[0].known_codes[0, -3:, 0].tolist()) == {0}
 
 
@@ -172,7 +174,8 @@ def test_weighting_by_series_meets_each_equally_often(panel):
     data = panel(frame((200, 40, 30)), weighting="series")
     seen = np.concatenate([batch.series.numpy() for batch in data.train_dataloader()])
     counts = np.bincount(seen)
-    assert len(seen) == data.spec.windows["train"] and counts.max() - counts.min() <= 1
+    assert len(seen) == data.spec.windows["train"]
+    assert counts.max() - counts.min() <= 1
 
 
 @pytest.mark.parametrize("weighting", ["window", "series"])
@@ -183,7 +186,8 @@ def test_an_epoch_goes_on_where_it_stopped(panel, weighting):
     rest.first_epoch, rest.skip_batches = 2, 5
     after = list(islice(whole.train_dataloader(), 5, None))
     for a, b in zip(after, rest.train_dataloader(), strict=True):
-        assert torch.equal(a.past, b.past) and torch.equal(a.series, b.series)
+        assert torch.equal(a.past, b.past)
+        assert torch.equal(a.series, b.series)
     shares = [whole._dataset("train", rank, 2)[1] for rank in range(2)]
     joined = [np.concatenate(pair) for pair in zip(*shares, strict=True)]
     assert np.array_equal(np.concatenate(joined), whole._dataset("train", 0, 1)[1].permutation())
@@ -218,7 +222,8 @@ def test_baselines_are_those_of_a_plain_loop(panel):
     for name, (mase, mae) in sums.items():
         assert found[name]["mase"] == pytest.approx(mase / 4, rel=1e-4)
         assert found[name]["mae_original"] == pytest.approx(mae / 4, rel=1e-4)
-        assert found[name]["filled"] == pytest.approx(100 / 3) and found[name]["windows"] == 2
+        assert found[name]["filled"] == pytest.approx(100 / 3)
+        assert found[name]["windows"] == 2
 
 
 def test_files_of_a_folder_and_of_a_pattern_are_one_panel(panel, tmp_path):
@@ -229,7 +234,8 @@ def test_files_of_a_folder_and_of_a_pattern_are_one_panel(panel, tmp_path):
         part.drop(columns="region").to_parquet(folder / f"{number}.parquet")
     data = panel(table, path=str(tmp_path / "parts"), static=["region"])
     assert data.spec.words == {"region": ["north", "south east"]}
-    assert len(data.fingerprint) == 3 and data.spec.series == 3
+    assert len(data.fingerprint) == 3
+    assert data.spec.series == 3
     pattern = panel(table, path=str(tmp_path / "parts" / "*" / "*.parquet"))
     assert np.array_equal(np.sort(pattern.panel.values, axis=0), np.sort(data.panel.values, axis=0))
 
@@ -252,7 +258,8 @@ def test_absent_rows_are_missing_where_masked(panel):
 def test_what_a_panel_publishes_is_plain_and_comes_back(panel):
     data = panel(frame(kind="k"), known_future=["kind"], fourier={24: 1}, calendar=["month"])
     assert SeriesSpec.from_dict(data.spec.to_dict()) == data.spec
-    assert data.spec.series == 3 and data.spec.frequency == "h"
+    assert data.spec.series == 3
+    assert data.spec.frequency == "h"
 
 
 @pytest.mark.parametrize("freq", ["W-MON", "MS", "QS-FEB", "B", "90min", "ME", "2MS", "MS-15"])
@@ -299,33 +306,69 @@ def test_arithmetic_of_ragged_rows():
     np.testing.assert_allclose(quantiles(values, starts, (0.25, 1.0)), [[1.5, 3], [np.nan] * 2, [4.25, 5]])
 
 
+def cell(column, row, value):
+    """A change of the table: one cell."""
+    return lambda t: t.assign(**{column: t[column].astype(object).where(t.index != row, value)})
+
+
+def other_step(minutes):
+    """A change of the table: series b has another step."""
+    times = pd.date_range("2024-01-01", periods=200, freq=f"{minutes}min")
+    return lambda t: t.assign(ds=t.ds.where(t.unique_id != "b", times[t.index]))
+
+
+def same(t):
+    return t
+
+
 BAD = {
-    "double": (lambda t: pd.concat([t, t.iloc[[4]].assign(y=9)]), {}, r"series 'a': 2024-01-01 04:00:00 stands in rows 5, 136"),
-    "step": (lambda t: t.assign(ds=t.ds.where(t.unique_id != "b", t.ds.min() + pd.to_timedelta(30 * t.index, "min"))), {}, r"series 'b' \(row 61 to 105\): its usual step is 0 days 00:30:00"),
-    "slower": (lambda t: t.assign(ds=t.ds.where(t.unique_id != "b", t.ds.min() + pd.to_timedelta(2 * t.index, "h"))), {}, r"series 'b' .*usual step is 0 days 02:00:00.*step h"),
-    "static": (lambda t: t.assign(s=np.where(t.index == 70, "x", "y")), {"static": ["s"]}, r"'s' changes within series 'b': 'y' in row 61, 'x' in row 71"),
-    "gap": (lambda t: t.drop(index=3), {}, r"1 time of 1 series missing in the h grid, the first is series 'a', 2024-01-01 03:00"),
-    "missing": (lambda t: t.assign(y=t.y.where(t.index != 65)), {}, r"data.target: column 'y' has 1 missing value \(series 'b', row 66\)"),
-    "known": (lambda t: t.assign(p=np.where(t.index == 9, np.nan, 1)), {"known_future": ["p"]}, r"data.known_future: column 'p' has 1 missing value"),
-    "text": (lambda t: t.assign(y=t.y.astype(object).where(t.index != 2, "n/k")), {}, r"column 'y' holds 'n/k' in row 3"),
+    "double": (
+        lambda t: pd.concat([t, t.iloc[[4]].assign(y=9)]),
+        {},
+        r"series 'a': 2024-01-01 04:00:00 stands in rows 5, 136",
+    ),
+    "step": (other_step(30), {}, r"series 'b' \(row 61 to 105\): its usual step is 0 days 00:30:00"),
+    "slower": (other_step(120), {}, r"series 'b' .*usual step is 0 days 02:00:00.*step h"),
+    "static": (
+        lambda t: t.assign(s=np.where(t.index == 70, "x", "y")),
+        {"static": ["s"]},
+        r"'s' changes within series 'b': 'y' in row 61, 'x' in row 71",
+    ),
+    "gap": (
+        lambda t: t.drop(index=3),
+        {},
+        r"1 time of 1 series missing in the h grid, the first is series 'a', 2024-01-01 03:00",
+    ),
+    "missing": (
+        cell("y", 65, None),
+        {},
+        r"data.target: column 'y' has 1 missing value \(series 'b', row 66\)",
+    ),
+    "known": (
+        lambda t: t.assign(p=np.where(t.index == 9, np.nan, 1)),
+        {"known_future": ["p"]},
+        "data.known_future: column 'p' has 1 missing value",
+    ),
+    "text": (cell("y", 2, "n/k"), {"missing": "mask"}, "column 'y' holds 'n/k' in row 3"),
     "past text": (lambda t: t.assign(p="k"), {"past": ["p"]}, "past covariates are numbers"),
-    "id": (lambda t: t.assign(unique_id=t.unique_id.where(t.index != 1)), {}, r"'unique_id': row 2 without an id"),
-    "time": (lambda t: t.assign(ds=t.ds.where(t.index != 1)), {}, r"'ds': row 2 without a time"),
-    "name": (lambda t: t, {"target": ["Y"]}, r"data.target names the column 'Y', which does not exist. Did you mean 'y'"),
-    "part": (lambda t: t, {"past": ["y"]}, "data.past and data.target both name"),
-    "categorical": (lambda t: t, {"categorical": ["y"]}, "neither in data.known_future nor in data.static"),
-    "short": (lambda t: t, {"horizon": 40}, r"every series is shorter than 81 rows"),
+    "id": (cell("unique_id", 1, None), {}, "'unique_id': row 2 without an id"),
+    "time": (cell("ds", 1, None), {}, "'ds': row 2 without a time"),
+    "name": (same, {"target": ["Y"]}, "names the column 'Y', which does not exist. Did you mean 'y'"),
+    "part": (same, {"past": ["y"]}, "data.past and data.target both name"),
+    "categorical": (same, {"categorical": ["y"]}, "neither in data.known_future nor in data.static"),
+    "short": (same, {"horizon": 40}, "every series is shorter than 81 rows"),
     "one": (lambda t: t[:2], {}, "too few rows to tell the time step"),
-    "far": (lambda t: t.assign(y=t.y.where(t.index != 131, 1e30)), {}, r"series 'c', .*column 'y': 1e\+30 is too far"),
-    "calendar": (lambda t: t, {"calendar": ["hours"]}, "expected some of hour.*Did you mean 'hour'"),
-    "fourier": (lambda t: t, {"fourier": {24: 13}}, r"data.fourier: 24: 13: give 1 to 12 pairs"),
-    "untimed": (lambda t: t, {"calendar": ["hour"], "time": None}, "need the stamps"),
-    "list": (lambda t: t, {"past": "x"}, r"data.past=x: give a list"),
-    "target": (lambda t: t, {"target": None}, r"data=panel needs data.target=\[COLUMN\]"),
-    "no file": (lambda t: t, {"path": "nothing/*.csv"}, "there is no such file"),
-    "window": (lambda t: t, {"test_windows": 0}, "data.test_windows=0: give at least 1"),
-    "m4": (lambda t: t, {"series": "m4_hourly"}, "data.path is for data=panel"),
-}  # fmt: skip
+    "far": (cell("y", 131, 1e30), {}, r"series 'c', .*column 'y': 1e\+30 is too far"),
+    "stray": (cell("ds", 104, "2924-01-01"), {"gaps": "mask"}, "hardly any time"),
+    "calendar": (same, {"calendar": ["hours"]}, "expected some of hour.*Did you mean 'hour'"),
+    "fourier": (same, {"fourier": {24: 13}}, "data.fourier: 24: 13: give 1 to 12 pairs"),
+    "untimed": (same, {"calendar": ["hour"], "time": None}, "need the stamps"),
+    "list": (same, {"past": "x"}, "data.past=x: give a list"),
+    "target": (same, {"target": None}, r"data=panel needs data.target=\[COLUMN\]"),
+    "no file": (same, {"path": "nothing/*.csv"}, "there is no such file"),
+    "window": (same, {"test_windows": 0}, "data.test_windows=0: give at least 1"),
+    "m4": (same, {"series": "m4_hourly"}, "data.path is for data=panel"),
+}
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -42,14 +42,17 @@ def read_panel(
     notes: list[str] = []
     long = read_long_frame(path, notes, {"separator": separator, "decimal": decimal, "encoding": encoding})
     try:
-        panel = _panel(long, columns, gaps, missing, notes)
+        panel = build_panel(long, columns, gaps, missing, notes)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     panel.fingerprint, panel.notes = fingerprint(path), notes
     return panel
 
 
-def _panel(long: LongFrame, columns: Columns, gaps: str, missing: str, notes: list[str]) -> Panel:
+def build_panel(
+    long: LongFrame, columns: Columns, gaps: str, missing: str, notes: list[str], step: str = ""
+) -> Panel:
+    """Return the panel of a long frame, see `read_panel`. step: that of a run, taken if no other one fits better."""
     _check_columns(long.frame, columns)
     codes, names = _ids(long, columns.id)
     stamps = None if columns.time is None else _stamps(long, columns.time, notes)
@@ -69,7 +72,7 @@ def _panel(long: LongFrame, columns: Columns, gaps: str, missing: str, notes: li
     panel = Panel(names, starts, np.zeros((0, 0)), columns.target + columns.past)
     inside = np.arange(len(rows)) - starts[series]
     if stamps is not None:
-        grid = panel_grid(stamps[0][rows], stamps[1][rows], stamps[2], starts, name)
+        grid = panel_grid(stamps[0][rows], stamps[1][rows], stamps[2], starts, name, step)
         panel.frequency, panel.zone, panel.times, panel.wall = grid.step, grid.zone, grid.times, grid.wall
         panel.place = grid.place[starts[:-1]]
         inside = grid.place - panel.place[series]

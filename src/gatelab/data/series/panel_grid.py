@@ -36,16 +36,22 @@ class PanelGrid(NamedTuple):
 
 
 def panel_grid(
-    times: np.ndarray, wall: np.ndarray, zone: str, starts: np.ndarray, name: Callable[[int, int, int], str]
+    times: np.ndarray,
+    wall: np.ndarray,
+    zone: str,
+    starts: np.ndarray,
+    name: Callable[[int, int, int], str],
+    expected: str = "",
 ) -> PanelGrid:
     """Return the grid of rows in order of series and time, without doubles.
 
     times, wall: `[N]` datetime64[us], see `Stamps`. starts: `[S + 1]`, the first row of each series, then N.
-    name: names a series and the rows from the second to the third argument for a message. Raises `DataError`.
+    name: names a series and the rows from the second to the third argument for a message. expected: the step of a run,
+    which is taken if no other one fits better. Raises `DataError`.
     """
     reference = _reference(times, starts)
     span = slice(starts[reference], starts[reference + 1])
-    found = find_grid(Stamps(pd.Series(times[span]), pd.Series(wall[span]), zone))
+    found = find_grid(Stamps(pd.Series(times[span]), pd.Series(wall[span]), zone), expected)
     if found is None:
         why = (
             "too few rows to tell the time step"

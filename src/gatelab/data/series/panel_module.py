@@ -4,7 +4,8 @@ It joins the parts and publishes the spec: panel.py and m4.py read, panel_featur
 panel_windows.py scales and cuts.
 """
 
-from typing import Any, Final, Literal, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -28,6 +29,9 @@ from gatelab.data.series.panel_sources import read_series_panel
 from gatelab.data.series.panel_windows import PanelArrays, PanelScaler, PanelWindows, Protocol, Windows
 from gatelab.data.series.protocol import default_season
 from gatelab.data.specs import SeriesSpec
+
+if TYPE_CHECKING:
+    from gatelab.data.series.panel_input import PanelInput
 
 _FARTHEST: Final = 1e15
 """Spreads from the level; the square of more is no number of 32 bits in sums over a batch."""
@@ -337,6 +341,25 @@ class PanelDataModule(GatelabDataModule):
         first = int(self.panel.place[series]) + row - self.lookback
         times = self.panel.wall[first : first + self.lookback + self.horizon]
         return np.datetime_as_string(times.astype("datetime64[m]")).tolist()
+
+    def panel_input(
+        self, file: str | Path, spec: SeriesSpec, future: str | Path | None = None
+    ) -> "PanelInput":
+        """Read new rows as training reads its own, of these or other series, to forecast what comes after each.
+
+        future: a file of what is known of the steps to forecast (None: it stands in `file`, in rows without a target).
+        """
+        from gatelab.data.series.panel_input import read_panel_input
+
+        return read_panel_input(
+            str(file),
+            None if future is None else str(future),
+            self._columns,
+            self._options,
+            spec,
+            (self.calendar, self.fourier),
+            self.scaling,
+        )
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the metrics of repeat-last, seasonal naive and drift on `split`, per window's own series."""

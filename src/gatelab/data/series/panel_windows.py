@@ -170,15 +170,15 @@ class PanelWindows(Dataset):
         self.series, self.origin = torch.from_numpy(windows.series), torch.from_numpy(windows.origin)
         self.starts = torch.from_numpy(arrays.starts)
         self.place = torch.from_numpy(arrays.place)
-        self.values, self.targets, self.padded = torch.from_numpy(arrays.values), arrays.targets, padded
+        self.values, self.padded = torch.from_numpy(arrays.values), padded
+        self.targets = self.values[:, : arrays.targets]
         self.measured = None if arrays.measured is None else torch.from_numpy(arrays.measured)
         self.covariates = [torch.from_numpy(part) for part in arrays.covariates]
-        self.per_series = [
-            torch.from_numpy(part.astype(np.float32))
-            for part in (arrays.level, arrays.spread, arrays.mase_scale)
-        ]
+        self.any_known = any(part.shape[1] for part in self.covariates[:4])
+        scales = np.concatenate([arrays.level, arrays.spread, arrays.mase_scale], axis=1)
+        self.scales = torch.from_numpy(scales.astype(np.float32))
         self.lookback, self.batch_size = lookback, batch_size
-        self.steps = torch.arange(-lookback, horizon)
+        self.before, self.after = torch.arange(-lookback, 0), torch.arange(horizon)
 
     def __len__(self) -> int:
         return len(self.series)
@@ -190,38 +190,40 @@ class PanelWindows(Dataset):
         else:
             part = slice(index * self.batch_size, (index + 1) * self.batch_size)
             series, origin = self.series[part], self.origin[part]
-        rows = origin[:, None] + self.steps
-        starts = self.starts[series][:, None]
-        before = rows < starts if self.padded else None
-        if before is not None:
-            rows = torch.where(before, starts, rows)
-        past_rows, future_rows = rows[:, : self.lookback], rows[:, self.lookback :]
-        past = self.values[past_rows]
-        observed = None if self.measured is None else self.measured[past_rows]
-        if before is not None:
-            inside = ~before[:, : self.lookback, None]
+        rows, ahead = origin[:, None] + self.before, origin[:, None] + self.after
+        starts = self.starts[series][:, None] if self.padded or self.any_known else None
+        outside = None
+        if self.padded and starts is not None:
+            outside = rows < starts
+            rows = torch.where(outside, starts, rows)
+        past = self.values[rows]
+        observed = None if self.measured is None else self.measured[rows]
+        if outside is not None:
+            inside = ~outside[..., None]
             past = past * inside
             observed = inside.expand(past.shape) if observed is None else observed & inside
-        known, codes = self._known(series, rows, starts, before)
+        known = codes = None
+        if self.any_known and starts is not None:
+            known, codes = self._known(series, torch.cat([rows, ahead], dim=1), starts, outside)
         static, static_codes = self.covariates[4:]
-        level, spread, mase_scale = self.per_series
+        level, spread, mase_scale = self.scales[series].chunk(3, dim=1)
         return SeriesBatch(
             past,
-            self.values[future_rows, : self.targets],
-            None if self.measured is None else self.measured[future_rows, : self.targets],
+            self.targets[ahead],
+            None if self.measured is None else self.measured[ahead, : self.targets.shape[1]],
             observed,
             known,
             codes,
             static[series] if static.shape[1] else None,
             static_codes[series].long() if static_codes.shape[1] else None,
-            level[series],
-            spread[series],
-            mase_scale[series],
+            level,
+            spread,
+            mase_scale,
             series,
         )
 
     def _known(
-        self, series: Tensor, rows: Tensor, starts: Tensor, before: Tensor | None
+        self, series: Tensor, rows: Tensor, starts: Tensor, outside: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Numbers `[B, Lb + P, F]` and codes `[B, Lb + P, G]` of the windows; 0 before a series begins."""
         of_rows, row_codes, of_times, time_codes = self.covariates[:4]
@@ -232,7 +234,9 @@ class PanelWindows(Dataset):
             if not parts:
                 return None
             joined = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
-            return joined if before is None else joined.masked_fill(before[..., None], 0)
+            if outside is not None:
+                joined[:, : self.lookback].masked_fill_(outside[..., None], 0)
+            return joined
 
         known, codes = both(of_rows, of_times), both(row_codes, time_codes)
         return known, codes if codes is None else codes.long()
