@@ -106,8 +106,8 @@ def _last_measured(panel: Panel, targets: int) -> np.ndarray:
 def _check_step(panel: Panel, spec: SeriesSpec) -> None:
     if spec.frequency and len(panel.times) and not same_step(spec.frequency, panel.frequency):
         raise DataError(
-            f"the step of its rows is {panel.frequency}, the run was trained on {spec.frequency}; resample the panel, or "
-            "train on its own step"
+            f"the step of its rows is {panel.frequency}, the run was trained on {spec.frequency}; resample the panel, "
+            "or train on its own step"
         )
 
 
