@@ -205,6 +205,8 @@ class SeriesSpec(Spec):
     known: names of the `F` covariates known in the future; known_codes: of the `G` categorical ones, with their number
         of values (0 stands for a value not seen in training).
     static, static_codes: the same for facts of each series.
+    reference: of a test split that is published with one, `smape` (percent) and `mase` of its reference forecast, for
+        OWA: M4's Naive2.
     scales: mean and standard deviation, on the training rows, of the covariates that are numbers in the file. words:
         the values of the categorical ones in the order of their codes, which begin at 1.
     """
@@ -227,5 +229,6 @@ class SeriesSpec(Spec):
     known_codes: dict[str, int] = field(default_factory=dict)
     static: tuple[str, ...] = field(default_factory=tuple)
     static_codes: dict[str, int] = field(default_factory=dict)
+    reference: dict[str, float] = field(default_factory=dict)
     scales: dict[str, list[float]] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)

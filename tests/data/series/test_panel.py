@@ -290,6 +290,8 @@ def test_m4_is_scored_as_its_organisers_score_it(mirror):
     data = PanelDataModule("m4_hourly", lookback=168, horizon=48, mirror=str(mirror))
     data.setup()
     found = data.baselines("test")["seasonal_naive"]
+    owa = (found["smape"] / data.spec.reference["smape"] + found["mase"] / data.spec.reference["mase"]) / 2
+    assert owa == pytest.approx(0.627, abs=1e-3)
     assert data.spec.series == data.spec.windows["test"] == 414
     assert (found["smape"], found["mase"]) == (
         pytest.approx(13.912, abs=1e-3),

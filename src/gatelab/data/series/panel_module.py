@@ -317,6 +317,7 @@ class PanelDataModule(GatelabDataModule):
             known_codes=code_sizes(self.known_future, words, self.calendar),
             static=number_names(self.static, words),
             static_codes=code_sizes(self.static, words),
+            reference=dict(GROUPS[self.series].naive2) if self.series in GROUPS else {},
             scales=scales,
             words=words,
         )
