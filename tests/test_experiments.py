@@ -47,7 +47,9 @@ def test_an_experiment_is_short(name):
 )
 def test_every_choice_of_a_group_passes_the_checks(group):
     for file in sorted((CONF_DIR / group).glob("[!_]*.yaml")):
-        given = {"text": ["data.path=x.txt"], "table": ["data.path=x.csv", "data.time=date"]}.get(
-            file.stem, []
-        )
+        given = {
+            "text": ["data.path=x.txt"],
+            "table": ["data.path=x.csv", "data.time=date"],
+            "panel": ["data.path=x.csv", "data.target=[y]", "data.fourier={24: 3}", "data.static=[shop]"],
+        }.get(file.stem, [])
         check(compose([f"{group}={file.stem}", *given]))

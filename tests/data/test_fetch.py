@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gatelab.data.fetch import SOURCES, Source, default_cache, fetch
+from gatelab.data.fetch import SOURCES, Source, default_cache, fetch, sha256_of
 from gatelab.data.messages import FetchError
 
 CONTENT = b"some published bytes\n" * 5000
@@ -165,7 +165,18 @@ def test_two_processes_download_once(server, tmp_path):
 def test_unknown_names_and_the_known_table():
     with pytest.raises(FetchError, match=r"ptb/ptb\.tset\.txt: not a known file"):
         fetch("ptb/ptb.tset.txt")
-    assert all(len(entry.sha256) == 64 and entry.url.startswith("http") for entry in SOURCES.values())
+    assert all((len(entry.sha256), len(entry.git)) in {(64, 0), (0, 40)} for entry in SOURCES.values())
+    assert all(entry.url.startswith("http") for entry in SOURCES.values())
+
+
+def test_the_hash_of_git_does_where_no_sha256_is_known(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "f").write_bytes(b"hello\n")
+    known = Source("http://nowhere", "", "ce013625030ba8dba906f756967f9e9ca394464a")  # git hash-object
+    assert fetch("m/f", mirror=tmp_path, source=known).sha256 == sha256_of(tmp_path / "m" / "f")
+    (tmp_path / "m" / "f").write_bytes(b"hallo\n")
+    with pytest.raises(FetchError, match=r"expected git ce0136.*found [0-9a-f]{64}"):
+        fetch("m/f", mirror=tmp_path, source=known)
 
 
 def test_every_known_file_in_the_mirror_has_the_published_bytes(mirror):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gatelab.data.messages import DataError, FetchError
     from gatelab.data.plain_module import PlainDataModule
     from gatelab.data.series.module import SeriesDataModule
+    from gatelab.data.series.panel_module import PanelDataModule
     from gatelab.data.series.protocol import Series
     from gatelab.data.series.table import read_table
     from gatelab.data.specs import IGNORE, SeriesBatch, SeriesSpec, Spec, TextSpec, TokenBatch
@@ -25,6 +26,7 @@ __all__ = [
     "CopyMemoryDataModule",
     "DataError",
     "FetchError",
+    "PanelDataModule",
     "PlainDataModule",
     "Series",
     "SeriesBatch",
@@ -44,6 +46,7 @@ _HOME = {
     "messages": ("DataError", "FetchError"),
     "plain_module": ("PlainDataModule",),
     "series.module": ("SeriesDataModule",),
+    "series.panel_module": ("PanelDataModule",),
     "series.protocol": ("Series",),
     "series.table": ("read_table",),
     "specs": ("IGNORE", "SeriesBatch", "SeriesSpec", "Spec", "TextSpec", "TokenBatch"),

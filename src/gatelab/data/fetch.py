@@ -23,10 +23,26 @@ from gatelab.data.messages import FetchError
 
 
 class Source(NamedTuple):
-    """Where a file is published, and what its bytes must hash to."""
+    """Where a file is published, and what its bytes must hash to.
+
+    git: the hash that git gives them, where it is known and their sha256 is not.
+    """
 
     url: str
     sha256: str
+    git: str = ""
+
+    def holds(self, path: Path) -> str:
+        """Return the sha256 of a file if it has the published bytes, else ""."""
+        found = sha256_of(path)
+        if self.git:
+            return found if _git_hash(path) == self.git else ""
+        return found if found == self.sha256 else ""
+
+    @property
+    def expected(self) -> str:
+        """What the bytes must hash to, for a message."""
+        return f"git {self.git}" if self.git else self.sha256
 
 
 _GITHUB: Final = "https://raw.githubusercontent.com"
@@ -57,9 +73,28 @@ _SHA256: Final = {
     "ett/ETTm2.csv": "db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd",
     "exchange_rate/exchange_rate.txt.gz": "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2e9d",
 }
+_M4: Final = {
+    "m4/Hourly-train.csv": ("ea59b7783573c49077a835ab6465c7d66f1474783360f310988a9a737fbca62f", ""),
+    "m4/Hourly-test.csv": ("71a57fccb15e534d973626ada4fb87febf789e9317715b7cc6dd3b5f90db6f42", ""),
+    "m4/Weekly-train.csv": ("d478d3f6ed673e6ed3c2cb0fbed5425f72eedd51318ebebeb0b5ecfcefc37714", ""),
+    "m4/Weekly-test.csv": ("3b2bc4be8e636e802260dcd843ca3c5da40536a1fbe1ecb3229a97dae4f44688", ""),
+    "m4/Daily-train.csv": ("", "2393f4c26e7e002b3df8d173d83902ab26596928"),
+    "m4/Daily-test.csv": ("633b0815626ae266d36872c4d53e95eb93ee8d43e79587fceec519eba3e6b05e", ""),
+    "m4/Monthly-train.csv": ("", "d956904cd5991422f70598453571572f5e6ba7f3"),
+    "m4/Monthly-test.csv": ("", "c27ca44ca20b15a40da9e96ca1867f1fff7aeecb"),
+    "m4/Quarterly-train.csv": ("", "94ce474ab74463e3db3edb616b5948be6af5079c"),
+    "m4/Quarterly-test.csv": ("bf1cab3b969a744c220cdc148e3829803eaa5da2754270fc4f376e775cd7d0ae", ""),
+    "m4/Yearly-train.csv": ("", "639f4aa455f07fe83776ba2459be782730b45ed6"),
+    "m4/Yearly-test.csv": ("6dc2dd45b3af320389e2d3735cb4b3cdf320b63cbcda15d1a17193ab99702306", ""),
+}
+"""sha256, or the hash that the organisers' repository of the M4 competition lists."""
+_M4_FOLDER: Final = f"{_GITHUB}/Mcompetitions/M4-methods/master/Dataset"
 SOURCES: Final = {
     name: Source(f"{_FOLDERS[name.split('/')[0]]}/{name.split('/')[1]}", sha256)
     for name, sha256 in _SHA256.items()
+} | {
+    name: Source(f"{_M4_FOLDER}/{'Train' if 'train' in name else 'Test'}/{name.split('/')[1]}", *hashes)
+    for name, hashes in _M4.items()
 }
 
 
@@ -74,6 +109,15 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _git_hash(path: Path) -> str:
+    """Return the name that git gives to a file's bytes."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def default_cache() -> Path:
@@ -103,14 +147,15 @@ def fetch(
         return found
     target = Path(cache).expanduser() if cache else default_cache()
     target = target / name
-    if target.is_file() and sha256_of(target) == source.sha256:
-        return Fetched(target, source.sha256)
+    if target.is_file() and (sha256 := source.holds(target)):
+        return Fetched(target, sha256)
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         # another process may have finished it while this one waited
-        if not (target.is_file() and sha256_of(target) == source.sha256):
-            _download(name, source, target)
-    return Fetched(target, source.sha256)
+        sha256 = source.holds(target) if target.is_file() else ""
+        if not sha256:
+            sha256 = _download(name, source, target)
+    return Fetched(target, sha256)
 
 
 def _from_mirror(name: str, mirror: str | Path | None, source: Source) -> Fetched | None:
@@ -125,16 +170,16 @@ def _from_mirror(name: str, mirror: str | Path | None, source: Source) -> Fetche
     path = folder / name
     if not path.is_file():
         return None
-    if (found := sha256_of(path)) != source.sha256:
+    if not (sha256 := source.holds(path)):
         raise FetchError(
-            f"{path}: the mirror's file has other bytes than the published ones: sha256 expected {source.sha256}, "
-            f"found {found}; replace it by {source.url} or remove it"
+            f"{path}: the mirror's file has other bytes than the published ones: sha256 expected {source.expected}, "
+            f"found {sha256_of(path)}; replace it by {source.url} or remove it"
         )
-    return Fetched(path, source.sha256)
+    return Fetched(path, sha256)
 
 
-def _download(name: str, source: Source, target: Path) -> None:
-    """Download to `<target>.part`, check, flush to disk, rename. The caller holds the lock."""
+def _download(name: str, source: Source, target: Path) -> str:
+    """Download to `<target>.part`, check, flush to disk, rename; return the sha256. The caller holds the lock."""
     part = Path(f"{target}.part")
     by_hand = f"; or put the file at <folder>/{name} and set data.mirror=<folder>"
     try:
@@ -146,13 +191,14 @@ def _download(name: str, source: Source, target: Path) -> None:
                 raise FetchError(
                     f"{source.url}: could not be downloaded ({reason}); check the network{by_hand}"
                 ) from error
-        if (found := sha256_of(part)) != source.sha256:
+        if not (sha256 := source.holds(part)):
             raise FetchError(
-                f"{source.url}: downloaded bytes are not the published ones: sha256 expected {source.sha256}, found "
-                f"{found} ({part.stat().st_size:,} bytes){by_hand}"
+                f"{source.url}: downloaded bytes are not the published ones: sha256 expected {source.expected}, found "
+                f"{sha256_of(part)} ({part.stat().st_size:,} bytes){by_hand}"
             )
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, target)
+        return sha256
     finally:
         part.unlink(missing_ok=True)

@@ -99,6 +99,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return True
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
     if origin is dict:
         return isinstance(value, dict) and all(_fits(item, inner[1]) for item in value.values())
     if kind in (int, float):
@@ -203,6 +205,10 @@ class SeriesSpec(Spec):
     known: names of the `F` covariates known in the future; known_codes: of the `G` categorical ones, with their number
         of values (0 stands for a value not seen in training).
     static, static_codes: the same for facts of each series.
+    reference: of a test split that is published with one, `smape` (percent) and `mase` of its reference forecast, for
+        OWA: M4's Naive2.
+    scales: mean and standard deviation, on the training rows, of the covariates that are numbers in the file. words:
+        the values of the categorical ones in the order of their codes, which begin at 1.
     """
 
     kind: ClassVar[str] = "forecasting"
@@ -223,3 +229,6 @@ class SeriesSpec(Spec):
     known_codes: dict[str, int] = field(default_factory=dict)
     static: tuple[str, ...] = field(default_factory=tuple)
     static_codes: dict[str, int] = field(default_factory=dict)
+    reference: dict[str, float] = field(default_factory=dict)
+    scales: dict[str, list[float]] = field(default_factory=dict)
+    words: dict[str, list[str]] = field(default_factory=dict)

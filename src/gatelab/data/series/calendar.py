@@ -290,7 +290,7 @@ def _times(number: int, name: str) -> str:
     return name if number == 1 else f"{number}{name}"
 
 
-def _offset(step: str) -> BaseOffset:
+def offset_of(step: str) -> BaseOffset:
     """The step of a name; `ValueError` if it is none."""
     if match := re.fullmatch(_FIXED_DAY, step):
         return pd.DateOffset(months=int(match[1] or 1), day=int(match[2]))
@@ -300,7 +300,7 @@ def _offset(step: str) -> BaseOffset:
 def _range(first: pd.Timestamp, last: pd.Timestamp, step: str, most: int) -> pd.DatetimeIndex | None:
     """Return the times from `first` to `last`; None if `first` is none of them, or if there are more than `most`."""
     try:
-        offset = _offset(step)
+        offset = offset_of(step)
     except ValueError:
         return None
     fixed = re.fullmatch(_FIXED_DAY, step)
@@ -318,6 +318,16 @@ def _shortest(offset: BaseOffset) -> pd.Timedelta:
     return pd.Timedelta(start + 2 * offset - (start + offset))
 
 
+def grid_around(anchor: pd.Timestamp, first: pd.Timestamp, last: pd.Timestamp, step: str) -> pd.DatetimeIndex:
+    """Return the times of the grid of `step` through `anchor` that lie from `first` to `last` (or just beyond)."""
+    offset = offset_of(step)
+    steps = int((anchor - first) / _shortest(offset)) + 2
+    before = pd.date_range(end=anchor, periods=steps, freq=offset)
+    after = pd.date_range(anchor, max(last, anchor), freq=offset)
+    grid = pd.DatetimeIndex(before.append(after).unique())
+    return grid[(grid >= first) & (grid <= last)]
+
+
 def same_step(recorded: str, found: str) -> bool:
     """Whether a table's step is that of a run; records of old hold `W`, `QS`, `QE`, `YS` and `YE` without an anchor."""
     return recorded == found or (recorded in _UNANCHORED and recorded == found.partition("-")[0])
@@ -328,7 +338,7 @@ def following(last: pd.Timestamp, step: str, steps: int, zone: str = "") -> pd.D
 
     last: in UTC if a zone is given; the times returned carry the zone.
     """
-    offset = _offset(step)
+    offset = offset_of(step)
     if not zone:
         return pd.date_range(last, periods=steps + 1, freq=offset)[1:]
     if isinstance(offset, Tick) and not isinstance(offset, Day):

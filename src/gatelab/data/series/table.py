@@ -33,8 +33,8 @@ from gatelab.data.series.calendar import (
 from gatelab.data.series.csv_file import is_unnamed, read_csv
 from gatelab.data.series.protocol import Series
 
-_CSV: Final = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
-_PARQUET: Final = (".parquet", ".pq")
+CSV: Final = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+PARQUET: Final = (".parquet", ".pq")
 _DECORATED: Final = r"[^\w]{0,3}\d[\d.,'_ ]*(?:[^\w\s]|\s?[^\W\d]{1,4}(?:[/²³]\w*)?|\s[^\w\s]){0,3}"
 """A number with something around it: 12 %, $12, (12), 12 MW/h."""
 _MOST: Final = 6
@@ -75,7 +75,7 @@ def read_table(
     path = Path(path).expanduser()
     notes: list[str] = []
     problems: list[str] = []
-    frame = _read(path, notes, separator, decimal, encoding)
+    frame = read_frame(path, notes, separator, decimal, encoding)
     if time is not None and (empty := frame.isna().all(axis=1)).any():
         notes.append(f"{counted(int(empty.sum()), 'empty row')} left out (first: {row(empty[empty])})")
         frame = frame[~empty]
@@ -124,18 +124,19 @@ def _listed(items: Sequence[str]) -> str:
     return "; ".join(items[:_MOST]) + more
 
 
-def _read(
+def read_frame(
     path: Path, notes: list[str], separator: str | None, decimal: str | None, encoding: str | None
 ) -> pd.DataFrame:
+    """Return a CSV or Parquet file as it stands, with names of columns that differ; raises `DataError`."""
     if path.is_dir():
         raise DataError(f"data.path={path}: is a folder; name one file in it")
     if not path.is_file():
         raise DataError(f"data.path={path}: there is no such file (looked in {path.resolve().parent})")
     name = path.name.lower()
-    if not name.endswith(_CSV + _PARQUET):
-        raise DataError(f"{path}: expected a file named {', '.join(_CSV + _PARQUET)}")
+    if not name.endswith(CSV + PARQUET):
+        raise DataError(f"{path}: expected a file named {', '.join(CSV + PARQUET)}")
     try:
-        if name.endswith(_PARQUET):
+        if name.endswith(PARQUET):
             frame = pd.read_parquet(path)
             if not isinstance(frame.index, pd.RangeIndex):
                 frame = frame.reset_index()  # Parquet may keep the time as an index

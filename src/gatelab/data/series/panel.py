@@ -1,0 +1,312 @@
+"""Many series in one long frame: `read_panel` checks it and returns a `Panel`.
+
+A row is one series at one time. Rows are sorted by series (in the order of the file) and time; rows that repeat another
+one exactly are dropped, and told. Refused by id and rows: two rows of one series and time, another step, a static value
+that changes, text among numbers, missing ids and times; missing values and absent rows unless they are masked.
+
+Dimensions: `N` rows, `S` series, `C` channels, `F`/`G` known covariates (numbers/categories), `M` times of the grid.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from gatelab.data.messages import DataError, counted, did_you_mean, few
+from gatelab.data.series.calendar import read_times, shown
+from gatelab.data.series.panel_data import Columns, Panel
+from gatelab.data.series.panel_file import LongFrame, fingerprint, read_long_frame
+from gatelab.data.series.panel_grid import panel_grid
+from gatelab.data.series.panel_rows import first_of
+
+_SPARSEST: Final = 100
+"""Rows of the grid for each row that is there."""
+
+
+def read_panel(
+    path: str,
+    columns: Columns,
+    *,
+    gaps: Literal["error", "mask"] = "error",
+    missing: Literal["error", "mask"] = "error",
+    separator: str | None = None,
+    decimal: str | None = None,
+    encoding: str | None = None,
+) -> Panel:
+    """Return the panel in a file, in the files of a pattern or in those of a folder.
+
+    gaps: what to do with times that a series lacks between its rows; missing: with cells without a value. "mask" takes
+    them as missing. Raises `DataError`.
+    """
+    notes: list[str] = []
+    long = read_long_frame(path, notes, {"separator": separator, "decimal": decimal, "encoding": encoding})
+    try:
+        panel = build_panel(long, columns, gaps, missing, notes)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    panel.fingerprint, panel.notes = fingerprint(path), notes
+    return panel
+
+
+def build_panel(
+    long: LongFrame, columns: Columns, gaps: str, missing: str, notes: list[str], step: str = ""
+) -> Panel:
+    """Return the panel of a long frame, see `read_panel`. step: that of a run, taken if no other one fits better."""
+    _check_columns(long.frame, columns)
+    codes, names = _ids(long, columns.id)
+    stamps = None if columns.time is None else _stamps(long, columns.time, notes)
+    order = np.argsort(codes, kind="stable") if stamps is None else np.lexsort((stamps[0], codes))
+    if (order[1:] < order[:-1]).any():
+        notes.append(
+            f"rows were sorted by {columns.id!r}" + (columns.time is not None) * f" and {columns.time!r}"
+        )
+    if stamps is not None:
+        order = _without_doubles(long, columns, codes, stamps[0], order, names, notes)
+    rows, series = order, codes[order]
+    starts = np.searchsorted(series, np.arange(len(names) + 1))
+
+    def name(one: int, first: int, last: int) -> str:
+        return f"series {shown(names[one])} ({long.rows(rows[[first]])} to {long.rows(rows[[last]])[4:]})"
+
+    panel = Panel(names, starts, np.zeros((0, 0)), columns.target + columns.past)
+    inside = np.arange(len(rows)) - starts[series]
+    if stamps is not None:
+        grid = panel_grid(stamps[0][rows], stamps[1][rows], stamps[2], starts, name, step)
+        panel.frequency, panel.zone, panel.times, panel.wall = grid.step, grid.zone, grid.times, grid.wall
+        panel.place = grid.place[starts[:-1]]
+        inside = grid.place - panel.place[series]
+        panel.starts = _fill_gaps(panel, inside, starts, name, gaps, notes)
+    _fill_columns(panel, long, columns, rows, panel.starts[series] + inside, missing, notes)
+    _fill_static(panel, long, columns, rows, series, missing)
+    return panel
+
+
+def _check_columns(frame: pd.DataFrame, columns: Columns) -> None:
+    """Every column exists, and has one part."""
+    keys = {
+        "data.id": (columns.id,),
+        "data.time": () if columns.time is None else (columns.time,),
+        "data.target": columns.target,
+        "data.past": columns.past,
+        "data.known_future": columns.known,
+        "data.static": columns.static,
+    }
+    taken: dict[str, str] = {}
+    for key, names in keys.items():
+        for name in names:
+            if name not in frame.columns:
+                hint = did_you_mean(name, frame.columns) or f" There are {few(list(frame.columns), 12)}."
+                raise DataError(f"{key} names the column {name!r}, which does not exist.{hint}")
+            if name in taken and {key, taken[name]} != {"data.id", "data.static"}:
+                raise DataError(f"{key} and {taken[name]} both name the column {name!r}; it has one part")
+            taken[name] = key
+    for name in columns.categorical:
+        if name not in columns.known + columns.static:
+            raise DataError(
+                f"data.categorical names {name!r}, which is neither in data.known_future nor in data.static"
+            )
+
+
+def _ids(long: LongFrame, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The number of each row's series, in the order of the file, and the names."""
+    values = long.frame[column]
+    if (empty := values.isna().to_numpy()).any():
+        raise DataError(
+            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without an id; fill it in or remove them"
+        )
+    codes, names = pd.factorize(values)
+    return codes, tuple(str(name) for name in names)
+
+
+def _stamps(long: LongFrame, column: str, notes: list[str]) -> tuple[np.ndarray, np.ndarray, str]:
+    """Times of the rows in UTC and by their own clock, and the zone; each stamp is read once."""
+    values = long.frame[column]
+    if (empty := values.isna().to_numpy()).any():
+        raise DataError(
+            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without a time; fill it in or remove them"
+        )
+    codes, _ = pd.factorize(values)
+    read = read_times(values.iloc[first_of(codes)], notes)
+    microseconds = [part.to_numpy().astype("datetime64[us]")[codes] for part in (read.times, read.wall)]
+    return microseconds[0], microseconds[1], read.zone
+
+
+def _without_doubles(
+    long: LongFrame,
+    columns: Columns,
+    codes: np.ndarray,
+    times: np.ndarray,
+    order: np.ndarray,
+    names: Sequence[str],
+    notes: list[str],
+) -> np.ndarray:
+    """Return the order without rows that repeat another exactly; refuse other values of one series and time."""
+    same = (codes[order][1:] == codes[order][:-1]) & (times[order][1:] == times[order][:-1])
+    if not same.any():
+        return order
+    both = np.zeros(len(order), bool)
+    both[1:] |= same
+    both[:-1] |= same
+    places = order[both]
+    used = list(dict.fromkeys([columns.id, *columns.target, *columns.past, *columns.known, *columns.static]))
+    cells = long.frame.iloc[places][used].assign(**{" time": times[places]})
+    repeats = cells.duplicated().to_numpy()
+    left = cells[~repeats]
+    twice = left.duplicated([columns.id, " time"], keep=False).to_numpy()
+    if twice.any():
+        first = left[twice].iloc[0]
+        here = np.flatnonzero(
+            (codes == codes[left.index[twice][0]]) & (times == first[" time"].to_datetime64())
+        )
+        raise DataError(
+            f"series {shown(names[codes[here[0]]])}: {first[' time']} stands in {long.rows(here)} with different "
+            f"values ({counted(int(left.duplicated([columns.id, ' time']).sum()), 'such row')} in all); keep one row "
+            f"for each {columns.id!r} and {columns.time!r}"
+        )
+    dropped = places[repeats]
+    notes.append(
+        f"{counted(len(dropped), 'row')} that repeat another one exactly were dropped ({long.rows(dropped)})"
+    )
+    return order[~np.isin(order, dropped)]
+
+
+def _fill_gaps(
+    panel: Panel,
+    inside: np.ndarray,
+    starts: np.ndarray,
+    name: Callable[[int, int, int], str],
+    gaps: str,
+    notes: list[str],
+) -> np.ndarray:
+    """Return the starts with a row for every time from each series' first to its last."""
+    lengths = inside[starts[1:] - 1] + 1
+    absent = lengths - np.diff(starts)
+    if absent.sum() > _SPARSEST * starts[-1]:
+        one = int(absent.argmax())
+        raise DataError(
+            f"{name(one, starts[one], starts[one + 1] - 1)}: hardly any of its times is there; look for stray dates"
+        )
+    if not absent.any():
+        return starts
+    one = int((absent > 0).argmax())
+    own = inside[starts[one] : starts[one + 1]]
+    gap = int((own != np.arange(len(own))).argmax())
+    where = f"series {shown(panel.ids[one])}, {panel.when(one, gap)}"
+    count = f"{counted(int(absent.sum()), 'time')} of {int((absent > 0).sum()):,} series"
+    if gaps == "error":
+        raise DataError(
+            f"{count} missing in the {panel.frequency} grid, the first is {where}; add the "
+            "rows, or take them as missing with data.gaps=mask"
+        )
+    notes.append(f"{count} without a row are taken as missing (first: {where})")
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def _numbers(long: LongFrame, column: str, key: str, fix: str = "") -> np.ndarray:
+    """A column as float64, nan where a cell is empty."""
+    cells = long.frame[column]
+    numbers = np.full(len(cells), np.nan)
+    if not pd.api.types.is_datetime64_any_dtype(cells):
+        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if (text := np.isnan(numbers) & cells.notna().to_numpy()).any():
+        place = np.flatnonzero(text)
+        raise DataError(
+            f"{key}: column {column!r} holds {shown(cells.iloc[place[0]])} in {long.rows(place)}; write numbers, leave "
+            f"cells without one empty{fix}"
+        )
+    if (endless := np.isinf(numbers)).any():
+        raise DataError(
+            f"{key}: column {column!r}, {long.rows(np.flatnonzero(endless))}: infinite value; correct it"
+        )
+    return numbers
+
+
+def _is_text(cells: pd.Series) -> bool:
+    return not (pd.api.types.is_numeric_dtype(cells) or pd.api.types.is_bool_dtype(cells))
+
+
+def _coded(cells: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """The place of each cell among the words, which are in alphabetical order; -1 where a cell is empty."""
+    codes, words = pd.factorize(cells)
+    names = [str(int(word)) if isinstance(word, float) and word.is_integer() else str(word) for word in words]
+    ranks = np.argsort(np.argsort(names, kind="stable"), kind="stable")
+    return np.append(ranks, -1)[codes].astype(np.int32), sorted(names)
+
+
+def _covariate(
+    long: LongFrame, column: str, key: str, columns: Columns, words: dict[str, list[str]]
+) -> np.ndarray:
+    if column in columns.categorical or _is_text(long.frame[column]):
+        codes, words[column] = _coded(long.frame[column])
+        return codes
+    return _numbers(long, column, key)
+
+
+def _absent(values: np.ndarray) -> np.ndarray:
+    return values < 0 if values.dtype == np.int32 else np.isnan(values)
+
+
+def _fill_columns(
+    panel: Panel,
+    long: LongFrame,
+    columns: Columns,
+    rows: np.ndarray,
+    places: np.ndarray,
+    missing: str,
+    notes: list[str],
+) -> None:
+    """Put the cells of `rows` at `places` of the panel."""
+    text = "; past covariates are numbers: a category goes into data.known_future or data.static"
+    total, told = int(panel.starts[-1]), []
+
+    def spread(cells: np.ndarray, column: str, key: str) -> np.ndarray:
+        if missing == "error" and (holes := _absent(cells)[rows]).any():
+            raise DataError(
+                f"{key}: column {column!r} has {counted(int(holes.sum()), 'missing value')} (series "
+                f"{shown(str(long.frame[columns.id].iloc[rows[holes][0]]))}, {long.rows(rows[holes])}); fill them in, "
+                "or mask them with data.missing=mask"
+            )
+        whole = np.full(total, -1 if cells.dtype == np.int32 else np.nan, cells.dtype)
+        whole[places] = cells[rows]
+        if (share := _absent(whole).mean()) > 0:
+            told.append(f"{column!r} {share:.1%}")
+        return whole
+
+    panel.values = np.empty((total, len(panel.channels)))
+    for place, column in enumerate(panel.channels):
+        key = "data.target" if column in columns.target else "data.past"
+        panel.values[:, place] = spread(_numbers(long, column, key, text * (key == "data.past")), column, key)
+    for column in columns.known:
+        cells = _covariate(long, column, "data.known_future", columns, panel.words)
+        panel.known[column] = spread(cells, column, "data.known_future")
+    if told:
+        notes.append(f"missing, and masked: {few(told, 12)} of the rows")
+
+
+def _fill_static(
+    panel: Panel, long: LongFrame, columns: Columns, rows: np.ndarray, series: np.ndarray, missing: str
+) -> None:
+    """One value a series of each static column; `DataError` where it changes within a series or is missing."""
+    for column in columns.static:
+        cells = _covariate(long, column, "data.static", columns, panel.words)[rows]
+        there = ~_absent(cells)
+        value = np.full(len(panel.ids), -1 if cells.dtype == np.int32 else np.nan, cells.dtype)
+        value[series[there][::-1]] = cells[there][::-1]  # the first one stays
+        if (changed := there & (cells != value[series])).any():
+            place = int(changed.argmax())
+            one = series[place]
+            first = int(np.flatnonzero(there & (series == one))[0])
+            raise DataError(
+                f"data.static: {column!r} changes within series {shown(panel.ids[one])}: "
+                f"{shown(long.frame[column].iloc[rows[first]])} in {long.rows(rows[[first]])}, "
+                f"{shown(long.frame[column].iloc[rows[place]])} in {long.rows(rows[[place]])}; correct it, or name "
+                "it in data.known_future"
+            )
+        if missing == "error" and (empty := _absent(value)).any():
+            names = [shown(panel.ids[one]) for one in np.flatnonzero(empty)[:4]]
+            raise DataError(
+                f"data.static: {column!r} has no value in series {', '.join(names)} ({int(empty.sum()):,} in all); "
+                "fill it in, or mask it with data.missing=mask"
+            )
+        panel.static[column] = value

@@ -1,0 +1,201 @@
+"""New rows of a panel, read as training reads its own: one window a series, whose future begins after its last row.
+
+The series need not be those of training: each is scaled by its own rows here. What is known of the future stands in a
+second file, or below the history in the same file, in rows without any target. An id without history is told and left
+out; a known value that is missing, or a known future that ends too early, is refused by name.
+
+Dimensions: `S` series, `N` rows, `P` horizon, `K` targets.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gatelab.data.messages import DataError, few
+from gatelab.data.series.calendar import following, same_step, shown
+from gatelab.data.series.panel import build_panel
+from gatelab.data.series.panel_data import Columns, Panel
+from gatelab.data.series.panel_features import encode
+from gatelab.data.series.panel_file import LongFrame, read_long_frame
+from gatelab.data.series.panel_rows import bounds, ranges
+from gatelab.data.series.panel_windows import PanelArrays, PanelScaler, PanelWindows, Scaling, Windows
+from gatelab.data.specs import SeriesSpec
+
+
+class PanelInput(NamedTuple):
+    """One window `[S]` for each series, its future unknown.
+
+    windows: `windows[np.arange(a, b)]` is the `SeriesBatch` of series a to b; value = scaled * spread + level.
+    stamps: the id and, if there are stamps, the time of each forecast, `S * P` rows in order of series and step.
+    """
+
+    ids: tuple[str, ...]
+    windows: PanelWindows
+    stamps: pd.DataFrame
+    notes: list[str]
+
+
+def read_panel_input(
+    path: str,
+    future: str | None,
+    columns: Columns,
+    options: Mapping[str, Any],
+    spec: SeriesSpec,
+    features: tuple[list[str], dict[Any, int]],
+    scaling: Scaling,
+) -> PanelInput:
+    """Return the rows to forecast from; options: `gaps`, `missing` and the format of files; features: see `encode`."""
+    notes: list[str] = []
+    file_format = {name: options[name] for name in ("separator", "decimal", "encoding")}
+    long = read_long_frame(path, notes, file_format)
+    try:
+        history = whole = build_panel(long, columns, options["gaps"], "mask", notes, spec.frequency)
+        _check_step(history, spec)
+        ends = history.lengths
+        if future is not None:
+            long = _below(long, read_long_frame(future, notes, file_format), columns)
+            whole = build_panel(long, columns, options["gaps"], "mask", [], spec.frequency)
+            if only := whole.ids[len(history.ids) :]:
+                notes.append(f"{len(only):,} series stand only in {future} and are left out: {few(only)}")
+        elif columns.known:
+            ends = _last_measured(history, len(columns.target)) + 1
+        _check(history, whole, ends, columns, options["missing"], spec.horizon)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    panel = _with_future(whole, ends, spec.horizon)
+    rows = ranges(panel.starts[:-1], ends)
+    scaler = PanelScaler.fit(scaling, panel.values[rows], bounds(ends))
+    measured, targets = ~np.isnan(panel.values), len(columns.target)
+    arrays = PanelArrays(
+        panel.starts,
+        scaler.transform(panel.values, panel.starts),
+        None if measured[rows].all() else measured,
+        encode(panel, spec.scales, spec.words, *features),
+        panel.place,
+        scaler.level[:, :targets],
+        scaler.spread[:, :targets],
+        np.zeros((len(ends), targets)),
+        targets,
+    )
+    windows = Windows(np.arange(len(ends)), panel.starts[:-1] + ends)
+    padded = bool((ends < spec.lookback).any())
+    dataset = PanelWindows(arrays, windows, spec.lookback, spec.horizon, len(ends), padded=padded)
+    return PanelInput(panel.ids, dataset, _stamps(panel, ends, columns, spec.horizon), notes)
+
+
+def _below(history: LongFrame, future: LongFrame, columns: Columns) -> LongFrame:
+    """The future's rows below the history's, without what nobody knows yet."""
+    missing = [c for c in (columns.id, columns.time, *columns.known) if c and c not in future.frame.columns]
+    if missing:
+        raise DataError(f"{future.files[0]}: the column {missing[0]!r} is not in the file of the future")
+    known = future.frame.drop(columns=[*columns.target, *columns.past], errors="ignore")
+    frame = pd.concat([history.frame, known], ignore_index=True)
+    begins = np.append(history.begins, future.begins + len(history.frame))
+    return LongFrame(frame, history.files + future.files, begins)
+
+
+def _last_measured(panel: Panel, targets: int) -> np.ndarray:
+    """The last row of each series with a target, counted from its first; -1 where there is none."""
+    there = ~np.isnan(panel.values[:, :targets]).all(axis=1)
+    last = np.maximum.accumulate(np.where(there, np.arange(len(there)), -1))[panel.starts[1:] - 1]
+    return np.maximum(last - panel.starts[:-1], -1)
+
+
+def _check_step(panel: Panel, spec: SeriesSpec) -> None:
+    if spec.frequency and len(panel.times) and not same_step(spec.frequency, panel.frequency):
+        raise DataError(
+            f"the step of its rows is {panel.frequency}, the run was trained on {spec.frequency}; resample the panel, "
+            "or train on its own step"
+        )
+
+
+def _check(
+    history: Panel, whole: Panel, ends: np.ndarray, columns: Columns, missing: str, horizon: int
+) -> None:
+    """Raise `DataError` for a series without a value, and for a future that is not known as far as it must be."""
+    targets = len(columns.target)
+    if (empty := _last_measured(history, targets) < 0).any():
+        raise DataError(
+            f"series {shown(history.ids[int(empty.argmax())])} has no target to forecast from; leave it out"
+        )
+    if missing == "error":
+        holes = np.isnan(history.values[ranges(history.starts[:-1], ends)])
+        if holes.any():
+            column = history.channels[int(holes.any(axis=0).argmax())]
+            raise DataError(
+                f"column {column!r} has missing values; the run was trained without any (data.missing=error)"
+            )
+    for name in columns.known:
+        values = whole.known[name]
+        for one in range(len(ends)):
+            begin = int(whole.starts[one] + ends[one])
+            there = values[begin : min(begin + horizon, int(whole.starts[one + 1]))]
+            lacking = there < 0 if there.dtype == np.int32 else np.isnan(there)
+            steps = int(lacking.argmax()) if lacking.any() else len(there)
+            if steps < horizon:
+                raise DataError(
+                    f"data.known_future: {name!r} of series {shown(whole.ids[one])} is known for {steps} of the "
+                    f"{horizon} steps after {history.when(one, int(ends[one]) - 1)}; give its values in the file "
+                    "of the future"
+                )
+
+
+def _with_future(panel: Panel, ends: np.ndarray, horizon: int) -> Panel:
+    """The series up to `ends`, each with the `horizon` rows after it, known or not; every row has a time of its own."""
+    series = len(ends)
+    starts = bounds(ends + horizon)
+    kept = np.minimum(panel.lengths[:series], ends + horizon)
+    source, target = ranges(panel.starts[:series], kept), ranges(starts[:-1], kept)
+
+    def moved(column: np.ndarray) -> np.ndarray:
+        absent = -1 if column.dtype == np.int32 else np.nan
+        rows = np.full((starts[-1], *column.shape[1:]), absent, column.dtype)
+        rows[target] = column[source]
+        return rows
+
+    values = moved(panel.values)
+    values[ranges(starts[:-1] + ends, np.full(series, horizon))] = np.nan
+    times = wall = np.zeros(0, "datetime64[us]")
+    if len(panel.times):
+        times, wall = (_times(panel, clock, ends, horizon) for clock in ("times", "wall"))
+    return Panel(
+        panel.ids[:series],
+        starts,
+        values,
+        panel.channels,
+        {name: moved(column) for name, column in panel.known.items()},
+        {name: column[:series] for name, column in panel.static.items()},
+        panel.words,
+        panel.frequency,
+        panel.zone,
+        times,
+        wall,
+        starts[:-1].copy() if len(times) else np.zeros(series, np.int64),
+    )
+
+
+def _times(panel: Panel, clock: str, ends: np.ndarray, horizon: int) -> np.ndarray:
+    """The times of the rows of `_with_future`, in UTC ("times") or by their own clock ("wall")."""
+    parts, after = [], {}
+    for place, end in zip(panel.place.tolist(), ends.tolist(), strict=False):
+        parts.append(getattr(panel, clock)[place : place + end])
+        last = place + end - 1
+        if last not in after:
+            steps = following(pd.Timestamp(panel.times[last]), panel.frequency, horizon, panel.zone)
+            if panel.zone:
+                steps = steps.tz_convert("UTC") if clock == "times" else steps
+                steps = steps.tz_localize(None)
+            after[last] = steps.to_numpy().astype("datetime64[us]")
+        parts.append(after[last])
+    return np.concatenate(parts)
+
+
+def _stamps(panel: Panel, ends: np.ndarray, columns: Columns, horizon: int) -> pd.DataFrame:
+    index = pd.DataFrame({columns.id: np.repeat(np.array(panel.ids, object), horizon)})
+    if columns.time is not None:
+        rows = ranges(panel.starts[:-1] + ends, np.full(len(ends), horizon))
+        stamps = pd.DatetimeIndex(panel.times[rows])
+        index[columns.time] = stamps.tz_localize("UTC").tz_convert(panel.zone) if panel.zone else stamps
+    return index

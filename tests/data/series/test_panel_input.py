@@ -1,0 +1,119 @@
+"""New rows of a panel: windows after the last row, times, known futures in either file, refusals by name."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gatelab.data.messages import DataError
+from gatelab.data.series.panel_module import PanelDataModule
+
+
+def rows(ids="ab", length=40, begin=0) -> pd.DataFrame:
+    """Hourly series; the price is the step, the promotion every fifth one."""
+    steps = np.arange(begin, begin + length)
+    times = pd.date_range("2024-01-01", periods=begin + length, freq="h")[begin:]
+    kind = np.where(steps % 5 == 0, "promo", "none")
+    parts = [
+        pd.DataFrame({"unique_id": one, "ds": times, "y": 1.0 * steps, "price": steps, "kind": kind})
+        for one in ids
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A set-up module, and a way to read a table as its input."""
+    monkeypatch.setenv("GATELAB_CACHE", str(tmp_path / "cache"))
+
+    def write(table: pd.DataFrame, name: str) -> str:
+        table.to_csv(tmp_path / name, index=False)
+        return str(tmp_path / name)
+
+    data = PanelDataModule(
+        path=write(rows(), "train.csv"),
+        time="ds",
+        target=["y"],
+        known_future=["price", "kind"],
+        calendar=["hour"],
+        lookback=6,
+        horizon=4,
+    )
+    data.setup()
+
+    def read(table: pd.DataFrame, future: pd.DataFrame | None = None):
+        ahead = None if future is None else write(future, "future.csv")
+        return data.panel_input(write(table, "input.csv"), data.spec, ahead)
+
+    return data, read
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+def test_windows_begin_after_the_last_row(run, one_file):
+    """Of a series never seen as well, with a known future in either file."""
+    data, read = run
+    history, future = rows("az", 30), rows("az", 4, begin=30).drop(columns="y")
+    found = read(pd.concat([history, future])) if one_file else read(history, future)
+    batch = found.windows[np.arange(2)]
+    original = batch.past * batch.spread[:, None] + batch.level[:, None]
+    np.testing.assert_allclose(original[:, :, 0], [np.arange(24, 30)] * 2, rtol=1e-5)
+    mean, std = data.spec.scales["price"]
+    np.testing.assert_allclose(batch.known[0, :, 0] * std + mean, np.arange(24, 34), rtol=1e-4)
+    words = [data.spec.words["kind"][code - 1] for code in batch.known_codes[0, :, 0].tolist()]
+    assert words == ["none", "promo", *["none"] * 4, "promo", *["none"] * 3]
+    assert batch.known_codes[0, :, 1].tolist() == [step % 24 + 1 for step in range(24, 34)]
+    assert found.stamps.unique_id.tolist() == ["a"] * 4 + ["z"] * 4
+    assert found.stamps.ds.tolist()[:4] == list(pd.date_range("2024-01-02 06:00", periods=4, freq="h"))
+
+
+def test_a_series_shorter_than_the_look_back_is_padded(run):
+    _, read = run
+    found = read(pd.concat([rows("a", 30), rows("b", 3)]), pd.concat([rows("a", 4, 30), rows("b", 4, 3)]))
+    batch = found.windows[np.arange(2)]
+    assert batch.observed[:, :, 0].sum(dim=1).tolist() == [6, 3]
+    assert found.stamps.ds.tolist()[4] == pd.Timestamp("2024-01-01 03:00")
+
+
+def test_an_id_of_the_future_alone_is_told(run):
+    _, read = run
+    found = read(rows("a", 30), rows("aq", 4, begin=30))
+    assert found.ids == ("a",)
+    assert any("1 series stand only in" in note and note.endswith(": q") for note in found.notes)
+
+
+BAD = {
+    "short": (
+        rows("ab", 30),
+        rows("ab", 3, 30),
+        "'price' of series 'a' is known for 3 of the 4 steps after 2024-01-02",
+    ),
+    "none": (rows("ab", 30), rows("a", 4, 30), "'price' of series 'b' is known for 0 of the 4 steps"),
+    "hole": (
+        rows("ab", 30),
+        rows("ab", 4, 30).assign(kind=["none", None, *["none"] * 6]),
+        "'kind' of series 'a' is known for 1 of the 4 steps",
+    ),
+    "column": (
+        rows("ab", 30),
+        rows("ab", 4, 30).drop(columns="kind"),
+        "the column 'kind' is not in the file",
+    ),
+    "overlap": (rows("ab", 30), rows("ab", 5, 29), "2024-01-02 05:00:00 stands in rows .* different values"),
+    "missing": (
+        rows("ab", 30).assign(y=lambda t: t.y.where(t.index != 3)),
+        rows("ab", 4, 30),
+        "'y' has missing values",
+    ),
+    "empty": (
+        rows("ab", 30).assign(y=lambda t: t.y.where(t.index < 30)),
+        rows("ab", 4, 30),
+        "series 'b' has no target",
+    ),
+    "step": (rows("ab", 30)[::2], rows("ab", 4, 30), "the step of its rows is 2h, the run was trained on h"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_message(run, case):
+    history, future, message = BAD[case]
+    with pytest.raises(DataError, match=message):
+        run[1](history, future)
