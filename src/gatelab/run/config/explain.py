@@ -205,7 +205,7 @@ def deleted_null(message: str, overrides: Sequence[str]) -> str | None:
 
 
 def _near(key: str, config: Any) -> str:
-    """The nearest spelling of a key: in its own group, else of a key with its name elsewhere; else the keys beside it."""
+    """The nearest spelling of a key: in its own group, else of a key so named elsewhere; else the keys beside it."""
     known = [k for k in keys_of(config) if not k.startswith("hydra") and not MARKS.keys() & {*k.split(".")}]
     parent, _, name = key.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
