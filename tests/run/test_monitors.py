@@ -19,7 +19,7 @@ def alternating(tmp_path):
 
 def text(tmp_path, level):
     path = tmp_path / "t.txt"
-    path.write_text("a b c d\n" * 400 + "e f g h\n" * 40)
+    path.write_text("a b c d\n" * 400 + "e f g h\n" * 60)
     return ["data=text", f"data.path={path}", f"data.level={level}", "data.batch_size=2", "data.window=8"]
 
 
