@@ -6,7 +6,7 @@ It joins the parts and publishes the spec: sources.py and table.py read, protoco
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal, Unpack
+from typing import Any, Final, Literal, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -89,7 +89,7 @@ class SeriesDataModule(GatelabDataModule):
         if split is not None:
             check_fractions(split)
         check_marks(missing_marks)
-        self.file_format = {
+        self.file_format: dict[str, Any] = {
             "separator": separator,
             "decimal": decimal,
             "encoding": encoding,
