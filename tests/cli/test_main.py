@@ -189,6 +189,7 @@ SAYS = {
     "completion": ["completion", "bash"],
 }
 SAYS |= {"runs": ["runs", "paths.root=nowhere"], "study": ["study", "--json"]}
+SAYS |= {"help": ["--help"], "a command's help": ["train", "--help"], "sweep's help": ["sweep", "--help"]}
 NOBODY_READS = {reader_gone, terminal_closed}
 needs_dev_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 
@@ -199,10 +200,27 @@ needs_dev_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no 
 def test_output_that_is_lost_is_told_unless_nobody_reads_it(what, stream, monkeypatch, capsys):
     with monkeypatch.context() as patched, stream() as out:
         patched.setattr(sys, "stdout", out)
-        code = main(SAYS[what])
+        try:
+            code = main(SAYS[what])
+        except SystemExit as leave:
+            code = leave.code
     said = capsys.readouterr().err
     assert code == (0 if stream in NOBODY_READS else 1), said
     assert ("not all of the output was written" in said) == bool(code)
+
+
+@needs_dev_full
+@pytest.mark.parametrize(("more", "code"), [([], 0), (["--json"], 1), (["--dry-run"], 1)])
+def test_lost_output_fails_a_sweep_that_has_done_nothing_else(more, code, monkeypatch, capsys):
+    def says(_options):
+        print("text")
+        return 0
+
+    monkeypatch.setattr("gatelab.cli.sweep.run", says)
+    with monkeypatch.context() as patched, full() as out:
+        patched.setattr(sys, "stdout", out)
+        assert main(["sweep", "study=x", *more]) == code
+    assert "not all of the output was written" in capsys.readouterr().err
 
 
 @needs_dev_full

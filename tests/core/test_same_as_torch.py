@@ -578,6 +578,58 @@ def test_every_edit_of_the_weights_is_seen_at_once(edit: str, backend: str) -> N
         near(*found)
 
 
+@pytest.mark.parametrize("what", ["weight_ih_l0", "weight_hh_l0", "bias_hh_l0", "x", "y"])
+@pytest.mark.parametrize("backend", CHOICES)
+def test_an_edit_between_forward_and_backward_is_seen_as_nn_gru_sees_it(backend: str, what: str) -> None:
+    """Through `.data`, which moves no version: saved tensors share memory with the edited ones."""
+
+    def gradients(layer: nn.Module, x: Tensor, h0: Tensor) -> Any:
+        y, h_n = layer(x, h0)
+        edited = {"x": x, "y": y}.get(what)
+        (layer.get_parameter(what) if edited is None else edited).data.mul_(0.5)
+        return torch.autograd.grad([y, h_n], [x, h0, *layer.parameters()], [torch.ones_like(y), h_n.detach()])
+
+    sizes = (STEPS, BATCH, WIDTH), (1, BATCH, HIDDEN)
+    given = [torch.randn(size) for size in sizes]
+    found = [gradients(layer, *(t.clone().requires_grad_() for t in given)) for layer in pair(backend)]
+    near(*found)
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 1e15, 1e30])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("backend", CHOICES)
+def test_an_endless_state_gives_what_it_gives_nn_gru(backend: str, training: bool, value: float) -> None:
+    x, h0 = torch.randn(STEPS, BATCH, WIDTH), torch.randn(4, BATCH, HIDDEN)
+    h0[1, 1, 2] = value
+    found = []
+    for layer in pair(backend, num_layers=2, bidirectional=True):
+        with torch.set_grad_enabled(training):
+            y, h_n = layer(x, h0.requires_grad_(training))
+        gradient = torch.autograd.grad(y[:, 0].sum(), list(layer.parameters())) if training else ()
+        found.append((y.detach(), h_n.detach(), gradient))
+    for got, want in zip(*found, strict=True):
+        torch.testing.assert_close(got, want, rtol=2e-5, atol=2e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("where", list(itertools.product((False, True), repeat=3)))
+@pytest.mark.parametrize("backend", CHOICES)
+def test_a_second_derivative_inside_autocast_is_as_near_as_that_of_nn_gru(backend: str, where: tuple) -> None:
+    def second(layer: nn.Module, forward: bool, first: bool, again: bool) -> Tensor:
+        x = torch.linspace(-1, 1, STEPS * BATCH * WIDTH).view(STEPS, BATCH, WIDTH).requires_grad_()
+        with torch.autocast("cpu", enabled=forward):
+            y = layer(x)[0]
+        with torch.autocast("cpu", enabled=first):
+            (g,) = torch.autograd.grad(y.float().square().sum(), x, create_graph=True)
+        with torch.autocast("cpu", enabled=again):
+            return torch.autograd.grad(g.float().square().sum(), layer.get_parameter("weight_hh_l0"))[0]
+
+    ours, theirs = pair(backend)
+    exact, got = second(theirs, False, False, False), second(ours, *where)
+    assert (got - exact).abs().max() <= 0.03 * exact.abs().max()  # bfloat16 has 8 bits
+    if backend in ("torch", "native") and not where[2]:
+        near(got, exact)  # the layer keeps its own precision, as long as PyTorch's own backward does
+
+
 @pytest.mark.parametrize("backend", CHOICES)
 def test_a_copied_layer_is_the_layer(backend: str) -> None:
     copies: list[Callable[[Any], Any]] = [

@@ -15,15 +15,6 @@ def test_a_scan_is_the_loop() -> None:
     assert torch.equal(carry, h)
 
 
-def test_views_and_versions_are_told() -> None:
-    base = torch.zeros(4, requires_grad=True).clone()
-    assert torch_internals.is_view(base[1:])
-    assert not torch_internals.is_view(base)
-    before = torch_internals.version(base)
-    base[1:].add_(1)
-    assert torch_internals.version(base) == torch_internals.version(base.detach()) == before + 1
-
-
 def test_the_function_behind_nn_gru_is_nn_gru() -> None:
     layer, x = torch.nn.GRU(3, 5), torch.randn(4, 2, 3)
     h0 = torch.randn(1, 2, 5)

@@ -84,6 +84,23 @@ def test_a_misspelt_monitor_is_named_with_the_nearest_metric():
     )
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("paths.output_dir=x", "Keys of 'paths': root, runs, cache, mirror."),
+        ("trainer.max_epoch=2", "Did you mean 'trainer.max_epochs'?"),
+        ("model.hiddensize=3", "Did you mean 'model.hidden_size'?"),
+        ("optim.hiden_size=3", "Did you mean 'model.hidden_size'?"),
+        ("model.lr=2", "Did you mean 'optim.lr'?"),
+        ("optm.lr=2", "Did you mean 'optim.lr'?"),
+        ("task.dropout=0.1", "Did you mean 'task.net.dropout'?"),
+        ("lr=2", "Did you mean 'optim.lr'?"),
+    ],
+)
+def test_the_nearest_key_is_looked_for_in_the_same_group_first(override, said):
+    assert refusal(override).endswith(said)
+
+
 def test_a_key_forced_in_with_plus_is_checked_too():
     assert "Did you mean 'hidden_size'?" in refusal("+model.hiden_size=3")
 

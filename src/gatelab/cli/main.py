@@ -62,21 +62,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _main(given, early)
         except StopRequested as stop:  # Ctrl-C twice before the command has begun
             code = 128 + stop.number
+        except SystemExit as leave:  # argparse's, after a help or arguments that it refuses
+            if leave.code not in (None, 0) or not _lost(out):
+                raise
+            raise SystemExit(1) from None
         except Exception:  # printed here, where stderr is without secrets
             traceback.print_exc()
             code = 1
-        out.flush()
-        if code == 0 and out.lost is not None and out.lost.errno not in NOBODY_READS:
-            stored = given[0] in RESUMABLE and "--json" not in given
-            code = _say(
-                f"gatelab: not all of the output was written: {out.lost.strerror}", 0 if stored else 1
-            )
+        if code == 0 and _lost(out):
+            stored = given[0] in RESUMABLE and not {"--json", "--dry-run"} & {*given}
+            code = 0 if stored else 1
     if (
         arguments is None
     ):  # a signal ends what the interpreter still takes down, and changes nothing of what is done
         for number in STOP:
             signal.signal(number, lambda *_: os._exit(code))
     return code
+
+
+def _lost(out: Output) -> bool:
+    """Whether output that somebody waits for could not be written; then it is said."""
+    out.flush()
+    if out.lost is None or out.lost.errno in NOBODY_READS:
+        return False
+    _say(f"gatelab: not all of the output was written: {out.lost.strerror}", 1)
+    return True
 
 
 def _main(given: list[str], early: StopSignals) -> int:

@@ -92,11 +92,6 @@ def is_tracing() -> bool:
     return torch._C._get_tracing_state() is not None
 
 
-def is_view(tensor: Tensor) -> bool:
-    """Whether autograd takes the tensor for a view of another, which nobody may change in place."""
-    return bool(tensor._is_view())
-
-
 def batch_before_time(y: Tensor) -> Tensor:
     """Turn [T, B, F] into [B, T, F] in place, so that it is no view: nobody may detach a view in place.
 
@@ -118,11 +113,6 @@ def is_hooked(module: torch.nn.Module) -> bool:
         or module._backward_hooks
         or module._backward_pre_hooks
     )
-
-
-def version(tensor: Tensor) -> int:
-    """The number of changes in place, through the tensor or another that shares its version counter."""
-    return int(tensor._version)
 
 
 def gru(x: Tensor, h0: Tensor, weights: list[Tensor], bias: bool, training: bool) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,7 @@ from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.extend import begin_from_shorter
 from gatelab.run.load import load_task
 from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
+from gatelab.run.origin import origin
 from gatelab.run.record.directory import RunDirectory, now, resources
 from gatelab.run.record.identity import Identity, identify
 from gatelab.run.resume import (
@@ -154,7 +155,7 @@ def train_frozen(
             begin_from_shorter(run, config, identity, data)
         require_same_data(run, data)
         run.remove_temporaries()
-        with _outcome_recorded(run):
+        with _outcome_recorded(run, config):
             run.begin(config, vars(identity))
             with opened_loggers(run, config) as loggers:
                 return {**_train_and_score(run, config, data, callbacks, loggers), "already": False}
@@ -226,7 +227,10 @@ def fit(
     except (*REQUEST_ERRORS, BackendError) as error:
         if trainer.global_step > (step or 0) or os.environ.get("GATELAB_TRACEBACK"):
             raise
-        raise RequestError(f"the run cannot begin: {error}") from error
+        place = origin(error, config)
+        raise RequestError(
+            f"the run cannot begin: {error}{f'; it came from {place}' if place else ''}"
+        ) from error
     finally:
         del os.environ[RANK_OF]
         if task.trace is not None:
@@ -275,9 +279,10 @@ def _score_finished(run: RunDirectory, config: dict[str, Any], result: dict[str,
 
 
 @contextlib.contextmanager
-def _outcome_recorded(run: RunDirectory) -> Iterator[None]:
+def _outcome_recorded(run: RunDirectory, config: Mapping[str, Any]) -> Iterator[None]:
     """Write down how an attempt ended that does not come to its end, and turn its error into one with an exit code.
 
+    An error of the user's own code keeps its traceback, with a last line that names the part of the configuration.
     A record that cannot be written must not hide the error, so a full disk is ignored here.
     """
     try:
@@ -304,6 +309,11 @@ def _outcome_recorded(run: RunDirectory) -> Iterator[None]:
             ) from error
         with contextlib.suppress(OSError):
             run.stop("crashed", f"{type(error).__name__}: {error}")
+        if place := origin(error, config):
+            error.add_note(
+                f"gatelab: this error came from {place}. What was saved stays: the same command goes on from the last "
+                "checkpoint, with --keep-code-change if you edit the code."
+            )
         raise
 
 

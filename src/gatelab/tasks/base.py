@@ -107,6 +107,8 @@ class Task(pl.LightningModule):
         monitor = monitor or f"val/{self.figures[0].name}"
         if monitor not in (known := [f"val/{figure.name}" for figure in self.figures if figure.better]):
             raise ValueError(not_among(monitor, known))
+        if why := self.why_without(monitor, spec):
+            raise ValueError(f"monitor={monitor}: {why}")
         check_serializable(hparams or {}, "hparams")
         self.save_hyperparameters(hparams or {}, logger=False)
         self.net: Any = net
@@ -138,6 +140,11 @@ class Task(pl.LightningModule):
     @abstractmethod
     def count(self, batch: Any) -> int:
         """Return how many `unit`s (tokens, windows) a training batch holds."""
+
+    @classmethod
+    def why_without(cls, metric: str, spec: Any) -> str | None:
+        """Return why data of this spec have no `metric` (e.g. `val/mase`), and which to take; None: they have it."""
+        return None
 
     def begin_eval(self, split: str) -> None:
         """Forget the last evaluation; `split` is "val" or "test"."""
@@ -331,6 +338,8 @@ class Task(pl.LightningModule):
         for name, monitor in self._monitors():
             if monitor.startswith(("val/", "train/")) and monitor not in known:
                 raise ValueError(f"callbacks: {name}: {not_among(monitor, known)}")
+            if why := self.why_without(monitor, self.spec):
+                raise ValueError(f"callbacks: {name}: monitor={monitor}: {why}")
         self._take_sums(torch.as_tensor(self._sums, dtype=torch.float64))
 
     def _monitors(self) -> list[tuple[str, str]]:

@@ -74,10 +74,6 @@ class ForecastTask(Task):
         spec: SeriesSpec = options["spec"]
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {sorted(LOSSES)}, not {loss!r}")
-        if self.monitor == "val/mase" and not any(spec.mase_scale):
-            raise ValueError(
-                "monitor=val/mase: no target has a MASE (the notes on the data say why); take val/mae"
-            )
         if self.output.is_distribution and loss != "mse":
             raise ValueError(
                 f"loss={loss} is for point forecasts; net.output={self.output.name} has its own objective: leave it out"
@@ -91,6 +87,13 @@ class ForecastTask(Task):
             mase_scale=list(spec.mase_scale),
             horizon=spec.horizon,
         )
+
+    @classmethod
+    def why_without(cls, metric: str, spec: SeriesSpec) -> str | None:
+        """A metric that these data do not have; see `Task`."""
+        if metric == "val/mase" and not any(spec.mase_scale):
+            return "no target has a MASE (the notes on the data say why); take val/mae"
+        return None
 
     @classmethod
     def build_net(

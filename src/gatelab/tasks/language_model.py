@@ -97,16 +97,6 @@ class LanguageModelTask(Task):
         ):
             if value < 0.0:
                 raise ValueError(f"{name} must not be negative, not {value}")
-        if self.monitor in ("val/bpc", "val/bpb") and self.monitor != f"val/{self.spec.bits}":
-            raise ValueError(
-                f"monitor={self.monitor}: at data.level={self.spec.level} it is val/{self.spec.bits}; or take val/loss"
-            )
-        if self.monitor == "val/bpc" and self.spec.escape("valid") is None:
-            unknown = self.spec.unknown["valid"]
-            raise ValueError(
-                f"monitor=val/bpc: {unknown:,} validation tokens are outside the vocabulary, so there are no bits per "
-                "character; take val/loss, or data.level=bpe, which expresses any text"
-            )
         self.label_smoothing = label_smoothing
         self.activation_regularization = activation_regularization
         self.temporal_regularization = temporal_regularization
@@ -118,6 +108,18 @@ class LanguageModelTask(Task):
         self._core_output: Tensor | None = None
         if temporal_regularization:
             self.net.core.register_forward_hook(self._keep_core_output)
+
+    @classmethod
+    def why_without(cls, metric: str, spec: TextSpec) -> str | None:
+        """A metric that these data do not have; see `Task`."""
+        if metric in ("val/bpc", "val/bpb") and metric != f"val/{spec.bits}":
+            return f"at data.level={spec.level} it is val/{spec.bits}; or take val/loss"
+        if metric == "val/bpc" and spec.escape("valid") is None:
+            return (
+                f"{spec.unknown['valid']:,} validation tokens are outside the vocabulary, so there are no bits per "
+                "character; take val/loss, or data.level=bpe, which expresses any text"
+            )
+        return None
 
     @classmethod
     def build_net(

@@ -36,6 +36,7 @@ LAYOUTS = {
         {"zz_pack/__init__.py": "from zz_pack.own import Cell", "zz_pack/own.py": CELL},
         "zz_pack.Cell",
     ),
+    "hydra.utils.get_class": ({"zz_own.py": CELL}, "hydra.utils.get_class"),
     "namespace": ({"zz_space/own.py": f"import zz_space.more\n{CELL}", "zz_space/more.py": ""}, "zz_space.own.Cell"),
 }  # fmt: skip
 PLACES = [
@@ -61,7 +62,12 @@ def importable(folder):
 @pytest.mark.parametrize("imported", [False, True])
 def test_an_edit_of_any_file_is_seen_and_looking_imports_nothing(tmp_path, layout, imported):
     files, target = LAYOUTS[layout]
-    place = PLACES[[*LAYOUTS].index(layout) % len(PLACES)]
+    get = {"_target_": target, "path": "zz_own.Cell"}
+    place = (
+        (lambda _: {"optim": get})
+        if target.startswith("hydra")
+        else PLACES[[*LAYOUTS].index(layout) % len(PLACES)]
+    )
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text if imported else f"raise SystemExit\n{text}")
@@ -81,6 +87,21 @@ def test_an_edit_of_any_file_is_seen_and_looking_imports_nothing(tmp_path, layou
             else:
                 assert code.changed(before, code.sources(config)) == [name]
             before = code.sources(config)
+
+
+@pytest.mark.parametrize("how", ["runpy.run_path(f)", "exec(open(f).read())", "SourceFileLoader('x', f)"])
+@pytest.mark.parametrize("own", ["zz_own.py", "zz_pack/own.py", "zz_pack/__init__.py"])
+def test_a_file_that_own_code_runs_by_its_name_is_recorded(tmp_path, how, own):
+    target, more = tmp_path / own, (tmp_path / own).with_name("more-code.py")
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(f"f = Path(__file__).with_name('more-code.py')\n{how}\n{CELL}")
+    more.write_text("x = 1")
+    module = own[:-3].replace("/", ".").removesuffix(".__init__")
+    with importable(tmp_path):
+        before = code.sources({"_target_": f"{module}.Cell"})
+        more.write_text("x = 2")
+        name = f"{more.relative_to(tmp_path)} (a file)"
+        assert code.changed(before, code.sources({"_target_": f"{module}.Cell"})) == [name]
 
 
 def test_a_module_that_was_loaded_again_is_taken_as_it_is_now(tmp_path):
@@ -116,20 +137,60 @@ def test_code_in_an_archive_and_of_an_installed_package_is_recorded(tmp_path, mo
     assert found[0] != found[1]
 
 
+NOTEBOOK = """
+import functools
+SCALE = 5
+SIZES = [1, 2]
+unused = 1
+def half(x, by=2):
+    return x / by * SCALE
+def wrapped(f):
+    @functools.wraps(f)
+    def outer(*args): return f(*args)
+    return outer
+class Base:
+    N = 1
+    sizes = {"a": 10}
+class Cell(Base):
+    def f(self): return half(1)
+    @staticmethod
+    def s(): return 20
+    @classmethod
+    def c(cls, *, k=30): return [SIZES[i] for i in range(2)]
+    @property
+    def p(self): return 40
+    @functools.cached_property
+    def q(self): return 50
+    @wrapped
+    def w(self): return 60
+    g = functools.partial(half, by=70)
+"""
+EDITS = [
+    *(
+        ("x / by", "x * by"),
+        ("by=2", "by=3"),
+        ("SCALE = 5", "SCALE = 6"),
+        ("[1, 2]", "[1, 3]"),
+        ("N = 1", "N = 2"),
+    ),
+    *((f"{n}0", f"{n}1") for n in range(1, 8)),
+    *(("half(1)", "half(7)"), ("f(*args)", "f(*args[::-1])")),
+]
+
+
 def test_a_class_of_a_notebook_is_told_from_its_edit(monkeypatch):
     main = sys.modules["__main__"]
     monkeypatch.delattr(main, "__file__", raising=False)
-    cells = [
-        "def half(x):\n    return x / 2\nclass Base:\n    N = 1\nclass Cell(Base):\n    def f(self): return half(1)\n"
-    ]
-    cells += [
-        cells[0].replace(*edit) for edit in (("/ 2", "/ 3"), ("N = 1", "N = 2"), ("half(1)", "half(7)"))
-    ]
+    cells = [NOTEBOOK]
+    cells += [NOTEBOOK.replace(*edit) for edit in EDITS]
+    assert NOTEBOOK not in cells[1:]
     found = []
     for number, text in enumerate([cells[0], *cells]):
         exec(compile("\n" * number + text, f"cell {number}", "exec"), vars(main))
         found.append(code.sources({"_target_": "__main__.Cell"})["__main__.Cell"])
-    for name in ("half", "Base", "Cell"):
+    vars(main)["unused"] = 2  # a variable that the class does not read
+    assert code.sources({"_target_": "__main__.Cell"})["__main__.Cell"] == found[-1]
+    for name in ("functools", "SCALE", "SIZES", "unused", "half", "wrapped", "Base", "Cell"):
         monkeypatch.delattr(main, name)
     assert found[0] == found[1]
     assert len(set(found)) == len(cells)

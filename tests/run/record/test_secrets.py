@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from gatelab.cli.main import main
-from gatelab.run import frozen_run
+from gatelab.run import CONF_DIR, frozen_run
 from gatelab.run.frozen_run import write_request
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import Identity
@@ -36,7 +37,8 @@ FORMS = (
     "{name} = ('{value}')",
     "{name} = os.environ.get('X', '{value}')", "{name}=a;{value}", "{name}='a\\'{value}'", "--{name} {value}",
     "{name} {value}",
-    "setenv {name} {value}", "{name} is {value}", "{name}={{{value}}}", "{name}='{value}",
+    "+{name} =\n+    '{value}'", '{name} = (\n    "{value}"\n)', '+"{name}":\n+  "{value}"', "{name} = \\\n  '{value}'",
+    "-  {name}:\n-    {value}\n", "setenv {name} {value}", "{name} is {value}", "{name}={{{value}}}", "{name}='{value}",
 )  # fmt: skip
 
 
@@ -89,6 +91,42 @@ def test_a_secret_is_known_by_its_shape_and_its_place(text):
     assert "***" in masked
 
 
+@pytest.mark.parametrize(
+    "name", ["salt", "password_salt", "login", "session_id", "sessionId", "tok", "hf_tok", "--key"]
+)
+def test_a_name_that_may_be_harmless_masks_what_looks_like_a_secret(name):
+    forms = ("{} = '{}'", "{} {}", "{}={}", "a --seed 1 {} {} b", "+x.{}={}", '"{}": "{}",')
+    for form in forms[: 4 if name.startswith("--") else None]:
+        assert KEY not in without_secrets(form.format(name, KEY)), form
+        for harmless in ("user", "me@example.org", "12", "layer_norm_2", "encoder2", "runs/x", "0" * 40):
+            text = form.format(name, harmless)
+            assert without_secrets(text) == text
+    assert without_secrets({name.strip("-"): 3}) == {name.strip("-"): 3}
+    if name.startswith("--"):
+        assert without_secrets(["x", name, KEY, name, "lr"]) == ["x", name, "***", name, "lr"]
+    else:
+        assert without_secrets({name: KEY}) == {name: "***"}
+
+
+@pytest.mark.parametrize(
+    ("given", "masked"),
+    [
+        ({"pin": 4711, "b": {"PIN": "12345678"}}, {"pin": "***", "b": {"PIN": "***"}}),
+        ("pin: 4711, spin: 4711, pin_memory=1234, pin: 3", "pin: ***, spin: 4711, pin_memory=1234, pin: 3"),
+        ({"username": "me", "key": WORD}, {"username": "me", "key": "***"}),
+        (f'{{"username":"me","key":"{WORD}"}}', '{"username":"me","key":"***"}'),
+        (f"{{'key': '{WORD}', 'username': 'me'}}", "{'key': '***', 'username': 'me'}"),
+        (["mysql", "-u", "root", f"-p{WORD}", "-P1"], ["mysql", "-u", "root", "-p***", "-P1"]),
+        (f"mariadb-dump -p{WORD} db; mysqlimport -p{WORD}", "mariadb-dump -p*** db; mysqlimport -p***"),
+        (f"mongosh -u a -p {WORD}; redis-cli -a {WORD} get x", "mongosh -u a -p ***; redis-cli -a *** get x"),
+        (f"tokens=[{KEY},{KEY}] x", "tokens=[***] x"),
+        ({"tokens": [KEY, KEY]}, {"tokens": "***"}),
+    ],
+)
+def test_a_secret_is_known_beside_what_it_stands_with(given, masked):
+    assert without_secrets(given) == masked
+
+
 def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
     assert without_secrets(["x", "--password", KEY, "--token", "--seed", "1"]) == [
         "x", "--password", "***", "--token", "--seed", "1",
@@ -102,7 +140,6 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
             "tokens": 82430,
             "tokenizer": "word",
             "unit": "tokens",
-            "key": "value",
             "token": None,
             "pad_token": 0,
             "seed_token": 3,
@@ -119,6 +156,11 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
             "password_file": "/run/x",
             "auth": False,
             "tags": ["token", "secret"],
+            "tok": "word",
+            "bos_tokens": [1, 2],
+            "tokens_of": ["embedding_128"],
+            "key": "lr",
+            "username": None,
             "index": ["date", "token"],
             "date": "2026-01-02T03:04:05+00:00",
         },
@@ -127,6 +169,10 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
         "password required: write KEY=VALUE; commit a1b2c3d4e5f6a7b8a1b2c3d4e5f6a7b8a1b2c3d4 at https://h:8080/a@b",
         "gatelab train data.level=word optim.lr=1e-3 'data.target=[load]'",
         "https://example.org/a@b and 3@home",
+        'if not token:\n    continue\nclass Token:\n    """A token."""\nfor tok in tokens[1:]:\n    tok = words[i]',
+        "auth:\n  user: me\ndef check(password):\n    'Return whether it fits.'\n    return",
+        "python train.py -p8080 --key lr tokens=[the,cat2,embedding_128] wandb login",
+        {"tokens": {"train": 929589, "sha": "a1" * 32}, "command": ["train", "-p8080", "--key", "lr"]},
         "def read(tokens: list, token: str, password: str | None = None, *, keys=3)",
         "logger.wandb.api_key=${oc.env:WANDB_API_KEY}",
         "2 passed, pass: 3, compass=4, path=/a/b, author=me, monitor=val/loss",
@@ -135,6 +181,13 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
 def test_what_is_no_secret_stays(harmless):
     assert without_secrets(harmless) == harmless
     assert first_secret(harmless) is None
+
+
+def test_our_own_configurations_hold_none():
+    for file in CONF_DIR.rglob("*.yaml"):
+        text = file.read_text()
+        assert without_secrets(text) == text, file
+        assert first_secret(OmegaConf.to_container(OmegaConf.load(file))) is None
 
 
 @pytest.mark.parametrize(
@@ -213,6 +266,8 @@ def test_the_working_folder_is_no_secret(monkeypatch):
     [
         "a", "a_", "token", "token=[", 'token="', "://", "a://", "--a-", " ", "token ", "a:", "?sig=",
         "-----BEGIN PRIVATE KEY-----", "token=f(", "pass=/", "token: str ", "--token ", "a://b:", "-u a:", "token:\n- ",
+        "token:\n ",
+        "token = (\n", '"username":"a","key":"', "mysql -p", "tokens=[a,",
     ],
 )  # fmt: skip
 def test_masking_takes_time_in_proportion_to_the_text(unit):

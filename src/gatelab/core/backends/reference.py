@@ -109,6 +109,27 @@ def run(
     return y, h
 
 
+def run_either_way(
+    x: Tensor,
+    h0: Tensor,
+    *weights: Tensor | None,
+    reset_after: bool,
+    lengths: Tensor | None,
+    reset_mask: Tensor | None,
+    zoneout: Tensor | float | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`run`, which takes `reverse` as a backend that `walks_backward`."""
+    if reverse:
+        x = turned(x, lengths)
+        reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
+        zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
+    y, h_n = run(
+        x, h0, *weights, reset_after=reset_after, lengths=lengths, reset_mask=reset_mask, zoneout=zoneout
+    )
+    return turned(y, lengths) if reverse else y, h_n
+
+
 def gradient(
     inputs: Sequence[Tensor | None],
     needed: Sequence[bool],
@@ -128,17 +149,10 @@ def gradient(
     Takes the tensors of `run`, which of their gradients are `needed`, the gradients (dy, dh_n) that reach the
     results, and whether the rows were walked backward; returns a gradient or None for each tensor.
     """
-    x, *others = inputs
-    assert x is not None
     again = torch.is_grad_enabled()
     with torch.enable_grad():
-        if reverse:
-            x = turned(x, lengths)
-            reset_mask = None if reset_mask is None else reverse_reset(reset_mask, lengths)
-            zoneout = turned(zoneout, lengths) if isinstance(zoneout, Tensor) else zoneout
         how = {"reset_after": reset_after, "lengths": lengths, "reset_mask": reset_mask, "zoneout": zoneout}
-        y, h_n = run(x, *others, **how)  # type: ignore[arg-type]
-        results = (turned(y, lengths) if reverse else y, h_n)
+        results = run_either_way(*inputs, **how, reverse=reverse)  # type: ignore[arg-type]
     pairs = [(y, g) for y, g in zip(results, outer, strict=True) if g is not None and y.requires_grad]
     wanted = [(i, t) for i, t in enumerate(inputs) if t is not None and needed[i]]
     found = torch.autograd.grad(

@@ -6,7 +6,7 @@ It joins the parts and publishes the spec: sources.py and table.py read, protoco
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal, Unpack
+from typing import Any, Final, Literal, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -16,6 +16,7 @@ from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.folds import rolling_cuts
 from gatelab.data.messages import DataError, counted, did_you_mean, few
 from gatelab.data.series.baselines import LinearForecast, fit_linear, series_baselines
+from gatelab.data.series.missing_marks import check_marks
 from gatelab.data.series.protocol import (
     Scaler,
     Series,
@@ -39,8 +40,8 @@ class SeriesDataModule(GatelabDataModule):
 
     series: which data; "table" reads `path` (CSV or Parquet) with the time column `time` (None: rows are in
         order), the columns `channels` (None: all) and the answers `gaps` and `missing` to holes (see
-        table.py); `separator`, `decimal` and `encoding` of a CSV file (None: found out, see csv_file.py). What was
-        filled is not scored.
+        table.py), `missing_marks` such as -999 among them (see missing_marks.py); `separator`, `decimal` and
+        `encoding` of a CSV file (None: found out, see csv_file.py). What was filled is not scored.
     target: names of the channels to forecast (None: all). season: steps (None: from the frequency).
     split: fractions [train, valid, test] where the data set does not prescribe its borders (None:
     0.7/0.1/0.2). seed decides the order of training, data_seed the values of a made-up series.
@@ -64,6 +65,7 @@ class SeriesDataModule(GatelabDataModule):
         channels: list[str] | None = None,
         gaps: Literal["error", "fill", "ignore"] = "error",
         missing: Literal["error", "fill"] = "error",
+        missing_marks: list[float] | None = None,
         separator: str | None = None,
         decimal: str | None = None,
         encoding: str | None = None,
@@ -86,7 +88,13 @@ class SeriesDataModule(GatelabDataModule):
             raise DataError(f"data.data_seed={data_seed}: give 0 or more")
         if split is not None:
             check_fractions(split)
-        self.file_format = {"separator": separator, "decimal": decimal, "encoding": encoding}
+        check_marks(missing_marks)
+        self.file_format: dict[str, Any] = {
+            "separator": separator,
+            "decimal": decimal,
+            "encoding": encoding,
+            "missing_marks": missing_marks,
+        }
         of_tables = {"path": path, "time": time, "channels": channels, **self.file_format}
         if series != "table" and (given := [name for name, value in of_tables.items() if value is not None]):
             raise DataError(f"data.{given[0]} is for data=table; {series} has its own")

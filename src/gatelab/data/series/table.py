@@ -31,6 +31,7 @@ from gatelab.data.series.calendar import (
     usual_step,
 )
 from gatelab.data.series.csv_file import is_unnamed, read_csv
+from gatelab.data.series.missing_marks import without_marks
 from gatelab.data.series.protocol import Series
 
 CSV: Final = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -58,6 +59,7 @@ def read_table(
     channels: Sequence[str] | None = None,
     gaps: Literal["error", "fill", "ignore"] = "error",
     missing: Literal["error", "fill"] = "error",
+    missing_marks: Sequence[float] | None = None,
     separator: str | None = None,
     decimal: str | None = None,
     encoding: str | None = None,
@@ -68,7 +70,8 @@ def read_table(
 
     time: name of the time column; None: the rows are already in order and equally spaced. channels: columns
     to use (None: all but `time`). gaps: "error", "fill" (repeat the row before the gap) or "ignore" (take the
-    rows as consecutive). missing: "error" or "fill" (the last value before).
+    rows as consecutive). missing: "error" or "fill" (the last value before). missing_marks: numbers that stand for a
+    missing value.
     separator, decimal, encoding: of a CSV file (see csv_file.py; None: found out). step: the step that is taken if no
     other fits better. settings: whether the fixes may name settings of the data. Raises `DataError`.
     """
@@ -85,6 +88,7 @@ def read_table(
             f"{path}: date and time are two columns ({', '.join(halves)}): join them into one (2024-01-01 13:00)"
         )
     numbers = _numbers(frame, columns, time, problems, settings)
+    numbers = without_marks(numbers, missing_marks, notes, settings=settings)
     stamps = None
     if time is not None:
         try:

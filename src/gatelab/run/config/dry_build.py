@@ -72,7 +72,8 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
     """What the run would refuse before its first step, with its key; None where everything is accepted.
 
     Nodes that occur in several configurations are tried once. `here`: the run is to be on this machine, so its devices
-    have to be here too. `read`: an epoch's length is looked up in the data; the run itself finds what does not fit.
+    have to be here too. `read`: an epoch's length and the metrics there are are looked up in the data, where these are
+    at hand; the run itself finds what does not fit.
     """
     task, trainer, net = config["task"], config["trainer"], config["task"].get("net")
     tries: tuple[tuple[Callable[..., str | None], tuple[Any, ...]], ...] = (
@@ -83,6 +84,7 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
         (_try_averaging, ((config["callbacks"] or {}).get("averaging"), config["schedule"], trainer)),
         (_try_loggers, (config["logger"],)),
         (_try_trainer, (trainer, config["callbacks"], task, here)),
+        (_try_monitors, (task, config["callbacks"], config["data"], read)),
     )
     found = (
         attempt(*(json.dumps(n, sort_keys=True, default=str) for n in nodes)) for attempt, nodes in tries
@@ -250,24 +252,51 @@ def _most_batches(schedule_node: str, trainer_node: str, data_node: str, read: s
 
     The data are read if they are at hand and something has to fit into an epoch or the run.
     """
-    from gatelab.run.build import instantiate
-
     schedule, trainer = json.loads(schedule_node), json.loads(trainer_node)
     limit, interval = trainer.get("limit_train_batches"), trainer.get("val_check_interval")
     limited = limit if type(limit) is int and limit > 0 else None
     lengths = [value for value in (schedule or {}).values() if isinstance(value, int | float) and value > 1]
     if not json.loads(read) or not (lengths or (type(interval) is int and interval > 1)):
         return limited
+    data = _data_at_hand(data_node)
+    if data is None:
+        return limited
+    batches = len(data.train_dataloader())
+    return min(batches, limited) if limited else int(batches * limit) if type(limit) is float else batches
+
+
+@functools.lru_cache(maxsize=1)
+def _data_at_hand(node: str) -> Any:
+    """The DataModule with its data read, if these are this machine's own; None if not, or if they cannot be read."""
+    from gatelab.run.build import instantiate
+
     try:
-        data = instantiate(json.loads(data_node))
+        data = instantiate(json.loads(node))
         if not getattr(data, "at_hand", False):
-            return limited
+            return None
         data.prepare_data()
         data.setup("fit")
-        batches = len(data.train_dataloader())
+        data.train_dataloader()
     except Exception:  # the run says what is wrong with the data
-        return limited
-    return min(batches, limited) if limited else int(batches * limit) if type(limit) is float else batches
+        return None
+    return data
+
+
+@functools.cache
+def _try_monitors(task_node: str, callback_nodes: str, data_node: str, read: str) -> str | None:
+    """Whether the data have the metrics that task and callbacks watch; every data set has a task's first one."""
+    node, callbacks = json.loads(task_node), json.loads(callback_nodes) or {}
+    task = locate(node["_target_"])
+    watched = {"task.monitor": node.get("monitor")}
+    watched |= {f"callbacks.{name}.monitor": (item or {}).get("monitor") for name, item in callbacks.items()}
+    first = [f"val/{figure.name}" for figure in getattr(task, "figures", ())[:1]]
+    watched = {key: m for key, m in watched.items() if isinstance(m, str) and m not in first}
+    if not json.loads(read) or not watched or not hasattr(task, "why_without"):
+        return None
+    if (data := _data_at_hand(data_node)) is None:
+        return None
+    found = ((key, monitor, task.why_without(monitor, data.spec)) for key, monitor in watched.items())
+    return next((f"{key}: {monitor}: {why}." for key, monitor, why in found if why), None)
 
 
 def _most_steps(trainer: Mapping[str, Any], batches: int | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -204,12 +205,17 @@ def deleted_null(message: str, overrides: Sequence[str]) -> str | None:
 
 
 def _near(key: str, config: Any) -> str:
-    """The nearest spelling of a key, or the keys beside it."""
+    """The nearest spelling of a key: in its own group, else of a key so named elsewhere; else the keys beside it."""
     known = [k for k in keys_of(config) if not k.startswith("hydra") and not MARKS.keys() & {*k.split(".")}]
-    parent = key.rpartition(".")[0]
+    parent, _, name = key.rpartition(".")
     siblings = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
+    if hint := did_you_mean(name, siblings):
+        return hint.replace("'", f"'{parent}.", 1) if parent else hint
+    elsewhere = {k.rpartition(".")[2]: k for k in reversed(known)}
+    if same := difflib.get_close_matches(name, elsewhere, n=1, cutoff=0.85):
+        return f" Did you mean '{elsewhere[same[0]]}'?"
     keys = f" Keys of '{parent}': {', '.join(siblings)}." if parent and siblings else ""
-    return did_you_mean(key, known) or keys
+    return keys or did_you_mean(key, known)
 
 
 def keys_of(config: Any, prefix: str = "") -> list[str]:

@@ -7,6 +7,7 @@ nor continued in silence; the names of the files that differ are told.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import hashlib
 import importlib.util
@@ -88,6 +89,11 @@ def _own_files(config: Mapping[str, Any]) -> Iterator[OwnFile]:
         name, suffix = module.replace(".", "/"), Path(spec.origin).suffix
         yield OwnFile(f"{name}/__init__{suffix}" if package else f"{name}{suffix}", content, read)
         waiting += _imported(read, module, package=package)
+        for file in _files_named(read, Path(spec.origin).parent):
+            held = file.read_bytes()
+            yield OwnFile(
+                f"{(Path(name) if package else Path(name).parent) / file.name} (a file)", held, held
+            )
 
 
 def targets(config: Any) -> Iterator[str]:
@@ -100,6 +106,8 @@ def targets(config: Any) -> Iterator[str]:
         seen.add(id(node))
         if isinstance(node, Mapping) and "_target_" in node:
             yield str(node["_target_"])
+            if str(node["_target_"]).startswith("hydra.utils.get_") and "path" in node:
+                yield str(node["path"])  # of a class, method or object that it returns
         waiting += reversed([*node.values()] if isinstance(node, Mapping) else [*node])
 
 
@@ -173,15 +181,43 @@ def _of_notebook(target: str) -> str:
     while waiting:
         name = waiting.pop()
         value = vars(main).get(name)
-        if name in seen or getattr(value, "__module__", None) != "__main__":
+        if name in seen or not (isinstance(value, PLAIN) or getattr(value, "__module__", None) == "__main__"):
             continue
         bases = [base.__name__ for base in getattr(value, "__bases__", ())]
         parts = dict(sorted(vars(value).items())) if inspect.isclass(value) else {"": value}
-        codes = [_text(part.__code__) for part in parts.values() if inspect.isfunction(part)]
-        plain = {key: part for key, part in parts.items() if isinstance(part, int | float | str | tuple)}
-        seen[name] = repr((bases, codes, {k: v for k, v in plain.items() if not k.startswith("__")}))
-        waiting += [*bases, *re.findall(r"\w+", seen[name])]
+        functions = [function for part in parts.values() for function in _functions(part)]
+        told = [(_text(f.__code__), repr(f.__defaults__), repr(f.__kwdefaults__)) for f in functions]
+        bound = {k: (p.args, p.keywords) for k, p in parts.items() if isinstance(p, functools.partial)}
+        plain = {k: p for k, p in parts.items() if isinstance(p, PLAIN) and not k.startswith("__")}
+        seen[name] = re.sub(r" at 0x[0-9a-f]+", "", repr((bases, told, plain, bound)))
+        waiting += [*bases, *(used for f in functions for used in _globals(f.__code__))]
     return repr(sorted(seen.items()))
+
+
+PLAIN = (int, float, str, tuple, list, dict, set)
+"""Values of a notebook that are compared as they print."""
+
+
+def _functions(part: Any) -> Iterator[types.FunctionType]:
+    """The functions in a function, a method of any kind or a property, what a decorator has wrapped among them."""
+    if inspect.isfunction(part):
+        yield part
+        yield from _functions(getattr(part, "__wrapped__", None))
+    elif isinstance(
+        part, staticmethod | classmethod | property | functools.cached_property | functools.partial
+    ):
+        for inner in ("__func__", "fget", "fset", "fdel", "func"):
+            yield from _functions(getattr(part, inner, None))
+
+
+def _globals(code: types.CodeType) -> Iterator[str]:
+    """The names of the notebook that a code object reads, and the functions inside it."""
+    yield from (
+        step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    )
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals(constant)
 
 
 def _text(code: types.CodeType) -> str:
@@ -213,6 +249,12 @@ def _installed() -> tuple[Path, ...]:
         Path(entry).resolve() for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")
     }
     return tuple(folders)
+
+
+def _files_named(content: bytes, folder: Path) -> Iterator[Path]:
+    """Python files beside a source file that it names in a text, e.g. for `runpy.run_path` or `exec`."""
+    found = sorted({name.decode() for name in re.findall(rb"""["']([\w-]+\.py)["']""", content)})
+    yield from (folder / name for name in found if (folder / name).is_file())
 
 
 def _imported(content: bytes, module: str, *, package: bool) -> Iterator[str]:

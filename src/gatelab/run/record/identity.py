@@ -42,6 +42,7 @@ LEFT_OUT_IF_NULL = {
     "data.separator",
     "data.decimal",
     "data.encoding",
+    "data.missing_marks",
 }
 
 

@@ -67,6 +67,13 @@ _HARMLESS_WEAK = re.compile(
     rf"[-+]?\d{{1,6}}(?:\.\d*)?(?:e-?\d+)?|{_PATH}|\[[A-Z]{{2,8}}\]|</?\w{{0,8}}>|yes|no|on|off|basic|digest|ntlm|kerberos",
     re.IGNORECASE,
 )
+_ODD = re.compile(
+    r"(?![A-Za-z_-]+[\d_]*$)(?![0-9a-f]{32,}$)(?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9+/_~-]{8,}={0,2}"
+)
+"""Letters and digits mixed, not a name with a number behind it, not a hash: what `login`, `salt`, `--key` are followed
+by where it is a secret."""
+_SINGLE = {"salt": "odd", "login": "odd", "tok": "odd", "pin": "pin"}
+"""Names by which a secret goes as often as something else, and the kind of their values that are masked."""
 _RANDOM = r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])(?![./~])[A-Za-z0-9+/=._~-]{16,}"
 """What nobody would write as a word."""
 
@@ -88,7 +95,10 @@ BESIDE = re.compile(
 )
 _AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
 VALUE = re.compile(
-    rf"[ \t]{{0,40}}(?:\\\n)?(?:[|>][+-]?\d?[ \t]*\n[ +-]?[ \t]+(?P<block>[^\n]+)"
+    rf"[ \t]{{0,40}}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
+    rf"(?:(?P<below_quote>[\"'])(?P<below>[^\s\"']{{4,{FURTHEST}}})(?P=below_quote)"
+    rf"|(?P<under>(?={_RANDOM})[^\s:'\"]{{1,{FURTHEST}}})(?=[ \t]*(?:\n|$)))"
+    rf"|[|>][+-]?\d?[ \t]*\n[ +-]?[ \t]+(?P<block>[^\n]+)"
     rf"|(?P<listed>(?:\n[ +-]?[ \t]*-[ \t]+[^\n]+)+)"
     rf"|(?:(?:bearer|basic|digest|token|apikey)[ \t]+)?(?:[rbfu]{{1,2}}(?=[\"']))?(?:"
     rf"(?P<three>'''|\"\"\")(?P<long>.{{1,{FURTHEST}}}?)(?P=three)"
@@ -103,7 +113,25 @@ VALUE = re.compile(
 _CALLED = re.compile(r"['\"](?![A-Z][A-Z0-9_]*['\"])\w|^\w+[(\[].*\d", re.DOTALL)
 """A call or a word in brackets that may hold a secret: a text that is no variable's name, or a number."""
 _REST = re.compile(rf"(?:{_AFTER})*")
-_PARTS = ("block", "listed", "long", "inner", "quoted", "open", "call", "items", "tuple", "set", "bare")
+_PARTS = (
+    "below",
+    "under",
+    "block",
+    "listed",
+    "long",
+    "inner",
+    "quoted",
+    "open",
+    "call",
+    "items",
+    "tuple",
+    "set",
+    "bare",
+)
+
+_CLIENTS = r"mysql(?:dump|admin|import|show|check|slap|sh|pump)?|mariadb(?:-\w{1,20})?|mycli"
+"""Commands that take a password directly after `-p`."""
+_QUOTE = r"\\?[\"']"
 
 PLACES = tuple(
     re.compile(rf"(?P<kept>{before})(?:{secret})", re.IGNORECASE)
@@ -128,7 +156,19 @@ PLACES = tuple(
         (r"\bbearer[ \t]{1,20}", r"[A-Za-z0-9+/=._~-]{8,}"),
         (r"(?:[ \t]-u|--user|--proxy-user)[ \t=]{0,9}['\"]?[^\s:'\"/]{1,100}:", r"[^\s'\":]+"),
         (r"\bsshpass[ \t]+-p[ \t]*", r"\S+"),
-        (r"\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{0,200}?[ \t]-p", r"[^\s'\"]+"),
+        (rf"\b(?:{_CLIENTS})\b[^\n|;]{{0,200}}?[ \t]-p", r"[^\s'\"]+"),
+        (r"\bmongo\w{0,10}\b[^\n|;]{0,200}?[ \t]-p[ \t]{1,9}", r"[^\s'\"-][^\s'\";|]*"),
+        (r"\bredis-cli\b[^\n|;]{0,200}?[ \t]-a[ \t]{1,9}", r"[^\s'\"-][^\s'\";|]*"),
+        # kaggle.json
+        (
+            rf"{_QUOTE}username{_QUOTE}[ \t]*:\s{{0,20}}{_QUOTE}[^\s'\"]{{0,100}}{_QUOTE},\s{{0,20}}{_QUOTE}key{_QUOTE}"
+            rf"[ \t]*:\s{{0,20}}{_QUOTE}",
+            r"[^\s'\"\\]+",
+        ),
+        (
+            rf"{_QUOTE}key{_QUOTE}[ \t]*:\s{{0,20}}{_QUOTE}",
+            rf"[^\s'\"\\]{{1,200}}(?={_QUOTE},\s{{0,20}}{_QUOTE}username{_QUOTE}[ \t]*:)",
+        ),
         (r"\bdocker[ \t]+login\b[^\n|;]{0,200}?[ \t]-p[ \t]{1,9}", r"\S+"),
         (
             r"\b(?:wandb|hf|huggingface-cli|npm|vault|neptune|comet)[ \t]+(?:auth[ \t]+)?login[ \t]+"
@@ -214,14 +254,20 @@ def masked_output() -> Iterator[None]:
 
 def secret_name(name: object) -> bool:
     """Whether a key, an option or an environment variable is called like a secret."""
-    return bool(_kind(str(name)))
+    return _kind(str(name)) in ("secret", "weak")
 
 
 @functools.lru_cache(10_000)
 def _kind(name: str) -> str:
-    """`secret`, `weak` (the name of a secret, or of something harmless), or nothing."""
+    """The kind of a name; empty where it is harmless.
+
+    secret: every value is one; weak: one that is not plainly harmless; odd: one of letters and digits mixed; pin: four
+    or more digits; list: items of random letters and digits.
+    """
     split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", unquote(name[-200:])).lower()
     parts = [stripped for part in re.split(r"[\W_]+", split) if (stripped := part.rstrip("0123456789"))]
+    if parts[-2:] == ["session", "id"]:
+        return "odd"
     while len(parts) > 1 and parts[-1] in _LEFT_OUT:
         parts.pop()
     if not parts:
@@ -233,10 +279,15 @@ def _kind(name: str) -> str:
         return "secret"
     if last.endswith("tokens"):
         holder = last.removesuffix("tokens") or before
-        return "weak" if _HOLDERS.fullmatch(holder) else ""
+        return "weak" if _HOLDERS.fullmatch(holder) else "list" * (last == "tokens")
     if _SYMBOLS.fullmatch(before) and last == "token":
         return ""
-    return "weak" if _WEAK.fullmatch("_".join(parts[-3:])) else ""
+    return "weak" if _WEAK.fullmatch("_".join(parts[-3:])) else _SINGLE.get(last, "")
+
+
+def _kind_of_option(name: str) -> str:
+    """The kind of `--NAME`, whose value follows."""
+    return "odd" if name.lower().lstrip("-") == "key" else _kind(name)
 
 
 def first_secret(value: Any) -> str | None:
@@ -325,22 +376,35 @@ def _walk(value: Any, known: list[str], kind: str = "") -> Any:
     if isinstance(value, Mapping):
         named = [_kind(str(value[key])) for key in ("name", "key") if isinstance(value.get(key), str)]
         pair = next(filter(None, named), "")  # {name: API_KEY, value: ...}
+        below = kind if kind in ("secret", "weak") else ""
+
+        def kind_of(key: object) -> str:
+            if key == "key" and isinstance(value.get("username"), str):  # kaggle.json
+                return "secret"
+            return below or _kind(str(key)) or (pair if key == "value" else "")
+
         return {
-            _clean(k, known) if isinstance(k, str) else k: _walk(
-                inner, known, kind or _kind(str(k)) or (pair if k == "value" else "")
-            )
+            _clean(k, known) if isinstance(k, str) else k: _walk(inner, known, kind_of(k))
             for k, inner in value.items()
         }
-    if kind:
-        return value if _harmless(value, kind) else MASK
+    if kind and not _harmless(value, kind):
+        return MASK
+    if kind in ("secret", "weak"):
+        return value
     if isinstance(value, list | tuple):
         # a command as a list: the word after `--password`
         after = [
             "",
-            *(_kind(v) if isinstance(v, str) and v.startswith("-") and "=" not in v else "" for v in value),
+            *(
+                _kind_of_option(v) if isinstance(v, str) and v.startswith("-") and "=" not in v else ""
+                for v in value
+            ),
         ]
+        client = any(isinstance(v, str) and re.fullmatch(rf"(?:\S*/)?(?:{_CLIENTS})", v) for v in value[:2])
         return [
-            _walk(inner, known, flag if isinstance(inner, str) and not inner.startswith("-") else "")
+            f"-p{MASK}"
+            if client and isinstance(inner, str) and re.fullmatch(r"-p[^\s].*", inner)
+            else _walk(inner, known, flag if isinstance(inner, str) and not inner.startswith("-") else "")
             for inner, flag in zip(value, after, strict=False)
         ]
     return _clean(value, known) if isinstance(value, str) else value
@@ -351,9 +415,21 @@ def _harmless(value: Any, kind: str) -> bool:
     if value is None or isinstance(value, bool):
         return True
     if isinstance(value, list | tuple):
-        return all(_harmless(inner, kind) for inner in value)
+        return all(_harmless(inner, "random" if kind == "list" else kind) for inner in value)
+    if kind in _SHAPED:
+        return not any(_SHAPED[kind].fullmatch(word) for word in re.split(r"[\s,'\"]+", str(value)))
+    if kind == "list":
+        return True
     text = str(value) if isinstance(value, str | int | float) else "?"
     return bool(_HARMLESS.fullmatch(text)) or (kind == "weak" and bool(_HARMLESS_WEAK.fullmatch(text)))
+
+
+_SHAPED = {
+    "odd": _ODD,
+    "pin": re.compile(r"\d{4,12}"),
+    "random": re.compile(rf"(?![0-9a-f]{{32,}}$){_RANDOM}"),
+}
+"""Kinds whose values are told by their shape alone."""
 
 
 def _clean(text: str, known: list[str]) -> str:
@@ -379,6 +455,8 @@ def _named(text: str, pattern: re.Pattern[str]) -> str:
         told = value[part]
         if part == "call" and not _CALLED.search(told):
             continue  # code
+        if kind == "list" and part in ("listed", "items", "tuple", "set"):
+            kind = "random"
         same = told.lower() == found["name"].lower()  # password=password
         if (
             not same
@@ -403,4 +481,4 @@ def _kind_at(text: str, found: re.Match[str]) -> str:
         r"(?i)\b(?:api|secret|access|private) $", text[max(0, found.start() - 10) : found.start()]
     ):
         return "secret"
-    return _kind(name)
+    return _kind_of_option(name) if name.startswith("-") else _kind(name)

@@ -5,7 +5,7 @@ built when the package is installed (`compile.py`). Why it cannot be had here is
 imported: building it later shows in the next process.
 
 Without gradients nothing is kept per step but y. A gradient that is to be differentiated again is computed by the
-plain loop of the `reference` backend.
+plain loop of the `reference` backend, and so is a call whose initial state is infinite or NaN.
 
 In eager mode the layer is an autograd function. While PyTorch compiles, it is a registered operation,
 `gatelab::gru_layer` with `gatelab::gru_layer_backward`, so that the graph has one node and is not broken. Such an
@@ -27,11 +27,14 @@ from gatelab.core.backends.native.kernel import NativeError, Tensors, check_call
 from gatelab.core.backends.native.layer import Batch, plan
 from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import is_transformed, is_view, version
+from gatelab.core.torch_internals import is_transformed
 
 __all__ = ["BACKEND", "NativeError", "load", "run", "unavailable"]
 
 UNAVAILABLE = unavailable()
+LARGEST_STATE = 1e12
+"""Of an initial state that the kernel takes. Its gates end at exp(-87), not at 0, which shows in what is multiplied by
+more, and where a state is infinite; such a call goes through the plain loop."""
 
 
 class _Native(torch.autograd.Function):
@@ -50,11 +53,6 @@ class _Native(torch.autograd.Function):
         ctx.save_for_backward(lengths, reset_mask, *tensors)
         ctx.batch, ctx.reset_after = batch, reset_after
         ctx.set_materialize_grads(False)
-        ctx.seen = None
-        if is_view(y):  # of the states, which backward reads
-            y = _as_itself(y)
-            ctx.seen = y.detach()  # its version counter is y's, and it does not keep the graph alive
-            ctx.version = version(y)
         return y, h_n
 
     @staticmethod
@@ -75,10 +73,9 @@ class _Native(torch.autograd.Function):
             )
             return (*[None] * 4, *found)
         tape, ctx.tape = ctx.tape, None
-        # an earlier backward pass (retain_graph) has overwritten the gates, or the caller has overwritten y
-        if tape is None or (ctx.seen is not None and version(ctx.seen) != ctx.version):
+        if tape is None:  # an earlier backward pass (retain_graph) has overwritten the gates
             _, _, tape = _forward(tensors, batch, ctx.reset_after)
-        grads = layer.backward(tape, dy, dh_n, tensors[2], needed)
+        grads = layer.backward(tape, dy, dh_n, cast(Tensors, tensors[2:]), needed)
         tape.release()
         return (*[None] * 4, *grads)
 
@@ -86,11 +83,6 @@ class _Native(torch.autograd.Function):
 def _forward(tensors: Sequence[Any], batch: Batch, reset_after: bool) -> tuple[Tensor, Tensor, Any]:
     x, h0, *weights = tensors
     return layer.forward(x, h0, cast(Tensors, weights), batch, reset_after=reset_after, training=True)
-
-
-def _as_itself(y: Tensor) -> Tensor:
-    """The same memory as a tensor that is no view, because autograd lets nobody change a view in place."""
-    return y.new_empty(0).set_(y.untyped_storage(), y.storage_offset(), y.shape, y.stride())
 
 
 _TENSORS = (
@@ -125,7 +117,6 @@ def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor,
         for kept, made in ((states, tape.states), (gates, tape.gates)):
             kept[: made.shape[0]] = made
             kept[made.shape[0] :] = 0
-        y = y.clone() if is_view(y) else y
         tape.release()
     return y, h_n, states, gates
 
@@ -148,13 +139,11 @@ def _layer_backward(dy: Tensor, dh_n: Tensor, x: Tensor, h0: Tensor, *others: An
     weights = cast(Tensors, found)
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     states, gates = states if batch.order is None else states[: batch.count], gates[: batch.count]
-    packed = layer.packed_weights(batch, weights, reset_after, True)
-    rows = batch.gather(x)
+    inputs, rows = layer.fused_inputs(batch, x.shape[2]), batch.gather(x)
     # the kernel overwrites the gates
-    tape = layer.Tape(batch, packed, rows, states, gates.clone(), gates.new_empty(0), reset_after)
+    tape = layer.Tape(batch, inputs, rows, states, gates.clone(), gates.new_empty(0), reset_after)
     needed = [t is not None for t in (x, h0, *weights)]
-    grads = layer.backward(tape, dy, dh_n, weights[0], needed)
-    tape.release()
+    grads = layer.backward(tape, dy, dh_n, weights, needed)
     return tuple(x.new_empty(0) if not n or g is None else g for n, g in zip(needed, grads, strict=True))
 
 
@@ -219,6 +208,9 @@ def run(
         y, h_n, _, _ = _layer(*tensors, lengths, reset_mask, drawn, reset_after, reverse, p, training)
         return y, h_n
     check_call(x, h0, every[:4], lengths, reset_mask, drawn, reset_after)
+    if not h0.abs().sum().item() <= LARGEST_STATE:  # NaN is not either
+        how = {"reset_after": reset_after, "lengths": lengths, "reset_mask": reset_mask, "zoneout": zoneout}
+        return reference.run_either_way(*tensors, **how, reverse=reverse)  # type: ignore[arg-type]
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     if training:
         y, h_n = _Native.apply(batch, reset_after, lengths, reset_mask, *tensors)

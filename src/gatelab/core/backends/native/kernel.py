@@ -29,6 +29,7 @@ from torch import Tensor
 from gatelab.core.backends.native.compile import isas, object_name
 
 ABI = 7
+ONLY_BACKWARD = 2
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh
 VARIABLE = "GATELAB_NATIVE_ISA"
 ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
@@ -299,12 +300,13 @@ class Packed(NamedTuple):
 
 
 def pack(library: Library, weights: Tensors, *, inputs: int, reset_after: bool, backward: bool) -> Packed:
-    """Pack the weights; `inputs` is D to pack W_ih too, or 0; `backward` adds what the gradient needs."""
+    """Pack the weights for one pass, forward or `backward`; `inputs` is D to pack W_ih too, or 0."""
     weights = _contiguous(weights)
     hidden = weights[1].shape[1]
     data = POOL.borrow(library.packed_size(inputs, hidden, backward))
     threads = most_threads() if weights[1].numel() >= _SMALL else 1
-    library.pack(*_addresses(weights), inputs, hidden, reset_after, backward, threads, data.data_ptr())
+    which = ONLY_BACKWARD if backward else 0
+    library.pack(*_addresses(weights), inputs, hidden, reset_after, which, threads, data.data_ptr())
     return Packed(data, inputs, library)
 
 

@@ -105,7 +105,7 @@ class Tape:
     """What forward leaves for backward. Backward overwrites `gates`, so a tape serves once."""
 
     batch: Batch
-    packed: Packed
+    inputs: int  # D if W_ih x is computed in the kernel, else 0
     x: Tensor  # [N, D]
     states: Tensor  # [T+1, B, H] or [N, H], rows perhaps apart
     gates: Tensor  # [N, 4H], rows perhaps apart, in `memory`
@@ -113,20 +113,14 @@ class Tape:
     reset_after: bool
 
     def release(self) -> None:
-        """Return the large buffers to the pool; the tape must not be used any more."""
+        """Return the large buffer to the pool; the tape must not be used any more."""
         POOL.release(self.memory)
-        POOL.release(self.packed.data)
 
 
-def packed_weights(batch: Batch, weights: Tensors, reset_after: bool, training: bool) -> Packed:
-    """The weights in the kernel's form: packed anew with what backward needs, or as `STORE` has them."""
-    inputs = weights[0].shape[1]
-    # a drawn mask of zoneout is put into W_ih x
+def fused_inputs(batch: Batch, inputs: int) -> int:
+    """D if W_ih x is to be computed in the kernel, else 0; a drawn mask of zoneout is put into W_ih x."""
     fused = batch.drawn is None and (inputs <= FUSED_INPUTS or batch.count <= FUSED_ROWS)
-    inputs = inputs if fused else 0
-    if training:
-        return pack(load(), weights, inputs=inputs, reset_after=reset_after, backward=True)
-    return STORE.get(load(), weights, inputs=inputs, reset_after=reset_after)
+    return inputs if fused else 0
 
 
 def _threads(batch: Batch, inputs: int, hidden: int) -> tuple[int, bool]:
@@ -183,25 +177,24 @@ def forward(
     """
     hidden, rows, ragged = h0.shape[1], batch.count, batch.order is not None
     x, h0 = batch.gather(x), h0.contiguous()
-    packed = packed_weights(batch, weights, reset_after, training)
+    inputs = fused_inputs(batch, weights[0].shape[1])
+    if training:
+        packed = pack(load(), weights, inputs=inputs, reset_after=reset_after, backward=False)
+    else:
+        packed = STORE.get(load(), weights, inputs=inputs, reset_after=reset_after)
     call = _call(batch, hidden, packed, reset_after, training)
     call.h0 = address("h0", h0, (batch.size, hidden))
-    gates = states = y = memory = None
+    gates = memory = None
+    y = x.new_empty(batch.steps, batch.size, hidden)
     if training:
         stride = _apart(4 * hidden)
         memory = POOL.borrow(rows * stride)
         gates = memory[: rows * stride].view(rows, stride)[:, : 4 * hidden]
         states = _rows_apart(x, rows if ragged else rows + batch.size, hidden)
-        if not ragged and batch.resets is None and states.is_contiguous():
-            y = (states[: -batch.size] if batch.reverse else states[batch.size :]).view(
-                batch.steps, batch.size, hidden
-            )
     else:
         states = _rows_apart(x, 2 * batch.size, hidden)
         if not reset_after:
             gates = _rows_apart(x, batch.size, 4 * hidden)
-    if y is None:
-        y = x.new_empty(batch.steps, batch.size, hidden)
     h_n = x.new_empty(batch.size, hidden)
     if packed.inputs:
         call.x = address("x", x, (rows, packed.inputs))
@@ -220,20 +213,24 @@ def forward(
     packed.library.forward(ctypes.byref(call))
     if gates is None or memory is None:
         return y, h_n, None
-    return y, h_n, Tape(batch, packed, x, states, gates, memory, reset_after)
+    POOL.release(packed.data)
+    return y, h_n, Tape(batch, inputs, x, states, gates, memory, reset_after)
 
 
 def backward(
-    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, w_ih: Tensor, needed: Sequence[bool]
+    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, weights: Tensors, needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """The gradients of (x, h0, w_ih, w_hh, b_ih, b_hh); those not `needed` may be None.
 
-    The kernel turns the tape's gates into gradients, and computes the products where a library's do badly.
+    The kernel turns the tape's gates into gradients, and computes the products where a library's do badly. The weights
+    are packed as they are now: of an edit through `.data` since forward, PyTorch's own gradients know the same.
     """
-    batch, library, hidden, inputs = tape.batch, tape.packed.library, tape.states.shape[1], tape.packed.inputs
+    batch, hidden, inputs = tape.batch, tape.states.shape[1], tape.inputs
+    packed = pack(load(), weights, inputs=inputs, reset_after=tape.reset_after, backward=True)
+    library = packed.library
     few = batch.count <= FUSED_ROWS
     narrow = inputs > 0 and (few or inputs <= NARROW)
-    call = _call(batch, hidden, tape.packed, tape.reset_after, True)
+    call = _call(batch, hidden, packed, tape.reset_after, True)
     floats = tape.gates.new_empty
     dh0, dbias = floats(batch.size, hidden), floats(4, hidden)
     dx = floats(batch.count, inputs) if needed[0] and narrow else None
@@ -260,9 +257,10 @@ def backward(
     }.items():
         setattr(call, name, None if made is None else made.data_ptr())
     library.backward(ctypes.byref(call))
+    POOL.release(packed.data)
     gates = tape.gates
     if needed[0] and dx is None:
-        dx = torch.mm(gates[:, hidden:], w_ih)
+        dx = torch.mm(gates[:, hidden:], weights[0])
     if needed[2] and dw_ih is None:
         dw_ih = torch.mm(gates[:, hidden:].t(), tape.x)
     if needed[3] and dw_hh is None:

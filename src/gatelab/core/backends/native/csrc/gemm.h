@@ -199,10 +199,12 @@ static void pack_panel(const float *w_ih, const float *w_hh, idx inputs, idx hid
     idx across = panels_of(hidden), units = min_idx(COLS, hidden - panel * COLS);
     for (int i = 0; i < 3; i++) {
         idx gate = recurrent_order[i];
-        pack_rows(w_hh + (gate * hidden + panel * COLS) * hidden, units, hidden,
-                  (float *)to.recurrent + (i * across + panel) * hidden * COLS);
-        pack_rows(w_ih + (i * hidden + panel * COLS) * inputs, units, inputs,
-                  (float *)to.input + (i * across + panel) * inputs * COLS);
+        if (backward != ONLY_BACKWARD) {
+            pack_rows(w_hh + (gate * hidden + panel * COLS) * hidden, units, hidden,
+                      (float *)to.recurrent + (i * across + panel) * hidden * COLS);
+            pack_rows(w_ih + (i * hidden + panel * COLS) * inputs, units, inputs,
+                      (float *)to.input + (i * across + panel) * inputs * COLS);
+        }
         if (backward)
             pack_columns(w_hh + gate * hidden * hidden + panel * COLS, units, hidden, hidden,
                          (float *)to.back + (panel * 3 + i) * hidden * COLS);

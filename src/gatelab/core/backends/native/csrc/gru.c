@@ -66,7 +66,8 @@ void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const flo
               int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed) {
     packed_weights to = unpack(packed, inputs, hidden);
     idx panels = panels_of(hidden);
-    pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
+    if (backward != ONLY_BACKWARD)
+        pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
     if (backward)
         pack_input_back(w_ih, inputs, hidden, to);
 #ifdef _OPENMP

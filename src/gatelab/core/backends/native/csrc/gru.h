@@ -83,6 +83,7 @@ int64_t gru_processor(void);    /* the best of those that this processor can run
 
 /* Floats in the packed form of the weights; `backward` adds what gru_backward needs. `inputs` is a call's. */
 int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward);
+#define ONLY_BACKWARD 2 /* of gru_pack's `backward`: 0 what gru_forward needs, 1 that and gru_backward's, 2 only the latter */
 /* w_ih [3H, D] (not read if inputs is 0), w_hh [3H, H], b_ih and b_hh [3H] or NULL, all in the order (r, z, n). */
 void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
               int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed);
