@@ -203,6 +203,8 @@ class SeriesSpec(Spec):
     known: names of the `F` covariates known in the future; known_codes: of the `G` categorical ones, with their number
         of values (0 stands for a value not seen in training).
     static, static_codes: the same for facts of each series.
+    reference: of a test split that is published with one, `smape` (percent) and `mase` of its reference forecast, for
+        OWA: M4's Naive2.
     """
 
     kind: ClassVar[str] = "forecasting"
@@ -223,3 +225,4 @@ class SeriesSpec(Spec):
     known_codes: dict[str, int] = field(default_factory=dict)
     static: tuple[str, ...] = field(default_factory=tuple)
     static_codes: dict[str, int] = field(default_factory=dict)
+    reference: dict[str, float] = field(default_factory=dict)

@@ -1,7 +1,8 @@
 """Forecasting: a window of the past in, all steps of the horizon out, errors on both scales.
 
 The network is trained on standardised series; errors are summed per horizon step and channel in float64 and
-divided once (`ForecastError`). Nothing is carried between batches.
+divided once (`ForecastError`; where the network gives a distribution, `QuantileError` too). Nothing is carried between
+batches.
 
 Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 """
@@ -16,10 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gatelab.data.series.quantile_scores import INTERVALS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, SeriesSample, Window
-from gatelab.tasks.metrics import ForecastError
+from gatelab.tasks.metrics import ForecastError, overall_weighted_average
+from gatelab.tasks.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError, answered_levels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +42,9 @@ class ForecastTask(Task):
         loss: the objective on the standardised scale: squared, absolute, or Huber with its corner at 1.
 
     The other arguments are those of `Task`. Metrics: `mse`, `mae` (standardised), `mse_original`,
-    `mae_original`, `mase`, `smape` (percent), `windows`; `filled` where targets were not measured but filled in, which
-    are left out of the objective and of all metrics.
+    `mae_original`, `mase`, `smape` (percent), `nd`, `windows`; `filled` where targets were not measured but filled in,
+    which are left out of the objective and of all metrics; `owa` on a test split that has a reference (M4). A network
+    with a distribution (`net.output`) has those of `QuantileError` too.
     """
 
     spec_type: ClassVar[type[SeriesSpec]] = SeriesSpec
@@ -52,6 +56,13 @@ class ForecastTask(Task):
         Metric("mae_original", "mean absolute error", "original units"),
         Metric("mase", "mean absolute scaled error"),
         Metric("smape", "symmetric mean absolute percentage error", "percent"),
+        Metric("nd", "normalised deviation"),
+        Metric("owa", "overall weighted average, Naive2 = 1"),
+        Metric("sql", "scaled quantile loss"),
+        Metric("wql", "weighted quantile loss"),
+        Metric("crps", "continuous ranked probability score", "original units"),
+        Metric("msis", "mean scaled interval score"),
+        *(Metric(f"coverage_{p}", f"coverage of the {p} % interval", better=None) for p in INTERVALS),
         Metric("windows", "scored windows", better=None),
         Metric("filled", "targets filled in, left out", "percent", better=None),
     )
@@ -69,12 +80,27 @@ class ForecastTask(Task):
                 "monitor=val/mase: no target has a MASE (the notes on the data say why); take val/mae"
             )
         self.loss = loss
-        self.metric = ForecastError(
-            mean=[spec.mean[i] for i in spec.target_index],
-            std=[spec.std[i] for i in spec.target_index],
-            mase_scale=list(spec.mase_scale),
-            horizon=spec.horizon,
-        )
+        scales: dict[str, Any] = {
+            "mean": [spec.mean[i] for i in spec.target_index],
+            "std": [spec.std[i] for i in spec.target_index],
+            "mase_scale": list(spec.mase_scale),
+            "horizon": spec.horizon,
+        }
+        self.metric = ForecastError(**scales, series=spec.series)
+        self.quantile_metric = None
+        if self.distribution is not None:
+            self.quantile_metric = QuantileError(answered_levels(self.distribution), **scales)
+        elif self.monitor.removeprefix("val/") in DISTRIBUTION_FIGURES:
+            raise ValueError(
+                f"monitor={self.monitor}: the network gives points, which have no such score; take val/mae, or a "
+                "network with a distribution"
+            )
+
+    @property
+    def distribution(self) -> Any:
+        """The network's output where it gives a distribution, else None."""
+        output = getattr(self.net, "output", None)
+        return output if getattr(output, "size", 1) > 1 else None
 
     @classmethod
     def build_net(
@@ -102,7 +128,33 @@ class ForecastTask(Task):
 
     def eval_step(self, batch: SeriesBatch) -> None:
         """Forecast a batch of windows and add up the errors."""
-        self.metric.update(self.net(batch.past), batch.future, batch.scored)
+        self.score(self.net(batch.past), batch)
+
+    def score(self, forecast: Tensor, batch: SeriesBatch) -> None:
+        """Add up the errors of a batch; `forecast` is what the network returned, in the unit of the batch."""
+        rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
+        output = self.distribution
+        point = forecast if output is None else output.point(forecast)
+        self.metric.update(point, batch.future, batch.scored, **rows, series=batch.series)
+        if self.quantile_metric is not None:
+            quantiles = output.quantiles(forecast, list(self.quantile_metric.levels))
+            crps = output.crps(forecast, batch.future) if hasattr(output, "crps") else None
+            self.quantile_metric.update(quantiles, batch.future, batch.scored, **rows, crps=crps)
+
+    def begin_eval(self, split: str) -> None:
+        """Forget the last evaluation; `split` is "val" or "test"."""
+        super().begin_eval(split)
+        if self.quantile_metric is not None:
+            self.quantile_metric.reset()
+
+    def end_eval(self, split: str) -> dict[str, Tensor]:
+        """Return the evaluation's figures; a collective call under DDP."""
+        figures = super().end_eval(split)
+        if split == "test" and self.spec.reference and "mase" in figures:
+            figures["owa"] = overall_weighted_average(figures["smape"], figures["mase"], self.spec.reference)
+        if self.quantile_metric is not None:
+            figures |= self.quantile_metric.compute()
+        return figures
 
     def predict_step(self, batch: SeriesBatch, batch_idx: int) -> Tensor:
         """Return the standardised forecast [B, P, K]; `original = forecast * std + mean`."""

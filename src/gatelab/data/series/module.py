@@ -267,7 +267,7 @@ class SeriesDataModule(GatelabDataModule):
         return table, time
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
-        """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""
+        """Return the metrics of repeat-last, seasonal naive, drift and a closed-form linear forecast on `split`."""
         self._known(split)
         arrays = {name: sha256_of_array(origins) for name, origins in self.origins.items()}
         arrays["scaled"] = sha256_of_array(self.scaled)
@@ -275,7 +275,13 @@ class SeriesDataModule(GatelabDataModule):
             arrays["measured"] = sha256_of_array(self.measured)
         return cached(
             self.cache,
-            lambda: {"what": "baselines", "split": split, "arrays": arrays, "spec": self.spec.to_dict()},
+            lambda: {
+                "what": "baselines",
+                "version": 2,
+                "split": split,
+                "arrays": arrays,
+                "spec": self.spec.to_dict(),
+            },
             lambda: CacheEntry(
                 {}, series_baselines(self.scaled, self.origins, split, self.spec, self._linear, self.measured)
             ),
