@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new input; a forecaster's: CSV or Parquet with the run's channels",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="CSV, Parquet or JSON lines to write")
+    parser.add_argument(
+        "--conformal",
+        action="store_true",
+        help="quantiles that are calibrated on the run's validation split, also of a model that gives points",
+    )
     parser.add_argument("--force", action="store_true", help="replace an output that is there")
 
 
@@ -48,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     with loading():
         from gatelab.run.evaluate import predict
 
-    frame = predict(options.run_dir, given, trust=options.trust)
+    frame = predict(options.run_dir, given, conformal=options.conformal, trust=options.trust)
     try:
         _write(frame, output.resolve())  # the file behind a link
     except OSError as error:

@@ -22,6 +22,7 @@ import yaml
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
+from gatelab.run.calibration import use_calibration
 from gatelab.run.config import check_node
 from gatelab.run.evaluation_rows import requested, score_rows
 from gatelab.run.load import load_data, load_task
@@ -166,13 +167,19 @@ def score(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> d
             return metrics
 
 
-def predict(path: str | Path, file: str | Path, *, trust: bool = False) -> pd.DataFrame:
+def predict(
+    path: str | Path, file: str | Path, *, conformal: bool = False, trust: bool = False
+) -> pd.DataFrame:
     """What the run in `path` says to the new input in `file`, a row each; `trust` as `load_task`.
+
+    conformal: with intervals that are calibrated on the run's validation split, which is kept in `calibration.json`.
 
     Raises:
         RequestError: no such run, a task that does not predict, or input that does not fit.
     """
     loaded = load_task(path, trust=trust)
+    if conformal:
+        use_calibration(loaded)
     with request_errors(f"--input {file}"), _remarks():
         frame: pd.DataFrame = loaded.task.predict(loaded, Path(file))
     return frame

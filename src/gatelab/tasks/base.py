@@ -192,6 +192,24 @@ class Task(pl.LightningModule):
         """
         raise ValueError(f"{type(self).__name__} does not predict on new input")
 
+    def calibrate(self, data: Any) -> dict[str, Any]:
+        """Return a calibration of the task's intervals on the validation split, as plain data.
+
+        `data` is a DataModule of the calibration's own.
+
+        Raises:
+            ValueError: the task has no intervals.
+        """
+        raise ValueError(f"{type(self).__name__} has no intervals to calibrate")
+
+    def use_calibration(self, plain: Mapping[str, Any]) -> None:
+        """Have every interval from now on calibrated by what `calibrate` returned.
+
+        Raises:
+            ValueError: it is of another task.
+        """
+        raise ValueError(f"{type(self).__name__} has no intervals to calibrate")
+
     def generate(
         self, run: RunSource, prompt: str, options: Generation, show: Callable[[str], None] | None = None
     ) -> list[str]:

@@ -8,10 +8,10 @@ Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,18 @@ from torch.nn import functional as F
 from gatelab.data.series.quantile_scores import INTERVALS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, SeriesSample, Window
+from gatelab.tasks.conformal import Conformal, fit_conformal
+from gatelab.tasks.contract import (
+    GraphInterface,
+    Method,
+    Metric,
+    Progress,
+    Remark,
+    RunSource,
+    ScoredRow,
+    SeriesSample,
+    Window,
+)
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError, answered_levels
 
@@ -32,6 +43,27 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": F.mse_loss,
     "mae": F.l1_loss,
     "huber": F.smooth_l1_loss,
+}
+
+
+class Answer(NamedTuple):
+    """What a forecaster says to a batch, scaled.
+
+    point: [B, P, K]; quantiles: [B, P, K, Q] at the levels of the quantile metric, and crps: [B, P, K], or None.
+    """
+
+    point: Tensor
+    quantiles: Tensor | None
+    crps: Tensor | None
+
+
+METHODS: Mapping[str, Method] = {
+    "conformal": Method(
+        "conformal intervals",
+        "The quantiles are moved by the errors on the validation split, per horizon step, so that intervals cover what "
+        "they say as far as both splits are alike (Romano et al. 2019, arXiv:1905.03222).",
+        {},
+    )
 }
 
 
@@ -66,6 +98,7 @@ class ForecastTask(Task):
         Metric("windows", "scored windows", better=None),
         Metric("filled", "targets filled in, left out", "percent", better=None),
     )
+    methods = METHODS
     metric: ForecastError
 
     def __init__(
@@ -86,8 +119,10 @@ class ForecastTask(Task):
             "mase_scale": list(spec.mase_scale),
             "horizon": spec.horizon,
         }
+        self.scales = scales
         self.metric = ForecastError(**scales, series=spec.series)
-        self.quantile_metric = None
+        self.calibration: Conformal | None = None
+        self.quantile_metric: QuantileError | None = None
         if self.distribution is not None:
             self.quantile_metric = QuantileError(answered_levels(self.distribution), **scales)
         elif self.monitor.removeprefix("val/") in DISTRIBUTION_FIGURES:
@@ -128,18 +163,92 @@ class ForecastTask(Task):
 
     def eval_step(self, batch: SeriesBatch) -> None:
         """Forecast a batch of windows and add up the errors."""
-        self.score(self.net(batch.past), batch)
+        self.add(batch, self.answer(batch))
 
-    def score(self, forecast: Tensor, batch: SeriesBatch) -> None:
-        """Add up the errors of a batch; `forecast` is what the network returned, in the unit of the batch."""
-        rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
-        output = self.distribution
+    def parameters_of(self, batch: SeriesBatch) -> Tensor:
+        """Call the network on a batch: [B, P, K] or, of a distribution, its parameters [B, P, K, n]."""
+        parameters: Tensor = self.net(batch.past)
+        return parameters
+
+    def quantiles(self, batch: SeriesBatch, levels: Sequence[float]) -> Tensor:
+        """Quantiles of a batch by the network alone, scaled: [B, P, K, Q]; of a point forecast the point."""
+        output, forecast = self.distribution, self.parameters_of(batch)
+        if output is None:
+            return forecast[..., None].expand(*forecast.shape, len(levels))
+        quantiles: Tensor = output.quantiles(forecast, list(levels))
+        return quantiles
+
+    def answer(self, batch: SeriesBatch) -> Answer:
+        """What the forecaster says to a batch of windows, calibrated where it was calibrated."""
+        output, forecast, crps = self.distribution, self.parameters_of(batch), None
         point = forecast if output is None else output.point(forecast)
-        self.metric.update(point, batch.future, batch.scored, **rows, series=batch.series)
-        if self.quantile_metric is not None:
-            quantiles = output.quantiles(forecast, list(self.quantile_metric.levels))
-            crps = output.crps(forecast, batch.future) if hasattr(output, "crps") else None
-            self.quantile_metric.update(quantiles, batch.future, batch.scored, **rows, crps=crps)
+        if self.calibration is not None:
+            quantiles = self.calibration.quantiles(
+                lambda levels: self.quantiles(batch, levels), self.own_levels
+            )
+            return Answer(point, quantiles, None)
+        if self.quantile_metric is None:
+            return Answer(point, None, None)
+        if hasattr(output, "crps"):
+            crps = output.crps(forecast, batch.future)
+        return Answer(point, self.quantiles(batch, self.quantile_metric.levels), crps)
+
+    def add(self, batch: SeriesBatch, answer: Answer) -> None:
+        """Add up the errors of an answer to a batch."""
+        rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
+        self.metric.update(answer.point, batch.future, batch.scored, **rows, series=batch.series)
+        if self.quantile_metric is not None and answer.quantiles is not None:
+            self.quantile_metric.update(
+                answer.quantiles, batch.future, batch.scored, **rows, crps=answer.crps
+            )
+
+    @property
+    def own_levels(self) -> Sequence[float] | None:
+        """The levels that the network itself answers: .5 alone for points, None for all of them."""
+        output = self.distribution
+        return (0.5,) if output is None else getattr(output, "levels", None)
+
+    def calibrate(self, data: Any) -> dict[str, Any]:
+        """Return a conformal calibration on the validation split, for `use_calibration` (conformal.py)."""
+
+        def forecast(batch: SeriesBatch, levels: Sequence[float]) -> Tensor:
+            return self.quantiles(self.on_device(batch), levels).cpu()
+
+        with torch.inference_mode():
+            return fit_conformal(forecast, data, self.own_levels).to_dict()
+
+    def on_device(self, batch: SeriesBatch) -> SeriesBatch:
+        """The batch where the network is."""
+        return SeriesBatch(*(None if values is None else values.to(self.device) for values in batch))
+
+    def use_calibration(self, plain: Mapping[str, Any]) -> None:
+        """Have every quantile from now on calibrated by what `calibrate` returned."""
+        shape = self.spec.horizon, len(self.spec.targets)
+        self.calibration = Conformal.from_dict(plain, shape)
+        self.quantile_metric = QuantileError(self.calibration.levels, **self.scales).to(self.device)
+
+    def score_row(
+        self, method: str, options: Mapping[str, Sequence[Any]], data: Any, split: str, progress: Progress
+    ) -> ScoredRow:
+        """Score a split with conformal intervals; see `Task.score_row`."""
+        if split == "valid":
+            raise ValueError(
+                "the validation split calibrates, so its own coverage says nothing; give --split test"
+            )
+        before = self.calibration, self.quantile_metric
+        tick = progress("conformal", self.spec.windows[split])
+        try:
+            self.use_calibration(self.calibrate(data))
+            self.begin_eval("test")
+            with torch.inference_mode():
+                for batch in data.dataloader(split):
+                    self.eval_step(self.on_device(batch))
+                    tick(len(batch.past))
+            figures = {name: float(value) for name, value in self.end_eval("test").items()}
+            assert self.calibration is not None
+            return ScoredRow(figures, {"windows": self.calibration.windows})
+        finally:
+            self.calibration, self.quantile_metric = before
 
     def begin_eval(self, split: str) -> None:
         """Forget the last evaluation; `split` is "val" or "test"."""
@@ -208,7 +317,8 @@ class ForecastTask(Task):
             file: CSV or Parquet with the run's channels and, if it was trained with one, its time column.
 
         Returns:
-            `horizon` rows, one column a target in original units; the time column continued, where there is one.
+            `horizon` rows, one column a target in original units, then its quantiles (`load_q0.1`) where the network
+            gives a distribution or was calibrated; the time column continued, where there is one.
 
         Raises:
             ValueError: the table does not fit, or has another step.
@@ -237,14 +347,21 @@ class ForecastTask(Task):
         mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.mean, spec.std))
         past = torch.from_numpy(series.values[-spec.lookback :].copy())
         index = list(spec.target_index)
+        batch = SeriesBatch(((past - mean) / std)[None].float(), torch.zeros(1, spec.horizon, len(index)))
         with torch.inference_mode():
-            forecast = self.net(((past - mean) / std)[None].float())[0].double()
+            answer = self.answer(batch)
+        forecast = answer.point[0].double()
         if not bool(forecast.isfinite().all()):
             raise ValueError(
                 f"{file}: its last {spec.lookback} rows lead to no finite forecast; they hold values of up to "
                 f"{float(past.abs().max()):.3g}, far from those of training"
             )
         out = pd.DataFrame((forecast * std[index] + mean[index]).numpy(), columns=list(spec.targets))
+        if answer.quantiles is not None and self.quantile_metric is not None:
+            of_levels = (answer.quantiles[0].double() * std[index, None] + mean[index, None]).numpy()
+            for place, name in enumerate(spec.targets):
+                for column, level in enumerate(self.quantile_metric.levels):
+                    out[f"{name}_q{level:g}"] = of_levels[:, place, column]
         if time is not None and series.times is not None:
             if series.frequency:
                 last = pd.Timestamp(series.times[-1])
