@@ -210,6 +210,35 @@ class Task(pl.LightningModule):
         """
         raise ValueError(f"{type(self).__name__} has no intervals to calibrate")
 
+    def backtest(
+        self,
+        windows: Sequence[Any],
+        task_of: "Callable[[int], tuple[Task, Any]]",
+        baselines: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Score rolling windows, as the DataModule's `rolling` and `rolling_baselines` give them.
+
+        Args:
+            task_of: the place of a window -> the task that answers it, and the window as that task's data have it.
+
+        Returns:
+            see `gatelab.tasks.backtest.backtest`; and `sample`, the windows as a picture shows them.
+
+        Raises:
+            ValueError: the task does not forecast.
+        """
+        raise ValueError(f"{type(self).__name__} does not forecast, so there is no rolling origin")
+
+    def leaderboard_row(self, format: str, about: Any, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Return the task's `metrics` as a row of a public leaderboard, column -> value.
+
+        format, about: see `gatelab.tasks.leaderboards`.
+
+        Raises:
+            ValueError: there is no such leaderboard of the task.
+        """
+        raise ValueError(f"{type(self).__name__} has no row of {format}")
+
     def generate(
         self, run: RunSource, prompt: str, options: Generation, show: Callable[[str], None] | None = None
     ) -> list[str]:

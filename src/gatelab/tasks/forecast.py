@@ -18,10 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.data.series.quantile_scores import INTERVALS
+from gatelab.data.series.rolling import RollingWindow
 from gatelab.data.specs import SeriesBatch, SeriesSpec
+from gatelab.tasks.backtest import backtest, bands_of, shown_window
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.conformal import Conformal, fit_conformal
 from gatelab.tasks.contract import (
+    Band,
     GraphInterface,
     Method,
     Metric,
@@ -32,6 +35,7 @@ from gatelab.tasks.contract import (
     SeriesSample,
     Window,
 )
+from gatelab.tasks.leaderboards import leaderboard_row
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError, answered_levels
 
@@ -270,6 +274,36 @@ class ForecastTask(Task):
         forecast: Tensor = self.net(batch.past)
         return forecast
 
+    def backtest(
+        self,
+        windows: Sequence[Any],
+        task_of: Callable[[int], tuple[Task, Any]],
+        baselines: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Score rolling windows; see `Task.backtest`."""
+        shown: list[Window] = []
+        levels = None if self.quantile_metric is None else self.quantile_metric.levels
+        channel, places = self.spec.target_index[0], {window.row: i for i, window in enumerate(windows)}
+
+        def answer(window: RollingWindow) -> tuple[SeriesBatch, Answer]:
+            task, own = task_of(places[window.row])
+            assert isinstance(task, ForecastTask)
+            # the seasonal error is that of the rows before the origin for all; the scale is the answering task's
+            batch = own.batch._replace(mase_scale=window.batch.mase_scale)
+            with torch.inference_mode():
+                said = task.answer(batch)
+            shown.append(shown_window(window, batch, said, levels or (), channel, 0))
+            return batch, said
+
+        report = backtest(windows, answer, self.scales, levels, baselines)
+        note = f"{len(shown)} origins, {self.spec.horizon} steps ahead from {self.spec.lookback} steps of the past."
+        label = f"{self.spec.targets[0]} (original units)"
+        return {**report, "sample": SeriesSample(note, label, "row", tuple(shown))}
+
+    def leaderboard_row(self, format: str, about: Any, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Return `metrics` as a row of fev or GIFT-Eval; see `leaderboards.py`."""
+        return leaderboard_row(format, about, self.spec, metrics)
+
     # what the views ask for
 
     def commands(self) -> list[str]:
@@ -284,11 +318,11 @@ class ForecastTask(Task):
         starts = range(0, min(data.spec.windows["valid"], SAMPLE_WINDOWS * spec.horizon), spec.horizon)
         shown = []
         for start in starts:
-            past, future, forecast = self.window(data, start, 0, "valid")
+            past, future, forecast, bands = self.window(data, start, 0, "valid")
             past = past[-2 * spec.horizon :] if start == 0 else []
             times = data.times("valid", start)
             kept = times and times[-len(past) - len(future) :]
-            shown.append(Window(start, past, future, forecast, kept))
+            shown.append(Window(start, past, future, forecast, kept, bands))
         return SeriesSample(
             f"{len(shown)} windows of the validation split: {spec.horizon} steps ahead from {spec.lookback} steps of "
             "the past.",
@@ -299,16 +333,25 @@ class ForecastTask(Task):
 
     def window(
         self, data: Any, number: int, target: int, split: str
-    ) -> tuple[list[float], list[float], list[float]]:
-        """Past [Lb], future [P] and forecast [P] of one target in one window of a split, in original units."""
+    ) -> tuple[list[float], list[float], list[float], tuple[Band, ...]]:
+        """Past [Lb], future [P], forecast [P] and its intervals, of one target in one window, in original units."""
         place, row = divmod(number, data.eval_batch_size)
         batch = next(islice(data.dataloader(split), place, None))
+        one = SeriesBatch(*(None if values is None else values[row : row + 1] for values in batch))
         with torch.inference_mode():
-            forecast = self.net(batch.past[row : row + 1])[0]
+            answer = self.answer(one)
         channel = self.spec.target_index[target]
         mean, std = self.spec.mean[channel], self.spec.std[channel]
-        past, future = batch.past[row, :, channel], batch.future[row, :, target]
-        return tuple((values * std + mean).tolist() for values in (past, future, forecast[:, target]))
+        if one.level is not None and one.spread is not None:
+            mean, std = float(one.level[0, target]), float(one.spread[0, target])
+        bands: tuple[Band, ...] = ()
+        if answer.quantiles is not None and self.quantile_metric is not None:
+            bands = bands_of(answer.quantiles[0, :, target] * std + mean, self.quantile_metric.levels)
+        past, future, forecast = (
+            (values * std + mean).tolist()
+            for values in (one.past[0, :, channel], one.future[0, :, target], answer.point[0, :, target])
+        )
+        return past, future, forecast, bands
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
         """Forecast what comes after the last row of a table, which is read as training reads its own.

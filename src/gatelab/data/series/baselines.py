@@ -115,11 +115,8 @@ def quantile_metrics(
         np.array(spec.mean)[target], np.array(spec.std)[target], spec.mase_scale,
     ))  # fmt: skip
     steps = np.arange(spec.horizon)
-    kept = train[np.unique(np.linspace(0, len(train) - 1, _CHUNK).astype(int))]
-    errors = scaled[kept[:, None] + steps] - forecast(kept)
-    if measured is not None:
-        errors[~measured[kept[:, None] + steps]] = np.nan
-    shifts = dict(zip(SCORED_LEVELS, torch.from_numpy(error_quantiles(errors, SCORED_LEVELS)), strict=True))
+    errors = training_errors(forecast, scaled, train, spec, measured)
+    shifts = dict(zip(SCORED_LEVELS, torch.from_numpy(errors), strict=True))
     sums: dict[str, torch.Tensor] = {}
     for chunk in np.array_split(origins, max(1, len(origins) // _SCORED_CHUNK)):
         rows = chunk[:, None] + steps
@@ -132,6 +129,22 @@ def quantile_metrics(
         sums = {name: sums[name] + value if sums else value for name, value in new.items()}
     fractions = quantile_fractions(sums, SCORED_LEVELS).items()
     return {name: float(top.sum() / below.sum()) for name, (top, below) in fractions}
+
+
+def training_errors(
+    forecast: Forecast,
+    scaled: np.ndarray,
+    train: np.ndarray,
+    spec: SeriesSpec,
+    measured: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the quantiles `[Q, P, K]` of a forecast's errors on training windows, at `SCORED_LEVELS`."""
+    kept = train[np.unique(np.linspace(0, len(train) - 1, _CHUNK).astype(int))]
+    rows = kept[:, None] + np.arange(spec.horizon)
+    errors = scaled[rows] - forecast(kept)
+    if measured is not None:
+        errors[~measured[rows]] = np.nan
+    return error_quantiles(errors, SCORED_LEVELS)
 
 
 def repeat_last(scaled: np.ndarray, horizon: int) -> Forecast:
@@ -273,13 +286,19 @@ def series_baselines(
         points = forecast_metrics(forecast, *scored, spec, measured)
         return points | quantile_metrics(forecast, *scored, origins["train"], spec, measured)
 
+    found = {name: score(forecast) for name, forecast in trivial_forecasts(targets, spec, linear).items()}
+    found["linear"] |= {
+        "ridge": linear.ridge,
+        "parameters": sum(weights.size for weights in linear.weights),
+    }
+    return found
+
+
+def trivial_forecasts(targets: np.ndarray, spec: SeriesSpec, linear: LinearForecast) -> dict[str, Forecast]:
+    """Return the four forecasts by name; targets: `[N, K]`, standardised."""
     return {
-        "repeat_last": score(repeat_last(targets, spec.horizon)),
-        "seasonal_naive": score(seasonal_naive(targets, spec.horizon, spec.season)),
-        "drift": score(drift(targets, spec.horizon)),
-        "linear": score(linear)
-        | {
-            "ridge": linear.ridge,
-            "parameters": sum(weights.size for weights in linear.weights),
-        },
+        "repeat_last": repeat_last(targets, spec.horizon),
+        "seasonal_naive": seasonal_naive(targets, spec.horizon, spec.season),
+        "drift": drift(targets, spec.horizon),
+        "linear": linear,
     }
