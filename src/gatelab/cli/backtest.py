@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
-from gatelab.run import RequestError
-from gatelab.run.record.outputs import check_output
+from gatelab.run.record.outputs import check_picture
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,9 +62,7 @@ def run(options: argparse.Namespace) -> int:
     """Backtest and print."""
     plot = None if options.plot is None else Path(options.plot)
     if plot is not None:
-        if plot.suffix.lower() != ".png":
-            raise RequestError(f"--plot {plot}: give a name that ends in .png.")
-        check_output(plot, options.run_dir)
+        check_picture(plot, options.run_dir)
     with loading():
         from gatelab.run.backtest import backtest
 

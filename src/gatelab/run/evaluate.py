@@ -64,7 +64,7 @@ def evaluate(
     Returns:
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
         `baselines` (name -> metrics over the same positions), `seconds`, and `rows`: those of this split that are
-        kept with the run or were scored now, see `gatelab.run.record.rows`.
+        kept with the run or were scored now, see `gatelab.run.record.rows`; `unlisted`: `Task.unlisted`.
 
     Raises:
         RequestError: no such run, no checkpoint, changed data, data without that split, no such device here, or a row
@@ -78,10 +78,11 @@ def evaluate(
         device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, device=device)
+    unlisted = loaded.task.unlisted()
     new = score_rows(loaded, data, split, asked, report["metrics"], torch_device(device)) if asked else []
     shown = {row["method"]: row for row in (*kept, *new) if row["split"] == split}
     about = {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name}
-    return {**about, **report, "rows": list(shown.values())}
+    return {**about, **report, "rows": list(shown.values()), "unlisted": unlisted}
 
 
 def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -177,12 +178,19 @@ def predict(
     Raises:
         RequestError: no such run, a task that does not predict, or input that does not fit.
     """
+    return predict_and_show(path, file, conformal=conformal, trust=trust, show=False)[0]
+
+
+def predict_and_show(
+    path: str | Path, file: str | Path, *, conformal: bool = False, trust: bool = False, show: bool = True
+) -> tuple[pd.DataFrame, Sequence[Any]]:
+    """What `predict` returns, and samples of it to look at (`Task.predicted`), none unless `show`."""
     loaded = load_task(path, trust=trust)
     if conformal:
         use_calibration(loaded)
     with request_errors(f"--input {file}"), _remarks():
         frame: pd.DataFrame = loaded.task.predict(loaded, Path(file))
-    return frame
+        return frame, loaded.task.predicted(loaded, Path(file), frame) if show else ()
 
 
 def generate(path: str | Path, prompt: str, *, trust: bool = False, **options: Any) -> str:

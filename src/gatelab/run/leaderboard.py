@@ -23,10 +23,10 @@ def evaluation_rows(format: str, report: Mapping[str, Any], *, trust: bool = Fal
     windows = int(report["metrics"]["windows"])
     about = _about(loaded, windows, 1, None, report["seconds"])
     with request_errors(f"--format {format}"):
-        rows = [loaded.task.leaderboard_row(format, about, report["metrics"])]
+        rows = [loaded.task.leaderboard_row(format, about, report["metrics"] | report["unlisted"])]
         for row in report["rows"]:
             named = _about(loaded, windows, 1, None, row["seconds"], f" ({row['title']})")
-            rows.append(loaded.task.leaderboard_row(format, named, row["metrics"]))
+            rows.append(loaded.task.leaderboard_row(format, named, row["metrics"] | report["unlisted"]))
     return rows
 
 
@@ -36,7 +36,7 @@ def backtest_rows(format: str, report: Mapping[str, Any], *, trust: bool = False
     windows, spec = report["windows"], loaded.task.spec
     cutoff = -(spec.horizon + (len(windows) - 1) * report["step"])
     about = _about(loaded, len(windows), report["step"], cutoff, report["seconds"])
-    metrics = {**report["metrics"], **fev_means(windows)}
+    metrics = {**report["metrics"], **report["unlisted"], **fev_means(windows)}
     with request_errors(f"--format {format}"):
         return [loaded.task.leaderboard_row(format, about, metrics)]
 

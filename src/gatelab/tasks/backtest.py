@@ -11,17 +11,13 @@ from typing import Any
 
 import torch
 
-from gatelab.data.series.quantile_scores import INTERVALS
 from gatelab.data.series.rolling import BaselineForecast, RollingWindow
 from gatelab.data.specs import SeriesBatch
-from gatelab.tasks.contract import Band, Window
 from gatelab.tasks.metrics import ForecastError
 from gatelab.tasks.quantile_metrics import QuantileError
 
 SHOWN = ("mae_original", "mase", "smape", "sql", "wql", "msis", "coverage_80", "coverage_95")
 """Figures of a table by window."""
-BANDS = (95, 80, 50)
-"""Percent of the intervals that are drawn."""
 
 
 class Scores:
@@ -67,8 +63,8 @@ def backtest(
         baselines: by name; their row i is of window i.
 
     Returns:
-        `windows` (a list of `row`, `time`, `metrics` and `per_target`), `metrics` and `per_step` of all together,
-        `baselines` (name -> metrics of all together), `shown` (names for a table).
+        `windows` (a list of `row`, `time`, `metrics` and `per_target`), `metrics`, `unlisted` and `per_step` of all
+        together, `baselines` (name -> metrics of all together), `shown` (names for a table).
     """
     total, found = Scores(scales, levels), []
     for window in windows:
@@ -83,6 +79,7 @@ def backtest(
         "windows": found,
         "metrics": figures,
         "per_step": total.per_step(),
+        "unlisted": {"mape": total.points.mape()},
         "baselines": {name: _of_baseline(windows, scales, model) for name, model in baselines.items()},
         "shown": [name for name in SHOWN if name in figures],
     }
@@ -100,40 +97,3 @@ def _of_baseline(
         )
         scores.add(window.batch, Answer(point, quantiles, None))
     return scores.figures()
-
-
-def bands_of(quantiles: torch.Tensor | None, levels: Sequence[float]) -> tuple[Band, ...]:
-    """The intervals of one target, from its quantiles [P, Q] in original units; none without quantiles."""
-    if quantiles is None:
-        return ()
-    places = {round(level, 6): place for place, level in enumerate(levels)}
-    found = []
-    for percent in BANDS:
-        low, high = INTERVALS[percent]
-        if low in places and high in places:
-            found.append(
-                Band(percent, quantiles[:, places[low]].tolist(), quantiles[:, places[high]].tolist())
-            )
-    return tuple(found)
-
-
-def shown_window(
-    window: RollingWindow, batch: SeriesBatch, answer: Any, levels: Sequence[float], channel: int, target: int
-) -> Window:
-    """The first of a window's series as a picture shows it: twice the horizon of the past, truth, forecast, bands.
-
-    channel: the target's place among the inputs.
-    """
-    assert batch.level is not None
-    assert batch.spread is not None
-    level, spread = batch.level[0, target].double(), batch.spread[0, target].double()
-
-    def original(values: torch.Tensor) -> list[float]:
-        return (values.double() * spread + level).tolist()
-
-    quantiles = None if answer.quantiles is None else answer.quantiles[0, :, target].double() * spread + level
-    past = batch.past[0, -2 * batch.future.shape[1] :, channel]
-    point, truth = answer.point[0, :, target], batch.future[0, :, target]
-    return Window(
-        window.row, original(past), original(truth), original(point), None, bands_of(quantiles, levels)
-    )

@@ -148,6 +148,10 @@ class Task(pl.LightningModule):
         figures: dict[str, Tensor] = self.metric.compute()
         return figures
 
+    def unlisted(self) -> dict[str, float]:
+        """Return figures of the last evaluation in this process that no table lists, for `leaderboard_row`."""
+        return {}
+
     def read_again(self, data: Any, split: str, metrics: Mapping[str, float]) -> bool:
         """Whether a split has to be scored again because `metrics` may depend on how it was read.
 
@@ -191,6 +195,10 @@ class Task(pl.LightningModule):
             ValueError: the file does not fit, or the task does not predict.
         """
         raise ValueError(f"{type(self).__name__} does not predict on new input")
+
+    def predicted(self, run: RunSource, file: Path, frame: "pd.DataFrame") -> Sequence[Sample]:
+        """Return what `predict` made of `file` as something to look at; empty: nothing is drawn."""
+        return ()
 
     def calibrate(self, data: Any) -> dict[str, Any]:
         """Return a calibration of the task's intervals on the validation split, as plain data.

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from gatelab.data.series.quantile_scores import INTERVALS
 from gatelab.data.series.rolling import RollingWindow
 from gatelab.data.specs import SeriesBatch, SeriesSpec
-from gatelab.tasks.backtest import backtest, bands_of, shown_window
+from gatelab.tasks.backtest import backtest
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.conformal import Conformal, fit_conformal
 from gatelab.tasks.contract import (
@@ -35,6 +35,7 @@ from gatelab.tasks.contract import (
     SeriesSample,
     Window,
 )
+from gatelab.tasks.forecast_samples import bands_of, predicted_samples, shown_window
 from gatelab.tasks.leaderboards import leaderboard_row
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError, answered_levels
@@ -274,6 +275,10 @@ class ForecastTask(Task):
         forecast: Tensor = self.net(batch.past)
         return forecast
 
+    def unlisted(self) -> dict[str, float]:
+        """Return `mape`, a fraction, which explodes where a truth is near zero."""
+        return {"mape": self.metric.mape()}
+
     def backtest(
         self,
         windows: Sequence[Any],
@@ -414,6 +419,11 @@ class ForecastTask(Task):
                     f"{file}: no dates are written, since its rows have no regular step", Remark, stacklevel=2
                 )
         return out
+
+    def predicted(self, run: RunSource, file: Path, frame: "pd.DataFrame") -> list[SeriesSample]:
+        """What `predict` made of a table, with the rows before it: a sample a target."""
+        series, _ = run.reader.read_input(file, self.spec)
+        return predicted_samples(series, frame, self.spec)
 
     def graph(self) -> GraphInterface:
         """Standardised past [B, T, C] in, standardised forecast [B, P, K] out."""

@@ -10,7 +10,6 @@ A forecaster that gives points stands for every quantile with its point, as ther
 MSIS = 40 MASE. What a figure is: `gatelab.data.series.quantile_scores` and `gatelab.tasks.metrics`.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +19,9 @@ from gatelab.data.series.quantile_scores import LEVELS
 from gatelab.data.specs import SeriesSpec
 
 FORMATS = ("fev", "gift")
+SMALLEST = 1.0
+"""What fev-bench divides WAPE and WQL by at least, in the unit of the series."""
+EXTRA = ["MASE", {"name": "WAPE", "epsilon": SMALLEST}, {"name": "WQL", "epsilon": SMALLEST}]
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,15 @@ def _fev(about: About, spec: SeriesSpec, metrics: Mapping[str, float]) -> dict[s
         "max_context_length": None,
         "seasonality": spec.season,
         "eval_metric": "SQL",
-        "extra_metrics": json.dumps(["MASE", "WAPE", "WQL"]),
-        "quantile_levels": json.dumps(list(LEVELS)),
+        "extra_metrics": str(EXTRA),
+        "quantile_levels": str(list(LEVELS)),
         "id_column": "id",
         "timestamp_column": "timestamp",
-        "target": json.dumps(targets) if len(targets) > 1 else targets[0],
+        "target": str(targets) if len(targets) > 1 else targets[0],
         "generate_univariate_targets_from": None,
-        "known_dynamic_columns": json.dumps(list(spec.known)),
-        "past_dynamic_columns": json.dumps([name for name in spec.channels if name not in targets]),
-        "static_columns": json.dumps(list(spec.static)),
+        "known_dynamic_columns": str(list(spec.known)),
+        "past_dynamic_columns": str([name for name in spec.channels if name not in targets]),
+        "static_columns": str(list(spec.static)),
         "task_name": about.dataset,
         "test_error": metrics["sql"],
         "training_time_s": about.training_seconds,
@@ -127,10 +129,22 @@ def _gift(about: About, spec: SeriesSpec, metrics: Mapping[str, float]) -> dict[
 
 
 def fev_means(windows: list[dict[str, Any]]) -> dict[str, float]:
-    """`fev_wql` and `fev_wape` of a backtest's windows: of each window and target, then the mean."""
-    found = {}
-    for name, column in (("fev_wql", "wql"), ("fev_wape", "nd")):
-        values = [value for window in windows for value in window["per_target"].get(column, ())]
-        if values:
-            found[name] = math.fsum(values) / len(values)
-    return found
+    """`fev_wql` and `fev_wape` of a backtest's windows: of each window and target, then the mean.
+
+    What they are divided by, the mean of |truth|, is at least `SMALLEST`, as in the tasks of fev-bench.
+    """
+    found: dict[str, list[float]] = {"fev_wql": [], "fev_wape": []}
+    for window in windows:
+        figures = window["per_target"]
+        for error, share, loss in zip(figures["mae_original"], figures["nd"], _losses(figures), strict=True):
+            size = error / share if share > 0 else math.nan
+            factor = size / max(SMALLEST, size) if math.isfinite(size) else 1.0
+            found["fev_wape"].append(share * factor)
+            found["fev_wql"].append(loss * factor)
+    known = {name: [value for value in values if math.isfinite(value)] for name, values in found.items()}
+    return {name: math.fsum(values) / len(values) for name, values in known.items() if values}
+
+
+def _losses(figures: Mapping[str, list[float]]) -> list[float]:
+    """The weighted quantile loss of each target; of points their normalised deviation."""
+    return figures["wql"] if "wql" in figures else figures["nd"]

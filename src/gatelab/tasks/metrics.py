@@ -219,11 +219,11 @@ class ForecastError(Metric):
         return float(self.ratio.sum() / self.nonzero.sum())
 
     def per_step(self) -> dict[str, list[float]]:
-        """Return `mse` and `mae` (scaled), `mase` and `nd` of every horizon step (length P) in this process."""
+        """Return `mse`, `mae`, `mae_original`, `mase` and `nd` of every horizon step (length P) in this process."""
         return self._over(1)
 
     def per_target(self) -> dict[str, list[float]]:
-        """Return `mse` and `mae` (scaled), `mase` and `nd` of every target (length K) in this process."""
+        """Return `mse`, `mae`, `mae_original`, `mase` and `nd` of every target (length K) in this process."""
         return self._over(0)
 
     def per_series(self) -> list[float]:
@@ -236,6 +236,7 @@ class ForecastError(Metric):
         figures = {"mse": self.squared.sum(axis) / scored, "mae": self.absolute.sum(axis) / scored}
         if self._has_mase():
             figures["mase"] = self.scaled.sum(axis) / self.defined.sum(axis)
+        figures["mae_original"] = self.absolute_original.sum(axis) / scored
         if self.size.any():
             figures["nd"] = self.absolute_original.sum(axis) / self.size.sum(axis)
         return {name: values.tolist() for name, values in figures.items()}
