@@ -59,7 +59,7 @@ def draw_sample(axes: Axes, sample: SeriesSample) -> None:
             axes.plot(times[begin : len(known)], window.future, color=FAINT, lw=1.2)
         after = times[begin:]
         for band in window.bands:
-            shade = {"color": colour, "alpha": SHADES.get(band.percent, 0.15), "lw": 0}
+            shade: dict[str, Any] = {"color": colour, "alpha": SHADES.get(band.percent, 0.15), "lw": 0}
             axes.fill_between(after, band.low, band.high, label=once(f"{band.percent} %"), **shade)
         axes.plot(after, window.forecast, color=colour, lw=1.6, label=once("forecast"))
         axes.axvline(after[0], color=FAINT, lw=0.8, ls=":")

@@ -95,7 +95,7 @@ def fit_conformal(
         rows = torch.from_numpy(kept[(kept >= first) & (kept < first + len(batch.past))] - first)
         first += len(batch.past)
         if len(rows):
-            part = SeriesBatch(*(None if values is None else values[rows] for values in batch))
+            part = batch.each(lambda values, rows=rows: values[rows])
             error = part.future[..., None] - forecast(part, asked)
             if part.scored is not None:
                 error = error.masked_fill(~part.scored[..., None], torch.nan)

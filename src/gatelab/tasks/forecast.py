@@ -224,7 +224,7 @@ class ForecastTask(Task):
 
     def on_device(self, batch: SeriesBatch) -> SeriesBatch:
         """The batch where the network is."""
-        return SeriesBatch(*(None if values is None else values.to(self.device) for values in batch))
+        return batch.each(lambda values: values.to(self.device))
 
     def use_calibration(self, plain: Mapping[str, Any]) -> None:
         """Have every quantile from now on calibrated by what `calibrate` returned."""
@@ -342,7 +342,7 @@ class ForecastTask(Task):
         """Past [Lb], future [P], forecast [P] and its intervals, of one target in one window, in original units."""
         place, row = divmod(number, data.eval_batch_size)
         batch = next(islice(data.dataloader(split), place, None))
-        one = SeriesBatch(*(None if values is None else values[row : row + 1] for values in batch))
+        one = batch.each(lambda values: values[row : row + 1])
         with torch.inference_mode():
             answer = self.answer(one)
         channel = self.spec.target_index[target]

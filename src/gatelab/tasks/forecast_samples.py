@@ -3,7 +3,7 @@
 Letters: P horizon, K targets, Q levels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,7 +82,7 @@ def predicted_samples(series: Series, frame: "pd.DataFrame", spec: SeriesSpec) -
     return shown
 
 
-def _bands_of_columns(frame: Mapping[str, Any], target: str) -> tuple[Band, ...]:
+def _bands_of_columns(frame: "pd.DataFrame", target: str) -> tuple[Band, ...]:
     names = {percent: [f"{target}_q{level:g}" for level in INTERVALS[percent]] for percent in BANDS}
     return tuple(
         Band(percent, *(frame[name].tolist() for name in pair))

@@ -72,7 +72,10 @@ class QuantileError(Metric):
         for name, values in (("mean", mean), ("std", std), ("mase_scale", mase_scale)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
         self.shape = (horizon, len(mean))
-        several = {"pinball": loss_levels(self.levels), "inside": intervals(self.levels)}
+        several: dict[str, list[Any]] = {
+            "pinball": loss_levels(self.levels),
+            "inside": intervals(self.levels),
+        }
         for name in (*self.SUMS, "exact", "with_exact"):
             shape = (len(several[name]), *self.shape) if name in several else self.shape
             kind = torch.int64 if name in ("scored", "defined", "with_exact") else torch.float64
