@@ -7,9 +7,10 @@ Letters: B windows of one origin, N origins, P horizon, K targets, Q levels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from gatelab.data.series.rolling import BaselineForecast, RollingWindow
 from gatelab.data.specs import SeriesBatch
@@ -20,6 +21,17 @@ SHOWN = ("mae_original", "mase", "smape", "sql", "wql", "msis", "coverage_80", "
 """Figures of a table by window."""
 
 
+class Answer(NamedTuple):
+    """What a forecaster says to a batch, scaled.
+
+    point: [B, P, K]; quantiles: [B, P, K, Q] at the levels of the quantile metric, and crps: [B, P, K], or None.
+    """
+
+    point: Tensor
+    quantiles: Tensor | None
+    crps: Tensor | None
+
+
 class Scores:
     """The figures of points and, where levels are given, of quantiles; `scales` as `ForecastError` takes them."""
 
@@ -27,11 +39,11 @@ class Scores:
         self.points = ForecastError(**scales)
         self.quantiles = None if levels is None else QuantileError(levels, **scales)
 
-    def add(self, batch: SeriesBatch, answer: Any) -> None:
-        """Add an answer to a batch (`gatelab.tasks.forecast.Answer`)."""
+    def add(self, batch: SeriesBatch, answer: Answer) -> None:
+        """Add an answer to a batch."""
         rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
         self.points.update(answer.point, batch.future, batch.scored, **rows)
-        if self.quantiles is not None:
+        if self.quantiles is not None and answer.quantiles is not None:
             self.quantiles.update(answer.quantiles, batch.future, batch.scored, **rows, crps=answer.crps)
 
     def figures(self) -> dict[str, float]:
@@ -50,7 +62,7 @@ class Scores:
 
 def backtest(
     windows: Sequence[RollingWindow],
-    answer: Callable[[RollingWindow], tuple[SeriesBatch, Any]],
+    answer: Callable[[RollingWindow], tuple[SeriesBatch, Answer]],
     scales: Mapping[str, Any],
     levels: Sequence[float] | None,
     baselines: Mapping[str, BaselineForecast],
@@ -88,8 +100,6 @@ def backtest(
 def _of_baseline(
     windows: Sequence[RollingWindow], scales: Mapping[str, Any], model: BaselineForecast
 ) -> dict[str, float]:
-    from gatelab.tasks.forecast import Answer
-
     scores = Scores(scales, model.levels)
     for place, window in enumerate(windows):
         point, quantiles = (

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from gatelab.data.series.quantile_scores import INTERVALS
 from gatelab.data.series.rolling import RollingWindow
 from gatelab.data.specs import SeriesBatch, SeriesSpec
-from gatelab.tasks.backtest import backtest
+from gatelab.tasks.backtest import Answer, backtest
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.conformal import Conformal, fit_conformal
 from gatelab.tasks.contract import (
@@ -49,17 +49,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "mae": F.l1_loss,
     "huber": F.smooth_l1_loss,
 }
-
-
-class Answer(NamedTuple):
-    """What a forecaster says to a batch, scaled.
-
-    point: [B, P, K]; quantiles: [B, P, K, Q] at the levels of the quantile metric, and crps: [B, P, K], or None.
-    """
-
-    point: Tensor
-    quantiles: Tensor | None
-    crps: Tensor | None
 
 
 METHODS: Mapping[str, Method] = {
