@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.data.series.quantile_scores import INTERVALS
+from gatelab.data.series.quantile_scores import INTERVALS, SCORED_LEVELS
 from gatelab.data.series.rolling import RollingWindow
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.backtest import Answer, backtest
@@ -38,7 +38,7 @@ from gatelab.tasks.contract import (
 from gatelab.tasks.forecast_samples import bands_of, predicted_samples, shown_window
 from gatelab.tasks.leaderboards import leaderboard_row
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
-from gatelab.tasks.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError, answered_levels
+from gatelab.tasks.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ class ForecastTask(Task):
         self.calibration: Conformal | None = None
         self.quantile_metric: QuantileError | None = None
         if self.distribution is not None:
-            self.quantile_metric = QuantileError(answered_levels(self.distribution), **scales)
+            self.quantile_metric = QuantileError(SCORED_LEVELS, **scales)
         elif self.monitor.removeprefix("val/") in DISTRIBUTION_FIGURES:
             raise ValueError(
                 f"monitor={self.monitor}: the network gives points, which have no such score; take val/mae, or a "
@@ -199,8 +199,7 @@ class ForecastTask(Task):
     @property
     def own_levels(self) -> Sequence[float] | None:
         """The levels that the network itself answers: .5 alone for points, None for all of them."""
-        output = self.distribution
-        return (0.5,) if output is None else getattr(output, "levels", None)
+        return (0.5,) if self.distribution is None else None
 
     def calibrate(self, data: Any) -> dict[str, Any]:
         """Return a conformal calibration on the validation split, for `use_calibration` (conformal.py)."""

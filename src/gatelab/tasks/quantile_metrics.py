@@ -12,7 +12,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gatelab.data.series.quantile_scores import (
-    SCORED_LEVELS,
     intervals,
     loss_levels,
     quantile_fractions,
@@ -22,15 +21,6 @@ from gatelab.tasks.metrics import own_scales
 
 DISTRIBUTION_FIGURES: Final = ("sql", "wql", "crps", "msis")
 """Those that a model can be chosen by."""
-
-
-def answered_levels(output: Any) -> list[float]:
-    """Those of `SCORED_LEVELS` that an output can answer: within its own `levels`, where it has some."""
-    own = getattr(output, "levels", None)
-    if own is None:
-        return list(SCORED_LEVELS)
-    low, high = float(min(own)), float(max(own))
-    return [level for level in SCORED_LEVELS if low - 1e-6 <= level <= high + 1e-6] or sorted(map(float, own))
 
 
 class QuantileError(Metric):
