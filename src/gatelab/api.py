@@ -116,13 +116,16 @@ class Run:
         """The DataModule, set up; refused if a file is not the one that the run was trained on."""
         return self._loaded.data
 
-    def predict(self, new: pd.DataFrame | Folder) -> pd.DataFrame:
-        """What the model says to new input, a table or its file: a forecaster continues it, in original units."""
+    def predict(self, new: pd.DataFrame | Folder, *, conformal: bool = False) -> pd.DataFrame:
+        """What the model says to new input, a table or its file: a forecaster continues it, in original units.
+
+        conformal: with quantiles that are calibrated on the run's validation split.
+        """
         if isinstance(new, str | os.PathLike):
-            return evaluate.predict(self.path, Path(new), trust=self._trust)
+            return evaluate.predict(self.path, Path(new), conformal=conformal, trust=self._trust)
         with tempfile.TemporaryDirectory() as folder:
             new.to_csv(file := Path(folder) / "input.csv", index=False)
-            return evaluate.predict(self.path, file, trust=self._trust)
+            return evaluate.predict(self.path, file, conformal=conformal, trust=self._trust)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
         """The prompt and its continuation; `options` are those of `gatelab.tasks.generation.Generation`, without n."""

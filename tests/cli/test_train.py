@@ -77,7 +77,7 @@ def test_a_result_of_an_earlier_version_is_shown_without_what_it_lacks(
 
 
 def test_the_tables_fit_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("repeat_last", "seasonal_naive", "linear")
+    names = ("repeat_last", "seasonal_naive", "drift", "linear")
     keys = ("mse", "mae", "mse_original", "mae_original", "mase", "smape", "windows", "ridge", "parameters")
     rows = {name: dict.fromkeys(keys, 1234.567) for name in names}
     split = {"metrics": dict.fromkeys(keys, 1234.567), "baselines": rows, "seconds": 0.1}

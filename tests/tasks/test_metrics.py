@@ -57,6 +57,7 @@ def test_forecast_errors_equal_their_definitions(forecasts: tuple[torch.Tensor, 
         "mae_original": np.mean(np.abs(po - yo)),
         "mase": np.mean(np.mean(np.abs(po - yo), axis=(0, 1)) / scale),
         "smape": np.mean(200 * np.abs(po - yo) / (np.abs(po) + np.abs(yo))),
+        "nd": np.abs(po - yo).sum() / np.abs(yo).sum(),
         "windows": 50,
     }
     figures = metric.compute()

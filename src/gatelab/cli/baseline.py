@@ -1,7 +1,8 @@
 """Score the trivial models on a data set: what any network has to beat.
 
 Text: the unigram model of the training split, and unigram and bigram interpolated 0.3/0.7 (perplexity).
-Series: repeat the last value, repeat the last season, and a closed-form linear forecast (MSE, MAE).
+Series: repeat the last value, repeat the last season, drift, and a closed-form linear forecast (MSE, MAE, and scores of
+the quantiles that their errors in training give).
 
 examples:
   gatelab baseline data=ptb_word

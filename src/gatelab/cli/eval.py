@@ -2,6 +2,7 @@
 
 examples:
   gatelab eval runs/ptb_gru/1a2b3c4d-s0 --split valid
+  gatelab eval runs/etth1_gru/1a2b3c4d-s0 --rows conformal --format gift
   gatelab eval runs/ptb_gru/1a2b3c4d-s0 --rows cache,dynamic cache.theta=0.3 dynamic.rate=1e-4,3e-4
 """
 
@@ -32,7 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="NAME[,NAME]",
         help="score in other ways too, marked as such and kept with the run: of a language model cache, dynamic, "
-        "temperature, mc-dropout; or all. Parameters that are not given are tuned on valid",
+        "temperature, mc-dropout; of a forecaster conformal; or all. Parameters that are not given are tuned on valid",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("fev", "gift"),
+        default=None,
+        help="of a forecaster: print the columns of that public leaderboard as CSV instead, a line for the run and "
+        "each of its --rows",
     )
     parser.add_argument(
         "--split", choices=("valid", "test"), default=None, help="default: test, where there is one"
@@ -57,6 +65,11 @@ def run(options: argparse.Namespace) -> int:
     )
     if report["checkpoint"] != "best.ckpt":
         say(f"warning: {report['run']} has no best.ckpt; this is the score of {report['checkpoint']}")
+    if options.format:
+        from gatelab.run.leaderboard import csv_text, evaluation_rows
+
+        print(csv_text(evaluation_rows(options.format, report, trust=options.trust)), end="")
+        return 0
     if options.json:
         print_json(report)
         return 0

@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
     "sweep": "try many configurations as one study, or continue it",
     "eval": "score a run's best checkpoint on the valid or test split",
+    "backtest": "forecast the last windows of a run's data, origin by origin, and score them",
     "baseline": "score the trivial models on a data set",
     "generate": "continue a text with a trained language model",
     "perplexity": "score any text with a trained language model",

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gatelab.cli.common import add_run_dir, loading, print_json
 from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError
-from gatelab.run.record.outputs import check_output
+from gatelab.run.record.outputs import check_output, check_picture
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="new input; a forecaster's: CSV or Parquet with the run's channels",
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="CSV, Parquet or JSON lines to write")
+    parser.add_argument(
+        "--conformal",
+        action="store_true",
+        help="quantiles that are calibrated on the run's validation split, also of a model that gives points",
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE.png", help="draw what came before, the forecast and its intervals"
+    )
     parser.add_argument("--force", action="store_true", help="replace an output that is there")
 
 
@@ -45,16 +53,29 @@ def run(options: argparse.Namespace) -> int:
     check_output(output, options.run_dir, given=given)
     if output.exists() and not options.force:
         raise RequestError(f"--output {output}: exists already; --force replaces it.")
+    plot = None if options.plot is None else Path(options.plot)
+    if plot is not None:
+        check_picture(plot, options.run_dir, given=given)
     with loading():
-        from gatelab.run.evaluate import predict
+        from gatelab.run.evaluate import predict_and_show
 
-    frame = predict(options.run_dir, given, trust=options.trust)
+    frame, samples = predict_and_show(
+        options.run_dir, given, conformal=options.conformal, trust=options.trust, show=plot is not None
+    )
+    if plot is not None and not samples:
+        raise RequestError("--plot: this task has nothing to draw; leave it out.")
     try:
         _write(frame, output.resolve())  # the file behind a link
     except OSError as error:
         raise RequestError(f"{output}: cannot be written: {error}") from None
+    if plot is not None:
+        from gatelab.report.forecast_picture import write_forecasts
+
+        write_forecasts(samples, plot)
     if options.json:
-        print_json({"output": options.output, "rows": len(frame), "columns": list(frame.columns)})
+        plotted = {} if plot is None else {"plot": options.plot}
+        facts = {"output": options.output, "rows": len(frame), "columns": list(frame.columns)}
+        print_json(facts | plotted)
     else:
         print(f"{len(frame)} rows of {', '.join(map(str, frame.columns))} written to {options.output}")
     return 0

@@ -8,7 +8,7 @@ Dimensions: `B` batch, `T` time, `C` channels, `K` target channels, `P` horizon,
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self, get_args, get_origin, get_type_hints
 
@@ -81,6 +81,10 @@ class SeriesBatch(NamedTuple):
     spread: "Tensor | None" = None
     mase_scale: "Tensor | None" = None
     series: "Tensor | None" = None
+
+    def each(self, change: "Callable[[Tensor], Tensor]") -> "SeriesBatch":
+        """Return the batch with every tensor that it has changed alike, e.g. `lambda values: values[:1]`."""
+        return SeriesBatch(*(None if values is None else change(values) for values in self))  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> Any:

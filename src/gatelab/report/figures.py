@@ -366,18 +366,31 @@ def draw_series(shown: SeriesSample) -> go.Figure:
     """Forecasts beside the truth."""
     figure = new_figure(height=380, xaxis_title_text=shown.steps, yaxis_title_text=shown.label)
     for place, window in enumerate(shown.windows):
-        steps = range(window.start - len(window.past), window.start + len(window.future))
+        steps = range(window.start - len(window.past), window.start + len(window.forecast))
         truth: list[Any] = window.times or [*steps]
         after = truth[len(window.past) :]
+        colour = COLOURS[place % len(COLOURS)]
+        for band in window.bands:
+            figure.add_scatter(
+                x=[*after, *reversed(after)],
+                y=[*band.high, *reversed(band.low)],
+                name=f"{band.percent} %",
+                legendgroup=f"{band.percent} %",
+                showlegend=place == 0,
+                fill="toself",
+                fillcolor=f"rgba({', '.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))}, 0.14)",
+                line={"width": 0},
+                hoverinfo="skip",
+            )
         figure.add_scatter(
-            x=truth,
+            x=truth[: len(window.past) + len(window.future)],
             y=[*window.past, *window.future],
             name="truth",
             legendgroup="truth",
             showlegend=place == 0,
             line={"color": FAINT, "width": 1.5},
         )
-        line = {"color": COLOURS[place % len(COLOURS)], "width": 2.2}
+        line = {"color": colour, "width": 2.2}
         figure.add_scatter(x=after, y=window.forecast, name=f"forecast {place + 1}", line=line)
         figure.add_vline(
             x=after[0] if window.times else window.start - 0.5,

@@ -22,6 +22,7 @@ import yaml
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
+from gatelab.run.calibration import use_calibration
 from gatelab.run.config import check_node
 from gatelab.run.evaluation_rows import requested, score_rows
 from gatelab.run.load import load_data, load_task
@@ -63,7 +64,7 @@ def evaluate(
     Returns:
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
         `baselines` (name -> metrics over the same positions), `seconds`, and `rows`: those of this split that are
-        kept with the run or were scored now, see `gatelab.run.record.rows`.
+        kept with the run or were scored now, see `gatelab.run.record.rows`; `unlisted`: `Task.unlisted`.
 
     Raises:
         RequestError: no such run, no checkpoint, changed data, data without that split, no such device here, or a row
@@ -77,10 +78,11 @@ def evaluate(
         device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, device=device)
+    unlisted = loaded.task.unlisted()
     new = score_rows(loaded, data, split, asked, report["metrics"], torch_device(device)) if asked else []
     shown = {row["method"]: row for row in (*kept, *new) if row["split"] == split}
     about = {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name}
-    return {**about, **report, "rows": list(shown.values())}
+    return {**about, **report, "rows": list(shown.values()), "unlisted": unlisted}
 
 
 def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -166,16 +168,29 @@ def score(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> d
             return metrics
 
 
-def predict(path: str | Path, file: str | Path, *, trust: bool = False) -> pd.DataFrame:
+def predict(
+    path: str | Path, file: str | Path, *, conformal: bool = False, trust: bool = False
+) -> pd.DataFrame:
     """What the run in `path` says to the new input in `file`, a row each; `trust` as `load_task`.
+
+    conformal: with intervals that are calibrated on the run's validation split, which is kept in `calibration.json`.
 
     Raises:
         RequestError: no such run, a task that does not predict, or input that does not fit.
     """
+    return predict_and_show(path, file, conformal=conformal, trust=trust, show=False)[0]
+
+
+def predict_and_show(
+    path: str | Path, file: str | Path, *, conformal: bool = False, trust: bool = False, show: bool = True
+) -> tuple[pd.DataFrame, Sequence[Any]]:
+    """What `predict` returns, and samples of it to look at (`Task.predicted`), none unless `show`."""
     loaded = load_task(path, trust=trust)
+    if conformal:
+        use_calibration(loaded)
     with request_errors(f"--input {file}"), _remarks():
         frame: pd.DataFrame = loaded.task.predict(loaded, Path(file))
-    return frame
+        return frame, loaded.task.predicted(loaded, Path(file), frame) if show else ()
 
 
 def generate(path: str | Path, prompt: str, *, trust: bool = False, **options: Any) -> str:

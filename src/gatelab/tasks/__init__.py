@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gatelab.tasks.forecast import ForecastTask
     from gatelab.tasks.language_model import LanguageModelTask
     from gatelab.tasks.metrics import ForecastError, TokenLoss
+    from gatelab.tasks.quantile_metrics import QuantileError
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -40,6 +41,7 @@ __all__ = [
     "NonFiniteGuard",
     "NonFiniteLossError",
     "Progress",
+    "QuantileError",
     "RunInterrupted",
     "Task",
     "Throughput",
@@ -56,6 +58,7 @@ _HOME = {
     "ForecastTask": "forecast",
     "LanguageModelTask": "language_model",
     "ForecastError": "metrics",
+    "QuantileError": "quantile_metrics",
     "TokenLoss": "metrics",
 }
 

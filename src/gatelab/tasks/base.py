@@ -155,6 +155,10 @@ class Task(pl.LightningModule):
         figures: dict[str, Tensor] = self.metric.compute()
         return figures
 
+    def unlisted(self) -> dict[str, float]:
+        """Return figures of the last evaluation in this process that no table lists, for `leaderboard_row`."""
+        return {}
+
     def read_again(self, data: Any, split: str, metrics: Mapping[str, float]) -> bool:
         """Whether a split has to be scored again because `metrics` may depend on how it was read.
 
@@ -198,6 +202,57 @@ class Task(pl.LightningModule):
             ValueError: the file does not fit, or the task does not predict.
         """
         raise ValueError(f"{type(self).__name__} does not predict on new input")
+
+    def predicted(self, run: RunSource, file: Path, frame: "pd.DataFrame") -> Sequence[Sample]:
+        """Return what `predict` made of `file` as something to look at; empty: nothing is drawn."""
+        return ()
+
+    def calibrate(self, data: Any) -> dict[str, Any]:
+        """Return a calibration of the task's intervals on the validation split, as plain data.
+
+        `data` is a DataModule of the calibration's own.
+
+        Raises:
+            ValueError: the task has no intervals.
+        """
+        raise ValueError(f"{type(self).__name__} has no intervals to calibrate")
+
+    def use_calibration(self, plain: Mapping[str, Any]) -> None:
+        """Have every interval from now on calibrated by what `calibrate` returned.
+
+        Raises:
+            ValueError: it is of another task.
+        """
+        raise ValueError(f"{type(self).__name__} has no intervals to calibrate")
+
+    def backtest(
+        self,
+        windows: Sequence[Any],
+        task_of: "Callable[[int], tuple[Task, Any]]",
+        baselines: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Score rolling windows, as the DataModule's `rolling` and `rolling_baselines` give them.
+
+        Args:
+            task_of: the place of a window -> the task that answers it, and the window as that task's data have it.
+
+        Returns:
+            see `gatelab.tasks.backtest.backtest`; and `sample`, the windows as a picture shows them.
+
+        Raises:
+            ValueError: the task does not forecast.
+        """
+        raise ValueError(f"{type(self).__name__} does not forecast, so there is no rolling origin")
+
+    def leaderboard_row(self, format: str, about: Any, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Return the task's `metrics` as a row of a public leaderboard, column -> value.
+
+        format, about: see `gatelab.tasks.leaderboards`.
+
+        Raises:
+            ValueError: there is no such leaderboard of the task.
+        """
+        raise ValueError(f"{type(self).__name__} has no row of {format}")
 
     def generate(
         self, run: RunSource, prompt: str, options: Generation, show: Callable[[str], None] | None = None

@@ -78,13 +78,22 @@ class TextSample:
     text: str
 
 
+class Band(NamedTuple):
+    """A central interval around a forecast: how many percent of the truths it is to cover, and its two ends."""
+
+    percent: int
+    low: list[float]
+    high: list[float]
+
+
 class Window(NamedTuple):
     """A forecast beside the truth.
 
     Attributes:
         start: the step at which the forecast begins, on the axis that all windows share.
-        past: the steps before `start`; future, forecast: from it on, equally long.
-        times: of `past` and `future`, as text in ISO format; None where the steps have none.
+        past: the steps before `start`; future, forecast: from it on, equally long; no future where nobody knows it yet.
+        times: of `past` and `forecast`, as text in ISO format; None where the steps have none.
+        bands: intervals around the forecast, the widest first.
     """
 
     start: int
@@ -92,6 +101,7 @@ class Window(NamedTuple):
     future: list[float]
     forecast: list[float]
     times: list[str] | None = None
+    bands: tuple[Band, ...] = ()
 
 
 @dataclass(frozen=True)

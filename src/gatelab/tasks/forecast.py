@@ -4,13 +4,13 @@ A network with an `output` (`gatelab.core.series.outputs`) other than a point br
 median is what the metrics of points score.
 
 The network is trained on standardised series; errors are summed per horizon step and channel in float64 and
-divided once (`ForecastError`). Nothing is carried between batches.
+divided once (`ForecastError`; where the network gives a distribution, `QuantileError` too). Nothing is carried between
+batches.
 
 Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 """
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
@@ -21,10 +21,28 @@ from torch.nn import functional as F
 
 from gatelab.core.series.covariates import Covariates
 from gatelab.core.series.outputs import Output, Point
+from gatelab.data.series.quantile_scores import INTERVALS, SCORED_LEVELS
+from gatelab.data.series.rolling import RollingWindow
 from gatelab.data.specs import SeriesBatch, SeriesSpec
+from gatelab.tasks.backtest import Answer, backtest
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, Remark, RunSource, SeriesSample, Window
-from gatelab.tasks.metrics import ForecastError
+from gatelab.tasks.conformal import Conformal, fit_conformal
+from gatelab.tasks.contract import (
+    Band,
+    GraphInterface,
+    Method,
+    Metric,
+    Progress,
+    RunSource,
+    ScoredRow,
+    SeriesSample,
+    Window,
+)
+from gatelab.tasks.forecast_input import forecast_panel, forecast_table
+from gatelab.tasks.forecast_samples import bands_of, predicted_samples, shown_window
+from gatelab.tasks.leaderboards import leaderboard_row
+from gatelab.tasks.metrics import ForecastError, overall_weighted_average
+from gatelab.tasks.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +59,16 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+METHODS: Mapping[str, Method] = {
+    "conformal": Method(
+        "conformal intervals",
+        "The quantiles are moved by the errors on the validation split, per horizon step, so that intervals cover what "
+        "they say as far as both splits are alike (Romano et al. 2019, arXiv:1905.03222).",
+        {},
+    )
+}
+
+
 class ForecastTask(Task):
     """Train and evaluate a `gatelab.core.Forecaster` (or any net from [B, Lb, C] to [B, P, K]).
 
@@ -49,8 +77,9 @@ class ForecastTask(Task):
             at 1. A distribution has its own, in nats or as quantile loss.
 
     The other arguments are those of `Task`. Metrics: `mse`, `mae` (standardised), `mse_original`,
-    `mae_original`, `mase`, `smape` (percent), `windows`; `filled` where targets were not measured but filled in, which
-    are left out of the objective and of all metrics.
+    `mae_original`, `mase`, `smape` (percent), `nd`, `windows`; `filled` where targets were not measured but filled in,
+    which are left out of the objective and of all metrics; `owa` on a test split that has a reference (M4). A network
+    with a distribution (`net.output`) has those of `QuantileError` too.
     """
 
     spec_type: ClassVar[type[SeriesSpec]] = SeriesSpec
@@ -62,9 +91,17 @@ class ForecastTask(Task):
         Metric("mae_original", "mean absolute error", "original units"),
         Metric("mase", "mean absolute scaled error"),
         Metric("smape", "symmetric mean absolute percentage error", "percent"),
+        Metric("nd", "normalised deviation"),
+        Metric("owa", "overall weighted average, Naive2 = 1"),
+        Metric("sql", "scaled quantile loss"),
+        Metric("wql", "weighted quantile loss"),
+        Metric("crps", "continuous ranked probability score", "original units"),
+        Metric("msis", "mean scaled interval score"),
+        *(Metric(f"coverage_{p}", f"coverage of the {p} % interval", better=None) for p in INTERVALS),
         Metric("windows", "scored windows", better=None),
         Metric("filled", "targets filled in, left out", "percent", better=None),
     )
+    methods = METHODS
     metric: ForecastError
 
     def __init__(
@@ -81,12 +118,28 @@ class ForecastTask(Task):
         if not self.output.has_location and not spec.series:
             self._check_counts(torch.tensor(spec.mean), torch.tensor(spec.std))
         self.loss = loss
-        self.metric = ForecastError(
-            mean=[spec.mean[i] for i in spec.target_index],
-            std=[spec.std[i] for i in spec.target_index],
-            mase_scale=list(spec.mase_scale),
-            horizon=spec.horizon,
-        )
+        scales: dict[str, Any] = {
+            "mean": [spec.mean[i] for i in spec.target_index],
+            "std": [spec.std[i] for i in spec.target_index],
+            "mase_scale": list(spec.mase_scale),
+            "horizon": spec.horizon,
+        }
+        self.scales = scales
+        self.metric = ForecastError(**scales, series=spec.series)
+        self.calibration: Conformal | None = None
+        self.quantile_metric: QuantileError | None = None
+        if self.distribution is not None:
+            self.quantile_metric = QuantileError(SCORED_LEVELS, **scales)
+        elif self.monitor.removeprefix("val/") in DISTRIBUTION_FIGURES:
+            raise ValueError(
+                f"monitor={self.monitor}: the network gives points, which have no such score; take val/mae, or a "
+                "network with a distribution"
+            )
+
+    @property
+    def distribution(self) -> Output | None:
+        """The network's output where it gives a distribution, else None."""
+        return self.output if self.output.is_distribution else None
 
     @classmethod
     def why_without(cls, metric: str, spec: SeriesSpec) -> str | None:
@@ -127,14 +180,20 @@ class ForecastTask(Task):
         parameters: Tensor = self.net(batch.past, **options)
         return parameters
 
-    def quantiles(self, batch: SeriesBatch, levels: Sequence[float]) -> Tensor:
-        """Quantiles of a batch, standardised: [B, P, K, Q].
+    def quantiles(
+        self, batch: SeriesBatch, levels: Sequence[float], parameters: Tensor | None = None
+    ) -> Tensor:
+        """Quantiles of a batch by the network alone, scaled: [B, P, K, Q]; of a point forecast the point.
 
-        Of a recursive decoder they are those of drawn trajectories, the same ones every time.
+        Of a recursive decoder they are those of drawn trajectories, the same ones every time. `parameters` are those of
+        the batch, if they are there already.
         """
         net: Any = self.net
         if not getattr(net, "teacher_forcing", False):
-            return self.output.quantiles(self.parameters_of(batch), levels)
+            found = self.parameters_of(batch) if parameters is None else parameters
+            if not self.output.is_distribution:
+                return found[..., None].expand(*found.shape, len(levels))
+            return self.output.quantiles(found, levels)
         covariates = Covariates(*(getattr(batch, name) for name in Covariates._fields))
         generator = torch.Generator(batch.past.device).manual_seed(0)
         at = torch.tensor(levels, dtype=batch.past.dtype, device=batch.past.device)
@@ -153,7 +212,7 @@ class ForecastTask(Task):
         if level.any() or (spread != 1).any():
             raise ValueError(
                 f"net.output={self.output.name} needs counts as they are, but these data are scaled; "
-                "data=panel data.scaler=none leaves them, net.output=quantiles takes scaled ones"
+                "data=panel data.scaling=none leaves them, net.output=quantiles takes scaled ones"
             )
 
     def count(self, batch: SeriesBatch) -> int:
@@ -189,12 +248,130 @@ class ForecastTask(Task):
 
     def eval_step(self, batch: SeriesBatch) -> None:
         """Forecast a batch of windows and add up the errors."""
-        point = self.output.point(self.parameters_of(batch))
-        self.metric.update(point, batch.future, batch.scored)
+        self.add(batch, self.answer(batch))
+
+    def answer(self, batch: SeriesBatch) -> Answer:
+        """What the forecaster says to a batch of windows, calibrated where it was calibrated."""
+        parameters = self.parameters_of(batch)
+        point = self.output.point(parameters)
+
+        def own(levels: Sequence[float]) -> Tensor:
+            return self.quantiles(batch, levels, parameters)
+
+        if self.calibration is not None:
+            return Answer(point, self.calibration.quantiles(own, self.own_levels), None)
+        if self.quantile_metric is None:
+            return Answer(point, None, None)
+        return Answer(point, own(self.quantile_metric.levels), self.output.crps(parameters, batch.future))
+
+    def add(self, batch: SeriesBatch, answer: Answer) -> None:
+        """Add up the errors of an answer to a batch."""
+        rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
+        self.metric.update(answer.point, batch.future, batch.scored, **rows, series=batch.series)
+        if self.quantile_metric is not None and answer.quantiles is not None:
+            self.quantile_metric.update(
+                answer.quantiles, batch.future, batch.scored, **rows, crps=answer.crps
+            )
+
+    @property
+    def own_levels(self) -> Sequence[float] | None:
+        """The levels that the network itself answers: .5 alone for points, None for all of them."""
+        return (0.5,) if self.distribution is None else None
+
+    def calibrate(self, data: Any) -> dict[str, Any]:
+        """Return a conformal calibration on the validation split, for `use_calibration` (conformal.py)."""
+
+        def forecast(batch: SeriesBatch, levels: Sequence[float]) -> Tensor:
+            return self.quantiles(self.on_device(batch), levels).cpu()
+
+        with torch.inference_mode():
+            return fit_conformal(forecast, data, self.own_levels).to_dict()
+
+    def on_device(self, batch: SeriesBatch) -> SeriesBatch:
+        """The batch where the network is."""
+        return batch.each(lambda values: values.to(self.device))
+
+    def use_calibration(self, plain: Mapping[str, Any]) -> None:
+        """Have every quantile from now on calibrated by what `calibrate` returned."""
+        shape = self.spec.horizon, len(self.spec.targets)
+        self.calibration = Conformal.from_dict(plain, shape)
+        self.quantile_metric = QuantileError(self.calibration.levels, **self.scales).to(self.device)
+
+    def score_row(
+        self, method: str, options: Mapping[str, Sequence[Any]], data: Any, split: str, progress: Progress
+    ) -> ScoredRow:
+        """Score a split with conformal intervals; see `Task.score_row`."""
+        if split == "valid":
+            raise ValueError(
+                "the validation split calibrates, so its own coverage says nothing; give --split test"
+            )
+        before = self.calibration, self.quantile_metric
+        tick = progress("conformal", self.spec.windows[split])
+        try:
+            self.use_calibration(self.calibrate(data))
+            self.begin_eval("test")
+            with torch.inference_mode():
+                for batch in data.dataloader(split):
+                    self.eval_step(self.on_device(batch))
+                    tick(len(batch.past))
+            figures = {name: float(value) for name, value in self.end_eval("test").items()}
+            assert self.calibration is not None
+            return ScoredRow(figures, {"windows": self.calibration.windows})
+        finally:
+            self.calibration, self.quantile_metric = before
+
+    def begin_eval(self, split: str) -> None:
+        """Forget the last evaluation; `split` is "val" or "test"."""
+        super().begin_eval(split)
+        if self.quantile_metric is not None:
+            self.quantile_metric.reset()
+
+    def end_eval(self, split: str) -> dict[str, Tensor]:
+        """Return the evaluation's figures; a collective call under DDP."""
+        figures = super().end_eval(split)
+        if split == "test" and self.spec.reference and "mase" in figures:
+            figures["owa"] = overall_weighted_average(figures["smape"], figures["mase"], self.spec.reference)
+        if self.quantile_metric is not None:
+            figures |= self.quantile_metric.compute()
+        return figures
 
     def predict_step(self, batch: SeriesBatch, batch_idx: int) -> Tensor:
         """Return the standardised forecast [B, P, K], `original = forecast * std + mean`, or its parameters."""
         return self.parameters_of(batch)
+
+    def unlisted(self) -> dict[str, float]:
+        """Return `mape`, a fraction, which explodes where a truth is near zero."""
+        return {"mape": self.metric.mape()}
+
+    def backtest(
+        self,
+        windows: Sequence[Any],
+        task_of: Callable[[int], tuple[Task, Any]],
+        baselines: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Score rolling windows; see `Task.backtest`."""
+        shown: list[Window] = []
+        levels = None if self.quantile_metric is None else self.quantile_metric.levels
+        channel, places = self.spec.target_index[0], {window.row: i for i, window in enumerate(windows)}
+
+        def answer(window: RollingWindow) -> tuple[SeriesBatch, Answer]:
+            task, own = task_of(places[window.row])
+            assert isinstance(task, ForecastTask)
+            # the seasonal error is that of the rows before the origin for all; the scale is the answering task's
+            batch = own.batch._replace(mase_scale=window.batch.mase_scale)
+            with torch.inference_mode():
+                said = task.answer(batch)
+            shown.append(shown_window(window, batch, said, levels or (), channel, 0))
+            return batch, said
+
+        report = backtest(windows, answer, self.scales, levels, baselines)
+        note = f"{len(shown)} origins, {self.spec.horizon} steps ahead from {self.spec.lookback} steps of the past."
+        label = f"{self.spec.targets[0]} (original units)"
+        return {**report, "sample": SeriesSample(note, label, "row", tuple(shown))}
+
+    def leaderboard_row(self, format: str, about: Any, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Return `metrics` as a row of fev or GIFT-Eval; see `leaderboards.py`."""
+        return leaderboard_row(format, about, self.spec, metrics)
 
     # what the views ask for
 
@@ -210,11 +387,11 @@ class ForecastTask(Task):
         starts = range(0, min(data.spec.windows["valid"], SAMPLE_WINDOWS * spec.horizon), spec.horizon)
         shown = []
         for start in starts:
-            past, future, forecast = self.window(data, start, 0, "valid")
+            past, future, forecast, bands = self.window(data, start, 0, "valid")
             past = past[-2 * spec.horizon :] if start == 0 else []
             times = data.times("valid", start)
             kept = times and times[-len(past) - len(future) :]
-            shown.append(Window(start, past, future, forecast, kept))
+            shown.append(Window(start, past, future, forecast, kept, bands))
         return SeriesSample(
             f"{len(shown)} windows of the validation split: {spec.horizon} steps ahead from {spec.lookback} steps of "
             "the past.",
@@ -225,81 +402,53 @@ class ForecastTask(Task):
 
     def window(
         self, data: Any, number: int, target: int, split: str
-    ) -> tuple[list[float], list[float], list[float]]:
-        """Past [Lb], future [P] and forecast [P] of one target in one window of a split, in original units."""
+    ) -> tuple[list[float], list[float], list[float], tuple[Band, ...]]:
+        """Past [Lb], future [P], forecast [P] and its intervals, of one target in one window, in original units."""
         place, row = divmod(number, data.eval_batch_size)
         batch = next(islice(data.dataloader(split), place, None))
+        one = batch.each(lambda values: values[row : row + 1])
         with torch.inference_mode():
-            own: Any = [None if part is None else part[row : row + 1] for part in batch]
-            one = SeriesBatch(*own)
-            forecast = self.output.point(self.parameters_of(one))[0]
+            answer = self.answer(one)
         channel = self.spec.target_index[target]
         mean, std = self.spec.mean[channel], self.spec.std[channel]
-        past, future = batch.past[row, :, channel], batch.future[row, :, target]
-        return tuple((values * std + mean).tolist() for values in (past, future, forecast[:, target]))
+        if one.level is not None and one.spread is not None:
+            mean, std = float(one.level[0, target]), float(one.spread[0, target])
+        bands: tuple[Band, ...] = ()
+        if answer.quantiles is not None and self.quantile_metric is not None:
+            bands = bands_of(answer.quantiles[0, :, target] * std + mean, self.quantile_metric.levels)
+        past, future, forecast = (
+            (values * std + mean).tolist()
+            for values in (one.past[0, :, channel], one.future[0, :, target], answer.point[0, :, target])
+        )
+        return past, future, forecast, bands
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
-        """Forecast what comes after the last row of a table, which is read as training reads its own.
+        """Forecast what comes after the last rows of a table or a panel, which is read as training reads its own.
 
         Args:
-            file: CSV or Parquet with the run's channels and, if it was trained with one, its time column.
+            file: CSV or Parquet with the run's channels and, if it was trained with one, its time column. Of a panel a
+                long frame, of series that need not be those of training; what is known of the future stands below the
+                history, in rows without a target.
 
         Returns:
-            `horizon` rows, one column a target in original units; of a distribution the median, and a column a quantile
-            (`load_q0.1`). The time column continued, where there is one.
+            `horizon` rows (for each series), one column a target in original units, then its quantiles (`load_q0.1`)
+            where the network gives a distribution or was calibrated; id and time continued, where there are such.
 
         Raises:
             ValueError: the table does not fit, or has another step.
         """
-        import pandas as pd
+        if hasattr(run.reader, "panel_input"):
+            return forecast_panel(self, run.reader, file)
+        if hasattr(run.reader, "read_input"):
+            return forecast_table(self, run.reader, file)
+        raise ValueError(f"{type(run.reader).__name__} reads no tables; nothing can be forecast from {file}")
 
-        from gatelab.data.series.calendar import following, same_step
-
-        spec = self.spec
-        if not hasattr(run.reader, "read_input"):
-            raise ValueError(
-                f"{type(run.reader).__name__} reads no tables; nothing can be forecast from {file}"
-            )
-        series, time = run.reader.read_input(file, spec)
-        for note in series.notes:
-            warnings.warn(f"{file}: {note}", Remark, stacklevel=2)
-        if spec.frequency and series.times is not None and not same_step(spec.frequency, series.frequency):
-            raise ValueError(
-                f"{file}: the step of its rows is {series.frequency or 'not regular'}, the run was trained on "
-                f"{spec.frequency}; resample the table to {spec.frequency}, or train on its own step"
-            )
-        if len(series.values) < spec.lookback:
-            raise ValueError(
-                f"{file}: {len(series.values)} rows, but the run looks back over {spec.lookback}"
-            )
-        mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.mean, spec.std))
-        past = torch.from_numpy(series.values[-spec.lookback :].copy())
-        index = list(spec.target_index)
-        batch = SeriesBatch(((past - mean) / std)[None].float(), torch.empty(0))
-        with torch.inference_mode():
-            forecast = self.output.point(self.parameters_of(batch))[0].double()
-            quantiles = self.quantiles(batch, self.output.levels)[0].double() if self.output.levels else None
-        if not bool(forecast.isfinite().all()):
-            raise ValueError(
-                f"{file}: its last {spec.lookback} rows lead to no finite forecast; they hold values of up to "
-                f"{float(past.abs().max()):.3g}, far from those of training"
-            )
-        out = pd.DataFrame((forecast * std[index] + mean[index]).numpy(), columns=list(spec.targets))
-        if quantiles is not None:
-            for k, target in enumerate(spec.targets):
-                values = (quantiles[:, k] * std[index[k]] + mean[index[k]]).numpy()
-                for q, level in enumerate(self.output.levels):
-                    name = f"{target}_q{level:g}"
-                    out.insert(k * (1 + len(self.output.levels)) + 1 + q, name, values[:, q])
-        if time is not None and series.times is not None:
-            if series.frequency:
-                last = pd.Timestamp(series.times[-1])
-                out.insert(0, time, following(last, series.frequency, spec.horizon, series.zone))
-            else:
-                warnings.warn(
-                    f"{file}: no dates are written, since its rows have no regular step", Remark, stacklevel=2
-                )
-        return out
+    def predicted(self, run: RunSource, file: Path, frame: "pd.DataFrame") -> list[SeriesSample]:
+        """What `predict` made of a table, with the rows before it: a sample a target; of a panel nothing yet."""
+        if hasattr(run.reader, "panel_input"):
+            return []
+        series, _ = run.reader.read_input(file, self.spec)
+        return predicted_samples(series, frame, self.spec)
 
     def graph(self) -> GraphInterface:
         """Standardised past [B, T, C] in, standardised forecast [B, P, K] out, or the parameters [B, P, K, n] of one.

@@ -8,7 +8,7 @@ Letters: P horizon, K target channels, N windows. NLL in nats.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -72,30 +72,54 @@ class TokenLoss(Metric):
 
 
 class ForecastError(Metric):
-    """Errors of multi-horizon forecasts, on the standardised scale and in original units.
+    """Errors of multi-horizon forecasts, on the scale of the network and in original units.
 
     Args:
         mean, std: of every target channel (length K), as the data's scaler used them: original = y * std +
-            mean.
+            mean. Used for batches that do not bring a level and a spread of their own.
         mase_scale: per target channel, the training split's mean absolute seasonal difference in original
             units (Hyndman & Koehler 2006). A channel whose scale is zero (a constant one) has no MASE and is
             left out; `mase` is absent where all are.
         horizon: P.
+        series: how many series there are, for `per_series`; 0: sums of each are not kept.
 
-    `compute` returns `mse`, `mae` (standardised), `mse_original`, `mae_original`, `mase`, `smape` (percent,
-    in [0, 200]; a pair of zeros counts as no error) and `windows`. All are means over windows, horizon and
-    channels. Where targets were filled in, not measured, they are left out and `filled` tells their share in percent.
-    The sums are kept per horizon step and channel ([P, K]), so `per_step` and `per_target` cost
-    nothing more.
+    `compute` returns `mse`, `mae` (scaled), `mse_original`, `mae_original`, `mase`, `smape` (percent, in [0, 200];
+    a pair of zeros counts as no error), `nd` (normalised deviation: sum of |error| / sum of |truth|, original units;
+    absent where all truths are zero) and `windows`. Where targets were filled in, not measured, they are left out and
+    `filled` tells their share in percent.
+
+    Each figure but `nd` is one mean over all scored values: windows, horizon steps, targets and series weigh by the
+    values they have. MASE and sMAPE divide each error by the scale of its own series first, so where every series has
+    equally many windows (M4 has one) the figure is the mean over series of Makridakis et al. (2020). `nd` divides
+    sum by sum, so large series weigh more. The sums are kept per horizon step and target ([P, K]), so `per_step` and
+    `per_target` cost nothing more.
     """
 
     full_state_update = False
     higher_is_better = False
+    SUMS = (
+        "squared",
+        "absolute",
+        "squared_original",
+        "absolute_original",
+        "scaled",
+        "relative",
+        "ratio",
+        "size",
+    )
     squared: Tensor
     absolute: Tensor
+    squared_original: Tensor
+    absolute_original: Tensor
+    scaled: Tensor
     relative: Tensor
+    ratio: Tensor
+    size: Tensor
+    scored: Tensor
+    defined: Tensor
+    nonzero: Tensor
     windows: Tensor
-    filled: Tensor
+    of_series: Tensor
     mean: Tensor
     std: Tensor
     mase_scale: Tensor
@@ -106,6 +130,7 @@ class ForecastError(Metric):
         std: Sequence[float],
         mase_scale: Sequence[float],
         horizon: int,
+        series: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -116,67 +141,124 @@ class ForecastError(Metric):
             )
         for name, values in (("mean", mean), ("std", std), ("mase_scale", mase_scale)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
-        for name in ("squared", "absolute", "relative"):
+        for name in self.SUMS:
             zeros = torch.zeros(horizon, k, dtype=torch.float64)
             self.add_state(name, zeros, dist_reduce_fx="sum")
+        for name in ("scored", "defined", "nonzero"):
+            self.add_state(name, torch.zeros(horizon, k, dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("windows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("filled", torch.zeros(horizon, k, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("of_series", torch.zeros(2, series, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, prediction: Tensor, future: Tensor, scored: Tensor | None = None) -> None:
-        """Add a batch of forecasts and truths, both [B, P, K] and standardised, but where `scored` is False."""
+    def update(
+        self,
+        prediction: Tensor,
+        future: Tensor,
+        scored: Tensor | None = None,
+        *,
+        level: Tensor | None = None,
+        spread: Tensor | None = None,
+        mase_scale: Tensor | None = None,
+        series: Tensor | None = None,
+    ) -> None:
+        """Add a batch of forecasts and truths, both [B, P, K] and scaled, but where `scored` is False.
+
+        level, spread, mase_scale: [B, K], of each window's own series; None: those of the whole data. series: [B].
+        """
         if prediction.shape != future.shape or prediction.shape[1:] != self.squared.shape:
             raise ValueError(
                 f"prediction {list(prediction.shape)} and future {list(future.shape)} must both be "
                 f"[B, {self.squared.shape[0]}, {self.squared.shape[1]}]"
             )
+        mean, std, mase = own_scales(self, level, spread, mase_scale)
+        mask = torch.ones_like(future, dtype=torch.bool) if scored is None else scored
         forecast, truth = prediction.to(torch.float64), future.to(torch.float64)
-        error = forecast - truth
-        if scored is not None:
-            error = error * scored
-            self.filled += (~scored).sum(0)
+        error = torch.where(mask, forecast - truth, 0.0)
+        distance, size = (error * std).abs(), torch.where(mask, (truth * std + mean).abs(), 0.0)
+        defined, nonzero = mask & (mase > 0), size > 0
+        both = size + (forecast * std + mean).abs()
+        scaled = torch.where(defined, distance / mase, 0.0)
         self.squared += error.square().sum(0)
         self.absolute += error.abs().sum(0)
-        size = (forecast * self.std + self.mean).abs() + (truth * self.std + self.mean).abs()
-        distance = (error * self.std).abs()
-        self.relative += torch.where(size > 0, 200.0 * distance / size, 0.0).sum(0)
+        self.squared_original += distance.square().sum(0)
+        self.absolute_original += distance.sum(0)
+        self.scaled += scaled.sum(0)
+        self.relative += torch.where(both > 0, 200.0 * distance / both, 0.0).sum(0)
+        self.ratio += torch.where(nonzero, distance / size, 0.0).sum(0)
+        self.size += size.sum(0)
+        self.scored += mask.sum(0)
+        self.defined += defined.sum(0)
+        self.nonzero += nonzero.sum(0)
         self.windows += len(prediction)
+        if series is not None and self.of_series.shape[1]:
+            self.of_series[0].index_add_(0, series, scaled.sum((1, 2)))
+            self.of_series[1].index_add_(0, series, defined.sum((1, 2)).to(torch.float64))
 
     def compute(self) -> dict[str, Tensor]:
         """Return the figures named above as float64 scalars; NaN when no window was scored."""
-        windows = self.windows.to(torch.float64)
-        filled, defined = self.filled.to(torch.float64), self.mase_scale > 0
-        count = (
-            windows - filled.mean()
-        )  # scored values of a step and channel, on average: a sum and one division
-        squared, absolute = self.squared / count, self.absolute / count
-        original = absolute.mean(0) * self.std
-        scaled = (self.absolute / (windows - filled[:, defined].mean())).mean(0) * self.std / self.mase_scale
-        share = {"filled": 100 * filled.mean() / windows} if filled.any() else {}
+        windows, scored = self.windows.to(torch.float64), self.scored.sum()
+        names = ("squared", "absolute", "squared_original", "absolute_original", "relative")
+        mse, mae, mse_original, mae_original, smape = (getattr(self, name).sum() / scored for name in names)
+        filled = 1.0 - scored / (windows * self.scored.numel())
         return {
-            "mse": squared.mean(),
-            "mae": absolute.mean(),
-            "mse_original": (squared * self.std.square()).mean(),
-            "mae_original": original.mean(),
-            **({"mase": scaled[defined].mean()} if defined.any() else {}),
-            "smape": (self.relative / count).mean(),
+            "mse": mse,
+            "mae": mae,
+            "mse_original": mse_original,
+            "mae_original": mae_original,
+            **({"mase": self.scaled.sum() / self.defined.sum()} if self._has_mase() else {}),
+            "smape": smape,
+            **({"nd": self.absolute_original.sum() / self.size.sum()} if self.size.any() else {}),
             "windows": windows,
-            **share,
+            **({"filled": 100 * filled} if filled > 0 else {}),
         }
+
+    def _has_mase(self) -> bool:
+        return bool(self.defined.any()) or bool(not self.windows and (self.mase_scale > 0).any())
+
+    def mape(self) -> float:
+        """The mean of |error| / |truth| where the truth is not zero, as a fraction, in this process."""
+        return float(self.ratio.sum() / self.nonzero.sum())
 
     def per_step(self) -> dict[str, list[float]]:
-        """Return the standardised `mse` and `mae` of every horizon step (length P) in this process."""
-        return {
-            "mse": (self.squared / self._scored(1)).mean(1).tolist(),
-            "mae": (self.absolute / self._scored(1)).mean(1).tolist(),
-        }
+        """Return `mse`, `mae`, `mae_original`, `mase` and `nd` of every horizon step (length P) in this process."""
+        return self._over(1)
 
     def per_target(self) -> dict[str, list[float]]:
-        """Return the standardised `mse` and `mae` of every target (length K) in this process."""
-        return {
-            "mse": (self.squared / self._scored(0)).mean(0).tolist(),
-            "mae": (self.absolute / self._scored(0)).mean(0).tolist(),
-        }
+        """Return `mse`, `mae`, `mae_original`, `mase` and `nd` of every target (length K) in this process."""
+        return self._over(0)
 
-    def _scored(self, axis: int) -> Tensor:
-        """The windows of which a value was scored, on average over an axis of [P, K]."""
-        return self.windows - self.filled.to(torch.float64).mean(axis, keepdim=True)
+    def per_series(self) -> list[float]:
+        """Return the MASE of every series in this process; NaN where a series has none."""
+        total, count = self.of_series
+        return (total / count).tolist()
+
+    def _over(self, axis: int) -> dict[str, list[float]]:
+        scored = self.scored.sum(axis)
+        figures = {"mse": self.squared.sum(axis) / scored, "mae": self.absolute.sum(axis) / scored}
+        if self._has_mase():
+            figures["mase"] = self.scaled.sum(axis) / self.defined.sum(axis)
+        figures["mae_original"] = self.absolute_original.sum(axis) / scored
+        if self.size.any():
+            figures["nd"] = self.absolute_original.sum(axis) / self.size.sum(axis)
+        return {name: values.tolist() for name, values in figures.items()}
+
+
+def overall_weighted_average(smape: Any, mase: Any, reference: Mapping[str, float]) -> Any:
+    """The OWA of the M4 competition: the mean of sMAPE and MASE, each relative to that of a reference.
+
+    Makridakis et al. 2020, "The M4 competition"; their reference is Naive2 over the same test series.
+    """
+    return (smape / reference["smape"] + mase / reference["mase"]) / 2
+
+
+def own_scales(
+    metric: Any, level: Tensor | None, spread: Tensor | None, mase_scale: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Level, spread and seasonal error in float64, [B, 1, K] of each window, or [K] those of the whole data.
+
+    `metric` has `mean`, `std` and `mase_scale` [K].
+    """
+    mean, std, mase = (
+        getattr(metric, name) if own is None else own.to(torch.float64)[:, None]
+        for name, own in (("mean", level), ("std", spread), ("mase_scale", mase_scale))
+    )
+    return mean, std, mase

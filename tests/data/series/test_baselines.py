@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from gatelab.data.series.baselines import (
     LinearForecast,
+    drift,
     forecast_metrics,
+    quantile_metrics,
     repeat_last,
     seasonal_naive,
     series_baselines,
 )
+from gatelab.data.series.intervals import error_quantile, error_quantiles
 from gatelab.data.series.module import SeriesDataModule
 from gatelab.data.specs import SeriesSpec
 
@@ -132,3 +136,33 @@ def test_ridge_strength_is_chosen_on_the_validation_split_only():
     second = series_baselines(changed, origins, "test", spec())["linear"]
     assert first["ridge"] == second["ridge"]
     assert first["mse"] != second["mse"]
+
+
+def test_drift_goes_on_along_the_line_from_the_first_row():
+    values = np.array([[2.0], [9.0], [4.0], [8.0], [0.0]])
+    assert drift(values, 2)(np.array([4]))[0, :, 0].tolist() == [10.0, 12.0]
+
+
+def test_quantiles_of_baselines_come_from_their_errors_in_training_and_cover_alike_data():
+    noise = np.random.default_rng(3).normal(size=(20_000, 1))
+    spec = SeriesSpec(
+        channels=("a",), targets=("a",), target_index=(0,), lookback=4, horizon=2, season=1, frequency="",
+        mean=(5.0,), std=(2.0,), mase_scale=(1.5,), windows={},
+    )  # fmt: skip
+    train, test = np.arange(4, 10_000), np.arange(10_000, 19_000)
+    found = quantile_metrics(lambda origins: np.zeros((len(origins), 2, 1)), noise, test, train, spec)
+    for percent in (50, 80, 95):
+        assert found[f"coverage_{percent}"] == pytest.approx(percent / 100, abs=0.02)
+    # E of the quantile losses of a standard normal: 2 phi(z_a), times the spread
+    levels = np.arange(1, 10) / 10
+    assert found["crps"] == pytest.approx(2 * 2 * stats.norm.pdf(stats.norm.ppf(levels)).mean(), rel=0.02)
+    assert found["sql"] == pytest.approx(found["crps"] / 1.5)
+
+
+def test_ranks_are_those_of_a_finite_sample():
+    errors = np.arange(1.0, 10.0).reshape(9, 1, 1)
+    levels = (0.05, 0.1, 0.5, 0.7, 0.9, 0.95)
+    assert error_quantiles(errors, levels)[:, 0, 0].tolist() == [1, 1, 5, 7, 9, 9]
+    holed = np.where(errors > 4, np.nan, errors)
+    assert error_quantile(holed, 0.5).tolist() == [[3.0]]
+    assert error_quantile(np.full((3, 1, 1), np.nan), 0.5).tolist() == [[0.0]]

@@ -79,6 +79,10 @@ class Output:
         """n draws of each value [n, B, P, K], each value for itself."""
         raise NotImplementedError
 
+    def crps(self, parameters: Tensor, future: Tensor) -> Tensor | None:
+        """The continuous ranked probability score of each value [B, P, K]; None where it has no closed form here."""
+        return None
+
 
 class Point(Output):
     """A number for each value; its parameters are itself, [B, P, K]."""
@@ -211,6 +215,13 @@ class Gaussian(Output):
         )
         return location + scale * noise
 
+    def crps(self, parameters: Tensor, future: Tensor) -> Tensor | None:
+        """s (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)) with z = (y - m) / s: Gneiting and Raftery 2007."""
+        location, scale = parameters.unbind(-1)
+        z = (future - location) / scale
+        density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+        return scale * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
+
 
 class StudentT(Gaussian):
     """Student's t: location, scale, degrees of freedom."""
@@ -241,6 +252,10 @@ class StudentT(Gaussian):
         u, w = (_uniform((n, *location.shape), location, generator) for _ in range(2))
         t = (v * torch.expm1(-2 / v * u.log())).sqrt() * torch.cos(2 * math.pi * w)
         return location + scale * t.to(scale.dtype)
+
+    def crps(self, parameters: Tensor, future: Tensor) -> Tensor | None:
+        """None: it is taken from quantiles."""
+        return None
 
 
 class NegativeBinomial(Output):

@@ -5,9 +5,13 @@ They see what a model may see, and nothing is trained by steps.
     repeat-last:    y[t+h] = x[t-1]
     seasonal naive: y[t+h] = the value at the same place of the last whole season before t (it may lie before
         the look-back)
+    drift:          y[t+h] = x[t-1] + h (x[t-1] - x[0]) / (t - 1), the line from the first row to the last
     linear:         per target channel, y - x[t-1] = (x - x[t-1]) W, W by ridge regression on the training
                     windows (normal equations, float64); the ridge strength is the best of a fixed list on the
                     validation split
+
+Their quantiles are the forecast plus the quantiles of its errors on training windows, per horizon step and target
+(intervals.py; at most 2,048 windows, evenly spaced), so that SQL, WQL and coverage have a bar too.
 
 Scored on exactly the windows that models are scored on; sums of squares and of absolute values, divided once. Targets
 that were filled in (`measured` is False) are scored nowhere, and a window with such a one fits no regression.
@@ -19,13 +23,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+import torch
 
+from gatelab.data.series.intervals import error_quantiles
+from gatelab.data.series.quantile_scores import SCORED_LEVELS, quantile_fractions, quantile_sums
 from gatelab.data.specs import SeriesSpec
 
 _RIDGES: Final = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Ridge strengths tried, per training window and unit variance."""
 _CHUNK: Final = 2048
 """Windows handled at once; keeps memory small for a long look-back."""
+_SCORED_CHUNK: Final = 128
+"""Windows whose quantiles are scored at once, so that they stay in the processor's cache."""
 
 Forecast = Callable[[np.ndarray], np.ndarray]
 """First future rows `[n]` -> forecasts `[n, P, K]`, standardised."""
@@ -41,12 +50,14 @@ def forecast_metrics(
     """Return the metrics of a forecast over the windows that begin at `origins`.
 
     mse, mae on standardised data; mse_original, mae_original, mase and smape (percent, 200 |e| / (|y| + |f|),
-    0 where both are 0) in original units; averages over windows, horizon and targets alike. scaled: `[N, K]`,
+    0 where both are 0) in original units; averages over windows, horizon and targets alike; nd, see `ForecastError`.
+    scaled: `[N, K]`,
     the targets only; measured: `[N, K]`, None: all of it. With filled targets, `filled` is their share in percent.
     """
     target = list(spec.target_index)
     mean, std = np.array(spec.mean)[target], np.array(spec.std)[target]
     squared, absolute, relative = (np.zeros(len(target)) for _ in range(3))
+    size_of_truth = 0.0
     filled = np.zeros(len(target), np.int64)
     for chunk in np.array_split(origins, max(1, len(origins) // _CHUNK)):
         truth = scaled[chunk[:, None] + np.arange(spec.horizon)]
@@ -56,7 +67,9 @@ def forecast_metrics(
             scored = measured[chunk[:, None] + np.arange(spec.horizon)]
             error = error * scored
             filled += (~scored).sum(axis=(0, 1))
-        size = np.abs(truth * std + mean) + np.abs(guess * std + mean)
+        original = np.abs(truth * std + mean)
+        size_of_truth += float((original if measured is None else original * scored).sum())
+        size = original + np.abs(guess * std + mean)
         squared += np.square(error).sum(axis=(0, 1))
         absolute += np.abs(error).sum(axis=(0, 1))
         relative += (200 * np.abs(error * std) / np.where(size > 0, size, 1.0)).sum(axis=(0, 1))
@@ -78,9 +91,60 @@ def forecast_metrics(
         "mae_original": float((absolute * std / count).mean()),
         **({"mase": float(mase.mean())} if defined.any() else {}),
         "smape": float((relative / count).mean()),
+        **({"nd": float((absolute * std).sum()) / size_of_truth} if size_of_truth else {}),
         "windows": len(origins),
         **share,
     }
+
+
+def quantile_metrics(
+    forecast: Forecast,
+    scaled: np.ndarray,
+    origins: np.ndarray,
+    train: np.ndarray,
+    spec: SeriesSpec,
+    measured: np.ndarray | None = None,
+) -> dict[str, float]:
+    """Return the scores of a forecast with the quantiles of its errors on the training windows that begin at `train`.
+
+    `sql`, `wql`, `crps`, `msis`, `coverage_50` ..., see quantile_scores.py. The other arguments are those of
+    `forecast_metrics`.
+    """
+    target = list(spec.target_index)
+    scales = tuple(torch.tensor(part, dtype=torch.float64) for part in (
+        np.array(spec.mean)[target], np.array(spec.std)[target], spec.mase_scale,
+    ))  # fmt: skip
+    steps = np.arange(spec.horizon)
+    errors = training_errors(forecast, scaled, train, spec, measured)
+    shifts = dict(zip(SCORED_LEVELS, torch.from_numpy(errors), strict=True))
+    sums: dict[str, torch.Tensor] = {}
+    for chunk in np.array_split(origins, max(1, len(origins) // _SCORED_CHUNK)):
+        rows = chunk[:, None] + steps
+        guess = torch.from_numpy(np.ascontiguousarray(forecast(chunk)))
+        mask = (
+            torch.ones_like(guess, dtype=torch.bool) if measured is None else torch.from_numpy(measured[rows])
+        )
+        truth = torch.from_numpy(scaled[rows])
+        new = quantile_sums(lambda level, g=guess: g + shifts[level], truth, mask, scales, SCORED_LEVELS)  # type: ignore[misc, arg-type]
+        sums = {name: sums[name] + value if sums else value for name, value in new.items()}
+    fractions = quantile_fractions(sums, SCORED_LEVELS).items()
+    return {name: float(top.sum() / below.sum()) for name, (top, below) in fractions}
+
+
+def training_errors(
+    forecast: Forecast,
+    scaled: np.ndarray,
+    train: np.ndarray,
+    spec: SeriesSpec,
+    measured: np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the quantiles `[Q, P, K]` of a forecast's errors on training windows, at `SCORED_LEVELS`."""
+    kept = train[np.unique(np.linspace(0, len(train) - 1, _CHUNK).astype(int))]
+    rows = kept[:, None] + np.arange(spec.horizon)
+    errors = scaled[rows] - forecast(kept)
+    if measured is not None:
+        errors[~measured[rows]] = np.nan
+    return error_quantiles(errors, SCORED_LEVELS)
 
 
 def repeat_last(scaled: np.ndarray, horizon: int) -> Forecast:
@@ -95,6 +159,18 @@ def seasonal_naive(scaled: np.ndarray, horizon: int, season: int) -> Forecast:
     """
     back = season - np.arange(horizon) % season
     return lambda origins: scaled[np.maximum(origins[:, None] - back, 0)]
+
+
+def drift(scaled: np.ndarray, horizon: int) -> Forecast:
+    """Return the forecast that goes on along the line from the first row to the last one known."""
+    ahead = np.arange(1, horizon + 1)[None, :, None]
+
+    def forecast(origins: np.ndarray) -> np.ndarray:
+        last = scaled[origins - 1]
+        slope = (last - scaled[0]) / np.maximum(origins - 1, 1)[:, None]
+        return last[:, None] + ahead * slope[:, None]
+
+    return forecast
 
 
 class _Normal(NamedTuple):
@@ -196,7 +272,7 @@ def series_baselines(
     linear: LinearForecast | None = None,
     measured: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Return the metrics of the three forecasts on `split`.
+    """Return the metrics of the four forecasts on `split`.
 
     scaled: `[N, C]`, standardised; origins: first future rows of the windows of each split; linear: what
     `fit_linear` returned (None: fitted here); measured: `[N, K]`, None: all of it. The linear one also reports the
@@ -206,14 +282,23 @@ def series_baselines(
     linear = linear or fit_linear(scaled, origins, spec, measured)
 
     def score(forecast: Forecast) -> dict[str, float]:
-        return forecast_metrics(forecast, targets, origins[split], spec, measured)
+        scored = targets, origins[split]
+        points = forecast_metrics(forecast, *scored, spec, measured)
+        return points | quantile_metrics(forecast, *scored, origins["train"], spec, measured)
 
+    found = {name: score(forecast) for name, forecast in trivial_forecasts(targets, spec, linear).items()}
+    found["linear"] |= {
+        "ridge": linear.ridge,
+        "parameters": sum(weights.size for weights in linear.weights),
+    }
+    return found
+
+
+def trivial_forecasts(targets: np.ndarray, spec: SeriesSpec, linear: LinearForecast) -> dict[str, Forecast]:
+    """Return the four forecasts by name; targets: `[N, K]`, standardised."""
     return {
-        "repeat_last": score(repeat_last(targets, spec.horizon)),
-        "seasonal_naive": score(seasonal_naive(targets, spec.horizon, spec.season)),
-        "linear": score(linear)
-        | {
-            "ridge": linear.ridge,
-            "parameters": sum(weights.size for weights in linear.weights),
-        },
+        "repeat_last": repeat_last(targets, spec.horizon),
+        "seasonal_naive": seasonal_naive(targets, spec.horizon, spec.season),
+        "drift": drift(targets, spec.horizon),
+        "linear": linear,
     }

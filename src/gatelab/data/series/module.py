@@ -3,19 +3,27 @@
 It joins the parts and publishes the spec: sources.py and table.py read, protocol.py cuts.
 """
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, Unpack
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.folds import rolling_cuts
 from gatelab.data.messages import DataError, counted, did_you_mean, few
-from gatelab.data.series.baselines import LinearForecast, fit_linear, series_baselines
+from gatelab.data.series.baselines import (
+    LinearForecast,
+    fit_linear,
+    series_baselines,
+    training_errors,
+    trivial_forecasts,
+)
 from gatelab.data.series.missing_marks import check_marks
 from gatelab.data.series.protocol import (
     Scaler,
@@ -27,7 +35,10 @@ from gatelab.data.series.protocol import (
     measured_windows,
     window_origins,
 )
+from gatelab.data.series.quantile_scores import SCORED_LEVELS
+from gatelab.data.series.rolling import BaselineForecast, RollingWindow, rolling_origins, seasonal_errors
 from gatelab.data.series.sources import published_file, read_series, time_column
+from gatelab.data.series.statistical import require_statistical, statistical_forecast
 from gatelab.data.specs import SPLITS, SeriesSpec, check_fractions
 
 _LARGEST_SPREAD: Final = 1e100
@@ -43,8 +54,10 @@ class SeriesDataModule(GatelabDataModule):
         table.py), `missing_marks` such as -999 among them (see missing_marks.py); `separator`, `decimal` and
         `encoding` of a CSV file (None: found out, see csv_file.py). What was filled is not scored.
     target: names of the channels to forecast (None: all). season: steps (None: from the frequency).
-    split: fractions [train, valid, test] where the data set does not prescribe its borders (None:
-    0.7/0.1/0.2). seed decides the order of training, data_seed the values of a made-up series.
+    split: fractions [train, valid, test] where the data set does not prescribe its borders (None: 0.7/0.1/0.2).
+    borders: instead, the rows at which train, valid and test end, e.g. [8640, 11520, 14400], also in place of
+        prescribed ones; rows after the last are not used.
+    seed decides the order of training, data_seed the values of a made-up series.
     folds, fold: rolling origin over the rows before the test split (see folds.py); the scaler, MASE and the
         baselines see that fold's training rows only. The test split keeps its rows and is standardised by the same
         scaler, the one that the model was trained with: `mse_original` and `mae_original` compare between folds,
@@ -72,6 +85,7 @@ class SeriesDataModule(GatelabDataModule):
         lookback: int = 96,
         horizon: int = 96,
         split: list[float] | None = None,
+        borders: list[int] | None = None,
         season: int | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 256,
@@ -88,6 +102,11 @@ class SeriesDataModule(GatelabDataModule):
             raise DataError(f"data.data_seed={data_seed}: give 0 or more")
         if split is not None:
             check_fractions(split)
+        if borders is not None:
+            if split is not None or self.folds is not None:
+                raise DataError("data.borders: give it without data.split and data.folds")
+            if len(borders) not in (2, 3) or any(b <= a for a, b in pairwise((0, *borders))):
+                raise DataError(f"data.borders={borders}: give two or three rising numbers of rows")
         check_marks(missing_marks)
         self.file_format: dict[str, Any] = {
             "separator": separator,
@@ -103,6 +122,7 @@ class SeriesDataModule(GatelabDataModule):
         self.series, self.path, self.time, self.target, self.channels = series, path, time, target, channels
         self.gaps, self.missing, self.data_seed = gaps, missing, data_seed
         self.lookback, self.horizon, self.split, self.season = lookback, horizon, split, season
+        self.borders = borders
         self.mirror, self.cache = mirror, cache
         self.data: Series | None = None
 
@@ -163,9 +183,12 @@ class SeriesDataModule(GatelabDataModule):
 
     def _spans(self, data: Series) -> tuple[dict[str, tuple[int, int]], list[str]]:
         """Return the rows [start, end) of each split, and what there is to say about them."""
+        if self.borders and self.borders[-1] > len(data.values):
+            raise DataError(f"data.borders={self.borders}: there are {len(data.values)} rows")
         if data.borders and self.split:
             raise DataError(f"data.split: {self.series} has prescribed borders; leave data.split out")
-        borders = data.borders or fraction_borders(len(data.values), self.split or [0.7, 0.1, 0.2])
+        borders = self.borders or data.borders
+        borders = borders or fraction_borders(len(data.values), self.split or [0.7, 0.1, 0.2])
         spans = dict(zip(SPLITS, pairwise((0, *borders)), strict=False))
         if self.folds is None or self.fold is None:
             return spans, []
@@ -253,6 +276,80 @@ class SeriesDataModule(GatelabDataModule):
         rows = self.data.times[origin - self.lookback : origin + self.horizon]
         return np.datetime_as_string(rows.astype("datetime64[m]")).tolist()
 
+    def rolling(
+        self, windows: int | None = None, step: int | None = None, *, seen: bool = False
+    ) -> list[RollingWindow]:
+        """Return the last windows as a rolling origin, see rolling.py; they end with the last row of the last split.
+
+        Args:
+            windows, step: their number (None: as many as fit) and the steps between them (None: the horizon).
+            seen: they may begin before the test split, since the model will be trained on what lies before each.
+
+        Raises:
+            DataError: there is no room for them.
+        """
+        assert self.data is not None
+        spans, _ = self._spans(self.data)
+        name = self.splits[-1]
+        first, end = spans[name]
+        if seen:
+            first, name = max(self.lookback, self.spec.season + 1), "what can be forecast"
+        origins = rolling_origins(
+            end, self.horizon, windows, step, first, f"the {name} split" if not seen else name
+        )
+        targets = list(self.spec.target_index)
+        parts = SeriesWindows(
+            self.scaled, self.spec.target_index, origins, self.lookback, self.horizon, 1, self.measured
+        )
+        errors = seasonal_errors(self.data.values[:, targets], origins, self.spec.season, self.measured)
+        scales = (
+            torch.tensor(part[None, targets], dtype=torch.float32)
+            for part in (self.scaler.mean, self.scaler.std)
+        )
+        level, spread = scales
+        found = []
+        for place, origin in enumerate(origins.tolist()):
+            error = torch.tensor(errors[place : place + 1], dtype=torch.float32)
+            batch = parts[np.array([place])]._replace(level=level, spread=spread, mase_scale=error)
+            found.append(RollingWindow(origin, self._time(origin), batch))
+        return found
+
+    def _time(self, row: int) -> str | None:
+        if self.data is None or self.data.times is None:
+            return None
+        return str(np.datetime_as_string(self.data.times[row].astype("datetime64[m]")))
+
+    def rolling_baselines(self, rows: Sequence[int], more: Sequence[str] = ()) -> dict[str, BaselineForecast]:
+        """Return what the trivial models say to windows that begin at `rows`; `more` as statistical.py names them.
+
+        Raises:
+            DataError: a model of `more` is unknown, or its library is not installed.
+        """
+        require_statistical(more)
+        assert self.data is not None
+        origins, spec = np.array(rows), self.spec
+        targets = np.ascontiguousarray(self.scaled[:, list(spec.target_index)])
+        found = {}
+        for name, forecast in trivial_forecasts(targets, spec, self._linear).items():
+            moved = training_errors(forecast, targets, self.origins["train"], spec, self.measured)
+            point = forecast(origins)
+            quantiles = point[..., None] + np.moveaxis(moved, 0, -1)
+            found[name] = BaselineForecast(point, quantiles, SCORED_LEVELS)
+        for name in more:
+            answers = [
+                [
+                    statistical_forecast(name, column[:row], self.horizon, spec.season, SCORED_LEVELS)
+                    for column in targets.T
+                ]
+                for row in rows
+            ]
+            point, quantiles = (
+                np.stack([np.stack([answer[part] for answer in of_row], axis=1) for of_row in answers])
+                for part in (0, 1)
+            )
+            found[name] = BaselineForecast(point, quantiles, SCORED_LEVELS)
+        return found
+
     def read_input(self, file: str | Path, spec: SeriesSpec) -> tuple[Series, str | None]:
         """Read new rows as training reads its own: the run's channels, time column, step and answers to holes.
 
@@ -275,7 +372,7 @@ class SeriesDataModule(GatelabDataModule):
         return table, time
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
-        """Return the metrics of repeat-last, seasonal naive and a closed-form linear forecast on `split`."""
+        """Return the metrics of repeat-last, seasonal naive, drift and a closed-form linear forecast on `split`."""
         self._known(split)
         arrays = {name: sha256_of_array(origins) for name, origins in self.origins.items()}
         arrays["scaled"] = sha256_of_array(self.scaled)
@@ -283,7 +380,13 @@ class SeriesDataModule(GatelabDataModule):
             arrays["measured"] = sha256_of_array(self.measured)
         return cached(
             self.cache,
-            lambda: {"what": "baselines", "split": split, "arrays": arrays, "spec": self.spec.to_dict()},
+            lambda: {
+                "what": "baselines",
+                "version": 2,
+                "split": split,
+                "arrays": arrays,
+                "spec": self.spec.to_dict(),
+            },
             lambda: CacheEntry(
                 {}, series_baselines(self.scaled, self.origins, split, self.spec, self._linear, self.measured)
             ),

@@ -53,8 +53,9 @@ class RunDirectory:
 
     Attributes:
         path: the directory.
-        run_file, result_file, metrics_file, trace_file, tokenizer_file, rows_file: its files; the tokenizer is a text
-            run's only, and rows are there once `gatelab eval --rows` has scored some.
+        run_file, result_file, metrics_file, trace_file, tokenizer_file, rows_file, calibration_file: its files; the
+            tokenizer is a text run's only, rows are there once `gatelab eval --rows` has scored some, and a
+            calibration once conformal intervals were asked for.
         last, best: the newest checkpoint, and the one with the best value of the monitored metric.
     """
 
@@ -66,6 +67,7 @@ class RunDirectory:
         self.trace_file = self.path / "trace.csv"
         self.tokenizer_file = self.path / "tokenizer.json"
         self.rows_file = self.path / "rows.json"
+        self.calibration_file = self.path / "calibration.json"
         self.last = self.path / "checkpoints" / "last.ckpt"
         self.best = self.path / "checkpoints" / "best.ckpt"
 
@@ -131,7 +133,8 @@ class RunDirectory:
                 "attempts": [attempt],
             }
         self._write(without_secrets(record))
-        self.rows_file.unlink(missing_ok=True)  # they are of the checkpoint that was the best
+        for file in (self.rows_file, self.calibration_file):  # they are of the checkpoint that was the best
+            file.unlink(missing_ok=True)
         self.result_file.unlink(missing_ok=True)  # not before what it says stands in run.json
 
     def update(self, **values: Any) -> None:

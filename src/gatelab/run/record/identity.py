@@ -39,6 +39,7 @@ LEFT_OUT_IF_NULL = {
     "matmul_precision",
     "data.folds",
     "data.fold",
+    "data.borders",
     "data.separator",
     "data.decimal",
     "data.encoding",

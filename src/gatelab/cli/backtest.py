@@ -1,0 +1,134 @@
+"""Rolling origin: forecast the last windows of a run's data, one origin after the other, and score them.
+
+Without --refit only the test split is forecast. With it a run is trained for each window on all rows before it.
+
+examples:
+  gatelab backtest runs/etth1_gru/1a2b3c4d-s0 --windows 20 --step 96 --plot backtest.png
+  gatelab backtest runs/etth1_gru/1a2b3c4d-s0 --windows 3 --refit --conformal --json
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
+from gatelab.run.record.outputs import check_picture
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STEPS = 8
+"""Horizon steps of the table; --json has them all."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    add_run_dir(parser)
+    parser.add_argument(
+        "--windows",
+        type=int,
+        default=None,
+        metavar="N",
+        help="how many (default: as many as the test split has)",
+    )
+    parser.add_argument(
+        "--step",
+        type=int,
+        default=None,
+        metavar="S",
+        help="rows between their origins (default: the horizon)",
+    )
+    parser.add_argument(
+        "--refit", action="store_true", help="train anew before each window, kept below the run"
+    )
+    parser.add_argument(
+        "--conformal", action="store_true", help="intervals calibrated on the validation split"
+    )
+    parser.add_argument(
+        "--baselines",
+        default="",
+        metavar="NAME[,NAME]",
+        help="beside the trivial models: auto_ets, auto_arima (need gatelab[forecast], and minutes)",
+    )
+    parser.add_argument(
+        "--format", choices=("fev", "gift"), help="print a row of that leaderboard as CSV instead"
+    )
+    parser.add_argument("--plot", metavar="FILE.png", help="draw the forecasts of the first target")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Backtest and print."""
+    plot = None if options.plot is None else Path(options.plot)
+    if plot is not None:
+        check_picture(plot, options.run_dir)
+    with loading():
+        from gatelab.run.backtest import backtest
+
+    names = [name.strip() for name in options.baselines.split(",") if name.strip()]
+    report = backtest(
+        options.run_dir,
+        options.windows,
+        options.step,
+        refit=options.refit,
+        conformal=options.conformal,
+        baselines=names,
+        trust=options.trust,
+    )
+    sample = report.pop("sample")
+    if plot is not None:
+        from gatelab.report.forecast_picture import write_forecasts
+
+        write_forecasts([sample], plot)
+        report["plot"] = str(plot)
+    if options.format:
+        from gatelab.run.leaderboard import backtest_rows, csv_text
+
+        print(csv_text(backtest_rows(options.format, report, trust=options.trust)), end="")
+    elif options.json:
+        print_json(report)
+    else:
+        _print(report)
+    return 0
+
+
+def _print(report: dict[str, Any]) -> None:
+    windows = report["windows"]
+    how = "each trained anew" if report["refit"] else "trained once"
+    print_table(_by_window(report))
+    print_table(_by_step(report))
+    title = f"{len(windows)} windows, {report['step']} rows apart, {how}, {report['seconds']:.1f} s"
+    print_table(scores_table(title, {"this run": report["metrics"], **report["baselines"]}))
+    if "plot" in report:
+        print(f"drawn to {report['plot']}")
+
+
+def _by_window(report: dict[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table("origin", title="By window", title_justify="left")
+    for name in report["shown"]:
+        table.add_column(name, justify="right")
+    for window in report["windows"]:
+        figures = [
+            number(window["metrics"][name]) if name in window["metrics"] else "" for name in report["shown"]
+        ]
+        table.add_row(window["time"] or f"row {window['row']:,}", *figures)
+    return table
+
+
+def _by_step(report: dict[str, Any]) -> Table:
+    """The first step, the last, and some between them."""
+    from rich.table import Table
+
+    steps = report["per_step"]
+    names = [name for name in ("mae", *report["shown"]) if name in steps]
+    count = len(steps["mae"])
+    places = sorted({round(i * (count - 1) / (STEPS - 1)) for i in range(STEPS)})
+    table = Table("step ahead", title="By horizon step", title_justify="left")
+    for name in names:
+        table.add_column(name, justify="right")
+    for place in places:
+        table.add_row(str(place + 1), *(number(steps[name][place]) for name in names))
+    return table

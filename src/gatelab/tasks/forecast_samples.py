@@ -1,0 +1,91 @@
+"""Forecasts as a picture shows them: past, truth where it is known, forecast and intervals, in original units.
+
+Letters: P horizon, K targets, Q levels.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gatelab.data.series.protocol import Series
+from gatelab.data.series.quantile_scores import INTERVALS
+from gatelab.data.series.rolling import RollingWindow
+from gatelab.data.specs import SeriesBatch, SeriesSpec
+from gatelab.tasks.contract import Band, SeriesSample, Window
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BANDS = (95, 80, 50)
+"""Percent of the intervals that are drawn, the widest first."""
+
+
+def bands_of(quantiles: torch.Tensor | None, levels: Sequence[float]) -> tuple[Band, ...]:
+    """The intervals of one target, from its quantiles [P, Q] in original units; none without quantiles."""
+    if quantiles is None:
+        return ()
+    places = {round(level, 6): place for place, level in enumerate(levels)}
+    found = []
+    for percent in BANDS:
+        low, high = INTERVALS[percent]
+        if low in places and high in places:
+            found.append(
+                Band(percent, quantiles[:, places[low]].tolist(), quantiles[:, places[high]].tolist())
+            )
+    return tuple(found)
+
+
+def shown_window(
+    window: RollingWindow, batch: SeriesBatch, answer: Any, levels: Sequence[float], channel: int, target: int
+) -> Window:
+    """The first of a window's series as a picture shows it: twice the horizon of the past, truth, forecast, bands.
+
+    channel: the target's place among the inputs.
+    """
+    assert batch.level is not None
+    assert batch.spread is not None
+    level, spread = batch.level[0, target].double(), batch.spread[0, target].double()
+
+    def original(values: torch.Tensor) -> list[float]:
+        return (values.double() * spread + level).tolist()
+
+    quantiles = None if answer.quantiles is None else answer.quantiles[0, :, target].double() * spread + level
+    past = batch.past[0, -2 * batch.future.shape[1] :, channel]
+    point, truth = answer.point[0, :, target], batch.future[0, :, target]
+    return Window(
+        window.row, original(past), original(truth), original(point), None, bands_of(quantiles, levels)
+    )
+
+
+def predicted_samples(series: Series, frame: "pd.DataFrame", spec: SeriesSpec) -> list[SeriesSample]:
+    """What was predicted after the last row of a table, with the rows before it: a sample a target.
+
+    series: the rows that were read; frame: what `predict` made of them, whose quantiles are `NAME_q0.1` ...
+    """
+    import numpy as np
+
+    steps, shown = min(len(series.values), 2 * spec.horizon), []
+    stamps = [name for name in frame.columns if name not in spec.targets and frame[name].dtype.kind == "M"]
+    times: list[str] | None = None
+    if stamps and series.times is not None:
+        ahead = frame[stamps[0]].dt.tz_localize(None).to_numpy()
+        all_times = np.concatenate([series.times[-steps:], ahead]).astype("datetime64[m]")
+        times = np.datetime_as_string(all_times).tolist()
+    for target in spec.targets:
+        past = series.values[-steps:, series.channels.index(target)].tolist()
+        window = Window(
+            len(series.values), past, [], frame[target].tolist(), times, _bands_of_columns(frame, target)
+        )
+        note = f"{spec.horizon} steps after row {len(series.values):,}"
+        shown.append(SeriesSample(note, target, "time" if times else "row", (window,)))
+    return shown
+
+
+def _bands_of_columns(frame: "pd.DataFrame", target: str) -> tuple[Band, ...]:
+    names = {percent: [f"{target}_q{level:g}" for level in INTERVALS[percent]] for percent in BANDS}
+    return tuple(
+        Band(percent, *(frame[name].tolist() for name in pair))
+        for percent, pair in names.items()
+        if all(name in frame for name in pair)
+    )
