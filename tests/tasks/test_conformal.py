@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from gatelab.core.series.outputs import Gaussian
 from gatelab.data import SeriesBatch
 from gatelab.data.series.quantile_scores import SCORED_LEVELS
 from gatelab.tasks import ForecastTask
@@ -20,10 +21,8 @@ from gatelab.tasks.optimizers import adam
 Make = Callable[..., Any]
 
 
-class TooNarrow:
-    """A distribution at the agreed interface, with half of the spread that it should have."""
-
-    size = 2
+class TooNarrow(Gaussian):
+    """A distribution with half of the spread that it should have."""
 
     def point(self, parameters: Tensor) -> Tensor:
         return parameters[..., 0]

@@ -214,7 +214,7 @@ EVERYTHING = {
     "averaging": ExponentialAveraging,
 }
 KILLS = [3, STEPS, STEPS + 5]
-EVERY_KILL = [pytest.param(n, marks=[] if n in KILLS else pytest.mark.slow) for n in range(1, 31)]
+EVERY_KILL = [pytest.param(n, marks=[] if n in KILLS else pytest.mark.slow) for n in range(1, 2 * STEPS)]
 
 
 @pytest.mark.parametrize("kill_after", EVERY_KILL)

@@ -55,7 +55,7 @@ def test_windows_reach_a_model_once_and_whole(windows, lookback, horizon, batch_
     for rank in range(world_size):
         order = BatchOrder(len(origins), batch_size, shuffle=shuffle, rank=rank, world_size=world_size)
         for index in order:
-            past, future, _ = dataset[index]
+            past, future, *_ = dataset[index]
             assert past.shape == (len(index), lookback, 2)
             assert future.shape == (len(index), horizon, 1)
             assert torch.equal(future[:, 0, 0], -past[:, -1, 0] - 1), (
