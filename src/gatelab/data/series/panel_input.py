@@ -137,8 +137,8 @@ def _check(
             if steps < horizon:
                 raise DataError(
                     f"data.known_future: {name!r} of series {shown(whole.ids[one])} is known for {steps} of the "
-                    f"{horizon} steps after {history.when(one, int(ends[one]) - 1)}; give its values in the file "
-                    "of the future"
+                    f"{horizon} steps after {history.when(one, int(ends[one]) - 1)}; give its values in rows "
+                    "after the history, with the target left empty"
                 )
 
 
