@@ -134,7 +134,13 @@ ARGUMENTS = {
     "predict": ["RUN", "--input", "a.csv", "--output", "b.csv"],
 }
 ARGUMENTS |= {"export": ["RUN"], "diff": ["A", "B"], "reproduce": ["RUN"], "rm": ["RUN"]}
-ARGUMENTS |= {"sync": ["RUN"], "perplexity": ["RUN", "a.txt"], "report": ["RUN"], "completion": ["bash"]}
+ARGUMENTS |= {
+    "backtest": ["RUN"],
+    "sync": ["RUN"],
+    "perplexity": ["RUN", "a.txt"],
+    "report": ["RUN"],
+    "completion": ["bash"],
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

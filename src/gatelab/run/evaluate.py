@@ -126,14 +126,21 @@ def torch_device(device: Device) -> torch.device:
 
 
 def evaluate_split(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> dict[str, Any]:
-    """`metrics`, `baselines` and `seconds` of one split."""
+    """`metrics`, `baselines` (in metrics that the run has) and `seconds` of one split."""
     if split not in data.splits or split == "train":
         known = ", ".join(s for s in data.splits if s != "train")
         raise RequestError(f"split {split}: this data has {known}.")
     started = time.perf_counter()
     metrics = score(task, data, split, device=device)
     seconds = time.perf_counter() - started
-    return {"metrics": metrics, "baselines": data.baselines(split), "seconds": round(seconds, 2)}
+    absent = {
+        figure.name for figure in task.figures
+    } - metrics.keys()  # of points the scores of a distribution
+    baselines = {
+        model: {name: value for name, value in found.items() if name not in absent}
+        for model, found in data.baselines(split).items()
+    }
+    return {"metrics": metrics, "baselines": baselines, "seconds": round(seconds, 2)}
 
 
 def score(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> dict[str, float]:
