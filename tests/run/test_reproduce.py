@@ -207,7 +207,9 @@ def test_a_changed_constant_in_the_model_is_caught(series, tmp_path, monkeypatch
     shutil.copytree(package, copy / "gatelab", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(package.parents[1] / "conf", tmp_path / "conf")
     forecaster = copy / "gatelab/core/forecaster.py"
-    forecaster.write_text(forecaster.read_text().replace("y = self.head(", "y = 0.999 * self.head("))
+    text = forecaster.read_text()
+    assert "self.head(Summary(" in text
+    forecaster.write_text(text.replace("self.head(Summary(", "0.999 * self.head(Summary("))
     monkeypatch.setenv("PYTHONPATH", str(copy))
     found = reproduce(series, steps=3)
     assert found.exit_code == 2

@@ -19,13 +19,11 @@ from gatelab.tasks.contract import Remark
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gatelab.tasks.forecast import ForecastTask
-
 TOGETHER = 1024
 """Series of a panel that are forecast in one call."""
 
 
-def forecast_table(task: ForecastTask, reader: Any, file: Path) -> pd.DataFrame:
+def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
     """P rows after the last one of a table; see `ForecastTask.predict`."""
     import pandas as pd
 
@@ -64,7 +62,7 @@ def forecast_table(task: ForecastTask, reader: Any, file: Path) -> pd.DataFrame:
     return out
 
 
-def forecast_panel(task: ForecastTask, reader: Any, file: Path) -> pd.DataFrame:
+def forecast_panel(task: Any, reader: Any, file: Path) -> pd.DataFrame:
     """S * P rows, P after the last one of each series; see `ForecastTask.predict`."""
     given = reader.panel_input(file, task.spec)
     for note in given.notes:
@@ -86,7 +84,7 @@ def forecast_panel(task: ForecastTask, reader: Any, file: Path) -> pd.DataFrame:
     return out
 
 
-def _forecast(task: ForecastTask, batch: SeriesBatch, level: Tensor, spread: Tensor) -> dict[str, Tensor]:
+def _forecast(task: Any, batch: SeriesBatch, level: Tensor, spread: Tensor) -> dict[str, Tensor]:
     """The columns of a forecast in original units, each [S, P] float64; level and spread broadcast to [S, P, K]."""
     levels = task.output.levels if task.calibration is None else task.calibration.levels
     with torch.inference_mode():
@@ -94,10 +92,10 @@ def _forecast(task: ForecastTask, batch: SeriesBatch, level: Tensor, spread: Ten
         quantiles = answer.quantiles if task.calibration is not None else None
         if quantiles is None and levels:
             quantiles = task.quantiles(batch, levels)
-    point = answer.point.double() * spread + level
-    columns = {name: point[..., k] for k, name in enumerate(task.spec.targets)}
-    if quantiles is not None:
-        values = quantiles.double() * spread.unsqueeze(-1) + level.unsqueeze(-1)
-        for k, name in enumerate(task.spec.targets):
-            columns |= {f"{name}_q{at:g}": values[..., k, q] for q, at in enumerate(levels)}
+    point, columns = answer.point.double() * spread + level, {}
+    for k, name in enumerate(task.spec.targets):
+        columns[name] = point[..., k]
+        if quantiles is not None:
+            values = quantiles[..., k, :].double() * spread[..., k : k + 1] + level[..., k : k + 1]
+            columns |= {f"{name}_q{at:g}": values[..., q] for q, at in enumerate(levels)}
     return columns
