@@ -22,25 +22,35 @@ from gatelab.run.record.environment import cpu_name, versions
 from scripts import harness
 
 REQUEST = ["experiment=ptb_gru", "trainer.max_epochs=1", "test=false", "trainer.limit_val_batches=1"]
+SECONDS = "time/epoch_seconds"
 
 
 def of_gatelab(overrides: list[str], threads: int, batches: int | None, root: Path) -> Callable[[], float]:
     """A call that trains an epoch and returns the seconds that the run's own record gives for its steps."""
-    count = [0]
+    count, label = [0], "-".join(["epoch", *(o.rpartition("=")[2] for o in overrides)])
 
     def call() -> float:
         count[0] += 1
-        where = [f"paths.root={root / 'runs'}", f"paths.cache={root / 'cache'}", f"name=turn{count[0]}"]
+        where = [f"paths.root={root / 'runs'}", f"paths.cache={root / 'cache'}", f"name={label}{count[0]}"]
         limit = [] if batches is None else [f"trainer.limit_train_batches={batches}"]
         request = [*REQUEST, *overrides, *limit, *where, f"threads={threads}"]
         env = harness.environment(OMP_NUM_THREADS=str(threads))
-        harness.run(harness.gatelab("train", *request), root / "log", 3600, env)
-        files = list((root / "runs" / "runs" / f"turn{count[0]}").glob("*/metrics.csv"))
-        newest = max(files, key=lambda file: file.stat().st_mtime_ns)
-        with newest.open() as file:
-            return float(
-                next(row["time/epoch_seconds"] for row in csv.DictReader(file) if row["time/epoch_seconds"])
-            )
+        command = harness.Command(harness.gatelab("train", *request), root / "log", env)
+        found: list[float] = []
+
+        def told() -> bool:
+            for file in (root / "runs" / "runs" / f"{label}{count[0]}").glob("*/metrics.csv"):
+                found[:] = [
+                    float(row[SECONDS])
+                    for row in csv.DictReader(file.read_text().splitlines())
+                    if row.get(SECONDS)
+                ]
+            return bool(found)
+
+        if not command.until(told, 3600):
+            raise SystemExit(f"{overrides}: no epoch:\n{command.tail()}")
+        command.kill()  # the final scores are not what is measured
+        return found[0]
 
     return call
 
