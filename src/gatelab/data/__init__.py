@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gatelab.data.messages import DataError, FetchError
+    from gatelab.data.panel.module import PanelDataModule
     from gatelab.data.plain_module import PlainDataModule
     from gatelab.data.series.module import SeriesDataModule
-    from gatelab.data.series.panel_module import PanelDataModule
     from gatelab.data.series.protocol import Series
     from gatelab.data.series.table import read_table
     from gatelab.data.specs import IGNORE, SeriesBatch, SeriesSpec, Spec, TextSpec, TokenBatch

@@ -10,8 +10,7 @@ class MatmulPrecision(pl.Callback):
     """Let products of float32 matrices use the processor's TF32 or BF16 units in training steps.
 
     Sums stay in float32, and so do weights, states and the optimiser. It reaches the products that PyTorch does (the
-    head of a language model, `nn.Linear`), on a CPU with AMX or AVX-512 BF16 and on a GPU; elsewhere it changes
-    nothing. Validation and the final scores are computed in full precision, so that a score says what the weights are
+    head of a language model, `nn.Linear`); tried on a CPU with AMX. Validation and the final scores are computed in full precision, so that a score says what the weights are
     worth.
 
     Args:

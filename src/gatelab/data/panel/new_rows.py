@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from gatelab.data.messages import DataError, few
+from gatelab.data.panel.build import build_panel
+from gatelab.data.panel.features import encode
+from gatelab.data.panel.long_frame import LongFrame, read_long_frame
+from gatelab.data.panel.panel import Columns, Panel
+from gatelab.data.panel.rows import bounds, ranges
+from gatelab.data.panel.windows import PanelArrays, PanelScaler, PanelWindows, Scaling, Windows
 from gatelab.data.series.calendar import following, same_step, shown
-from gatelab.data.series.panel import build_panel
-from gatelab.data.series.panel_data import Columns, Panel
-from gatelab.data.series.panel_features import encode
-from gatelab.data.series.panel_file import LongFrame, read_long_frame
-from gatelab.data.series.panel_rows import bounds, ranges
-from gatelab.data.series.panel_windows import PanelArrays, PanelScaler, PanelWindows, Scaling, Windows
 from gatelab.data.specs import SeriesSpec
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from gatelab.data.messages import DataError
-from gatelab.data.series.panel_module import PanelDataModule
-from gatelab.data.series.panel_rows import bounds, last_true, quantiles, ranges, sums
+from gatelab.data.panel.module import PanelDataModule
+from gatelab.data.panel.rows import bounds, last_true, quantiles, ranges, sums
 from gatelab.data.specs import SeriesSpec
 
 

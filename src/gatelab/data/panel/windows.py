@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from gatelab.data.series.panel_features import Encoded
-from gatelab.data.series.panel_rows import quantiles, ranges, series_of, sums
+from gatelab.data.panel.features import Encoded
+from gatelab.data.panel.rows import quantiles, ranges, series_of, sums
 from gatelab.data.specs import SeriesBatch
 
 Scaling = Literal["standard", "mean_absolute", "robust", "none"]
@@ -133,7 +133,7 @@ class PanelScaler:
 
 
 class PanelArrays(NamedTuple):
-    """What windows are cut from; see panel.py and panel_features.py.
+    """What windows are cut from; see panel.py and features.py.
 
     values: `[N, C]` float32, scaled. measured: `[N, C]` bool; None: everything was. place: `[S]`, the time of each
     series' first row. level, spread, mase_scale: `[S, K]`. targets: `K`, the first of the channels.

@@ -18,8 +18,8 @@ from typing import Final
 
 import numpy as np
 
-from gatelab.data.series.panel_rows import last_true, series_of
-from gatelab.data.series.panel_windows import PanelArrays, Windows
+from gatelab.data.panel.rows import last_true, series_of
+from gatelab.data.panel.windows import PanelArrays, Windows
 
 _CHUNK: Final = 8192
 """Windows handled at once."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from gatelab.data.fetch import fetch
 from gatelab.data.messages import DataError
-from gatelab.data.series.panel_data import Panel
+from gatelab.data.panel.panel import Panel
 
 
 class M4Group(NamedTuple):

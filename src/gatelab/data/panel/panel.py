@@ -29,7 +29,7 @@ class Panel:
         `channels` (targets, then past covariates), nan where missing.
     known, static: numbers `[N]` or `[S]` by name, nan where missing; codes: place in `words[name]` `[N]` or `[S]` of
         the categorical ones, -1 where missing. In the order of the settings.
-    times, wall: `[M]` of the grid (see panel_grid.py), empty without stamps; place: `[S]`, the time of each first row.
+    times, wall: `[M]` of the grid (see grid.py), empty without stamps; place: `[S]`, the time of each first row.
     """
 
     ids: tuple[str, ...]

@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from gatelab.data.messages import DataError, did_you_mean
-from gatelab.data.series.panel_data import Panel
-from gatelab.data.series.panel_rows import series_of
+from gatelab.data.panel.panel import Panel
+from gatelab.data.panel.rows import series_of
 
 _DAY: Final = 86_400_000_000
 """Microseconds."""

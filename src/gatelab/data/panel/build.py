@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from gatelab.data.messages import DataError, counted, did_you_mean, few
+from gatelab.data.panel.grid import panel_grid
+from gatelab.data.panel.long_frame import LongFrame, fingerprint, read_long_frame
+from gatelab.data.panel.panel import Columns, Panel
+from gatelab.data.panel.rows import first_of
 from gatelab.data.series.calendar import read_times, shown
-from gatelab.data.series.panel_data import Columns, Panel
-from gatelab.data.series.panel_file import LongFrame, fingerprint, read_long_frame
-from gatelab.data.series.panel_grid import panel_grid
-from gatelab.data.series.panel_rows import first_of
 
 _SPARSEST: Final = 100
 """Rows of the grid for each row that is there."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.fetch import fetch
-from gatelab.data.series.m4 import m4_files, read_m4
-from gatelab.data.series.panel_data import Columns, Panel
+from gatelab.data.panel.m4 import m4_files, read_m4
+from gatelab.data.panel.panel import Columns, Panel
 
 
 def read_series_panel(
@@ -32,14 +32,14 @@ def read_series_panel(
         if path is None:
             files = {file: fetch(file, mirror=mirror, cache=cache).sha256 for file in m4_files(name)}
             return {"what": name, "source": files}
-        from gatelab.data.series.panel_file import fingerprint
+        from gatelab.data.panel.long_frame import fingerprint
 
         return {"what": "panel", "source": fingerprint(path), "columns": columns._asdict(), **options}
 
     def make() -> CacheEntry:
         if path is None:
             return _keep(read_m4(name, mirror=mirror, cache=cache))
-        from gatelab.data.series.panel import read_panel
+        from gatelab.data.panel.build import read_panel
 
         return _keep(read_panel(path, columns, **options))
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from gatelab.data.messages import DataError
-from gatelab.data.series.panel_module import PanelDataModule
+from gatelab.data.panel.module import PanelDataModule
 
 
 def rows(ids="ab", length=40, begin=0) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The DataModule of many series: a long frame or a group of the M4 competition, cut into windows of one global model.
 
-It joins the parts and publishes the spec: panel.py and m4.py read, panel_features.py encodes the covariates,
-panel_windows.py scales and cuts.
+It joins the parts and publishes the spec: long_frame.py, build.py and m4.py read, features.py encodes the covariates,
+windows.py scales and cuts.
 """
 
 from pathlib import Path
@@ -13,10 +13,8 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.messages import DataError, counted, few
-from gatelab.data.series.m4 import GROUPS
-from gatelab.data.series.panel_baselines import panel_baselines, panel_mase_scale
-from gatelab.data.series.panel_data import Columns, Panel
-from gatelab.data.series.panel_features import (
+from gatelab.data.panel.baselines import panel_baselines, panel_mase_scale
+from gatelab.data.panel.features import (
     check_calendar,
     code_sizes,
     encode,
@@ -24,14 +22,16 @@ from gatelab.data.series.panel_features import (
     fit_words,
     number_names,
 )
-from gatelab.data.series.panel_rows import bounds, ranges, sums
-from gatelab.data.series.panel_sources import read_series_panel
-from gatelab.data.series.panel_windows import PanelArrays, PanelScaler, PanelWindows, Protocol, Windows
+from gatelab.data.panel.m4 import GROUPS
+from gatelab.data.panel.panel import Columns, Panel
+from gatelab.data.panel.rows import bounds, ranges, sums
+from gatelab.data.panel.sources import read_series_panel
+from gatelab.data.panel.windows import PanelArrays, PanelScaler, PanelWindows, Protocol, Windows
 from gatelab.data.series.protocol import default_season
 from gatelab.data.specs import SeriesSpec
 
 if TYPE_CHECKING:
-    from gatelab.data.series.panel_input import PanelInput
+    from gatelab.data.panel.new_rows import PanelInput
 
 _FARTHEST: Final = 1e15
 """Spreads from the level; the square of more is no number of 32 bits in sums over a batch."""
@@ -350,7 +350,7 @@ class PanelDataModule(GatelabDataModule):
 
         future: a file of what is known of the steps to forecast (None: it stands in `file`, in rows without a target).
         """
-        from gatelab.data.series.panel_input import read_panel_input
+        from gatelab.data.panel.new_rows import read_panel_input
 
         return read_panel_input(
             str(file),
