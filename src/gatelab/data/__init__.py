@@ -46,7 +46,7 @@ _HOME = {
     "messages": ("DataError", "FetchError"),
     "plain_module": ("PlainDataModule",),
     "series.module": ("SeriesDataModule",),
-    "series.panel_module": ("PanelDataModule",),
+    "panel.module": ("PanelDataModule",),
     "series.protocol": ("Series",),
     "series.table": ("read_table",),
     "specs": ("IGNORE", "SeriesBatch", "SeriesSpec", "Spec", "TextSpec", "TokenBatch"),
