@@ -123,7 +123,7 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     data = load_data(loaded.record)
     target = len(data.spec.targets) // 2
     window = data.spec.windows["test"] // 2
-    past, future, forecast = loaded.task.window(data, window, target, "test")
+    past, future, forecast, _ = loaded.task.window(data, window, target, "test")
     axes[2].plot(range(-len(past), len(future)), [*past, *future], color="#333333", label="truth")
     axes[2].plot(forecast, color="#1f6fb2", lw=1.8, label="forecast")
     axes[2].axvline(-0.5, color="#9aa5b1")
