@@ -70,7 +70,7 @@ def report(directories: dict[str, Path], results: dict[str, dict[str, Any]]) -> 
     """Print the leaderboards, the scores and the sample; draw the picture."""
     from gatelab.cli.common import print_table
     from gatelab.report.text import cost
-    from gatelab.run.evaluate import generate
+    from gatelab.run.scoring.evaluate import generate
     from gatelab.study.analysis.leaderboard import answer, leaderboard, table, verdict
     from gatelab.study.analysis.read import read_study
 

@@ -44,8 +44,8 @@ def train(config: dict[str, Any], rate: float, folder: str) -> float:
     import torch
 
     from gatelab.run.build import build_callbacks, build_data, build_task, build_trainer, prepare_process
-    from gatelab.run.evaluate import evaluate_split
     from gatelab.run.loggers import MetricsCSV
+    from gatelab.run.scoring.evaluate import evaluate_split
     from gatelab.tasks import load_checkpoint
 
     plain = copy.deepcopy(config)

@@ -31,13 +31,14 @@ import pandas as pd
 
 from gatelab.report.files import write_report
 from gatelab.report.text import following
-from gatelab.run import Interrupted, RequestError, evaluate
+from gatelab.run import Interrupted, RequestError
 from gatelab.run import load as loading
 from gatelab.run import train as training
 from gatelab.run.record.directory import RunDirectory, read_metrics, recorded_as
 from gatelab.run.record.find import default_runs
 from gatelab.run.record.listing import FACTS, differences, list_runs, order, select
 from gatelab.run.record.rows import read_rows
+from gatelab.run.scoring import evaluate
 from gatelab.study import sweep as sweeping
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.read import find_study, read_study
@@ -128,7 +129,7 @@ class Run:
             return evaluate.predict(self.path, file, conformal=conformal, trust=self._trust)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
-        """The prompt and its continuation; `options` are those of `gatelab.tasks.generation.Generation`, without n."""
+        """The prompt and its continuation; `options`: of `gatelab.tasks.text.generation.Generation`, without n."""
         return evaluate.generate(self.path, prompt, trust=self._trust, **options)
 
     def generate_several(self, prompt: str = "", n: int = 1, **options: Any) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatelab.cli.train import print_summary
-from gatelab.tasks.forecast import ForecastTask
+from gatelab.tasks.series.forecast import ForecastTask
 
 COMMAND = "predict RUN --input FILE --output out.csv"
 

@@ -6,8 +6,8 @@ from gatelab.report.figures import draw_series, sample
 from gatelab.report.gather import gather
 from gatelab.run.train import train
 from gatelab.study.analysis.leaderboard import leaderboard
-from gatelab.tasks.forecast import SAMPLE_WINDOWS
-from gatelab.tasks.language_model import SAMPLE_TOKENS
+from gatelab.tasks.series.forecast import SAMPLE_WINDOWS
+from gatelab.tasks.text.language_model import SAMPLE_TOKENS
 
 FEW = ["trainer.max_epochs=1", "trainer.max_steps=2", "model.hidden_size=8", "trainer.limit_val_batches=1"]
 

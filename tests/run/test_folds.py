@@ -7,8 +7,8 @@ import pytest
 
 from gatelab.cli.main import main
 from gatelab.data.text.streams import StreamWindows
-from gatelab.run.evaluate import evaluate
 from gatelab.run.record.directory import read_metrics
+from gatelab.run.scoring.evaluate import evaluate
 from gatelab.run.train import train
 from gatelab.tasks import load_checkpoint
 from gatelab.trackers.follow import MEASURED

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
-from gatelab.run.evaluate import evaluate
 from gatelab.run.record.listing import list_runs
+from gatelab.run.scoring.evaluate import evaluate
 from gatelab.run.train import train
 
 REQUEST = [

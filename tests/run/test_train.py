@@ -15,10 +15,10 @@ import torch
 
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.config import check, compose
-from gatelab.run.evaluate import evaluate, generate
 from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.run.record.identity import identify
 from gatelab.run.record.listing import list_runs
+from gatelab.run.scoring.evaluate import evaluate, generate
 from gatelab.run.train import train, train_frozen
 
 SMALL_SERIES = [

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pytorch_lightning.callbacks import EarlyStopping
 
-from gatelab.run.evaluate import device_of, score
+from gatelab.run.scoring.evaluate import device_of, score
 from gatelab.tasks import Checkpoints, load_checkpoint
 
 

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if plot is not None:
         check_picture(plot, options.run_dir)
     with loading():
-        from gatelab.run.backtest import backtest
+        from gatelab.run.scoring.backtest import backtest
 
     names = [name.strip() for name in options.baselines.split(",") if name.strip()]
     report = backtest(
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         write_forecasts([sample], plot)
         report["plot"] = str(plot)
     if options.format:
-        from gatelab.run.leaderboard import backtest_rows, csv_text
+        from gatelab.run.scoring.leaderboard import backtest_rows, csv_text
 
         print(csv_text(backtest_rows(options.format, report, trust=options.trust)), end="")
     elif options.json:

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Score and print."""
     with loading():
-        from gatelab.run.evaluate import evaluate
+        from gatelab.run.scoring.evaluate import evaluate
 
     report = evaluate(
         options.run_dir,
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if report["checkpoint"] != "best.ckpt":
         say(f"warning: {report['run']} has no best.ckpt; this is the score of {report['checkpoint']}")
     if options.format:
-        from gatelab.run.leaderboard import csv_text, evaluation_rows
+        from gatelab.run.scoring.leaderboard import csv_text, evaluation_rows
 
         print(csv_text(evaluation_rows(options.format, report, trust=options.trust)), end="")
         return 0

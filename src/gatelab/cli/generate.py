@@ -94,8 +94,8 @@ def run(options: argparse.Namespace) -> int:
         if options.stream and getattr(options, other):
             raise RequestError(f"--stream and --{other}: give one of them.")
     with loading():
-        from gatelab.run.evaluate import generate_several
-        from gatelab.tasks.generation import TEMPERATURE
+        from gatelab.run.scoring.evaluate import generate_several
+        from gatelab.tasks.text.generation import TEMPERATURE
 
     settings = {name: getattr(options, name) for name in OPTIONS}
     settings["stop"] = [text.replace("\\n", "\n") for text in options.stop]

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Score and print."""
     with loading():
-        from gatelab.run.evaluate import perplexity
+        from gatelab.run.scoring.evaluate import perplexity
 
     rows = Rows(keep=options.json) if options.per_token else None
     scores = perplexity(

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if plot is not None:
         check_picture(plot, options.run_dir, given=given)
     with loading():
-        from gatelab.run.evaluate import predict_and_show
+        from gatelab.run.scoring.evaluate import predict_and_show
 
     frame, samples = predict_and_show(
         options.run_dir, given, conformal=options.conformal, trust=options.trust, show=plot is not None

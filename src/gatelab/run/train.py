@@ -33,7 +33,6 @@ from gatelab.run.build import (
 )
 from gatelab.run.config import check, compose
 from gatelab.run.config.dry_build import refusal
-from gatelab.run.evaluate import device_of, evaluate_split
 from gatelab.run.extend import begin_from_shorter
 from gatelab.run.load import load_task
 from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
@@ -49,6 +48,7 @@ from gatelab.run.resume import (
     require_space,
     set_remains_aside,
 )
+from gatelab.run.scoring.evaluate import device_of, evaluate_split
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.lightning_internals import start_children_with_blocked_signals

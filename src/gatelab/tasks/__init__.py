@@ -23,10 +23,10 @@ if TYPE_CHECKING:
         Throughput,
     )
     from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
-    from gatelab.tasks.forecast import ForecastTask
-    from gatelab.tasks.language_model import LanguageModelTask
     from gatelab.tasks.metrics import ForecastError, TokenLoss
-    from gatelab.tasks.quantile_metrics import QuantileError
+    from gatelab.tasks.series.forecast import ForecastTask
+    from gatelab.tasks.series.quantile_metrics import QuantileError
+    from gatelab.tasks.text.language_model import LanguageModelTask
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -55,10 +55,10 @@ _HOME = {
     "AtomicCheckpointIO": "checkpoint_io",
     "CheckpointError": "checkpoint_io",
     "load_checkpoint": "checkpoint_io",
-    "ForecastTask": "forecast",
-    "LanguageModelTask": "language_model",
+    "ForecastTask": "series.forecast",
+    "LanguageModelTask": "text.language_model",
     "ForecastError": "metrics",
-    "QuantileError": "quantile_metrics",
+    "QuantileError": "series.quantile_metrics",
     "TokenLoss": "metrics",
 }
 

@@ -33,10 +33,10 @@ from gatelab.tasks.contract import (
     ScoredRow,
     TokenScores,
 )
-from gatelab.tasks.generation import Generation
 from gatelab.tasks.lightning_internals import attached_trainer, begin_epoch_afresh, current_step
 from gatelab.tasks.metrics import not_among
 from gatelab.tasks.schedules import scheduler_for
+from gatelab.tasks.text.generation import Generation
 from gatelab.tasks.trace import Trace
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Task(pl.LightningModule):
             task_of: the place of a window -> the task that answers it, and the window as that task's data have it.
 
         Returns:
-            see `gatelab.tasks.backtest.backtest`; and `sample`, the windows as a picture shows them.
+            see `gatelab.tasks.series.backtest.backtest`; and `sample`, the windows as a picture shows them.
 
         Raises:
             ValueError: the task does not forecast.
@@ -247,7 +247,7 @@ class Task(pl.LightningModule):
     def leaderboard_row(self, format: str, about: Any, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Return the task's `metrics` as a row of a public leaderboard, column -> value.
 
-        format, about: see `gatelab.tasks.leaderboards`.
+        format, about: see `gatelab.tasks.series.leaderboards`.
 
         Raises:
             ValueError: there is no such leaderboard of the task.

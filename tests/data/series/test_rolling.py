@@ -91,8 +91,8 @@ def test_borders_say_where_the_splits_end() -> None:
 
 def test_the_seasonal_naive_forecast_has_the_errors_that_fev_publishes(mirror: Any, monkeypatch: Any) -> None:
     """ETT_1H: both tables to their last row, 20 windows of a week; MASE 1.3227, WAPE .2864 (Seasonal Naive)."""
-    from gatelab.tasks.backtest import backtest
-    from gatelab.tasks.leaderboards import fev_means
+    from gatelab.tasks.series.backtest import backtest
+    from gatelab.tasks.series.leaderboards import fev_means
 
     monkeypatch.setenv("GATELAB_DATA_MIRROR", str(mirror))
     mase, of_both = [], []

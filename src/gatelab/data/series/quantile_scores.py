@@ -13,7 +13,7 @@ absolute difference of values one season apart in its training rows; Hyndman & K
     coverage            share of truths within the central 50, 80 or 95 % interval
 
 All but WQL weigh every scored value alike and divide by the seasonal error of its own series. Models
-(`gatelab.tasks.quantile_metrics`) and baselines are scored by the same lines.
+(`gatelab.tasks.series.quantile_metrics`) and baselines are scored by the same lines.
 
 Letters: B windows, P horizon, K target channels.
 """

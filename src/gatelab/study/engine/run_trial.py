@@ -33,14 +33,6 @@ POLL_SECONDS = 0.01
 def preload() -> None:
     """Import and look up what runs need; the fork server does so once for all of them."""
 
-    import gatelab.core.backends.native.kernel
-    import gatelab.data.series.module
-    import gatelab.data.synthetic_module
-    import gatelab.data.text.module
-    import gatelab.tasks.forecast
-    import gatelab.tasks.language_model
-    import gatelab.tasks.optimizers
-    import gatelab.tasks.schedules  # noqa: F401
     from gatelab.run.record.code import gatelab_sources
     from gatelab.run.record.environment import look_up
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from gatelab.data.series.rolling import BaselineForecast, RollingWindow
 from gatelab.data.specs import SeriesBatch
 from gatelab.tasks.metrics import ForecastError
-from gatelab.tasks.quantile_metrics import QuantileError
+from gatelab.tasks.series.quantile_metrics import QuantileError
 
 SHOWN = ("mae_original", "mase", "smape", "sql", "wql", "msis", "coverage_80", "coverage_95")
 """Figures of a table by window."""

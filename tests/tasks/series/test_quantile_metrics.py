@@ -10,7 +10,7 @@ from scipy import integrate, stats
 from gatelab.data.series.quantile_scores import SCORED_LEVELS
 from gatelab.tasks import ForecastError
 from gatelab.tasks.metrics import overall_weighted_average
-from gatelab.tasks.quantile_metrics import QuantileError, gaussian_crps
+from gatelab.tasks.series.quantile_metrics import QuantileError, gaussian_crps
 
 B, P, K = 13, 3, 2
 MEAN, STD, SCALE = [1.0, -20.0], [0.5, 7.0], [0.4, 3.0]

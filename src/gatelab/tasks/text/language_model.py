@@ -30,11 +30,11 @@ from gatelab.tasks.contract import (
     TextSample,
     TokenScores,
 )
-from gatelab.tasks.evaluation_rows import METHODS, SCORERS, tune_and_score
-from gatelab.tasks.generation import Generation, continuations
 from gatelab.tasks.metrics import TokenLoss
-from gatelab.tasks.perplexity import HEAD_ELEMENTS, score_text
 from gatelab.tasks.resume import State, columns, detach, gather_ranks, reset_state
+from gatelab.tasks.text.evaluation_rows import METHODS, SCORERS, tune_and_score
+from gatelab.tasks.text.generation import Generation, continuations
+from gatelab.tasks.text.perplexity import HEAD_ELEMENTS, score_text
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from gatelab.core.series.outputs import Gaussian
 from gatelab.data import SeriesBatch
 from gatelab.data.series.quantile_scores import SCORED_LEVELS
 from gatelab.tasks import ForecastTask
-from gatelab.tasks.conformal import Conformal, fit_conformal
 from gatelab.tasks.optimizers import adam
+from gatelab.tasks.series.conformal import Conformal, fit_conformal
 
 Make = Callable[..., Any]
 

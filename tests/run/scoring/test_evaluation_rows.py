@@ -11,11 +11,11 @@ from gatelab.cli.main import main
 from gatelab.report.gather import gather
 from gatelab.report.text import render
 from gatelab.run import RequestError
-from gatelab.run.evaluate import evaluate
-from gatelab.run.evaluation_rows import requested
 from gatelab.run.load import load_task
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.rows import read_rows, readable_rows
+from gatelab.run.scoring.evaluate import evaluate
+from gatelab.run.scoring.evaluation_rows import requested
 from gatelab.run.train import train
 from gatelab.tasks.base import Task
 
@@ -126,7 +126,7 @@ def test_every_core_and_head_has_rows(lab, tmp_path, net):
 def test_bad_input_is_refused_by_name_before_anything_is_scored(
     run, rows, given, expected, capsys, monkeypatch
 ):
-    monkeypatch.setattr("gatelab.run.evaluate.evaluate_split", lambda *a, **k: pytest.fail("scored"))
+    monkeypatch.setattr("gatelab.run.scoring.evaluate.evaluate_split", lambda *a, **k: pytest.fail("scored"))
     assert main(["eval", str(run), "--rows", rows, *given]) == 2
     assert expected in capsys.readouterr().err
     assert not (run / "rows.json").exists()

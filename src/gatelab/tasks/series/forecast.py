@@ -24,9 +24,7 @@ from gatelab.core.series.outputs import Output, Point
 from gatelab.data.series.quantile_scores import INTERVALS, SCORED_LEVELS
 from gatelab.data.series.rolling import RollingWindow
 from gatelab.data.specs import SeriesBatch, SeriesSpec
-from gatelab.tasks.backtest import Answer, backtest
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.conformal import Conformal, fit_conformal
 from gatelab.tasks.contract import (
     Band,
     GraphInterface,
@@ -38,11 +36,13 @@ from gatelab.tasks.contract import (
     SeriesSample,
     Window,
 )
-from gatelab.tasks.forecast_input import forecast_panel, forecast_table
-from gatelab.tasks.forecast_samples import bands_of, predicted_samples, shown_window
-from gatelab.tasks.leaderboards import leaderboard_row
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
-from gatelab.tasks.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
+from gatelab.tasks.series.backtest import Answer, backtest
+from gatelab.tasks.series.conformal import Conformal, fit_conformal
+from gatelab.tasks.series.leaderboards import leaderboard_row
+from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
+from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
+from gatelab.tasks.series.samples import bands_of, predicted_samples, shown_window
 
 if TYPE_CHECKING:
     import pandas as pd

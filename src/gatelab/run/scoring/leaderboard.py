@@ -14,11 +14,11 @@ from typing import Any
 
 from gatelab.run.build import request_errors
 from gatelab.run.load import LoadedRun, load_task
-from gatelab.tasks.leaderboards import About, fev_means
+from gatelab.tasks.series.leaderboards import About, fev_means
 
 
 def evaluation_rows(format: str, report: Mapping[str, Any], *, trust: bool = False) -> list[dict[str, Any]]:
-    """The rows of what `gatelab.run.evaluate.evaluate` returned: the run, and its rows scored otherwise."""
+    """The rows of what `gatelab.run.scoring.evaluate.evaluate` returned: the run, and its rows scored otherwise."""
     loaded = load_task(report["run"], trust=trust)
     windows = int(report["metrics"]["windows"])
     about = _about(loaded, windows, 1, None, report["seconds"])
@@ -31,7 +31,7 @@ def evaluation_rows(format: str, report: Mapping[str, Any], *, trust: bool = Fal
 
 
 def backtest_rows(format: str, report: Mapping[str, Any], *, trust: bool = False) -> list[dict[str, Any]]:
-    """The row of what `gatelab.run.backtest.backtest` returned."""
+    """The row of what `gatelab.run.scoring.backtest.backtest` returned."""
     loaded = load_task(report["run"], trust=trust)
     windows, spec = report["windows"], loaded.task.spec
     cutoff = -(spec.horizon + (len(windows) - 1) * report["step"])

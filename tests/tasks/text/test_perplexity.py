@@ -12,8 +12,8 @@ from gatelab.core.language_model import LanguageModel
 from gatelab.data.specs import CODE_POINTS
 from gatelab.data.text import read
 from gatelab.data.text.tokenizer import train_tokenizer
-from gatelab.tasks.language_model import LanguageModelTask
-from gatelab.tasks.perplexity import score_text
+from gatelab.tasks.text.language_model import LanguageModelTask
+from gatelab.tasks.text.perplexity import score_text
 
 TEXT = "the cat sat on the mat, and the caf\u00e9 was shut\nall day long it rained\n" * 5
 WHOLE = 10**6

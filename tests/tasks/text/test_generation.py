@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gatelab.data.text.tokenizer import BPETokenizer, CharTokenizer, WordTokenizer
-from gatelab.tasks.generation import Continuation, Generation, continuations
+from gatelab.tasks.text.generation import Continuation, Generation, continuations
 
 WORDS = WordTokenizer.train("a bc a d\nbc d\n")
 PIECES = BPETokenizer.train("caf\u00e9 na\u00efve \u4e00\u4e8c\n" * 20, 262)

@@ -22,14 +22,14 @@ import yaml
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
-from gatelab.run.calibration import use_calibration
 from gatelab.run.config import check_node
-from gatelab.run.evaluation_rows import requested, score_rows
 from gatelab.run.load import load_data, load_task
 from gatelab.run.record.directory import reading
 from gatelab.run.record.rows import read_rows
+from gatelab.run.scoring.calibration import use_calibration
+from gatelab.run.scoring.evaluation_rows import requested, score_rows
 from gatelab.tasks.contract import Remark, TokenScores
-from gatelab.tasks.generation import Generation
+from gatelab.tasks.text.generation import Generation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -219,7 +219,7 @@ def generate_several(
 ) -> list[str]:
     """`n` times the prompt and its continuation by the run in `path`.
 
-    `options` are those of `gatelab.tasks.generation.Generation`, `trust` as `load_task`, `show` as `Task.generate`.
+    `options`: of `gatelab.tasks.text.generation.Generation`; `trust` as `load_task`, `show` as `Task.generate`.
 
     Raises:
         RequestError: no such run, a task that generates no text, or an option out of range.

@@ -1,0 +1,1 @@
+"""Forecasting: the task, its intervals, rolling windows, and the columns of public leaderboards."""

@@ -1,0 +1,1 @@
+"""Language modelling: the task, its generation, its ways to score beside the static one."""
