@@ -94,8 +94,11 @@ def test_gradients_of_first_and_second_order_are_those_of_differences(
         return found
 
     leaves = [v.detach().requires_grad_() for v in values]
-    assert torch.autograd.gradcheck(call, (x, *leaves))
-    assert torch.autograd.gradgradcheck(call, (x, *leaves))
+    plain_autograd = (
+        backend == "reference"
+    )  # random directions suffice; of the written-out backend every entry
+    assert torch.autograd.gradcheck(call, (x, *leaves), fast_mode=plain_autograd)
+    assert torch.autograd.gradgradcheck(call, (x, *leaves), fast_mode=plain_autograd)
 
 
 def test_in_training_units_keep_their_state_as_often_as_asked() -> None:

@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gatelab.cli.main import main
 from gatelab.run import CONF_DIR
-from gatelab.run.config import compose, problems, signature_of
+from gatelab.run.config import compose, problems
 from gatelab.run.config.dry_build import refusal
 from gatelab.run.config.explain import choices_of, quoted
+from gatelab.run.config.signatures import signature_of
 from gatelab.run.record.directory import read_metrics
 from gatelab.run.train import train
 

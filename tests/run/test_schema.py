@@ -6,7 +6,8 @@ import time
 import pytest
 
 from gatelab.run import CONF_DIR, RequestError
-from gatelab.run.config import check, compose, metrics_of, problems, signature_of, type_problems
+from gatelab.run.config import check, compose, metrics_of, problems
+from gatelab.run.config.signatures import signature_of, type_problems
 
 
 def refusal(*overrides, config_dirs=()):

@@ -322,15 +322,16 @@ LONG = ["trainer.max_steps=1000", "callbacks.checkpoints.every_n_steps=3", "data
 
 
 def test_a_killed_run_continues_and_loses_nothing(tmp_path):
-    process = run_command(tmp_path, *LONG)
+    steps = "trainer.max_steps=400"
+    process = run_command(tmp_path, *LONG, steps)
     wait_for(lambda: list(tmp_path.rglob("last.ckpt")), process)
     process.kill()
     process.communicate()
     (run,) = (p.parent for p in tmp_path.rglob("run.json"))
     recorded = read_metrics(run / "metrics.csv")
-    shorter = run_command(tmp_path, *LONG)
-    _, errors = shorter.communicate(timeout=240)
-    assert shorter.returncode == 0, errors
+    again = run_command(tmp_path, *LONG, steps)
+    _, errors = again.communicate(timeout=240)
+    assert again.returncode == 0, errors
     assert "continuing" in errors
     assert json.loads((run / "result.json").read_text())["outcome"] == "done"
     superseded = run / "metrics.superseded.csv"

@@ -18,8 +18,8 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from gatelab.run import RequestError
-from gatelab.run.config import locate
 from gatelab.run.config.explain import MARKS
+from gatelab.run.config.signatures import locate
 from gatelab.run.record.secrets import without_secrets
 
 if TYPE_CHECKING:

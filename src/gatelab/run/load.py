@@ -24,7 +24,7 @@ from gatelab.data.fetch import default_cache
 from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
-from gatelab.run.config import locate
+from gatelab.run.config.signatures import locate
 from gatelab.run.record.code import changed_code, targets
 from gatelab.run.record.directory import RunDirectory, read_record, reading
 from gatelab.tasks import CheckpointError, load_checkpoint

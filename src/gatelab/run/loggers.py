@@ -22,7 +22,7 @@ from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import instantiate, request_errors
-from gatelab.run.config import signature_of
+from gatelab.run.config.signatures import signature_of
 from gatelab.run.record.directory import RunDirectory, read_metrics
 from gatelab.run.record.secrets import without_secrets
 from gatelab.tasks.callbacks import RunInterrupted

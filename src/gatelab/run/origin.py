@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.config import locate
+from gatelab.run.config.signatures import locate
 
 NOT_OWN = ("gatelab", "torch", "pytorch_lightning", "lightning_fabric", "hydra", "builtins")
 

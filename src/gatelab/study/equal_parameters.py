@@ -85,7 +85,7 @@ def _counter(
     """Parameters as a function of the hidden size."""
     from gatelab.core.budget import parameter_count
     from gatelab.run.build import make
-    from gatelab.run.config import locate
+    from gatelab.run.config.signatures import locate
 
     task, spec = locate(cell["task"]), _spec_of(json.dumps(data, sort_keys=True))
     net_factory = make(cell["net"], "task.net")

@@ -9,13 +9,8 @@ Values are checked by the constructors.
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
-import importlib.util
 import inspect
-import re
 import shlex
-import types
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,15 +29,8 @@ from hydra.errors import (
 )
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from pydantic import (
-    ConfigDict,
-    PydanticSchemaGenerationError,
-    PydanticUserError,
-    TypeAdapter,
-    ValidationError,
-)
 
-from gatelab.data.messages import did_you_mean, to_type
+from gatelab.data.messages import did_you_mean
 from gatelab.run import CONF_DIR, RequestError
 from gatelab.run.config.explain import (
     CANNOT_COMPOSE,
@@ -58,6 +46,7 @@ from gatelab.run.config.explain import (
     keys_of,
     where,
 )
+from gatelab.run.config.signatures import Signature, locate, signature_of, type_problems
 from gatelab.run.hydra_habits import refuse_key
 
 SUPPLIED = {
@@ -267,97 +256,6 @@ def problems(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*_check_root(config), *nodes, *_check_supplied(config), *_check_monitor(config.get("task"))]
 
 
-@dataclass(frozen=True)
-class Signature:
-    """Arguments that a class or function takes by name.
-
-    Attributes:
-        names: of the parameters; required: those without a default.
-        open_ended: whether it takes any further keyword.
-        hints: the annotations there are.
-    """
-
-    names: tuple[str, ...]
-    required: frozenset[str]
-    open_ended: bool
-    hints: Mapping[str, Any]
-
-
-@functools.cache
-def signature_of(target: str) -> Signature:
-    """The signature of the class or function with this dotted name; it is imported.
-
-    Raises:
-        ImportError, AttributeError: there is no such thing; the message has the nearest spelling.
-        TypeError: it cannot be called.
-    """
-    found = locate(target)
-    if not callable(found):
-        raise TypeError(f"'{target}' is not a class or function.")
-    parameters = inspect.signature(found).parameters
-    named = [n for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-    required = frozenset(n for n in named if parameters[n].default is inspect.Parameter.empty)
-    function = inspect.unwrap(found.__init__ if inspect.isclass(found) else found)
-    namespace = getattr(function, "__globals__", {})
-    hints = {n: _evaluated(parameters[n].annotation, namespace) for n in named}
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for parameter in parameters.values():
-        kind = _evaluated(parameter.annotation, namespace)
-        if typing.get_origin(kind) is typing.Unpack:  # `**options: Unpack[ATypedDict]`
-            (keys,) = typing.get_args(kind)
-            named += keys.__annotations__
-            required |= keys.__required_keys__
-            hints |= typing.get_type_hints(keys)
-            open_ended = False
-    return Signature(tuple(named), required, open_ended, hints)
-
-
-def _evaluated(annotation: Any, namespace: dict[str, Any]) -> Any:
-    """An annotation as a type; Any where there is none, or where its names exist for type checkers only."""
-    if annotation is inspect.Parameter.empty:
-        return Any
-    holder = types.SimpleNamespace(__annotations__={"value": annotation})
-    try:
-        return typing.get_type_hints(holder, namespace)["value"]
-    except (NameError, TypeError, AttributeError):
-        return Any
-
-
-def locate(target: str) -> Any:
-    """The object with this dotted name; ImportError or AttributeError with the nearest spelling."""
-    module_name, _, name = target.rpartition(".")
-    if not module_name:
-        raise ImportError(f"'{target}' is not the dotted name of a class or function.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        outer_name, _, inner = module_name.rpartition(".")
-        if not outer_name or error.name not in (module_name, outer_name):
-            hint = _where_modules_are(module_name)
-            raise ImportError(f"cannot import '{module_name}': {error}.{hint}") from None
-        try:
-            module = getattr(importlib.import_module(outer_name), inner)
-        except (ModuleNotFoundError, AttributeError):
-            raise ImportError(
-                f"there is no module '{module_name}'.{_where_modules_are(module_name)}"
-            ) from None
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ImportError(f"'{module_name}' cannot be imported: {what}.") from None
-    if not hasattr(module, name):
-        raise AttributeError(f"'{module_name}' has no '{name}'.{did_you_mean(name, dir(module))}")
-    return getattr(module, name)
-
-
-def _where_modules_are(name: str) -> str:
-    """How a module of the user's own is found; nothing for one of an installed package."""
-    root = name.partition(".")[0]
-    if importlib.util.find_spec(root) is not None:
-        return ""
-    folder = "." if Path(f"{root}.py").is_file() or Path(root).is_dir() else "DIR"
-    return f" With PYTHONPATH={folder} before the command, Python finds {folder}/{root}.py."
-
-
 def metrics_of(task_target: Any) -> list[str]:
     """The metrics that a task ranks by on the validation split, e.g. `val/loss`; none if it does not say so."""
     try:
@@ -464,59 +362,3 @@ def _check_signature(signature: Signature, node: dict[str, Any], path: str) -> I
 def listed(value: Any) -> list[Any]:
     """The items of a list; nothing for any other value."""
     return value if isinstance(value, list) else []
-
-
-def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
-    """The mistake in the type of one value, as (key, text); nothing if it fits."""
-    try:
-        adapter = validator(hint)
-    except TypeError:  # an annotation that cannot be hashed
-        return
-    if adapter is None:
-        return
-    candidates = [value, tuple(value)] if isinstance(value, list) else [value]
-    for candidate in candidates:
-        try:
-            adapter.validate_python(candidate, strict=True)
-            return
-        except ValidationError:
-            continue
-    yield key, f"{value!r} is {_readable(hint)}.{_hint(key, value, hint)}"
-
-
-@functools.cache
-def validator(hint: Any) -> TypeAdapter | None:
-    """The validator of an annotation; None for one that no plain value can be checked against."""
-    try:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except (PydanticSchemaGenerationError, PydanticUserError, TypeError):
-        return None
-
-
-def _hint(key: str, value: Any, hint: Any) -> str:
-    """A hint for a value that is one word, or a list of what should be words."""
-    parts = (hint, *typing.get_args(hint))
-    if list[str] in parts and isinstance(value, str | int | float | list):
-        names = value if isinstance(value, list) else [value]
-        return f" A list is written {to_type(key, [str(name) for name in names])}."
-    if not isinstance(value, str):
-        return ""
-    if any(typing.get_origin(part) in (list, Sequence) for part in parts):
-        return f" A list is written [{value}]."
-    return did_you_mean(value, [str(choice) for choice in _choices(hint)])
-
-
-def _choices(hint: Any) -> list[Any]:
-    """The values that are listed in an annotation made of `Literal`s and perhaps None; else nothing."""
-    if typing.get_origin(hint) is typing.Literal:
-        return list(typing.get_args(hint))
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    parts = [_choices(part) for part in typing.get_args(hint) if part is not type(None)] if union else []
-    return [choice for part in parts for choice in part] if all(parts) else []
-
-
-def _readable(hint: Any) -> str:
-    if choices := _choices(hint):
-        return f"not one of {', '.join(dict.fromkeys(map(str, choices)))}"
-    text = hint.__name__ if inspect.isclass(hint) else str(hint)
-    return "not of type " + re.sub(r"typing\.|collections\.abc\.|(?<=None)Type", "", text)

@@ -20,7 +20,7 @@ from typing import Any
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
-from gatelab.run.config import locate, signature_of
+from gatelab.run.config.signatures import locate, signature_of
 
 SIZES = {"vocab_size": 64, "channels": 7, "horizon": 24}
 """Sizes that a data set decides, for a network that is only tried."""

@@ -19,7 +19,8 @@ from omegaconf import OmegaConf
 
 from gatelab.data.messages import did_you_mean, few
 from gatelab.run import RequestError
-from gatelab.run.config import compose, locate, metrics_of
+from gatelab.run.config import compose, metrics_of
+from gatelab.run.config.signatures import locate
 from gatelab.run.record.code import changed_code
 from gatelab.run.record.directory import RunDirectory, command, now
 from gatelab.run.record.environment import versions
