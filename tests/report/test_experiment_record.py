@@ -19,6 +19,7 @@ from gatelab.report.experiment_record import (
     without_paths,
     write_record,
 )
+from gatelab.report.final_scores import scores
 from gatelab.run import RequestError
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import leaderboard
@@ -185,6 +186,26 @@ def test_wrong_requests_are_refused(grid, tmp_path, studies, message):
 def test_a_name_that_cannot_be_a_record_s_is_refused():
     with pytest.raises(RequestError, match="NNN-slug"):
         record_target("Hidden Size")
+
+
+def test_a_name_alone_means_a_record_in_experiments(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments" / "004-other").mkdir(parents=True)
+    assert record_target("003-hidden-size") == Path("experiments/003-hidden-size")
+    assert record_target("hidden-size") == Path("experiments/005-hidden-size")
+    assert record_target("elsewhere/003-hidden-size") == Path("elsewhere/003-hidden-size")
+
+
+def test_scores_of_another_kind_stand_beside_the_static_ones_where_they_have_the_figure(tmp_path):
+    loss, bpb = ({"name": name, "better": "min"} for name in ("loss", "bpb"))
+    row = dict.fromkeys(("title", "what", "checkpoint", "scored"), "")
+    row |= {"method": "cache", "split": "test", "metrics": {"loss": 4.0}, "static": {"loss": 5.0}}
+    row |= {"figures": ["loss", "bpb"], "parameters": {}, "tuned": None, "seconds": 1.0}
+    kept = {"config": {}, "attempts": [{}], "task": {"metrics": [loss, bpb]}}
+    (tmp_path / "run.json").write_text(json.dumps({"format": 1, **kept}))
+    (tmp_path / "rows.json").write_text(json.dumps({"format": 1, "rows": [row]}))
+    result = {"splits": {"test": {"metrics": {"loss": 5.0}}}}
+    assert scores(tmp_path, result) == {"test/loss": 5.0, "test/loss by cache": 4.0}
 
 
 def test_a_study_that_is_not_finished_is_refused(make_study, entries, tmp_path):

@@ -56,19 +56,19 @@ LONG, SHORT = 40, 30  # rows of a table
 
 
 def record_target(given: str | Path) -> Path:
-    """The folder of a record: `given` itself, or for a slug without a number the next one beside the others.
+    """The folder of a record: `given`, or for a slug without a number that of the slug, if there is one, or the next.
 
-    A slug alone (`hidden-size`) means `experiments/`; the record of that slug, if there is one.
+    A name alone (`hidden-size`, `002-hidden-size`) means one in `experiments/`.
 
     Raises:
         RequestError: a name that cannot be a record's.
     """
     path = Path(given)
+    folder = Path("experiments") if path.parent == Path() else path.parent
     if NAME.fullmatch(path.name):
-        return path
+        return folder / path.name
     if not NAME.fullmatch(f"000-{path.name}"):
         raise RequestError(f"{given}: a record is called NNN-slug or slug, e.g. hidden-size.")
-    folder = Path("experiments") if path.parent == Path() else path.parent
     known = {match[2]: int(match[1]) for there in folder.glob("*") if (match := NAME.fullmatch(there.name))}
     return folder / f"{known.get(path.name, max(known.values(), default=0) + 1):03d}-{path.name}"
 

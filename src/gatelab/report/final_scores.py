@@ -31,7 +31,10 @@ def scores(directory: Path, result: Mapping[str, Any]) -> dict[str, float]:
     found = {f"{PREFIX}{name}": metrics[name] for name in ranking if name in metrics}
     for row in readable_rows(directory):
         if row["split"] == "test":
-            found |= {f"{PREFIX}{name} by {row['method']}": row["metrics"][name] for name in row["figures"]}
+            names = [
+                name for name in row["figures"] if name in row["metrics"]
+            ]  # once all of a task's were kept
+            found |= {f"{PREFIX}{name} by {row['method']}": row["metrics"][name] for name in names}
     return found
 
 

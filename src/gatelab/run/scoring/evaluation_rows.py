@@ -108,7 +108,9 @@ def score_rows(
                 "split": split,
                 "metrics": scored.metrics,
                 "static": {key: value for key, value in static.items() if key in scored.metrics},
-                "figures": [figure.name for figure in task.figures if figure.better],
+                "figures": [
+                    figure.name for figure in task.figures if figure.better and figure.name in scored.metrics
+                ],
                 "parameters": scored.parameters,
                 "tuned": scored.tuned,
                 "seconds": round(time.perf_counter() - started, 2),
