@@ -8,7 +8,7 @@ from gatelab.run import CONF_DIR
 from gatelab.run.config import check, compose
 from gatelab.run.train import train
 
-EXPERIMENTS = sorted(p.stem for p in (CONF_DIR / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(p.stem for p in (CONF_DIR / "experiment").glob("[!_]*.yaml"))
 NEEDS_NO_FILE = {"stdlib", "embedded_series", "adding", "copy_memory", "lorenz"}
 
 
