@@ -195,6 +195,11 @@ class Task(pl.LightningModule):
         """Something to look at that the model does on the validation split, or by itself; None: nothing."""
         return None
 
+    def samples(self, run: RunSource) -> Sequence[Sample]:
+        """All that a report shows of the model: the sample, and more where the task has it."""
+        shown = self.sample(run)
+        return () if shown is None else (shown,)
+
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
         """Read new input from `file` and return what the model says to it, a row each.
 

@@ -46,6 +46,19 @@ def statistical_forecast(
     return point, np.stack([at(level) for level in levels], axis=1)
 
 
+def statistical_forecasts(
+    name: str, past: Sequence[Sequence[np.ndarray]], horizon: int, season: int, levels: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return points `[B, P, K]` and quantiles `[B, P, K, Q]` after the `K` targets `[T]` of each of `B` series."""
+    answers = [
+        [statistical_forecast(name, values, horizon, season, levels) for values in one] for one in past
+    ]
+    point, quantiles = (
+        np.stack([np.stack([answer[part] for answer in one], axis=1) for one in answers]) for part in (0, 1)
+    )
+    return point, quantiles
+
+
 def _percent(level: float) -> int:
     """The central interval, in percent, that a level is an end of."""
     return round(200 * abs(level - 0.5))

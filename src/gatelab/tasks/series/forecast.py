@@ -32,13 +32,15 @@ from gatelab.tasks.contract import (
     Metric,
     Progress,
     RunSource,
+    Sample,
     ScoredRow,
     SeriesSample,
     Window,
 )
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
-from gatelab.tasks.series.backtest import Answer, backtest
+from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
+from gatelab.tasks.series.errors import error_samples
 from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
@@ -360,7 +362,7 @@ class ForecastTask(Task):
             # the seasonal error is that of the rows before the origin for all; the scale is the answering task's
             batch = own.batch._replace(mase_scale=window.batch.mase_scale)
             with torch.inference_mode():
-                said = task.answer(batch)
+                said = in_parts(task.answer, batch)
             shown.append(shown_window(window, batch, said, levels or (), channel, 0))
             return batch, said
 
@@ -399,6 +401,10 @@ class ForecastTask(Task):
             steps="time" if shown[0].times else "steps of the validation split",
             windows=tuple(shown),
         )
+
+    def samples(self, run: RunSource) -> Sequence[Sample]:
+        """Windows, errors by horizon step, and the worst series or targets (errors.py)."""
+        return [*super().samples(run), *error_samples(self, run.data)]
 
     def window(
         self, data: Any, number: int, target: int, split: str
