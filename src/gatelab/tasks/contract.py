@@ -277,6 +277,7 @@ class GraphInterface:
         steps: T of a graph that walks a fixed number of steps, unless asked for otherwise.
         usual_steps: T of the inputs that a graph is compared on.
         free_time: whether `torch.export` can leave T free.
+        pack: what makes of the inputs after the first the network's second argument; None: they are its state.
     """
 
     inputs: Mapping[str, tuple[int | str, ...]]
@@ -284,3 +285,4 @@ class GraphInterface:
     steps: int = 1
     usual_steps: int = 12
     free_time: bool = False
+    pack: Callable[[Sequence[Any]], Any] | None = None

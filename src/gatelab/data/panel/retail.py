@@ -61,6 +61,7 @@ def retail_frame(seed: int = 0) -> pd.DataFrame:
             sales = level * share * lift // 100 * around // 100 * noise // 10_000_000
             first = int(generator.integers(100, 300)) if generator.integers(10) == 0 else 0
             there = (generator.integers(40, size=DAYS) > 0) & (np.arange(DAYS) >= first)
+            there[-1] = True  # all series end on one day
             columns = {"ds": days, "sales": sales, "promotion": promotion, "holiday": holiday}
             part = pd.DataFrame(columns)[there]
             facts = {"store": store, "product": product, "size": size}
