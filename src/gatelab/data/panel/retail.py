@@ -64,8 +64,8 @@ def retail_frame(seed: int = 0) -> pd.DataFrame:
             there[-1] = True  # all series end on one day
             columns = {"ds": days, "sales": sales, "promotion": promotion, "holiday": holiday}
             part = pd.DataFrame(columns)[there]
-            facts = {"store": store, "product": product, "size": size}
-            parts.append(part.assign(unique_id=f"{store} {product}", **facts))
+            one = f"{store} {product}"
+            parts.append(part.assign(unique_id=one, store=store, product=product, size=size))
     return pd.concat(parts, ignore_index=True)
 
 

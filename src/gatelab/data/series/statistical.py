@@ -7,7 +7,7 @@ Dimensions: `T` rows before the origin, `P` horizon, `Q` levels.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -47,7 +47,7 @@ def statistical_forecast(
 
 
 def statistical_forecasts(
-    name: str, past: Sequence[Sequence[np.ndarray]], horizon: int, season: int, levels: Sequence[float]
+    name: str, past: Iterable[Iterable[np.ndarray]], horizon: int, season: int, levels: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return points `[B, P, K]` and quantiles `[B, P, K, Q]` after the `K` targets `[T]` of each of `B` series."""
     answers = [

@@ -7,6 +7,7 @@ Letters: B windows of one origin, N origins, P horizon, K targets, Q levels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -64,9 +65,8 @@ class Scores:
 
 def in_parts(answer: Callable[[SeriesBatch], Answer], batch: SeriesBatch) -> Answer:
     """The answer to a batch of any size, `TOGETHER` windows at a time."""
-    parts = []
-    for start in range(0, len(batch.past), TOGETHER):
-        parts.append(answer(batch.each(lambda values, start=start: values[start : start + TOGETHER])))
+    starts = range(0, len(batch.past), TOGETHER)
+    parts = [answer(batch.each(itemgetter(slice(start, start + TOGETHER)))) for start in starts]
     return Answer(*(None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)))  # type: ignore[arg-type]
 
 
