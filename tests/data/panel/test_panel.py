@@ -1,6 +1,8 @@
 """Panels: windows as a plain loop cuts them, scalers and codes that see the training rows only, exact resume."""
 
+import sys
 from itertools import islice
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -279,6 +281,32 @@ def test_a_rolling_origin_of_a_panel_is_its_test_split_with_scales_of_its_own(pa
         data.rolling(4)
     with pytest.raises(DataError, match=r"--refit is for one table"):
         data.rolling(seen=True)
+
+
+def test_models_of_statsforecast_see_each_series_up_to_the_origin(panel, monkeypatch):
+    seen = []
+
+    class AutoETS:
+        """Repeats the last value, without intervals."""
+
+        def __init__(self, season_length):
+            assert season_length == 4
+
+        def forecast(self, y, h, level):
+            seen.append(len(y))
+            return {"mean": np.full(h, y[-1])} | {
+                f"{s}-{p}": np.full(h, y[-1]) for p in level for s in ("lo", "hi")
+            }
+
+    monkeypatch.setitem(sys.modules, "statsforecast", ModuleType("statsforecast"))
+    monkeypatch.setitem(sys.modules, "statsforecast.models", SimpleNamespace(AutoETS=AutoETS))
+    data = panel(frame((60, 45)), test_windows=2)
+    windows = data.rolling()
+    found = data.rolling_baselines([window.row for window in windows], ["auto_ets"])
+    point, quantiles = found["auto_ets"].answer(0)
+    assert seen == [54, 39]
+    np.testing.assert_allclose(point, found["repeat_last"].answer(0)[0], rtol=1e-6)
+    assert quantiles.shape == (2, 3, 1, len(found["auto_ets"].levels))
 
 
 def test_files_of_a_folder_and_of_a_pattern_are_one_panel(panel, tmp_path):
