@@ -117,16 +117,23 @@ class Run:
         """The DataModule, set up; refused if a file is not the one that the run was trained on."""
         return self._loaded.data
 
-    def predict(self, new: pd.DataFrame | Folder, *, conformal: bool = False) -> pd.DataFrame:
+    def predict(
+        self, new: pd.DataFrame | Folder, *, future: Folder | None = None, conformal: bool = False
+    ) -> pd.DataFrame:
         """What the model says to new input, a table or its file: a forecaster continues it, in original units.
 
+        future: a file of what is known of the steps to forecast (a panel's `data.known_future`).
         conformal: with quantiles that are calibrated on the run's validation split.
         """
         if isinstance(new, str | os.PathLike):
-            return evaluate.predict(self.path, Path(new), conformal=conformal, trust=self._trust)
+            return self._predict(Path(new), future, conformal)
         with tempfile.TemporaryDirectory() as folder:
             new.to_csv(file := Path(folder) / "input.csv", index=False)
-            return evaluate.predict(self.path, file, conformal=conformal, trust=self._trust)
+            return self._predict(file, future, conformal)
+
+    def _predict(self, file: Path, future: Folder | None, conformal: bool) -> pd.DataFrame:
+        ahead = None if future is None else Path(future)
+        return evaluate.predict(self.path, file, future=ahead, conformal=conformal, trust=self._trust)
 
     def generate(self, prompt: str = "", **options: Any) -> str:
         """The prompt and its continuation; `options`: of `gatelab.tasks.text.generation.Generation`, without n."""

@@ -35,6 +35,10 @@ DATA = {
         "task.net.weight_drop=0.3",
     ],
     "series": ["data=embedded_series", "data.lookback=8", "data.horizon=4"],
+    "panel": [
+        *("data=retail_panel", "data.lookback=8", "data.horizon=4", "data.calendar=null"),
+        *("data.static=[size,store]", "task.net.decoder=mlp", "task.net.mask_input=true"),
+    ],
     "quantiles": [
         "data=embedded_series",
         "data.lookback=8",
@@ -81,6 +85,16 @@ def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_p
         ("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
         ("series", {"past": ["batch", "time", 4]}),
         ("quantiles", {"past": ["batch", "time", 4]}),
+        (
+            "panel",
+            {
+                "past": ["batch", 8, 1],
+                "observed": ["batch", 8, 1],
+                "known_codes": ["batch", 12, 2],
+                "static": ["batch", 1],
+                "static_codes": ["batch", 1],
+            },
+        ),
     ],
 )
 def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
@@ -95,6 +109,7 @@ def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     [
         ("text", [3, "batch"]),
         ("series", ["batch", 3, 4]),
+        ("panel", ["batch", 8, 1]),
         pytest.param("quantiles", ["batch", 12, 4], marks=pytest.mark.slow),
     ],
 )

@@ -2,8 +2,9 @@
 
 A language model continues every line of a text file. The output ends in .csv, .parquet or .jsonl.
 
-example:
+examples:
   gatelab predict runs/etth1_gru/1a2b3c4d-s0 --input recent.csv --output forecast.csv
+  gatelab predict runs/retail_panel/1a2b3c4d-s0 --input sales.csv --future plans.csv --output forecast.csv
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="new input; a forecaster's: CSV or Parquet with the run's channels",
     )
+    parser.add_argument(
+        "--future",
+        metavar="FILE",
+        help="of a panel: what is known of the steps to forecast (default: rows of --input without a target)",
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="CSV, Parquet or JSON lines to write")
     parser.add_argument(
         "--conformal",
@@ -50,17 +56,25 @@ def run(options: argparse.Namespace) -> int:
     output, given = Path(options.output), Path(options.input)
     if output.suffix.lower() not in ENDINGS:
         raise RequestError(f"{output}: give a name that ends in {', '.join(ENDINGS)}.")
-    check_output(output, options.run_dir, given=given)
+    known = [given] if options.future is None else [given, Path(options.future)]
+    for file in known:
+        check_output(output, options.run_dir, given=file)
     if output.exists() and not options.force:
         raise RequestError(f"--output {output}: exists already; --force replaces it.")
     plot = None if options.plot is None else Path(options.plot)
     if plot is not None:
-        check_picture(plot, options.run_dir, given=given)
+        for file in known:
+            check_picture(plot, options.run_dir, given=file)
     with loading():
         from gatelab.run.scoring.evaluate import predict_and_show
 
     frame, samples = predict_and_show(
-        options.run_dir, given, conformal=options.conformal, trust=options.trust, show=plot is not None
+        options.run_dir,
+        given,
+        future=options.future,
+        conformal=options.conformal,
+        trust=options.trust,
+        show=plot is not None,
     )
     if plot is not None and not samples:
         raise RequestError("--plot: this task has nothing to draw; leave it out.")

@@ -34,7 +34,7 @@ from gatelab.run import RequestError
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
-from gatelab.tasks.contract import Sample, SeriesSample
+from gatelab.tasks.contract import CurveSample, Sample, SeriesSample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -339,27 +339,39 @@ def importance_bars(state: StudyState, found: Importance) -> go.Figure | None:
     return figure
 
 
-def sample(rows: Sequence[Row], *, trust: bool = False) -> tuple[str, Path | None, Sample | None]:
-    """The sample of the best trial's first run that has a checkpoint, as its task shows it; `trust` as in `load_task`.
+def samples(rows: Sequence[Row], *, trust: bool = False) -> tuple[str, Path | None, Sequence[Sample]]:
+    """The samples of the best trial's first run that has a checkpoint, as its task shows them; `trust`: `load_task`.
 
     Returns:
-        what it is, or why there is none; the run that made it; the sample.
+        whose they are, or why there are none; the run that made them; the samples.
     """
     from gatelab.run.load import load_task
 
     runs = [run.directory for row in rows[:1] for run in row.trial.runs]
     kept = next((run for run in runs if any((run / "checkpoints").glob("*.ckpt"))), None)
     if kept is None:
-        return "No sample: the best trial's runs have no checkpoint here.", None, None
+        return "No sample: the best trial's runs have no checkpoint here.", None, ()
     try:
         loaded = load_task(kept, trust=trust)
-        shown = loaded.task.sample(loaded)
+        shown = loaded.task.samples(loaded)
     except (RequestError, OSError, RuntimeError, ValueError, KeyError) as error:
-        return f"No sample: {error}", None, None
-    if shown is None:
-        return "No sample: this task shows none.", None, None
-    note = f"By the best run's best checkpoint. {shown.note}"
-    return note, kept, shown
+        return f"No sample: {error}", None, ()
+    if not shown:
+        return "No sample: this task shows none.", None, ()
+    return "By the best run's best checkpoint.", kept, shown
+
+
+def draw_curves(shown: CurveSample) -> go.Figure:
+    """A line for each name; the model's is the boldest."""
+    figure = new_figure(height=320, xaxis_title_text=shown.steps, yaxis_title_text=shown.label)
+    for place, (name, values) in enumerate(shown.curves.items()):
+        line = {"color": COLOURS[0], "width": 2.4} if place == 0 else {"color": FAINT, "width": 1.5}
+        if place > 1:
+            line["dash"] = "dot"
+        figure.add_scatter(
+            x=[*range(1, len(values) + 1)], y=[*values], name=name.replace("_", " "), line=line
+        )
+    return figure
 
 
 def draw_series(shown: SeriesSample) -> go.Figure:

@@ -18,12 +18,13 @@ from gatelab.data.files import atomic_write_text
 from gatelab.data.messages import counted
 from gatelab.report.experiment_record import about, environment_of, ran_on, sections, shown_command
 from gatelab.report.figures import (
+    draw_curves,
     draw_series,
     importance_bars,
     learning_curves,
     over_parameter,
     parallel_coordinates,
-    sample,
+    samples,
 )
 from gatelab.report.gather import KINDS, Facts, Subject, differences, read_facts
 from gatelab.report.text import cost, headline
@@ -33,7 +34,7 @@ from gatelab.study.analysis import otherwise
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, answer, columns, leaderboard, to_csv, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
-from gatelab.tasks.contract import SeriesSample, TableSample
+from gatelab.tasks.contract import CurveSample, Sample, SeriesSample, TableSample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -154,15 +155,22 @@ def section(
 
 
 def _sample(name: str, rows: Sequence[Row], page: Path, trust: bool) -> dict[str, Any]:
-    note, run, shown = sample(rows, trust=trust)
-    found: dict[str, Any] = dict.fromkeys(("figure", "text", "table"))
-    found |= {"note": note, "run": run and link(run, page, run.name)}
+    note, run, shown = samples(rows, trust=trust)
+    parts = [_shown(name, one) for one in shown]
+    return {"note": note, "run": run and link(run, page, run.name), "parts": parts}
+
+
+def _shown(name: str, shown: Sample) -> dict[str, Any]:
+    """The values of one sample: its note, and a figure, a text or a table."""
+    found: dict[str, Any] = dict.fromkeys(("figure", "text", "table")) | {"note": shown.note}
     if isinstance(shown, SeriesSample):
         found["figure"] = place(draw_series(shown), f"Sample of {name}'s best run")
+    elif isinstance(shown, CurveSample):
+        found["figure"] = place(draw_curves(shown), f"{shown.label} by {shown.steps} of {name}'s best run")
     elif isinstance(shown, TableSample):
         cells = map(list, zip(*shown.rows, strict=True))
-        found["table"] = table(note, dict(zip(shown.columns, cells, strict=True)))
-    elif shown is not None:
+        found["table"] = table(shown.note, dict(zip(shown.columns, cells, strict=True)))
+    else:
         found["text"] = shown.text
     return found
 

@@ -15,7 +15,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ def _with_time(interface: GraphInterface, steps: int) -> GraphInterface:
 
 
 def _as_graph(net: nn.Module, interface: GraphInterface) -> Graph:
-    return Graph(net, len(interface.outputs) - 1)
+    return Graph(net, len(interface.outputs) - 1, interface.pack)
 
 
 def _difference(
@@ -241,14 +241,21 @@ def _as(kinds: Mapping[type[nn.Module], Callable[..., nn.Module]], core: nn.Modu
 
 
 class Graph(nn.Module):
-    """A network whose inputs and outputs are tensors only: state goes in and comes out piece by piece."""
+    """A network whose inputs and outputs are tensors only: state goes in and comes out piece by piece.
 
-    def __init__(self, net: nn.Module, states: int) -> None:
+    `pack`: see `GraphInterface`.
+    """
+
+    def __init__(
+        self, net: nn.Module, states: int, pack: Callable[[Sequence[Tensor]], Any] | None = None
+    ) -> None:
         super().__init__()
-        self.net, self.states = net, states
+        self.net, self.states, self.pack = net, states, pack
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Return (logits [T, B, V], state...) of tokens [T, B], or (forecast [B, P, K],) of past [B, T, C]."""
+        if self.pack is not None:
+            return (self.net(x, self.pack(state)),)
         if self.states == 0:
             return (self.net(x),)
         y, after = self.net(x, state[0] if self.states == 1 else state)

@@ -76,7 +76,8 @@ class Task(pl.LightningModule):
 
     Attributes:
         spec_type: the class of spec that the task reads; unit: what its batches are counted in; figures: its metrics,
-            the most telling first; methods: ways to score beside the static one, by name (`score_row`).
+            the most telling first; methods: ways to score beside the static one, by name (`score_row`);
+            takes_future: `predict` has a further argument, `future`: a file of what is known of what is to come.
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
         steps: training batches seen by this process, over all epochs and restarts; items: how many `unit`s they
             held, since the process began.
@@ -87,6 +88,7 @@ class Task(pl.LightningModule):
     unit: ClassVar[str]
     figures: ClassVar[tuple[Metric, ...]]
     methods: ClassVar[Mapping[str, Method]] = {}
+    takes_future: ClassVar[bool] = False
     metric: torchmetrics.Metric
 
     def __init__(
@@ -194,6 +196,11 @@ class Task(pl.LightningModule):
     def sample(self, run: RunSource) -> Sample | None:
         """Something to look at that the model does on the validation split, or by itself; None: nothing."""
         return None
+
+    def samples(self, run: RunSource) -> Sequence[Sample]:
+        """All that a report shows of the model: the sample, and more where the task has it."""
+        shown = self.sample(run)
+        return () if shown is None else (shown,)
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
         """Read new input from `file` and return what the model says to it, a row each.

@@ -127,13 +127,32 @@ class TableSample:
     rows: tuple[tuple[str, ...], ...]
 
 
-Sample = TextSample | SeriesSample | TableSample
+@dataclass(frozen=True)
+class CurveSample:
+    """A figure at each of some steps, of the model and of what it is compared with.
+
+    Attributes:
+        label: of the figure's axis; steps: of the other axis, which counts from 1.
+        curves: name -> the figure at each step, the model's first; equally long.
+    """
+
+    note: str
+    label: str
+    steps: str
+    curves: Mapping[str, Sequence[float]]
 
 
-def as_text(sample: TextSample | TableSample) -> str:
+Sample = TextSample | SeriesSample | TableSample | CurveSample
+
+
+def as_text(sample: TextSample | TableSample | CurveSample) -> str:
     """The sample as plain text; a table with aligned columns."""
     if isinstance(sample, TextSample):
         return sample.text
+    if isinstance(sample, CurveSample):
+        steps = enumerate(zip(*sample.curves.values(), strict=True), 1)
+        cells = tuple((str(step), *(f"{value:.4g}" for value in values)) for step, values in steps)
+        sample = TableSample(sample.note, (sample.steps, *sample.curves), cells)
     rows = [sample.columns, *sample.rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(sample.columns))]
     padded = ([cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows)
@@ -258,6 +277,7 @@ class GraphInterface:
         steps: T of a graph that walks a fixed number of steps, unless asked for otherwise.
         usual_steps: T of the inputs that a graph is compared on.
         free_time: whether `torch.export` can leave T free.
+        pack: what makes of the inputs after the first the network's second argument; None: they are its state.
     """
 
     inputs: Mapping[str, tuple[int | str, ...]]
@@ -265,3 +285,4 @@ class GraphInterface:
     steps: int = 1
     usual_steps: int = 12
     free_time: bool = False
+    pack: Callable[[Sequence[Any]], Any] | None = None

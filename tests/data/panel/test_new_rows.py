@@ -73,18 +73,16 @@ def test_a_series_shorter_than_the_look_back_is_padded(run):
     assert found.stamps.ds.tolist()[4] == pd.Timestamp("2024-01-01 03:00")
 
 
-def test_an_id_of_the_future_alone_is_told(run):
-    _, read = run
-    found = read(rows("a", 30), rows("aq", 4, begin=30))
-    assert found.ids == ("a",)
-    assert any("1 series stand only in" in note and note.endswith(": q") for note in found.notes)
-
-
 BAD = {
     "short": (
         rows("ab", 30),
         rows("ab", 3, 30),
         "'price' of series 'a' is known for 3 of the 4 steps after 2024-01-02",
+    ),
+    "id": (
+        rows("a", 30),
+        rows("aq", 4, begin=30),
+        r"1 series without history in .*future.csv: q \(rows future.csv:5, future.csv:6, future.csv:7 and 1 more\)",
     ),
     "none": (rows("ab", 30), rows("a", 4, 30), "'price' of series 'b' is known for 0 of the 4 steps"),
     "hole": (
@@ -117,3 +115,13 @@ def test_bad_input_is_one_message(run, case):
     history, future, message = BAD[case]
     with pytest.raises(DataError, match=message):
         run[1](history, future)
+
+
+def test_a_future_of_a_run_without_known_covariates_is_refused(run, tmp_path):
+    data, _ = run
+    plain = PanelDataModule(
+        path=data.path, time="ds", target=["y"], lookback=6, horizon=4, cache=str(tmp_path / "cache")
+    )
+    plain.setup()
+    with pytest.raises(DataError, match=r"no data\.known_future; leave it out"):
+        plain.panel_input(data.path, plain.spec, data.path)

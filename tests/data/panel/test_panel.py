@@ -1,6 +1,8 @@
 """Panels: windows as a plain loop cuts them, scalers and codes that see the training rows only, exact resume."""
 
+import sys
 from itertools import islice
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -46,6 +48,12 @@ def panel(tmp_path, monkeypatch):
         return data
 
     return make
+
+
+def data_frame(data: PanelDataModule):
+    """The series of a module as it read them."""
+    values = np.split(data.panel.values[:, 0], data.panel.starts[1:-1])
+    return [(name, pd.DataFrame({"y": y})) for name, y in zip(data.panel.ids, values, strict=True)]
 
 
 def batches(data: PanelDataModule, split: str) -> list:
@@ -224,6 +232,81 @@ def test_baselines_are_those_of_a_plain_loop(panel):
         assert found[name]["mae_original"] == pytest.approx(mae / 4, rel=1e-4)
         assert found[name]["filled"] == pytest.approx(100 / 3)
         assert found[name]["windows"] == 2
+
+
+def test_the_linear_baseline_finds_one_rule_for_all_series(panel):
+    """Every series is y[t] = 2 y[t-4] - y[t-8] on a level of its own: the shared weights forecast it exactly."""
+    rng = np.random.default_rng(3)
+    parts = []
+    for number in range(3):
+        y = [*(100.0 * number + rng.normal(size=8))]
+        for t in range(8, 60):
+            y.append(2 * y[t - 4] - y[t - 8])
+        parts.append(np.array(y))
+    table = frame((60, 60, 60), y=np.concatenate(parts))
+    found = panel(table, lookback=9).baselines("test")
+    assert found["linear"]["mase"] < 0.02 * found["seasonal_naive"]["mase"]
+    assert found["linear"]["parameters"] == 9 * 3
+
+
+def test_quantiles_of_baselines_are_those_of_their_training_errors(panel):
+    table = frame((300, 300), y=lambda t: np.random.default_rng(4).normal(size=len(t)))
+    found = panel(table, lookback=4, test_windows=30).baselines("test")
+    assert {"sql", "wql", "crps", "msis", "nd"} <= found["repeat_last"].keys()
+    for name in ("repeat_last", "seasonal_naive", "linear"):
+        assert found[name]["coverage_80"] == pytest.approx(0.8, abs=0.08), name
+    assert found["linear"]["sql"] < found["repeat_last"]["sql"]  # the noise of one value, not of two
+
+
+def test_a_rolling_origin_of_a_panel_is_its_test_split_with_scales_of_its_own(panel):
+    data = panel(
+        frame((60, 45, 20), y=lambda t: np.random.default_rng(5).normal(size=len(t))), test_windows=3
+    )
+    windows = data.rolling()
+    assert [window.row for window in windows] == [51, 54, 57]
+    (whole,) = batches(data, "test")
+    for place, window in enumerate(windows):
+        assert window.batch.past.tolist() == whole.past[place::3].tolist()
+        assert window.batch.future.tolist() == whole.future[place::3].tolist()
+        for one, part in enumerate(part.y.to_numpy() for _, part in data_frame(data)):
+            before = part[: len(part) - 9 + 3 * place]
+            expected = np.abs(before[4:] - before[:-4]).mean()
+            assert float(window.batch.mase_scale[one, 0]) == pytest.approx(expected, rel=1e-5)
+    found = data.rolling_baselines([window.row for window in windows])
+    point, quantiles = found["repeat_last"].answer(1)
+    assert point.shape == (3, 3, 1)
+    assert quantiles.shape == (3, 3, 1, len(found["repeat_last"].levels))
+    assert point[:, 0, 0].tolist() == pytest.approx(windows[1].batch.past[:, -1, 0].tolist())
+    with pytest.raises(DataError, match=r"data.test_windows=3.*room for 3 windows"):
+        data.rolling(4)
+    with pytest.raises(DataError, match=r"--refit is for one table"):
+        data.rolling(seen=True)
+
+
+def test_models_of_statsforecast_see_each_series_up_to_the_origin(panel, monkeypatch):
+    seen = []
+
+    class AutoETS:
+        """Repeats the last value, without intervals."""
+
+        def __init__(self, season_length):
+            assert season_length == 4
+
+        def forecast(self, y, h, level):
+            seen.append(len(y))
+            return {"mean": np.full(h, y[-1])} | {
+                f"{s}-{p}": np.full(h, y[-1]) for p in level for s in ("lo", "hi")
+            }
+
+    monkeypatch.setitem(sys.modules, "statsforecast", ModuleType("statsforecast"))
+    monkeypatch.setitem(sys.modules, "statsforecast.models", SimpleNamespace(AutoETS=AutoETS))
+    data = panel(frame((60, 45)), test_windows=2)
+    windows = data.rolling()
+    found = data.rolling_baselines([window.row for window in windows], ["auto_ets"])
+    point, quantiles = found["auto_ets"].answer(0)
+    assert seen == [54, 39]
+    np.testing.assert_allclose(point, found["repeat_last"].answer(0)[0], rtol=1e-6)
+    assert quantiles.shape == (2, 3, 1, len(found["auto_ets"].levels))
 
 
 def test_files_of_a_folder_and_of_a_pattern_are_one_panel(panel, tmp_path):

@@ -62,10 +62,12 @@ def test_baselines_forecast_the_windows_that_are_asked_for() -> None:
     rows = [window.row for window in data.rolling(5)]
     found = data.rolling_baselines(rows)
     expected = seasonal_naive(data.scaled, 4, 24)(np.array(rows))
-    np.testing.assert_array_equal(found["seasonal_naive"].point, expected)
+    for place in range(5):
+        np.testing.assert_array_equal(found["seasonal_naive"].answer(place)[0], expected[place : place + 1])
     for forecast in found.values():
-        assert forecast.quantiles.shape == (5, 4, 4, len(forecast.levels))
-        assert (np.diff(forecast.quantiles, axis=-1) >= 0).all()
+        _, quantiles = forecast.answer(4)
+        assert quantiles.shape == (1, 4, 4, len(forecast.levels))
+        assert (np.diff(quantiles, axis=-1) >= 0).all()
 
 
 @pytest.mark.parametrize(
@@ -154,5 +156,20 @@ def test_intervals_of_statsforecast_become_quantiles(monkeypatch: pytest.MonkeyP
     data = module()
     found = data.rolling_baselines([window.row for window in data.rolling(2)], ["auto_ets"])["auto_ets"]
     assert isinstance(found, BaselineForecast)
-    assert found.point.shape == (2, 4, 4)
-    assert found.quantiles.shape == (2, 4, 4, len(found.levels))
+    point, quantiles = found.answer(1)
+    assert point.shape == (1, 4, 4)
+    assert quantiles.shape == (1, 4, 4, len(found.levels))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["auto_ets", "auto_arima"])
+def test_models_of_the_real_statsforecast_have_intervals_around_their_points(name: str) -> None:
+    pytest.importorskip("statsforecast", reason="statsforecast is not installed: gatelab[forecast]")
+    steps, noise = np.arange(120), np.random.default_rng(0).normal(size=120)
+    past = 20 + 5 * np.sin(steps * 2 * np.pi / 12) + noise
+    levels = (0.025, 0.1, 0.5, 0.9, 0.975)
+    point, quantiles = statistical_forecast(name, past, 12, 12, levels)
+    assert (np.diff(quantiles, axis=1) > 0).all()
+    assert quantiles[:, 2].tolist() == point.tolist()
+    truth = 20 + 5 * np.sin(np.arange(120, 132) * 2 * np.pi / 12)
+    assert np.abs(point - truth).mean() < 1.5  # a season of 5 is found

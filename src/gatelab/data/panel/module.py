@@ -4,6 +4,8 @@ It joins the parts and publishes the spec: long_frame.py, build.py and m4.py rea
 windows.py scales and cuts.
 """
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack
 
@@ -13,7 +15,12 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.messages import DataError, counted, few
-from gatelab.data.panel.baselines import panel_baselines, panel_mase_scale
+from gatelab.data.panel.baselines import (
+    PanelLinear,
+    panel_baselines,
+    panel_mase_scale,
+    trivial_forecasts,
+)
 from gatelab.data.panel.features import (
     check_calendar,
     code_sizes,
@@ -23,11 +30,14 @@ from gatelab.data.panel.features import (
     number_names,
 )
 from gatelab.data.panel.m4 import GROUPS
+from gatelab.data.panel.order import SeriesOrder
 from gatelab.data.panel.panel import Columns, Panel
+from gatelab.data.panel.rolling import PanelOrigins
 from gatelab.data.panel.rows import bounds, ranges, sums
 from gatelab.data.panel.sources import read_series_panel
 from gatelab.data.panel.windows import PanelArrays, PanelScaler, PanelWindows, Protocol, Windows
 from gatelab.data.series.protocol import default_season
+from gatelab.data.series.rolling import BaselineForecast, RollingWindow
 from gatelab.data.specs import SeriesSpec
 
 if TYPE_CHECKING:
@@ -41,7 +51,8 @@ class PanelDataModule(GatelabDataModule):
     """Forecasting windows of many series, `SeriesBatch`es of one global model.
 
     series: "panel" reads `path` (a CSV or Parquet file, a pattern, or a folder of parts), a long frame with a row for
-        each series and time (see panel.py); the others are groups of the M4 competition (see m4.py), without stamps.
+        each series and time (see panel.py); "retail_panel" is one made from `data_seed` (see retail.py); the others are
+        groups of the M4 competition (see m4.py), without stamps.
     id, time, target: columns (time None: the rows of a series are in order and equally spaced). past: further inputs,
         known up to now. known_future: covariates that are known for the steps to forecast. static: facts of each series
         (a column that changes within one is refused). Text is categorical, and so are the numbers of `categorical`.
@@ -64,7 +75,14 @@ class PanelDataModule(GatelabDataModule):
     def __init__(
         self,
         series: Literal[
-            "panel", "m4_hourly", "m4_daily", "m4_weekly", "m4_monthly", "m4_quarterly", "m4_yearly"
+            "panel",
+            "retail_panel",
+            "m4_hourly",
+            "m4_daily",
+            "m4_weekly",
+            "m4_monthly",
+            "m4_quarterly",
+            "m4_yearly",
         ] = "panel",
         path: str | None = None,
         id: str = "unique_id",
@@ -92,6 +110,7 @@ class PanelDataModule(GatelabDataModule):
         encoding: str | None = None,
         batch_size: int = 32,
         eval_batch_size: int = 256,
+        data_seed: int = 0,
         mirror: str | None = None,
         cache: str | None = None,
         **loading: Unpack[Loading],
@@ -116,7 +135,12 @@ class PanelDataModule(GatelabDataModule):
                     f"data.{key}={columns}: give a list of different names, such as data.{key}=[{columns}]"
                 )
         self.file_format = {"separator": separator, "decimal": decimal, "encoding": encoding}
-        if series == "panel":
+        if series == "retail_panel":
+            if path is not None or data_seed < 0:
+                raise DataError(
+                    "data=retail_panel is made from data.data_seed, 0 or more; leave data.path out"
+                )
+        elif series == "panel":
             if path is None or not target:
                 missing_key = "path=FILE (a file, pattern or folder)" if path is None else "target=[COLUMN]"
                 raise DataError(f"data=panel needs data.{missing_key}")
@@ -137,13 +161,19 @@ class PanelDataModule(GatelabDataModule):
         self.gaps, self.missing, self.scaling, self.weighting = gaps, missing, scaling, weighting
         self.lookback, self.horizon, self.step, self.min_past = lookback, horizon, step or horizon, min_past
         self.valid_windows, self.test_windows, self.season = valid_windows, test_windows, season
-        self.mirror, self.cache = mirror, cache
+        self.data_seed, self.mirror, self.cache = data_seed, mirror, cache
         self.panel: Panel | None = None
 
     @property
     def at_hand(self) -> bool:
-        """Whether the panel is in the user's own files."""
-        return self.series == "panel"
+        """Whether the panel is in the user's own files, or made up."""
+        return self.series in ("panel", "retail_panel")
+
+    @property
+    def series_names(self) -> tuple[str, ...]:
+        """The ids of the series, in the order in which `SeriesBatch.series` counts them."""
+        assert self.panel is not None
+        return self.panel.ids
 
     def prepare_data(self) -> None:
         """Set up here: the other processes of the machine then find what was worked out."""
@@ -210,7 +240,7 @@ class PanelDataModule(GatelabDataModule):
 
     def _read(self) -> Panel:
         return read_series_panel(
-            self.series, self.path, self._columns, self._options, self.mirror, self.cache
+            self.series, self.path, self._columns, self._options, self.mirror, self.cache, self.data_seed
         )
 
     @property
@@ -363,11 +393,13 @@ class PanelDataModule(GatelabDataModule):
         )
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
-        """Return the metrics of repeat-last, seasonal naive and drift on `split`, per window's own series."""
+        """Return the metrics of repeat-last, seasonal naive, drift and a linear forecast on `split`."""
         self._known(split)
         arrays = self._arrays(split)
         parts = {
             "origin": self.windows[split].origin,
+            "train": self.windows["train"].origin,
+            "valid": self.windows["valid"].origin,
             "values": self.arrays.values,
             "starts": self.arrays.starts,
         }
@@ -375,11 +407,60 @@ class PanelDataModule(GatelabDataModule):
         hashes = {name: sha256_of_array(part) for name, part in parts.items() if part is not None}
         return cached(
             self.cache,
-            lambda: {"what": "panel baselines", "arrays": hashes, "spec": self.spec.to_dict()},
+            lambda: {
+                "what": "panel baselines",
+                "version": 2,
+                "arrays": hashes,
+                "spec": self.spec.to_dict(),
+            },
             lambda: CacheEntry(
-                {}, panel_baselines(arrays, self.windows[split], self.horizon, self.spec.season)
+                {},
+                panel_baselines(arrays, self.windows, split, self.horizon, self.spec.season, self._linear),
             ),
         ).facts
+
+    @cached_property
+    def _linear(self) -> PanelLinear:
+        """The same for every split that it is scored on."""
+        linear = PanelLinear(self.arrays, self.lookback, self.horizon)
+        return linear.fit(self.windows["train"], self.windows["valid"])
+
+    def trivial(self, split: str, windows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what the trivial models say to windows `[n]` of a split, by number: `[n, P, K]`, scaled."""
+        part = self.windows[split].keep(windows)
+        models = trivial_forecasts(self.arrays, self.horizon, self.spec.season, self._linear)
+        return {name: forecast(part) for name, forecast in models.items()}
+
+    @property
+    def _origins(self) -> PanelOrigins:
+        assert self.panel is not None
+        tested = np.unique(self.windows["test"].series)
+        return PanelOrigins(self.panel, self.arrays, self._protocol(), self.spec.season, tested)
+
+    def rolling(
+        self, windows: int | None = None, step: int | None = None, *, seen: bool = False
+    ) -> list[RollingWindow]:
+        """Return the last windows of every series with a test window as a rolling origin, see rolling.py.
+
+        Args:
+            windows, step: their number (None: as many as fit) and the steps between them (None: the horizon).
+
+        Raises:
+            DataError: there is no room for them in the test split, or they are to be `seen` before it.
+        """
+        if seen:
+            raise DataError(
+                "--refit is for one table: leave it out, and train with data.test_windows=N to backtest more windows"
+            )
+        return self._origins.windows(windows, step)
+
+    def rolling_baselines(self, rows: Sequence[int], more: Sequence[str] = ()) -> dict[str, BaselineForecast]:
+        """Return what the trivial models say to the windows of `rolling` that begin at `rows`; `more`: statistical.py.
+
+        Raises:
+            DataError: a model of `more` is unknown, or its library is not installed.
+        """
+        return self._origins.baselines(rows, self._linear, self.windows["train"], more)
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         windows = self.windows[split]
@@ -398,28 +479,3 @@ class PanelDataModule(GatelabDataModule):
             )
             return dataset, order.of_windows(windows.series)
         return dataset, self._order(split, len(windows.series), rank, world_size)
-
-
-class SeriesOrder(BatchOrder):
-    """An order of training in which every series is met equally often, however many windows it has.
-
-    An epoch has as many windows as there are, drawn: the series in a new order again and again, of each a window at
-    random. A pure function of (seed, epoch), as its base is.
-    """
-
-    first: np.ndarray
-    count: np.ndarray
-
-    def permutation(self) -> np.ndarray:
-        """Return the windows `[items]` of the current epoch; some stand there more than once."""
-        if not self.shuffle:
-            return np.arange(self.items)
-        random = np.random.Generator(np.random.PCG64([self.seed, self.epoch]))
-        rounds = -(-self.items // len(self.first))
-        series = np.concatenate([random.permutation(len(self.first)) for _ in range(rounds)])[: self.items]
-        return self.first[series] + (random.random(self.items) * self.count[series]).astype(np.int64)
-
-    def of_windows(self, series: np.ndarray) -> "SeriesOrder":
-        """Take note of which series `[items]`, in order, each window is of."""
-        _, self.first, self.count = np.unique(series, return_index=True, return_counts=True)
-        return self

@@ -1,13 +1,13 @@
 """New rows of a panel, read as training reads its own: one window a series, whose future begins after its last row.
 
 The series need not be those of training: each is scaled by its own rows here. What is known of the future stands in a
-second file, or below the history in the same file, in rows without any target. An id without history is told and left
-out; a known value that is missing, or a known future that ends too early, is refused by name.
+second file, or below the history in the same file, in rows without any target. An id without history, a known value
+that is missing, and a known future that ends too early are refused by name.
 
 Dimensions: `S` series, `N` rows, `P` horizon, `K` targets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,10 +55,15 @@ def read_panel_input(
         _check_step(history, spec)
         ends = history.lengths
         if future is not None:
+            if not columns.known:
+                raise DataError(f"--future {future}: the run has no data.known_future; leave it out")
             long = _below(long, read_long_frame(future, notes, file_format), columns)
             whole = build_panel(long, columns, options["gaps"], "mask", [], spec.frequency)
             if only := whole.ids[len(history.ids) :]:
-                notes.append(f"{len(only):,} series stand only in {future} and are left out: {few(only)}")
+                raise DataError(
+                    f"{len(only):,} series without history in {future}: {few(only)} "
+                    f"({long.rows(_places(long, columns.id, only))}); add their rows to the input, or remove these"
+                )
         elif columns.known:
             ends = _last_measured(history, len(columns.target)) + 1
         _check(history, whole, ends, columns, options["missing"], spec.horizon)
@@ -94,6 +99,11 @@ def _below(history: LongFrame, future: LongFrame, columns: Columns) -> LongFrame
     frame = pd.concat([history.frame, known], ignore_index=True)
     begins = np.append(history.begins, future.begins + len(history.frame))
     return LongFrame(frame, history.files + future.files, begins)
+
+
+def _places(long: LongFrame, column: str, ids: Sequence[str]) -> np.ndarray:
+    """The rows of some series."""
+    return np.flatnonzero(long.frame[column].astype(str).isin(ids))
 
 
 def _last_measured(panel: Panel, targets: int) -> np.ndarray:

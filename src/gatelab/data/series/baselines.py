@@ -29,7 +29,7 @@ from gatelab.data.series.intervals import error_quantiles
 from gatelab.data.series.quantile_scores import SCORED_LEVELS, quantile_fractions, quantile_sums
 from gatelab.data.specs import SeriesSpec
 
-_RIDGES: Final = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES: Final = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Ridge strengths tried, per training window and unit variance."""
 _CHUNK: Final = 2048
 """Windows handled at once; keeps memory small for a long look-back."""
@@ -173,7 +173,7 @@ def drift(scaled: np.ndarray, horizon: int) -> Forecast:
     return forecast
 
 
-class _Normal(NamedTuple):
+class Normal(NamedTuple):
     """Sums over windows of one target: X'X `[Lb, Lb]`, X'Y `[Lb, P]`, the sum of squares of Y, and the windows `n`."""
 
     gram: np.ndarray
@@ -190,6 +190,18 @@ class _Normal(NamedTuple):
         return self.square + float((weights * (self.gram @ weights - 2 * self.moment)).sum())
 
 
+def best_ridge(
+    train: Sequence[Normal], valid: Sequence[Normal], ridges: Sequence[float] = RIDGES
+) -> tuple[float, list[np.ndarray]]:
+    """Return the ridge strength with the least error on `valid`, and its weights `[Lb, P]` of each target."""
+    tried = []
+    for ridge in ridges:
+        weights = [normal.solve(ridge) for normal in train]
+        error = sum(normal.squared_error(w) for normal, w in zip(valid, weights, strict=True))
+        tried.append((error, ridge, weights))
+    return min(tried, key=lambda one: one[:2])[1:]
+
+
 class LinearForecast:
     """One ridge regression per target, look-back -> horizon, relative to the last value. scaled: `[N, K]`."""
 
@@ -202,16 +214,11 @@ class LinearForecast:
         self.weights: list[np.ndarray] = [np.zeros((lookback, horizon)) for _ in self.columns]
         self.ridge = 0.0
 
-    def fit(self, train: np.ndarray, valid: np.ndarray, ridges: Sequence[float] = _RIDGES) -> None:
+    def fit(self, train: np.ndarray, valid: np.ndarray, ridges: Sequence[float] = RIDGES) -> None:
         """Solve on the training windows; of `ridges` keep the one with the least error on the validation windows."""
         of_train = [self._normal(column, self._whole(k, train)) for k, column in enumerate(self.columns)]
         of_valid = [self._normal(column, self._whole(k, valid)) for k, column in enumerate(self.columns)]
-        tried = []
-        for ridge in ridges:
-            weights = [normal.solve(ridge) for normal in of_train]
-            error = sum(normal.squared_error(w) for normal, w in zip(of_valid, weights, strict=True))
-            tried.append((error, ridge, weights))
-        _, self.ridge, self.weights = min(tried, key=lambda one: one[:2])
+        self.ridge, self.weights = best_ridge(of_train, of_valid, ridges)
 
     def _whole(self, target: int, origins: np.ndarray) -> np.ndarray:
         """Return the windows whose future was measured from the first to the last step."""
@@ -231,7 +238,7 @@ class LinearForecast:
         past[:, -1] = 1.0
         return past, last
 
-    def _normal(self, column: np.ndarray, origins: np.ndarray) -> _Normal:
+    def _normal(self, column: np.ndarray, origins: np.ndarray) -> Normal:
         gram = np.zeros((self.lookback, self.lookback))
         moment, square = np.zeros((self.lookback, self.horizon)), 0.0
         for chunk in np.array_split(origins, max(1, len(origins) // _CHUNK)):
@@ -240,7 +247,7 @@ class LinearForecast:
             gram += past.T @ past
             moment += past.T @ future
             square += float(np.square(future).sum())
-        return _Normal(gram, moment, square, len(origins))
+        return Normal(gram, moment, square, len(origins))
 
     def __call__(self, origins: np.ndarray) -> np.ndarray:
         """Return forecasts `[n, P, K]`."""

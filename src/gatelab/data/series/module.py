@@ -4,7 +4,7 @@ It joins the parts and publishes the spec: sources.py and table.py read, protoco
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, Unpack
@@ -38,7 +38,7 @@ from gatelab.data.series.protocol import (
 from gatelab.data.series.quantile_scores import SCORED_LEVELS
 from gatelab.data.series.rolling import BaselineForecast, RollingWindow, rolling_origins, seasonal_errors
 from gatelab.data.series.sources import published_file, read_series, time_column
-from gatelab.data.series.statistical import require_statistical, statistical_forecast
+from gatelab.data.series.statistical import require_statistical, statistical_forecasts
 from gatelab.data.specs import SPLITS, SeriesSpec, check_fractions
 
 _LARGEST_SPREAD: Final = 1e100
@@ -332,23 +332,26 @@ class SeriesDataModule(GatelabDataModule):
         found = {}
         for name, forecast in trivial_forecasts(targets, spec, self._linear).items():
             moved = training_errors(forecast, targets, self.origins["train"], spec, self.measured)
-            point = forecast(origins)
-            quantiles = point[..., None] + np.moveaxis(moved, 0, -1)
-            found[name] = BaselineForecast(point, quantiles, SCORED_LEVELS)
-        for name in more:
-            answers = [
-                [
-                    statistical_forecast(name, column[:row], self.horizon, spec.season, SCORED_LEVELS)
-                    for column in targets.T
-                ]
-                for row in rows
-            ]
-            point, quantiles = (
-                np.stack([np.stack([answer[part] for answer in of_row], axis=1) for of_row in answers])
-                for part in (0, 1)
-            )
-            found[name] = BaselineForecast(point, quantiles, SCORED_LEVELS)
-        return found
+
+            def trivial(place: int, forecast: Any = forecast, moved: np.ndarray = moved) -> Any:
+                point = forecast(origins[place : place + 1])
+                return point, point[..., None] + np.moveaxis(moved, 0, -1)
+
+            found[name] = BaselineForecast(trivial, SCORED_LEVELS)
+
+        def statistical(place: int, name: str) -> Any:
+            past = targets[: rows[place]].T
+            return statistical_forecasts(name, past[None], self.horizon, spec.season, SCORED_LEVELS)
+
+        return found | {
+            name: BaselineForecast(partial(statistical, name=name), SCORED_LEVELS) for name in more
+        }
+
+    def trivial(self, split: str, windows: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what the trivial models say to windows `[n]` of a split, by number: `[n, P, K]`, standardised."""
+        targets = np.ascontiguousarray(self.scaled[:, list(self.spec.target_index)])
+        models = trivial_forecasts(targets, self.spec, self._linear)
+        return {name: forecast(self.origins[split][windows]) for name, forecast in models.items()}
 
     def read_input(self, file: str | Path, spec: SeriesSpec) -> tuple[Series, str | None]:
         """Read new rows as training reads its own: the run's channels, time column, step and answers to holes.

@@ -4,9 +4,10 @@ Window i of N with step S begins at row R - P - (N - 1 - i) S of R rows (Tashman
 cross-validation in forecasting libraries, `num_windows` and `window_step_size` of fev). The seasonal error that scales
 MASE and SQL is that of all rows before the window's origin, as fev takes it, not that of the training split.
 
-Dimensions: `R` rows, `K` targets, `P` horizon, `N` windows, `Q` levels.
+Dimensions: `R` rows, `K` targets, `P` horizon, `N` origins, `B` windows of one of them, `Q` levels.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +19,9 @@ from gatelab.data.specs import SeriesBatch
 class RollingWindow(NamedTuple):
     """One origin.
 
-    row: the first row that is forecast; time: its stamp in ISO format, or None; batch: the windows that begin there (of
-    one table, one), with level, spread and seasonal error of their own.
+    row: the first row that is forecast, of a panel in its longest series; time: its stamp in ISO format, None where
+    there is none or series end at different times; batch: the windows that begin there (of one table, one; of a panel,
+    one a series), with level, spread and seasonal error of their own.
     """
 
     row: int
@@ -28,10 +30,13 @@ class RollingWindow(NamedTuple):
 
 
 class BaselineForecast(NamedTuple):
-    """What a trivial model says to N windows, scaled: point `[N, P, K]`, quantiles `[N, P, K, Q]` at `levels`."""
+    """What a trivial model says, scaled.
 
-    point: np.ndarray
-    quantiles: np.ndarray
+    answer: the place of an origin -> point `[B, P, K]` and quantiles `[B, P, K, Q]` at `levels`, of the `B` windows
+    that begin there.
+    """
+
+    answer: Callable[[int], tuple[np.ndarray, np.ndarray]]
     levels: tuple[float, ...]
 
 

@@ -7,7 +7,7 @@ Dimensions: `T` rows before the origin, `P` horizon, `Q` levels.
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -44,6 +44,19 @@ def statistical_forecast(
         return point if level == 0.5 else np.asarray(found[f"{side}-{_percent(level)}"], dtype=np.float64)
 
     return point, np.stack([at(level) for level in levels], axis=1)
+
+
+def statistical_forecasts(
+    name: str, past: Iterable[Iterable[np.ndarray]], horizon: int, season: int, levels: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return points `[B, P, K]` and quantiles `[B, P, K, Q]` after the `K` targets `[T]` of each of `B` series."""
+    answers = [
+        [statistical_forecast(name, values, horizon, season, levels) for values in one] for one in past
+    ]
+    point, quantiles = (
+        np.stack([np.stack([answer[part] for answer in one], axis=1) for one in answers]) for part in (0, 1)
+    )
+    return point, quantiles
 
 
 def _percent(level: float) -> int:

@@ -176,27 +176,44 @@ def score(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> d
 
 
 def predict(
-    path: str | Path, file: str | Path, *, conformal: bool = False, trust: bool = False
+    path: str | Path,
+    file: str | Path,
+    *,
+    future: str | Path | None = None,
+    conformal: bool = False,
+    trust: bool = False,
 ) -> pd.DataFrame:
     """What the run in `path` says to the new input in `file`, a row each; `trust` as `load_task`.
 
+    future: a file of what is known of the steps to forecast, for a task that takes one.
     conformal: with intervals that are calibrated on the run's validation split, which is kept in `calibration.json`.
 
     Raises:
         RequestError: no such run, a task that does not predict, or input that does not fit.
     """
-    return predict_and_show(path, file, conformal=conformal, trust=trust, show=False)[0]
+    return predict_and_show(path, file, future=future, conformal=conformal, trust=trust, show=False)[0]
 
 
 def predict_and_show(
-    path: str | Path, file: str | Path, *, conformal: bool = False, trust: bool = False, show: bool = True
+    path: str | Path,
+    file: str | Path,
+    *,
+    future: str | Path | None = None,
+    conformal: bool = False,
+    trust: bool = False,
+    show: bool = True,
 ) -> tuple[pd.DataFrame, Sequence[Any]]:
     """What `predict` returns, and samples of it to look at (`Task.predicted`), none unless `show`."""
     loaded = load_task(path, trust=trust)
+    if future is not None and not loaded.task.takes_future:
+        raise RequestError(
+            f"--future {future}: {type(loaded.task).__name__} reads no such file; leave it out."
+        )
+    given = {} if future is None else {"future": Path(future)}
     if conformal:
         use_calibration(loaded)
     with request_errors(f"--input {file}"), _remarks():
-        frame: pd.DataFrame = loaded.task.predict(loaded, Path(file))
+        frame: pd.DataFrame = loaded.task.predict(loaded, Path(file), **given)
         return frame, loaded.task.predicted(loaded, Path(file), frame) if show else ()
 
 

@@ -7,6 +7,7 @@ Letters: B windows of one origin, N origins, P horizon, K targets, Q levels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,8 @@ from gatelab.tasks.series.quantile_metrics import QuantileError
 
 SHOWN = ("mae_original", "mase", "smape", "sql", "wql", "msis", "coverage_80", "coverage_95")
 """Figures of a table by window."""
+TOGETHER = 1024
+"""Windows that are forecast in one call."""
 
 
 class Answer(NamedTuple):
@@ -60,6 +63,13 @@ class Scores:
         return self.points.per_target() | ({} if self.quantiles is None else self.quantiles.per_target())
 
 
+def in_parts(answer: Callable[[SeriesBatch], Answer], batch: SeriesBatch) -> Answer:
+    """The answer to a batch of any size, `TOGETHER` windows at a time."""
+    starts = range(0, len(batch.past), TOGETHER)
+    parts = [answer(batch.each(itemgetter(slice(start, start + TOGETHER)))) for start in starts]
+    return Answer(*(None if part[0] is None else torch.cat(part) for part in zip(*parts, strict=True)))  # type: ignore[arg-type]
+
+
 def backtest(
     windows: Sequence[RollingWindow],
     answer: Callable[[RollingWindow], tuple[SeriesBatch, Answer]],
@@ -72,7 +82,7 @@ def backtest(
     Args:
         answer: a window -> the batch that is scored (with level, spread and seasonal error) and the answer to it.
         scales, levels: as `Scores` takes them.
-        baselines: by name; their row i is of window i.
+        baselines: by name; they are asked for the place of a window.
 
     Returns:
         `windows` (a list of `row`, `time`, `metrics` and `per_target`), `metrics`, `unlisted` and `per_step` of all
@@ -102,8 +112,6 @@ def _of_baseline(
 ) -> dict[str, float]:
     scores = Scores(scales, model.levels)
     for place, window in enumerate(windows):
-        point, quantiles = (
-            torch.from_numpy(part[place : place + 1]) for part in (model.point, model.quantiles)
-        )
+        point, quantiles = map(torch.from_numpy, model.answer(place))
         scores.add(window.batch, Answer(point, quantiles, None))
     return scores.figures()

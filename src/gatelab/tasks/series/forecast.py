@@ -32,13 +32,16 @@ from gatelab.tasks.contract import (
     Metric,
     Progress,
     RunSource,
+    Sample,
     ScoredRow,
     SeriesSample,
     Window,
 )
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
-from gatelab.tasks.series.backtest import Answer, backtest
+from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
+from gatelab.tasks.series.errors import error_samples
+from gatelab.tasks.series.graph import forecast_graph, forecast_inputs
 from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
@@ -102,6 +105,7 @@ class ForecastTask(Task):
         Metric("filled", "targets filled in, left out", "percent", better=None),
     )
     methods = METHODS
+    takes_future = True
     metric: ForecastError
 
     def __init__(
@@ -360,7 +364,7 @@ class ForecastTask(Task):
             # the seasonal error is that of the rows before the origin for all; the scale is the answering task's
             batch = own.batch._replace(mase_scale=window.batch.mase_scale)
             with torch.inference_mode():
-                said = task.answer(batch)
+                said = in_parts(task.answer, batch)
             shown.append(shown_window(window, batch, said, levels or (), channel, 0))
             return batch, said
 
@@ -400,6 +404,10 @@ class ForecastTask(Task):
             windows=tuple(shown),
         )
 
+    def samples(self, run: RunSource) -> Sequence[Sample]:
+        """Windows, errors by horizon step, and the worst series or targets (errors.py)."""
+        return [*super().samples(run), *error_samples(self, run.data)]
+
     def window(
         self, data: Any, number: int, target: int, split: str
     ) -> tuple[list[float], list[float], list[float], tuple[Band, ...]]:
@@ -422,13 +430,14 @@ class ForecastTask(Task):
         )
         return past, future, forecast, bands
 
-    def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
+    def predict(self, run: RunSource, file: Path, future: Path | None = None) -> "pd.DataFrame":
         """Forecast what comes after the last rows of a table or a panel, which is read as training reads its own.
 
         Args:
             file: CSV or Parquet with the run's channels and, if it was trained with one, its time column. Of a panel a
-                long frame, of series that need not be those of training; what is known of the future stands below the
-                history, in rows without a target.
+                long frame, of series that need not be those of training.
+            future: a panel's covariates that are known of the steps to forecast; None: they stand below the history in
+                `file`, in rows without a target.
 
         Returns:
             `horizon` rows (for each series), one column a target in original units, then its quantiles (`load_q0.1`)
@@ -438,7 +447,9 @@ class ForecastTask(Task):
             ValueError: the table does not fit, or has another step.
         """
         if hasattr(run.reader, "panel_input"):
-            return forecast_panel(self, run.reader, file)
+            return forecast_panel(self, run.reader, file, future)
+        if future is not None:
+            raise ValueError(f"--future {future}: the run has no data.known_future; leave it out")
         if hasattr(run.reader, "read_input"):
             return forecast_table(self, run.reader, file)
         raise ValueError(f"{type(run.reader).__name__} reads no tables; nothing can be forecast from {file}")
@@ -451,27 +462,9 @@ class ForecastTask(Task):
         return predicted_samples(series, frame, self.spec)
 
     def graph(self) -> GraphInterface:
-        """Standardised past [B, T, C] in, standardised forecast [B, P, K] out, or the parameters [B, P, K, n] of one.
-
-        Raises:
-            ValueError: the network reads covariates, which a graph does not.
-        """
-        spec, output = self.spec, self.output
-        if any((spec.known, spec.known_codes, spec.static, spec.static_codes)):
-            raise ValueError("a network that reads covariates cannot be exported: a graph has the past alone")
-        return GraphInterface(
-            inputs={"past": ("batch", "time", len(self.spec.channels))},
-            outputs={
-                "forecast": (
-                    *("batch", spec.horizon, len(spec.targets)),
-                    *((output.size,) if output.is_distribution else ()),
-                )
-            },
-            steps=self.spec.lookback,
-            usual_steps=self.spec.lookback,
-        )
+        """The past and a panel's covariates in, the forecast or its parameters out, all scaled; see graph.py."""
+        return forecast_graph(self.spec, self.output)
 
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
-        """Random series [batch, steps, C]."""
-        generator = torch.Generator().manual_seed(batch * 1000 + steps)
-        return (torch.randn(batch, steps, len(self.spec.channels), generator=generator),)
+        """Random inputs of the graph."""
+        return forecast_inputs(self.spec, batch, steps)

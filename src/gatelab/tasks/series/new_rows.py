@@ -62,9 +62,9 @@ def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
     return out
 
 
-def forecast_panel(task: Any, reader: Any, file: Path) -> pd.DataFrame:
+def forecast_panel(task: Any, reader: Any, file: Path, future: Path | None) -> pd.DataFrame:
     """S * P rows, P after the last one of each series; see `ForecastTask.predict`."""
-    given = reader.panel_input(file, task.spec)
+    given = reader.panel_input(file, task.spec, future)
     for note in given.notes:
         warnings.warn(f"{file}: {note}", Remark, stacklevel=3)
     parts: list[dict[str, Tensor]] = []

@@ -1,0 +1,65 @@
+"""A forecaster as a graph of named tensors: the past and, of a panel, what a window has beside it.
+
+Letters: B batch, T look-back, C channels, P horizon, K targets, n parameters of a distribution.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gatelab.core.series.covariates import Covariates
+from gatelab.core.series.outputs import Output
+from gatelab.data.specs import SeriesSpec
+from gatelab.tasks.contract import GraphInterface
+
+
+def forecast_graph(spec: SeriesSpec, output: Output) -> GraphInterface:
+    """Scaled past [B, T, C] in, scaled forecast [B, P, K] out, or the parameters [B, P, K, n] of one.
+
+    Of a panel the further inputs are those of `Covariates` that it has, by name, and T is the look-back.
+    """
+    further = _shapes(spec)
+    size = (output.size,) if output.is_distribution else ()
+    return GraphInterface(
+        inputs={
+            "past": ("batch", spec.lookback if further else "time", len(spec.channels)),
+            **{name: ("batch", *shape) for name, shape in further.items()},
+        },
+        outputs={"forecast": ("batch", spec.horizon, len(spec.targets), *size)},
+        steps=spec.lookback,
+        usual_steps=spec.lookback,
+        pack=(lambda given: Covariates(**dict(zip(further, given, strict=True)))) if further else None,
+    )
+
+
+def forecast_inputs(spec: SeriesSpec, batch: int, steps: int) -> tuple[Tensor, ...]:
+    """Random series [batch, steps, C] and, of a panel, what they have beside them; its steps are the look-back."""
+    generator = torch.Generator().manual_seed(batch * 1000 + steps)
+    further = _shapes(spec)
+    past = torch.randn(batch, spec.lookback if further else steps, len(spec.channels), generator=generator)
+    return (past, *(_drawn(name, (batch, *shape), spec, generator) for name, shape in further.items()))
+
+
+def _shapes(spec: SeriesSpec) -> Mapping[str, tuple[int, ...]]:
+    """The fields of `Covariates` that windows of a panel have, each without its batch; of one table none."""
+    if not spec.series:
+        return {}
+    steps = spec.lookback + spec.horizon
+    shapes = {
+        "observed": (spec.lookback, len(spec.channels)),
+        "known": (steps, len(spec.known)),
+        "known_codes": (steps, len(spec.known_codes)),
+        "static": (len(spec.static),),
+        "static_codes": (len(spec.static_codes),),
+    }
+    return {name: shape for name, shape in shapes.items() if shape[-1]}
+
+
+def _drawn(name: str, shape: tuple[int, ...], spec: SeriesSpec, generator: torch.Generator) -> Tensor:
+    if name == "observed":  # a series that begins inside the look-back
+        return (torch.arange(shape[1]) >= shape[1] // 3)[None, :, None].expand(shape)
+    if not name.endswith("_codes"):
+        return torch.randn(shape, generator=generator)
+    sizes = getattr(spec, name).values()
+    return torch.stack([torch.randint(n, shape[:-1], generator=generator) for n in sizes], dim=-1)
