@@ -147,8 +147,13 @@ def test_covariates_of_a_batch_reach_the_network(series_data: Make, make_task: M
     assert not torch.allclose(
         task.parameters_of(told), task.parameters_of(told._replace(static_codes=shops.flip(0)))
     )
-    with pytest.raises(ValueError, match="cannot be exported"):
-        task.graph()
+    graph = task.graph()
+    past, *further = task.example_input(2, 8)
+    names = {"past": past, **dict(zip(list(graph.inputs)[1:], further, strict=True))}
+    assert list(names) == ["past", "known", "static_codes"]
+    assert [graph.inputs[name][1:] for name in names] == [tuple(part.shape[1:]) for part in names.values()]
+    expected = task.parameters_of(batch._replace(**names))
+    assert torch.equal(task.net(past, graph.pack(further)), expected)
 
 
 def test_distributions_that_do_not_fit_are_refused(series_data: Make, make_task: Make) -> None:

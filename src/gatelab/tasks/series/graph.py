@@ -42,12 +42,10 @@ def forecast_inputs(spec: SeriesSpec, batch: int, steps: int) -> tuple[Tensor, .
 
 
 def _shapes(spec: SeriesSpec) -> Mapping[str, tuple[int, ...]]:
-    """The fields of `Covariates` that windows of a panel have, each without its batch; of one table none."""
-    if not spec.series:
-        return {}
+    """The fields of `Covariates` that windows have, each without its batch: `observed` those of a panel alone."""
     steps = spec.lookback + spec.horizon
     shapes = {
-        "observed": (spec.lookback, len(spec.channels)),
+        "observed": (spec.lookback, len(spec.channels) if spec.series else 0),
         "known": (steps, len(spec.known)),
         "known_codes": (steps, len(spec.known_codes)),
         "static": (len(spec.static),),
