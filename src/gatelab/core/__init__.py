@@ -4,6 +4,7 @@ from gatelab.core.backends import BackendError, Explanation
 from gatelab.core.baselines import LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN
 from gatelab.core.budget import hidden_size_for
 from gatelab.core.cells import GRUCell, LSTMCell, RNNCell
+from gatelab.core.classifier import SequenceClassifier
 from gatelab.core.contract import Core
 from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
 from gatelab.core.forecaster import Forecaster
@@ -25,6 +26,7 @@ __all__ = [
     "LanguageModel",
     "MinGRU",
     "RNNCell",
+    "SequenceClassifier",
     "TorchGRU",
     "TorchLSTM",
     "TorchRNN",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         Throughput,
     )
     from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
+    from gatelab.tasks.labels.classification import ClassificationTask
+    from gatelab.tasks.labels.scores import ClassificationScores
     from gatelab.tasks.metrics import ForecastError, TokenLoss
     from gatelab.tasks.series.forecast import ForecastTask
     from gatelab.tasks.series.quantile_metrics import QuantileError
@@ -32,6 +34,8 @@ __all__ = [
     "AtomicCheckpointIO",
     "CheckpointError",
     "Checkpoints",
+    "ClassificationScores",
+    "ClassificationTask",
     "ForecastError",
     "ForecastTask",
     "GateStatistics",
@@ -55,6 +59,8 @@ _HOME = {
     "AtomicCheckpointIO": "checkpoint_io",
     "CheckpointError": "checkpoint_io",
     "load_checkpoint": "checkpoint_io",
+    "ClassificationScores": "labels.scores",
+    "ClassificationTask": "labels.classification",
     "ForecastTask": "series.forecast",
     "LanguageModelTask": "text.language_model",
     "ForecastError": "metrics",
