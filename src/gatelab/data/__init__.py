@@ -9,6 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gatelab.data.labelled.mnist_module import MNISTDataModule
+    from gatelab.data.labelled.module import LabelledDataModule
+    from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
+    from gatelab.data.labelled.text_module import LabelledTableDataModule, LabelledTextDataModule
     from gatelab.data.messages import DataError, FetchError
     from gatelab.data.panel.module import PanelDataModule
     from gatelab.data.plain_module import PlainDataModule
@@ -26,6 +30,12 @@ __all__ = [
     "CopyMemoryDataModule",
     "DataError",
     "FetchError",
+    "LabelledBatch",
+    "LabelledDataModule",
+    "LabelledSpec",
+    "LabelledTableDataModule",
+    "LabelledTextDataModule",
+    "MNISTDataModule",
     "PanelDataModule",
     "PlainDataModule",
     "Series",
@@ -43,6 +53,10 @@ __all__ = [
 
 
 _HOME = {
+    "labelled.mnist_module": ("MNISTDataModule",),
+    "labelled.module": ("LabelledDataModule",),
+    "labelled.spec": ("LabelledBatch", "LabelledSpec"),
+    "labelled.text_module": ("LabelledTableDataModule", "LabelledTextDataModule"),
     "messages": ("DataError", "FetchError"),
     "plain_module": ("PlainDataModule",),
     "series.module": ("SeriesDataModule",),
