@@ -10,6 +10,7 @@ from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras,
 from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
+from gatelab.core.polyphony import FrameModel
 from gatelab.core.text.sampling import beam_search, generate
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Core",
     "Explanation",
     "Forecaster",
+    "FrameModel",
     "GRUCell",
     "KerasWeights",
     "LSTMCell",

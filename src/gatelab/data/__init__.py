@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gatelab.data.messages import DataError, FetchError
     from gatelab.data.panel.module import PanelDataModule
     from gatelab.data.plain_module import PlainDataModule
+    from gatelab.data.polyphony.module import PolyphonyDataModule
+    from gatelab.data.polyphony.spec import FramesBatch, PolyphonySpec
     from gatelab.data.series.module import SeriesDataModule
     from gatelab.data.series.protocol import Series
     from gatelab.data.series.table import read_table
@@ -30,6 +32,7 @@ __all__ = [
     "CopyMemoryDataModule",
     "DataError",
     "FetchError",
+    "FramesBatch",
     "LabelledBatch",
     "LabelledDataModule",
     "LabelledSpec",
@@ -38,6 +41,8 @@ __all__ = [
     "MNISTDataModule",
     "PanelDataModule",
     "PlainDataModule",
+    "PolyphonyDataModule",
+    "PolyphonySpec",
     "Series",
     "SeriesBatch",
     "SeriesDataModule",
@@ -59,6 +64,8 @@ _HOME = {
     "labelled.text_module": ("LabelledTableDataModule", "LabelledTextDataModule"),
     "messages": ("DataError", "FetchError"),
     "plain_module": ("PlainDataModule",),
+    "polyphony.module": ("PolyphonyDataModule",),
+    "polyphony.spec": ("FramesBatch", "PolyphonySpec"),
     "series.module": ("SeriesDataModule",),
     "panel.module": ("PanelDataModule",),
     "series.protocol": ("Series",),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
     from gatelab.tasks.labels.classification import ClassificationTask
+    from gatelab.tasks.labels.polyphony import FrameScores, PolyphonyTask
     from gatelab.tasks.labels.scores import ClassificationScores
     from gatelab.tasks.metrics import ForecastError, TokenLoss
     from gatelab.tasks.series.forecast import ForecastTask
@@ -38,12 +39,14 @@ __all__ = [
     "ClassificationTask",
     "ForecastError",
     "ForecastTask",
+    "FrameScores",
     "GateStatistics",
     "GradientNorm",
     "LanguageModelTask",
     "Memory",
     "NonFiniteGuard",
     "NonFiniteLossError",
+    "PolyphonyTask",
     "Progress",
     "QuantileError",
     "RunInterrupted",
@@ -61,6 +64,8 @@ _HOME = {
     "load_checkpoint": "checkpoint_io",
     "ClassificationScores": "labels.scores",
     "ClassificationTask": "labels.classification",
+    "FrameScores": "labels.polyphony",
+    "PolyphonyTask": "labels.polyphony",
     "ForecastTask": "series.forecast",
     "LanguageModelTask": "text.language_model",
     "ForecastError": "metrics",

@@ -53,7 +53,7 @@ def label_baselines(
 def _figures(logits: Tensor, labels: np.ndarray) -> dict[str, float]:
     parts = zip(logits.split(TOGETHER), torch.from_numpy(labels).split(TOGETHER), strict=True)
     sums = [class_sums(some, truth) for some, truth in parts]
-    whole = ClassSums(*(sum(parts) for parts in zip(*sums, strict=True)))  # type: ignore[arg-type]
+    whole = ClassSums(*(sum(parts) for parts in zip(*sums, strict=True)))
     return {name: float(value) for name, value in class_figures(whole).items()}
 
 

@@ -56,7 +56,8 @@ class Sequences(NamedTuple):
             return torch.from_numpy(np.where(inside, values, 0).astype(np.int64)), torch.from_numpy(lengths)
         scaled = values.astype(np.float32)
         if len(mean):
-            scaled = (scaled - np.float32(mean)) / np.float32(std)
+            level, spread = np.array([mean, std], dtype=np.float32)
+            scaled = (scaled - level) / spread
         return torch.from_numpy(np.where(inside[..., None], scaled, np.float32(0))), torch.from_numpy(lengths)
 
 
@@ -116,5 +117,5 @@ class Labelled:
     def restore(cls, entry: CacheEntry) -> "Labelled":
         """Return what `keep` was asked of."""
         arrays = {name: array.copy() for name, array in entry.arrays.items()}  # writable, as torch wants them
-        sequences = Sequences(arrays.pop("values"), arrays.pop("starts"))
-        return cls(sequences, **arrays, **entry.facts)
+        sequences = Sequences(arrays["values"], arrays["starts"])
+        return cls(sequences, arrays["labels"], arrays["parts"], **entry.facts)
