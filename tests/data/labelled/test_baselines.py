@@ -32,14 +32,14 @@ def test_n_grams_are_those_of_each_sequence_once():
 
 def test_a_bag_knows_which_words_stand_together_but_not_where():
     draw = np.random.default_rng(0)
-    texts = [draw.integers(5, 50, 8) for _ in range(400)]
+    texts = [draw.integers(5, 50, 8) for _ in range(200)]
     labels = []
     for text in texts:
         pair = [[1, 2], [2, 1]][len(labels) % 2]
         place = draw.integers(0, 6)
         text[place : place + 2] = pair
         labels.append(len(labels) % 2)
-    train, scored = part(texts[:300], labels[:300]), part(texts[300:], labels[300:])
+    train, scored = part(texts[:150], labels[:150]), part(texts[150:], labels[150:])
     assert label_baselines(train, scored, 2, "word")["bag_of_n_grams"]["accuracy"] > 0.95
 
 

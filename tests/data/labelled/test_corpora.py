@@ -38,7 +38,7 @@ def test_names_have_their_languages_and_no_name_twice(mirror, tmp_path):
     data.setup()
     assert len(data.spec.classes) == 18
     assert data.spec.classes[0] == "Arabic"
-    assert sum(data.spec.examples.values()) == 18_011
+    assert sum(data.spec.examples.values()) == 18_012
     whole = LabelledTextDataModule("names", **options)
     whole.setup()
     assert sum(whole.spec.examples.values()) == 20_050

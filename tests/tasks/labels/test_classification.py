@@ -23,7 +23,7 @@ def scores(logits, labels, parts=1):
     metrics = [ClassificationScores(logits.shape[1]) for _ in range(parts)]
     for i, metric in enumerate(metrics):
         metric.update(logits[i::parts], labels[i::parts])
-    whole = ClassificationScores(logits.shape[1])
+    whole = metrics[0]
     for name in ("counts", "bins", "nll"):
         setattr(whole, name, sum(getattr(metric, name) for metric in metrics))
     return {name: float(value) for name, value in whole.compute().items()}
@@ -108,7 +108,7 @@ def run(reviews):
 
 def test_it_learns_and_stands_beside_its_baselines(run):
     result = json.loads((run / "result.json").read_text())
-    found = result["test"]
+    found = result["splits"]["test"]
     assert found["metrics"]["accuracy"] > 0.9
     assert found["baselines"]["majority_class"]["accuracy"] == 0.5
     assert set(found["baselines"]) == {"majority_class", "bag_of_n_grams"}

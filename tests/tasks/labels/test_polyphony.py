@@ -98,7 +98,7 @@ def test_chorales_train_predict_and_are_exported(mirror, tmp_path, capsys):
     ]
     assert main(["train", "data=jsb", *small]) == 0
     (run,) = (file.parent for file in tmp_path.rglob("result.json"))
-    found = json.loads((run / "result.json").read_text())["test"]
+    found = json.loads((run / "result.json").read_text())["splits"]["test"]
     assert found["metrics"]["frames"] == 4725 - 77
     assert found["baselines"]["key_by_key"]["loss"] == pytest.approx(11.09, abs=0.01)
     (tmp_path / "frames.txt").write_text("60 64 67\n\n60\n")

@@ -20,8 +20,8 @@ MOST_EXAMPLES: Final = 20_000
 """That the linear model is fitted on, spread over the training split."""
 MOST_FEATURES: Final = 10_000
 """Values of a sequence that are features as they are, where all sequences are equally long."""
-STEPS: Final = 100
-"""Of L-BFGS, at most."""
+STEPS, HISTORY = 50, 5
+"""Of L-BFGS: steps at most, and how many of them it remembers."""
 TOGETHER: Final = 4096
 
 
@@ -81,11 +81,14 @@ def n_grams(sequences: Sequences, orders: tuple[int, ...]) -> tuple[np.ndarray, 
 def _bags(train: Part, scored: Part, classes: int, level: str) -> Tensor:
     """Logits `[n, N]` of logistic regression on which n-grams occur (Joulin et al. 2016 hash them alike)."""
     orders = CHARACTER_ORDERS if level in ("char", "byte") else WORD_ORDERS
-    weights, bias = torch.zeros(BUCKETS, classes), torch.zeros(classes)
+    known = np.unique(n_grams(train.sequences, orders)[0])
+    weights, bias = torch.zeros(len(known) + 1, classes), torch.zeros(classes)  # the last one's stay 0
 
     def logits_of(part: Part) -> Any:
-        grams, begins = (torch.from_numpy(array) for array in n_grams(part.sequences, orders))
-        return lambda: F.embedding_bag(grams, weights, begins, mode="sum") + bias
+        grams, begins = n_grams(part.sequences, orders)
+        place = np.searchsorted(known, grams).clip(max=len(known) - 1)
+        index = torch.from_numpy(np.where(known[place] == grams, place, len(known)))
+        return lambda: F.embedding_bag(index, weights, torch.from_numpy(begins), mode="sum") + bias
 
     _fit(logits_of(train), weights, bias, train.labels)
     logits: Tensor = logits_of(scored)()
@@ -127,7 +130,9 @@ def _fit(logits: Any, weights: Tensor, bias: Tensor, labels: np.ndarray) -> None
     """Minimise the summed NLL + |weights|^2 / 2, which has one minimum."""
     truth = torch.from_numpy(labels)
     parameters = [weights.requires_grad_(), bias.requires_grad_()]
-    search = torch.optim.LBFGS(parameters, max_iter=STEPS, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS(
+        parameters, max_iter=STEPS, history_size=HISTORY, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> float:
         search.zero_grad()
