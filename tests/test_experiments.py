@@ -22,7 +22,7 @@ LONG = {"wikitext2_gru", "wikitext2_awd_gru", "ptb_awd_gru"}
 # of one shape with etth1_gru
 LONG |= {"etth2_gru", "ettm1_gru", "ettm2_gru", "etth1_quantile_gru", "m4_hourly_gru", "m4_weekly_gru"}
 # a million numbers or letters are read, or a thousand steps walked
-LONG |= {"mnist_rows_gru", "mnist_permuted_gru", "names_gru", "bai_adding"}
+LONG |= {"bai_copy_memory", "mnist_rows_gru", "mnist_permuted_gru", "names_gru", "bai_adding"}
 
 
 @pytest.mark.parametrize(
