@@ -21,6 +21,8 @@ def test_an_experiment_passes_the_checks(name):
 LONG = {"wikitext2_gru", "wikitext2_awd_gru", "ptb_awd_gru"}
 # of one shape with etth1_gru
 LONG |= {"etth2_gru", "ettm1_gru", "ettm2_gru", "etth1_quantile_gru", "m4_hourly_gru", "m4_weekly_gru"}
+# a million numbers or letters are read, or a thousand steps walked
+LONG |= {"bai_copy_memory", "mnist_rows_gru", "mnist_permuted_gru", "names_gru", "bai_adding"}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,8 @@ def test_an_experiment_trains_two_steps(name, tmp_path, request, monkeypatch):
         mirror = request.getfixturevalue("mirror")
         if name == "enwik8_gru" and not any(mirror.rglob("enwik8*")):
             pytest.skip("enwik8 is not in the mirror")
+        if name.startswith("mnist") and not (mirror / "mnist/train-images-idx3-ubyte.gz").is_file():
+            pytest.skip("the original of MNIST is not in the mirror")
         monkeypatch.setenv("GATELAB_DATA_MIRROR", str(mirror))
     few = ["trainer.max_steps=2", "+trainer.limit_train_batches=2", "+trainer.limit_val_batches=1"]
     small = ["model.hidden_size=16", "callbacks=none", "test=false", "trainer.val_check_interval=null"]
@@ -52,6 +56,7 @@ def test_every_choice_of_a_group_passes_the_checks(group):
         given = {
             "text": ["data.path=x.txt"],
             "table": ["data.path=x.csv", "data.time=date"],
+            "labelled": ["data.path=x.csv", "data.text=review", "data.label=mood"],
             "panel": ["data.path=x.csv", "data.target=[y]", "data.fourier={24: 3}", "data.static=[shop]"],
         }.get(file.stem, [])
         check(compose([f"{group}={file.stem}", *given]))

@@ -51,11 +51,16 @@ def run_two_ranks(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize("kind", ["text", pytest.param("series", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", ["text", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("series", "labels"))]
+)
 def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     kind: str, text_file: Path, tmp_path: Path
 ) -> None:
     shutil.copy(text_file, tmp_path / "corpus.txt")
+    lines = [line for line in text_file.read_text().splitlines() if line.strip()][:200]
+    rows = (f"{line},{'long' if len(line) > 8 else 'short'}\n" for line in lines)
+    (tmp_path / "labels.csv").write_text("text,label\n" + "".join(rows))
     spec = importlib.util.spec_from_file_location("two_ranks", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
@@ -67,7 +72,7 @@ def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     for split in ("test", "val"):
         assert first[split].keys() == alone[split].keys()
         for name, value in alone[split].items():
-            if name in ("tokens", "windows"):
+            if name in ("tokens", "windows", "examples"):
                 assert first[split][name] == value
             elif name == "stitch":
                 assert first[split][name] < 1e-5

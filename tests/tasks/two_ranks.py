@@ -13,11 +13,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from gatelab.core import GRU, Forecaster, LanguageModel
-from gatelab.data import SeriesDataModule, TextDataModule
+from gatelab.core import GRU, Forecaster, LanguageModel, SequenceClassifier
+from gatelab.data import LabelledTableDataModule, SeriesDataModule, TextDataModule
 from gatelab.tasks import (
     AtomicCheckpointIO,
     Checkpoints,
+    ClassificationTask,
     ForecastTask,
     GateStatistics,
     LanguageModelTask,
@@ -43,6 +44,11 @@ class KillAfter(pl.Callback):
             raise Killed
 
 
+KINDS: dict[str, tuple[Any, Any]] = {
+    "text": (LanguageModel, LanguageModelTask),
+    "labels": (SequenceClassifier, ClassificationTask),
+    "series": (Forecaster, ForecastTask),
+}
 REGULARIZED = {
     "locked_dropout": True,
     "embedding_dropout": 0.1,
@@ -53,7 +59,7 @@ REGULARIZED = {
 
 
 def make_data(kind: str, folder: Path, random_window: bool = False) -> Any:
-    """Return the DataModule: ten streams of the text in `folder`, or the embedded series."""
+    """Return the DataModule: ten streams of the text in `folder`, labelled lines of it, or the embedded series."""
     data: Any
     if kind == "text":
         data = TextDataModule(
@@ -66,6 +72,8 @@ def make_data(kind: str, folder: Path, random_window: bool = False) -> Any:
             burn_in=100,
             random_window=random_window,
         )
+    elif kind == "labels":
+        data = LabelledTableDataModule(str(folder / "labels.csv"), "label", "text", batch_size=10, seed=5)
     else:
         data = SeriesDataModule(lookback=8, horizon=4, batch_size=500, eval_batch_size=128, seed=5)
     data.prepare_data()
@@ -77,8 +85,7 @@ def make_task(kind: str, data: Any, **net_options: Any) -> Any:
     """Return the task with initial weights from seed 0."""
     torch.manual_seed(0)
     core = functools.partial(GRU, hidden_size=12)
-    model: Any = LanguageModel if kind == "text" else Forecaster
-    task: Any = LanguageModelTask if kind == "text" else ForecastTask
+    model, task = KINDS[kind]
     net = task.build_net(functools.partial(model, **net_options), core, data.spec)
     # plain gradient descent: a rounding error in a gradient stays one (Adam divides small gradients by themselves)
     return task(net, spec=data.spec, optimizer=functools.partial(sgd, lr=0.1))

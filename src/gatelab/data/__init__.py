@@ -9,9 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gatelab.data.labelled.mnist_module import MNISTDataModule
+    from gatelab.data.labelled.module import LabelledDataModule
+    from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
+    from gatelab.data.labelled.text_module import LabelledTableDataModule, LabelledTextDataModule
     from gatelab.data.messages import DataError, FetchError
     from gatelab.data.panel.module import PanelDataModule
     from gatelab.data.plain_module import PlainDataModule
+    from gatelab.data.polyphony.module import PolyphonyDataModule
+    from gatelab.data.polyphony.spec import FramesBatch, PolyphonySpec
     from gatelab.data.series.module import SeriesDataModule
     from gatelab.data.series.protocol import Series
     from gatelab.data.series.table import read_table
@@ -26,8 +32,17 @@ __all__ = [
     "CopyMemoryDataModule",
     "DataError",
     "FetchError",
+    "FramesBatch",
+    "LabelledBatch",
+    "LabelledDataModule",
+    "LabelledSpec",
+    "LabelledTableDataModule",
+    "LabelledTextDataModule",
+    "MNISTDataModule",
     "PanelDataModule",
     "PlainDataModule",
+    "PolyphonyDataModule",
+    "PolyphonySpec",
     "Series",
     "SeriesBatch",
     "SeriesDataModule",
@@ -43,8 +58,14 @@ __all__ = [
 
 
 _HOME = {
+    "labelled.mnist_module": ("MNISTDataModule",),
+    "labelled.module": ("LabelledDataModule",),
+    "labelled.spec": ("LabelledBatch", "LabelledSpec"),
+    "labelled.text_module": ("LabelledTableDataModule", "LabelledTextDataModule"),
     "messages": ("DataError", "FetchError"),
     "plain_module": ("PlainDataModule",),
+    "polyphony.module": ("PolyphonyDataModule",),
+    "polyphony.spec": ("FramesBatch", "PolyphonySpec"),
     "series.module": ("SeriesDataModule",),
     "panel.module": ("PanelDataModule",),
     "series.protocol": ("Series",),

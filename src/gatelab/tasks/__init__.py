@@ -23,6 +23,9 @@ if TYPE_CHECKING:
         Throughput,
     )
     from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
+    from gatelab.tasks.labels.classification import ClassificationTask
+    from gatelab.tasks.labels.polyphony import FrameScores, PolyphonyTask
+    from gatelab.tasks.labels.scores import ClassificationScores
     from gatelab.tasks.metrics import ForecastError, TokenLoss
     from gatelab.tasks.series.forecast import ForecastTask
     from gatelab.tasks.series.quantile_metrics import QuantileError
@@ -32,14 +35,18 @@ __all__ = [
     "AtomicCheckpointIO",
     "CheckpointError",
     "Checkpoints",
+    "ClassificationScores",
+    "ClassificationTask",
     "ForecastError",
     "ForecastTask",
+    "FrameScores",
     "GateStatistics",
     "GradientNorm",
     "LanguageModelTask",
     "Memory",
     "NonFiniteGuard",
     "NonFiniteLossError",
+    "PolyphonyTask",
     "Progress",
     "QuantileError",
     "RunInterrupted",
@@ -55,6 +62,10 @@ _HOME = {
     "AtomicCheckpointIO": "checkpoint_io",
     "CheckpointError": "checkpoint_io",
     "load_checkpoint": "checkpoint_io",
+    "ClassificationScores": "labels.scores",
+    "ClassificationTask": "labels.classification",
+    "FrameScores": "labels.polyphony",
+    "PolyphonyTask": "labels.polyphony",
     "ForecastTask": "series.forecast",
     "LanguageModelTask": "text.language_model",
     "ForecastError": "metrics",

@@ -3,7 +3,7 @@
 Dimensions: `B` batch, `T` time, `C` channels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from gatelab.data.specs import Spec
@@ -34,6 +34,8 @@ class LabelledSpec(Spec):
     vocabulary: of token ids, `0..vocabulary-1`; 0 where the inputs are channels.
     channels: how many the inputs have; 0 where they are token ids.
     examples: of each split.
+    names: of the channels, where they have some; mean, std: by which value = scaled * std + mean, of each channel, or
+        one for all; empty where the inputs are as the data has them.
     """
 
     kind: ClassVar[str] = "classification"
@@ -42,3 +44,6 @@ class LabelledSpec(Spec):
     vocabulary: int
     channels: int
     examples: dict[str, int]
+    names: tuple[str, ...] = field(default_factory=tuple)
+    mean: tuple[float, ...] = field(default_factory=tuple)
+    std: tuple[float, ...] = field(default_factory=tuple)

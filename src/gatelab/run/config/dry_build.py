@@ -24,6 +24,8 @@ from gatelab.run.config.signatures import locate, signature_of
 
 SIZES = {"vocab_size": 64, "channels": 7, "horizon": 24}
 """Sizes that a data set decides, for a network that is only tried."""
+OTHER_SIZE = 8
+"""Any other such size: an argument of a network that is an `int` and has no default."""
 STEPS = 10_000_000
 """Steps of the run that a schedule is tried for where its length is not known: more than any run has."""
 
@@ -154,10 +156,11 @@ def _try_model(node: str, net_node: str) -> str | None:
         text = _refused("model", model, lambda: core(input_size=8))
         if text is not None or not callable(factory):
             return text
-        needed = {name for name, p in inspect.signature(factory).parameters.items() if p.default is p.empty}
-        if not needed <= {*SIZES, "core"}:
+        parameters = inspect.signature(factory).parameters
+        needed = {n: p.annotation for n, p in parameters.items() if p.default is p.empty and n != "core"}
+        if not all(kind in (int, "int") for kind in needed.values()):
             return None
-        given = {name: SIZES[name] for name in needed - {"core"}}
+        given = {name: SIZES.get(name, OTHER_SIZE) for name in needed}
         return _refused("task.net", net, lambda: factory(**given, core=core))
 
 

@@ -1,0 +1,168 @@
+"""A recurrent classifier: embedding or channels, recurrent core in one or both directions, pooling over time, a head.
+
+Attention is that of Yang et al. 2016 ("Hierarchical Attention Networks", section 2.2); last, mean and maximum side by
+side are those of ULMFiT (Howard and Ruder 2018, arXiv:1801.06146). What lies behind a sequence's end reaches nothing.
+
+Dimensions: T time, B batch, V vocabulary, C channels, E the core's input, F the core's output, N classes, A heads.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from gatelab.core.contract import make_core
+from gatelab.core.language_model import core_hidden_size
+from gatelab.core.regularization import check_probability, drop_weights, dropout, embed
+from gatelab.core.unroll import padding
+
+Pooling = Literal["last", "mean", "max", "concat", "attention"]
+
+
+class SequenceClassifier(nn.Module):
+    """Tell the classes of sequences: `model(inputs, lengths=None) -> logits [B, N]`.
+
+    The inputs are token ids [B, T] or, where `vocab_size` is 0, channels [B, T, C]; lengths [B] are the steps of each
+    sequence, at least 1, None: all T.
+
+    Args:
+        vocab_size: V; 0: the inputs are channels.
+        classes: N.
+        core: makes the recurrent core (see `Core`) when called as `core(input_size=E)`, which must be time-major and
+            take `lengths=`.
+        channels: C, where `vocab_size` is 0.
+        embedding_size: E of token ids, None: the core's hidden size; of channels, the width of a linear map before the
+            core, None: the core reads the channels themselves.
+        bidirectional: the core reads in both directions.
+        pooling: of the core's outputs [T, B, F]:
+            last: the one that has seen every step, of each direction;
+            mean, max: over the steps;
+            concat: last, mean and max side by side;
+            attention: a mean whose weights are softmax(v . tanh(W y)), one for each of the `heads`, side by side.
+        heads: A, of attention.
+        head_size: units of a layer with a ReLU between pooling and logits; None: none.
+        dropout: on the core's input and on what is pooled. (Between the core's layers it is the core's own.)
+        input_dropout, output_dropout: the same where they differ; None: `dropout`.
+        locked_dropout: the input's draws one mask for all steps.
+        embedding_dropout: share of the vocabulary that is dropped in a batch.
+        weight_drop: share of the recurrent matrices that is dropped in a batch.
+
+    The options of regularisation are explained in `regularization.py`, with their papers.
+
+    Raises ValueError where they do not fit together.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        classes: int,
+        core: Callable[..., Any],
+        *,
+        channels: int = 0,
+        embedding_size: int | None = None,
+        bidirectional: bool = False,
+        pooling: Pooling = "concat",
+        heads: int = 1,
+        head_size: int | None = None,
+        dropout: float = 0.0,
+        input_dropout: float | None = None,
+        output_dropout: float | None = None,
+        locked_dropout: bool = False,
+        embedding_dropout: float = 0.0,
+        weight_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if pooling not in get_args(Pooling):
+            raise ValueError(f"pooling must be one of {', '.join(get_args(Pooling))}, got {pooling!r}")
+        if (vocab_size > 0) == (channels > 0):
+            raise ValueError(f"give vocab_size or channels, got vocab_size={vocab_size}, channels={channels}")
+        sizes = {"classes": classes, "embedding_size": embedding_size, "heads": heads, "head_size": head_size}
+        if wrong := [f"{name}={n}" for name, n in sizes.items() if n is not None and n < 1]:
+            raise ValueError(f"{', '.join(wrong)}: give at least 1")
+        if heads > 1 and pooling != "attention":
+            raise ValueError(f"heads={heads} are of pooling=attention; leave them out with pooling={pooling}")
+        self.pooling, self.locked = pooling, locked_dropout
+        shared = check_probability("dropout", dropout)
+        self.input_dropout, self.output_dropout = (
+            shared if p is None else check_probability(name, p)
+            for name, p in (("input_dropout", input_dropout), ("output_dropout", output_dropout))
+        )
+        self.embedding_dropout = check_probability("embedding_dropout", embedding_dropout)
+        if channels and embedding_dropout:
+            raise ValueError("embedding_dropout drops words, and the inputs are channels: take input_dropout")
+        self.embedding: nn.Embedding | nn.Linear | None = None
+        if vocab_size:
+            embedding_size = embedding_size or core_hidden_size(core)
+            self.embedding = nn.Embedding(vocab_size, embedding_size)
+        elif embedding_size:
+            self.embedding = nn.Linear(channels, embedding_size)
+        make = partial(core, bidirectional=True) if bidirectional else core
+        self.core = make_core(make, embedding_size or channels, "SequenceClassifier", None, lengths=None)
+        if check_probability("weight_drop", weight_drop):
+            drop_weights(self.core, weight_drop)
+        width = self.core.output_size
+        self.attention: Any = None
+        if pooling == "attention":
+            scores = nn.Linear(width, heads, bias=False)
+            self.attention = nn.Sequential(nn.Linear(width, width), nn.Tanh(), scores)
+        width *= {"concat": 3, "attention": heads}.get(pooling, 1)
+        layers: list[nn.Module] = [nn.Linear(width, head_size), nn.ReLU()] if head_size else []
+        self.head = nn.Sequential(*layers, nn.Linear(head_size or width, classes))
+
+    def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The core's outputs [T, B, F], zero behind a sequence's end."""
+        if isinstance(self.embedding, nn.Embedding):
+            if inputs.dim() != 2:
+                raise ValueError(f"token ids must be [B, T], got shape {list(inputs.shape)}")
+            x = embed(self.embedding, inputs.T, self.embedding_dropout, self.training)
+        else:
+            if inputs.dim() != 3:
+                raise ValueError(f"channels must be [B, T, C], got shape {list(inputs.shape)}")
+            x = inputs.transpose(0, 1)
+            x = x if self.embedding is None else self.embedding(x)
+        x = dropout(x, self.input_dropout, self.training, locked=self.locked)
+        y: Tensor = self.core(x, lengths=lengths)[0]
+        return y
+
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return logits [B, N]."""
+        y = self.features(inputs, lengths)
+        pooled = dropout(self.pooled(y, lengths), self.output_dropout, self.training)
+        logits: Tensor = self.head(pooled)
+        return logits
+
+    def pooled(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """One vector [B, ...] of each sequence from the core's outputs y [T, B, F], zero behind its end."""
+        over = None if lengths is None else padding(lengths, len(y)).unsqueeze(-1)
+        if self.pooling == "attention":
+            weights = self.weights(y, lengths)  # [T, B, A]
+            return torch.einsum("tba,tbf->baf", weights, y).flatten(1)
+        parts = []
+        if self.pooling in ("last", "concat"):
+            parts.append(self._last(y, lengths))
+        if self.pooling in ("mean", "concat"):
+            steps = len(y) if lengths is None else lengths.unsqueeze(-1).to(y.dtype)
+            parts.append(y.sum(0) / steps)
+        if self.pooling in ("max", "concat"):
+            parts.append((y if over is None else y.masked_fill(over, -torch.inf)).amax(0))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def weights(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The weights of attention [T, B, A], exactly 0 behind a sequence's end."""
+        scores: Tensor = self.attention(y)
+        if lengths is not None:
+            scores = scores.masked_fill(padding(lengths, len(y)).unsqueeze(-1), -torch.inf)
+        return scores.softmax(0)
+
+    def _last(self, y: Tensor, lengths: Tensor | None) -> Tensor:
+        """The output that has seen every step [B, F]: forward the last one, of the reverse direction the first."""
+        if lengths is None:
+            last = y[-1]
+        else:
+            last = y[lengths - 1, torch.arange(y.shape[1], device=y.device)]
+        if not getattr(self.core, "bidirectional", False):
+            return last
+        hidden = y.shape[-1] // 2
+        return torch.cat((last[:, :hidden], y[0, :, hidden:]), dim=-1)

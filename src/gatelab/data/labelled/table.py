@@ -1,0 +1,221 @@
+"""A table with labels: a text in each row, or numeric columns whose rows belong together by an id.
+
+CSV files are read by the rules of tables (`gatelab.data.series.table`). All errors are `DataError`s that name column
+and row (counted from 1 after the header).
+
+Dimensions: `N` rows, `n` examples, `C` channels.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from gatelab.data.fetch import sha256_of
+from gatelab.data.labelled.examples import Labelled, Sequences
+from gatelab.data.labelled.split import TEST, TRAIN, VALID, check_parts, complete_parts
+from gatelab.data.labelled.texts import UNGIVEN, TextOptions, Texts, labelled_texts
+from gatelab.data.messages import DataError, counted, did_you_mean, few
+from gatelab.data.series.table import read_frame
+
+SPLIT_WORDS: Final = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), VALID),
+    "test": TEST,
+}
+
+
+class TableColumns(NamedTuple):
+    """Names of columns, as in `LabelledTableDataModule`."""
+
+    label: str
+    text: str | None = None
+    id: str | None = None
+    time: str | None = None
+    channels: list[str] | None = None
+    split_column: str | None = None
+
+
+def read_rows(file: Path, notes: list[str], **file_format: str | None) -> pd.DataFrame:
+    """Return the table as it stands; file_format: separator, decimal, encoding."""
+    given = {"separator": None, "decimal": None, "encoding": None} | file_format
+    return read_frame(file, notes, **given).reset_index(drop=True)
+
+
+def read_labelled_table(
+    path: str, columns: TableColumns, options: TextOptions, file_format: dict[str, str | None]
+) -> Labelled:
+    """Return the examples of a table; `DataError` names the file."""
+    file, notes = Path(path).expanduser(), list[str]()
+    frame = read_rows(file, notes, **file_format)
+    try:
+        labels = _words(frame, "label", columns.label)
+        parts = _parts(frame, columns.split_column)
+        fingerprint = {file.name: sha256_of(file)}
+        if columns.text is not None:
+            where = [f"row {number}" for number in range(1, len(frame) + 1)]
+            texts = column_of(frame, "text", columns.text)
+            raw = Texts(texts, labels, parts.tolist(), where, (), fingerprint, notes)
+            return labelled_texts(raw, options)
+        return _series(frame, columns, labels, parts, options, fingerprint, notes)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+
+
+def column_of(frame: pd.DataFrame, key: str, name: str) -> list[str]:
+    """Return a column as text, empty where a cell is empty."""
+    _known(frame, key, name)
+    return [_text(value) for value in frame[name]]
+
+
+def _known(frame: pd.DataFrame, key: str, name: str) -> None:
+    if name not in frame:
+        hint = did_you_mean(name, frame.columns) or f" There are {few(list(frame.columns), 8)}."
+        raise DataError(f"data.{key} names the column {name!r}, which does not exist.{hint}")
+
+
+def _text(value: Any) -> str:
+    """A cell as it is read: whole numbers without a decimal point."""
+    if pd.isna(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _words(frame: pd.DataFrame, key: str, name: str) -> list[str]:
+    """Return a column whose cells must not be empty, without space around them."""
+    words = [word.strip() for word in column_of(frame, key, name)]
+    if empty := [f"row {i}" for i, word in enumerate(words, 1) if not word]:
+        raise DataError(
+            f"column {name!r} is empty in {few(empty)}; fill or remove {'it' if len(empty) == 1 else 'them'} "
+            "(NA, null and nan count as empty)"
+        )
+    return words
+
+
+def _parts(frame: pd.DataFrame, name: str | None) -> np.ndarray:
+    """Return the part that a column names for each row, all -1 without one."""
+    if name is None:
+        return np.full(len(frame), UNGIVEN, dtype=np.int8)
+    words = [word.lower() for word in _words(frame, "split_column", name)]
+    for row, word in enumerate(words, 1):
+        if word not in SPLIT_WORDS:
+            raise DataError(f"column {name!r}, row {row}: {word!r} is no split; write train, valid or test")
+    parts = np.array([SPLIT_WORDS[word] for word in words], dtype=np.int8)
+    if not (parts == VALID).any():  # some of train will validate
+        parts[parts == TRAIN] = UNGIVEN
+    return parts
+
+
+class _Series(NamedTuple):
+    """Sequences of rows `[n]`: their ids, their first rows, and which row is of which `[N]`."""
+
+    ids: list[str]
+    first: np.ndarray
+    owner: np.ndarray
+    sequences: Sequences
+
+
+def series_of(frame: pd.DataFrame, id: str, time: str | None, channels: Sequence[str]) -> _Series:
+    """Return the rows of each id, in order of `time` or as they come, ids in order of their first row."""
+    names = _words(frame, "id", id)
+    owner, ids = pd.factorize(np.array(names))
+    for name in channels:
+        _known(frame, "channels", name)
+        if not pd.api.types.is_numeric_dtype(frame[name]):
+            numbers = pd.to_numeric(frame[name], errors="coerce")
+            row = int(numbers.isna().to_numpy().argmax()) + 1
+            raise DataError(f"column {name!r}, row {row}: {str(frame[name].iloc[row - 1])!r} is no number")
+        if (missing := frame[name].isna()).any():
+            rows = [f"row {i + 1}" for i in np.flatnonzero(missing)]
+            raise DataError(f"column {name!r} is empty in {few(rows)}; fill the values or remove these rows")
+    values = frame[list(channels)].to_numpy(np.float32)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(
+            f"column {channels[column]!r}, row {row + 1}: {values[row, column]} is no finite number"
+        )
+    order = np.argsort(owner, kind="stable")
+    if time is not None:
+        _known(frame, "time", time)
+        stamps = frame[time]
+        if not pd.api.types.is_numeric_dtype(stamps):
+            stamps = pd.to_datetime(stamps, errors="coerce", format="mixed")
+        if (missing := stamps.isna()).any():
+            row = int(missing.to_numpy().argmax()) + 1
+            raise DataError(f"column {time!r}, row {row}: {str(frame[time].iloc[row - 1])!r} is no time")
+        order = np.lexsort((stamps.to_numpy(), owner))
+        same = (np.diff(owner[order]) == 0) & (np.diff(pd.factorize(stamps)[0][order]) == 0)
+        if same.any():
+            a, b = order[np.argmax(same)], order[np.argmax(same) + 1]
+            raise DataError(
+                f"{id} {names[a]!r}: rows {min(a, b) + 1} and {max(a, b) + 1} have the same {time}; remove one"
+            )
+    starts = np.concatenate([[0], np.cumsum(np.bincount(owner))]).astype(np.int64)
+    first = np.unique(owner, return_index=True)[1]
+    return _Series([str(name) for name in ids], first, owner, Sequences(values[order], starts))
+
+
+def numeric_columns(frame: pd.DataFrame, others: Sequence[str | None]) -> list[str]:
+    """Return the columns of numbers that have no other meaning."""
+    return [str(c) for c in frame.columns if c not in others and pd.api.types.is_numeric_dtype(frame[c])]
+
+
+def _series(
+    frame: pd.DataFrame,
+    columns: TableColumns,
+    labels: list[str],
+    parts: np.ndarray,
+    options: TextOptions,
+    fingerprint: dict[str, str],
+    notes: list[str],
+) -> Labelled:
+    """Return one example for each id, standardised by the rows that train."""
+    assert columns.id is not None
+    others = (columns.id, columns.time, columns.label, columns.split_column)
+    channels = columns.channels or numeric_columns(frame, others)
+    if not channels:
+        raise DataError("no column holds numbers; name the channels with data.channels=[...]")
+    series = series_of(frame, columns.id, columns.time, channels)
+    for name, key, values in (("label", columns.label, labels), ("split", columns.split_column, parts)):
+        codes = pd.factorize(np.array(values))[0]
+        changed = np.flatnonzero(codes != codes[series.first][series.owner])
+        if len(changed):
+            row, of = int(changed[0]), int(series.owner[changed[0]])
+            raise DataError(
+                f"{columns.id} {series.ids[of]!r}: its {name} ({key}) changes, from {values[series.first[of]]!r} in "
+                f"row {series.first[of] + 1} to {values[row]!r} in row {row + 1}; an id is one example with one {name}"
+            )
+    classes = sorted(set(labels))
+    numbers = np.array([classes.index(labels[row]) for row in series.first], dtype=np.int64)
+    split, folds = (options.split, options.data_seed), (options.folds, options.fold)
+    chosen = complete_parts(numbers, parts[series.first], split[0], *folds, split[1], notes)
+    check_parts(numbers, chosen, classes, [f"{columns.id} {name!r}" for name in series.ids], notes)
+    sequences = series.sequences
+    if options.max_length is not None and (long := sequences.lengths > options.max_length).any():
+        notes.append(
+            f"{counted(int(long.sum()), 'sequence')} of more than {options.max_length} steps cut there"
+        )
+        sequences = first_steps(sequences, options.max_length)
+    trained = sequences.take(np.flatnonzero(chosen == TRAIN)).values.astype(np.float64)
+    std = trained.std(0)
+    if constant := [name for name, one in zip(channels, std, strict=True) if one == 0]:
+        notes.append(f"constant in training: {few(constant)}")
+    return Labelled(
+        sequences,
+        numbers,
+        chosen,
+        classes,
+        channels=channels,
+        mean=trained.mean(0).tolist(),
+        std=np.where(std > 0, std, 1.0).tolist(),
+        fingerprint=fingerprint,
+        notes=notes,
+    )
+
+
+def first_steps(sequences: Sequences, most: int) -> Sequences:
+    """Return sequences cut after `most` steps."""
+    ends = zip(sequences.starts[:-1], sequences.lengths, strict=True)
+    return Sequences.of([sequences.values[start : start + min(length, most)] for start, length in ends])

@@ -1,0 +1,142 @@
+"""Classification: a sequence in, the class that it belongs to out.
+
+Every example counts once, in float64. Nothing is carried between batches.
+
+Letters: B examples, T steps, C channels, N classes.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
+from gatelab.tasks.base import Task, TaskOptions
+from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.labels.scores import ClassificationScores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class ClassificationTask(Task):
+    """Train and evaluate a `gatelab.core.SequenceClassifier` (or any net from inputs and lengths to logits [B, N]).
+
+    Args:
+        label_smoothing: share of the true class' probability spread evenly over all, in the objective only (Szegedy
+            et al. 2016, arXiv:1512.00567).
+
+    The other arguments are those of `Task`. Metrics: `accuracy`, `macro_f1`, `loss`, `ece`, `examples`, see
+    `ClassificationScores`.
+    """
+
+    spec_type: ClassVar[type[LabelledSpec]] = LabelledSpec
+    unit: ClassVar[str] = "examples"
+    figures = (
+        Metric("accuracy", "right answers", "share", better="max"),
+        Metric("macro_f1", "macro-F1", better="max"),
+        Metric("loss", unit="nats per example"),
+        Metric("ece", "calibration error", "15 bins"),
+        Metric("examples", "scored examples", better=None),
+    )
+    metric: ClassificationScores
+
+    def __init__(
+        self, net: nn.Module, *, label_smoothing: float = 0.0, **options: Unpack[TaskOptions]
+    ) -> None:
+        super().__init__(net, **options)
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.metric = ClassificationScores(len(self.spec.classes))
+
+    @classmethod
+    def build_net(
+        cls, net: Callable[..., nn.Module], core: Callable[..., nn.Module], spec: LabelledSpec
+    ) -> nn.Module:
+        """Call the network's factory with what the spec says about vocabulary, channels and classes."""
+        return net(vocab_size=spec.vocabulary, channels=spec.channels, classes=len(spec.classes), core=core)
+
+    def count(self, batch: LabelledBatch) -> int:
+        """Return the batch's examples."""
+        return len(batch.labels)
+
+    def train_loss(self, batch: LabelledBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the objective, the summed NLL (nats) and the number of examples."""
+        logits = self.net(batch.inputs, batch.lengths)
+        nll = F.cross_entropy(logits, batch.labels, reduction="sum")
+        objective = nll
+        if self.label_smoothing:
+            objective = F.cross_entropy(
+                logits, batch.labels, reduction="sum", label_smoothing=self.label_smoothing
+            )
+        count = torch.tensor(len(batch.labels), device=nll.device)
+        return objective / self.mean_count(count), nll, count
+
+    def eval_step(self, batch: LabelledBatch) -> None:
+        """Score a batch."""
+        self.metric.update(self.net(batch.inputs, batch.lengths), batch.labels)
+
+    # what the views ask for
+
+    def commands(self) -> list[str]:
+        """New examples can be told apart."""
+        return ["predict RUN --input FILE --output out.csv"]
+
+    def sample(self, run: RunSource) -> TableSample:
+        """The confusion matrix of the validation split."""
+        scores = ClassificationScores(len(self.spec.classes))
+        with torch.inference_mode():
+            for batch in run.data.dataloader("valid"):
+                scores.update(self.net(batch.inputs, batch.lengths), batch.labels)
+        rows = zip(self.spec.classes, scores.counts.tolist(), strict=True)
+        return TableSample(
+            f"The {int(scores.counts.sum()):,} examples of the validation split: a row for each true class, a column "
+            "for each answer.",
+            ("true class", *self.spec.classes),
+            tuple((name, *map(str, counts)) for name, counts in rows),
+        )
+
+    def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
+        """Answer every example of `file`, which the DataModule reads as it reads its own.
+
+        Returns:
+            What the DataModule says each example is (its text, or its id), `label`, and `probability` of that label.
+
+        Raises:
+            ValueError: the file does not fit, or the DataModule reads no new examples.
+        """
+        import pandas as pd
+
+        if not hasattr(run.reader, "new_examples"):
+            raise ValueError(
+                f"{type(run.reader).__name__} reads no new examples; nothing can be said of {file}"
+            )
+        named, batches = run.reader.new_examples(file, self.spec, run.tokenizer)
+        labels: list[str] = []
+        probability: list[float] = []
+        with torch.inference_mode():
+            for batch in batches:
+                p, answer = self.net(batch.inputs, batch.lengths).double().softmax(-1).max(-1)
+                labels += [self.spec.classes[i] for i in answer.tolist()]
+                probability += p.tolist()
+        return pd.DataFrame({**named, "label": labels, "probability": probability})
+
+    def graph(self) -> GraphInterface:
+        """Whole sequences [B, T] or [B, T, C] in, logits [B, N] out."""
+        spec: LabelledSpec = self.spec
+        shape: tuple[int | str, ...] = (
+            ("batch", "time") if spec.vocabulary else ("batch", "time", spec.channels)
+        )
+        return GraphInterface({"inputs": shape}, {"logits": ("batch", len(spec.classes))}, steps=28)
+
+    def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
+        """Random sequences, all of `steps` steps."""
+        spec: LabelledSpec = self.spec
+        generator = torch.Generator().manual_seed(batch * 1000 + steps)
+        if spec.vocabulary:
+            return (torch.randint(spec.vocabulary, (batch, steps), generator=generator),)
+        return (torch.randn(batch, steps, spec.channels, generator=generator),)

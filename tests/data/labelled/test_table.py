@@ -1,0 +1,186 @@
+"""A table becomes examples, and what is wrong with one is told with file, column and row."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gatelab.data import DataError, LabelledTableDataModule
+
+TEXTS = [f"{word} film {i}" for word in ("good", "bad", "dull") for i in range(10)]
+MOODS = [mood for mood in ("+", "-", "0") for _ in range(10)]
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a table and make its DataModule."""
+
+    def make(frame, setup=True, **options):
+        path = tmp_path / "my.csv"
+        frame.to_csv(path, index=False)
+        data = LabelledTableDataModule(str(path), cache=str(tmp_path / "cache"), **options)
+        if setup:
+            data.setup()
+        return data
+
+    return make
+
+
+def texts(**columns):
+    return pd.DataFrame({"review": TEXTS, "mood": MOODS} | columns)
+
+
+def series(count=12, steps=5):
+    """Walks of `count` ids, up or down, their rows mixed up."""
+    rows = [
+        {
+            "run": f"r{i}",
+            "second": t,
+            "x": (t if i % 2 else -t) + 100,
+            "y": i,
+            "way": "up" if i % 2 else "down",
+        }
+        for t in range(steps)
+        for i in range(count)
+    ]
+    return pd.DataFrame(rows)
+
+
+WALKS = {"label": "way", "id": "run", "time": "second"}
+
+
+def test_texts_become_tokens_of_the_training_texts(table):
+    data = table(texts(), text="review", label="mood", punctuation="apart", lower=True, min_count=2)
+    assert data.spec.classes == ("+", "-", "0")
+    assert sum(data.spec.examples.values()) == 30
+    assert data.spec.vocabulary == data.tokenizer.size
+    batch = next(iter(data.val_dataloader()))
+    for ids, length, label in zip(batch.inputs, batch.lengths, batch.labels, strict=True):
+        assert (
+            data.tokenizer.decode(ids[:length]).split()[0]
+            == {"+": "good", "-": "bad", "0": "dull"}[data.spec.classes[label]]
+        )
+    assert "my.csv" in data.fingerprint
+
+
+def test_a_split_column_decides(table):
+    words = ["train"] * 6 + ["dev"] * 2 + ["test"] * 2
+    data = table(texts(part=words * 3), text="review", label="mood", split_column="part")
+    assert data.spec.examples == {"train": 18, "valid": 6, "test": 6}
+    data = table(
+        texts(part=["train"] * 9 + ["test"] + (["train"] * 8 + ["test"] * 2) * 2),
+        setup=False,
+        text="review",
+        label="mood",
+        split_column="part",
+    )
+    data.setup()
+    assert data.spec.examples["test"] == 5
+    assert any("drawn from each class" in note for note in data.notes)
+
+
+def test_rows_of_an_id_are_one_sequence_in_order_of_time(table):
+    frame = series()
+    mixed = frame.sample(frac=1, random_state=0)
+    plain, shuffled = (table(f, channels=["x"], **WALKS) for f in (frame, mixed))
+    values = plain.parts["train"].sequences.values
+    mean, std = values.mean(), values.std()
+    assert plain.spec.mean == pytest.approx((mean,))
+    assert plain.spec.std == pytest.approx((std,))
+    batch = next(iter(plain.val_dataloader()))
+    steps = torch.diff(batch.inputs[..., 0]) * std
+    assert steps.sign().unique(dim=1).shape[1] == 1
+    assert (steps[:, 0] > 0).tolist() == [plain.spec.classes[i] == "up" for i in batch.labels]
+    assert sum(shuffled.spec.examples.values()) == 12
+    assert table(frame, **WALKS).spec.names == ("x", "y")
+
+
+def test_new_rows_need_no_label_and_are_scaled_as_training(table, tmp_path):
+    data = table(series(), channels=["x"], **WALKS)
+    new = tmp_path / "new.csv"
+    series(3).drop(columns="way").to_csv(new, index=False)
+    named, batches = data.new_examples(new, data.spec, None)
+    assert named == {"run": ["r0", "r1", "r2"]}
+    (batch,) = batches
+    back = batch.inputs * data.spec.std[0] + data.spec.mean[0]
+    assert np.allclose(back[1, :, 0], [100, 101, 102, 103, 104])
+
+
+def changed(frame, row, column, value):
+    frame = frame.copy()
+    frame[column] = frame[column].astype(object)
+    frame.loc[row, column] = value
+    return frame
+
+
+REVIEW = {"text": "review", "label": "mood"}
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "said"),
+    [
+        (
+            texts(),
+            REVIEW | {"text": "reviw"},
+            r"data.text names the column 'reviw', which does not exist. Did you",
+        ),
+        (texts(), REVIEW | {"label": "class"}, "data.label names the column 'class'.*There are review, mood"),
+        (changed(texts(), 3, "review", " "), REVIEW, "row 4: the text is empty; remove it"),
+        (changed(texts(), 3, "mood", None), REVIEW, "column 'mood' is empty in row 4"),
+        (texts(), REVIEW | {"label": "review"}, "30 different labels for 30 examples"),
+        (
+            texts(part=["train"] * 29 + ["tset"]),
+            REVIEW | {"split_column": "part"},
+            "row 30: 'tset' is no split",
+        ),
+        (
+            texts(part=["train"] * 15 + ["valid"] * 5 + ["test"] * 10),
+            REVIEW | {"split_column": "part"},
+            r"'0': no training example has that label \(first in row 21, test\)",
+        ),
+        (
+            changed(series(), 7, "way", "down"),
+            WALKS | {"channels": ["x"]},
+            "run 'r7': its label .way. changes, from",
+        ),
+        (
+            changed(series(), 7, "x", "much"),
+            WALKS | {"channels": ["x"]},
+            "column 'x', row 8: 'much' is no number",
+        ),
+        (changed(series(), 7, "x", None), WALKS | {"channels": ["x"]}, "column 'x' is empty in row 8"),
+        (changed(series(), 7, "second", 1), WALKS, "run 'r7': rows 8 and 20 have the same second"),
+        (series(), WALKS | {"channels": ["z"]}, "data.channels names the column 'z'"),
+        (series(), WALKS | {"id": "no"}, "data.id names the column 'no'"),
+    ],
+)
+def test_what_is_wrong_is_told_with_file_column_and_row(table, frame, options, said):
+    with pytest.raises(DataError, match=said) as error:
+        table(frame, **options)
+    assert "my.csv: " in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"label": "mood"}, "give data.text=COLUMN.*or data.id=COLUMN"),
+        ({"label": "mood", "text": "review", "id": "run"}, "not both"),
+        ({"label": "mood", "text": "review", "time": "t"}, "data.text needs neither"),
+        ({**REVIEW, "min_count": 0}, "data.min_count=0: give at least 1"),
+        ({**REVIEW, "batching": "sorted"}, "data.batching=sorted: give similar or random"),
+        ({**REVIEW, "level": "char", "punctuation": "apart"}, "give punctuation=kept"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_the_file_is_read(options, said):
+    with pytest.raises(DataError, match=said):
+        LabelledTableDataModule("nowhere.csv", **options)
+
+
+def test_texts_that_train_and_are_scored_as_well_are_told(table):
+    data = table(texts(review=TEXTS[:3] * 10), text="review", label="mood")
+    assert any("occur in training as well" in note for note in data.notes)
+    dropped = table(
+        texts(review=TEXTS[:3] * 10), text="review", label="mood", duplicates="drop", split=[0.5, 0.5]
+    )
+    assert sum(dropped.spec.examples.values()) == 9
+    assert any("21 of 30 examples repeat another one" in note for note in dropped.notes)
