@@ -143,8 +143,8 @@ class SequenceClassifier(nn.Module):
         if self.pooling in ("last", "concat"):
             parts.append(self._last(y, lengths))
         if self.pooling in ("mean", "concat"):
-            steps = len(y) if lengths is None else lengths.unsqueeze(-1).to(y.dtype)
-            parts.append(y.sum(0) / steps)
+            # a graph with time free would keep the steps of the sequence that it was traced with
+            parts.append(y.mean(0) if lengths is None else y.sum(0) / lengths.unsqueeze(-1).to(y.dtype))
         if self.pooling in ("max", "concat"):
             parts.append((y if over is None else y.masked_fill(over, -torch.inf)).amax(0))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
