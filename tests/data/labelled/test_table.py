@@ -166,6 +166,7 @@ def test_what_is_wrong_is_told_with_file_column_and_row(table, frame, options, s
         ({"label": "mood"}, "give data.text=COLUMN.*or data.id=COLUMN"),
         ({"label": "mood", "text": "review", "id": "run"}, "not both"),
         ({"label": "mood", "text": "review", "time": "t"}, "data.text needs neither"),
+        ({**REVIEW, "split": [0.5, 0.6]}, r"data.split=.0.5, 0.6.: give .train, valid."),
         ({**REVIEW, "min_count": 0}, "data.min_count=0: give at least 1"),
         ({**REVIEW, "batching": "sorted"}, "data.batching=sorted: give similar or random"),
         ({**REVIEW, "level": "char", "punctuation": "apart"}, "give punctuation=kept"),

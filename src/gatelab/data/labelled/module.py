@@ -17,7 +17,7 @@ from gatelab.data.labelled.examples import Examples, Labelled, Sequences
 from gatelab.data.labelled.similar_lengths import SimilarLengths
 from gatelab.data.labelled.spec import LabelledSpec
 from gatelab.data.messages import DataError
-from gatelab.data.specs import SPLITS
+from gatelab.data.specs import SPLITS, check_fractions
 from gatelab.data.text.tokenizer import tokenizer_from_dict
 
 Batching = Literal["similar", "random"]
@@ -62,6 +62,8 @@ class LabelledDataModule(GatelabDataModule):
         super().__init__(batch_size, eval_batch_size, **loading)
         if data_seed < 0:
             raise DataError(f"data.data_seed={data_seed}: give 0 or more")
+        if split is not None:
+            check_fractions(list(split))
         if batching not in ("similar", "random"):
             raise DataError(f"data.batching={batching}: give similar or random")
         self.split, self.data_seed, self.batching = split, data_seed, batching

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gatelab.data.messages import DataError, counted, few
-from gatelab.data.specs import SPLITS, check_fractions
+from gatelab.data.specs import SPLITS
 
 TRAIN, VALID, TEST = range(3)
 
@@ -62,7 +62,6 @@ def complete_parts(
     """
     has_test, has_valid = bool((given == TEST).any()), bool((given == VALID).any())
     if fractions is not None:
-        check_fractions(list(fractions))
         if has_valid:
             raise DataError("data.split: the data has splits of its own; leave data.split out")
         if has_test and len(fractions) != 2:
