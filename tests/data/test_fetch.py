@@ -2,14 +2,16 @@
 
 import hashlib
 import http.server
+import io
 import multiprocessing
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gatelab.data.fetch import SOURCES, Source, default_cache, fetch, sha256_of
+from gatelab.data.fetch import SOURCES, Source, default_cache, fetch, sha256_of, sha256_of_sounds
 from gatelab.data.messages import FetchError
 
 CONTENT = b"some published bytes\n" * 5000
@@ -165,7 +167,8 @@ def test_two_processes_download_once(server, tmp_path):
 def test_unknown_names_and_the_known_table():
     with pytest.raises(FetchError, match=r"ptb/ptb\.tset\.txt: not a known file"):
         fetch("ptb/ptb.tset.txt")
-    assert all((len(entry.sha256), len(entry.git)) in {(64, 0), (0, 40)} for entry in SOURCES.values())
+    known = [(len(entry.sha256), len(entry.git), len(entry.sounds)) for entry in SOURCES.values()]
+    assert set(known) <= {(64, 0, 0), (0, 40, 0), (0, 0, 64)}
     assert all(entry.url.startswith("http") for entry in SOURCES.values())
 
 
@@ -179,10 +182,31 @@ def test_the_hash_of_git_does_where_no_sha256_is_known(tmp_path):
         fetch("m/f", mirror=tmp_path, source=known)
 
 
+def test_the_sounds_of_an_archive_are_known_whatever_its_order_and_folders(tmp_path):
+    def pack(name, *members):
+        with tarfile.open(tmp_path / name, "w:gz") as archive:
+            for member, content in members:
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        return tmp_path / name
+
+    first = pack("m.tar.gz", ("recordings/a.wav", b"a"), ("recordings/b.wav", b"b"))
+    other = pack("o.tar.gz", ("x-1.0/b.wav", b"b"), ("x-1.0/README", b"r"), ("x-1.0/a.wav", b"a"))
+    changed = pack("c.tar.gz", ("a.wav", b"a"), ("b.wav", b"c"))
+    known = Source("http://nowhere", "", sounds=sha256_of_sounds(first))
+    assert known.holds(first) == known.holds(other) == known.sounds
+    assert known.holds(changed) == ""
+    (tmp_path / "cut.tar.gz").write_bytes(first.read_bytes()[:-20])
+    assert known.holds(tmp_path / "cut.tar.gz") == ""
+    with pytest.raises(FetchError, match=r"c.tar.gz: .* of the WAV files in it"):
+        fetch("c.tar.gz", mirror=tmp_path, source=known)
+
+
 def test_every_known_file_in_the_mirror_has_the_published_bytes(mirror):
     for name, entry in SOURCES.items():
         if (mirror / name).is_file():
-            assert fetch(name, mirror=mirror).sha256 == entry.sha256
+            assert fetch(name, mirror=mirror).sha256 == (entry.sounds or entry.sha256)
 
 
 def test_cache_folder_can_be_moved(monkeypatch, tmp_path):

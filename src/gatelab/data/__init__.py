@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gatelab.data.audio.module import SoundDataModule, SpeechDataModule
     from gatelab.data.labelled.mnist_module import MNISTDataModule
     from gatelab.data.labelled.module import LabelledDataModule
     from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
@@ -47,7 +48,9 @@ __all__ = [
     "SeriesBatch",
     "SeriesDataModule",
     "SeriesSpec",
+    "SoundDataModule",
     "Spec",
+    "SpeechDataModule",
     "TextDataModule",
     "TextSpec",
     "TokenBatch",
@@ -58,6 +61,7 @@ __all__ = [
 
 
 _HOME = {
+    "audio.module": ("SoundDataModule", "SpeechDataModule"),
     "labelled.mnist_module": ("MNISTDataModule",),
     "labelled.module": ("LabelledDataModule",),
     "labelled.spec": ("LabelledBatch", "LabelledSpec"),

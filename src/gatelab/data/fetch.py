@@ -12,6 +12,8 @@ material, ETT is CC BY-ND. Users download them from there.
 import hashlib
 import os
 import sys
+import tarfile
+import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,14 +28,19 @@ class Source(NamedTuple):
     """Where a file is published, and what its bytes must hash to.
 
     git: the hash that git gives them, where it is known and their sha256 is not.
+    sounds: of a tar archive whose own bytes are not fixed (a server packs it anew), the sha256 of the WAV files in it,
+        see `sha256_of_sounds`.
     """
 
     url: str
     sha256: str
     git: str = ""
+    sounds: str = ""
 
     def holds(self, path: Path) -> str:
         """Return the sha256 of a file if it has the published bytes, else ""."""
+        if self.sounds:
+            return self.sounds if sha256_of_sounds(path) == self.sounds else ""
         found = sha256_of(path)
         if self.git:
             return found if _git_hash(path) == self.git else ""
@@ -49,6 +56,8 @@ class Source(NamedTuple):
     @property
     def expected(self) -> str:
         """What the bytes must hash to, for a message."""
+        if self.sounds:
+            return f"{self.sounds} of the WAV files in it"
         return f"git {self.git}" if self.git else self.sha256
 
 
@@ -128,8 +137,20 @@ _NAMES: Final = {
 }
 """The hash that git gives them."""
 _NAMES_FOLDER: Final = f"{_GITHUB}/spro/practical-pytorch/master/data"
+_SOUNDS: Final = {
+    "fsdd/recordings.tar.gz": Source(
+        "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
+        "",
+        sounds="dbd573d7cafe79c4b49f65718115e1304e24e067fa39eff18a660dc6cb9c360f",
+    ),
+    "speech_commands/speech_commands_v0.02.tar.gz": Source(
+        "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
+        "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+    ),
+}
 SOURCES: Final = (
-    {
+    _SOUNDS
+    | {
         name: Source(f"{_FOLDERS[name.split('/')[0]]}/{name.split('/')[1]}", sha256)
         for name, sha256 in _SHA256.items()
     }
@@ -161,6 +182,19 @@ def _git_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_sounds(path: Path) -> str:
+    """Return the sha256 of the names and sha256 of all WAV files in a tar archive, in their order; "" if it is none."""
+    rows = []
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile() and member.name.endswith(".wav") and (file := archive.extractfile(member)):
+                    rows.append(f"{member.name.split('/')[-1]} {hashlib.sha256(file.read()).hexdigest()}\n")
+    except (tarfile.TarError, OSError, EOFError, zlib.error):
+        return ""
+    return hashlib.sha256("".join(sorted(rows)).encode()).hexdigest()
 
 
 def default_cache() -> Path:

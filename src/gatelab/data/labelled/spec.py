@@ -36,6 +36,7 @@ class LabelledSpec(Spec):
     examples: of each split.
     names: of the channels, where they have some; mean, std: by which value = scaled * std + mean, of each channel, or
         one for all; empty where the inputs are as the data has them.
+    rate: of sounds, samples a second; 0 elsewhere.
     """
 
     kind: ClassVar[str] = "classification"
@@ -47,3 +48,4 @@ class LabelledSpec(Spec):
     names: tuple[str, ...] = field(default_factory=tuple)
     mean: tuple[float, ...] = field(default_factory=tuple)
     std: tuple[float, ...] = field(default_factory=tuple)
+    rate: int = field(default_factory=int)

@@ -1,0 +1,101 @@
+"""Changes of a training sound, drawn anew in every epoch; what is drawn depends on (seed, epoch, example) alone.
+
+    speed       the sound read faster or slower, by linear interpolation: tempo, pitch and formants move together
+                (Ko et al. 2015, "Audio augmentation for speech recognition")
+    shift       the sound later or earlier, silence coming in (Warden 2018, arXiv:1804.03209)
+    noise       white noise, or a piece of the data's own background recordings, at a drawn signal-to-noise ratio
+                (Hannun et al. 2014, arXiv:1412.5567)
+    masks       SpecAugment: some bands of channels and some stretches of time are set to the mean, which is 0 after
+                normalisation (Park et al. 2019, arXiv:1904.08779; without its warping of time)
+
+Dimensions: `S` samples, `T` frames, `C` channels.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gatelab.data.messages import DataError
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How much a training sound is changed; all of it is off by default.
+
+    speed: the factor is drawn from 1 - speed to 1 + speed. shift: at most so many milliseconds, either way. noise: the
+    share of sounds that get noise; snr: its signal-to-noise ratio, drawn between the two, in dB.
+    time_masks, time_mask: how many stretches of at most how many frames (and at most half of the sound).
+    frequency_masks, frequency_mask: the same of channels.
+    """
+
+    speed: float = 0.0
+    shift: float = 0.0
+    noise: float = 0.0
+    snr: tuple[float, float] = (5.0, 30.0)
+    time_masks: int = 0
+    time_mask: int = 0
+    frequency_masks: int = 0
+    frequency_mask: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.speed <= 0.5 or not 0 <= self.noise <= 1:
+            raise DataError(
+                f"data.speed={self.speed}, data.noise={self.noise}: give speed 0 to 0.5, noise 0 to 1"
+            )
+        if len(self.snr) != 2 or self.snr[0] > self.snr[1]:
+            raise DataError(f"data.snr={list(self.snr)}: give [lowest, highest] in dB")
+        for field in fields(self):
+            if field.name != "snr" and getattr(self, field.name) < 0:
+                raise DataError(f"data.{field.name}={getattr(self, field.name)}: give 0 or more")
+
+    @property
+    def fastest(self) -> float:
+        """The largest factor of speed: a sound may become shorter by it."""
+        return 1.0 + self.speed
+
+    def sound(self, samples: Tensor, rate: int, draw: np.random.Generator, background: np.ndarray) -> Tensor:
+        """Return `samples [S]` changed; `background [n]`: recordings of noise, or nothing, which is white noise."""
+        if self.speed:
+            samples = faster(samples, draw.uniform(1 - self.speed, 1 + self.speed))
+        if self.shift:
+            samples = shifted(samples, round(draw.uniform(-self.shift, self.shift) * rate / 1000))
+        if self.noise and draw.random() < self.noise:
+            samples = samples + self._noise(samples, draw, background)
+        return samples
+
+    def _noise(self, samples: Tensor, draw: np.random.Generator, background: np.ndarray) -> Tensor:
+        count = len(samples)
+        if len(background) > count:
+            start = int(draw.integers(len(background) - count))
+            noise = torch.from_numpy(background[start : start + count].astype(np.float32))
+        else:
+            noise = torch.from_numpy(draw.standard_normal(count, dtype=np.float32))
+        power = samples.square().mean() / 10 ** (draw.uniform(*self.snr) / 10)
+        return noise * (power / noise.square().mean().clamp(min=1e-12)).sqrt()
+
+    def frames(self, frames: Tensor, draw: np.random.Generator) -> Tensor:
+        """Return normalised `frames [T, C]` with masks."""
+        steps, channels = frames.shape
+        stretches = [(0, steps, min(self.time_mask, steps // 2))] * self.time_masks
+        stretches += [(1, channels, min(self.frequency_mask, channels // 2))] * self.frequency_masks
+        if stretches:
+            frames = frames.clone()
+        for axis, size, most in stretches:
+            width = int(draw.integers(most + 1))
+            frames.narrow(axis, int(draw.integers(size - width + 1)), width).zero_()
+        return frames
+
+
+def faster(samples: Tensor, factor: float) -> Tensor:
+    """Return `samples [S]` read `factor` times as fast: `[S / factor]`, at least one sample."""
+    count = max(1, round(len(samples) / factor))
+    return F.interpolate(samples[None, None], count, mode="linear", align_corners=False)[0, 0]
+
+
+def shifted(samples: Tensor, by: int) -> Tensor:
+    """Return `samples [S]` later by `by` samples (earlier if negative), as long as before, filled up with silence."""
+    by = max(-len(samples), min(len(samples), by))
+    return F.pad(samples[: len(samples) - by], (by, 0)) if by >= 0 else F.pad(samples[-by:], (0, -by))

@@ -1,0 +1,112 @@
+"""From the examples of a corpus to frames: cut out, augmented, turned into features, normalised, masked.
+
+Dimensions: `B` batch, `T` frames, `C` channels.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from gatelab.data.audio.augment import Augmentation
+from gatelab.data.audio.features import Features
+from gatelab.data.audio.recordings import Example, Recordings
+from gatelab.data.labelled.similar_lengths import SimilarLengths
+
+Normalization = Literal["utterance", "global", "none"]
+SMALLEST = 0.1
+"""Least standard deviation of a channel that is divided by: one that hardly moves is not blown up."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How a sound becomes frames `[T, C]`.
+
+    normalize: each channel to mean 0 and standard deviation 1 over the utterance, over all training frames ("global",
+    by `mean` and `std` `[C]`), or not. seed: of the augmentation. background: recordings of noise.
+    """
+
+    features: Features
+    augmentation: Augmentation
+    rate: int
+    normalize: Normalization
+    seed: int = 0
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    background: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def of(self, sound: Tensor) -> Tensor:
+        """The frames of a sound `[S]` as it is."""
+        return self.normalized(self.features(sound, self.rate))
+
+    def changed(self, sound: Tensor, epoch: int, number: int) -> Tensor:
+        """The frames of training example `number` in an epoch, changed as (seed, epoch, number) decides."""
+        draw = np.random.Generator(np.random.PCG64([self.seed, epoch, number]))
+        sound = self.augmentation.sound(sound, self.rate, draw, self.background)
+        return self.augmentation.frames(self.normalized(self.features(sound, self.rate)), draw)
+
+    def normalized(self, frames: Tensor) -> Tensor:
+        """Return frames `[T, C]` normalised."""
+        if self.normalize == "none":
+            return frames
+        if self.normalize == "global":
+            return (frames - torch.tensor(self.mean)) / torch.tensor(self.std)
+        return (frames - frames.mean(0)) / frames.std(0, correction=0).clamp(min=SMALLEST)
+
+
+def statistics(frames: Iterator[Tensor]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of every channel over frames `[T, C]` of many sounds, summed in float64."""
+    count, sums = 0, torch.zeros(2, 1, dtype=torch.float64)
+    for each in frames:
+        wide = each.double()
+        count += len(wide)
+        sums = sums + torch.stack((wide.sum(0), wide.square().sum(0)))
+    mean = sums[0] / count
+    std = (sums[1] / count - mean.square()).clamp(min=0).sqrt()
+    return mean.tolist(), std.clamp(min=SMALLEST).tolist()
+
+
+def padded(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Frames of different lengths as `[B, T, C]`, filled up with 0, and their lengths `[B]`."""
+    lengths = torch.tensor([len(each) for each in frames])
+    return torch.nn.utils.rnn.pad_sequence(list(frames), batch_first=True), lengths
+
+
+class Sounds(Dataset):
+    """The examples of a split as batches. It is asked with item numbers, or with an epoch and item numbers."""
+
+    def __init__(
+        self,
+        recordings: Recordings,
+        examples: list[Example],
+        frames: Frames,
+        batch: Callable[[list[Tensor], list[Example]], Any],
+    ) -> None:
+        self.recordings, self.examples, self.frames, self.batch = recordings, examples, frames, batch
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: Any) -> Any:
+        epoch, numbers = index if isinstance(index, tuple) else (None, index)
+        examples = [self.examples[number] for number in numbers]
+        sounds = [self.recordings.sound(example.pieces) for example in examples]
+        if epoch is None:
+            frames = [self.frames.of(sound) for sound in sounds]
+        else:
+            pairs = zip(sounds, numbers, strict=True)
+            frames = [self.frames.changed(sound, epoch, int(number)) for sound, number in pairs]
+        return self.batch(frames, examples)
+
+
+class EpochOrder(SimilarLengths):
+    """Yields the epoch with the item numbers, for what is drawn anew in every epoch, by whatever worker."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield (epoch, item numbers) batch by batch."""
+        for numbers in super().__iter__():
+            yield self.epoch, numbers
