@@ -11,6 +11,7 @@ from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
 from gatelab.core.polyphony import FrameModel
+from gatelab.core.speech.recognizer import SpeechRecognizer
 from gatelab.core.text.sampling import beam_search, generate
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "MinGRU",
     "RNNCell",
     "SequenceClassifier",
+    "SpeechRecognizer",
     "TorchGRU",
     "TorchLSTM",
     "TorchRNN",

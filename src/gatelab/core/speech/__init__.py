@@ -1,0 +1,1 @@
+"""Networks that write speech down, and how a transcript is read from what they give."""
