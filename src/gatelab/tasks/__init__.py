@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from gatelab.tasks.metrics import ForecastError, TokenLoss
     from gatelab.tasks.series.forecast import ForecastTask
     from gatelab.tasks.series.quantile_metrics import QuantileError
+    from gatelab.tasks.speech.error_rates import ErrorRates
+    from gatelab.tasks.speech.recognition import RecognitionTask
     from gatelab.tasks.text.language_model import LanguageModelTask
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Checkpoints",
     "ClassificationScores",
     "ClassificationTask",
+    "ErrorRates",
     "ForecastError",
     "ForecastTask",
     "FrameScores",
@@ -49,6 +52,7 @@ __all__ = [
     "PolyphonyTask",
     "Progress",
     "QuantileError",
+    "RecognitionTask",
     "RunInterrupted",
     "Task",
     "Throughput",
@@ -68,6 +72,8 @@ _HOME = {
     "PolyphonyTask": "labels.polyphony",
     "ForecastTask": "series.forecast",
     "LanguageModelTask": "text.language_model",
+    "ErrorRates": "speech.error_rates",
+    "RecognitionTask": "speech.recognition",
     "ForecastError": "metrics",
     "QuantileError": "series.quantile_metrics",
     "TokenLoss": "metrics",

@@ -1,0 +1,174 @@
+"""Speech recognition by CTC: the frames of an utterance in, its transcript out.
+
+The objective is the negative log-probability of the transcript, summed over all of its alignments, per symbol. Rates of
+errors are sums of edits over all utterances and one division. Nothing is carried between batches.
+
+Letters: B utterances, T frames, T' steps, C channels, V symbols.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gatelab.core.speech.decoding import decode
+from gatelab.data.audio.spec import BLANK, SpeechBatch, SpeechSpec
+from gatelab.tasks.base import Task, TaskOptions
+from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.speech.error_rates import ErrorRates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN = 10
+"""Utterances of a sample."""
+LEVEL = ("data.level",)
+
+
+class RecognitionTask(Task):
+    """Train and evaluate a `gatelab.core.SpeechRecognizer`.
+
+    Args:
+        beam: how a transcript is read from the network's outputs: 1 takes the likeliest path, more a prefix beam search
+            of that width (see `gatelab.core.speech.decoding`).
+
+    The other arguments are those of `Task`. Metrics: `wer`, `cer`, `ser`, `loss`, `words`, see `ErrorRates`.
+    """
+
+    spec_type: ClassVar[type[SpeechSpec]] = SpeechSpec
+    unit: ClassVar[str] = "frames"
+    figures = (
+        Metric("wer", "word error rate", "percent"),
+        Metric("cer", "character error rate", "percent"),
+        Metric("ser", "transcripts with an error", "percent"),
+        Metric("loss", unit="nats per symbol", same=LEVEL),
+        Metric("words", "spoken words", better=None),
+    )
+    metric: ErrorRates
+
+    def __init__(self, net: nn.Module, *, beam: int = 1, **options: Unpack[TaskOptions]) -> None:
+        super().__init__(net, **options)
+        if beam < 1:
+            raise ValueError(f"beam must be at least 1, not {beam}")
+        self.beam = beam
+        self.metric = ErrorRates()
+
+    @classmethod
+    def build_net(
+        cls, net: Callable[..., nn.Module], core: Callable[..., nn.Module], spec: SpeechSpec
+    ) -> nn.Module:
+        """Call the network's factory with what the spec says about symbols and channels.
+
+        Raises:
+            ValueError: it reads so many frames at once that a transcript does not fit into what it gives.
+        """
+        made: Any = net(symbols=len(spec.symbols), channels=spec.channels, core=core)
+        if (stride := getattr(made, "stride", 1)) > spec.most_stride:
+            raise ValueError(
+                f"stride={stride}: the transcript of {spec.tightest} is too long for the steps that are left; give at "
+                f"most {spec.most_stride}"
+            )
+        return made
+
+    def count(self, batch: SpeechBatch) -> int:
+        """Return the batch's frames, padding included."""
+        return batch.frames.shape[0] * batch.frames.shape[1]
+
+    def train_loss(self, batch: SpeechBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the objective, the summed NLL (nats) and the number of symbols."""
+        nll = self._nll(self._log_probs(batch), batch)
+        count = batch.target_lengths.sum()
+        return nll / self.mean_count(count), nll, count
+
+    def eval_step(self, batch: SpeechBatch) -> None:
+        """Score a batch."""
+        log_probs = self._log_probs(batch)
+        nll = self._nll(log_probs, batch)
+        self.metric.update(
+            self._said(log_probs, batch.lengths), self._truth(batch), nll, batch.target_lengths.sum()
+        )
+
+    def _log_probs(self, batch: SpeechBatch) -> Tensor:
+        logits: Tensor = self.net(batch.frames, lengths=batch.lengths)[0]
+        return logits.float().log_softmax(-1)
+
+    def _nll(self, log_probs: Tensor, batch: SpeechBatch) -> Tensor:
+        # on the CPU: on a GPU its gradient is not the same at every call, which `trainer.deterministic` refuses
+        lengths = (self.net.steps(batch.lengths).cpu(), batch.target_lengths.cpu())
+        nll = F.ctc_loss(log_probs.cpu(), batch.targets.cpu(), *lengths, blank=BLANK, reduction="sum")
+        return nll.to(log_probs.device)
+
+    def _said(self, log_probs: Tensor, lengths: Tensor) -> list[str]:
+        steps = self.net.steps(lengths)
+        return [self.spec.text(outputs) for outputs in decode(log_probs, steps, self.beam)]
+
+    def _truth(self, batch: SpeechBatch) -> list[str]:
+        pairs = zip(batch.targets.tolist(), batch.target_lengths.tolist(), strict=True)
+        return [self.spec.text(outputs[:count]) for outputs, count in pairs]
+
+    # what the views ask for
+
+    def commands(self) -> list[str]:
+        """New speech can be written down."""
+        return ["predict RUN --input FILE.wav --output out.csv"]
+
+    def sample(self, run: RunSource) -> TableSample:
+        """Transcripts of the first utterances of the validation split beside the true ones."""
+        rows: list[tuple[str, str]] = []
+        with torch.inference_mode():
+            for batch in run.data.dataloader("valid"):
+                rows += zip(
+                    self._truth(batch), self._said(self._log_probs(batch), batch.lengths), strict=True
+                )
+                if len(rows) >= SHOWN:
+                    break
+        note = "The first utterances of the validation split."
+        return TableSample(note, ("spoken", "written down"), tuple(rows[:SHOWN]))
+
+    def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
+        """Write down the speech in a sound file, in all of a folder, or in those that a manifest names.
+
+        Returns:
+            `path`, `transcript`.
+
+        Raises:
+            ValueError: a file cannot be read or does not fit.
+        """
+        import pandas as pd
+
+        named, batches = run.reader.new_sounds(file, self.spec)
+        said: list[str] = []
+        with torch.inference_mode():
+            for frames, lengths in batches:
+                short = SpeechBatch(frames, lengths, lengths, lengths)
+                said += self._said(self._log_probs(short), lengths)
+        return pd.DataFrame({**named, "transcript": said})
+
+    def graph(self) -> GraphInterface:
+        """Frames [B, T, C] and state in, logits [T', B, V + 1] and state out; T is a multiple of the stride."""
+        states = self.example_input(1, self.net.stride)[1:]
+        names = [f"state_{place}" for place in range(len(states))]
+        shapes: list[tuple[int | str, ...]] = [
+            (state.shape[0], "batch", *state.shape[2:]) for state in states
+        ]
+        steps: int | str = "time" if self.net.stride == 1 else "steps"
+        return GraphInterface(
+            inputs={"frames": ("batch", "time", self.spec.channels), **dict(zip(names, shapes, strict=True))},
+            outputs={
+                "logits": (steps, "batch", len(self.spec.symbols) + 1),
+                **{f"{name}_after": shape for name, shape in zip(names, shapes, strict=True)},
+            },
+            steps=self.net.stride,
+            usual_steps=12 * self.net.stride,
+        )
+
+    def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
+        """Random frames [batch, steps, C], and the state after some others."""
+        generator = torch.Generator().manual_seed(batch * 1000 + steps)
+        before = 2 * self.net.stride
+        frames = torch.randn(batch, before + steps, self.spec.channels, generator=generator)
+        state = self.net(frames[:, :before])[1]
+        return (frames[:, before:], *(state if isinstance(state, tuple) else (state,)))
