@@ -26,7 +26,7 @@ from .docs_pages import DOCS, ROOT, Block, blocks, pages, same_output
 PAGES = pages()
 TUTORIAL = "gru-from-scratch.md"
 NEEDS = {
-    "a GPU": 2,
+    "a GPU": 3,
     "four GPUs": 1,
     "Slurm": 1,
     "Ray": 1,
@@ -92,7 +92,7 @@ class Reader:
         words = words[2:] if words[:2] == ["python", "-m"] else words
         assert words[0] == "gatelab", words
         name, arguments = words[1], words[2:]
-        if any(word in " ".join(arguments) for word in ("ptb", "etth1", "tinyshakespeare")):
+        if any(word in " ".join(arguments) for word in ("ptb", "etth1", "tinyshakespeare", "fsdd")):
             mirror = str(self.request.getfixturevalue("mirror"))
             self.request.getfixturevalue("monkeypatch").setenv("GATELAB_DATA_MIRROR", mirror)
         if name == "train" and needs:

@@ -21,8 +21,9 @@ def test_an_experiment_passes_the_checks(name):
 LONG = {"wikitext2_gru", "wikitext2_awd_gru", "ptb_awd_gru"}
 # of one shape with etth1_gru
 LONG |= {"etth2_gru", "ettm1_gru", "ettm2_gru", "etth1_quantile_gru", "m4_hourly_gru", "m4_weekly_gru"}
-# a million numbers or letters are read, or a thousand steps walked
+# a million numbers or letters are read, three hours of speech, or a thousand steps walked
 LONG |= {"bai_copy_memory", "mnist_rows_gru", "mnist_permuted_gru", "names_gru", "bai_adding"}
+LONG |= {"connected_digits_gru"}
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,9 @@ LONG |= {"bai_copy_memory", "mnist_rows_gru", "mnist_permuted_gru", "names_gru",
 def test_an_experiment_trains_two_steps(name, tmp_path, request, monkeypatch):
     if compose([f"experiment={name}"]).choices["data"] not in NEEDS_NO_FILE:
         mirror = request.getfixturevalue("mirror")
-        if name == "enwik8_gru" and not any(mirror.rglob("enwik8*")):
-            pytest.skip("enwik8 is not in the mirror")
+        for large in ("enwik8", "speech_commands"):
+            if name == f"{large}_gru" and not any(mirror.rglob(f"{large}*")):
+                pytest.skip(f"{large} is not in the mirror")
         if name.startswith("mnist") and not (mirror / "mnist/train-images-idx3-ubyte.gz").is_file():
             pytest.skip("the original of MNIST is not in the mirror")
         monkeypatch.setenv("GATELAB_DATA_MIRROR", str(mirror))
@@ -57,6 +59,8 @@ def test_every_choice_of_a_group_passes_the_checks(group):
             "text": ["data.path=x.txt"],
             "table": ["data.path=x.csv", "data.time=date"],
             "labelled": ["data.path=x.csv", "data.text=review", "data.label=mood"],
+            "audio": ["data.path=sounds"],
+            "transcribed": ["data.path=x.csv"],
             "panel": ["data.path=x.csv", "data.target=[y]", "data.fourier={24: 3}", "data.static=[shop]"],
         }.get(file.stem, [])
         check(compose([f"{group}={file.stem}", *given]))
