@@ -12,6 +12,7 @@ from gatelab.core.gru import GRU
 from gatelab.core.language_model import LanguageModel
 from gatelab.core.polyphony import FrameModel
 from gatelab.core.text.sampling import beam_search, generate
+from gatelab.core.translation.translator import Translator
 
 __all__ = [
     "GRU",
@@ -32,6 +33,7 @@ __all__ = [
     "TorchGRU",
     "TorchLSTM",
     "TorchRNN",
+    "Translator",
     "beam_search",
     "from_keras",
     "from_torch",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gatelab.tasks.series.forecast import ForecastTask
     from gatelab.tasks.series.quantile_metrics import QuantileError
     from gatelab.tasks.text.language_model import LanguageModelTask
+    from gatelab.tasks.translation.translation import TranslationTask
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -53,6 +54,7 @@ __all__ = [
     "Task",
     "Throughput",
     "TokenLoss",
+    "TranslationTask",
     "load_checkpoint",
 ]
 
@@ -69,6 +71,7 @@ _HOME = {
     "ForecastTask": "series.forecast",
     "LanguageModelTask": "text.language_model",
     "ForecastError": "metrics",
+    "TranslationTask": "translation.translation",
     "QuantileError": "series.quantile_metrics",
     "TokenLoss": "metrics",
 }
