@@ -15,6 +15,8 @@ import torch
 
 from gatelab.core import GRU, Forecaster, LanguageModel, SequenceClassifier
 from gatelab.data import LabelledTableDataModule, SeriesDataModule, TextDataModule
+from gatelab.core import GRU, Forecaster, LanguageModel, Translator
+from gatelab.data import PairsDataModule, SeriesDataModule, TextDataModule
 from gatelab.tasks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -23,6 +25,7 @@ from gatelab.tasks import (
     GateStatistics,
     LanguageModelTask,
     NonFiniteGuard,
+    TranslationTask,
     load_checkpoint,
 )
 from gatelab.tasks.callbacks import ExponentialAveraging
@@ -60,8 +63,16 @@ REGULARIZED = {
 
 def make_data(kind: str, folder: Path, random_window: bool = False) -> Any:
     """Return the DataModule: ten streams of the text in `folder`, labelled lines of it, or the embedded series."""
+    """Return the DataModule: the text in `folder` as ten streams or as pairs of lines, or the embedded series."""
     data: Any
-    if kind == "text":
+    if kind == "pairs":
+        lines = (folder / "corpus.txt").read_text().split("\n")
+        lines = [line for line in lines if line.strip()][:200]
+        (folder / "source.txt").write_text("\n".join(lines))
+        (folder / "target.txt").write_text("\n".join(line.strip()[::-1] for line in lines))
+        named = {side: str(folder / f"{side}.txt") for side in ("source", "target")}
+        data = PairsDataModule(corpus="pairs", level="char", batch_tokens=120, eval_batch_size=16, seed=5, **named)
+    elif kind == "text":
         data = TextDataModule(
             corpus="text",
             level="char",
@@ -86,6 +97,9 @@ def make_task(kind: str, data: Any, **net_options: Any) -> Any:
     torch.manual_seed(0)
     core = functools.partial(GRU, hidden_size=12)
     model, task = KINDS[kind]
+    models = {"text": LanguageModel, "pairs": Translator, "series": Forecaster}
+    tasks = {"text": LanguageModelTask, "pairs": TranslationTask, "series": ForecastTask}
+    model, task = models[kind], tasks[kind]
     net = task.build_net(functools.partial(model, **net_options), core, data.spec)
     # plain gradient descent: a rounding error in a gradient stays one (Adam divides small gradients by themselves)
     return task(net, spec=data.spec, optimizer=functools.partial(sgd, lr=0.1))
