@@ -55,6 +55,10 @@ def run_two_ranks(folder: Path, kind: str) -> list[dict[str, Any]]:
     "kind", ["text", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("series", "labels"))]
 )
 @pytest.mark.parametrize("kind", ["text", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("series", "pairs"))])
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("series", "pairs")]
+
+
+@pytest.mark.parametrize("kind", ["text", *SLOW])
 def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     kind: str, text_file: Path, tmp_path: Path
 ) -> None:

@@ -71,7 +71,9 @@ def make_data(kind: str, folder: Path, random_window: bool = False) -> Any:
         (folder / "source.txt").write_text("\n".join(lines))
         (folder / "target.txt").write_text("\n".join(line.strip()[::-1] for line in lines))
         named = {side: str(folder / f"{side}.txt") for side in ("source", "target")}
-        data = PairsDataModule(corpus="pairs", level="char", batch_tokens=120, eval_batch_size=16, seed=5, **named)
+        data = PairsDataModule(
+            corpus="pairs", level="char", batch_tokens=120, eval_batch_size=16, seed=5, **named
+        )
     elif kind == "text":
         data = TextDataModule(
             corpus="text",

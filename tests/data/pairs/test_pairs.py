@@ -9,12 +9,13 @@ import torch
 from gatelab.data.messages import DataError
 from gatelab.data.pairs.baselines import dictionary, word_by_word
 from gatelab.data.pairs.module import PairsDataModule
-from gatelab.data.pairs.read import Pairs
 from gatelab.data.pairs.scores import signatures, translation_scores
 from gatelab.data.specs import IGNORE
 from gatelab.data.text.tokenizer import SentenceTokenizer, tokenizer_from_dict
 
-SOURCES = [f"Der {thing}, Nummer {n}." for n in range(10) for thing in ("Hund", "Baum", "Mann", "kleine Stein")]
+SOURCES = [
+    f"Der {thing}, Nummer {n}." for n in range(10) for thing in ("Hund", "Baum", "Mann", "kleine Stein")
+]
 TARGETS = [f"The {thing}, number {n}." for n in range(10) for thing in ("dog", "tree", "man", "small stone")]
 
 
@@ -136,7 +137,7 @@ WRONG = [
 @pytest.mark.parametrize(("sources", "targets", "options", "said"), WRONG)
 def test_pairs_that_cannot_be_used_are_refused_by_file_and_line(sources, targets, options, said, tmp_path):
     named = {"source": write(tmp_path, "a.de", sources), "target": write(tmp_path, "a.en", targets)}
-    given = {key: value.replace("{a}", named["source"]) if isinstance(value, str) else value for key, value in options.items()}
+    given = {key: named["source"] if value == "{a}" else value for key, value in options.items()}
     with pytest.raises(DataError, match=said):
         pairs(**{**named, **given})
 
@@ -145,8 +146,16 @@ def test_pairs_that_cannot_be_used_are_refused_by_file_and_line(sources, targets
     ("name", "lines", "said"),
     [
         ("a.tsv", ["de\ten", "ja\tyes", "nein"], r"line 3 has 1 field, and 2 columns"),
-        ("a.tsv", ["de\ten", "ja\tyes", "\tno"], r"a\.tsv, column de: line 3 is empty, and its other side is 'no'"),
-        ("a.tsv", ["De\tEn", "ja\tyes"], r"has no column 'de' \(data\.source\), only De, En\. Did you mean 'De'"),
+        (
+            "a.tsv",
+            ["de\ten", "ja\tyes", "\tno"],
+            r"a\.tsv, column de: line 3 is empty, and its other side is 'no'",
+        ),
+        (
+            "a.tsv",
+            ["De\tEn", "ja\tyes"],
+            r"has no column 'de' \(data\.source\), only De, En\. Did you mean 'De'",
+        ),
         ("a.csv", ["de,en", '"ja,yes'], "line 2 cannot be read"),
         ("a.json", ["{}"], r"data\.path=.*a\.json: give a \.tsv or \.csv file"),
     ],
@@ -169,7 +178,7 @@ def test_pairs_that_are_in_training_too_are_told(files):
     ("text", "parts"),
     [
         ("young, (white) men's", ["young", "\uffed,", "(\uffed", "white", "\uffed)", "men", "\uffed's"]),
-        ("A T-shirt: 3.5!?", ["A", "T", "\uffed-\uffed", "shirt", "\uffed:", "3", "\uffed.\uffed", "5", "\uffed!", "\uffed?"]),
+        ("T-shirt: 3!?", ["T", "\uffed-\uffed", "shirt", "\uffed:", "3", "\uffed!", "\uffed?"]),
         ("'so' - so", ["'\uffed", "so", "\uffed'", "-", "so"]),
         ("<eos> <unk>", ["<\uffed", "eos", "\uffed>", "<\uffed", "unk", "\uffed>"]),
         ("l'homme d’été", ["l", "\uffed'homme", "d", "\uffed’été"]),
@@ -191,7 +200,9 @@ def test_an_unknown_word_is_the_unknown_token():
 
 
 def test_the_references_against_themselves_are_perfect():
-    assert translation_scores(TARGETS, TARGETS) == pytest.approx({"bleu": 100, "chrf": 100, "bleu_lower": 100})
+    assert translation_scores(TARGETS, TARGETS) == pytest.approx(
+        {"bleu": 100, "chrf": 100, "bleu_lower": 100}
+    )
     assert signatures()["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
 
 
@@ -202,15 +213,25 @@ def test_case_counts_in_the_main_score_only():
 
 
 def test_a_score_is_from_counts_of_the_whole_corpus():
-    """BLEU by hand: p1 5/6, p2 3/4 over two sentences, and the shorter translation's penalty."""
-    said, meant = ["the dog runs in the park now", "a cat sleeps on the mat"], ["the dog runs in the park", "a cat sits on the mat"]
+    """BLEU by hand: the geometric mean of the shares of n-grams that match; nothing is shorter than its reference."""
+    said = ["the dog runs in the park now", "a cat sleeps on the mat"]
+    meant = ["the dog runs in the park", "a cat sits on the mat"]
     found = translation_scores(said, meant)["bleu"]
     matches = [(11, 13), (8, 11), (5, 9), (3, 7)]
     expected = 100 * np.exp(np.mean([np.log(right / all_) for right, all_ in matches]))
     assert found == pytest.approx(expected, rel=1e-6)
 
 
-WORDS = {"der": "the", "hund": "dog", "sieht": "sees", "einen": "a", "baum": "tree", "alt": "old", "im": "in", ",": ","}
+WORDS = {
+    "der": "the",
+    "hund": "dog",
+    "sieht": "sees",
+    "einen": "a",
+    "baum": "tree",
+    "alt": "old",
+    "im": "in",
+    ",": ",",
+}
 
 
 @pytest.fixture
@@ -231,7 +252,9 @@ def test_the_dictionary_finds_words_that_occur_together(drawn):
 
 def test_the_baselines_stand_over_every_sentence(drawn):
     found = drawn.baselines("valid")
-    assert found["dictionary"] == pytest.approx({"bleu": 100, "chrf": 100, "bleu_lower": 100, "sentences": 10})
+    assert found["dictionary"] == pytest.approx(
+        {"bleu": 100, "chrf": 100, "bleu_lower": 100, "sentences": 10}
+    )
     assert found["copy"]["bleu"] < 20
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from gatelab.core.translation.translator import Translator
 
 LONGER, MORE = 2, 10
-"""A translation is cut at `LONGER` times the tokens of its source and `MORE`, whatever stands beside it in the batch."""
+"""A translation is cut at `LONGER` times the tokens of its source and `MORE`, whatever stands beside it."""
 REGROUP = 0.75
 """The batch is regrouped when no more than this share of its sentences is unfinished."""
 
@@ -107,7 +107,8 @@ class _Beam:
         logits = self.model.head(features[0]).float()  # [N, V]
         norm = logits.logsumexp(-1, keepdim=True)
         logits[:, self.never] = -torch.inf
-        best, token = logits.topk(min(width, logits.shape[1]))  # no other token can be among the K of its sentence
+        # a token that is not among the K of its own hypothesis is not among those of the sentence
+        best, token = logits.topk(min(width, logits.shape[1]))
         k = best.shape[1]
         gain = (best - norm).double().view(width, batch, k).transpose(0, 1)
         token = token.view(width, batch, k).transpose(0, 1)

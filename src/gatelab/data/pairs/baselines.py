@@ -56,7 +56,8 @@ def word_by_word(sentences: Sequence[str], words: dict[str, str]) -> list[str]:
     """Return every sentence with each word replaced."""
     joined = SentenceTokenizer.joined
     return [
-        joined([words.get(part.lower(), part) for part in SentenceTokenizer.split(text)]) for text in sentences
+        joined([words.get(part.lower(), part) for part in SentenceTokenizer.split(text)])
+        for text in sentences
     ]
 
 

@@ -51,7 +51,9 @@ def read_table(key: str, path: str, source: str, target: str) -> Pairs:
     files = find_files(key, path)
     tabs = ".tsv" in Path(path).suffixes
     if not tabs and ".csv" not in Path(path).suffixes:
-        raise DataError(f"{key}={path}: give a .tsv or .csv file, or two text files as data.source and data.target")
+        raise DataError(
+            f"{key}={path}: give a .tsv or .csv file, or two text files as data.source and data.target"
+        )
     text = str(text_of(files.files, "word"))
     style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"delimiter": ",", "strict": True}
     reader = csv.reader(text.split("\n") if tabs else text.splitlines(keepends=True), **style)  # type: ignore[arg-type]
@@ -68,18 +70,19 @@ def read_table(key: str, path: str, source: str, target: str) -> Pairs:
         for row in reader:
             if len(row) not in (0, len(names)):
                 raise DataError(
-                    f"{path}: line {reader.line_num} has {counted(len(row), 'field')}, and {len(names)} columns are named"
+                    f"{path}: line {reader.line_num} has {counted(len(row), 'field')}, and {len(names)} columns "
+                    "are named"
                 )
             if row:
                 rows.append((reader.line_num, row[first], row[second]))
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num} cannot be read ({error})") from None
-    return _checked(rows, f"{path}, column {source}", f"{path}, column {target}", {files.label: files.sha256()})
+    return _checked(
+        rows, f"{path}, column {source}", f"{path}, column {target}", {files.label: files.sha256()}
+    )
 
 
-def _checked(
-    rows: Iterable[tuple[int, str, str]], source: str, target: str, sha256: dict[str, str]
-) -> Pairs:
+def _checked(rows: Iterable[tuple[int, str, str]], source: str, target: str, sha256: dict[str, str]) -> Pairs:
     """The pairs of (line, source, target); `DataError` names the line where one side has no text."""
     found = Pairs([], [], sha256)
     for number, *sides in rows:
@@ -87,8 +90,8 @@ def _checked(
         if bool(one) != bool(other):
             empty, there = (source, other) if other else (target, one)
             raise DataError(
-                f"{empty}: line {number} is empty, and its other side is {there[:60]!r}; remove that pair, or translate "
-                "the sentence"
+                f"{empty}: line {number} is empty, and its other side is {there[:60]!r}; remove that pair, or "
+                "translate the sentence"
             )
         if one:
             found.sources.append(one)

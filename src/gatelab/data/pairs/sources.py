@@ -52,7 +52,9 @@ def check_sources(options: PairOptions) -> None:
     named = [n for names in (options.sources, options.targets, options.paths) for n in names.values() if n]
     if options.corpus == "multi30k":
         if named:
-            raise DataError("data.source, data.target and data.path are for data=pairs; multi30k has its own files")
+            raise DataError(
+                "data.source, data.target and data.path are for data=pairs; multi30k has its own files"
+            )
         if options.split is not None:
             raise DataError("data.split: multi30k comes with its own splits; leave data.split out")
     elif not (options.sources["train"] and options.targets["train"]):
@@ -72,7 +74,9 @@ def check_sources(options: PairOptions) -> None:
 def load_pairs(options: PairOptions, mirror: str | None = None, cache: str | None = None) -> PairCorpus:
     """Return the pairs of each split; `DataError` or `FetchError` say what is missing or wrong."""
     check_sources(options)
-    corpus = PairCorpus(_multi30k(options.pair, mirror, cache) if options.corpus == "multi30k" else _own(options))
+    corpus = PairCorpus(
+        _multi30k(options.pair, mirror, cache) if options.corpus == "multi30k" else _own(options)
+    )
     if options.max_pairs is not None:
         corpus.pairs["train"] = corpus.pairs["train"].part(0, options.max_pairs)
         corpus.notes.append(f"train: the first {len(corpus.pairs['train'].sources):,} pairs")
@@ -112,7 +116,9 @@ def _own(options: PairOptions) -> dict[str, Pairs]:
             if path and columns[0] and columns[1]:
                 found[split] = read_table(f"data.{prefix}path", path, *columns)  # type: ignore[arg-type]
         elif path:
-            raise DataError(f"data.{prefix}path goes with data.path; give data.{prefix}source and data.{prefix}target")
+            raise DataError(
+                f"data.{prefix}path goes with data.path; give data.{prefix}source and data.{prefix}target"
+            )
         elif source and target:
             found[split] = read_files(f"data.{prefix}source", source, f"data.{prefix}target", target)
     if "test" in found and "valid" not in found:
@@ -143,12 +149,14 @@ def _take_fold(corpus: PairCorpus, folds: int, fold: int) -> None:
     start, stop = cuts[fold], cuts[fold + 1]
     before, after = whole.part(0, start), whole.part(stop, len(whole.sources))
     corpus.pairs |= {
-        "train": before._replace(sources=before.sources + after.sources, targets=before.targets + after.targets),
+        "train": before._replace(
+            sources=before.sources + after.sources, targets=before.targets + after.targets
+        ),
         "valid": whole.part(start, stop),
     }
     corpus.notes.append(
-        f"data.fold={fold} of data.folds={folds}: valid is pairs {start:,} to {stop:,} of the {len(whole.sources):,} of "
-        "train and valid"
+        f"data.fold={fold} of data.folds={folds}: valid is pairs {start:,} to {stop:,} of the {len(whole.sources):,} "
+        "of train and valid"
     )
 
 

@@ -60,9 +60,7 @@ class Vocabulary:
         return kind.train(text, kept if self.size is None else min(kept, self.size))
 
 
-def encode(
-    pairs: Pairs, tokenizer: PairTokenizer
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def encode(pairs: Pairs, tokenizer: PairTokenizer) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the ids `[n]` int32 of every source and of every target, their ends included."""
     sides = (pairs.sources, tokenizer.source), (pairs.targets, tokenizer.target)
     sources, targets = (

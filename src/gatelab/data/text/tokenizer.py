@@ -398,7 +398,10 @@ class PairTokenizer(Tokenizer):
     def to_dict(self) -> dict[str, Any]:
         """Return both sides."""
         sides = {"lower": self.lower, "source": self.source.to_dict()}
-        return {"level": self.level, "sides": sides if self.joint else {**sides, "target": self.target.to_dict()}}
+        return {
+            "level": self.level,
+            "sides": sides if self.joint else {**sides, "target": self.target.to_dict()},
+        }
 
     @classmethod
     def train(

@@ -110,9 +110,7 @@ class TranslationTask(Task):
         cls, net: Callable[..., nn.Module], core: Callable[..., nn.Module], spec: PairSpec
     ) -> nn.Module:
         """Call the network's factory with both vocabularies."""
-        return net(
-            vocab_size=spec.vocabulary, source_vocab_size=spec.source_vocabulary or None, core=core
-        )
+        return net(vocab_size=spec.vocabulary, source_vocab_size=spec.source_vocabulary or None, core=core)
 
     def count(self, batch: PairBatch) -> int:
         """Return the batch's target tokens, padding included."""
@@ -141,12 +139,12 @@ class TranslationTask(Task):
         self.metric.update(nll.sum(dtype=torch.float64), (targets != IGNORE).sum())
         self._said += self._translated(batch, self.beam, self.length_penalty)
 
-    def _translated(
-        self, batch: PairBatch, beam: int, length_penalty: float
-    ) -> list[tuple[str, str, bool]]:
+    def _translated(self, batch: PairBatch, beam: int, length_penalty: float) -> list[tuple[str, str, bool]]:
         """Each translation of a batch with its reference, and whether it came to its end."""
         if batch.texts is None:
-            raise ValueError("the DataModule gives no sentences in evaluation (`PairBatch.texts`), so there is no BLEU")
+            raise ValueError(
+                "the DataModule gives no sentences in evaluation (`PairBatch.texts`), so there is no BLEU"
+            )
         found = self._search(batch.source, batch.lengths, beam, length_penalty)
         said = (batch.texts.tokenizer.decode(one.tokens) for one in found)
         ended = (one.ended for one in found)
