@@ -157,7 +157,7 @@ class Translator(nn.Module):
     def _attend(self, states: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Features [T, N, W] and weights [T, N, S] of states [T, N, H]; hypotheses of a sentence read one memory."""
         steps, columns = states.shape[:2]
-        context, weights = self.attention(states.reshape(-1, len(memory.values), states.shape[-1]), memory)
+        context, weights = self.attention(states.reshape(-1, memory.values.shape[0], states.shape[-1]), memory)
         context = context.reshape(steps, columns, -1)
         features = torch.tanh(self.combine(torch.cat((context, states), -1)))
         return dropout(features, self.dropout, self.training), weights.reshape(steps, columns, -1)

@@ -25,6 +25,7 @@ from gatelab.data.specs import IGNORE
 from gatelab.data.text.tokenizer import PairTokenizer
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import (
+    GraphInterface,
     Method,
     Metric,
     Option,
@@ -251,6 +252,29 @@ class TranslationTask(Task):
             rows.append((batch.texts.sources[b], said, batch.texts.references[b], reads))
         note = "The first sentences of the validation split; each word with the source word that it attends to most."
         return TableSample(note, ("source", "translation", "reference", "attention"), tuple(rows))
+
+    def graph(self) -> GraphInterface:
+        """Source [S, B], its lengths and the target so far [S, B] in, logits [S, B, V] of the tokens after it out.
+
+        A sentence is translated by calling it again with the likeliest token put behind the target; what stands behind
+        a sentence's last token so far is not read.
+        """
+        return GraphInterface(
+            inputs={"source": ("time", "batch"), "lengths": ("batch",), "target": ("time", "batch")},
+            outputs={"logits": ("time", "batch", self.spec.vocabulary)},
+            steps=40,
+            usual_steps=40,
+            fixed_time=True,
+        )
+
+    def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
+        """Random sentences of different lengths, and random targets [steps, batch]."""
+        generator = torch.Generator().manual_seed(batch * 1000 + steps)
+        source, target = (
+            torch.randint(size, (steps, batch), generator=generator)
+            for size in (self.spec.source_vocabulary or self.spec.vocabulary, self.spec.vocabulary)
+        )
+        return source, torch.randint(1, steps + 1, (batch,), generator=generator), target
 
 
 def _shown(tokenizer: Any, token: int) -> str:
