@@ -146,7 +146,7 @@ class Translator(nn.Module):
             states, core = self.core(x, at.core)
             features, weights = self._attend(states, memory)
             return features, Decoding(core, None), weights
-        found, (core, fed) = [], at
+        core, fed, found = at.core, at.fed, []
         for step in x.unsqueeze(1):
             states, core = self.core(torch.cat((step, fed), -1), core)
             fed, weights = self._attend(states, memory)
@@ -157,7 +157,9 @@ class Translator(nn.Module):
     def _attend(self, states: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
         """Features [T, N, W] and weights [T, N, S] of states [T, N, H]; hypotheses of a sentence read one memory."""
         steps, columns = states.shape[:2]
-        context, weights = self.attention(states.reshape(-1, memory.values.shape[0], states.shape[-1]), memory)
+        context, weights = self.attention(
+            states.reshape(-1, memory.values.shape[0], states.shape[-1]), memory
+        )
         context = context.reshape(steps, columns, -1)
         features = torch.tanh(self.combine(torch.cat((context, states), -1)))
         return dropout(features, self.dropout, self.training), weights.reshape(steps, columns, -1)

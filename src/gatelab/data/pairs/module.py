@@ -49,8 +49,8 @@ class EncodedPairs(Dataset):
         inputs = [torch.cat((seed, target[:-1])) for target in targets]
         texts = None
         if self.texts:
-            sides = ([side[i] for i in index] for side in (self.pairs.sources, self.pairs.targets))
-            texts = PairTexts(*sides, self.tokenizer)
+            sources_as_read = [self.pairs.sources[i] for i in index]
+            texts = PairTexts(sources_as_read, [self.pairs.targets[i] for i in index], self.tokenizer)
         return PairBatch(
             source=pad_sequence(sources, padding_value=self.tokenizer.source.seed_token),
             lengths=torch.tensor([len(source) for source in sources]),
