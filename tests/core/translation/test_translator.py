@@ -16,6 +16,15 @@ SOURCES = [[5, 3, 8, 2, END], [4, END], [7, 7, 6, END], [9, 2, 3, 4, 5, 6, END]]
 TARGETS = [[3, 2, END], [6, 5, 4, 3, END], [8, END], [2, 2, 7, END]]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Networks this small gain nothing from a second thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def translator(core=GRU, hidden=8, **options):
     torch.manual_seed(0)
     made = functools.partial(core, hidden_size=hidden, num_layers=2)
@@ -197,17 +206,19 @@ def test_a_wide_beam_finds_the_best_of_all_short_translations():
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_a_wider_beam_is_never_worse_than_greedy(penalty):
-    for seed in range(5):
+    better = 0
+    for seed in range(3):
         model = sharp()
         torch.manual_seed(seed)
-        torch.nn.init.normal_(model.combine.weight, std=1.0)
+        torch.nn.init.normal_(model.combine.weight, std=0.5)
         source = torch.randint(2, 10, (6, 20))
         lengths = torch.randint(1, 7, (20,))
         greedy, beam = (
             search(model, source, lengths, end=END, width=width, length_penalty=penalty) for width in (1, 4)
         )
         assert all(wide.score >= one.score for wide, one in zip(beam, greedy, strict=True))
-        assert any(wide.score > one.score for wide, one in zip(beam, greedy, strict=True))
+        better += sum(wide.score > one.score for wide, one in zip(beam, greedy, strict=True))
+    assert better >= 10
 
 
 @pytest.mark.parametrize("width", [1, 3])
