@@ -13,10 +13,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from gatelab.core import GRU, Forecaster, LanguageModel, SequenceClassifier
-from gatelab.data import LabelledTableDataModule, SeriesDataModule, TextDataModule
-from gatelab.core import GRU, Forecaster, LanguageModel, Translator
-from gatelab.data import PairsDataModule, SeriesDataModule, TextDataModule
+from gatelab.core import GRU, Forecaster, LanguageModel, SequenceClassifier, Translator
+from gatelab.data import LabelledTableDataModule, PairsDataModule, SeriesDataModule, TextDataModule
 from gatelab.tasks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -50,6 +48,7 @@ class KillAfter(pl.Callback):
 KINDS: dict[str, tuple[Any, Any]] = {
     "text": (LanguageModel, LanguageModelTask),
     "labels": (SequenceClassifier, ClassificationTask),
+    "pairs": (Translator, TranslationTask),
     "series": (Forecaster, ForecastTask),
 }
 REGULARIZED = {
@@ -62,8 +61,7 @@ REGULARIZED = {
 
 
 def make_data(kind: str, folder: Path, random_window: bool = False) -> Any:
-    """Return the DataModule: ten streams of the text in `folder`, labelled lines of it, or the embedded series."""
-    """Return the DataModule: the text in `folder` as ten streams or as pairs of lines, or the embedded series."""
+    """Return the DataModule: the text in `folder` as streams, labelled lines or pairs, or the embedded series."""
     data: Any
     if kind == "pairs":
         lines = (folder / "corpus.txt").read_text().split("\n")
@@ -99,9 +97,6 @@ def make_task(kind: str, data: Any, **net_options: Any) -> Any:
     torch.manual_seed(0)
     core = functools.partial(GRU, hidden_size=12)
     model, task = KINDS[kind]
-    models = {"text": LanguageModel, "pairs": Translator, "series": Forecaster}
-    tasks = {"text": LanguageModelTask, "pairs": TranslationTask, "series": ForecastTask}
-    model, task = models[kind], tasks[kind]
     net = task.build_net(functools.partial(model, **net_options), core, data.spec)
     # plain gradient descent: a rounding error in a gradient stays one (Adam divides small gradients by themselves)
     return task(net, spec=data.spec, optimizer=functools.partial(sgd, lr=0.1))
