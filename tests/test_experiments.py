@@ -17,13 +17,14 @@ def test_an_experiment_passes_the_checks(name):
     check(compose([f"experiment={name}"]))
 
 
-# two million words are read and counted, or large networks built: half a minute
+# two million words are read and counted, large networks built, or a thousand sentences translated: half a minute
 LONG = {"wikitext2_gru", "wikitext2_awd_gru", "ptb_awd_gru"}
 # of one shape with etth1_gru
 LONG |= {"etth2_gru", "ettm1_gru", "ettm2_gru", "etth1_quantile_gru", "m4_hourly_gru", "m4_weekly_gru"}
 # a million numbers or letters are read, three hours of speech, or a thousand steps walked
 LONG |= {"bai_copy_memory", "mnist_rows_gru", "mnist_permuted_gru", "names_gru", "bai_adding"}
 LONG |= {"connected_digits_gru"}
+LONG |= {"multi30k_gru", "multi30k_en_de_gru", "multi30k_small"}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,7 @@ def test_every_choice_of_a_group_passes_the_checks(group):
             "labelled": ["data.path=x.csv", "data.text=review", "data.label=mood"],
             "audio": ["data.path=sounds"],
             "transcribed": ["data.path=x.csv"],
+            "pairs": ["data.source=a.txt", "data.target=b.txt"],
             "panel": ["data.path=x.csv", "data.target=[y]", "data.fourier={24: 3}", "data.static=[shop]"],
         }.get(file.stem, [])
         check(compose([f"{group}={file.stem}", *given]))

@@ -51,9 +51,10 @@ def run_two_ranks(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 
-@pytest.mark.parametrize(
-    "kind", ["text", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("series", "labels"))]
-)
+SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("series", "labels", "pairs")]
+
+
+@pytest.mark.parametrize("kind", ["text", *SLOW])
 def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     kind: str, text_file: Path, tmp_path: Path
 ) -> None:
@@ -72,7 +73,7 @@ def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     for split in ("test", "val"):
         assert first[split].keys() == alone[split].keys()
         for name, value in alone[split].items():
-            if name in ("tokens", "windows", "examples"):
+            if name in ("tokens", "windows", "examples", "sentences"):
                 assert first[split][name] == value
             elif name == "stitch":
                 assert first[split][name] < 1e-5

@@ -13,8 +13,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from gatelab.core import GRU, Forecaster, LanguageModel, SequenceClassifier
-from gatelab.data import LabelledTableDataModule, SeriesDataModule, TextDataModule
+from gatelab.core import GRU, Forecaster, LanguageModel, SequenceClassifier, Translator
+from gatelab.data import LabelledTableDataModule, PairsDataModule, SeriesDataModule, TextDataModule
 from gatelab.tasks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -23,6 +23,7 @@ from gatelab.tasks import (
     GateStatistics,
     LanguageModelTask,
     NonFiniteGuard,
+    TranslationTask,
     load_checkpoint,
 )
 from gatelab.tasks.callbacks import ExponentialAveraging
@@ -47,6 +48,7 @@ class KillAfter(pl.Callback):
 KINDS: dict[str, tuple[Any, Any]] = {
     "text": (LanguageModel, LanguageModelTask),
     "labels": (SequenceClassifier, ClassificationTask),
+    "pairs": (Translator, TranslationTask),
     "series": (Forecaster, ForecastTask),
 }
 REGULARIZED = {
@@ -59,9 +61,18 @@ REGULARIZED = {
 
 
 def make_data(kind: str, folder: Path, random_window: bool = False) -> Any:
-    """Return the DataModule: ten streams of the text in `folder`, labelled lines of it, or the embedded series."""
+    """Return the DataModule: the text in `folder` as streams, labelled lines or pairs, or the embedded series."""
     data: Any
-    if kind == "text":
+    if kind == "pairs":
+        lines = (folder / "corpus.txt").read_text().split("\n")
+        lines = [line for line in lines if line.strip()][:200]
+        (folder / "source.txt").write_text("\n".join(lines))
+        (folder / "target.txt").write_text("\n".join(line.strip()[::-1] for line in lines))
+        named = {side: str(folder / f"{side}.txt") for side in ("source", "target")}
+        data = PairsDataModule(
+            corpus="pairs", level="char", batch_tokens=120, eval_batch_size=16, seed=5, **named
+        )
+    elif kind == "text":
         data = TextDataModule(
             corpus="text",
             level="char",

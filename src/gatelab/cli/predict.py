@@ -1,6 +1,7 @@
 """Predict on new input: for a forecaster, what comes after the last row of a table, in original units.
 
-A language model continues every line of a text file. The output ends in .csv, .parquet or .jsonl.
+A language model continues every line of a text file, a translator translates it. The output ends in .csv, .parquet or
+.jsonl; or in .txt, which gets the last column, a line each.
 
 examples:
   gatelab predict runs/etth1_gru/1a2b3c4d-s0 --input recent.csv --output forecast.csv
@@ -22,7 +23,7 @@ from gatelab.run.record.outputs import check_output, check_picture
 if TYPE_CHECKING:
     import pandas as pd
 
-ENDINGS = (".csv", ".parquet", ".jsonl")
+ENDINGS = (".csv", ".parquet", ".jsonl", ".txt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="of a panel: what is known of the steps to forecast (default: rows of --input without a target)",
     )
-    parser.add_argument("--output", required=True, metavar="FILE", help="CSV, Parquet or JSON lines to write")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="CSV, Parquet, JSON lines or plain lines to write"
+    )
     parser.add_argument(
         "--conformal",
         action="store_true",
@@ -100,7 +103,23 @@ def _write(frame: pd.DataFrame, output: Path) -> None:
         content = frame.to_parquet(None, index=False)
     elif output.suffix.lower() == ".csv":
         content = frame.to_csv(index=False).encode()
+    elif output.suffix.lower() == ".txt":
+        content = "".join(f"{value}\n" for value in _lines(frame, output)).encode()
     else:
         rows = frame.to_dict("records")
         content = "".join(f"{json.dumps(row, default=str)}\n" for row in rows).encode()
     atomic_write_bytes(output, content)
+
+
+def _lines(frame: pd.DataFrame, output: Path) -> list[str]:
+    """The last column of a frame as lines of text.
+
+    Raises:
+        RequestError: a value has several lines.
+    """
+    values = [str(value) for value in frame.iloc[:, -1]]
+    if broken := [number for number, value in enumerate(values, 1) if len(value.splitlines()) > 1]:
+        raise RequestError(
+            f"{output}: row {broken[0]} has several lines; write .csv, .parquet or .jsonl, which keep rows apart."
+        )
+    return values

@@ -13,6 +13,7 @@ from gatelab.core.language_model import LanguageModel
 from gatelab.core.polyphony import FrameModel
 from gatelab.core.speech.recognizer import SpeechRecognizer
 from gatelab.core.text.sampling import beam_search, generate
+from gatelab.core.translation.translator import Translator
 
 __all__ = [
     "GRU",
@@ -34,6 +35,7 @@ __all__ = [
     "TorchGRU",
     "TorchLSTM",
     "TorchRNN",
+    "Translator",
     "beam_search",
     "from_keras",
     "from_torch",

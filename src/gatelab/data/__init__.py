@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
     from gatelab.data.labelled.text_module import LabelledTableDataModule, LabelledTextDataModule
     from gatelab.data.messages import DataError, FetchError
+    from gatelab.data.pairs.module import PairsDataModule
+    from gatelab.data.pairs.spec import PairBatch, PairSpec
     from gatelab.data.panel.module import PanelDataModule
     from gatelab.data.plain_module import PlainDataModule
     from gatelab.data.polyphony.module import PolyphonyDataModule
@@ -40,6 +42,9 @@ __all__ = [
     "LabelledTableDataModule",
     "LabelledTextDataModule",
     "MNISTDataModule",
+    "PairBatch",
+    "PairSpec",
+    "PairsDataModule",
     "PanelDataModule",
     "PlainDataModule",
     "PolyphonyDataModule",
@@ -71,6 +76,8 @@ _HOME = {
     "polyphony.module": ("PolyphonyDataModule",),
     "polyphony.spec": ("FramesBatch", "PolyphonySpec"),
     "series.module": ("SeriesDataModule",),
+    "pairs.module": ("PairsDataModule",),
+    "pairs.spec": ("PairBatch", "PairSpec"),
     "panel.module": ("PanelDataModule",),
     "series.protocol": ("Series",),
     "series.table": ("read_table",),

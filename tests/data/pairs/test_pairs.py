@@ -1,0 +1,268 @@
+"""Sentence pairs: read from files of any kind or refused by file and line, encoded by the training split alone."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+
+from gatelab.data.messages import DataError
+from gatelab.data.pairs.baselines import dictionary, word_by_word
+from gatelab.data.pairs.module import PairsDataModule
+from gatelab.data.pairs.scores import signatures, translation_scores
+from gatelab.data.specs import IGNORE
+from gatelab.data.text.tokenizer import SentenceTokenizer, tokenizer_from_dict
+
+SOURCES = [
+    f"Der {thing}, Nummer {n}." for n in range(10) for thing in ("Hund", "Baum", "Mann", "kleine Stein")
+]
+TARGETS = [f"The {thing}, number {n}." for n in range(10) for thing in ("dog", "tree", "man", "small stone")]
+
+
+def write(folder, name, lines):
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def files(tmp_path):
+    return {"source": write(tmp_path, "a.de", SOURCES), "target": write(tmp_path, "a.en", TARGETS)}
+
+
+def pairs(**options):
+    data = PairsDataModule(corpus="pairs", **options)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_two_files_a_tsv_and_a_csv_are_the_same_pairs(files, tmp_path):
+    rows = list(zip(SOURCES, TARGETS, strict=True))
+    tsv = write(tmp_path, "both.tsv", ["de\ten", *(f"{one}\t{other}" for one, other in rows)])
+    csv = write(tmp_path, "both.csv", ["n,de,en", *(f'1,"{one}","{other}"' for one, other in rows)])
+    packed = tmp_path / "a.de.gz"
+    packed.write_bytes(gzip.compress("\n".join(SOURCES).encode()))
+    ways = [
+        pairs(**files),
+        pairs(source=str(packed), target=files["target"]),
+        pairs(path=tsv, source="de", target="en"),
+        pairs(path=csv, source="de", target="en"),
+    ]
+    for data in ways:
+        assert data.pairs["train"][:2] == (SOURCES[:36], TARGETS[:36])
+        assert data.spec == ways[0].spec
+    assert ways[0].fingerprint.keys() == {"a.de", "a.en"}
+    assert ways[0].notes == ["cut into train 36, valid 2, test 2 pairs, in their order"]
+
+
+def test_a_batch_is_the_sentences_and_nothing_else(files):
+    data = pairs(**files)
+    batch = data.batch("train", np.arange(2))
+    tokenizer = data.tokenizer
+    assert batch.texts.references == TARGETS[:2]
+    for b in range(2):
+        length = int(batch.lengths[b])
+        source = batch.source[:, b]
+        assert tokenizer.source.decode(source[: length - 1]) == SOURCES[b]
+        assert bool((source[length - 1 :] == tokenizer.source.seed_token).all())
+        scored = batch.targets[:, b] != IGNORE
+        targets = batch.targets[scored, b]
+        assert tokenizer.decode(targets[:-1]) == TARGETS[b]
+        assert targets[-1] == batch.inputs[0, b] == data.spec.seed_token
+        assert torch.equal(batch.inputs[1:, b][scored[1:]], targets[:-1])
+    whole = data.batch("valid", np.arange(2)).targets
+    assert data.spec.tokens["valid"] == int((whole != IGNORE).sum())
+    trained = next(iter(data.train_dataloader()))
+    assert trained.texts is None
+
+
+def test_the_vocabulary_knows_the_training_pairs_alone(files):
+    data = pairs(**files, split=[0.5, 0.25, 0.25], min_count=2)
+    assert "9" not in data.tokenizer.target.index
+    assert data.spec.unknown["train"] == 0
+    assert data.spec.unknown["test"] == 10
+    assert data.tokenizer.unknown_in("Der Hund, Nummer 9. Ja") == ["9", "Ja"]
+    rare = pairs(**files, min_count=10)
+    assert "0" not in rare.tokenizer.target.index
+    assert "dog" not in rare.tokenizer.target.index  # nine times in training
+
+
+@pytest.mark.parametrize("level", ["word", "char", "bpe"])
+@pytest.mark.parametrize("joint", [False, True])
+def test_every_level_gives_text_back_and_survives_its_record(files, level, joint):
+    size = 300 if level == "bpe" else None
+    data = pairs(**files, level=level, joint=joint, vocabulary_size=size)
+    again = tokenizer_from_dict(data.tokenizer.to_dict())
+    for tokenizer in (data.tokenizer, again):
+        for sentence in TARGETS[:5]:
+            assert tokenizer.decode(tokenizer.read(sentence, tokenizer.target)[:-1]) == sentence
+    assert (again.source is again.target) == joint
+    assert data.spec.source_vocabulary == (0 if joint else data.tokenizer.source.size)
+
+
+def test_lower_case_is_that_of_both_sides_and_not_of_the_references(files):
+    data = pairs(**files, lower=True)
+    assert "the" in data.tokenizer.target.index
+    assert "The" not in data.tokenizer.target.index
+    assert torch.equal(data.tokenizer.encode("DER Hund."), data.tokenizer.encode("der hund."))
+    assert data.batch("valid", [0]).texts.references == TARGETS[36:37]
+
+
+def test_folds_validate_on_every_pair_once(files):
+    seen = []
+    for fold in range(3):
+        data = pairs(**files, split=[0.5, 0.25, 0.25], folds=3, fold=fold)
+        seen += data.pairs["valid"].targets
+        assert not set(data.pairs["valid"].targets) & set(data.pairs["train"].targets)
+    assert seen == TARGETS[:30]
+
+
+WRONG = [
+    (["a", "b", "c"], ["a", "b"], {}, r"a\.de has 3 lines and data\.target=.*a\.en 2; line n of one"),
+    (["a", "b"], ["a", ""], {}, r"a\.en: line 2 is empty, and its other side is 'b'"),
+    (["  ", "b"], ["a", "b"], {}, r"a\.de: line 1 is empty, and its other side is 'a'"),
+    ([""], [""], {}, "holds no sentence"),
+    (["a"], ["b"], {}, r"data\.split=.* split of 1 pairs is empty"),
+    (["a"], ["b"], {"valid_source": "x.txt"}, r"data\.valid_source and data\.valid_target: give both"),
+    (["a"], ["b"], {"test_source": "{a}", "test_target": "{a}"}, "without validation pairs"),
+    (["a"], ["b"], {"valid_path": "x.tsv"}, r"data\.valid_path goes with data\.path"),
+    (["a"], ["b"], {"min_count": 2, "level": "bpe"}, r"data\.min_count=2 is for words and characters"),
+    (["a"], ["b"], {"bleu_tokenizer": "14a"}, r"data\.bleu_tokenizer=14a: sacrebleu has 13a"),
+    (["a"], ["b"], {"batch_tokens": 0}, r"data\.batch_tokens=0"),
+    (["a"], ["b"], {"source": "nowhere.txt"}, r"data\.source=nowhere\.txt: there is no such file"),
+]
+
+
+@pytest.mark.parametrize(("sources", "targets", "options", "said"), WRONG)
+def test_pairs_that_cannot_be_used_are_refused_by_file_and_line(sources, targets, options, said, tmp_path):
+    named = {"source": write(tmp_path, "a.de", sources), "target": write(tmp_path, "a.en", targets)}
+    given = {key: named["source"] if value == "{a}" else value for key, value in options.items()}
+    with pytest.raises(DataError, match=said):
+        pairs(**{**named, **given})
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "said"),
+    [
+        ("a.tsv", ["de\ten", "ja\tyes", "nein"], r"line 3 has 1 field, and 2 columns"),
+        (
+            "a.tsv",
+            ["de\ten", "ja\tyes", "\tno"],
+            r"a\.tsv, column de: line 3 is empty, and its other side is 'no'",
+        ),
+        (
+            "a.tsv",
+            ["De\tEn", "ja\tyes"],
+            r"has no column 'de' \(data\.source\), only De, En\. Did you mean 'De'",
+        ),
+        ("a.csv", ["de,en", '"ja,yes'], "line 2 cannot be read"),
+        ("a.json", ["{}"], r"data\.path=.*a\.json: give a \.tsv or \.csv file"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_by_its_line(name, lines, said, tmp_path):
+    with pytest.raises(DataError, match=said):
+        pairs(path=write(tmp_path, name, lines), source="de", target="en")
+
+
+def test_pairs_that_are_in_training_too_are_told(files):
+    data = pairs(**files, valid_source=files["source"], valid_target=files["target"])
+    assert data.notes == ["valid: 40 of 40 pairs are in train too"]
+    assert data.splits == ("train", "valid")
+
+
+# tokens of sentences
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("young, (white) men's", ["young", "\uffed,", "(\uffed", "white", "\uffed)", "men", "\uffed's"]),
+        ("T-shirt: 3!?", ["T", "\uffed-\uffed", "shirt", "\uffed:", "3", "\uffed!", "\uffed?"]),
+        ("'so' - so", ["'\uffed", "so", "\uffed'", "-", "so"]),
+        ("<eos> <unk>", ["<\uffed", "eos", "\uffed>", "<\uffed", "unk", "\uffed>"]),
+        ("l'homme d’été", ["l", "\uffed'homme", "d", "\uffed’été"]),
+    ],
+)
+def test_words_and_marks_are_apart_and_come_together_again(text, parts):
+    assert SentenceTokenizer.split(text) == parts
+    tokenizer = SentenceTokenizer.train(text)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_an_unknown_word_is_the_unknown_token():
+    tokenizer = SentenceTokenizer.train("the dog.")
+    assert tokenizer.decode(tokenizer.encode("the cat.")) == "the <unk>."
+    assert tokenizer.count_unknown("the cat.", tokenizer.encode("the cat.")) == 1
+
+
+# scores and baselines
+
+
+def test_the_references_against_themselves_are_perfect():
+    assert translation_scores(TARGETS, TARGETS) == pytest.approx(
+        {"bleu": 100, "chrf": 100, "bleu_lower": 100}
+    )
+    assert signatures()["bleu"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+
+
+def test_case_counts_in_the_main_score_only():
+    scores = translation_scores([text.lower() for text in TARGETS], TARGETS)
+    assert scores["bleu"] < 100
+    assert scores["bleu_lower"] == pytest.approx(100)
+
+
+def test_a_score_is_from_counts_of_the_whole_corpus():
+    """BLEU by hand: the geometric mean of the shares of n-grams that match; nothing is shorter than its reference."""
+    said = ["the dog runs in the park now", "a cat sleeps on the mat"]
+    meant = ["the dog runs in the park", "a cat sits on the mat"]
+    found = translation_scores(said, meant)["bleu"]
+    matches = [(11, 13), (8, 11), (5, 9), (3, 7)]
+    expected = 100 * np.exp(np.mean([np.log(right / all_) for right, all_ in matches]))
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+WORDS = {
+    "der": "the",
+    "hund": "dog",
+    "sieht": "sees",
+    "einen": "a",
+    "baum": "tree",
+    "alt": "old",
+    "im": "in",
+    ",": ",",
+}
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Sentences of words drawn at random, translated word by word."""
+    draw = np.random.default_rng(0)
+    lines = [draw.choice(list(WORDS), 4, replace=False) for _ in range(200)]
+    source = write(tmp_path, "drawn.de", [" ".join(line) for line in lines])
+    target = write(tmp_path, "drawn.en", [" ".join(WORDS[word] for word in line) for line in lines])
+    return pairs(source=source, target=target)
+
+
+def test_the_dictionary_finds_words_that_occur_together(drawn):
+    words = dictionary(drawn.pairs["train"])
+    assert words == WORDS
+    assert word_by_word(["Der Hund, im Xyz!"], words) == ["the dog, in Xyz!"]
+
+
+def test_the_baselines_stand_over_every_sentence(drawn):
+    found = drawn.baselines("valid")
+    assert found["dictionary"] == pytest.approx(
+        {"bleu": 100, "chrf": 100, "bleu_lower": 100, "sentences": 10}
+    )
+    assert found["copy"]["bleu"] < 20
+
+
+def test_multi30k_is_the_published_one(mirror):
+    if not (mirror / "multi30k").is_dir():
+        pytest.skip("multi30k is not in the mirror")
+    data = PairsDataModule(pair="en-de", min_count=2, max_pairs=300)
+    data.setup()
+    assert data.spec.pairs == {"train": 300, "valid": 1014, "test": 1000}
+    assert data.pairs["test"].targets[0] == "Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt."
+    assert len(data.fingerprint) == 6
