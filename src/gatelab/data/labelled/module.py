@@ -14,8 +14,8 @@ from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.labelled.baselines import Part, label_baselines
 from gatelab.data.labelled.examples import Examples, Labelled, Sequences
-from gatelab.data.labelled.similar_lengths import SimilarLengths
 from gatelab.data.labelled.spec import LabelledSpec
+from gatelab.data.length_order import SimilarLengths
 from gatelab.data.messages import DataError
 from gatelab.data.specs import SPLITS, check_fractions
 from gatelab.data.text.tokenizer import tokenizer_from_dict

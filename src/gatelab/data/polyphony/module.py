@@ -13,7 +13,7 @@ from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.fetch import fetch
 from gatelab.data.folds import item_cuts
 from gatelab.data.labelled.examples import Sequences
-from gatelab.data.labelled.similar_lengths import SimilarLengths
+from gatelab.data.length_order import SimilarLengths
 from gatelab.data.messages import DataError
 from gatelab.data.polyphony.spec import LOWEST, FramesBatch, PolyphonySpec
 from gatelab.data.specs import SPLITS

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from gatelab.core import GRU, LSTM, RNN, MinGRU, SequenceClassifier, TorchGRU
-from gatelab.core.classifier import Pooling
+from gatelab.core.labels.classifier import Pooling
 
 POOLINGS = Pooling.__args__
 CORES = {"gru": GRU, "lstm": LSTM, "rnn": RNN, "mingru": MinGRU, "nn_gru": TorchGRU}

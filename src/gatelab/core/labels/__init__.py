@@ -1,0 +1,1 @@
+"""Networks that tell the classes of sequences, and which keys sound next."""
