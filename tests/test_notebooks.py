@@ -16,7 +16,16 @@ for number, cell in enumerate(json.load(open(sys.argv[1], encoding="utf-8"))["ce
 """
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+SWEEPS = {"gatelab_from_python"}
+
+
+@pytest.mark.parametrize(
+    "notebook",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SWEEPS))
+        for path in NOTEBOOKS
+    ],
+)
 def test_a_notebook_runs_in_order(notebook, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

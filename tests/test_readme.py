@@ -5,6 +5,7 @@ The pages of docs/ are read by `test_docs.py`.
 
 import re
 import shlex
+import wave
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,24 @@ TINY = [
 ]
 
 
+def _other_data(folder):
+    """Two shops of a year each, messages of two departments, sentence pairs, and sounds of two classes."""
+    days = [*pd.date_range("2024-01-01", periods=365)] * 2
+    shops = ["north"] * 365 + ["south"] * 365
+    sales = {"shop": shops, "day": days, "sales": [10 + number % 7 for number in range(730)]}
+    pd.DataFrame(sales).to_csv(folder / "sales.csv", index=False)
+    messages = [f"the invoice {n} is wrong,billing\nthe parcel {n} is late,delivery\n" for n in range(40)]
+    (folder / "messages.csv").write_text("message,department\n" + "".join(messages))
+    for name, line in (("de", "Satz {} ist hier."), ("en", "Sentence {} is here.")):
+        (folder / f"{name}.txt").write_text("".join(line.format(n) + "\n" for n in range(60)))
+    for name in ("dog", "cat"):
+        (folder / "sounds" / name).mkdir(parents=True)
+        for number in range(10):
+            with wave.open(str(folder / "sounds" / name / f"{number}.wav"), "wb") as file:
+                file.setparams((1, 2, 8000, 0, "NONE", ""))
+                file.writeframes(bytes(range(100 + number)) * 40)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A folder with the files that the README's commands name, and two trained runs."""
@@ -34,6 +53,7 @@ def place(tmp_path_factory):
     hours = pd.date_range("2024-01-01", periods=1500, freq="h")
     load = [100 + 10 * (hour % 24) for hour in range(1500)]
     pd.DataFrame({"date": hours, "load": load, "wind": load[::-1]}).to_csv(folder / "my.csv", index=False)
+    _other_data(folder)
     text = train(["experiment=quickstart", *FEW, *QUIET, f"paths.root={folder}"])
     request = [
         "data=table",

@@ -322,7 +322,7 @@ LONG = ["trainer.max_steps=1000", "callbacks.checkpoints.every_n_steps=3", "data
 
 
 def test_a_killed_run_continues_and_loses_nothing(tmp_path):
-    steps = "trainer.max_steps=400"
+    steps = "trainer.max_steps=200"
     process = run_command(tmp_path, *LONG, steps)
     wait_for(lambda: list(tmp_path.rglob("last.ckpt")), process)
     process.kill()
