@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from gatelab.run import Interrupted, RunFailed
+from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.study import sweep as module
 from gatelab.study.engine.resources import usable_cores
 from gatelab.study.sweep import Ended, finish, sweep
@@ -74,3 +74,9 @@ def test_threads_beyond_a_slots_share_are_told(threads, share, tmp_path):
     share = share or max(1, usable_cores() // 64)
     told = [note for note in notes if note.startswith(f"threads={threads}: a run has {share} here")]
     assert len(told) == (threads > share)
+
+
+def test_a_study_whose_folder_is_gone_is_refused(tmp_path):
+    module._check_folder("size", {"cwd": str(tmp_path)})
+    with pytest.raises(RequestError, match=r"study size: its runs work in .*gone, where the sweep began"):
+        module._check_folder("size", {"cwd": str(tmp_path / "gone")})

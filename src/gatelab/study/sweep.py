@@ -250,6 +250,7 @@ def submit(made: Plan, *, force: bool = False) -> dict[str, int]:
     if not made.exists or force:
         made.spec = new_study.write(made.spec, made.points, made.path, Path.cwd())
     else:
+        _check_folder(directory.name, made.spec.record)
         alive = living(directory)
         if directory.stopping() != "no" and alive:
             raise RequestError(
@@ -267,6 +268,16 @@ def submit(made: Plan, *, force: bool = False) -> dict[str, int]:
     counts: dict[str, int] = queue.counts()
     queue.close()
     return counts
+
+
+def _check_folder(name: str, record: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study whose runs work in a folder that is gone, as when the study was moved."""
+    folder = Path.cwd() / str(record.get("cwd") or ".")
+    if not folder.is_dir():
+        raise RequestError(
+            f"study {name}: its runs work in {folder}, where the sweep began, and there is no such folder. Move "
+            "everything back there, or take another name, which begins a study anew."
+        )
 
 
 def _set_aside(directory: StudyDirectory) -> None:
