@@ -41,9 +41,9 @@ class Source(NamedTuple):
         """Return the sha256 of a file if it has the published bytes, else ""."""
         if self.sounds:
             return self.sounds if sha256_of_sounds(path) == self.sounds else ""
-        found = sha256_of(path)
         if self.git:
-            return found if _git_hash(path) == self.git else ""
+            return sha256_of(path) if self.holds_bytes(path.read_bytes()) else ""
+        found = sha256_of(path)
         return found if found == self.sha256 else ""
 
     def holds_bytes(self, content: bytes) -> bool:
@@ -180,15 +180,6 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 of a file as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _git_hash(path: Path) -> str:
-    """Return the name that git gives to a file's bytes."""
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sha256_of_sounds(path: Path) -> str:

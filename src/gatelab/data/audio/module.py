@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.features import Features
 from gatelab.data.audio.frames import EpochOrder, Frames, Normalization, Sounds, padded, statistics
 from gatelab.data.audio.fsdd import connected_digits, single_digits
-from gatelab.data.audio.own_files import Row, manifest, own_sounds, sounds_in
+from gatelab.data.audio.own_files import Column, Row, manifest, own_sounds, sounds_in
 from gatelab.data.audio.recordings import Corpus, Example
 from gatelab.data.audio.spec import Level, SpeechBatch, SpeechSpec
 from gatelab.data.audio.speech_commands import speech_commands
@@ -57,6 +57,10 @@ class SoundOptions(Loading, total=False):
     time_mask: int
     frequency_masks: int
     frequency_mask: int
+    split: list[float] | None
+    rate: int | None
+    channels: Literal["error", "mix", "first"]
+    data_seed: int
     batch_size: int
     eval_batch_size: int
     mirror: str | None
@@ -66,20 +70,31 @@ class SoundOptions(Loading, total=False):
 class AudioDataModule(GatelabDataModule):
     """The base of both: sounds as frames.
 
+    corpus: which sounds; "files" are your own.
     features, window, hop, mels, low, high, cepstra: what a frame is, see `Features`.
     normalize: each channel over all training frames ("global"), over the utterance (which takes the microphone away,
         and of a short sound much of what it is), or "none".
     speed, shift, noise, snr, time_masks, time_mask, frequency_masks, frequency_mask: augmentation of the training
         split, see `Augmentation`.
+    path: of your own files, a folder or a manifest (see own_files.py). split: of them, fractions [train, valid] or
+        [train, valid, test]; None: .8, .1, .1. rate: samples a second that they are brought to; None: all have the
+        same. channels: of files with several, "mix", "first" or "error".
+    data_seed: of what is drawn once: splits of your own files, the silence of Speech Commands, connected digits.
     batch_size, eval_batch_size: sounds of a batch.
     folds, fold: validate on block `fold` of `folds` of the train and valid examples, in an order drawn from seed 0.
     mirror, cache: folders to look for files in before downloading (see fetch.py).
 
     A sound that is shorter than a window is filled up with silence.
+
+    column: of a manifest, beside `path`.
     """
+
+    column: ClassVar[Column]
 
     def __init__(
         self,
+        corpus: str,
+        path: str | None,
         *,
         features: Literal["log_mel", "mfcc"] = "log_mel",
         window: float = 25.0,
@@ -97,6 +112,10 @@ class AudioDataModule(GatelabDataModule):
         time_mask: int = 0,
         frequency_masks: int = 0,
         frequency_mask: int = 0,
+        split: list[float] | None = None,
+        rate: int | None = None,
+        channels: Literal["error", "mix", "first"] = "error",
+        data_seed: int = 0,
         batch_size: int = 32,
         eval_batch_size: int = 100,
         mirror: str | None = None,
@@ -111,12 +130,21 @@ class AudioDataModule(GatelabDataModule):
         if normalize not in ("utterance", "global", "none"):
             raise DataError(f"data.normalize={normalize}: give utterance, global or none")
         self.normalize = normalize
+        if split is not None:
+            check_fractions(split)
+        self.source, self.path, self.split, self.rate, self.channels = corpus, path, split, rate, channels
+        self.data_seed = data_seed
         self.mirror, self.cache = mirror, cache
         self.corpus: Corpus | None = None
 
+    @property
+    def at_hand(self) -> bool:
+        """Whether the sounds are this machine's own files."""
+        return self.source == "files"
+
     @abstractmethod
-    def _read(self) -> Corpus:
-        """Return the corpus."""
+    def _published(self) -> Corpus:
+        """Return the corpus where it is not of your own files."""
 
     @abstractmethod
     def _publish(self, corpus: Corpus) -> Any:
@@ -125,6 +153,20 @@ class AudioDataModule(GatelabDataModule):
     @abstractmethod
     def _batch(self, frames: list[Tensor], examples: list[Example]) -> Any:
         """Return examples as a batch."""
+
+    def _read(self) -> Corpus:
+        if self.source != "files":
+            return self._published()
+        assert self.path is not None
+        return own_sounds(
+            self.path,
+            self.column,
+            self.split,
+            self.data_seed,
+            channels=self.channels,
+            rate=self.rate,
+            cache=self.cache,
+        )
 
     def prepare_data(self) -> None:
         """Set up here: the other processes of the machine then find what was worked out."""
@@ -243,10 +285,10 @@ class AudioDataModule(GatelabDataModule):
             raw = row.file.read_bytes()
         except OSError as error:
             raise DataError(f"{row.where}: cannot be read ({error.strerror})") from None
-        sound = read_sound(raw, row.where, getattr(self, "channels", "error"))
+        sound = read_sound(raw, row.where, self.channels)
         if sound.rate == rate:
             return torch.from_numpy(sound.samples)
-        if getattr(self, "rate", None) is None:
+        if self.rate is None:
             raise DataError(
                 f"{row.where}: has {sound.rate:,} Hz, the sounds that the run was trained on have {rate:,} Hz; bring "
                 f"it to that rate first (ffmpeg -i IN -ar {rate} OUT.wav)"
@@ -260,14 +302,12 @@ class SoundDataModule(AudioDataModule):
     corpus: "fsdd" (digits), "speech_commands", or "files": `path` is a folder with one folder a class, or a manifest
         with the columns path and label (see own_files.py).
     leave_out: of fsdd, the speaker that the test split is made of; None: the official split.
-    classes: of speech_commands, 12 or 35. data_seed: of what is drawn once: its silence, splits of your own files.
-    split: of your own files, fractions [train, valid] or [train, valid, test]; None: .8, .1, .1.
-    rate: of your own files, samples a second that they are brought to; None: all must have the same.
-    channels: of your own files with several, "mix", "first" or "error".
+    classes: of speech_commands, 12 or 35.
     options: see `AudioDataModule`.
     """
 
     spec: LabelledSpec
+    column = "label"
 
     def __init__(
         self,
@@ -275,31 +315,15 @@ class SoundDataModule(AudioDataModule):
         path: str | None = None,
         leave_out: str | None = None,
         classes: Literal[12, 35] = 12,
-        split: list[float] | None = None,
-        rate: int | None = None,
-        channels: Literal["error", "mix", "first"] = "error",
-        data_seed: int = 0,
         **options: Unpack[SoundOptions],
     ) -> None:
-        super().__init__(**options)
-        if split is not None:
-            check_fractions(split)
-        self.source, self.path, self.leave_out, self.classes = corpus, path, leave_out, classes
-        self.split, self.rate, self.channels, self.data_seed = split, rate, channels, data_seed
+        super().__init__(corpus, path, **options)
+        self.leave_out, self.classes = leave_out, classes
 
-    @property
-    def at_hand(self) -> bool:
-        """Whether the sounds are this machine's own files."""
-        return self.source == "files"
-
-    def _read(self) -> Corpus:
+    def _published(self) -> Corpus:
         if self.source == "fsdd":
             return single_digits(self.leave_out, self.mirror, self.cache)
-        if self.source == "speech_commands":
-            return speech_commands(self.classes, self.data_seed, self.mirror, self.cache)
-        assert self.path is not None
-        more: dict[str, Any] = {"channels": self.channels, "rate": self.rate, "cache": self.cache}
-        return own_sounds(self.path, "label", self.split, self.data_seed, **more)
+        return speech_commands(self.classes, self.data_seed, self.mirror, self.cache)
 
     def _publish(self, corpus: Corpus) -> LabelledSpec:
         there = {example.text for example in corpus.examples["train"]}
@@ -356,10 +380,11 @@ class SpeechDataModule(AudioDataModule):
         own_files.py).
     level: what a symbol is, a character or a word.
     train_utterances, eval_utterances, valid_speaker, test_speaker: of connected digits; the other speakers train.
-    data_seed, split, rate, channels: as in `SoundDataModule`; options: see `AudioDataModule`.
+    options: see `AudioDataModule`.
     """
 
     spec: SpeechSpec
+    column = "transcript"
 
     def __init__(
         self,
@@ -370,35 +395,19 @@ class SpeechDataModule(AudioDataModule):
         eval_utterances: int = 400,
         valid_speaker: str = "theo",
         test_speaker: str = "yweweler",
-        split: list[float] | None = None,
-        rate: int | None = None,
-        channels: Literal["error", "mix", "first"] = "error",
-        data_seed: int = 0,
         **options: Unpack[SoundOptions],
     ) -> None:
-        super().__init__(**options)
-        if split is not None:
-            check_fractions(split)
+        super().__init__(corpus, path, **options)
         for name, value in (("train_utterances", train_utterances), ("eval_utterances", eval_utterances)):
             if value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1")
-        self.source, self.path, self.level = corpus, path, level
+        self.level = level
         self.utterances = {"train": train_utterances, "valid": eval_utterances, "test": eval_utterances}
         self.valid_speaker, self.test_speaker = valid_speaker, test_speaker
-        self.split, self.rate, self.channels, self.data_seed = split, rate, channels, data_seed
 
-    @property
-    def at_hand(self) -> bool:
-        """Whether the sounds are this machine's own files."""
-        return self.source == "files"
-
-    def _read(self) -> Corpus:
-        if self.source == "connected_digits":
-            speakers = (self.valid_speaker, self.test_speaker)
-            return connected_digits(*speakers, self.utterances, self.data_seed, self.mirror, self.cache)
-        assert self.path is not None
-        more: dict[str, Any] = {"channels": self.channels, "rate": self.rate, "cache": self.cache}
-        return own_sounds(self.path, "transcript", self.split, self.data_seed, **more)
+    def _published(self) -> Corpus:
+        speakers = (self.valid_speaker, self.test_speaker)
+        return connected_digits(*speakers, self.utterances, self.data_seed, self.mirror, self.cache)
 
     def _symbols(self, text: str) -> list[str]:
         return text.split() if self.level == "word" else list(text)

@@ -11,8 +11,6 @@ from gatelab.data.specs import Spec
 if TYPE_CHECKING:  # a spec is read where torch is not loaded
     from torch import Tensor
 
-BLANK = 0
-"""The output that stands for no symbol (Graves et al. 2006); symbol i of the spec is output i + 1."""
 Level = Literal["char", "word"]
 
 
@@ -35,7 +33,8 @@ class SpeechBatch(NamedTuple):
 class SpeechSpec(Spec):
     """Utterances to be written down.
 
-    symbols: the `V` characters or words of the training transcripts.
+    symbols: the `V` characters or words of the training transcripts; output 0 of a network is the blank of CTC, and
+        symbol i is output i + 1.
     level: "char" or "word": what a symbol is.
     channels: of a frame. rate: samples a second.
     mean, std: of every channel over the training frames, where all utterances are normalised by them; else empty.

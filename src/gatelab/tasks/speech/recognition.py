@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gatelab.core.speech.decoding import decode
-from gatelab.data.audio.spec import BLANK, SpeechBatch, SpeechSpec
+from gatelab.core.speech.decoding import BLANK, decode
+from gatelab.data.audio.spec import SpeechBatch, SpeechSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
 from gatelab.tasks.speech.error_rates import ErrorRates
