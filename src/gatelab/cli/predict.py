@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         required=True,
         metavar="FILE",
-        help="new input; a forecaster's: CSV or Parquet with the run's channels",
+        help="new input, as the run's data are read: a table with its channels, sentences, a .wav or a folder of them",
     )
     parser.add_argument(
         "--future",
