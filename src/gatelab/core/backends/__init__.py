@@ -1,7 +1,7 @@
 """Ways to compute one GRU layer, and the choice among them.
 
-`reference` is the oracle, `torch` has a hand-written gradient, `native` is a kernel in C for the CPU, `cudnn`
-delegates to PyTorch.
+`reference` is the oracle, `torch` has a hand-written gradient, `native` is a kernel in C for the CPU, `triton` is one
+for CUDA devices, `cudnn` delegates to PyTorch.
 
 `choose` is the one place where "auto" decides. A backend that was named either runs or raises: it never gives way
 silently to another one.
@@ -21,13 +21,13 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 
-from gatelab.core.backends import cudnn, native, reference, torch_gru
+from gatelab.core.backends import cudnn, native, reference, torch_gru, triton_gru
 from gatelab.core.backends.reference import Backend, Spec
 
-BackendName = Literal["auto", "reference", "torch", "native", "cudnn"]
+BackendName = Literal["auto", "reference", "torch", "native", "triton", "cudnn"]
 
 BACKENDS: dict[str, Backend] = {
-    module.BACKEND.name: module.BACKEND for module in (reference, torch_gru, native, cudnn)
+    module.BACKEND.name: module.BACKEND for module in (reference, torch_gru, native, triton_gru, cudnn)
 }
 
 __all__ = [
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 NAMES = get_args(BackendName)
-ORDER = ("cudnn", "native", "torch", "reference")  # the fastest first, as a rule
+ORDER = ("triton", "cudnn", "native", "torch", "reference")  # the fastest first, as a rule
 
 TABLE = Path(__file__).with_name("dispatch.json")
 CLOSE = 1.05  # a backend this little slower than the fastest is as good: noise must not decide

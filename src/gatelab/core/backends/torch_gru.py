@@ -225,7 +225,7 @@ def _backward_after(
         else:
             dh_t[t].addcmul_(dh_t[t + 1], z_t[t]).addmm_(recurrent[t], weight)
     flat = grads.flatten(0, 1)
-    dx, dw_ih, dw_hh = _weight_gradients(flat[:, hidden:], flat[:, :hidden], before, before, x, w_ih, needed)
+    dx, dw_ih, dw_hh = weight_gradients(flat[:, hidden:], flat[:, :hidden], before, before, x, w_ih, needed)
     total = flat.sum(0) if needed[4] or needed[5] else None
     db_ih = total[hidden:] if total is not None and needed[4] else None
     db_hh = (
@@ -252,7 +252,7 @@ def _coefficients_after(gates: Tensor, before: Tensor, p: float) -> tuple[Tensor
     return grads, z
 
 
-def _weight_gradients(
+def weight_gradients(
     grads: Tensor, of_n: Tensor, read: Tensor, before: Tensor, x: Tensor, w_ih: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients of x, w_ih and w_hh, products over all rows, None where not `needed`.
@@ -334,7 +334,7 @@ def _backward_before(
         else:
             dh_t[t].addcmul_(dh_t[t + 1], closed_t[t]).addcmul_(dq, r_t[t]).addmm_(rz_t[t], w_rz)
     flat, q = grads.flatten(0, 1), r * before
-    dx, dw_ih, dw_hh = _weight_gradients(flat, flat[:, 2 * hidden :], q, before, x, w_ih, needed)
+    dx, dw_ih, dw_hh = weight_gradients(flat, flat[:, 2 * hidden :], q, before, x, w_ih, needed)
     return dx, dh[0], dw_ih, dw_hh, flat.sum(0) if needed[4] else None, None
 
 

@@ -1,0 +1,184 @@
+"""The `triton` backend: a GRU layer of any size that fits on a GPU's chip, all steps of it in one launch.
+
+It has both variants, ragged lengths without packing, resets, both directions and zoneout, in float32, bfloat16 and
+float16 (the state and the sums stay float32), but no layer normalisation. `kernels.py` is what runs on the GPU,
+`layer.py` cuts the work and launches it. Triton comes with PyTorch's builds for CUDA; with TRITON_INTERPRET=1 in the
+environment it runs the kernels on the CPU, slowly, which is how they are tested without a GPU.
+
+In eager mode the layer is an autograd function. While PyTorch compiles, it is a registered operation,
+`gatelab::gru_triton` with `gatelab::gru_triton_backward`, so that the graph has one node and is not broken; calling that
+costs more. A gradient that is to be differentiated again is computed by the plain loop of the `reference` backend.
+
+Dimensions: T time, B batch, D input, H hidden.
+"""
+
+import importlib.util
+import os
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from gatelab.core.backends import reference
+from gatelab.core.backends.reference import Backend, Spec
+from gatelab.core.cells import Weights
+from gatelab.core.torch_internals import is_transformed
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+INTERPRETED = bool(os.environ.get("TRITON_INTERPRET"))
+MISSING = None if importlib.util.find_spec("triton") else "Triton is not installed (pip install triton)"
+
+_TENSORS = (
+    "Tensor x, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, "
+    "Tensor? lengths, Tensor? reset_mask, Tensor? drawn"
+)
+_FLAGS = "bool reset_after, bool reverse, float p"
+
+
+class _Triton(torch.autograd.Function):
+    """(y, h_n) of one layer in one direction; the tensors are x, h0, w_ih, w_hh, b_ih and b_hh."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, lengths: Tensor | None, reset_mask: Tensor | None, walk: Any, *tensors: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        x, h0, *weights = cast(Any, tensors)
+        y, h_n, states, gates = _module().forward(x, h0, Weights(*weights), walk, training=True)
+        ctx.save_for_backward(lengths, reset_mask, states, gates, *tensors)
+        ctx.walk = walk
+        ctx.set_materialize_grads(False)
+        return y, h_n
+
+    @staticmethod
+    @reference.without_autocast
+    def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
+        lengths, reset_mask, states, gates, *tensors = ctx.saved_tensors
+        walk, needed = ctx.walk, ctx.needs_input_grad[3:]
+        if reference.must_be_plain((dy, dh_n)):
+            how = {"reset_after": walk.reset_after, "lengths": lengths, "reset_mask": reset_mask}
+            kept = (walk.p or None) if walk.drawn is None else walk.drawn
+            found = reference.gradient(tensors, needed, (dy, dh_n), **how, zoneout=kept, reverse=walk.reverse)
+            return (*[None] * 3, *found)
+        x, _, *weights = tensors
+        found = _module().backward(dy, dh_n, x, Weights(*weights), walk, states, gates, needed)
+        return (*[None] * 3, *found)
+
+
+def _module() -> Any:
+    """`layer.py`, which needs Triton."""
+    from gatelab.core.backends.triton_gru import layer
+
+    return layer
+
+
+@torch.library.custom_op(
+    "gatelab::gru_triton",
+    mutates_args=(),
+    schema=f"({_TENSORS}, {_FLAGS}, bool training) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    *weights, lengths, reset_mask, drawn, reset_after, reverse, p, training = others
+    layer = _module()
+    walk = layer.plan(x.shape[0], reset_after, reverse, lengths, reset_mask, drawn, p)
+    return layer.forward(x, h0, Weights(*weights), walk, training)
+
+
+@_layer.register_fake
+def _(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    steps, batch, hidden = x.shape[0], *h0.shape
+    kept = [(steps + 1, batch, hidden), (steps, batch, 4 * hidden)] if others[-1] else [(0,), (0,)]
+    return x.new_empty(steps, batch, hidden), h0.new_empty(h0.shape), *(x.new_empty(s) for s in kept)
+
+
+@torch.library.custom_op(
+    "gatelab::gru_triton_backward",
+    mutates_args=(),
+    schema=f"(Tensor? dy, Tensor? dh_n, {_TENSORS}, Tensor states, Tensor gates, {_FLAGS}, bool[] needed) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _layer_backward(dy: Tensor | None, dh_n: Tensor | None, x: Tensor, h0: Tensor, *others: Any) -> Any:
+    *weights, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p, needed = others
+    layer = _module()
+    walk = layer.plan(x.shape[0], reset_after, reverse, lengths, reset_mask, drawn, p)
+    found = layer.backward(dy, dh_n, x, Weights(*weights), walk, states, gates, needed)
+    return tuple(x.new_empty(0) if g is None else g for g in found)
+
+
+@_layer_backward.register_fake
+def _(dy: Tensor | None, dh_n: Tensor | None, *others: Any) -> Any:
+    needed = others[-1]
+    return tuple(others[0].new_empty(t.shape if n else 0) for t, n in zip(others[:6], needed, strict=True))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.reset_after, ctx.reverse, ctx.p, _ = inputs
+    ctx.save_for_backward(*tensors, *output[2:])
+    ctx.set_materialize_grads(False)
+
+
+def _gradient(ctx: Any, dy: Tensor | None, dh_n: Tensor | None, *_kept: Any) -> tuple[Tensor | None, ...]:
+    saved, needed = ctx.saved_tensors, ctx.needs_input_grad[:6]
+    if torch.is_grad_enabled() or is_transformed():
+        *tensors, lengths, reset_mask, drawn = saved[:9]
+        how = {"reset_after": ctx.reset_after, "lengths": lengths, "reset_mask": reset_mask}
+        kept = (ctx.p or None) if drawn is None else drawn
+        found = reference.gradient(tensors, needed, (dy, dh_n), **how, zoneout=kept, reverse=ctx.reverse)
+        return (*found, *[None] * 7)
+    grads = _layer_backward(dy, dh_n, *saved, ctx.reset_after, ctx.reverse, ctx.p, list(needed))
+    return (*(g if n else None for g, n in zip(grads, needed, strict=True)), *[None] * 7)
+
+
+_layer.register_autograd(_gradient, setup_context=_save)
+
+
+def run(
+    x: Tensor,
+    h0: Tensor,
+    *weights: Tensor | None,
+    reset_after: bool,
+    lengths: Tensor | None = None,
+    reset_mask: Tensor | None = None,
+    zoneout: Tensor | float | None = None,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Run one layer in one direction; the arguments are those of `reference.Run`.
+
+    `reverse` walks each row from its last step to its first, on tensors in the order of time: the same boundaries
+    hold, so the state is zero on the way from t to t-1 where `reset_mask[t]` is set.
+    """
+    every = Weights(*weights)  # type: ignore[arg-type]
+    if every.g_ih is not None or every.g_hh is not None:
+        raise ValueError("the triton backend has no layer normalisation: g_ih and g_hh must be None")
+    drawn, p = (zoneout, 0.0) if isinstance(zoneout, Tensor) else (None, zoneout or 0.0)
+    tensors = (x, h0, *every[:4])
+    training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if torch.compiler.is_compiling():
+        y, h_n, _, _ = _layer(*tensors, lengths, reset_mask, drawn, reset_after, reverse, p, training)
+        return y, h_n
+    walk = _module().plan(x.shape[0], reset_after, reverse, lengths, reset_mask, drawn, p)
+    if training:
+        return _Triton.apply(lengths, reset_mask, walk, *tensors)
+    y, h_n, _, _ = _module().forward(x, h0, every, walk, training=False)
+    return y, h_n
+
+
+def unsupported(spec: Spec) -> str | None:
+    """Why it cannot serve a call: no GPU, no Triton, another dtype, a layer too large for the GPU's chip."""
+    if spec.obstacle is not None:
+        return spec.obstacle
+    if spec.device != "cuda" and not INTERPRETED:
+        return f"the triton kernels run on a CUDA device and the input is on {spec.device}"
+    if MISSING is not None:
+        return MISSING
+    if spec.dtype not in DTYPES:
+        return f"the triton kernels compute in float32, bfloat16 and float16, not in {spec.dtype}"
+    if spec.layer_norm:
+        return "the triton kernels have no layer normalisation"
+    if spec.batch == 0:
+        return "the triton kernels need at least one row and the batch is empty"
+    return None if INTERPRETED else _module().unable(spec.hidden, spec.dtype, spec.batch)
+
+
+BACKEND = Backend(
+    "triton", "one launch for all steps on a CUDA device", run, unsupported, walks_backward=True
+)

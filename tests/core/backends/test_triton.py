@@ -1,0 +1,246 @@
+"""The triton backend without a GPU: its kernels in Triton's interpreter, and what its compiler makes of them."""
+
+import importlib.util
+import itertools
+import random
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gatelab import GRU
+from gatelab.core.backends import BackendError, Spec, explain, reference, triton_gru
+
+triton = pytest.importorskip("triton", reason="Triton cannot be installed here")
+layer = importlib.import_module("gatelab.core.backends.triton_gru.layer")
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels are interpreted, whatever the environment said when they were imported."""
+    monkeypatch.setattr(layer, "kernels", _interpreted_kernels())
+    monkeypatch.setattr(triton_gru, "INTERPRETED", True)
+    layer.chip_of.cache_clear()
+    yield
+    layer.chip_of.cache_clear()
+
+
+def _interpreted_kernels(made: list[Any] = []) -> Any:  # noqa: B006 - imported once
+    if not made:
+        path = Path(triton_gru.__file__).with_name("kernels.py")
+        with triton.knobs.runtime.scope():
+            triton.knobs.runtime.interpret = True
+            spec = importlib.util.spec_from_file_location("interpreted_kernels", path)
+            assert spec is not None and spec.loader is not None
+            made.append(importlib.util.module_from_spec(spec))
+            spec.loader.exec_module(made[0])
+    return made[0]
+
+
+def _cases(count: int) -> list[dict[str, Any]]:
+    """Shapes and options that leave nothing out: each value of each option occurs many times."""
+    draw = random.Random(0)
+    options = list(
+        itertools.product((True, False), (True, False), (True, False), (True, False), ("no", "drawn", "p"))
+    )
+    draw.shuffle(options)
+    names = ("reset_after", "reverse", "lengths", "resets", "zoneout")
+    sizes = {"steps": (1, 2, 3), "batch": (1, 3, 17), "inputs": (1, 5), "hidden": (1, 7, 16, 17, 33)}
+    return [
+        {name: draw.choice(values) for name, values in sizes.items()}
+        | dict(zip(names, options[i], strict=True))
+        for i in range(count)
+    ]
+
+
+def _name(case: dict[str, Any]) -> str:
+    return "-".join(f"{key}={value}" for key, value in case.items())
+
+
+def _answer(run: Any, dtype: torch.dtype, case: dict[str, Any]) -> dict[str, Tensor]:
+    """Outputs, gradients, and the outputs without gradients, of a layer whose tensors the case draws."""
+    draw = torch.Generator().manual_seed(sum(case[name] for name in ("steps", "batch", "hidden")))
+    steps, batch, inputs, hidden = (case[name] for name in ("steps", "batch", "inputs", "hidden"))
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64)
+
+    x, h0, dy, dh = (
+        normal(steps, batch, inputs),
+        normal(batch, hidden),
+        normal(steps, batch, hidden),
+        normal(batch, hidden),
+    )
+    weights = [normal(3 * hidden, n) / 3 for n in (inputs, hidden)] + [normal(3 * hidden), normal(3 * hidden)]
+    given: dict[str, Any] = {"reset_after": case["reset_after"], "reverse": case["reverse"]}
+    given["lengths"] = torch.randint(0, steps + 1, (batch,), generator=draw) if case["lengths"] else None
+    given["reset_mask"] = torch.rand(steps, batch, generator=draw) < 0.3 if case["resets"] else None
+    drawn = torch.rand(steps, batch, hidden, generator=draw) < 0.3
+    given["zoneout"] = {"no": None, "drawn": drawn, "p": 0.2}[case["zoneout"]]
+    if given["lengths"] is not None:
+        x[torch.arange(steps).unsqueeze(1) >= given["lengths"]] = 0
+    tensors = [t.to(dtype).requires_grad_() for t in (x, h0, *weights[: 4 if case["reset_after"] else 3])]
+    every = [*tensors, *[None] * (8 - len(tensors))]
+    y, h_n = run(*every, **given)
+    names = ("dx", "dh0", "dw_ih", "dw_hh", "db_ih", "db_hh")
+    grads = torch.autograd.grad((y, h_n), tensors, (dy.to(dtype), dh.to(dtype)))
+    with torch.no_grad():
+        y_only, h_only = run(*every, **given)
+    found = {"y": y, "h_n": h_n, "y of inference": y_only, "h_n of inference": h_only}
+    return {k: v.detach() for k, v in found.items()} | dict(zip(names, grads, strict=False))
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("case", _cases(30), ids=_name)
+def test_like_the_oracle(case: dict[str, Any]) -> None:
+    want = _answer(reference.run_either_way, torch.float64, case)
+    got = _answer(triton_gru.run, torch.float32, case)
+    plain = _answer(reference.run_either_way, torch.float32, case)
+    for name, exact in want.items():
+        scale = exact.abs().max().clamp(min=1e-3)
+        error, of_plain = ((a[name] - exact).abs().max() / scale for a in (got, plain))
+        assert error <= 2 * of_plain + 1e-6, f"{name}: {error:.1e}, plain PyTorch has {of_plain:.1e}"
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_float16_keeps_its_state_in_float32() -> None:
+    case = {"steps": 3, "batch": 2, "inputs": 3, "hidden": 17, "reset_after": True, "reverse": False}
+    case |= {"lengths": True, "resets": True, "zoneout": "no"}
+    want, got = (
+        _answer(reference.run_either_way, torch.float64, case),
+        _answer(triton_gru.run, torch.float16, case),
+    )
+    for name, exact in want.items():
+        assert (got[name] - exact).abs().max() <= 2e-2 * exact.abs().max(), name
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_every_number_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New memory holds NaN: none of it may reach a result."""
+    case = {"steps": 2, "batch": 3, "inputs": 2, "hidden": 7, "reset_after": False, "reverse": True}
+    case |= {"lengths": True, "resets": True, "zoneout": "p"}
+    empty = Tensor.new_empty
+
+    def poisoned(self: Tensor, *size: Any, **options: Any) -> Tensor:
+        made = empty(self, *size, **options)
+        return made.fill_(float("nan")) if made.is_floating_point() else made
+
+    monkeypatch.setattr(Tensor, "new_empty", poisoned)
+    for after in (True, False):
+        found = _answer(triton_gru.run, torch.float32, {**case, "reset_after": after})
+        assert all(value.isfinite().all() for value in found.values())
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_compiled_and_differentiated_twice() -> None:
+    torch.manual_seed(0)
+    ours, x = GRU(3, 5, backend="triton"), torch.randn(2, 2, 3, requires_grad=True)
+    plain = GRU(3, 5, backend="reference")
+    plain.load_state_dict(ours.state_dict())
+    compiled = torch.compile(lambda a: ours(a)[0], fullgraph=True, backend="aot_eager")
+    for gru in (compiled, lambda a: ours(a)[0]):
+        once = [torch.autograd.grad(f(x).square().sum(), x)[0] for f in (gru, lambda a: plain(a)[0])]
+        torch.testing.assert_close(*once)
+    twice = []
+    for gru in (ours, plain):
+        (first,) = torch.autograd.grad(gru(x)[0].square().sum(), x, create_graph=True)
+        twice.append(torch.autograd.grad(first.square().sum(), x)[0])
+    torch.testing.assert_close(*twice)
+
+
+def test_refuses_by_name() -> None:
+    with pytest.raises(BackendError, match="CUDA device and the input is on cpu"):
+        GRU(3, 5, backend="triton")(torch.zeros(2, 1, 3))
+    spec = Spec("cuda", torch.float64, True, False, False, hidden=5, batch=1, steps=2)
+    assert "not in torch.float64" in str(explain("triton", spec))
+    spec = spec._replace(dtype=torch.float32, layer_norm=True)
+    assert "no layer normalisation" in str(explain("triton", spec))
+
+
+# what the compiler makes of the kernels, for a GPU that is not here
+
+
+A100, H100 = layer.Chip(108, 166912), layer.H100
+ARCHITECTURES = {A100: 80, H100: 90}
+KERNELS = ("forward_after", "backward_after", "forward_before", "backward_before")
+FLOAT32, BFLOAT16 = layer.Numbers(4, "tf32x3", 2), layer.Numbers(2, "tf32", 1)
+SOME = [(H100, BFLOAT16, 512, 64, name) for name in KERNELS]
+SOME += [(H100, BFLOAT16, 1024, 64, "backward_after"), (H100, FLOAT32, 512, 64, "backward_after")]
+SOME += [(A100, BFLOAT16, 512, 64, "forward_after"), (A100, FLOAT32, 256, 16, "backward_before")]
+ALL = list(
+    itertools.product((A100, H100), (FLOAT32, BFLOAT16), (64, 128, 256, 512, 768, 1024), (16, 64), KERNELS)
+)
+REST = [case for case in ALL if case not in SOME]
+
+
+@pytest.mark.parametrize(("chip", "kind", "hidden", "batch", "name"), SOME)
+def test_compiled_within_the_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str) -> None:
+    tiles = layer.choose_tiles(hidden, kind, batch, chip)
+    assert tiles is not None
+    _within_limits(chip, kind, hidden, name, tiles)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chip", "kind", "hidden", "batch", "name"), REST)
+def test_whole_table_within_the_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str) -> None:
+    tiles = layer.choose_tiles(hidden, kind, batch, chip)
+    if tiles is None:
+        pytest.skip(f"{hidden} units of {kind.size} bytes do not fit on {chip}, and the backend says so")
+    _within_limits(chip, kind, hidden, name, tiles)
+
+
+def _within_limits(chip: Any, kind: Any, hidden: int, name: str, tiles: Any) -> None:
+    """No number spilled from the registers, shared memory as announced, all programs of some rows at the same time."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel = getattr(importlib.import_module("gatelab.core.backends.triton_gru.kernels"), name)
+    k1, k2 = tiles.blocks(hidden, kind)
+    constants = {"H": hidden, "K1": k1, "K2": k2, "SPLIT": tiles.warps, "BB": tiles.rows, "BU": tiles.units}
+    constants |= {
+        "PROGRAMS": tiles.programs(hidden),
+        "PART": 0,
+        "REVERSE": False,
+        "RAGGED": True,
+        "RESETS": True,
+    }
+    constants |= {"MORE": True, "BIAS": True, "PRECISION": kind.precision}
+    number = {2: "*bf16", 4: "*fp32"}[kind.size]
+    signature = {n: "constexpr" if n in constants else number for n in kernel.arg_names}
+    signature |= dict.fromkeys(("first", "last", "steps", "batch", "begin"), "i32")
+    signature |= {"p": "fp32", "lengths": "*i64", "resets": "*i8", "counters": "*i32"}
+    if name.startswith("backward"):
+        signature["end"] = "*fp32"
+    places = {n: (kernel.arg_names.index(n),) for n in signature}
+    aligned = {
+        places[n]: [["tt.divisibility", 16]] for n, kind_of in signature.items() if kind_of.startswith("*")
+    }
+    source = ASTSource(kernel, signature, {places[n]: v for n, v in constants.items()}, aligned)
+    target = GPUTarget("cuda", ARCHITECTURES[chip], 32)
+    made = triton.compile(source, target=target, options={"num_warps": tiles.warps, **layer.TOGETHER})
+    registers, spilled = _resources(made.asm["cubin"])
+    assert spilled == 0
+    assert made.metadata.shared <= chip.shared
+    threads = 32 * tiles.warps
+    together = min((chip.shared + 1024) // (made.metadata.shared + 1024), 65536 // (registers * threads))
+    assert tiles.programs(hidden) <= chip.processors * together
+
+
+def _resources(cubin: bytes, tool: str = "cuobjdump") -> tuple[int, int]:
+    """Registers of a thread, and bytes of its stack, where what does not fit into them is spilled."""
+    import tempfile
+
+    command = Path(triton.__file__).parent / "backends/nvidia/bin" / tool
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        done = subprocess.run(
+            [command, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        )
+    found = re.search(r"REG:(\d+) STACK:(\d+)", done.stdout)
+    assert found is not None, done.stdout
+    return int(found[1]), int(found[2])
