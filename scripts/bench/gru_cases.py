@@ -24,7 +24,7 @@ from gatelab.core.gru import GRU
 from scripts.harness import in_turns, median_ratio
 
 TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"nn.GRU": nn.GRU, "nn.LSTM": nn.LSTM}
-SERVED = {"cpu": ("native", "torch", "reference"), "cuda": ("cudnn", "torch", "reference")}
+SERVED = {"cpu": ("native", "torch", "reference"), "cuda": ("triton", "cudnn", "torch", "reference")}
 PRODUCT = "torch.mm"
 """Beside the layers: one product of square matrices, which says what the machine can do at that moment."""
 SIDE = 1024

@@ -180,7 +180,7 @@ class Quantiles(Output):
 
 
 def _running_sum(steps: Tensor) -> Tensor:
-    """`cumsum` over the few levels [..., Q]; on a GPU that is not the same twice, which `trainer.deterministic` refuses."""
+    """The sums over the few levels [..., Q] so far; `cumsum` of a GPU is what `trainer.deterministic` refuses."""
     return torch.stack(list(accumulate(steps.unbind(-1))), dim=-1)
 
 
