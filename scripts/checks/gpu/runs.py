@@ -70,7 +70,7 @@ def command(at: Setup, task: str, name: str, *more: str) -> list[str]:
 
 def places(at: Setup, name: str) -> list[str]:
     """Where a run writes."""
-    return [f"paths.root={at.folder / name}", f"paths.cache={at.folder / name / 'cache'}"]
+    return [f"paths.root={at.folder / name}", f"paths.cache={at.folder / 'cache'}"]
 
 
 def run_directory(at: Setup, name: str) -> Path:
@@ -201,6 +201,7 @@ def exported(at: Setup, directory: Path, kind: str) -> Row:
 
 def epochs(at: Setup) -> Iterator[Row]:
     """Milliseconds a step and seconds an epoch of word language models of Penn Treebank's size, while there is time."""
+    from gatelab.core.backends import BACKENDS
     from scripts.checks.gpu import made_up
 
     began, steps = monotonic(), 24 if at.quick else 300
@@ -211,22 +212,28 @@ def epochs(at: Setup) -> Iterator[Row]:
     asked = ["test=false", "data=text", "data.level=word", f"data.path={folder / 'train.txt'}"]
     asked += [f"data.{split}_path={folder / 'valid.txt'}" for split in ("valid", "test")]
     asked += [TRAINERS[at.device], f"trainer.max_steps={steps}", f"trainer.log_every_n_steps={steps // 6}"]
-    experiments, cores = ("ptb_awd_gru_small", "ptb_gru"), ("gru", "nn_gru")
-    wanted = list(product(experiments, ("32-true",), cores))
-    wanted += product(experiments[:1], ("bf16-mixed",) if at.device == "cuda" else (), cores)
+    cores = ["gru", "nn_gru", *(["gru model.backend=triton"] if "triton" in BACKENDS else [])]
+    wanted = [*product(("ptb_awd_gru_small",), ("32-true", "bf16-mixed"), cores)]
+    wanted += product(("ptb_gru",), ("32-true",), cores[:2])
     for experiment, precision, core in wanted[: 1 if at.quick else None]:
         if (left := at.seconds - (monotonic() - began)) < 12 and not at.quick:
             return
-        name = f"epoch-{experiment}-{core}-{precision}"
-        given = [f"experiment={experiment}", f"model={core}", *asked, f"trainer.precision={precision}"]
-        seconds = harness.run(gatelab("train", *given, *places(at, name)), at.folder / f"{name}.log", left)
-        yield {
-            "experiment": experiment,
-            "model": core,
-            "precision": precision,
-            **pace(at, name, seconds),
-            "ok": True,
-        }
+        row: Row = {"experiment": experiment, "model": core, "precision": precision}
+        name = "-".join(["epoch", *row.values()]).replace(" ", "-")
+        given = [
+            f"experiment={experiment}",
+            *f"model={core}".split(),
+            *asked,
+            f"trainer.precision={precision}",
+        ]
+        try:
+            seconds = harness.run(
+                gatelab("train", *given, *places(at, name)), at.folder / f"{name}.log", left
+            )
+        except RuntimeError as error:
+            yield {**row, "said": str(error)[-1500:], "ok": False}
+        else:
+            yield {**row, **pace(at, name, seconds), "said": "", "ok": True}
 
 
 def pace(at: Setup, name: str, seconds: float) -> Row:
