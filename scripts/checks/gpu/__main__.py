@@ -130,8 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
             return do_part(name, at, min(seconds + GRACE, left))
 
         def tell(name: str, part: Row) -> None:
-            document["parts"][name] = part
-            show(f"{name}: {part['ended']}, {part['seconds']} s", table(name, part["rows"]))
+            document["parts"][name] = part | {"table": table(name, part["rows"])}
+            show(f"{name}: {part['ended']}, {part['seconds']} s", document["parts"][name]["table"])
             print(part["log"], flush=True)
             if options.output:
                 harness.write_json(options.output, document)
