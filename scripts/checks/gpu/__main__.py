@@ -95,7 +95,8 @@ def do_part(name: str, at: Setup, limit: float) -> Row:
     arguments += ["--device", at.device, "--folder", str(at.folder), "--seconds", str(at.seconds)]
     arguments += ["--quick"] if at.quick else []
     code = (command := Command(arguments, at.folder / f"{name}.part.log")).wait(limit)
-    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    written = rows.read_text().splitlines(keepends=True)  # the last line may be cut
+    found = [json.loads(line) for line in written if line.endswith("\n")]
     bad = [row for row in found if row["ok"] is False]
     ended = "ok" if code == 0 and not bad else f"{len(bad)} failed" if code == 0 else "stopped by an error"
     if code is None:
