@@ -36,7 +36,7 @@ test-newest:  ## the quick tests with the newest allowed versions, in .venv-newe
 		--constraint $(VENV)-newest/constraints.txt --editable '.[dev]'
 	$(VENV)-newest/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-check-gpu: $(READY)  ## everything that has to be seen on a GPU; writes docs/bench_gpu.json (9 minutes)
+check-gpu: $(READY)  ## everything that has to be seen on a GPU; writes docs/bench_gpu.json (6 minutes)
 	$(BIN)/python -m scripts.checks.gpu --output docs/bench_gpu.json
 
 bench: $(READY)  ## the GRU's backends against nn.GRU; writes docs/bench_gru.json and the picture (10 minutes)

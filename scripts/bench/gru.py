@@ -10,7 +10,8 @@ examples:
   python -m scripts.bench.gru --quick                      a minute: is the machine like the documented one?
   python -m scripts.bench.gru --output docs/bench_gru.json --picture
   GATELAB_NATIVE_ISA=avx2 python -m scripts.bench.gru      the AVX2 build of the native backend
-  python -m scripts.bench.gru --table                      measure the grid and write what "auto" reads
+  python -m scripts.bench.gru --table                      measure the grid and write what "auto" reads on a CPU
+  python -m scripts.bench.gru --table-from docs/bench_gpu.json       write what it reads on a GPU, as measured there
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ from tqdm import tqdm
 from gatelab.core.backends.native import kernel
 from gatelab.run.record.environment import cpu_name
 from scripts.bench.gru_cases import PRODUCT, SHAPES, Case, Shape, contenders, measure, records
+from scripts.checks.gpu.layers import points
 from scripts.harness import ROOT, parser, show, write_json
 
 Record = dict[str, Any]
+Point = tuple[Record, dict[str, float]]
+"""Kind of call and sizes (training, ragged, hidden, batch, steps), and the microseconds of each backend."""
 DISPATCH = ROOT / "src/gatelab/core/backends/dispatch.json"
 PICTURE = ROOT / "docs/bench_gru.png"
 QUICK = ("A", "C", "S", "one")
@@ -54,7 +58,15 @@ def main() -> int:
     p.add_argument("--output", type=Path, metavar="FILE", help="write the results as JSON")
     p.add_argument("--picture", action="store_true", help=f"draw them: {PICTURE.relative_to(ROOT)}")
     p.add_argument("--table", action="store_true", help="write the dispatch table instead")
+    p.add_argument(
+        "--table-from", type=Path, metavar="FILE", help="the GPU's part of it from what was measured there"
+    )
     options = p.parse_args()
+    if options.table_from:
+        measured = json.loads(options.table_from.read_text())
+        rows = measured["parts"]["layers"]["rows"]
+        write_part(DISPATCH, "cuda", measured["machine"], points(rows))
+        return 0
     threads = options.threads or ([1, 2] if cores >= 2 else [1])
     if options.table:
         write_table(max(threads), options.quick)
@@ -147,31 +159,51 @@ def picture(document: Record) -> None:
 
 
 def write_table(threads: int, quick: bool) -> None:
-    """Measure a grid and write the dispatch table, which `gatelab.core.backends` reads: a block for each
-    kind of call and H, with a column for each backend. One step or one row is never ragged."""
-    points = []
+    """Measure a grid on the CPU and write its part of the dispatch table. One step or one row is never ragged."""
+    cases = []
     for training, ragged, hidden, batch, steps in product((False, True), (False, True), HIDDEN, BATCH, STEPS):
         case = Case(Shape("grid", steps, batch, hidden, hidden), training, ragged, threads)
         if not (ragged and 1 in (steps, batch)) and case.flops <= MOST:
-            points.append(case)
-    rows = []
-    for case in tqdm(points[:: 10 if quick else 1], file=sys.stderr, disable=None):
+            cases.append(case)
+    points: list[Point] = []
+    for case in tqdm(cases[:: 10 if quick else 1], file=sys.stderr, disable=None):
         names = [n for n in contenders("cpu") if n != "reference" or case.shape.steps <= LOOP]
         found = measure(case, names, 5, 0.02)
-        rows.append((case, {name: round(median(s) * 1e6, 1) for name, s in found.items()}))
-    blocks = []
-    for kind, group in groupby(rows, key=lambda row: (row[0].training, row[0].ragged, row[0].shape.hidden)):
+        s = case.shape
+        place = {"training": case.training, "ragged": case.ragged, "hidden": s.hidden}
+        place |= {"batch": s.batch, "steps": s.steps}
+        points.append((place, {name: round(median(t) * 1e6, 1) for name, t in found.items()}))
+    write_part(DISPATCH, "cpu", machine(threads), {"float32": points})
+
+
+def write_part(path: Path, device: str, about: Record, points: dict[str, list[Point]]) -> None:
+    """Write the part of a device in the dispatch table, which `gatelab.core.backends` reads; the others stay."""
+    table = json.loads(path.read_text()) if path.is_file() else {"about": {}}
+    table["about"][device] = about
+    table[device] = {dtype: blocks(of_dtype) for dtype, of_dtype in points.items()}
+    lines = [f'  "about": {json.dumps(table.pop("about"))}']
+    for name, parts in table.items():
+        dtypes = [
+            f'    "{dtype}": [\n' + ",\n".join(f"      {json.dumps(block)}" for block in of_dtype) + "\n    ]"
+            for dtype, of_dtype in parts.items()
+        ]
+        lines.append(f'  "{name}": {{\n' + ",\n".join(dtypes) + "\n  }")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    print(f"{sum(map(len, points.values()))} points -> {path}")
+
+
+def blocks(points: list[Point]) -> list[Record]:
+    """A block for each kind of call and H, with columns of batch, steps and the microseconds of each backend."""
+    kind = itemgetter("training", "ragged", "hidden")
+    found = []
+    for key, group in groupby(points, key=lambda point: kind(point[0])):
         same = list(group)
+        block: Record = dict(zip(("training", "ragged", "hidden"), key, strict=True))
+        block |= {name: [place[name] for place, _ in same] for name in ("batch", "steps")}
         backends = dict.fromkeys(name for _, times in same for name in times)
-        block: Record = dict(zip(("training", "ragged", "hidden"), kind, strict=True))
-        block["batch"] = [case.shape.batch for case, _ in same]
-        block["steps"] = [case.shape.steps for case, _ in same]
         block["microseconds"] = {name: [times.get(name) for _, times in same] for name in backends}
-        blocks.append(block)
-    lines = ",\n".join(f"      {json.dumps(block)}" for block in blocks)
-    about = json.dumps(machine(threads))
-    DISPATCH.write_text(f'{{\n  "about": {about},\n  "cpu": {{\n    "float32": [\n{lines}\n    ]\n  }}\n}}\n')
-    print(f"{len(rows)} points -> {DISPATCH}")
+        found.append(block)
+    return found
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core.gru import GRU
-from scripts.checks.gpu import errors, outcome
+from scripts.checks.gpu.parity import errors, outcome
 from scripts.harness import ROOT, parser
 
 Row = dict[str, Any]

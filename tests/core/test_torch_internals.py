@@ -15,6 +15,17 @@ def test_a_scan_is_the_loop() -> None:
     assert torch.equal(carry, h)
 
 
+def test_an_exporter_is_told_and_a_compiler_is_none() -> None:
+    class Told(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if torch_internals.is_exporting() else x
+
+    x = torch.ones(2)
+    assert torch.export.export(Told(), (x,)).module()(x).sum() == 4
+    assert torch.compile(Told(), backend="eager", fullgraph=True)(x).sum() == 2
+    assert not torch_internals.is_exporting()
+
+
 def test_the_function_behind_nn_gru_is_nn_gru() -> None:
     layer, x = torch.nn.GRU(3, 5), torch.randn(4, 2, 3)
     h0 = torch.randn(1, 2, 5)

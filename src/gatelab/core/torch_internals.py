@@ -1,4 +1,4 @@
-"""Every private name of PyTorch that the core uses, in one place. Tried with torch 2.13.
+"""Every private name of PyTorch that the core uses, in one place. Tried with torch 2.11 and 2.13.
 
 `tests/core/test_torch_internals.py` fails when one of them is gone or means something else.
 """
@@ -85,6 +85,13 @@ def _plain_type(kind: type[Tensor]) -> bool:
 def is_transformed() -> bool:
     """Whether a transform of `torch.func` is at work, or a batch of gradients is computed."""
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def is_exporting() -> bool:
+    """Whether `torch.export` records what is computed; `torch.compiler.is_exporting` is true in code that
+    `torch.compile` of PyTorch 2.11 compiles, too.
+    """
+    return torch.compiler._is_exporting_flag
 
 
 def is_tracing() -> bool:

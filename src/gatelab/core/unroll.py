@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gatelab.core.cells import zone_out
-from gatelab.core.torch_internals import scan
+from gatelab.core.torch_internals import is_exporting, scan
 
 State = tuple[Tensor, ...]
 Step = Callable[[Tensor, State], State]
@@ -64,7 +64,7 @@ def unroll(
 
 def time_is_free(inputs: Tensor) -> bool:
     """Whether `torch.export` is making a graph for any number of steps of `inputs` [T, B, *] now."""
-    return torch.compiler.is_exporting() and not isinstance(inputs.shape[0], int)
+    return is_exporting() and not isinstance(inputs.shape[0], int)
 
 
 def _scanned(step: Step, inputs: Tensor, state: State, zoneout: float | None) -> tuple[Tensor, State]:

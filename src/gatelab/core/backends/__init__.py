@@ -23,6 +23,7 @@ import torch
 
 from gatelab.core.backends import cudnn, native, reference, torch_gru, triton_gru
 from gatelab.core.backends.reference import Backend, Spec
+from gatelab.core.torch_internals import is_exporting
 
 BackendName = Literal["auto", "reference", "torch", "native", "triton", "cudnn"]
 
@@ -125,7 +126,7 @@ def choose(spec: Spec) -> tuple[str, str]:
     """
     if spec.obstacle is not None:
         return "reference", spec.obstacle
-    if torch.compiler.is_exporting():
+    if is_exporting():
         return "reference", "an exported graph holds PyTorch's own operations only, over any number of steps"
     able = tuple([name for name in ORDER if BACKENDS[name].unsupported(spec) is None])
     measured = not spec.layer_norm  # the table is of the plain layer; zoneout adds the same to all

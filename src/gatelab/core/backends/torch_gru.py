@@ -37,7 +37,7 @@ from torch.nn import functional as F
 from gatelab.core.backends import reference
 from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import ONLY_REFERENCE
+from gatelab.core.torch_internals import ONLY_REFERENCE, is_exporting
 from gatelab.core.unroll import padding
 
 COPY_PAYS = 8  # steps; measured at H = 200 and 256, where transposing costs what it saves in about six
@@ -118,7 +118,7 @@ def unsupported(spec: Spec) -> str | None:
     """Return why not: only real numbers (the written gradient has no conjugates), and no layer normalisation."""
     if spec.obstacle is not None:
         return spec.obstacle
-    if spec.training and torch.compiler.is_exporting():
+    if spec.training and is_exporting():
         return f"torch.export refuses its buffers while gradients are on {ONLY_REFERENCE}"
     if spec.layer_norm:
         return "its hand-written gradient has no layer normalisation"

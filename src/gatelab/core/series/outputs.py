@@ -15,6 +15,7 @@ Dimensions: B windows, P horizon, K target channels, n parameters, Q levels.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -138,8 +139,8 @@ class Quantiles(Output):
     def parameters(self, raw: Tensor) -> Tensor:
         """The median is its raw number; the others stand off their neighbour by softplus."""
         median, steps = raw[..., self.middle, None], F.softplus(raw)
-        above = median + steps[..., self.middle + 1 :].cumsum(-1)
-        below = median - steps[..., : self.middle].flip(-1).cumsum(-1).flip(-1)
+        above = median + _running_sum(steps[..., self.middle + 1 :])
+        below = median - _running_sum(steps[..., : self.middle].flip(-1)).flip(-1)
         return torch.cat((below, median, above), dim=-1)
 
     def moved(self, parameters: Tensor, move: Callable[[Tensor], Tensor], stretch: Tensor | None) -> Tensor:
@@ -176,6 +177,11 @@ class Quantiles(Output):
         weight = (z - knots[below]) / (knots[below + 1] - knots[below])
         low, high = parameters.gather(-1, below), parameters.gather(-1, below + 1)
         return torch.lerp(low, high, weight.to(low.dtype))
+
+
+def _running_sum(steps: Tensor) -> Tensor:
+    """The sums over the few levels [..., Q] so far; `cumsum` of a GPU is what `trainer.deterministic` refuses."""
+    return torch.stack(list(accumulate(steps.unbind(-1))), dim=-1)
 
 
 class Gaussian(Output):

@@ -88,9 +88,7 @@ class PolyphonyDataModule(GatelabDataModule):
         """Read the file; a second call does nothing."""
         if self.pieces:
             return
-        fetched = fetch(FILE, mirror=self.mirror, cache=self.cache)
-        self.fingerprint = {FILE: fetched.sha256}
-        found = read_chorales(fetched.path)
+        found = self.read()
         if self.folds is not None and self.fold is not None:
             pool = found["train"] + found["valid"]
             start, end = item_cuts(len(pool), self.folds)[self.fold : self.fold + 2]
@@ -106,6 +104,12 @@ class PolyphonyDataModule(GatelabDataModule):
             pieces={split: len(of) for split, of in lengths.items()},
             frames={split: int((of - 1).sum()) for split, of in lengths.items()},
         )
+
+    def read(self) -> dict[str, list[np.ndarray]]:
+        """Return the pieces of each split, frames `[T, K]` of 0 and 1."""
+        fetched = fetch(FILE, mirror=self.mirror, cache=self.cache)
+        self.fingerprint = {FILE: fetched.sha256}
+        return read_chorales(fetched.path)
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
         """Return the scores of keys that sound by themselves: as often as in training, and given their last frame."""
