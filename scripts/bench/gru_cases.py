@@ -70,6 +70,7 @@ class Case:
     threads: int = 0  # 0: as it is
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
+    captured: bool = False  # replayed as a CUDA graph: what the device takes, without Python's part
 
     def lengths(self) -> Tensor:
         """[B] lengths uniform in 1 ... T, the same in every run; the first row is a full one."""
@@ -135,7 +136,18 @@ def call_of(name: str, case: Case) -> Callable[[], None] | None:
         call()
     except BackendError:
         return None
-    return call
+    return capture(call) if case.captured else call
+
+
+def capture(call: Callable[[], None]) -> Callable[[], None]:
+    """The call as a CUDA graph."""
+    with torch.cuda.stream(torch.cuda.Stream()):
+        call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
 
 
 def burst(call: Callable[[], None], count: int, device: str) -> float:
@@ -176,6 +188,7 @@ def records(case: Case, found: Seconds) -> Iterator[dict[str, Any]]:
             continue
         record = {"shape": s.name, "T": s.steps, "B": s.batch, "D": s.inputs, "H": s.hidden}
         record |= {"mode": "training" if case.training else "inference", "ragged": case.ragged}
+        record |= {"captured": case.captured}
         record |= {"dtype": str(case.dtype).removeprefix("torch."), "threads": case.threads}
         record |= {"backend": name, "microseconds": round(median(seconds) * 1e6, 2)}
         record |= {"microseconds_per_step": round(median(seconds) * 1e6 / s.steps, 3)}

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby, product
 from operator import itemgetter
 from statistics import geometric_mean
@@ -96,6 +97,9 @@ def plan(at: Setup) -> list[Timed]:
         Timed(precision, case(SHAPE, size, precision, training, ragged), every, pace)
         for ragged, precision, training, size in product((False, True), precisions, both, five)
     ]
+    if at.device == "cuda":
+        whole = [t for t in found if not t.case.ragged and t.precision == "bfloat16"]
+        found += [t._replace(case=replace(t.case, captured=True), names=("nn.GRU", "triton")) for t in whole]
     slow = ("nn.GRU", "torch")  # beside what plain operations of the library reach
     found += [Timed("bfloat16", case("torch", size, "bfloat16", True), slow, (3, 0.01)) for size in five]
     lstm = (4, 2, 8) if at.quick else (1024, 16, 768)
@@ -147,12 +151,13 @@ def _call_once(job: Job) -> tuple[Job, str]:
 def layers_table(rows: list[Row]) -> list[Row]:
     """How many times as fast as nn.GRU each backend is on the shapes, and the geometric means of that."""
     lines = []
-    key = itemgetter("precision", "ragged", "mode", "backend")
+    key = itemgetter("precision", "ragged", "captured", "mode", "backend")
     mine = [row for row in rows if row.get("shape") == SHAPE and row["backend"] != "nn.GRU"]
     sizes = dict.fromkeys((row["T"], row["B"], row["H"]) for row in mine)
-    for (precision, ragged, mode, backend), group in groupby(sorted(mine, key=key), key):
+    for (precision, ragged, captured, mode, backend), group in groupby(sorted(mine, key=key), key):
         found = {(row["T"], row["B"], row["H"]): row["ratio"] for row in group}
         line: Row = {"precision": precision, "lengths": "ragged" if ragged else "whole", "mode": mode}
+        line["mode"] += ", captured" if captured else ""
         line |= {"backend": backend} | {",".join(map(str, size)): found.get(size) for size in sizes}
         lines.append(line | {"mean": round(geometric_mean(found.values()), 2), "of": len(found)})
     return lines
@@ -165,6 +170,7 @@ def points(rows: list[Row]) -> dict[str, list[tuple[Row, dict[str, float]]]]:
     key = itemgetter("mode", "ragged", "H", "B", "T")
     found: dict[str, list[tuple[Row, dict[str, float]]]] = {}
     measured = [row for row in rows if "microseconds" in row and row["precision"] == row["dtype"]]
+    measured = [row for row in measured if not row["captured"]]
     for dtype, of_dtype in groupby(sorted(measured, key=itemgetter("dtype")), itemgetter("dtype")):
         for (mode, ragged, hidden, batch, steps), group in groupby(sorted(of_dtype, key=key), key):
             place = {

@@ -35,7 +35,8 @@ def _interpreted_kernels(made: list[Any] = []) -> Any:  # noqa: B006 - imported 
         with triton.knobs.runtime.scope():
             triton.knobs.runtime.interpret = True
             spec = importlib.util.spec_from_file_location("interpreted_kernels", path)
-            assert spec is not None and spec.loader is not None
+            assert spec is not None
+            assert spec.loader is not None
             made.append(importlib.util.module_from_spec(spec))
             spec.loader.exec_module(made[0])
     return made[0]

@@ -6,8 +6,8 @@ float16 (the state and the sums stay float32), but no layer normalisation. `kern
 environment it runs the kernels on the CPU, slowly, which is how they are tested without a GPU.
 
 In eager mode the layer is an autograd function. While PyTorch compiles, it is a registered operation,
-`gatelab::gru_triton` with `gatelab::gru_triton_backward`, so that the graph has one node and is not broken; calling that
-costs more. A gradient that is to be differentiated again is computed by the plain loop of the `reference` backend.
+`gatelab::gru_triton` with `gatelab::gru_triton_backward`, so that the graph has one node and is not broken; such a
+call costs more. A gradient that is to be differentiated again is computed by the plain loop of the `reference` backend.
 
 Dimensions: T time, B batch, D input, H hidden.
 """

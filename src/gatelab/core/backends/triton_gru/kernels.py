@@ -20,14 +20,15 @@ Buffers, of one dtype but for `lengths` (int64) and `resets` (int8); `start` and
 A walk in REVERSE goes from step T-1 to 0. Rows past their length keep their state.
 
 To exchange numbers between the registers of threads costs more than the products themselves. So a step multiplies once:
-forward the columns of a unit's gates lie side by side in one right factor (n, r, z and one of zeros), and each warp may take
-another part of the sum (SPLIT), so that what follows needs one exchange, after which a thread has all parts and gates
-of its units.
+forward the columns of a unit's gates (n, r, z and one of zeros) lie side by side in one right factor, and each warp
+takes another part of the sum (SPLIT), so that what follows needs one exchange, after which a thread has all parts and
+gates of its units.
 
 Dimensions: T time, B batch, H hidden. A product over H is cut into two blocks of K1 + K2 >= H columns, each a power of
 two.
 """
 
+# mypy: allow-untyped-defs
 import triton
 import triton.language as tl
 

@@ -31,7 +31,7 @@ LARGEST_LEFT = 32768
 SHARED_OF_SYSTEM = 1024
 """Bytes of shared memory that each program takes besides its own."""
 TOGETHER = {"launch_cooperative_grid": True}
-"""The driver refuses a launch whose programs cannot all run at the same time: waiting for one another, they would hang."""
+"""The driver refuses a launch whose programs cannot all run at once: waiting for one another, they would hang."""
 
 
 class Chip(NamedTuple):
@@ -50,7 +50,7 @@ def chip_of(device: torch.device) -> Chip:
     if interpreted():
         return H100
     about = torch.cuda.get_device_properties(device)
-    return Chip(about.multi_processor_count, about.shared_memory_per_block_optin)
+    return Chip(about.multi_processor_count, about.shared_memory_per_block_optin)  # type: ignore[attr-defined]
 
 
 class Numbers(NamedTuple):
@@ -307,7 +307,7 @@ def resident(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any],
     about, threads = torch.cuda.get_device_properties(device), 32 * constants["num_warps"]
     return about.multi_processor_count * min(
         about.shared_memory_per_multiprocessor // (compiled.metadata.shared + SHARED_OF_SYSTEM),
-        about.regs_per_multiprocessor // (-(-compiled.n_regs // 8) * 8 * threads),
+        about.regs_per_multiprocessor // (-(-compiled.n_regs // 8) * 8 * threads),  # type: ignore[attr-defined]
         about.max_threads_per_multi_processor // threads,
     )
 
