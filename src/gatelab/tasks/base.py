@@ -109,7 +109,11 @@ class Task(Views, pl.LightningModule):
 
     @abstractmethod
     def train_loss(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the objective (scalar, differentiable), and the reported loss as a sum and a count."""
+        """Return the objective (scalar, differentiable), and the reported loss as a sum and a count.
+
+        Of a number that Python knows, `torch.full((), number, device=...)` makes the count: a copy from the CPU
+        would wait for the GPU in every step.
+        """
 
     @abstractmethod
     def eval_step(self, batch: Any) -> None:
