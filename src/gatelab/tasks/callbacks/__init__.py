@@ -8,6 +8,7 @@ from gatelab.tasks.callbacks.checkpoints import Checkpoints
 from gatelab.tasks.callbacks.gate_statistics import GateStatistics
 from gatelab.tasks.callbacks.guard import (
     ExplodedGradientError,
+    LossScaleError,
     NonFiniteGuard,
     NonFiniteLossError,
     TrainingDiverged,
@@ -23,6 +24,7 @@ __all__ = [
     "ExponentialAveraging",
     "GateStatistics",
     "GradientNorm",
+    "LossScaleError",
     "MatmulPrecision",
     "Memory",
     "NonFiniteGuard",
