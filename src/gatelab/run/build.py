@@ -203,6 +203,8 @@ def prepare_process(config: Mapping[str, Any]) -> None:
     if config["threads"] is not None:
         torch.set_num_threads(int(config["threads"]))
     torch.set_flush_denormal(bool(config["flush_denormal"]))
+    # PyTorch lets cuDNN, whose GRU we train with on a GPU, read 10 bits of 23; `matmul_precision` asks for that
+    torch.backends.cudnn.allow_tf32 = False
     # else `trainer.deterministic` has PyTorch write NaN over every new tensor, to show where one is read too early
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     quiet()
