@@ -5,6 +5,7 @@ Each works with any task of `gatelab.tasks`; none but averaging changes the weig
 
 from gatelab.tasks.callbacks.averaging import ExponentialAveraging, NonMonotonicAveraging
 from gatelab.tasks.callbacks.checkpoints import Checkpoints
+from gatelab.tasks.callbacks.compiled import Compile
 from gatelab.tasks.callbacks.gate_statistics import GateStatistics
 from gatelab.tasks.callbacks.guard import (
     ExplodedGradientError,
@@ -20,6 +21,7 @@ from gatelab.tasks.signals import RunInterrupted, RunPruned
 
 __all__ = [
     "Checkpoints",
+    "Compile",
     "ExplodedGradientError",
     "ExponentialAveraging",
     "GateStatistics",
