@@ -69,7 +69,9 @@ def test_a_run_is_scored_as_deterministically_as_it_was_trained(
 ) -> None:
     data, seen = text_data(), []
     task = make_task(data)
-    monkeypatch.setattr(task, "read_again", lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()))
+    monkeypatch.setattr(
+        task, "read_again", lambda *_: seen.append(torch.are_deterministic_algorithms_enabled())
+    )
     try:
         for deterministic in (True, False, None):
             score(task, data, "valid", deterministic=deterministic)

@@ -170,3 +170,11 @@ def test_the_average_is_brought_to_the_device_of_the_weights(text_data: Make, ma
     averaging.on_fit_start(None, task)
     assert {p.device.type for p in averaging._average_model.module.parameters()} == {"meta"}
     assert averaging._average_model.n_averaged.device.type == "cpu"
+
+
+def test_a_clipped_step_in_bf16_is_not_fused_either(
+    text_data: Make, make_task: Make, make_trainer: Make
+) -> None:
+    task = make_task(data := text_data(), optimizer=functools.partial(adam, fused=True))
+    with pytest.raises(ValueError, match=r"precision=bf16-mixed with trainer\.gradient_clip_val"):
+        make_trainer(max_steps=1, precision="bf16-mixed").fit(task, datamodule=data)

@@ -192,8 +192,10 @@ class Task(Views, pl.LightningModule):
         fused = inspect.signature(self.make_optimizer).parameters.get("fused")
         if fused and (scaler is not None or clips_mixed):
             if fused.default is True:
-                what = "trainer.gradient_clip_val under mixed precision" if clips_mixed else f"trainer.precision={precision}"
-                raise ValueError(f"optim.fused=true does not go with {what}: leave one out")
+                clip = "" if scaler is not None else " with trainer.gradient_clip_val"
+                raise ValueError(
+                    f"optim.fused=true does not go with trainer.precision={precision}{clip}: leave one out"
+                )
             options = {"fused": False}
         optimizer = self.make_optimizer((p for p in self.parameters() if p.requires_grad), **options)
         if scaler is not None:

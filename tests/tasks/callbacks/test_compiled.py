@@ -1,4 +1,4 @@
-"""A compiled network trains to the same weights under the same names, goes on from a checkpoint, and is refused early."""
+"""A compiled network trains to the same weights under the same names, and goes on from a checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +50,9 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_run_goes_on_from_a_checkpoint_with_the_bits_of_a_plain_one(run: Make, text_data: Make) -> None:
+def test_a_compiled_run_goes_on_from_a_checkpoint_with_the_bits_of_a_plain_one(
+    run: Make, text_data: Make
+) -> None:
     # a hook that stays on the core, and one that comes and goes, are seen by compiled code too
     options = {"temporal_regularization": 1.0}
     whole = run("plain", text_data(), ExponentialAveraging(), **options)
