@@ -238,7 +238,8 @@ class ForecastTask(Task):
 
     def _likelihood(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """As `train_loss`, of a distribution."""
-        if not self.output.has_location and batch.level is not None and batch.spread is not None:
+        first = self.steps == 0 and not self.output.has_location  # all batches are scaled alike
+        if first and batch.level is not None and batch.spread is not None:
             self._check_counts(batch.level, batch.spread)
         truth = getattr(self.net, "teacher_forcing", False)
         parameters = self.parameters_of(batch, **({"future": batch.future} if truth else {}))
