@@ -26,7 +26,7 @@ from .docs_pages import DOCS, ROOT, Block, blocks, pages, same_output
 PAGES = pages()
 TUTORIAL = "gru-from-scratch.md"
 NEEDS = {
-    "a GPU": 3,
+    "a GPU": 6,
     "four GPUs": 1,
     "Slurm": 1,
     "Ray": 1,

@@ -1,5 +1,7 @@
 """Loaders under Lightning: the order survives workers, epochs, resuming, and Lightning's own samplers."""
 
+from types import SimpleNamespace
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -119,3 +121,13 @@ def test_setup_twice_changes_nothing():
     before = data.arrays["train"][0]
     data.setup()
     assert data.arrays["train"][0] is before
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda:1", True), ("cpu", False)])
+def test_batches_are_pinned_where_they_go_to_a_gpu(device: str, pinned: bool) -> None:
+    data = module()
+    assert not data.train_dataloader().pin_memory  # no trainer: read on the CPU
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    data.trainer = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
+    for split in data.splits:
+        assert data.dataloader(split).pin_memory is pinned

@@ -170,7 +170,7 @@ class SortingTask(Task):
         """Mean NLL, its sum and the number of numbers."""
         expected = batch.sort(1).values
         nll = F.cross_entropy(self.net(batch).flatten(0, 1), expected.flatten(), reduction="sum")
-        count = torch.tensor(batch.numel(), device=nll.device)
+        count = torch.full((), batch.numel(), device=nll.device)
         return nll / self.mean_count(count), nll, count
 
     def eval_step(self, batch: Tensor) -> None:

@@ -12,7 +12,7 @@ import torch
 from gatelab.run import RequestError, RunFailed, resume
 from gatelab.run.load import load_task
 from gatelab.run.train import train
-from gatelab.tasks import load_checkpoint
+from gatelab.tasks import Task, load_checkpoint
 
 STEPS = 6
 SMALL = [
@@ -181,6 +181,24 @@ def test_a_disk_that_fills_up_keeps_what_there_is_and_says_so(where, said, run, 
     assert {path: after[path] for path in before if path.suffix == ".ckpt"} == {
         path: raw for path, raw in before.items() if path.suffix == ".ckpt"
     }
+    assert again()["steps"] == STEPS
+
+
+def test_a_gpu_without_room_is_told_in_a_sentence_and_the_run_can_go_on(run, monkeypatch):
+    folder, again = run
+    shutil.copy(folder / "checkpoints/previous.ckpt", folder / "checkpoints/last.ckpt")  # one step is left
+    said = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.15 GiB of which"
+
+    def no_room(*_):
+        raise torch.OutOfMemoryError(said)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Task, "training_step", no_room)
+        with pytest.raises(
+            RunFailed, match=r"^CUDA out of memory\. Tried to allocate 2\.00 GiB\. Lower .*study\.slots"
+        ):
+            again()
+    assert json.loads((folder / "run.json").read_text())["attempts"][-1]["outcome"] == "crashed"
     assert again()["steps"] == STEPS
 
 

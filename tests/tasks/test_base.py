@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pytorch_lightning.callbacks import EarlyStopping
 
 from gatelab.run.scoring.evaluate import device_of, score
@@ -61,3 +62,19 @@ def test_scoring_leaves_the_data_as_they_were(text_data: Any, make_task: Any) ->
 def test_a_run_is_scored_on_its_own_device() -> None:
     assert device_of({"trainer": {"accelerator": "gpu", "devices": [1, 3]}}) == ("gpu", [1])
     assert device_of({"trainer": {"accelerator": "cpu", "devices": 2}}) == ("cpu", 1)
+
+
+def test_a_run_is_scored_as_deterministically_as_it_was_trained(
+    text_data: Any, make_task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, seen = text_data(), []
+    task = make_task(data)
+    monkeypatch.setattr(
+        task, "read_again", lambda *_: seen.append(torch.are_deterministic_algorithms_enabled())
+    )
+    try:
+        for deterministic in (True, False, None):
+            score(task, data, "valid", deterministic=deterministic)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen == [True, False, False]

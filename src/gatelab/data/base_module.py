@@ -179,7 +179,8 @@ class GatelabDataModule(pl.LightningDataModule):
     def dataloader(self, split: str) -> DataLoader:
         """Return the loader of `split` for this rank.
 
-        Whole batches, in an order that only seed and epoch decide.
+        Whole batches, in an order that only seed and epoch decide. They lie in pinned memory where they go to a GPU,
+        so that it computes while they are copied.
         """
         self._known(split)
         rank, world_size = self._rank()
@@ -198,6 +199,7 @@ class GatelabDataModule(pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_leave_signals_to_the_run if STOP else None,
+            pin_memory=self._feeds_gpu(),
         )
 
     def _order(self, split: str, items: int, rank: int, world_size: int) -> BatchOrder:
@@ -236,6 +238,11 @@ class GatelabDataModule(pl.LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         """Return (rank, world size) of the attached trainer; one process without one."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _feeds_gpu(self) -> bool:
+        """Whether the attached trainer computes on a CUDA device."""
+        device = getattr(getattr(self.trainer, "strategy", None), "root_device", None)
+        return device is not None and device.type == "cuda"
 
     def _resume(self, order: BatchOrder) -> None:
         """Begin at the epoch and batch of an interrupted run.

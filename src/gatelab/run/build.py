@@ -134,17 +134,18 @@ def build_task(config: Mapping[str, Any], spec: Any) -> pl.LightningModule:
 
 
 def build_callbacks(config: Mapping[str, Any], **extra: Mapping[str, Any]) -> list[pl.Callback]:
-    """The callbacks of `callbacks=`, in order, and that of `matmul_precision`; `extra` gives further arguments
-    by the callback's key."""
-    from gatelab.tasks.callbacks import MatmulPrecision
+    """The callbacks of `callbacks=`, in order, and those of `matmul_precision` and `compile`; `extra` gives further
+    arguments by the callback's key."""
+    from gatelab.tasks.callbacks import Compile, MatmulPrecision
 
-    nodes, precision = config["callbacks"] or {}, config.get("matmul_precision")
+    nodes, precision, how = config["callbacks"] or {}, config.get("matmul_precision"), config.get("compile")
     found = [
         make({**node, **extra.get(name, {})}, f"callbacks.{name}")
         for name, node in nodes.items()
         if node is not None
     ]
-    return found if precision is None else [*found, MatmulPrecision(precision)]
+    found += [] if precision is None else [MatmulPrecision(precision)]
+    return [*found, *([] if how is None else [Compile(how)])]
 
 
 def saver_of(callbacks: Sequence[Any]) -> Checkpoints:
@@ -203,6 +204,8 @@ def prepare_process(config: Mapping[str, Any]) -> None:
     if config["threads"] is not None:
         torch.set_num_threads(int(config["threads"]))
     torch.set_flush_denormal(bool(config["flush_denormal"]))
+    # PyTorch lets cuDNN, whose GRU we train with on a GPU, read 10 bits of 23; `matmul_precision` asks for that
+    torch.backends.cudnn.allow_tf32 = False
     # else `trainer.deterministic` has PyTorch write NaN over every new tensor, to show where one is read too early
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     quiet()

@@ -302,6 +302,14 @@ def _outcome_recorded(run: RunDirectory, config: Mapping[str, Any]) -> Iterator[
         with contextlib.suppress(OSError):
             run.finish({"outcome": "failed", "error": str(error), "finished": now()})
         raise RunFailed(str(error)) from error
+    except torch.OutOfMemoryError as error:
+        text = ". ".join(str(error).splitlines()[0].split(". ")[:2])  # the rest is advice on the allocator
+        with contextlib.suppress(OSError):
+            run.stop("crashed", text)
+        raise RunFailed(
+            f"{text}. Lower data.batch_size or data.window, say; runs of a sweep that share a GPU (study.slots) share "
+            "its memory. The same command goes on from the last checkpoint"
+        ) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise RunFailed(

@@ -66,6 +66,9 @@ class Task(Views, pl.LightningModule):
         steps: training batches seen by this process, over all epochs and restarts; items: how many `unit`s they
             held, since the process began.
         trace: where the first process notes every step's loss and every epoch's weights; None: nowhere.
+        step_skipped: whether the gradient scaler of `trainer.precision=16-mixed` left the last optimiser step out,
+            because its gradient was not finite. Such a step counts in `trainer.global_step`, and changes neither
+            weights nor schedule nor averages.
     """
 
     spec_type: ClassVar[Any]
@@ -101,6 +104,7 @@ class Task(Views, pl.LightningModule):
         self.results: dict[str, dict[str, float]] = {}
         self.steps = self.items = 0
         self.trace: Trace | None = None
+        self.step_skipped = False
         self._rate_scale = 1.0
         self._sums: Any = [0.0, 0.0]  # loss and count since the last logged step
         self._resumed: resume.Position | None = None
@@ -109,7 +113,11 @@ class Task(Views, pl.LightningModule):
 
     @abstractmethod
     def train_loss(self, batch: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the objective (scalar, differentiable), and the reported loss as a sum and a count."""
+        """Return the objective (scalar, differentiable), and the reported loss as a sum and a count.
+
+        Of a number that Python knows, `torch.full((), number, device=...)` makes the count: a copy from the CPU
+        would wait for the GPU in every step.
+        """
 
     @abstractmethod
     def eval_step(self, batch: Any) -> None:
@@ -140,11 +148,13 @@ class Task(Views, pl.LightningModule):
 
     def carried(self) -> dict[str, Any]:
         """Return what this process carries from step to step, as plain data on the CPU."""
-        return {"steps": self.steps, "sums": torch.as_tensor(self._sums, dtype=torch.float64).cpu()}
+        sums = torch.as_tensor(self._sums, dtype=torch.float64).cpu()
+        return {"steps": self.steps, "sums": sums, "step_skipped": self.step_skipped}
 
     def carry_on(self, carried: dict[str, Any]) -> None:
         """Take up what `carried` returned, inside the same epoch."""
         self._take_sums(carried["sums"])
+        self.step_skipped = carried.get("step_skipped", False)
 
     # training
 
@@ -168,20 +178,33 @@ class Task(Views, pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def _optimizer(self) -> Optimizer:
-        """The optimiser; not fused where Lightning would refuse it: when it clips under mixed precision.
+        """The optimiser; not fused where that hides the gradient: under a scaler, or when mixed precision is clipped.
+
+        A fused step takes gradients that are still scaled, so that their norm could be neither clipped nor told, and
+        decides on the GPU whether it is skipped. Lightning refuses to clip before any fused step of mixed precision.
 
         Raises:
-            ValueError: a fused one was asked for in that case.
+            ValueError: a fused one was asked for in these cases.
         """
         options: dict[str, bool] = {}
-        clips_mixed = str(self.trainer.precision).endswith("-mixed") and self.trainer.gradient_clip_val
-        if clips_mixed and (fused := inspect.signature(self.make_optimizer).parameters.get("fused")):
+        precision, scaler = str(self.trainer.precision), gradient_scaler(self.trainer)
+        clips_mixed = precision.endswith("-mixed") and self.trainer.gradient_clip_val
+        fused = inspect.signature(self.make_optimizer).parameters.get("fused")
+        if fused and (scaler is not None or clips_mixed):
             if fused.default is True:
+                clip = "" if scaler is not None else " with trainer.gradient_clip_val"
                 raise ValueError(
-                    "optim.fused=true does not go with trainer.gradient_clip_val under mixed precision: leave one out"
+                    f"optim.fused=true does not go with trainer.precision={precision}{clip}: leave one out"
                 )
             options = {"fused": False}
-        return self.make_optimizer((p for p in self.parameters() if p.requires_grad), **options)
+        optimizer = self.make_optimizer((p for p in self.parameters() if p.requires_grad), **options)
+        if scaler is not None:
+            optimizer.register_step_post_hook(self._note_step)
+        return optimizer
+
+    def _note_step(self, *_: Any) -> None:
+        """Note that the optimiser has taken its step; the scaler does not call it for one that it skips."""
+        self.step_skipped = False
 
     def mean_count(self, count: Tensor) -> Tensor:
         """Return the mean of `count` over all processes, at least one item for all of them together.
@@ -204,7 +227,8 @@ class Task(Views, pl.LightningModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
-        """Take a step, at a rate scaled by `rate_scale` of the batch."""
+        """Take a step, at a rate scaled by `rate_scale` of the batch; see `step_skipped`."""
+        self.step_skipped = gradient_scaler(self.trainer) is not None  # until the optimiser takes it
         rates = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups if self._rate_scale != 1.0 else ():
             group["lr"] *= self._rate_scale
@@ -215,8 +239,8 @@ class Task(Views, pl.LightningModule):
                 group["lr"] = rate
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Advance a schedule by one step; a plateau schedule waits for the next validation."""
-        if not isinstance(scheduler, ReduceLROnPlateau):
+        """Advance a schedule by one step, unless that was skipped; a plateau schedule waits for the next validation."""
+        if not isinstance(scheduler, ReduceLROnPlateau) and not self.step_skipped:
             scheduler.step()
 
     def on_fit_start(self) -> None:
@@ -307,6 +331,8 @@ class Task(Views, pl.LightningModule):
             sums = self.trainer.strategy.reduce(own, reduce_op="sum")
             self.log("train/loss", sums[0] / sums[1])
             self.log("train/lr", torch.tensor(optimizer.param_groups[0]["lr"], dtype=torch.float64))
+            if (scaler := gradient_scaler(self.trainer)) is not None:
+                self.log("train/loss_scale", scaler.get_scale())
             self._take_sums(torch.zeros(2, dtype=torch.float64))
 
     # evaluation
@@ -388,6 +414,16 @@ class Task(Views, pl.LightningModule):
                 f"the checkpoint stands inside an epoch of {len(ranks)} processes and cannot go on with "
                 f"{self.trainer.world_size}: use {len(ranks)} devices until the end of the epoch"
             )
+
+
+def gradient_scaler(trainer: pl.Trainer) -> torch.amp.GradScaler | None:
+    """The scaler of `trainer.precision=16-mixed`; None in every other precision.
+
+    Half precision holds nothing between 0 and 6e-8, so the loss is multiplied before it is differentiated, and the
+    gradient divided again (Micikevicius et al. 2018, arXiv:1710.03740). A step whose gradient is not finite then is
+    skipped, and the scale halved; that is no fault.
+    """
+    return getattr(trainer.precision_plugin, "scaler", None)
 
 
 def logs_step(trainer: pl.Trainer, step: int) -> bool:

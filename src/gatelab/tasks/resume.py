@@ -105,6 +105,11 @@ def detach(state: State, device: torch.device | None = None) -> State:
     return each(state, lambda part: part.detach().to(device=device))
 
 
+def copied(state: State) -> State:
+    """A copy of `state` off the graph: a replayed CUDA graph (`compile=cudagraphs`) writes the next one over this."""
+    return each(state, lambda part: part.detach().clone())
+
+
 def reset_state(state: State, reset: Tensor) -> State:
     """Set to zero the columns of `state` whose `reset` [B] is True; whatever they held (NaN too) is gone.
 

@@ -34,6 +34,24 @@ def test_it_equals_the_reference(ragged: bool, bias: bool, device: str) -> None:
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.filterwarnings("ignore")  # what PyTorch says of its own tracing
+def test_a_compiler_does_not_take_it_apart() -> None:
+    graphs: list[str] = []
+
+    def note(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        graphs.append(str(graph.graph))
+        return graph
+
+    x, h, *weights = (torch.randn(s) for s in [(6, 3, 4), (3, 5), (15, 4), (15, 5), (15,), (15,)])
+
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return cudnn.run(x * 2, h, *weights, reset_after=True)[0] * 2
+
+    assert torch.equal(torch.compile(twice, backend=note)(x), twice(x))
+    assert len(graphs) == 2
+    assert not any("gru" in graph for graph in graphs)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

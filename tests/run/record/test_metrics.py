@@ -13,10 +13,12 @@ def test_resources_are_the_peak_and_the_median_over_all_attempts(tmp_path: Path)
         first.log_metrics({"time/tokens_per_second": speed, "memory/cpu_peak_mib": peak}, step)
     first.save()
     second = MetricsCSV(file, 2)
-    second.log_metrics({"time/tokens_per_second": 200.0, "memory/cpu_peak_mib": 60.0}, 2)
+    second.log_metrics(
+        {"time/tokens_per_second": 200.0, "memory/cpu_peak_mib": 60.0, "memory/gpu_peak_mib": 9.0}, 2
+    )
     second.save()
     assert resources(file) == {
-        "memory": {"cpu_peak_bytes": 80 << 20, "gpu_peak_bytes": None},
+        "memory": {"cpu_peak_bytes": 80 << 20, "gpu_peak_bytes": 9 << 20},
         "throughput": {"per_second": 200.0, "unit": "tokens"},
     }
 

@@ -49,6 +49,15 @@ def test_a_run_on_the_processor_sees_no_gpu_and_named_gpus_are_left_alone():
     assert "CUDA_VISIBLE_DEVICES" not in given.environment({})
 
 
+def test_more_slots_than_gpus_share_them_and_find_the_service_that_divides_one():
+    """MPS is the user's: what tells a process of it reaches every run."""
+    settings = StudySettings(name="s", slots=4, gpus=[0, 1])
+    found = [allocation(settings, 0, "local", slot, GPU) for slot in range(4)]
+    assert [one.gpus for one in found] == [("0",), ("1",), ("0",), ("1",)]
+    service = {"CUDA_MPS_PIPE_DIRECTORY": "/mps", "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE": "50"}
+    assert service.items() <= found[0].environment(service).items()
+
+
 def test_too_few_gpus_are_refused_with_the_number_there_is():
     with pytest.raises(RequestError, match=r"devices=8: this machine has 4 GPUs"):
         allocate(0, trainer={**GPU, "devices": 8}, gpus=FOUR, slots=1)

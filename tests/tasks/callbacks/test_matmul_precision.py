@@ -12,10 +12,12 @@ class _Look(pl.Callback):
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.seen: dict[str, set[str]] = {"train": set(), "backward": set(), "valid": set()}
+        self.tf32: dict[str, set[bool]] = {"train": set(), "valid": set()}
         self.fail_at = fail_at
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.seen["train"].add(torch.get_float32_matmul_precision())
+        self.tf32["train"].add(torch.backends.cudnn.allow_tf32)
         if batch_idx == self.fail_at:
             raise RuntimeError("asked for")
 
@@ -24,14 +26,18 @@ class _Look(pl.Callback):
 
     def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx=0):
         self.seen["valid"].add(torch.get_float32_matmul_precision())
+        self.tf32["valid"].add(torch.backends.cudnn.allow_tf32)
 
 
-def test_training_steps_alone_are_in_the_lower_precision(make_trainer, make_task, text_data):
+def test_training_steps_alone_are_in_the_lower_precision(make_trainer, make_task, text_data, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # as a run sets it
     look, data = _Look(), text_data()
     make_trainer(callbacks=[MatmulPrecision("medium"), look], max_epochs=2).fit(
         make_task(data), datamodule=data
     )
     assert look.seen == {"train": {"medium"}, "backward": {"medium"}, "valid": {"highest"}}
+    assert look.tf32 == {"train": {True}, "valid": {False}}
+    assert torch.backends.cudnn.allow_tf32 is False
     assert torch.get_float32_matmul_precision() == "highest"
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -193,6 +194,19 @@ def test_memory_is_logged_at_its_interval_and_at_the_end_of_an_epoch(
     trainer = make_trainer(callbacks=[Memory()], logger=rows, max_epochs=2)
     trainer.fit(make_task(data), datamodule=data)
     assert [step for step, metrics in rows.seen if "memory/cpu_peak_mib" in metrics] == [15, 31]
+
+
+def test_the_peak_of_a_gpu_is_that_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {"now": 3, "peak": 9}
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: held["now"])
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: held["peak"])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: held.update(peak=held["now"]))
+    for name, peak in (("cpu", 9), ("cuda:0", 3)):  # on the CPU no GPU is touched
+        module: Any = SimpleNamespace(device=torch.device(name))
+        Memory().on_fit_start(None, module)  # type: ignore[arg-type]
+        assert held["peak"] == peak
+    found = memory(torch.device("cuda:0"))
+    assert (found["gpu"], found["gpu_peak"]) == (3, 3)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says what a process holds now")

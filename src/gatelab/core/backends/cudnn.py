@@ -6,6 +6,8 @@ cuDNN, and a named backend must be what its name says; `torch.nn.GRU` itself is 
 
 Ragged lengths are served on padded input, as in `torch_gru.py`: outputs past the length are masked and the final
 state is the output at the length. cuDNN's gradient cannot be differentiated again.
+
+`torch.compile` would take the function apart into the operations of every step, so it is kept out of compiled graphs.
 """
 
 import torch
@@ -32,6 +34,14 @@ def run(
         raise ValueError("cuDNN's GRU has reset_after=True only and no reset_mask")
     if any(gain is not None for gain in weights[4:]) or zoneout is not None:
         raise ValueError("cuDNN's GRU has neither layer normalisation nor zoneout")
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(_run)(x, h0, weights, lengths)
+    return _run(x, h0, weights, lengths)
+
+
+def _run(
+    x: Tensor, h0: Tensor, weights: tuple[Tensor | None, ...], lengths: Tensor | None
+) -> tuple[Tensor, Tensor]:
     block = _one_block([w for w in weights if w is not None])
     training = torch.is_grad_enabled()  # cuDNN keeps what backward needs only when it is told so
     y, final = gru(x, h0.unsqueeze(0), block, weights[2] is not None, training)

@@ -153,7 +153,8 @@ class Quantiles(Output):
     def loss(self, parameters: Tensor, future: Tensor) -> Tensor:
         """2 max(l (y - q), (l - 1)(y - q)), the mean over the levels l: at the median alone, the absolute error."""
         error = future[..., None] - parameters
-        levels = parameters.new_tensor(self.levels)
+        # made where they are needed: a list that is copied there would have every step wait for a GPU
+        levels = torch.stack([parameters.new_full((), level) for level in self.levels])
         return 2 * torch.maximum(levels * error, (levels - 1) * error).mean(-1)
 
     def point(self, parameters: Tensor) -> Tensor:

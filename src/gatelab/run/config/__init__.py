@@ -212,6 +212,7 @@ class Root:
         threads: of the tensor library (null: one a core, in a study the slot's share, which a number cannot exceed).
         flush_denormal: denormal numbers become zero (much faster on some processors).
         matmul_precision: of float32 products in training steps, as `torch.set_float32_matmul_precision` takes it.
+        compile: the network while it trains, see `gatelab.tasks.callbacks.Compile`.
         test: score the best checkpoint on the test split when training is over.
         tags, note: to find the run by; given again, tags are added and the note is replaced.
     """
@@ -221,6 +222,7 @@ class Root:
     threads: int | None
     flush_denormal: bool
     matmul_precision: Literal["high", "medium"] | None
+    compile: Literal["default", "reduce-overhead", "cudagraphs", "aot_eager", "eager"] | None
     test: bool
     tags: list[str]
     note: str | None

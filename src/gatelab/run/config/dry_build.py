@@ -87,6 +87,7 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
         (_try_loggers, (config["logger"],)),
         (_try_trainer, (trainer, config["callbacks"], task, here)),
         (_try_monitors, (task, config["callbacks"], config["data"], read)),
+        (_try_compile, (config.get("compile"), trainer, here)),
     )
     found = (
         attempt(*(json.dumps(n, sort_keys=True, default=str) for n in nodes)) for attempt, nodes in tries
@@ -283,6 +284,18 @@ def _data_at_hand(node: str) -> Any:
     except Exception:  # the run says what is wrong with the data
         return None
     return data
+
+
+@functools.cache
+def _try_compile(how_node: str, trainer_node: str, here: str) -> str | None:
+    """Whether the network can be compiled as is asked for; on another machine what is installed is not known."""
+    from gatelab.tasks.callbacks.compiled import INDUCTOR, why_not
+
+    how, trainer = json.loads(how_node), json.loads(trainer_node)
+    device = trainer.get("accelerator")
+    if how is None or device == "auto" or (how in INDUCTOR and not json.loads(here)):
+        return None
+    return why_not(how, device in ("gpu", "cuda"), trainer.get("accumulate_grad_batches") or 1)
 
 
 @functools.cache

@@ -37,6 +37,7 @@ LEFT_OUT_OF = {
 # Keys that came later: null is what was done before them, so the runs of then keep their hash.
 LEFT_OUT_IF_NULL = {
     "matmul_precision",
+    "compile",
     "data.folds",
     "data.fold",
     "data.borders",

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import yaml
@@ -76,8 +76,9 @@ def evaluate(
     with reading(loaded.run.run_file):
         data = load_data(with_reading(loaded.record, others))
         device: Device = (accelerator, 1) if accelerator else device_of(loaded.config)
+        deterministic = loaded.config["trainer"].get("deterministic")
     split = split or ("test" if "test" in data.splits else "valid")
-    report = evaluate_split(loaded.task, data, split, device=device)
+    report = evaluate_split(loaded.task, data, split, device=device, deterministic=deterministic)
     unlisted = loaded.task.unlisted()
     new = score_rows(loaded, data, split, asked, report["metrics"], torch_device(device)) if asked else []
     shown = {row["method"]: row for row in (*kept, *new) if row["split"] == split}
@@ -125,13 +126,24 @@ def torch_device(device: Device) -> torch.device:
     return torch.device("cuda", devices[0] if isinstance(devices, list) else 0)
 
 
-def evaluate_split(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> dict[str, Any]:
-    """`metrics`, `baselines` (in metrics that the run has) and `seconds` of one split."""
+def evaluate_split(
+    task: Any,
+    data: Any,
+    split: str,
+    *,
+    device: Device = ("cpu", 1),
+    deterministic: bool | Literal["warn"] | None = None,
+) -> dict[str, Any]:
+    """`metrics`, `baselines` (in metrics that the run has) and `seconds` of one split.
+
+    deterministic: the run's `trainer.deterministic`, so that a GPU gives again what it gave at the end of training;
+        None leaves the process as it is.
+    """
     if split not in data.splits or split == "train":
         known = ", ".join(s for s in data.splits if s != "train")
         raise RequestError(f"split {split}: this data has {known}.")
     started = time.perf_counter()
-    metrics = score(task, data, split, device=device)
+    metrics = score(task, data, split, device=device, deterministic=deterministic)
     seconds = time.perf_counter() - started
     absent = {
         figure.name for figure in task.figures
@@ -143,7 +155,14 @@ def evaluate_split(task: Any, data: Any, split: str, *, device: Device = ("cpu",
     return {"metrics": metrics, "baselines": baselines, "seconds": round(seconds, 2)}
 
 
-def score(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> dict[str, float]:
+def score(
+    task: Any,
+    data: Any,
+    split: str,
+    *,
+    device: Device = ("cpu", 1),
+    deterministic: bool | Literal["warn"] | None = None,
+) -> dict[str, float]:
     """Score a whole split in this process, as often as the task asks for (`Task.read_again`); `data` stays as it is."""
     import pytorch_lightning as pl
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -160,6 +179,7 @@ def score(task: Any, data: Any, split: str, *, device: Device = ("cpu", 1)) -> d
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
+            deterministic=deterministic,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -5,9 +5,11 @@ Each works with any task of `gatelab.tasks`; none but averaging changes the weig
 
 from gatelab.tasks.callbacks.averaging import ExponentialAveraging, NonMonotonicAveraging
 from gatelab.tasks.callbacks.checkpoints import Checkpoints
+from gatelab.tasks.callbacks.compiled import Compile
 from gatelab.tasks.callbacks.gate_statistics import GateStatistics
 from gatelab.tasks.callbacks.guard import (
     ExplodedGradientError,
+    LossScaleError,
     NonFiniteGuard,
     NonFiniteLossError,
     TrainingDiverged,
@@ -19,10 +21,12 @@ from gatelab.tasks.signals import RunInterrupted, RunPruned
 
 __all__ = [
     "Checkpoints",
+    "Compile",
     "ExplodedGradientError",
     "ExponentialAveraging",
     "GateStatistics",
     "GradientNorm",
+    "LossScaleError",
     "MatmulPrecision",
     "Memory",
     "NonFiniteGuard",

@@ -28,6 +28,18 @@ class _Averaging(WeightAveraging):
         """Whether a step was averaged."""
         return self._average_model is not None and int(self._average_model.n_averaged) > 0
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Bring the average to the device of the weights; Lightning makes it while they are still on the CPU."""
+        if self._average_model is not None:  # its count stays: it is read at every step
+            self._average_model.module.to(pl_module.device)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the step, unless the gradient scaler has left it out."""
+        if not getattr(pl_module, "step_skipped", False):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Let the averaged weights be validated."""
         if self.begun:
@@ -73,7 +85,9 @@ class ExponentialAveraging(_Averaging):
         self.start_step = start_step
 
         def average(averages: Any, weights: Any, steps: Any) -> None:
-            get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))(averages, weights, steps)
+            assert self._average_model is not None
+            counted = int(self._average_model.n_averaged)  # `steps` is its copy on the weights' device
+            get_ema_multi_avg_fn(min(decay, (1 + counted) / (10 + counted)))(averages, weights, steps)
 
         super().__init__(use_buffers=False, multi_avg_fn=average)
 
@@ -107,6 +121,7 @@ class NonMonotonicAveraging(_Averaging):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse a run that is over before averaging could begin."""
+        super().on_fit_start(trainer, pl_module)
         if trainer.val_check_interval in (None, 1.0) and trainer.max_steps == -1:
             self.check_length(trainer.max_epochs, trainer.check_val_every_n_epoch)
 

@@ -3,17 +3,27 @@ written.
 
 Without it, Lightning trains a NaN to the end and exits with success. It looks at the training loss only;
 clipping and learning rates are set elsewhere.
+
+Under `trainer.precision=16-mixed` the gradient scaler skips a step whose gradient is not finite, so the weights are
+safe: the guard looks after the step, and a skipped one is no fault. It stops the run when the scale has fallen so low
+that no step is taken any more.
 """
 
 import math
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gatelab.tasks.base import gradient_scaler
 from gatelab.tasks.callbacks.measurements import gradient_norm
+from gatelab.tasks.lightning_internals import between_micro_batches
 
+LEAST_SCALE = 1e-4
+"""Of the loss, in `16-mixed`: below it the run is lost. fairseq's `min_loss_scale` (Ott et al. 2019,
+arXiv:1904.01038) has the same value; the scale begins at 65536."""
 DEFERRED_STEPS = 20
 """How often to look where that is dear: an accelerator is waited for, several processes have to agree."""
 
@@ -24,6 +34,10 @@ class TrainingDiverged(RuntimeError):
 
 class ExplodedGradientError(TrainingDiverged):
     """The norm of the gradient, before clipping, went beyond the limit that was set."""
+
+
+class LossScaleError(TrainingDiverged):
+    """Step after step was skipped, until the scale of the loss had fallen below `LEAST_SCALE`."""
 
 
 class NonFiniteLossError(TrainingDiverged):
@@ -76,8 +90,9 @@ class NonFiniteGuard(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Choose how often to look."""
         direct = pl_module.device.type == "cpu" and trainer.world_size == 1
+        self._scaler = gradient_scaler(trainer)
         self._every = self.every_n_steps or (1 if direct else DEFERRED_STEPS)
-        self._direct = direct and self._every == 1
+        self._direct = direct and self._every == 1 and self._scaler is None
         self._loss = self._first_bad = None
 
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
@@ -85,7 +100,9 @@ class NonFiniteGuard(pl.Callback):
         if self._direct and math.isfinite(loss.item()):
             return
         self._loss = loss.detach()
-        if self._every > 1:
+        if self._scaler is not None:  # Lightning hands it over scaled
+            self._loss = self._loss / self._scaler.scale(torch.ones_like(self._loss))
+        if not self._direct:
             step = torch.where(self._loss.isfinite(), math.inf, float(trainer.global_step + 1))
             self._first_bad = step if self._first_bad is None else torch.minimum(self._first_bad, step)
 
@@ -95,21 +112,46 @@ class NonFiniteGuard(pl.Callback):
         """Look, if it is this step's turn; hold the gradient against its limit, if there is one."""
         if self._loss is None and self.max_gradient_norm is None:
             return
-        if self._loss is not None and (trainer.global_step + 1) % self._every == 0:
+        if self._scaler is None and self._loss is not None and (trainer.global_step + 1) % self._every == 0:
             self._look(trainer, pl_module)
         limit = self.max_gradient_norm
-        if limit is not None and not (norm := float(gradient_norm(pl_module))) <= limit:
+        if limit is None or (norm := float(gradient_norm(pl_module))) <= limit:
+            return
+        if self._scaler is None or math.isfinite(norm):  # else the scaler skips the step
             raise ExplodedGradientError(
                 f"the gradient's norm is {norm:g} at step {trainer.global_step + 1} (epoch {trainer.current_epoch}), "
                 f"beyond max_gradient_norm={limit:g}: learning rate {optimizer.param_groups[0]['lr']:g}. "
                 "Lower optim.lr, or raise the limit"
             )
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """With a scaler: forget a skipped step, which took nothing from its loss; else look, if it is its turn.
+
+        Raises:
+            LossScaleError: the scale is used up.
+        """
+        if self._scaler is None or self._first_bad is None or between_micro_batches(trainer):
+            return
+        step = trainer.global_step
+        if getattr(pl_module, "step_skipped", False):
+            self._first_bad = self._first_bad.masked_fill(self._first_bad >= step, math.inf)
+            if (scale := self._scaler.get_scale()) < LEAST_SCALE:
+                raise LossScaleError(
+                    f"the gradient was not finite in step after step, until the loss scale of trainer.precision="
+                    f"{trainer.precision} had fallen to {scale:.1g} at step {step} (epoch {trainer.current_epoch}): "
+                    f"learning rate {trainer.optimizers[0].param_groups[0]['lr']:g}. Lower optim.lr, or take "
+                    "trainer.precision=bf16-mixed, which needs no scale"
+                )
+        if step % self._every == 0:
+            self._look(trainer, pl_module)
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, object]
     ) -> None:
         """Look before anything is written."""
-        if self._loss is not None and self._every > 1:
+        if self._loss is not None and not self._direct:
             self._look(trainer, pl_module)
 
     def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -120,7 +162,7 @@ class NonFiniteGuard(pl.Callback):
             if trainer.world_size > 1:
                 torch.distributed.all_reduce(self._first_bad, op=torch.distributed.ReduceOp.MIN)
             first = float(self._first_bad)
-        if math.isfinite(loss) and (self._first_bad is None or math.isinf(first)):
+        if self._first_bad is not None and math.isinf(first):
             return
         broken = [
             name.removeprefix("net.")

@@ -125,7 +125,7 @@ class Memory(pl.Callback):
     """Log `memory/cpu_mib`, `memory/cpu_peak_mib` and, on CUDA, `memory/gpu_mib`, `memory/gpu_peak_mib`.
 
     CPU: the resident set of the first process, everything included that it holds (libraries, data); its peak
-    since it began. GPU: what PyTorch has given to tensors there, and the peak of it. `cpu_mib` needs Linux.
+    since it began. GPU: what PyTorch has given to tensors there, and the peak of it in this run. `cpu_mib` needs Linux.
 
     Args:
         every_n_steps: optimiser steps between two rows inside an epoch, rounded up to the next step that the
@@ -137,6 +137,11 @@ class Memory(pl.Callback):
             raise ValueError(f"every_n_steps must be at least 1, not {every_n_steps}")
         self.every_n_steps = every_n_steps
         self._logged_at = -1
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the peak of what this process did on the GPU before."""
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

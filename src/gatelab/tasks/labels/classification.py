@@ -73,7 +73,7 @@ class ClassificationTask(Task):
             objective = F.cross_entropy(
                 logits, batch.labels, reduction="sum", label_smoothing=self.label_smoothing
             )
-        count = torch.tensor(len(batch.labels), device=nll.device)
+        count = torch.full((), len(batch.labels), device=nll.device)
         return objective / self.mean_count(count), nll, count
 
     def eval_step(self, batch: LabelledBatch) -> None:

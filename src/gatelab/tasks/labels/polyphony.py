@@ -99,7 +99,7 @@ class PolyphonyTask(Task):
         """Return the objective, the summed NLL (nats) and the number of scored frames."""
         logits, truth = self.scored(batch)
         nll = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
-        count = torch.tensor(len(truth), device=nll.device)
+        count = torch.full((), len(truth), device=nll.device)
         return nll / self.mean_count(count), nll, count
 
     def eval_step(self, batch: FramesBatch) -> None:

@@ -230,7 +230,7 @@ class ForecastTask(Task):
         forecast = self.parameters_of(batch)
         if batch.scored is None:
             total = LOSSES[self.loss](forecast, batch.future, reduction="sum")
-            count = torch.tensor(batch.future.numel(), device=total.device)
+            count = torch.full((), batch.future.numel(), device=total.device)
         else:
             total = (LOSSES[self.loss](forecast, batch.future, reduction="none") * batch.scored).sum()
             count = batch.scored.sum()
@@ -238,16 +238,18 @@ class ForecastTask(Task):
 
     def _likelihood(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """As `train_loss`, of a distribution."""
-        if not self.output.has_location and batch.level is not None and batch.spread is not None:
+        first = self.steps == 0 and not self.output.has_location  # all batches are scaled alike
+        if first and batch.level is not None and batch.spread is not None:
             self._check_counts(batch.level, batch.spread)
         truth = getattr(self.net, "teacher_forcing", False)
         parameters = self.parameters_of(batch, **({"future": batch.future} if truth else {}))
         if batch.scored is None:
-            losses, count = self.output.loss(parameters, batch.future), torch.tensor(batch.future.numel())
+            losses = self.output.loss(parameters, batch.future)
+            count = torch.full((), batch.future.numel(), device=losses.device)
         else:  # what was not measured is replaced, since 0 times the gradient of an endless loss is no number
             future = batch.future.masked_fill(~batch.scored, 0.0)
             losses, count = self.output.loss(parameters, future) * batch.scored, batch.scored.sum()
-        total, count = losses.sum(), count.to(losses.device)
+        total = losses.sum()
         return total / self.mean_count(count), total, count
 
     def eval_step(self, batch: SeriesBatch) -> None:

@@ -31,7 +31,7 @@ from gatelab.tasks.contract import (
     TokenScores,
 )
 from gatelab.tasks.metrics import TokenLoss
-from gatelab.tasks.resume import State, columns, detach, gather_ranks, reset_state
+from gatelab.tasks.resume import State, columns, copied, detach, gather_ranks, reset_state
 from gatelab.tasks.text.evaluation_rows import METHODS, SCORERS, tune_and_score
 from gatelab.tasks.text.generation import Generation, continuations
 from gatelab.tasks.text.perplexity import HEAD_ELEMENTS, score_text
@@ -138,7 +138,7 @@ class LanguageModelTask(Task):
         """Return the objective, the summed NLL (nats) and the number of scored tokens of one window."""
         state = reset_state(self._train_state, batch.reset)
         features, state = self.net.features(batch.inputs, state)
-        self._train_state = detach(state)
+        self._train_state = copied(state)
         targets = batch.targets.flatten()
         count = (targets != IGNORE).sum()
         total, nll = token_loss(self.net.head, features.flatten(0, 1), targets, self.label_smoothing)
@@ -173,7 +173,8 @@ class LanguageModelTask(Task):
         """Score one window; the head runs over a part of it at a time."""
         state = reset_state(self._eval_state, batch.reset)
         self.stitches.see(batch, state)
-        features, self._eval_state = self.net.features(batch.inputs, state)
+        features, state = self.net.features(batch.inputs, state)
+        self._eval_state = copied(state)
         rows, targets = features.flatten(0, 1), batch.targets.flatten()
         size = max(1, HEAD_ELEMENTS // self.spec.vocabulary)
         for part, target in zip(rows.split(size), targets.split(size), strict=True):
