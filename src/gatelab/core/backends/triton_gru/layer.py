@@ -315,6 +315,8 @@ def resident(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any],
 @torch.compiler.assume_constant_result  # a graph is compiled for one GPU and one size of the layer
 def unable(hidden: int, dtype: torch.dtype, batch: int) -> str | None:
     """Why the current CUDA device cannot run a layer of H units; None if it can."""
+    if not torch.cuda.is_available():
+        return "there is no CUDA device"
     device = torch.device("cuda", torch.cuda.current_device())
     if torch.cuda.get_device_capability(device) < OLDEST:
         name = torch.cuda.get_device_name(device)
