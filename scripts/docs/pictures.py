@@ -44,6 +44,7 @@ PICTURES: dict[str, tuple[list[list[Box]], list[tuple[str, str, str]]]] = {
                 ("reference", "the oracle"),
                 ("torch", "written gradient"),
                 ("native", "C, CPU"),
+                ("triton", "GPU"),
                 ("cudnn", "GPU"),
             ],
         ],
@@ -53,7 +54,25 @@ PICTURES: dict[str, tuple[list[list[Box]], list[tuple[str, str, str]]]] = {
             ("Choice", "reference", ""),
             ("Choice", "torch", ""),
             ("Choice", "native", ""),
+            ("Choice", "triton", ""),
             ("Choice", "cudnn", ""),
+        ],
+    ),
+    "gpu": (
+        [
+            [("wait", "for the rows' counter")],
+            [("h", "all units, from memory")],
+            [("product", "W_hh's part, on the chip")],
+            [("gates", "r, z, n of own units")],
+            [("h'", "own units, to memory")],
+            [("arrive", "counter + 1")],
+        ],
+        [
+            ("wait", "h", ""),
+            ("h", "product", ""),
+            ("product", "gates", ""),
+            ("gates", "h'", ""),
+            ("h'", "arrive", ""),
         ],
     ),
     "data": (

@@ -289,7 +289,7 @@ def test_a_named_backend_runs_or_raises_and_explain_says_which() -> None:
     assert gru.explain(x).backend == "none"
     automatic = GRU(3, 5, dtype=torch.float64).explain(x)
     assert automatic.backend == "torch"
-    assert set(automatic.others) == {"reference", "native", "cudnn"}
+    assert set(automatic.others) == {"reference", "native", "triton", "cudnn"}
     assert "cudnn does not: cuDNN runs on CUDA devices" in str(automatic)
     assert GRU(3, 5, backend="reference").explain(x).reason == "it was named"
 

@@ -134,7 +134,7 @@ def test_a_named_backend_never_gives_way() -> None:
         assert resolve(name, SPEC).name == name
     with pytest.raises(BackendError, match="'cudnn' cannot serve this call"):
         resolve("cudnn", SPEC)
-    with pytest.raises(ValueError, match="the backends are auto, reference, torch, native, cudnn"):
+    with pytest.raises(ValueError, match="the backends are auto, reference, torch, native, triton, cudnn"):
         resolve("fastest", None)
 
 
