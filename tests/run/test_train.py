@@ -67,7 +67,8 @@ def test_a_run_leaves_the_record_that_the_contract_names(series):
     record = json.loads((run / "run.json").read_text())
     assert record["config"]["model"]["hidden_size"] == 8
     assert all(len(sha256) == 64 for sha256 in record["data"].values())
-    assert record["attempts"][0]["environment"]["versions"]["torch"] == torch.__version__
+    told = record["attempts"][0]["environment"]["versions"]["torch"]
+    assert told.partition("+")[0] == torch.__version__.partition("+")[0]
 
 
 def test_checkpoints_are_plain_data(series, text):

@@ -19,6 +19,7 @@ from scripts.checks.gpu.setup import Setup
 ROOT = Path(__file__).resolve().parents[2]
 AT = partial(Setup, "cpu", True)
 ROW = {
+    "captured": False,
     "mode": "training",
     "ragged": False,
     "H": 64,
@@ -77,12 +78,14 @@ def test_a_part_that_fails_is_told_and_the_next_one_runs(
     assert gpu.do_part("export", at, 1.0)["ended"] == "ok"
 
 
-def test_a_kernel_that_fails_is_told_and_the_case_is_left_out() -> None:
+def test_a_kernel_that_fails_is_told_and_one_that_does_not_come_back_is_late() -> None:
     case = Case(Shape("shape", 3, 2, 4, 4), training=False)
     jobs = [("torch", "float32", case), ("no such backend", "float32", case)]
-    failed = layers.compile_all(jobs, 1, 60)
+    failed, late = layers.compile_all(jobs, 1, 60)
     assert list(failed) == jobs[1:]
     assert "unknown backend" in failed[jobs[1]]
+    assert not late
+    assert layers.compile_all(jobs, 1, 0.0) == ({}, set(jobs))
 
 
 def test_ratios_are_told_with_their_mean_and_the_table_of_auto_is_written(

@@ -2,8 +2,8 @@
 
 First five shapes that span what is trained, in every precision, whole and ragged, forward alone and with backward; then
 nn.LSTM in float16 beside all; then a grid for the table that `auto` reads, as far as the time goes. Kernels that are
-compiled when they are first called are compiled before, in many processes at once, each case once: a case that a kernel
-fails on, or never ends on, is then told and left out, and no time is lost to it.
+compiled when they are first called are compiled before, in many processes at once: a case that a kernel fails on is
+told and left out, and one that has not come back by then, which may hang, is measured last.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import groupby, product
 from operator import itemgetter
@@ -26,7 +26,7 @@ FIVE = ((512, 16, 128), (512, 64, 256), (256, 64, 512), (128, 64, 1024), (1024, 
 COMPILED = ("triton",)
 """Backends whose kernels are compiled at the first call."""
 COMPILE_SECONDS = 40.0
-SHAPE, LATE = "shape", "not called in time"
+SHAPE = "shape"
 Job = tuple[str, str, Case]
 """A backend, a precision and a case."""
 
@@ -43,14 +43,13 @@ class Timed(NamedTuple):
 def layers(at: Setup) -> Iterator[Row]:
     """A contender a row."""
     began = time.monotonic()
-    failures: dict[Job, str] = {}
     wanted = plan(at)
-    jobs = [(name, t.precision, t.case) for t in wanted for name in t.names if name in COMPILED]
-    if jobs:
-        failures = compile_all(jobs, os.cpu_count() or 1, COMPILE_SECONDS)
-        for (name, precision, case), why in failures.items():
-            late = why == LATE and case.shape.name != SHAPE  # the last ones may be: there are many
-            yield {"backend": name, **about(precision, case), "failed": why, "ok": None if late else False}
+    whole = [t for t in wanted if not t.case.captured]
+    jobs = [(name, t.precision, t.case) for t in whole for name in t.names if name in COMPILED]
+    failures, late = compile_all(jobs, os.cpu_count() or 1, COMPILE_SECONDS) if jobs else ({}, set())
+    for (name, precision, case), why in failures.items():
+        yield {"backend": name, **about(precision, case), "failed": why, "ok": False}
+    wanted.sort(key=lambda t: any((name, t.precision, t.case) in late for name in t.names))
     for number, (precision, case, names, pace) in enumerate(wanted):
         if time.monotonic() - began > at.seconds:
             yield {"backend": "none", "left out": len(wanted) - number, "ok": None}
@@ -118,23 +117,22 @@ def plan(at: Setup) -> list[Timed]:
     return found
 
 
-def compile_all(jobs: Iterable[Job], processes: int, seconds: float) -> dict[Job, str]:
-    """Call each once, in several processes, the first ones first; why those failed that did, and those not done by
-    then: `LATE`.
+def compile_all(jobs: list[Job], processes: int, seconds: float) -> tuple[dict[Job, str], set[Job]]:
+    """Call each once, in several processes, the first ones first; why those failed that did, and those that have not
+    come back after `seconds`: not begun, not done, or hanging.
     """
-    open_jobs, end = dict.fromkeys(jobs, LATE), time.monotonic() + seconds
-    with multiprocessing.get_context("spawn").Pool(min(processes, len(open_jobs))) as pool:
-        results = pool.imap_unordered(_call_once, list(open_jobs))
+    failures, late, end = {}, set(jobs), time.monotonic() + seconds
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(late))) as pool:
+        results = pool.imap_unordered(_call_once, jobs)
         try:
             while True:
                 job, why = results.next(max(end - time.monotonic(), 0.01))
+                late.discard(job)
                 if why:
-                    open_jobs[job] = why
-                else:
-                    del open_jobs[job]
+                    failures[job] = why
         except (StopIteration, multiprocessing.TimeoutError):
             pool.terminate()
-    return open_jobs
+    return failures, late
 
 
 def _call_once(job: Job) -> tuple[Job, str]:

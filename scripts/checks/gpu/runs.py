@@ -171,7 +171,7 @@ def scoring(at: Setup) -> Iterator[Row]:
         directory = train(at, task, f"scored-{task}".replace(" ", "-"), "trainer.max_steps=20")
         log = at.folder / f"eval-{task.replace(' ', '-')}.log"
         seconds = harness.run(
-            gatelab("eval", str(directory), "--split", "valid", "--json"), log, 60, environment(**REPEATABLE)
+            gatelab("eval", str(directory), "--split", "valid", "--json"), log, 90, environment(**REPEATABLE)
         )
         again = json.loads("{" + log.read_text().partition("{")[2])["metrics"]
         recorded = read_json(directory / "result.json")["splits"]["valid"]["metrics"]

@@ -51,7 +51,9 @@ def in_a_line(error: Exception) -> str:
 
 
 def said(error: Exception) -> str:
-    """The same; one of the device itself is raised again, since no later call can be believed."""
-    if "CUDA error" in str(error):
+    """The same; one of the device itself is raised again, since no later call can be believed (but of a failed capture
+    they can).
+    """
+    if "CUDA error" in str(error) and "captur" not in str(error):
         raise error
     return in_a_line(error)
