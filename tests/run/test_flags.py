@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gatelab.cli.main import main
 from gatelab.run import CONF_DIR
 from gatelab.run.config import compose, problems
-from gatelab.run.config.dry_build import refusal
+from gatelab.run.config.dry_build import refusal, trainer_problems
 from gatelab.run.config.explain import choices_of, quoted
 from gatelab.run.config.signatures import signature_of
 from gatelab.run.record.directory import read_metrics
@@ -197,6 +197,15 @@ def test_every_argument_of_a_datamodule_works_or_is_refused(name, tmp_path, caps
 def test_an_interval_of_zero_is_refused_with_its_key(key):
     config = compose([*TINY, f"trainer.{key}=0"]).resolved()
     assert refusal(config).startswith(f"trainer.{key}=0: give at least 1")
+
+
+def test_devices_in_a_text_are_refused_with_the_list() -> None:
+    """Lightning reads them, but neither the slots of a sweep nor the scoring would."""
+    found = list(trainer_problems({"devices": "1,3"}))
+    assert found == [
+        "trainer.devices='1,3': write the numbers of the devices as a list: trainer.devices=[1,3]."
+    ]
+    assert not list(trainer_problems({"devices": "2"}))
 
 
 def test_a_gpu_is_asked_for_where_the_run_is_to_be():

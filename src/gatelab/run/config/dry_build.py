@@ -399,6 +399,9 @@ def trainer_problems(node: Mapping[str, Any]) -> Iterator[str]:
         value = node.get(key)
         if isinstance(value, int) and (value == 0 or value < -1):
             yield f"trainer.{key}={value}: give at least 1; -1 sets no limit."
+    if isinstance(devices := node.get("devices"), str) and "," in devices:
+        listed = ",".join(filter(None, devices.split(",")))
+        yield f"trainer.devices={devices!r}: write the numbers of the devices as a list: trainer.devices=[{listed}]."
     if node.get("log_every_n_steps") is not None and node["log_every_n_steps"] < 0:
         yield f"trainer.log_every_n_steps={node['log_every_n_steps']}: give at least 1; 0 logs no step."
     if node.get("max_time") is not None and _seconds(node["max_time"]) <= 0:
