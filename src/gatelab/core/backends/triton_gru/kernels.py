@@ -7,9 +7,9 @@ reads the units of all it waits until the counter says that all have written (`w
 state are float32 whatever the dtype of the tensors.
 
 A launch does the steps `first` ... `last` - 1. What it needs of the step before it is in memory, the state of each row
-among it (`start`, which `end` becomes), so that a launch for each step computes the same: a grid that does not fit on
-the device needs that, and so does Triton's interpreter, which runs one program after another. The variant that resets
-before the product tells twice a step, and its two parts can be launched apart (PART 1 and 2; 0 is both).
+among it (`start`, which `end` becomes), so that a launch for each step computes the same: Triton's interpreter needs
+that, which runs one program after another. The variant that resets before the product tells twice a step, and there its
+two parts are launched apart (PART 1 and 2; 0 is both).
 
 Buffers, of one dtype but for `lengths` (int64) and `resets` (int8); `start` and `end` [B, H] may be float32:
   x       [T, B, 3H]    W_ih x + b_ih in the order r, z, n; infinite for z where zoneout keeps a unit's state
@@ -62,9 +62,9 @@ def tanh(a):
 
 
 @triton.jit
-def at(data, t, size):
-    """The rows of step t."""
-    return data + (t * size).to(tl.int64)
+def at(data, row, size):
+    """Where a row of so many numbers begins; 32 bits would not do for all numbers of a long sequence."""
+    return data + row.to(tl.int64) * size
 
 
 @triton.jit
@@ -75,57 +75,37 @@ def tile(data, place, mask):
 
 @triton.jit
 def columns(BEGIN: tl.constexpr, K: tl.constexpr, SPLIT: tl.constexpr):
-    """The K columns from BEGIN on, [K], or in parts, [SPLIT, K / SPLIT]."""
-    if SPLIT == 1:
-        k = BEGIN + tl.arange(0, K)
-    else:
-        k = BEGIN + tl.arange(0, SPLIT)[:, None] * (K // SPLIT) + tl.arange(0, K // SPLIT)[None, :]
-    return k
+    """The K columns from BEGIN on in parts, [SPLIT, K / SPLIT]."""
+    return BEGIN + tl.arange(0, SPLIT)[:, None] * (K // SPLIT) + tl.arange(0, K // SPLIT)[None, :]
 
 
 @triton.jit
-def right(weight, k, n, there, H: tl.constexpr, SPLIT: tl.constexpr, BY_K: tl.constexpr):
-    """The right factor [K, N], or in parts [SPLIT, K / SPLIT, N]; column j begins at `weight + n[j]`, if `there[j]`."""
-    if SPLIT == 1:
-        w = tl.load(
-            weight + k[:, None] * BY_K + n[None, :], mask=(k < H)[:, None] & there[None, :], other=0.0
-        )
-    else:
-        mask = (k < H)[:, :, None] & there[None, None, :]
-        w = tl.load(weight + k[:, :, None] * BY_K + n[None, None, :], mask=mask, other=0.0)
-    return w
+def right(weight, k, n, there, H: tl.constexpr, BY_K: tl.constexpr):
+    """The right factor in parts, [SPLIT, K / SPLIT, N]; column j begins at `weight + n[j]`, if `there[j]`."""
+    mask = (k < H)[:, :, None] & there[None, None, :]
+    return tl.load(weight + k[:, :, None] * BY_K + n[None, None, :], mask=mask, other=0.0)
 
 
 @triton.jit
-def left(data, row, k, keep, H: tl.constexpr, SPLIT: tl.constexpr):
-    """The left factor [BB, K], or in parts [SPLIT, BB, K / SPLIT]; row i is at `data + row[i]`, zero if not keep[i].
+def left(data, row, k, keep, H: tl.constexpr):
+    """The left factor in parts, [SPLIT, BB, K / SPLIT]; row i begins at `data + row[i]`, zero if not keep[i].
 
     It is read past the multiprocessor's own cache, as another one wrote it.
     """
-    if SPLIT == 1:
-        mask = keep[:, None] & (k < H)[None, :]
-        a = tl.load(data + row[:, None] + k[None, :], mask=mask, other=0.0, cache_modifier=".cg")
-    else:
-        mask = keep[None, :, None] & (k < H)[:, None, :]
-        a = tl.load(data + row[None, :, None] + k[:, None, :], mask=mask, other=0.0, cache_modifier=".cg")
-    return a
+    mask = keep[None, :, None] & (k < H)[:, None, :]
+    return tl.load(data + row[None, :, None] + k[:, None, :], mask=mask, other=0.0, cache_modifier=".cg")
 
 
 @triton.jit
 def added(a, SPLIT: tl.constexpr, BB: tl.constexpr, N: tl.constexpr):
-    """The sum [BB, N] of the parts [SPLIT, BB, N] of a product; a thread adds all parts of a number."""
-    if SPLIT > 1:
-        a = tl.permute(a, (1, 2, 0))
+    """The sum [BB, N] of the 4 or 8 parts [SPLIT, BB, N] of a product; a thread adds all parts of a number."""
+    a = tl.permute(a, (1, 2, 0))
     if SPLIT == 8:
         even, odd = tl.split(tl.reshape(a, [BB, N, 4, 2]))
         a = even + odd
-    if SPLIT >= 4:
-        even, odd = tl.split(tl.reshape(a, [BB, N, 2, 2]))
-        a = even + odd
-    if SPLIT >= 2:
-        even, odd = tl.split(tl.reshape(a, [BB, N, 2]))
-        a = even + odd
-    return tl.reshape(a, [BB, N])
+    even, odd = tl.split(tl.reshape(a, [BB, N, 2, 2]))
+    even, odd = tl.split(even + odd)
+    return even + odd
 
 
 @triton.jit
@@ -162,10 +142,10 @@ def forward_after(
     of, gate = tl.program_id(0) * BU + column // 4, column % 4
     four, there = ((gate + 2) % 3 * H + of) * H, (of < H) & (gate < 3)
     k1 = columns(0, K1, SPLIT)
-    w1 = right(weight, k1, four, there, H, SPLIT, 1)
+    w1 = right(weight, k1, four, there, H, 1)
     if K2 > 0:
         k2 = columns(K1, K2, SPLIT)
-        w2 = right(weight, k2, four, there, H, SPLIT, 1)
+        w2 = right(weight, k2, four, there, H, 1)
     b_r = tl.load(bias + unit, mask=unit < H, other=0.0).to(tl.float32)[None, :] if BIAS else 0.0
     b_z = tl.load(bias + H + unit, mask=unit < H, other=0.0).to(tl.float32)[None, :] if BIAS else 0.0
     b_n = tl.load(bias + 2 * H + unit, mask=unit < H, other=0.0).to(tl.float32)[None, :] if BIAS else 0.0
@@ -190,16 +170,16 @@ def forward_after(
         old = tl.where(fresh[:, None], h, 0.0) if RESETS else h
         entering = at(states, (t + 1 if REVERSE else t) * batch, H)
         wait(counter, step * PROGRAMS)
-        a = tl.dot(left(entering, row * H, k1, fresh, H, SPLIT), w1, input_precision=PRECISION)
+        a = tl.dot(left(entering, row * H, k1, fresh, H), w1, input_precision=PRECISION)
         if K2 > 0:
-            a = tl.dot(left(entering, row * H, k2, fresh, H, SPLIT), w2, a, input_precision=PRECISION)
+            a = tl.dot(left(entering, row * H, k2, fresh, H), w2, a, input_precision=PRECISION)
         m, r, z = gates_apart(added(a, SPLIT, BB, 4 * BU), BB, BU)
         m += b_n
         r = sigmoid(i_r + r + b_r)
         z = sigmoid(i_z + z + b_z)
         n = tanh(i_n + r * m)
         new = (1 - z) * n + z * old
-        new = (1 - p) * new + p * old
+        new = tl.where(p > 0, (1 - p) * new + p * old, new)
         h = tl.where((t >= length)[:, None], h, new) if RAGGED else new
         tl.store(at(states, (t if REVERSE else t + 1) * batch, H) + place, h, mask=mine)
         arrive(counter)
@@ -236,14 +216,14 @@ def backward_after(
     row4 = row * (4 * H)
     dtype = weight.dtype.element_ty
     k1 = columns(0, K1, SPLIT)
-    w_m = right(weight + 2 * H * H, k1, unit, unit < H, H, SPLIT, H)
-    w_r = right(weight, k1, unit, unit < H, H, SPLIT, H)
-    w_z = right(weight + H * H, k1, unit, unit < H, H, SPLIT, H)
+    w_m = right(weight + 2 * H * H, k1, unit, unit < H, H, H)
+    w_r = right(weight, k1, unit, unit < H, H, H)
+    w_z = right(weight + H * H, k1, unit, unit < H, H, H)
     if K2 > 0:
         k2 = columns(K1, K2, SPLIT)
-        v_m = right(weight + 2 * H * H, k2, unit, unit < H, H, SPLIT, H)
-        v_r = right(weight, k2, unit, unit < H, H, SPLIT, H)
-        v_z = right(weight + H * H, k2, unit, unit < H, H, SPLIT, H)
+        v_m = right(weight + 2 * H * H, k2, unit, unit < H, H, H)
+        v_r = right(weight, k2, unit, unit < H, H, H)
+        v_z = right(weight + H * H, k2, unit, unit < H, H, H)
     length = tl.load(lengths + row, mask=valid, other=0) if RAGGED else row
     through = tile(start, place, mine)
     t = first if REVERSE else steps - 1 - first
@@ -271,13 +251,13 @@ def backward_after(
             fresh_past = known & (tl.load(past + row, mask=known, other=1) == 0)
         wait(counter, step * PROGRAMS)
         of = at(grads, (t if REVERSE else t + 1) * batch, 4 * H)
-        a = tl.dot(left(of, row4, k1, fresh_past, H, SPLIT), w_m, input_precision=PRECISION)
-        a = tl.dot(left(of + H, row4, k1, fresh_past, H, SPLIT), w_r, a, input_precision=PRECISION)
-        a = tl.dot(left(of + 2 * H, row4, k1, fresh_past, H, SPLIT), w_z, a, input_precision=PRECISION)
+        a = tl.dot(left(of, row4, k1, fresh_past, H), w_m, input_precision=PRECISION)
+        a = tl.dot(left(of + H, row4, k1, fresh_past, H), w_r, a, input_precision=PRECISION)
+        a = tl.dot(left(of + 2 * H, row4, k1, fresh_past, H), w_z, a, input_precision=PRECISION)
         if K2 > 0:
-            a = tl.dot(left(of, row4, k2, fresh_past, H, SPLIT), v_m, a, input_precision=PRECISION)
-            a = tl.dot(left(of + H, row4, k2, fresh_past, H, SPLIT), v_r, a, input_precision=PRECISION)
-            a = tl.dot(left(of + 2 * H, row4, k2, fresh_past, H, SPLIT), v_z, a, input_precision=PRECISION)
+            a = tl.dot(left(of, row4, k2, fresh_past, H), v_m, a, input_precision=PRECISION)
+            a = tl.dot(left(of + H, row4, k2, fresh_past, H), v_r, a, input_precision=PRECISION)
+            a = tl.dot(left(of + 2 * H, row4, k2, fresh_past, H), v_z, a, input_precision=PRECISION)
         dh = added(a, SPLIT, BB, BU)
         dh += through
         over = (t >= length)[:, None] if RAGGED else (row < 0)[:, None]
@@ -322,12 +302,12 @@ def forward_before(
     of = tl.program_id(0) * BU + column // 2
     pair, single = (column % 2 * H + of) * H, unit * H
     k1 = columns(0, K1, SPLIT)
-    w1 = right(weight, k1, pair, of < H, H, SPLIT, 1)
-    n1 = right(weight + 2 * H * H, k1, single, unit < H, H, SPLIT, 1)
+    w1 = right(weight, k1, pair, of < H, H, 1)
+    n1 = right(weight + 2 * H * H, k1, single, unit < H, H, 1)
     if K2 > 0:
         k2 = columns(K1, K2, SPLIT)
-        w2 = right(weight, k2, pair, of < H, H, SPLIT, 1)
-        n2 = right(weight + 2 * H * H, k2, single, unit < H, H, SPLIT, 1)
+        w2 = right(weight, k2, pair, of < H, H, 1)
+        n2 = right(weight + 2 * H * H, k2, single, unit < H, H, 1)
     length = tl.load(lengths + row, mask=valid, other=0) if RAGGED else row
     h = tile(start, place, mine)
     t = steps - 1 - first if REVERSE else first
@@ -351,9 +331,9 @@ def forward_before(
         kept = at(gates, t * batch, 4 * H)
         if PART != 2:
             wait(counter, 2 * step * PROGRAMS)
-            a = tl.dot(left(entering, row * H, k1, fresh, H, SPLIT), w1, input_precision=PRECISION)
+            a = tl.dot(left(entering, row * H, k1, fresh, H), w1, input_precision=PRECISION)
             if K2 > 0:
-                a = tl.dot(left(entering, row * H, k2, fresh, H, SPLIT), w2, a, input_precision=PRECISION)
+                a = tl.dot(left(entering, row * H, k2, fresh, H), w2, a, input_precision=PRECISION)
             r, z = tl.split(tl.reshape(added(a, SPLIT, BB, 2 * BU), [BB, BU, 2]))
             r = sigmoid(i_r + r)
             z = sigmoid(i_z + z)
@@ -367,13 +347,13 @@ def forward_before(
             z = tile(kept + 2 * H, place4, mine)
         if PART != 1:
             wait(counter, (2 * step + 1) * PROGRAMS)
-            a = tl.dot(left(kept, row * (4 * H), k1, valid, H, SPLIT), n1, input_precision=PRECISION)
+            a = tl.dot(left(kept, row * (4 * H), k1, valid, H), n1, input_precision=PRECISION)
             if K2 > 0:
-                a = tl.dot(left(kept, row * (4 * H), k2, valid, H, SPLIT), n2, a, input_precision=PRECISION)
+                a = tl.dot(left(kept, row * (4 * H), k2, valid, H), n2, a, input_precision=PRECISION)
             n = added(a, SPLIT, BB, BU)
             n = tanh(i_n + n)
             new = (1 - z) * old + z * n
-            new = (1 - p) * new + p * old
+            new = tl.where(p > 0, (1 - p) * new + p * old, new)
             h = tl.where((t >= length)[:, None], h, new) if RAGGED else new
             tl.store(at(states, (t if REVERSE else t + 1) * batch, H) + place, h, mask=mine)
             arrive(counter)
@@ -402,14 +382,14 @@ def backward_before(
     row4 = row * (4 * H)
     dtype = weight.dtype.element_ty
     k1 = columns(0, K1, SPLIT)
-    w_r = right(weight, k1, unit, unit < H, H, SPLIT, H)
-    w_z = right(weight + H * H, k1, unit, unit < H, H, SPLIT, H)
-    w_n = right(weight + 2 * H * H, k1, unit, unit < H, H, SPLIT, H)
+    w_r = right(weight, k1, unit, unit < H, H, H)
+    w_z = right(weight + H * H, k1, unit, unit < H, H, H)
+    w_n = right(weight + 2 * H * H, k1, unit, unit < H, H, H)
     if K2 > 0:
         k2 = columns(K1, K2, SPLIT)
-        v_r = right(weight, k2, unit, unit < H, H, SPLIT, H)
-        v_z = right(weight + H * H, k2, unit, unit < H, H, SPLIT, H)
-        v_n = right(weight + 2 * H * H, k2, unit, unit < H, H, SPLIT, H)
+        v_r = right(weight, k2, unit, unit < H, H, H)
+        v_z = right(weight + H * H, k2, unit, unit < H, H, H)
+        v_n = right(weight + 2 * H * H, k2, unit, unit < H, H, H)
     length = tl.load(lengths + row, mask=valid, other=0) if RAGGED else row
     through = tile(start, place, mine)
     t = first if REVERSE else steps - 1 - first
@@ -443,13 +423,11 @@ def backward_before(
         own = at(grads, (t + 1 if REVERSE else t) * batch, 4 * H)
         if PART != 2:
             wait(counter, 2 * step * PROGRAMS)
-            a = tl.dot(left(of + H, row4, k1, fresh_past, H, SPLIT), w_r, input_precision=PRECISION)
-            a = tl.dot(left(of + 2 * H, row4, k1, fresh_past, H, SPLIT), w_z, a, input_precision=PRECISION)
+            a = tl.dot(left(of + H, row4, k1, fresh_past, H), w_r, input_precision=PRECISION)
+            a = tl.dot(left(of + 2 * H, row4, k1, fresh_past, H), w_z, a, input_precision=PRECISION)
             if K2 > 0:
-                a = tl.dot(left(of + H, row4, k2, fresh_past, H, SPLIT), v_r, a, input_precision=PRECISION)
-                a = tl.dot(
-                    left(of + 2 * H, row4, k2, fresh_past, H, SPLIT), v_z, a, input_precision=PRECISION
-                )
+                a = tl.dot(left(of + H, row4, k2, fresh_past, H), v_r, a, input_precision=PRECISION)
+                a = tl.dot(left(of + 2 * H, row4, k2, fresh_past, H), v_z, a, input_precision=PRECISION)
             dh = added(a, SPLIT, BB, BU)
             dh += through
             if MORE:
@@ -463,9 +441,9 @@ def backward_before(
             tl.store(own + 2 * H + place4, d_z, mask=mine)
         if PART != 1:
             wait(counter, (2 * step + 1) * PROGRAMS)
-            a = tl.dot(left(own + 3 * H, row4, k1, valid, H, SPLIT), w_n, input_precision=PRECISION)
+            a = tl.dot(left(own + 3 * H, row4, k1, valid, H), w_n, input_precision=PRECISION)
             if K2 > 0:
-                a = tl.dot(left(own + 3 * H, row4, k2, valid, H, SPLIT), v_n, a, input_precision=PRECISION)
+                a = tl.dot(left(own + 3 * H, row4, k2, valid, H), v_n, a, input_precision=PRECISION)
             d_q = added(a, SPLIT, BB, BU)
             d_r = (d_q * s * r * (1 - r)).to(dtype)
             through = tl.where(over | fresh[:, None], through + d_q * r, 0.0)

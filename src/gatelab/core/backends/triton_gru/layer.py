@@ -26,8 +26,8 @@ OLDEST = (8, 0)
 """Compute capability: from here on tensor cores multiply bfloat16."""
 SMALLEST = 16
 """Columns of the left factor that a tensor core takes at once."""
-LARGEST_LEFT = 32768
-"""Bytes of a block of the left factor."""
+LONGEST = {16: 2048, 32: 512}
+"""Bytes of a row in a block of the left factor, by the rows of a program; of longer ones registers run out."""
 SHARED_OF_SYSTEM = 1024
 """Bytes of shared memory that each program takes besides its own."""
 TOGETHER = {"launch_cooperative_grid": True}
@@ -91,13 +91,13 @@ class Tiles:
     def blocks(self, hidden: int, kind: Numbers) -> tuple[int, int]:
         """K1 and K2, powers of two (K2 may be 0) that cover H with as little to spare as two can.
 
-        They are also cut where a block of the left factor would be so large that registers run out.
+        They are also cut where a row would be longer than `LONGEST`.
         """
         least = SMALLEST * self.warps  # each warp takes a part of the sum
         whole = max(next_power_of_2(hidden), least)
         rest = max(next_power_of_2(max(hidden - whole // 2, 1)), least)
         spares = rest < whole // 2
-        return (whole // 2, rest) if spares or self.rows * whole * kind.size > LARGEST_LEFT else (whole, 0)
+        return (whole // 2, rest) if spares or whole * kind.size > LONGEST[self.rows] else (whole, 0)
 
     def shared(self, hidden: int, kind: Numbers) -> int:
         """About how many bytes of fast memory a program needs."""
