@@ -143,7 +143,7 @@ class GRU(Recurrent):
             not self.reset_after
             or self.layer_norm
             or self.zoneout
-            or self.backend in ("torch", "native", "cudnn")
+            or self.backend in ("torch", "native", "triton", "cudnn")
         ):
             return None  # a kernel that is named gives way to nothing
         return nn.GRU(**self._options())
