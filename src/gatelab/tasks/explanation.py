@@ -172,6 +172,8 @@ def _part(part: Part, call: Call, layers: Sequence[Layer], probes: Sequence[str]
         "name": part.name,
         "core": type(part.core).__name__,
         "kind": part.kind,
+        "steps": [list(row) for row in part.steps],
+        "drawn": {name: np.asarray(rows).tolist() for name, rows in part.drawn.items()},
         "autocorrelation_time": autocorrelation_time(call.x, call.lengths),
         "probes": sorted(_varying(part, layers[0].valid, probes)) if layers else [],
         "layers": [_layer(layer) for layer in layers],
@@ -383,7 +385,11 @@ def _unit_facts(
     current = None
     if layer.part.current is not None:
         current = float(_told(layer.flat[:, unit : unit + 1].double(), layer.part.current[layer.valid.numpy()])[0])
-    constant = None if layer.log_keep is None else float(time_constants(layer.log_keep[:, unit : unit + 1])[0])
+    constant = median = None
+    if layer.log_keep is not None:
+        own = layer.log_keep[:, unit : unit + 1]
+        # steps that clear the state decide the mean; the median is what holds between them
+        constant, median = (float(time_constants(keep)[0]) for keep in (own, own.median(0, keepdim=True).values))
     rows = len(layer.part.steps)
     return {
         "unit": name,
@@ -392,6 +398,7 @@ def _unit_facts(
         "mean": float(states.mean()),
         "sd": float(states.std()),
         "time_constant": constant,
+        "time_constant_median": median,
         "probe": best,
         "told": shares.get(best, 0.0) if best else None,
         "told_by": shares,
