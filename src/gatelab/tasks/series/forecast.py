@@ -38,6 +38,7 @@ from gatelab.tasks.contract import (
     Window,
 )
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
+from gatelab.tasks.reading import Reading
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
 from gatelab.tasks.series.errors import error_samples
@@ -45,6 +46,7 @@ from gatelab.tasks.series.graph import forecast_graph, forecast_inputs
 from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
+from gatelab.tasks.series.reading import read_windows
 from gatelab.tasks.series.samples import bands_of, predicted_samples, shown_window
 
 if TYPE_CHECKING:
@@ -462,6 +464,10 @@ class ForecastTask(Task):
             return []
         series, _ = run.reader.read_input(file, self.spec)
         return predicted_samples(series, frame, self.spec)
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """Windows with the hour, the day of the week and the month as probes; see reading.py."""
+        return read_windows(self, run, file)
 
     def graph(self) -> GraphInterface:
         """The past and a panel's covariates in, the forecast or its parameters out, all scaled; see graph.py."""
