@@ -116,7 +116,10 @@ def _listen(reading: Reading) -> tuple[Tensor, list[Call]]:
     silent = [part.name for part, calls in zip(reading.parts, heard, strict=True) if not calls]
     if silent:
         raise ValueError(f"the network did not call its {silent[0]}, so there is nothing to see of it")
-    return losses, [calls[0] for calls in heard]
+    calls = [calls[0] for calls in heard]
+    for part, call in zip(reading.parts, calls, strict=True):
+        call.lengths = call.lengths if part.lengths is None else part.lengths
+    return losses, calls
 
 
 def _layers(part: Part, call: Call) -> Iterator[Layer]:
@@ -127,7 +130,10 @@ def _layers(part: Part, call: Call) -> Iterator[Layer]:
     if call.lengths is None:
         walks = [list(layer_runs(part.core, call.x, call.state))]
     else:
-        walks = [list(layer_runs(part.core, call.x[:n, r : r + 1])) for r, n in enumerate(lengths)]
+        walks = [
+            list(layer_runs(part.core, call.x[:n, r : r + 1], _of_row(call.state, r)))
+            for r, n in enumerate(lengths)
+        ]
     for runs in zip(*walks, strict=True):
         first = runs[0]
 
@@ -145,6 +151,13 @@ def _layers(part: Part, call: Call) -> Iterator[Layer]:
         shortest = min(len(run.x) for run in runs)
         x = torch.cat([run.x[:shortest] for run in runs], dim=1)
         yield Layer(first.layer, part, states, valid, x, first.core, named, keep)
+
+
+def _of_row(state: Any, row: int) -> Any:
+    """The state of one sequence, from one of all [L, R, H] or a pair of them."""
+    if isinstance(state, tuple):
+        return tuple(_of_row(part, row) for part in state)
+    return None if state is None else state[:, row : row + 1]
 
 
 def _unit(layers: Sequence[Layer], text: str) -> tuple[Layer, int]:

@@ -28,6 +28,7 @@ class Part:
             one that tells most of its variance.
         current: numbers [R, T] that stand for what a step reads, where it is one of many symbols; else None.
         drawn: curves to draw with the units, by name: [R, T], of the first sequences.
+        lengths: the steps of each sequence that count [R], where the core is not told; None: what it is told, or all.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Part:
     probes: Mapping[str, np.ndarray] = field(default_factory=dict)
     current: np.ndarray | None = None
     drawn: Mapping[str, np.ndarray] = field(default_factory=dict)
+    lengths: Tensor | None = None
 
 
 @dataclass(frozen=True)

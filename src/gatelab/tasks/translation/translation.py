@@ -36,7 +36,9 @@ from gatelab.tasks.contract import (
     TableSample,
 )
 from gatelab.tasks.metrics import TokenLoss
+from gatelab.tasks.reading import Reading
 from gatelab.tasks.resume import gather_ranks
+from gatelab.tasks.translation.reading import read_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,6 +254,10 @@ class TranslationTask(Task):
             rows.append((batch.texts.sources[b], said, batch.texts.references[b], reads))
         note = "The first sentences of the validation split; each word with the source word that it attends to most."
         return TableSample(note, ("source", "translation", "reference", "attention"), tuple(rows))
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """Sentence pairs, what encoder and decoder read, and the attention; see reading.py."""
+        return read_pairs(self, run, file)
 
     def graph(self) -> GraphInterface:
         """Source [S, B], its lengths and the target so far [S, B] in, logits [S, B, V] of the tokens after it out.
