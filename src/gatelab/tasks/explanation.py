@@ -8,6 +8,7 @@ prediction.
 Letters: R sequences, T steps, n = the steps of all sequences, D input, H hidden, N losses.
 """
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -108,8 +109,6 @@ def explain(
 
 
 def _listen(reading: Reading) -> tuple[Tensor, list[Call]]:
-    import contextlib
-
     with contextlib.ExitStack() as stack:
         heard = [stack.enter_context(listening(part.core)) for part in reading.parts]
         losses = reading.losses()
@@ -193,10 +192,14 @@ def _part(part: Part, call: Call, layers: Sequence[Layer], probes: Sequence[str]
         "reach": None,
         "cells": [],
     }
-    if not getattr(part.core, "bidirectional", False) and call.lengths is None:
-        steps = min(len(call.x), 129)
+    if not getattr(part.core, "bidirectional", False):
+        x = call.x
+        if call.lengths is not None:  # the longer half, as far as all of it goes
+            middle = int(call.lengths.median())
+            x = x[:middle, call.lengths >= middle]
+        steps = min(len(x), 129)
         wanted = powers(steps - 1)
-        norms = reach(part.core, call.x[-steps:, :8], wanted, probes=4)
+        norms = reach(part.core, x[-steps:, :8], wanted, probes=4)
         shown["reach"] = {"steps": wanted, "norm": norms.tolist()}
     if has_cells(part.core):
         pairs = zip(cells(part.core), layers, strict=True)
@@ -245,7 +248,7 @@ def _dynamics(cell: Cell, layer: Layer) -> dict[str, Any]:
     flat = layer.flat.double()
     if cell.state_size != flat.shape[1]:  # an LSTM's c is not looked at: its searches begin near the origin
         flat = torch.cat((flat, flat), dim=-1)
-    count = 64 if cell.state_size <= SMALL else 6
+    count = max(6, min(64, 4096 // cell.state_size)) if cell.state_size <= SMALL else 6
     starts = flat[torch.randint(len(flat), (count,), generator=draw)]
     mean = layer.x.double().flatten(0, 1).mean(0)
     found: dict[str, Any] = {"layer": layer.name, "state": cell.state_size}
@@ -255,7 +258,7 @@ def _dynamics(cell: Cell, layer: Layer) -> dict[str, Any]:
         for _ in range(300):
             walked = f(walked)
         many = torch.cat((starts, walked)) if cell.state_size <= SMALL else walked
-        points = fixed_points(f, many, steps=60 if cell.state_size <= SMALL else 12, tolerance=1e-8)
+        points = fixed_points(f, many, steps=40 if cell.state_size <= SMALL else 12, tolerance=1e-8)
         moving = float((f(walked) - walked).norm(dim=-1).max())
         found[name] = {**_points(points), "after_300_steps": moving, "saddles": cell.state_size <= SMALL}
     steps = min(len(layer.x), 160)

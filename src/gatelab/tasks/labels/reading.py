@@ -17,7 +17,7 @@ from gatelab.core.attribution import replaced
 from gatelab.data.labelled.spec import LabelledBatch
 from gatelab.data.polyphony.spec import FramesBatch, key_name
 from gatelab.tasks.contract import RunSource
-from gatelab.tasks.reading import Part, Prediction, Reading, decoded
+from gatelab.tasks.reading import Part, Prediction, Reading, decoded, powers
 
 EXAMPLES, SHOWN = 96, 4
 """Examples that are read, and those of them that are shown."""
@@ -60,6 +60,9 @@ def read_examples(task: Any, run: RunSource, file: Path | None) -> Reading:
             Part("core", net.core, steps, "text" if words else "series", probes, None if ids is None else ids.numpy(), drawn)
         ],
         targets=[spec.classes[label] for label in batch.labels.tolist()],
+        carried=lambda k: (_of_the_end(net, batch, k + 1), losses()),
+        contexts=powers(int(batch.lengths.median()) - 1),
+        context_unit="steps",
         prediction=_prediction(task, batch, steps[0], "text" if words else "frames"),
     )
 
@@ -75,6 +78,13 @@ def _some(batches: Iterable[LabelledBatch]) -> LabelledBatch:
     inputs = [one for one, _ in chosen]
     lengths = torch.tensor([len(one) for one in inputs])
     return LabelledBatch(pad_sequence(inputs, batch_first=True), lengths, torch.stack([label for _, label in chosen]))
+
+
+def _of_the_end(net: Any, batch: LabelledBatch, steps: int) -> Tensor:
+    """The losses of examples of which only the last steps are read."""
+    ends = [one[max(0, n - steps) : n] for one, n in zip(batch.inputs, batch.lengths.tolist(), strict=True)]
+    lengths = torch.tensor([len(one) for one in ends])
+    return F.cross_entropy(net(pad_sequence(ends, batch_first=True), lengths), batch.labels, reduction="none")
 
 
 def _words(run: RunSource, ids: Tensor) -> list[str]:
