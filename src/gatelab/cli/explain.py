@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(found)
     else:
         for unit in found["units"]:
-            if unit["why"] == "asked for" or unit["why"].startswith("tells"):
+            if unit["why"] == "asked for" or unit["why"].startswith("follows"):
                 print(in_words(unit))
         print(f"explanation  {output}  ({found['seconds']:.0f} s, needs no network)")
     return 0

@@ -66,10 +66,10 @@ def _units(found: Mapping[str, Any]) -> Iterator[Block]:
     if not units:
         return
     yield {
-        "text": "A unit's probe is the property of a step that tells most of the unit's variance (adjusted R², 1: all of "
-        "it); beside it what the symbol that was just read tells alone. A probe is a correlation. The proof is the last "
-        "columns: the loss of the network when the unit is held at its mean, with the standard error, and the targets "
-        "that suffer most."
+        "text": "A unit follows the property of a step that tells most of the unit's variance (adjusted R², 1: all of it) "
+        "beyond what the symbol or value that was just read tells. That is a correlation, and the network need not use "
+        "it. Whether it does is said by the loss when the unit is held at its mean, with the standard error of the "
+        "difference, and by the targets that suffer most."
     }
     yield {"table": _unit_table(found)}
     for number, unit in enumerate(units):
@@ -85,7 +85,8 @@ def _unit_table(found: Mapping[str, Any]) -> dict[str, Any]:
         "unit": [unit["unit"] for unit in units],
         "follows": [unit["probe"] or "" for unit in units],
         "R²": [_number(unit["told"]) for unit in units],
-        "R² of the symbol": [_number(unit["told_by_current"]) for unit in units],
+        "beyond what was read": [_number(unit["beyond"]) for unit in units],
+        "R² of what was read": [_number(unit["told_by_current"]) for unit in units],
         "steps it remembers": [_number(unit["time_constant"]) for unit in units],
         "between resets": [_number(unit["time_constant_median"]) for unit in units],
         "loss without it": [_rise(unit["ablated"]) for unit in units],

@@ -320,12 +320,17 @@ def _told(states: Tensor, codes: np.ndarray) -> Tensor:
     n, groups = len(states), int(codes.max()) + 1 if len(codes) else 0
     if groups < 2 or n <= groups + 1:
         return torch.zeros(states.shape[1], dtype=torch.float64)
-    index = torch.from_numpy(codes)
-    counts = torch.zeros(groups, dtype=torch.float64).index_add_(0, index, torch.ones(n, dtype=torch.float64))
-    means = torch.zeros(groups, states.shape[1], dtype=torch.float64).index_add_(0, index, states) / counts[:, None]
     total = (states - states.mean(0)).square().sum(0).clamp(min=1e-12)
-    within = (states - means[index]).square().sum(0)
+    within = (states - _group_means(states, codes)).square().sum(0)
     return 1 - (within / (n - groups)) / (total / (n - 1))
+
+
+def _group_means(states: Tensor, codes: np.ndarray) -> Tensor:
+    """For each step [n] the mean of the states [n, H] over all steps of its code."""
+    _, codes = np.unique(codes, return_inverse=True)
+    index = torch.from_numpy(codes)
+    sums = torch.zeros(int(index.max()) + 1, states.shape[1], dtype=states.dtype).index_add_(0, index, states)
+    return (sums / torch.bincount(index)[:, None])[index]
 
 
 def _units(
@@ -346,17 +351,35 @@ def _units(
     return [_unit_facts(reading, layers, told, losses, layer, unit, why, tick) for layer, unit, why in chosen]
 
 
-def _told_by(layer: Layer, probes: Sequence[str]) -> dict[str, Tensor]:
+class Told(NamedTuple):
+    """Shares of the variance of each of a layer's units [H].
+
+    Attributes:
+        by: those that each probe tells; beyond: the part of it that what was just read does not tell as well.
+        current: those that what was just read tells, where that is known.
+    """
+
+    by: dict[str, Tensor]
+    beyond: dict[str, Tensor]
+    current: Tensor | None
+
+
+def _told_by(layer: Layer, probes: Sequence[str]) -> Told:
     mask = layer.valid.numpy()
-    return {
-        name: share_told(layer.flat, values[mask])
-        for name, values in _varying(layer.part, layer.valid, probes).items()
-    }
+    known = {name: values[mask] for name, values in _varying(layer.part, layer.valid, probes).items()}
+    states = layer.flat.double()
+    by = {name: share_told(states, values) for name, values in known.items()}
+    if layer.part.current is None:
+        return Told(by, by, None)
+    codes = layer.part.current[mask]
+    rest = states - _group_means(states, codes)
+    left = rest.var(0) / states.var(0).clamp(min=1e-12)
+    return Told(by, {name: share_told(rest, values) * left for name, values in known.items()}, _told(states, codes))
 
 
 def _chosen(
     layers: Sequence[Layer],
-    told: dict[int, dict[str, Tensor]],
+    told: dict[int, Told],
     asked: Sequence[tuple[Layer, int]],
     most: int,
 ) -> list[tuple[Layer, int, str]]:
@@ -368,11 +391,11 @@ def _chosen(
 
     for layer, unit in asked:
         add(layer, unit, "asked for")
-    names = list(dict.fromkeys(name for shares in told.values() for name in shares))
+    names = list(dict.fromkeys(name for shares in told.values() for name in shares.beyond))
     for name in names:
-        pairs = [(layer, told[id(layer)][name]) for layer in layers if name in told[id(layer)]]
+        pairs = [(layer, told[id(layer)].beyond[name]) for layer in layers if name in told[id(layer)].beyond]
         layer, shares = max(pairs, key=lambda pair: float(pair[1].max()))
-        add(layer, int(shares.argmax()), f"tells most of: {name}")
+        add(layer, int(shares.argmax()), f"follows most: {name}")
     for layer in layers:
         if layer.log_keep is not None:
             add(layer, int(time_constants(layer.log_keep).argmax()), "the slowest of its layer")
@@ -386,7 +409,7 @@ def _chosen(
 def _unit_facts(
     reading: Reading,
     layers: Sequence[Layer],
-    told: dict[int, dict[str, Tensor]],
+    told: dict[int, Told],
     losses: Tensor,
     layer: Layer,
     unit: int,
@@ -396,11 +419,11 @@ def _unit_facts(
     name = f"{_name(layers, layer)}:{unit}"
     tick(f"without {name}")
     states = layer.flat[:, unit]
-    shares = {probe: float(values[unit]) for probe, values in told[id(layer)].items()}
-    best = max(shares, key=lambda probe: shares[probe], default=None)
-    current = None
-    if layer.part.current is not None:
-        current = float(_told(layer.flat[:, unit : unit + 1].double(), layer.part.current[layer.valid.numpy()])[0])
+    known = told[id(layer)]
+    shares = {probe: float(values[unit]) for probe, values in known.by.items()}
+    beyond = {probe: float(values[unit]) for probe, values in known.beyond.items()}
+    best = max(beyond, key=lambda probe: beyond[probe], default=None)
+    current = None if known.current is None else float(known.current[unit])
     constant = median = None
     if layer.log_keep is not None:
         own = layer.log_keep[:, unit : unit + 1]
@@ -416,7 +439,8 @@ def _unit_facts(
         "time_constant": constant,
         "time_constant_median": median,
         "probe": best,
-        "told": shares.get(best, 0.0) if best else None,
+        "told": shares[best] if best else None,
+        "beyond": beyond[best] if best and current is not None else None,
         "told_by": shares,
         "told_by_current": current,
         "curve": _curve(layer, unit, best),

@@ -57,10 +57,10 @@ def read_pairs(task: Any, run: RunSource, file: Path | None) -> Reading:
 
 
 def texts_of(side: Any, ids: Tensor, end: int) -> list[str]:
-    """The text of each token; `⏹ ` for the one that ends a sentence."""
-    space = " " if side.level == "word" else ""
+    """The text of each token; `(end)` for the one that ends a sentence."""
     texts = decoded(ids, side.decode)
-    return ["⏹ " if token == end else f"{text}{space}" for token, text in zip(ids.tolist(), texts, strict=True)]
+    space = "" if side.level in ("char", "bpe") else " "
+    return ["(end)" if token == end else f"{text}{space}" for token, text in zip(ids.tolist(), texts, strict=True)]
 
 
 def _validation(task: Any, run: RunSource) -> tuple[Tensor, Tensor, Tensor, Tensor]:
