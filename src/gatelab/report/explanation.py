@@ -66,10 +66,10 @@ def _units(found: Mapping[str, Any]) -> Iterator[Block]:
     if not units:
         return
     yield {
-        "text": "A unit follows the property of a step that tells most of the unit's variance (adjusted R², 1: all of it) "
-        "beyond what the symbol or value that was just read tells. That is a correlation, and the network need not use "
-        "it. Whether it does is said by the loss when the unit is held at its mean, with the standard error of the "
-        "difference, and by the targets that suffer most."
+        "text": "R² is the share of a unit's variance that a property of the step tells (adjusted; 1: all of it), read that "
+        "which the symbol or value just read tells, beyond what the property tells and the latter does not. That is a "
+        "correlation, and the network need not use it. Whether it does is said by the loss when the unit is held at its "
+        "mean, with the standard error of the difference, and by the targets that suffer most."
     }
     yield {"table": _unit_table(found)}
     for number, unit in enumerate(units):
@@ -85,12 +85,12 @@ def _unit_table(found: Mapping[str, Any]) -> dict[str, Any]:
         "unit": [unit["unit"] for unit in units],
         "follows": [unit["probe"] or "" for unit in units],
         "R²": [_number(unit["told"]) for unit in units],
-        "beyond what was read": [_number(unit["beyond"]) for unit in units],
-        "R² of what was read": [_number(unit["told_by_current"]) for unit in units],
-        "steps it remembers": [_number(unit["time_constant"]) for unit in units],
-        "between resets": [_number(unit["time_constant_median"]) for unit in units],
+        "beyond": [_number(unit["beyond"]) for unit in units],
+        "read": [_number(unit["told_by_current"]) for unit in units],
         "loss without it": [_rise(unit["ablated"]) for unit in units],
         "targets that suffer": [_suffer(unit["ablated"]) for unit in units],
+        "steps it remembers": [_number(unit["time_constant"]) for unit in units],
+        "between resets": [_number(unit["time_constant_median"]) for unit in units],
         "chosen as": [unit["why"] for unit in units],
     }
     return table("Units", {title: cells for title, cells in shown.items() if any(cells)})

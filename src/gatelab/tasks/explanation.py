@@ -83,6 +83,7 @@ def explain(
     losses, calls = _listen(reading)
     layers = [layer for part, call in zip(reading.parts, calls, strict=True) for layer in _layers(part, call)]
     asked = [_unit(layers, text) for text in units]
+    _check_probes(reading, layers, probes)
     parts = []
     for part, call in zip(reading.parts, calls, strict=True):
         own = [layer for layer in layers if layer.part is part]
@@ -300,6 +301,15 @@ def _varying(part: Part, valid: Tensor, asked: Sequence[str]) -> dict[str, np.nd
     return {name: values for name, values in there.items() if not asked or name in asked}
 
 
+def _check_probes(reading: Reading, layers: Sequence[Layer], asked: Sequence[str]) -> None:
+    known = {name for part in reading.parts for name in part.probes}
+    if missing := [name for name in asked if name not in known]:
+        there = ", ".join(sorted(known)) or "this task has none"
+        raise ValueError(f"probe {missing[0]!r}: there is none of that name; {there}")
+    for layer in layers:
+        _varying(layer.part, layer.valid, asked)
+
+
 def share_told(states: Tensor, probe: np.ndarray) -> Tensor:
     """The share of each unit's variance [H] that a probe [n] tells: adjusted R^2 of the mean of each of its values.
 
@@ -343,9 +353,6 @@ def _units(
     tick: Tick,
 ) -> list[dict[str, Any]]:
     """The units that are asked for, the best of each probe, and the slowest: what they follow, and the loss without."""
-    known = {name for part in reading.parts for name in part.probes}
-    if missing := [name for name in probes if name not in known]:
-        raise ValueError(f"probe {missing[0]!r}: there is none of that name; {', '.join(sorted(known)) or 'this task has none'}")
     told = {id(layer): _told_by(layer, probes) for layer in layers}
     chosen = _chosen(layers, told, asked, max(ablations, len(asked)))
     return [_unit_facts(reading, layers, told, losses, layer, unit, why, tick) for layer, unit, why in chosen]
