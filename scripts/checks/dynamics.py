@@ -102,10 +102,22 @@ def flip_flop(hidden: int = 16, steps: int = 3000, seed: int = 0) -> list[Row]:
     distance = torch.cdist(corners, stable).amin(1) if len(stable) else torch.full((8,), torch.inf)
     near = int((distance <= 0.05).sum())
     kinds = [int((found.unstable == k).sum()) for k in range(4)]
-    print(f"flip-flop: H={hidden}, mean squared error {error:.2g}; farthest corner {float(distance.max()):.4f}")
+    print(
+        f"flip-flop: H={hidden}, mean squared error {error:.2g}; farthest corner {float(distance.max()):.4f}"
+    )
     return [
-        ("flip-flop: stable points within .05 of a corner", "8 of 8", f"{near} of {kinds[0]}", near == kinds[0] == 8),
-        ("flip-flop: points by directions that lead away", "8 12 6 1", " ".join(map(str, kinds)), kinds == [8, 12, 6, 1]),
+        (
+            "flip-flop: stable points within .05 of a corner",
+            "8 of 8",
+            f"{near} of {kinds[0]}",
+            near == kinds[0] == 8,
+        ),
+        (
+            "flip-flop: points by directions that lead away",
+            "8 12 6 1",
+            " ".join(map(str, kinds)),
+            kinds == [8, 12, 6, 1],
+        ),
         ("flip-flop: fixed points", "27", str(len(found.points)), len(found.points) == 27),
     ]
 
@@ -174,7 +186,9 @@ def lorenz_exponents(hidden: int = 64, steps: int = 12000, seed: int = 0) -> lis
     exponents = lyapunov_exponents(repeat(f, 6000), starts, 6, skipped=500).mean(0) / STEP
     exponents = exponents.detach()
     largest, dimension = float(exponents[0]), kaplan_yorke(exponents)
-    print(f"lorenz: H={hidden}, relative error {error:.2g}; exponents {[round(float(e), 3) for e in exponents]}")
+    print(
+        f"lorenz: H={hidden}, relative error {error:.2g}; exponents {[round(float(e), 3) for e in exponents]}"
+    )
     return [
         ("lorenz: largest exponent", ".906 +- 5 %", f"{largest:.3f}", abs(largest / 0.906 - 1) <= 0.05),
         ("lorenz: Kaplan-Yorke dimension", "2.06 +- .1", f"{dimension:.3f}", abs(dimension - 2.06) <= 0.1),

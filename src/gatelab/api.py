@@ -267,7 +267,9 @@ def load(run: Folder, *, trust: bool = False) -> Run:
     return Run(run, trust=trust)
 
 
-def explain(run: Folder, file: Folder | None = None, *, trust: bool = False, **options: Any) -> dict[str, Any]:
+def explain(
+    run: Folder, file: Folder | None = None, *, trust: bool = False, **options: Any
+) -> dict[str, Any]:
     """What a run's network learned; see `Run.explain`."""
     return Run(run, trust=trust).explain(file, **options)
 

@@ -9,7 +9,14 @@ import gatelab
 from gatelab.cli.main import main
 
 TEXT = 'A line of some words.\nAnother (longer) one, "said" here, to be read.\n\n' * 60
-REQUEST = ["data=text", "model.hidden_size=8", "trainer.max_steps=30", "callbacks=none", "threads=1", "name=mine"]
+REQUEST = [
+    "data=text",
+    "model.hidden_size=8",
+    "trainer.max_steps=30",
+    "callbacks=none",
+    "threads=1",
+    "name=mine",
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +71,10 @@ def test_json_holds_what_the_page_shows(run, page, capsys):
     [
         (["--unit", "layer3:1"], "unit layer3:1: give a layer and a number, e.g. layer0:0"),
         (["--unit", "layer0:8"], "layer0 has the units 0 ... 7, not 8"),
-        (["--probe", "indentation"], "'indentation': what was read has no such structure; it has position in line"),
+        (
+            ["--probe", "indentation"],
+            "'indentation': what was read has no such structure; it has position in line",
+        ),
         (["--probe", "hour"], "there is none of that name"),
         (["--input", "no.txt"], "--input no.txt: no such file"),
         (["--ablations", "0"], "give at least 1"),

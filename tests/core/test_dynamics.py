@@ -90,7 +90,9 @@ def test_all_fixed_points_are_found_with_the_saddles_between_them() -> None:
     assert found.unstable.tolist() == [0] * 8 + [1] * 12 + [2] * 6 + [3]
     # at a corner the map is 1 - .4 times the deviation
     torch.testing.assert_close(found.eigenvalues[0].abs(), torch.full((3,), 0.6, dtype=torch.float64))
-    torch.testing.assert_close(found.time_constants[0], torch.full((3,), -1 / torch.tensor(0.6).log()).double())
+    torch.testing.assert_close(
+        found.time_constants[0], torch.full((3,), -1 / torch.tensor(0.6).log()).double()
+    )
 
 
 def test_a_map_without_a_fixed_point_has_none() -> None:
@@ -148,7 +150,6 @@ def test_a_planted_time_constant_is_read_back() -> None:
     torch.testing.assert_close(found.time_constants[0].float(), tau.flip(0), rtol=1e-3, atol=0)
     exponents = lyapunov_exponents(driven(cell, torch.randn(30, 2, D)), torch.zeros(2, 4), 4)
     torch.testing.assert_close(exponents.sum(-1).float(), -(1 / tau).sum().expand(2))
-
 
 
 def test_reach_is_the_norm_of_the_jacobian() -> None:

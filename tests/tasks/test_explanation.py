@@ -45,7 +45,9 @@ def reading(core: Any, **more: Any) -> Reading:
     step = np.tile(np.arange(T, dtype=float), (R, 1))
     probes = {"step": step, "parity": step % 2, "flat": np.zeros((R, T)), **more.pop("probes", {})}
     steps = [[str(t) for t in range(T)]] * 2
-    part = Part("core", core, steps, "series", probes, READ[..., 0].T.numpy(), {"read": READ[:, :2, 0].T.numpy()})
+    part = Part(
+        "core", core, steps, "series", probes, READ[..., 0].T.numpy(), {"read": READ[:, :2, 0].T.numpy()}
+    )
     return Reading("by hand.", "squared", losses, [part], **more)
 
 

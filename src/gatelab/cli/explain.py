@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unit", action="append", default=[], metavar="LAYER:N", help="a unit to look at, e.g. layer0:17"
     )
     parser.add_argument(
-        "--probe", action="append", default=[], metavar="NAME", help="look for this probe only (default: for all)"
+        "--probe",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="look for this probe only (default: for all)",
     )
     parser.add_argument(
         "--ablations",
@@ -77,4 +81,3 @@ def run(options: argparse.Namespace) -> int:
                 print(in_words(unit))
         print(f"explanation  {output}  ({found['seconds']:.0f} s, needs no network)")
     return 0
-

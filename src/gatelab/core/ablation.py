@@ -32,7 +32,9 @@ def check_unit(core: Any, layer: int, unit: int, direction: int = 0) -> Any:
     layers = list(core.layers) if hasattr(core, "layers") else None
     count = len(layers) if layers is not None else core.num_layers
     if not 0 <= layer < count:
-        raise ValueError(f"there is no layer{layer}: the core has layer0{f' ... layer{count - 1}' * (count > 1)}")
+        raise ValueError(
+            f"there is no layer{layer}: the core has layer0{f' ... layer{count - 1}' * (count > 1)}"
+        )
     owner, place = (layers[layer], 0) if layers is not None else (core, layer)
     if direction and not owner.bidirectional:
         raise ValueError(f"there is no layer{layer}_reverse: the core goes forward only")
@@ -102,4 +104,3 @@ def _plain(owner: nn.Module) -> Iterator[None]:
         return
     with parametrize.cached():  # each is computed once, and stays the tensor that is changed
         yield
-

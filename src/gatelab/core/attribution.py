@@ -53,7 +53,9 @@ def integrated_gradients(
     with torch.no_grad():
         score, empty = (float(f(end)) for end in (x, baseline))
     difference = score - empty
-    error = abs(float(values.sum()) - difference) / abs(difference) if difference else float(values.sum() != 0)
+    error = (
+        abs(float(values.sum()) - difference) / abs(difference) if difference else float(values.sum() != 0)
+    )
     return Attribution(values, score, empty, error)
 
 

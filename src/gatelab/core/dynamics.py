@@ -156,7 +156,9 @@ def fixed_points(
     found = torch.stack(kept)
     values = torch.linalg.eigvals(jacobians(f, found))
     values = values.gather(1, values.abs().argsort(dim=-1, descending=True))
-    order = sorted(range(len(found)), key=lambda n: (int((values[n].abs() > 1).sum()), float(values[n, 0].abs())))
+    order = sorted(
+        range(len(found)), key=lambda n: (int((values[n].abs() > 1).sum()), float(values[n, 0].abs()))
+    )
     return FixedPoints(found[order], values[order], len(starts), len(good))
 
 
@@ -210,7 +212,9 @@ def lyapunov_exponents(
                 sums += scale.diagonal(dim1=-2, dim2=-1).abs().clamp(min=1e-300).log()
                 measured += every
     if not measured:
-        raise ValueError(f"no step is left to measure: give more than skipped={skipped} and every={every} maps")
+        raise ValueError(
+            f"no step is left to measure: give more than skipped={skipped} and every={every} maps"
+        )
     return sums / measured
 
 

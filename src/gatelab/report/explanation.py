@@ -29,7 +29,9 @@ Block = dict[str, Any]
 
 def write_explanation(found: Mapping[str, Any], output: str | Path) -> Path:
     """Write the page; it is replaced in one step."""
-    sections = [{"title": title, "blocks": list(map(_whole, blocks))} for title, blocks in _sections(found) if blocks]
+    sections = [
+        {"title": title, "blocks": list(map(_whole, blocks))} for title, blocks in _sections(found) if blocks
+    ]
     title = f"What {found['run']} learned"
     return render("explanation.html.j2", Path(output), title=title, about=_about(found), sections=sections)
 
@@ -127,7 +129,11 @@ def _one_unit(unit: Mapping[str, Any], part: Mapping[str, Any]) -> Iterator[Bloc
     else:
         yield {"figure": place(_over_steps(unit, part), f"{unit['unit']} over the steps")}
     if unit["curve"] and len(unit["curve"]["value"]) > 2:
-        yield {"figure": place(_over_probe(unit), f"{unit['unit']} by {unit['probe']}", "mean and standard deviation")}
+        yield {
+            "figure": place(
+                _over_probe(unit), f"{unit['unit']} by {unit['probe']}", "mean and standard deviation"
+            )
+        }
 
 
 def spans(
@@ -138,7 +144,9 @@ def spans(
         (_shade((value - middle) / (3 * spread or 1)), "↵\n" if text.strip(" ") == "\n" else text)
         for text, value in zip(steps[:SHOWN_STEPS], values, strict=False)
     ]
-    return [(shade, "".join(text for _, text in run)) for shade, run in groupby(pairs, key=lambda pair: pair[0])]
+    return [
+        (shade, "".join(text for _, text in run)) for shade, run in groupby(pairs, key=lambda pair: pair[0])
+    ]
 
 
 def _shade(value: float) -> str:
@@ -154,17 +162,26 @@ def _over_steps(unit: Mapping[str, Any], part: Mapping[str, Any]) -> go.Figure:
         figure.add_scatter(x=x, y=rows[0], name=name, line=line)
     line = {"color": COLOURS[1], "width": 2.2}
     figure.add_scatter(x=x, y=unit["states"][0][: len(x)], name=unit["unit"], line=line, yaxis="y2")
-    figure.update_layout(yaxis2={"overlaying": "y", "side": "right", "showgrid": False, "title": {"text": "state"}})
+    figure.update_layout(
+        yaxis2={"overlaying": "y", "side": "right", "showgrid": False, "title": {"text": "state"}}
+    )
     return figure
 
 
 def _over_probe(unit: Mapping[str, Any]) -> go.Figure:
     curve = unit["curve"]
-    figure = new_figure(height=280, xaxis_title_text=unit["probe"], yaxis_title_text=f"state of {unit['unit']}")
+    figure = new_figure(
+        height=280, xaxis_title_text=unit["probe"], yaxis_title_text=f"state of {unit['unit']}"
+    )
     error = {"array": curve["sd"], "thickness": 1, "width": 0, "color": FAINT}
     marker = {"color": COLOURS[0], "size": 6}
     figure.add_scatter(
-        x=curve["value"], y=curve["mean"], error_y=error, marker=marker, mode="markers+lines", line={"width": 1}
+        x=curve["value"],
+        y=curve["mean"],
+        error_y=error,
+        marker=marker,
+        mode="markers+lines",
+        line={"width": 1},
     )
     figure.update_layout(showlegend=False)
     return figure
@@ -180,7 +197,11 @@ def _context(found: Mapping[str, Any]) -> Iterator[Block]:
             "text": f"The loss when the state is carried from k {context['counts']} before, over that with all that was "
             "read, at the same positions."
         }
-        figure = new_figure(height=320, xaxis_title_text=f"k, {context['counts']} carried", yaxis_title_text="rise of the loss")
+        figure = new_figure(
+            height=320,
+            xaxis_title_text=f"k, {context['counts']} carried",
+            yaxis_title_text="rise of the loss",
+        )
         figure.add_scatter(
             x=[str(k) for k in context["k"]],
             y=context["rise"],
@@ -190,7 +211,9 @@ def _context(found: Mapping[str, Any]) -> Iterator[Block]:
         )
         figure.update_layout(showlegend=False)
         figure.update_xaxes(type="category")
-        yield {"figure": place(figure, "Rise of the loss by context", f"{found['unit']}; bars: standard error")}
+        yield {
+            "figure": place(figure, "Rise of the loss by context", f"{found['unit']}; bars: standard error")
+        }
         yield {"text": _enough(context, found)}
     reaching = [part for part in found["parts"] if part["reach"]]
     if reaching:
@@ -203,7 +226,9 @@ def _context(found: Mapping[str, Any]) -> Iterator[Block]:
                 customdata=part["reach"]["steps"], hovertemplate="%{customdata} steps before: %{y:.3g}",
             )  # fmt: skip
         steps = reaching[0]["reach"]["steps"]
-        figure.update_xaxes(type="log", tickvals=[step + 1 for step in steps], ticktext=[str(step) for step in steps])
+        figure.update_xaxes(
+            type="log", tickvals=[step + 1 for step in steps], ticktext=[str(step) for step in steps]
+        )
         figure.update_yaxes(type="log")
         note = "the Frobenius norm of ∂y(t) / ∂x(t−k) of the core, root mean square over sequences"
         yield {"figure": place(figure, "How far back an output reaches", note)}
@@ -212,7 +237,9 @@ def _context(found: Mapping[str, Any]) -> Iterator[Block]:
 def _enough(context: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The least context from which on the rise is below a hundredth of the loss."""
     bound = 0.01 * found["loss"]
-    places = [place for place in range(len(context["k"])) if all(rise <= bound for rise in context["rise"][place:])]
+    places = [
+        place for place in range(len(context["k"])) if all(rise <= bound for rise in context["rise"][place:])
+    ]
     if not places:
         return f"No context up to {context['k'][-1]} {context['counts']} comes within 1 % of the loss with all of it."
     return f"From {context['k'][places[0]]} {context['counts']} on, the loss is within 1 % of that with all of it."
@@ -233,7 +260,11 @@ def _gates(found: Mapping[str, Any]) -> Iterator[Block]:
             "text": f"{lead}A unit's time constant says in how many steps it forgets all but 1/e of its state, from the "
             f"gate that keeps it. What the core reads is autocorrelated by less than 1/e {known}."
         }
-        yield {"figure": place(_spectrum(layers, when), "Time constants of the units by layer", _spectrum_note(layers))}
+        yield {
+            "figure": place(
+                _spectrum(layers, when), "Time constants of the units by layer", _spectrum_note(layers)
+            )
+        }
         yield {"table": _gate_table(layers)}
         yield {"figure": place(_saturation(layers), "Saturation of each unit's gates", SATURATION)}
 
@@ -245,14 +276,18 @@ SATURATION = (
 
 
 def _spectrum(layers: Sequence[Mapping[str, Any]], when: float | None) -> go.Figure:
-    figure = new_figure(height=320, xaxis_title_text="time constant, steps", yaxis_title_text="share of units")
+    figure = new_figure(
+        height=320, xaxis_title_text="time constant, steps", yaxis_title_text="share of units"
+    )
     for index, layer in enumerate(layers):
         constants = sorted(layer["time_constants"])
         share = [(place + 1) / len(constants) for place in range(len(constants))]
         line = {"color": COLOURS[index % len(COLOURS)], "shape": "hv"}
         figure.add_scatter(x=constants, y=share, name=layer["layer"], mode="lines", line=line)
     if when is not None and math.isfinite(when) and when > 0:
-        figure.add_vline(x=when, line={"color": FAINT, "dash": "dash"}, name="autocorrelation time", showlegend=True)
+        figure.add_vline(
+            x=when, line={"color": FAINT, "dash": "dash"}, name="autocorrelation time", showlegend=True
+        )
     figure.update_xaxes(type="log")
     return figure
 
@@ -262,7 +297,9 @@ def _spectrum_note(layers: Sequence[Mapping[str, Any]]) -> str:
     for layer in layers:
         constants = sorted(layer["time_constants"])
         low, middle, high = (constants[round(q * (len(constants) - 1))] for q in (0.1, 0.5, 0.9))
-        texts.append(f"{layer['layer']}: a tenth below {low:.3g}, half below {middle:.3g}, a tenth above {high:.3g}")
+        texts.append(
+            f"{layer['layer']}: a tenth below {low:.3g}, half below {middle:.3g}, a tenth above {high:.3g}"
+        )
     return "; ".join(texts)
 
 
@@ -301,7 +338,9 @@ def _attribution(found: Mapping[str, Any]) -> Iterator[Block]:
     one = found["attribution"]
     if one is None:
         return
-    yield {"text": f"{one['note']} It is {one['score']:.4g}, against {one['baseline']:.4g} from the baseline."}
+    yield {
+        "text": f"{one['note']} It is {one['score']:.4g}, against {one['baseline']:.4g} from the baseline."
+    }
     if one["features"]:
         yield {"figure": place(_saliency(one), "Attribution by step and feature")}
     else:
@@ -310,7 +349,13 @@ def _attribution(found: Mapping[str, Any]) -> Iterator[Block]:
             most = max(map(abs, values), default=0.0) or 1.0
             yield {"spans": spans(one["steps"], values, 0.0, most / 3)}
         figure = new_figure(height=260, xaxis_title_text="step", yaxis_title_text="contribution")
-        figure.add_bar(x=list(range(len(values))), y=values, text=None, hovertext=one["steps"], marker={"color": COLOURS[0]})
+        figure.add_bar(
+            x=list(range(len(values))),
+            y=values,
+            text=None,
+            hovertext=one["steps"],
+            marker={"color": COLOURS[0]},
+        )
         yield {"figure": place(figure, "Attribution by step")}
     yield {
         "faint": f"Integrated gradients at {one['points']} points; what they sum up to differs from the score by "
@@ -335,9 +380,13 @@ DIVERGING = ((0.0, "#2f7ed8"), (0.5, "rgba(128,128,128,0.08)"), (1.0, "#d9660d")
 def _map(one: Mapping[str, Any]) -> Iterator[Block]:
     figure = new_figure(height=120 + 26 * len(one["rows"]))
     # words may stand twice in a sentence, so the axes are places and the words their ticks
-    figure.add_heatmap(z=one["values"], colorscale=((0.0, "rgba(128,128,128,0.05)"), (1.0, COLOURS[0])), zmin=0)
+    figure.add_heatmap(
+        z=one["values"], colorscale=((0.0, "rgba(128,128,128,0.05)"), (1.0, COLOURS[0])), zmin=0
+    )
     figure.update_xaxes(tickvals=list(range(len(one["columns"]))), ticktext=list(one["columns"]), side="top")
-    figure.update_yaxes(tickvals=list(range(len(one["rows"]))), ticktext=list(one["rows"]), autorange="reversed")
+    figure.update_yaxes(
+        tickvals=list(range(len(one["rows"]))), ticktext=list(one["rows"]), autorange="reversed"
+    )
     figure.update_layout(margin={"t": 90})
     yield {"figure": place(figure, one["note"], one["note"])}
 
@@ -362,7 +411,9 @@ def _dynamics(found: Mapping[str, Any]) -> Iterator[Block]:
         "saddles": [_saddles(cell[name]) for _, cell, name in rows],
         "slowest there, steps": [_slowest(cell[name]) for _, cell, name in rows],
         "largest exponent": [f"{cell['lyapunov'][0]:.3f}" for _, cell, _ in rows],
-        "searches that ended at one": [f"{cell[name]['found']} of {cell[name]['starts']}" for _, cell, name in rows],
+        "searches that ended at one": [
+            f"{cell[name]['found']} of {cell[name]['starts']}" for _, cell, name in rows
+        ],
         "moving after 300 steps": [f"{cell[name]['after_300_steps']:.1g}" for _, cell, name in rows],
     }
     yield {"table": table("Fixed points", shown)}
@@ -374,7 +425,9 @@ def _dynamics(found: Mapping[str, Any]) -> Iterator[Block]:
 
 
 CONSTANT = {"without_input": "none", "mean_input": "the mean"}
-EIGENVALUES = "of the Jacobian, by layer; near the circle a direction is remembered long, outside of it it grows"
+EIGENVALUES = (
+    "of the Jacobian, by layer; near the circle a direction is remembered long, outside of it it grows"
+)
 
 
 def _cell_name(found: Mapping[str, Any], part: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
@@ -390,20 +443,31 @@ def _slowest(one: Mapping[str, Any]) -> str:
 
 
 def _eigenvalues(found: Mapping[str, Any]) -> go.Figure | None:
-    cells = [(part, cell) for part in found["parts"] for cell in part["cells"] if cell["without_input"]["eigenvalues"]]
+    cells = [
+        (part, cell)
+        for part in found["parts"]
+        for cell in part["cells"]
+        if cell["without_input"]["eigenvalues"]
+    ]
     if not cells:
         return None
     figure = new_figure(height=420, xaxis_title_text="real part", yaxis_title_text="imaginary part")
     turns = [2 * math.pi * n / 120 for n in range(121)]
     circle = {"color": FAINT, "width": 1}
     figure.add_scatter(
-        x=[math.cos(a) for a in turns], y=[math.sin(a) for a in turns], line=circle, mode="lines", name="|eigenvalue| = 1"
+        x=[math.cos(a) for a in turns],
+        y=[math.sin(a) for a in turns],
+        line=circle,
+        mode="lines",
+        name="|eigenvalue| = 1",
     )
     for index, (part, cell) in enumerate(cells):
         values = cell["without_input"]["eigenvalues"]
         marker = {"color": COLOURS[index % len(COLOURS)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 5}
         real, imaginary = (_short([value[axis] for value in values]) for axis in (0, 1))
-        figure.add_scatter(x=real, y=imaginary, mode="markers", marker=marker, name=_cell_name(found, part, cell))
+        figure.add_scatter(
+            x=real, y=imaginary, mode="markers", marker=marker, name=_cell_name(found, part, cell)
+        )
     figure.update_yaxes(scaleanchor="x")
     return figure
 
@@ -413,8 +477,18 @@ def _exponents(found: Mapping[str, Any]) -> go.Figure:
     number = 0
     for part in found["parts"]:
         for cell in part["cells"]:
-            marker = {"color": COLOURS[number % len(COLOURS)], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 7}
+            marker = {
+                "color": COLOURS[number % len(COLOURS)],
+                "symbol": SYMBOLS[number % len(SYMBOLS)],
+                "size": 7,
+            }
             x = list(range(1, len(cell["lyapunov"]) + 1))
-            figure.add_scatter(x=x, y=cell["lyapunov"], name=_cell_name(found, part, cell), mode="lines+markers", marker=marker)
+            figure.add_scatter(
+                x=x,
+                y=cell["lyapunov"],
+                name=_cell_name(found, part, cell),
+                mode="lines+markers",
+                marker=marker,
+            )
             number += 1
     return figure

@@ -20,7 +20,16 @@ from torch import Tensor
 
 from gatelab.core.ablation import ablated, check_unit
 from gatelab.core.attribution import integrated_gradients
-from gatelab.core.dynamics import Cell, FixedPoints, cells, driven, fixed_points, has_cells, lyapunov_exponents, reach
+from gatelab.core.dynamics import (
+    Cell,
+    FixedPoints,
+    cells,
+    driven,
+    fixed_points,
+    has_cells,
+    lyapunov_exponents,
+    reach,
+)
 from gatelab.core.gates import gates_of, has_gates, layer_runs, time_constants
 from gatelab.tasks.reading import Call, Part, Prediction, Reading, listening, powers
 
@@ -167,7 +176,9 @@ def _unit(layers: Sequence[Layer], text: str) -> tuple[Layer, int]:
     fitting = [one for one in layers if one.name == name and part in ("", one.part.name)]
     known = ", ".join(_name(layers, one) for one in layers)
     if len(fitting) != 1 or not number.isdigit():
-        raise ValueError(f"unit {text}: give a layer and a number, e.g. {_name(layers, layers[0])}:0; layers: {known}")
+        raise ValueError(
+            f"unit {text}: give a layer and a number, e.g. {_name(layers, layers[0])}:0; layers: {known}"
+        )
     check_unit(fitting[0].part.core, fitting[0].place[0], int(number), fitting[0].place[1])
     return fitting[0], int(number)
 
@@ -229,7 +240,12 @@ def autocorrelation_time(x: Tensor, lengths: Tensor | None = None) -> float:
 
 
 def _layer(layer: Layer) -> dict[str, Any]:
-    found: dict[str, Any] = {"layer": layer.name, "units": layer.states.shape[-1], "gates": {}, "time_constants": None}
+    found: dict[str, Any] = {
+        "layer": layer.name,
+        "units": layer.states.shape[-1],
+        "gates": {},
+        "time_constants": None,
+    }
     for name, values in layer.gates.items():
         found["gates"][name] = {
             "mean": float(values.mean()),
@@ -264,7 +280,10 @@ def _dynamics(cell: Cell, layer: Layer) -> dict[str, Any]:
         found[name] = {**_points(points), "after_300_steps": moving, "saddles": cell.state_size <= SMALL}
     steps = min(len(layer.x), 160)
     exponents = lyapunov_exponents(
-        driven(cell, layer.x[:steps, :4]), starts[:4][: layer.x.shape[1]], min(8, cell.state_size), skipped=steps // 4
+        driven(cell, layer.x[:steps, :4]),
+        starts[:4][: layer.x.shape[1]],
+        min(8, cell.state_size),
+        skipped=steps // 4,
     )
     found["lyapunov"] = exponents.mean(0).tolist()
     return found
@@ -381,7 +400,9 @@ def _told_by(layer: Layer, probes: Sequence[str]) -> Told:
     codes = layer.part.current[mask]
     rest = states - _group_means(states, codes)
     left = rest.var(0) / states.var(0).clamp(min=1e-12)
-    return Told(by, {name: share_told(rest, values) * left for name, values in known.items()}, _told(states, codes))
+    return Told(
+        by, {name: share_told(rest, values) * left for name, values in known.items()}, _told(states, codes)
+    )
 
 
 def _chosen(
@@ -435,7 +456,9 @@ def _unit_facts(
     if layer.log_keep is not None:
         own = layer.log_keep[:, unit : unit + 1]
         # steps that clear the state decide the mean; the median is what holds between them
-        constant, median = (float(time_constants(keep)[0]) for keep in (own, own.median(0, keepdim=True).values))
+        constant, median = (
+            float(time_constants(keep)[0]) for keep in (own, own.median(0, keepdim=True).values)
+        )
     rows = len(layer.part.steps)
     return {
         "unit": name,
@@ -511,7 +534,14 @@ def _context(reading: Reading) -> dict[str, Any] | None:
     """The loss with so much context over that with all of it, with standard errors of the difference."""
     if reading.carried is None or not len(reading.contexts):
         return None
-    found: dict[str, Any] = {"counts": reading.context_unit, "k": [], "loss": [], "rise": [], "error": [], "positions": []}
+    found: dict[str, Any] = {
+        "counts": reading.context_unit,
+        "k": [],
+        "loss": [],
+        "rise": [],
+        "error": [],
+        "positions": [],
+    }
     for k in reading.contexts:
         some, whole = (part.double() for part in reading.carried(k))
         rise = some - whole

@@ -147,4 +147,3 @@ def decoded(tokens: Tensor, decode: Callable[[list[int]], str]) -> list[str]:
     """The text of each token [T]."""
     known = {token: decode([token]) for token in set(tokens.tolist())}
     return [known[token] for token in tokens.tolist()]
-

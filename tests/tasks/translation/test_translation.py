@@ -241,5 +241,7 @@ def test_it_is_explained_with_its_attention(trained, tmp_path):
     file = tmp_path / "in.txt"
     file.write_text("a b c\nd d\n")
     own = task.reading(Run(data), file)
-    assert len(own.losses()) == sum(len(words.split()) + 1 for words in task.translate(data.tokenizer, ["a b c", "d d"]))
+    assert len(own.losses()) == sum(
+        len(words.split()) + 1 for words in task.translate(data.tokenizer, ["a b c", "d d"])
+    )
     assert own.parts[0].steps[1] == ["d ", "d ", "(end)"]

@@ -57,7 +57,15 @@ def read_examples(task: Any, run: RunSource, file: Path | None) -> Reading:
         unit="nats per example",
         losses=losses,
         parts=[
-            Part("core", net.core, steps, "text" if words else "series", probes, None if ids is None else ids.numpy(), drawn)
+            Part(
+                "core",
+                net.core,
+                steps,
+                "text" if words else "series",
+                probes,
+                None if ids is None else ids.numpy(),
+                drawn,
+            )
         ],
         targets=[spec.classes[label] for label in batch.labels.tolist()],
         carried=lambda k: (_of_the_end(net, batch, k + 1), losses()),
@@ -77,7 +85,9 @@ def _some(batches: Iterable[LabelledBatch]) -> LabelledBatch:
     chosen = [rows[n] for n in np.random.default_rng(0).permutation(len(rows))[:EXAMPLES]]
     inputs = [one for one, _ in chosen]
     lengths = torch.tensor([len(one) for one in inputs])
-    return LabelledBatch(pad_sequence(inputs, batch_first=True), lengths, torch.stack([label for _, label in chosen]))
+    return LabelledBatch(
+        pad_sequence(inputs, batch_first=True), lengths, torch.stack([label for _, label in chosen])
+    )
 
 
 def _of_the_end(net: Any, batch: LabelledBatch, steps: int) -> Tensor:
@@ -102,7 +112,10 @@ def positions(lengths: Tensor, steps: int) -> dict[str, np.ndarray]:
     step = np.tile(np.arange(steps, dtype=float), (len(lengths), 1))
     end = lengths.numpy()[:, None]
     inside = step < end
-    return {"step": np.where(inside, step, np.nan), "steps to the end": np.where(inside, end - 1 - step, np.nan)}
+    return {
+        "step": np.where(inside, step, np.nan),
+        "steps to the end": np.where(inside, end - 1 - step, np.nan),
+    }
 
 
 def _prediction(task: Any, batch: LabelledBatch, steps: list[str], kind: Any) -> Prediction:

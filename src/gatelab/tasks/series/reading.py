@@ -87,7 +87,9 @@ def _of_file(spec: Any, reader: Any, file: Path) -> tuple[SeriesBatch, list[list
     series, _ = reader.read_input(file, spec)
     need = spec.lookback + spec.horizon
     if len(series.values) < need:
-        raise ValueError(f"{file}: {len(series.values)} rows; a window with what is to be forecast needs {need}")
+        raise ValueError(
+            f"{file}: {len(series.values)} rows; a window with what is to be forecast needs {need}"
+        )
     room = len(series.values) - need + 1
     starts = np.sort(np.random.default_rng(0).permutation(room)[:WINDOWS])
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.mean, spec.std))
@@ -127,7 +129,9 @@ def calendar(times: list[list[str] | None], patch: int, steps: int) -> dict[str,
     """Hour of the day, day of the week (0: Monday) and month of the last row of each patch, [N, S]; those that vary."""
     if not times or times[0] is None:
         return {}
-    ends = np.array([(window or ["NaT"] * steps * patch)[: steps * patch][patch - 1 :: patch] for window in times])
+    ends = np.array(
+        [(window or ["NaT"] * steps * patch)[: steps * patch][patch - 1 :: patch] for window in times]
+    )
     moments = ends.astype("datetime64[m]")
     missing = np.isnat(moments)
     days = moments.astype("datetime64[D]")

@@ -30,7 +30,9 @@ def read_speech(task: Any, run: RunSource, file: Path | None) -> Reading:
     net = task.net
     steps = net.steps(batch.lengths)
     most = int(batch.lengths.max()) // net.stride
-    loud = batch.frames[:, : most * net.stride].mean(-1).unflatten(1, (-1, net.stride)).mean(-1).double().numpy()
+    loud = (
+        batch.frames[:, : most * net.stride].mean(-1).unflatten(1, (-1, net.stride)).mean(-1).double().numpy()
+    )
     probes = positions(steps, most)
     probes["loudness"] = np.where(np.isnan(probes["step"]), np.nan, loud)
 
@@ -63,8 +65,7 @@ def _validation(data: Any) -> list[tuple[Tensor, Tensor]]:
     rows: list[tuple[Tensor, Tensor]] = []
     for batch in data.dataloader("valid"):
         rows += [
-            (frames[:n], target[:u])
-            for frames, n, target, u in zip(*(part for part in batch), strict=True)
+            (frames[:n], target[:u]) for frames, n, target, u in zip(*(part for part in batch), strict=True)
         ]
         if len(rows) >= UTTERANCES:
             break

@@ -176,4 +176,3 @@ def _walk(stream: Sequence[str]) -> dict[str, list[float]]:
         for name, value in now.items():
             found.setdefault(name, []).append(value)
     return found
-

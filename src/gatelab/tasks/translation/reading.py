@@ -52,7 +52,10 @@ def read_pairs(task: Any, run: RunSource, file: Path | None) -> Reading:
         losses=losses,
         parts=parts,
         prediction=_prediction(task, tokenizer, source[: int(lengths[0]), 0], texts[0][0]),
-        maps=[_attention(task, tokenizer, source[: int(lengths[r]), r]) for r in range(min(MAPS, source.shape[1]))],
+        maps=[
+            _attention(task, tokenizer, source[: int(lengths[r]), r])
+            for r in range(min(MAPS, source.shape[1]))
+        ],
     )
 
 
@@ -60,7 +63,9 @@ def texts_of(side: Any, ids: Tensor, end: int) -> list[str]:
     """The text of each token; `(end)` for the one that ends a sentence."""
     texts = decoded(ids, side.decode)
     space = "" if side.level in ("char", "bpe") else " "
-    return ["(end)" if token == end else f"{text}{space}" for token, text in zip(ids.tolist(), texts, strict=True)]
+    return [
+        "(end)" if token == end else f"{text}{space}" for token, text in zip(ids.tolist(), texts, strict=True)
+    ]
 
 
 def _validation(task: Any, run: RunSource) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -98,7 +103,9 @@ def _attention(task: Any, tokenizer: Any, source: Tensor) -> HeatMap:
     weights = net.decode(torch.tensor([end, *said])[:, None], at, memory)[2][:, 0]
     rows = texts_of(tokenizer.target, torch.tensor([*said, end]), end)
     columns = texts_of(tokenizer.source, source, end)
-    note = f"{tokenizer.decode(said)!r}: the weight of each source word (above) for each word of the translation"
+    note = (
+        f"{tokenizer.decode(said)!r}: the weight of each source word (above) for each word of the translation"
+    )
     return HeatMap(note, rows, columns, [[round(w, 4) for w in row] for row in weights.tolist()])
 
 
