@@ -4,7 +4,7 @@
   does it has a stable fixed point at every corner of a cube, and between them saddles: on the 12 edges, the 6 faces and
   in the middle, 27 points in all (Sussillo and Barak 2013, section 4).
 * lorenz: the network learns one step of the Lorenz system (sigma 10, rho 28, beta 8/3) and is then fed its own output.
-  Of the system the largest exponent is .906 a unit of time and the Kaplan-Yorke dimension 2.06 (Sprott 2003, appendix A).
+  The system's largest exponent is .906 a unit of time, its Kaplan-Yorke dimension 2.06 (Sprott 2003, appendix A).
 
 examples:
   python -m scripts.checks.dynamics                # both, with a table

@@ -160,7 +160,9 @@ class Run:
     ) -> dict[str, Any]:
         """What the network learned, as plain data; `output`: also as a page. See `gatelab explain`."""
         options: dict[str, Any] = {"units": units, "probes": probes, "ablations": ablations}
-        found = explaining.explain(self.path, file=file, trust=self._trust, **options)
+        found = explaining.explain(
+            self.path, file=None if file is None else Path(file), trust=self._trust, **options
+        )
         if output is not None:
             write_explanation(found, Path(output))
         return found

@@ -158,5 +158,5 @@ def test_reach_is_the_norm_of_the_jacobian() -> None:
     known = full.square().sum(dim=(0, 1, 3, 4)).sqrt().flip(0)
     found = reach(core, x, range(6), probes=2000)
     torch.testing.assert_close(found.float(), known, rtol=0.1, atol=1e-4)
-    with pytest.raises(ValueError, match="0 ... 5"):
+    with pytest.raises(ValueError, match=r"0 \.\.\. 5"):
         reach(core, x, [6])

@@ -1,4 +1,4 @@
-"""A unit is told by what it follows, its ablation costs what it is used for, and what is asked for wrongly is refused."""
+"""A unit is told by what it follows, its ablation costs what it is used for, and a wrong request is refused."""
 
 import functools
 from typing import Any, NamedTuple

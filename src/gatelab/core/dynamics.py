@@ -63,10 +63,10 @@ def has_cells(core: Any) -> bool:
 
 
 def cells(core: Any) -> Iterator[Cell]:
-    """Yield the cells of `core`: layer by layer, forward before reverse. Raises TypeError if it has none that we know."""
+    """Yield the cells of `core`: layer by layer, forward before reverse. Raises TypeError if it has no known ones."""
     if not has_cells(core):
         raise TypeError(f"{type(core).__name__} has no cell whose equations are known")
-    layers = [(one, 0) for one in core.layers] if isinstance(core, Stack) else []
+    layers: list[tuple[Any, int]] = [(one, 0) for one in core.layers] if isinstance(core, Stack) else []
     layers = layers or [(core, layer) for layer in range(core.num_layers)]
     for place, (one, layer) in enumerate(layers):
         for direction in range(2 if one.bidirectional else 1):
@@ -88,9 +88,10 @@ def _step(layer: Any, weights: Weights) -> Callable[[Tensor, Tensor], Tensor]:
             return torch.sigmoid(-k) * s + torch.sigmoid(k) * c
         i = linear(x, w_ih, b_ih, g_ih, hidden)
         if isinstance(layer, LSTM | nn.LSTM):
-            return torch.cat(lstm_step(i, *s.chunk(2, dim=-1), w_hh, b_hh), dim=-1)
+            h, c = s.chunk(2, dim=-1)
+            return torch.cat(lstm_step(i, h, c, w_hh, b_hh), dim=-1)
         if isinstance(layer, RNN | nn.RNN):
-            return rnn_step(i, s, w_hh, b_hh, layer.nonlinearity)  # type: ignore[arg-type]
+            return rnn_step(i, s, w_hh, b_hh, layer.nonlinearity)
         one = gru_step_after if getattr(layer, "reset_after", True) else gru_step_before
         return zone_out(one(i, s, w_hh, b_hh, g_hh), s, getattr(layer, "zoneout", 0.0))
 
@@ -103,7 +104,7 @@ def jacobians(f: Map, points: Tensor) -> Tensor:
 
 
 class FixedPoints(NamedTuple):
-    """Fixed points of a map, the slowest to leave first: by how many directions lead away, then by the speed of escape.
+    """Fixed points of a map: the stable ones first, then by how many directions lead away.
 
     Attributes:
         points: [N, S], those at which |f(h) - h| is at most the tolerance, each once.
@@ -220,8 +221,8 @@ def lyapunov_exponents(
 
 def _pushed(f: Map, states: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:
     """The next states [N, S], and the tangents [N, S, k] carried along."""
-    after, columns = vmap(lambda t: jvp(f, (states,), (t,)), in_dims=2, out_dims=(None, 2))(tangents)
-    return after, columns
+    columns: Tensor = vmap(lambda t: jvp(f, (states,), (t,))[1], in_dims=2, out_dims=2)(tangents)
+    return f(states), columns
 
 
 def driven(cell: Cell, x: Tensor) -> Iterator[Map]:

@@ -164,8 +164,8 @@ def _run(core: Any, x: Tensor, initial: tuple[Tensor, ...], weights: Weights) ->
     w_ih, w_hh, b_ih, b_hh = weights[:4]
     projected = F.linear(x, w_ih, b_ih)
     if isinstance(core, nn.RNN):
-        kind: Any = core.nonlinearity
-        return unroll(lambda i, s: (rnn_step(i, s[0], w_hh, b_hh, kind),), projected, initial)[0]
+        shape: Any = core.nonlinearity
+        return unroll(lambda i, s: (rnn_step(i, s[0], w_hh, b_hh, shape),), projected, initial)[0]
     return unroll(lambda i, s: lstm_step(i, s[0], s[1], w_hh, b_hh), projected, initial)[0]
 
 

@@ -68,10 +68,10 @@ def _units(found: Mapping[str, Any]) -> Iterator[Block]:
     if not units:
         return
     yield {
-        "text": "R² is the share of a unit's variance that a property of the step tells (adjusted; 1: all of it), read that "
-        "which the symbol or value just read tells, beyond what the property tells and the latter does not. That is a "
-        "correlation, and the network need not use it. Whether it does is said by the loss when the unit is held at its "
-        "mean, with the standard error of the difference, and by the targets that suffer most."
+        "text": "R² is the share of a unit's variance that a property of the step tells (adjusted; 1: all of it), read "
+        "that which the symbol or value just read tells, beyond what the property tells and the latter does not. That "
+        "is a correlation, and the network need not use it. Whether it does is said by the loss when the unit is held "
+        "at its mean, with the standard error of the difference, and by the targets that suffer most."
     }
     yield {"table": _unit_table(found)}
     for number, unit in enumerate(units):
@@ -194,8 +194,8 @@ def _context(found: Mapping[str, Any]) -> Iterator[Block]:
     context = found["context"]
     if context:
         yield {
-            "text": f"The loss when the state is carried from k {context['counts']} before, over that with all that was "
-            "read, at the same positions."
+            "text": f"The loss when the state is carried from k {context['counts']} before, over that with all that "
+            "was read, at the same positions."
         }
         figure = new_figure(
             height=320,
@@ -257,8 +257,8 @@ def _gates(found: Mapping[str, Any]) -> Iterator[Block]:
         when = part["autocorrelation_time"]
         known = "never within the sample" if when is None or math.isnan(when) else f"after {when:.2f} steps"
         yield {
-            "text": f"{lead}A unit's time constant says in how many steps it forgets all but 1/e of its state, from the "
-            f"gate that keeps it. What the core reads is autocorrelated by less than 1/e {known}."
+            "text": f"{lead}A unit's time constant says in how many steps it forgets all but 1/e of its state, from "
+            f"the gate that keeps it. What the core reads is autocorrelated by less than 1/e {known}."
         }
         yield {
             "figure": place(
@@ -270,8 +270,8 @@ def _gates(found: Mapping[str, Any]) -> Iterator[Block]:
 
 
 SATURATION = (
-    "a point is a unit's gate: the share of steps at which it is below .05 and above .95; at the lower right it is always "
-    "shut, at the upper left always open, at the origin never saturated"
+    "a point is a unit's gate: the share of steps at which it is below .05 and above .95; at the lower right it is "
+    "always shut, at the upper left always open, at the origin never saturated"
 )
 
 
@@ -399,9 +399,9 @@ def _dynamics(found: Mapping[str, Any]) -> Iterator[Block]:
     if not rows:
         return
     yield {
-        "text": "Each layer's cell under a constant input: without any, and under the mean of what it reads. A fixed point "
-        "is stable where no direction leads away; a saddle has some that do. The exponent tells how fast two states that "
-        "read the same become one (below 0), in nats a step."
+        "text": "Each layer's cell under a constant input: without any, and under the mean of what it reads. A fixed "
+        "point is stable where no direction leads away; a saddle has some that do. The exponent tells how fast two "
+        "states that read the same become one (below 0), in nats a step."
     }
     names = [_cell_name(found, part, cell) for part, cell, _ in rows]
     shown = {

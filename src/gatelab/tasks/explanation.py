@@ -397,12 +397,18 @@ def _told_by(layer: Layer, probes: Sequence[str]) -> Told:
     by = {name: share_told(states, values) for name, values in known.items()}
     if layer.part.current is None:
         return Told(by, by, None)
-    codes = layer.part.current[mask]
+    codes = _often(layer.part.current[mask])
     rest = states - _group_means(states, codes)
     left = rest.var(0) / states.var(0).clamp(min=1e-12)
     return Told(
         by, {name: share_told(rest, values) * left for name, values in known.items()}, _told(states, codes)
     )
+
+
+def _often(codes: np.ndarray, least: int = OFTEN) -> np.ndarray:
+    """The codes [n], with those that stand fewer than `least` times as one: the mean of a few is the few themselves."""
+    distinct, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    return np.where(counts[places] < least, distinct.min() - 1, codes)
 
 
 def _chosen(
@@ -507,13 +513,17 @@ def _without(reading: Reading, losses: Tensor, layer: Layer, unit: int) -> dict[
     except ValueError as error:  # a core that has no biases
         return {"refused": str(error)}
     rise = (without - losses).double()
-    found = {"rise": float(rise.mean()), "error": float(rise.std() / math.sqrt(len(rise))), "targets": []}
+    found: dict[str, Any] = {
+        "rise": float(rise.mean()),
+        "error": float(rise.std() / math.sqrt(len(rise))),
+        "targets": [],
+    }
     if reading.targets:
         where: dict[str, list[int]] = {}
         for place, target in enumerate(reading.targets):
             where.setdefault(target, []).append(place)
         often = {target: torch.tensor(places) for target, places in where.items() if len(places) >= OFTEN}
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "target": target,
                 "count": len(places),

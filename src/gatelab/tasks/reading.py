@@ -1,7 +1,7 @@
 """A sample that a task's network reads, for `gatelab explain`: what is read, what it costs, what is predicted.
 
-A task makes one (`Task.reading`); `explanation.py` asks it and looks at the recurrent cores from outside. It has no part
-that a task must give beside the losses and the cores: what is left out is not on the page.
+A task makes one (`Task.reading`); `explanation.py` asks it and looks at the recurrent cores from outside. A task must
+give the losses and the cores; what else it leaves out is not on the page.
 
 Letters: R sequences that a core reads side by side, T steps, N losses, D input.
 """

@@ -40,7 +40,10 @@ def read_examples(task: Any, run: RunSource, file: Path | None) -> Reading:
     rows = range(min(SHOWN, len(batch.labels)))
     ids = batch.inputs if spec.vocabulary else None
     words = ids is not None and run.tokenizer is not None
-    steps = [_words(run, ids[r, : batch.lengths[r]]) if words else _numbers(batch.lengths[r]) for r in rows]
+    if ids is not None and words:
+        steps = [_words(run, ids[r, : batch.lengths[r]]) for r in rows]
+    else:
+        steps = [_numbers(batch.lengths[r]) for r in rows]
     probes = positions(batch.lengths, batch.inputs.shape[1])
     drawn = {}
     if ids is None:

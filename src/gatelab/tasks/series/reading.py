@@ -77,7 +77,7 @@ def _validation(data: Any) -> tuple[SeriesBatch, list[list[str] | None]]:
         here = torch.from_numpy(chosen[(chosen >= start) & (chosen < start + len(batch.past))] - start)
         found.append(batch.each(lambda part, here=here: part[here]))
         start += len(batch.past)
-    whole = [None if parts[0] is None else torch.cat(parts) for parts in zip(*found, strict=True)]
+    whole: list[Any] = [None if parts[0] is None else torch.cat(parts) for parts in zip(*found, strict=True)]
     return SeriesBatch(*whole), [data.times("valid", int(window)) for window in chosen]
 
 

@@ -97,8 +97,8 @@ def _prediction(task: Any, frames: Tensor) -> Prediction:
         return net(x[None])[0][step, 0].log_softmax(-1)[symbol]
 
     note = (
-        f"The log-probability of {name} at step {step} of the first utterance, where it is written first; the baseline is "
-        "the mean frame."
+        f"The log-probability of {name} at step {step} of the first utterance, where it is written first; the baseline "
+        "is the mean frame."
     )
     baseline = frames.mean(0, keepdim=True).expand_as(frames).clone()
     bands = [f"band {c}" for c in range(frames.shape[1])]

@@ -126,6 +126,8 @@ def _prediction(task: Any, tokenizer: Any, source: Tensor, steps: Sequence[str])
         features, _, _ = net.decode(target, at, memory)
         return net.head(features[-1])[0].log_softmax(-1)[said[place]]
 
-    word = tokenizer.target.decode([said[place]])
-    note = f"The log-probability of {word!r}, word {place + 1} of the translation {tokenizer.decode(said)!r}, given those before."
+    word, whole = tokenizer.target.decode([said[place]]), tokenizer.decode(said)
+    note = (
+        f"The log-probability of {word!r}, word {place + 1} of the translation {whole!r}, given those before."
+    )
     return Prediction(note, score, x, baseline, steps, "text")
