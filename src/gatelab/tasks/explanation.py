@@ -75,6 +75,7 @@ def explain(
     units: Sequence[str] = (),
     probes: Sequence[str] = (),
     ablations: int = 12,
+    units_only: bool = False,
     tick: Tick = lambda label: None,
 ) -> dict[str, Any]:
     """Measure all that the page shows; the network must be in evaluation mode.
@@ -83,6 +84,7 @@ def explain(
         units: further ones to look at, as "layer0:17" or "encoder/layer0:17" where there are several cores.
         probes: the only ones to look for; none: all that vary in the sample.
         ablations: units that are taken out, each by one more pass over the sample.
+        units_only: leave out reach, dynamics, context and attribution, which take most of the time.
         tick: told what is measured next.
 
     Raises:
@@ -97,7 +99,7 @@ def explain(
     for part, call in zip(reading.parts, calls, strict=True):
         own = [layer for layer in layers if layer.part is part]
         tick(f"{part.name}: dynamics")
-        parts.append(_part(part, call, own, probes))
+        parts.append(_part(part, call, own, probes, units_only))
     tick("units")
     found = {
         "note": reading.note,
@@ -108,9 +110,10 @@ def explain(
         "units": _units(reading, layers, losses, asked, probes, ablations, tick),
     }
     tick("context")
-    found["context"] = _context(reading)
+    found["context"] = None if units_only else _context(reading)
     tick("attribution")
-    found["attribution"] = None if reading.prediction is None else _attribution(reading.prediction)
+    predicted = None if units_only else reading.prediction
+    found["attribution"] = None if predicted is None else _attribution(predicted)
     found["maps"] = [one.__dict__ for one in reading.maps]
     return found
 
@@ -191,7 +194,9 @@ def _name(layers: Sequence[Layer], layer: Layer) -> str:
 # per part and layer
 
 
-def _part(part: Part, call: Call, layers: Sequence[Layer], probes: Sequence[str]) -> dict[str, Any]:
+def _part(
+    part: Part, call: Call, layers: Sequence[Layer], probes: Sequence[str], units_only: bool
+) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "name": part.name,
         "core": type(part.core).__name__,
@@ -204,6 +209,8 @@ def _part(part: Part, call: Call, layers: Sequence[Layer], probes: Sequence[str]
         "reach": None,
         "cells": [],
     }
+    if units_only:
+        return shown
     if not getattr(part.core, "bidirectional", False):
         x = call.x
         if call.lengths is not None:  # the longer half, as far as all of it goes

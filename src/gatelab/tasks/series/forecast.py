@@ -238,6 +238,18 @@ class ForecastTask(Task):
             count = batch.scored.sum()
         return total / self.mean_count(count), total, count
 
+    def window_losses(self, batch: SeriesBatch) -> Tensor:
+        """The loss of each window [B], as it is trained on."""
+        truth = {"future": batch.future} if getattr(self.net, "teacher_forcing", False) else {}
+        said = self.parameters_of(batch, **truth)
+        if self.output.is_distribution:
+            each = self.output.loss(said, batch.future)
+        else:
+            each = LOSSES[self.loss](said, batch.future, reduction="none")
+        if batch.scored is None:
+            return each.flatten(1).mean(1)
+        return (each * batch.scored).flatten(1).sum(1) / batch.scored.flatten(1).sum(1).clamp(min=1)
+
     def _likelihood(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """As `train_loss`, of a distribution."""
         first = self.steps == 0 and not self.output.has_location  # all batches are scaled alike

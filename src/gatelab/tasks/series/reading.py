@@ -38,7 +38,8 @@ def read_windows(task: Any, run: RunSource, file: Path | None) -> Reading:
     labels = _labels(times, patch, steps, len(batch.past))
 
     def losses() -> Tensor:
-        return _losses(task, batch)
+        each: Tensor = task.window_losses(batch)
+        return each
 
     def carried(k: int) -> tuple[Tensor, Tensor]:
         whole = losses()
@@ -100,21 +101,6 @@ def _of_file(spec: Any, reader: Any, file: Path) -> tuple[SeriesBatch, list[list
         return SeriesBatch(past, future), [None] * len(starts)
     texts = np.datetime_as_string(series.times.astype("datetime64[m]")).tolist()
     return SeriesBatch(past, future), [texts[start : start + need] for start in starts]
-
-
-def _losses(task: Any, batch: SeriesBatch) -> Tensor:
-    """The loss of each window [N], as it is trained on."""
-    from gatelab.tasks.series.forecast import LOSSES
-
-    truth = {"future": batch.future} if getattr(task.net, "teacher_forcing", False) else {}
-    said = task.parameters_of(batch, **truth)
-    if task.output.is_distribution:
-        each = task.output.loss(said, batch.future)
-    else:
-        each = LOSSES[task.loss](said, batch.future, reduction="none")
-    if batch.scored is None:
-        return each.flatten(1).mean(1)
-    return (each * batch.scored).flatten(1).sum(1) / batch.scored.flatten(1).sum(1).clamp(min=1)
 
 
 def _as_read(batch: SeriesBatch, spec: Any, patch: int, rows: int) -> np.ndarray:
