@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from gatelab.core import GRU, LanguageModel
+from gatelab.core import GRU, LSTM, RNN, LanguageModel, MinGRU
 from gatelab.tasks.explanation import autocorrelation_time, explain, share_told
 from gatelab.tasks.reading import Part, Reading, cropped, listening, powers
 from gatelab.tasks.series.reading import calendar
@@ -222,3 +222,23 @@ def test_dropped_weights_are_explained_as_evaluation_sees_them() -> None:
     found = explain(Reading("", "", losses, [part]), units=["layer1:3"])
     assert len(found["parts"][0]["cells"]) == 2
     assert torch.equal(net(tokens)[0], before)
+
+
+@pytest.mark.parametrize("kind", [RNN, LSTM, MinGRU])
+def test_every_cell_is_explained(kind: Any) -> None:
+    torch.manual_seed(0)
+    core, x = kind(2, 3).eval(), torch.randn(12, 2, 2)
+    part = Part("core", core, [["a"] * 12], "text", {"step": np.tile(np.arange(12.0), (2, 1))})
+    found = explain(Reading("", "", lambda: core(x)[0].sum(-1).flatten(), [part]), ablations=1)
+    (layer,), (cell,) = found["parts"][0]["layers"], found["parts"][0]["cells"]
+    assert (layer["time_constants"] is None) == (kind is RNN)
+    assert cell["state"] == (6 if kind is LSTM else 3)
+    assert found["units"][0]["ablated"]["rise"] != 0
+
+
+def test_a_core_of_another_kind_is_refused() -> None:
+    core = torch.nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="Linear is no recurrent layer"):
+        explain(
+            Reading("", "", lambda: core(torch.ones(2, 1, 2)).flatten(), [Part("core", core, [], "text")])
+        )
