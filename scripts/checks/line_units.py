@@ -1,6 +1,6 @@
-"""Look for the unit of a language model that counts the place in the line, and take it out on text that did not choose it.
+"""Find the unit of a language model that counts the place in the line; take it out on text that did not choose it.
 
-The validation split is cut into parts. In the first part the unit is chosen of which the position in the line tells most
+The validation split is cut into parts. In the first one the unit is chosen of which the position in the line tells most
 beyond the symbol just read. In the others it is held at its mean, and so are others of its layer, drawn at random: the
 rise of the loss, over all tokens and at the ends of lines, is compared with theirs.
 
@@ -20,8 +20,9 @@ from torch import Tensor
 
 import gatelab
 from gatelab.core.ablation import ablated
+from gatelab.core.gates import layer_runs
 from gatelab.tasks.explanation import explain
-from gatelab.tasks.reading import Reading
+from gatelab.tasks.reading import Reading, listening
 from scripts.harness import parser
 
 PROBE = "position in line"
@@ -77,7 +78,7 @@ def rows(path: str, parts: int, others: int, folder: Path) -> list[list[str]]:
         ends = torch.tensor([target == "\n" for target in reading.targets])
         own = rise(reading, before, unit, facts["mean"])
         layer, _, number = unit.partition(":")
-        units = explain_means(reading, layer, int(number), others, part)
+        units = unit_means(reading, layer, int(number), others, part)
         control = [float(rise(reading, before, name, value).mean()) for name, value in units.items()]
         name = "/".join(run.path.parts[-2:])
         found.append(
@@ -92,11 +93,8 @@ def rows(path: str, parts: int, others: int, folder: Path) -> list[list[str]]:
     return found
 
 
-def explain_means(reading: Reading, layer: str, but: int, count: int, seed: int) -> dict[str, float]:
+def unit_means(reading: Reading, layer: str, but: int, count: int, seed: int) -> dict[str, float]:
     """Units of a layer at random, with their means over the sample."""
-    from gatelab.core.gates import layer_runs
-    from gatelab.tasks.reading import listening
-
     core = reading.parts[0].core
     with listening(core) as calls:
         reading.losses()
