@@ -20,7 +20,7 @@ from gatelab.core.baselines import LSTM, RNN, MinGRU
 from gatelab.core.gates import weights_of
 from gatelab.core.gru import GRU
 
-CLOSED = 40.0
+FAR = 40.0
 """A bias by which a sigmoid is 0 or 1 to the last bit of float32, nearly of float64."""
 
 
@@ -81,14 +81,14 @@ def _hold(owner: Any, weights: Any, unit: int, value: float) -> None:
             tensor[rows] = 0.0
     bias = weights.b_ih
     if isinstance(owner, MinGRU):
-        bias[unit], bias[hidden + unit] = CLOSED, value
+        bias[unit], bias[hidden + unit] = FAR, value
     elif isinstance(owner, LSTM | nn.LSTM):  # i = 1, f = 0, o = 1: h = tanh(tanh(b_g))
-        for gate, a in enumerate((CLOSED, -CLOSED, _atanh(_atanh(value)), CLOSED)):
+        for gate, a in enumerate((FAR, -FAR, _atanh(_atanh(value)), FAR)):
             bias[gate * hidden + unit] = a
     elif isinstance(owner, RNN | nn.RNN):
         bias[unit] = value if owner.nonlinearity == "relu" else _atanh(value)
     else:
-        bias[hidden + unit] = -CLOSED if getattr(owner, "reset_after", True) else CLOSED
+        bias[hidden + unit] = -FAR if getattr(owner, "reset_after", True) else FAR
         bias[2 * hidden + unit] = _atanh(value)
 
 

@@ -25,6 +25,10 @@ from gatelab.core.unroll import unroll
 Layers = GRU | nn.GRU | LSTM | nn.LSTM | MinGRU
 
 
+CLOSED, OPEN = 0.05, 0.95
+"""A gate outside of these is saturated: hardly any gradient passes it."""
+
+
 class LayerRun(NamedTuple):
     """One layer in one direction on its way through a batch, each [T, B, *] in the order in which it walks.
 

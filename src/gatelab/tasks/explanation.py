@@ -30,11 +30,9 @@ from gatelab.core.dynamics import (
     lyapunov_exponents,
     reach,
 )
-from gatelab.core.gates import gates_of, has_gates, layer_runs, time_constants
+from gatelab.core.gates import CLOSED, OPEN, gates_of, has_gates, layer_runs, time_constants
 from gatelab.tasks.reading import Call, Part, Prediction, Reading, listening, powers
 
-CLOSED, OPEN = 0.05, 0.95
-"""A gate outside of these is saturated: hardly any gradient passes it."""
 GROUPS = 64
 """The most values of a probe that are told apart; more are put into as many groups of equal size."""
 OFTEN = 20

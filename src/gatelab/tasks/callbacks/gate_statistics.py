@@ -18,13 +18,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from gatelab.core.gates import Gates, gates, has_gates, time_constants
+from gatelab.core.gates import CLOSED, OPEN, Gates, gates, has_gates, time_constants
 from gatelab.tasks.base import log_once, logs_rarely
 from gatelab.tasks.lightning_internals import between_micro_batches, current_step
 from gatelab.tasks.resume import each
 
-CLOSED, OPEN = 0.05, 0.95
-"""A gate outside of these is saturated: hardly any gradient passes it."""
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 
 
