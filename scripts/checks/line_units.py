@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import gatelab
 from gatelab.core.ablation import ablated
 from gatelab.core.gates import layer_runs
+from gatelab.run.load import load_task
 from gatelab.tasks.explanation import explain
 from gatelab.tasks.reading import Reading, listening
 from scripts.harness import parser
@@ -49,7 +49,7 @@ def read(run: Any, part: int, parts: int, folder: Path) -> Reading:
     text = run.data.tokenizer.decode(ids[part * size : (part + 1) * size].long())
     file = folder / f"{part}.txt"
     file.write_text(text)
-    reading: Reading = run.task.reading(run._loaded, file)
+    reading: Reading = run.task.reading(run, file)
     return reading
 
 
@@ -68,7 +68,7 @@ def mean_and_error(values: Tensor) -> str:
 @torch.no_grad()
 def rows(path: str, parts: int, others: int, folder: Path) -> list[list[str]]:
     """A row for each part; the first one chooses the unit."""
-    run, found, unit = gatelab.load(path), [], ""
+    run, found, unit = load_task(path), [], ""
     for part in range(parts):
         reading = read(run, part, parts, folder)
         asked = [unit] if unit else []
@@ -80,7 +80,7 @@ def rows(path: str, parts: int, others: int, folder: Path) -> list[list[str]]:
         layer, _, number = unit.partition(":")
         units = unit_means(reading, layer, int(number), others, part)
         control = [float(rise(reading, before, name, value).mean()) for name, value in units.items()]
-        name = "/".join(run.path.parts[-2:])
+        name = "/".join(run.run.path.parts[-2:])
         found.append(
             [
                 name, f"{part + 1}{' (chosen)' * (part == 0)}", unit, f"{facts['told']:.2f}", f"{facts['beyond']:.2f}",

@@ -89,7 +89,7 @@ def _of_file(task: Any, run: RunSource, file: Path) -> tuple[Tensor, Tensor, Ten
 
 @torch.no_grad()
 def _found(task: Any, source: Tensor, lengths: Tensor) -> Sequence[Any]:
-    found: Sequence[Any] = task._search(source, lengths, task.beam, task.length_penalty)
+    found: Sequence[Any] = task.search(source, lengths, task.beam, task.length_penalty)
     return found
 
 
