@@ -148,7 +148,7 @@ def things(tmp_path_factory):
     text = train(["data=text", f"data.path={folder}/my.txt", *small])["run_dir"]
     table = [f"data.path={folder}/my.csv", "data.time=date", "data.target=[load]", "data.lookback=24"]
     series = train(["data=table", *table, "data.horizon=24", *small])["run_dir"]
-    return folder, {"any": series, "generate": text, "perplexity": text, "predict": series}
+    return folder, {"any": series, "generate": text, "perplexity": text, "predict": series, "explain": text}
 
 
 @pytest.fixture

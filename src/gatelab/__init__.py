@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatelab.api import Run, Study, load, runs, sweep, train
+    from gatelab.api import Run, Study, explain, load, runs, sweep, train
     from gatelab.core import (
         GRU,
         LSTM,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gatelab.run import Interrupted, RequestError, RunFailed
 
 _HOME = {
-    **dict.fromkeys(("Run", "Study", "load", "runs", "sweep", "train"), "gatelab.api"),
+    **dict.fromkeys(("Run", "Study", "explain", "load", "runs", "sweep", "train"), "gatelab.api"),
     **dict.fromkeys(("Interrupted", "RequestError", "RunFailed"), "gatelab.run"),
 }
 """Where a name is defined that is not of the core ring."""
@@ -74,6 +74,7 @@ __all__ = [
     "Translator",
     "__version__",
     "beam_search",
+    "explain",
     "from_keras",
     "from_torch",
     "generate",

@@ -29,6 +29,7 @@ from typing import Any
 
 import pandas as pd
 
+from gatelab.report.explanation import write_explanation
 from gatelab.report.files import write_report
 from gatelab.report.text import following
 from gatelab.run import Interrupted, RequestError
@@ -39,6 +40,7 @@ from gatelab.run.record.find import default_runs
 from gatelab.run.record.listing import FACTS, differences, list_runs, order, select
 from gatelab.run.record.rows import read_rows
 from gatelab.run.scoring import evaluate
+from gatelab.run.scoring import explain as explaining
 from gatelab.study import sweep as sweeping
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.read import find_study, read_study
@@ -147,6 +149,24 @@ class Run:
         """The scores of a text file under the language model: `loss`, `ppl`, `bpc`, `tokens`, `unknown`."""
         return evaluate.perplexity(self.path, Path(file), trust=self._trust)
 
+    def explain(
+        self,
+        file: Folder | None = None,
+        *,
+        units: Sequence[str] = (),
+        probes: Sequence[str] = (),
+        ablations: int = 12,
+        output: Folder | None = None,
+    ) -> dict[str, Any]:
+        """What the network learned, as plain data; `output`: also as a page. See `gatelab explain`."""
+        options: dict[str, Any] = {"units": units, "probes": probes, "ablations": ablations}
+        found = explaining.explain(
+            self.path, file=None if file is None else Path(file), trust=self._trust, **options
+        )
+        if output is not None:
+            write_explanation(found, Path(output))
+        return found
+
     def evaluate(self, split: str | None = None, *overrides: str, rows: Sequence[str] = ()) -> dict[str, Any]:
         """Score the best checkpoint again: `metrics`, `baselines`, `seconds`, `rows` (None: on test, if there is one).
 
@@ -247,6 +267,13 @@ def load(run: Folder, *, trust: bool = False) -> Run:
     `trust`: build also what is not part of Gatelab, e.g. your own network; its code is run.
     """
     return Run(run, trust=trust)
+
+
+def explain(
+    run: Folder, file: Folder | None = None, *, trust: bool = False, **options: Any
+) -> dict[str, Any]:
+    """What a run's network learned; see `Run.explain`."""
+    return Run(run, trust=trust).explain(file, **options)
 
 
 def runs(*places: Folder, sort: str = "started", last: int | None = None, **conditions: Any) -> pd.DataFrame:

@@ -132,6 +132,7 @@ ARGUMENTS = {
     "eval": ["RUN"],
     "generate": ["RUN"],
     "predict": ["RUN", "--input", "a.csv", "--output", "b.csv"],
+    "explain": ["RUN"],
 }
 ARGUMENTS |= {"export": ["RUN"], "diff": ["A", "B"], "reproduce": ["RUN"], "rm": ["RUN"]}
 ARGUMENTS |= {

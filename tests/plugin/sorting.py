@@ -24,6 +24,7 @@ from gatelab.data.base_module import BatchOrder, GatelabDataModule
 from gatelab.data.specs import Spec
 from gatelab.tasks import Task
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.reading import Part, Reading
 
 DIGITS = 10
 
@@ -192,6 +193,19 @@ class SortingTask(Task):
         rows = zip(map(_words, numbers), map(_words, numbers.sort(1).values), self.said(numbers), strict=True)
         note = "The first lists of the validation split."
         return TableSample(note, ("list", "sorted", "said"), tuple(rows))
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """The lists of the validation split: T numbers are read, then T questions are answered."""
+        numbers = run.data.numbers["valid"]
+        expected = numbers.sort(1).values.flatten()
+
+        def losses() -> Tensor:
+            return F.cross_entropy(self.net(numbers).flatten(0, 1), expected, reduction="none")
+
+        steps = [[f"{number} " for number in row] + ["? "] * len(row) for row in numbers[:4].tolist()]
+        place = np.tile(np.arange(2.0 * self.spec.length), (len(numbers), 1))
+        part = Part("core", self.net.core, steps, "text", probes={"step": place})
+        return Reading("The lists of the validation split.", "nats per number", losses, [part])
 
     def predict(self, run: RunSource, file: Path) -> pd.DataFrame:
         """Sort the lists of a text file, one a line."""

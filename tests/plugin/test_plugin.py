@@ -76,6 +76,13 @@ def test_it_predicts_on_new_input(run, tmp_path, capsys):
     assert "2 numbers in a line; the run sorts 4" in capsys.readouterr().err
 
 
+def test_it_is_explained(run, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main(["explain", str(run), "--trust", "--ablations", "2", "--output", str(page)]) == 0
+    assert "follows step (R²" in capsys.readouterr().out
+    assert "The lists of the validation split." in page.read_text()
+
+
 def test_what_it_does_not_do_is_refused_in_a_word(run, capsys):
     assert main(["generate", str(run), "--trust"]) == 2
     assert "SortingTask generates no text" in capsys.readouterr().err

@@ -51,6 +51,7 @@ RUNS = (
     "generate",
     "perplexity",
     "predict",
+    "explain",
     "export",
     "diff",
     "reproduce",

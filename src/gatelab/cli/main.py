@@ -31,6 +31,7 @@ COMMANDS = {
     "generate": "continue a text with a trained language model",
     "perplexity": "score any text with a trained language model",
     "predict": "forecast the continuation of a table with a trained forecaster",
+    "explain": "show what a run's network learned, as a page",
     "export": "write a run's network as safetensors, ONNX or torch.export",
     "check": "compose and check a configuration without running it",
     "study": "show a study of many runs, or list the studies below a folder",

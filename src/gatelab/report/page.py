@@ -75,11 +75,24 @@ def write_page(
     Returns:
         the file.
     """
+    return render(
+        "page.html.j2",
+        Path(output),
+        title=title_of(subjects),
+        about=_about(subjects),
+        notes=notes,
+        sections=[
+            section(subject, Path(output), samples=samples, trust=trust, tick=tick) for subject in subjects
+        ],
+    )
+
+
+def render(template: str, output: Path, **values: Any) -> Path:
+    """Fill in a template of a page and write it, in one step; the values are the template's own."""
     import jinja2
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    output = Path(output)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -87,13 +100,8 @@ def write_page(
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template("page.html.j2").render(
-        title=title_of(subjects),
-        version=versions()["gatelab"],
-        about=_about(subjects),
-        notes=notes,
-        sections=[section(subject, output, samples=samples, trust=trust, tick=tick) for subject in subjects],
-        plotly=Markup(get_plotlyjs()),
+    page = environment.get_template(template).render(
+        **values, version=versions()["gatelab"], plotly=Markup(get_plotlyjs())
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(output, page.encode("utf-8", "backslashreplace").decode())  # names may be no text

@@ -26,6 +26,8 @@ from gatelab.tasks.text.generation import Generation
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gatelab.tasks.reading import Reading
+
 
 class Views:
     """The part of a `Task` that its views ask.
@@ -177,6 +179,14 @@ class Views:
             ValueError: the task is no language model, or cannot read the text.
         """
         raise ValueError(f"{type(self).__name__} is no language model: it gives no text a perplexity")
+
+    def reading(self, run: RunSource, file: Path | None = None) -> "Reading":
+        """What the network reads of the validation split, or of `file`, with what `gatelab explain` asks of it.
+
+        Raises:
+            ValueError: the file does not fit, or the task has no recurrent core to show.
+        """
+        raise ValueError(f"{type(self).__name__} does not say what its network reads (`reading`)")
 
     def graph(self) -> GraphInterface:
         """Names and shapes of the network's inputs and outputs, for `gatelab export`.

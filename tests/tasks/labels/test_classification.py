@@ -189,3 +189,14 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(batching, reviews, make_
     with pytest.raises(Killed):
         train("killed", KillAfter(15))
     assert torch.equal(train("killed", resume=True), whole)
+
+
+def test_it_is_explained_with_the_words_of_the_first_example(run, reviews, tmp_path, capsys):
+    assert main(["explain", str(run), "--json", "--ablations", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["attribution"]["completeness_error"] <= 0.01
+    assert found["parts"][0]["steps"][0][0] == "a "
+    assert found["context"]["rise"][0] > found["context"]["rise"][-1]
+    (tmp_path / "new.txt").write_text("a lovely film 1\na poor film 2\n")
+    assert main(["explain", str(run), "--json", "--ablations", "1", "--input", f"{tmp_path}/new.txt"]) == 0
+    assert json.loads(capsys.readouterr().out)["losses"] == 2

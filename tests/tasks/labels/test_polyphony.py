@@ -114,3 +114,8 @@ def test_chorales_train_predict_and_are_exported(mirror, tmp_path, capsys):
     )
     assert "line 2: '12' is no MIDI number from 21 to 108" in capsys.readouterr().err
     assert main(["export", str(run), "--format", "safetensors"]) == 0
+    capsys.readouterr()
+    assert main(["explain", str(run), "--json", "--ablations", "1"]) == 0
+    explained = json.loads(capsys.readouterr().out)
+    assert explained["attribution"]["completeness_error"] <= 0.01
+    assert "keys that sound" in explained["parts"][0]["probes"]

@@ -3,6 +3,7 @@
 import functools
 import json
 import wave
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from gatelab.core import GRU, SpeechRecognizer
 from gatelab.data import SpeechDataModule
 from gatelab.run.load import load_task
 from gatelab.tasks import RecognitionTask
+from gatelab.tasks.explanation import explain
 from gatelab.tasks.optimizers import adam
 from gatelab.tasks.speech.streaming import StreamingRecognizer
 
@@ -172,3 +174,23 @@ def test_a_sound_of_another_rate_is_refused(run, tmp_path, capsys):
     request = ["predict", str(run), "--input", f"{tmp_path}/fast.wav", "--output", f"{tmp_path}/x.csv"]
     assert main(request) == 2
     assert "fast.wav: has 16,000 Hz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("net", [{"stride": 2, "filters": 6}, {"bidirectional": True}])
+def test_it_is_explained_with_a_spectrogram(net, data, manifest):
+    task = task_of(data, **net)
+    reading = task.reading(Run(data, data))
+    found = explain(reading, ablations=1)
+    assert found["attribution"]["completeness_error"] <= 0.01
+    values = np.array(found["attribution"]["values"])
+    assert values.shape == (len(found["attribution"]["steps"]), data.spec.channels)
+    if not net.get("bidirectional"):  # what comes after the step of the symbol is read by nothing
+        assert (values[-1] == 0).all()
+    own = task.reading(Run(data, data), manifest.parent / "0.wav")
+    assert "own transcripts" in own.note
+
+
+class Run(NamedTuple):
+    data: Any
+    reader: Any
+    tokenizer: Any = None

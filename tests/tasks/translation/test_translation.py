@@ -11,8 +11,10 @@ import torch
 
 from gatelab.core import GRU, Translator
 from gatelab.data import PairsDataModule
+from gatelab.data.specs import IGNORE
 from gatelab.tasks import Checkpoints, TranslationTask
 from gatelab.tasks.contract import Remark
+from gatelab.tasks.explanation import explain
 from gatelab.tasks.optimizers import adam
 
 WORDS = {"a": "one", "b": "two", "c": "three", "d": "four", "e": "five", "f": "six"}
@@ -224,3 +226,22 @@ def test_resume_inside_an_epoch_is_bitwise_equal(make_data, make_trainer, tmp_pa
     assert whole.results == again.results
     for (name, ours), theirs in zip(again.state_dict().items(), whole.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), name
+
+
+def test_it_is_explained_with_its_attention(trained, tmp_path):
+    task, data = trained
+    reading = task.reading(Run(data))
+    found = explain(reading, ablations=2)
+    batch = data.batch("valid", range(task.spec.pairs["valid"]))
+    assert found["losses"] == int((batch.targets != IGNORE).sum())
+    assert [part["name"] for part in found["parts"]] == ["encoder", "decoder"]
+    assert found["attribution"]["completeness_error"] <= 0.01
+    for row in found["maps"][0]["values"]:
+        assert sum(row) == pytest.approx(1, abs=1e-3)
+    file = tmp_path / "in.txt"
+    file.write_text("a b c\nd d\n")
+    own = task.reading(Run(data), file)
+    assert len(own.losses()) == sum(
+        len(words.split()) + 1 for words in task.translate(data.tokenizer, ["a b c", "d d"])
+    )
+    assert own.parts[0].steps[1] == ["d ", "d ", "(end)"]

@@ -18,13 +18,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from gatelab.core.gates import Gates, gates, has_gates
+from gatelab.core.gates import CLOSED, OPEN, Gates, gates, has_gates, time_constants
 from gatelab.tasks.base import log_once, logs_rarely
 from gatelab.tasks.lightning_internals import between_micro_batches, current_step
 from gatelab.tasks.resume import each
 
-CLOSED, OPEN = 0.05, 0.95
-"""A gate outside of these is saturated: hardly any gradient passes it."""
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 
 
@@ -93,9 +91,8 @@ def statistics(layer: Gates) -> dict[str, Tensor]:
     found = {}
     for name, mean, saturation in zip(layer.values, means, saturated, strict=True):
         found[f"{name}_mean"], found[f"{name}_saturation"] = mean, saturation
-    # a gate that is open to the last bit has ln k = 0: its unit never forgets
-    time_constants = -1 / layer.log_keep.float().mean(dim=(0, 1)).clamp(max=-1e-9)
-    levels = time_constants.new_tensor(list(QUANTILES.values()))
-    for name, value in zip(QUANTILES, time_constants.quantile(levels), strict=True):
+    constants = time_constants(layer.log_keep)
+    levels = constants.new_tensor(list(QUANTILES.values()))
+    for name, value in zip(QUANTILES, constants.quantile(levels), strict=True):
         found[f"time_constant_{name}"] = value
     return found

@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.labels.reading import read_examples
 from gatelab.tasks.labels.scores import ClassificationScores
+from gatelab.tasks.reading import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,6 +126,10 @@ class ClassificationTask(Task):
                 labels += [self.spec.classes[i] for i in answer.tolist()]
                 probability += p.tolist()
         return pd.DataFrame({**named, "label": labels, "probability": probability})
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """Some examples, with the place of a step in its sequence as probe; see reading.py."""
+        return read_examples(self, run, file)
 
     def graph(self) -> GraphInterface:
         """Whole sequences [B, T] or [B, T, C] in, logits [B, N] out."""

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from gatelab.data.polyphony.spec import FramesBatch, PolyphonySpec, key_name
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.labels.reading import read_music
+from gatelab.tasks.reading import Reading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,6 +158,10 @@ class PolyphonyTask(Task):
                 "next": [keys_in_words(keys) for keys in logits >= 0],
             }
         )
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """Some pieces, with the number of keys that sound as a probe; see reading.py."""
+        return read_music(self, run, file)
 
     def graph(self) -> GraphInterface:
         """Frames [B, T, K] in, logits [B, T, K] of the frame after each out."""

@@ -38,6 +38,7 @@ from gatelab.tasks.contract import (
     Window,
 )
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
+from gatelab.tasks.reading import Reading
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
 from gatelab.tasks.series.errors import error_samples
@@ -45,6 +46,7 @@ from gatelab.tasks.series.graph import forecast_graph, forecast_inputs
 from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
+from gatelab.tasks.series.reading import read_windows
 from gatelab.tasks.series.samples import bands_of, predicted_samples, shown_window
 
 if TYPE_CHECKING:
@@ -235,6 +237,18 @@ class ForecastTask(Task):
             total = (LOSSES[self.loss](forecast, batch.future, reduction="none") * batch.scored).sum()
             count = batch.scored.sum()
         return total / self.mean_count(count), total, count
+
+    def window_losses(self, batch: SeriesBatch) -> Tensor:
+        """The loss of each window [B], as it is trained on."""
+        truth = {"future": batch.future} if getattr(self.net, "teacher_forcing", False) else {}
+        said = self.parameters_of(batch, **truth)
+        if self.output.is_distribution:
+            each = self.output.loss(said, batch.future)
+        else:
+            each = LOSSES[self.loss](said, batch.future, reduction="none")
+        if batch.scored is None:
+            return each.flatten(1).mean(1)
+        return (each * batch.scored).flatten(1).sum(1) / batch.scored.flatten(1).sum(1).clamp(min=1)
 
     def _likelihood(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """As `train_loss`, of a distribution."""
@@ -462,6 +476,10 @@ class ForecastTask(Task):
             return []
         series, _ = run.reader.read_input(file, self.spec)
         return predicted_samples(series, frame, self.spec)
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """Windows with the hour, the day of the week and the month as probes; see reading.py."""
+        return read_windows(self, run, file)
 
     def graph(self) -> GraphInterface:
         """The past and a panel's covariates in, the forecast or its parameters out, all scaled; see graph.py."""

@@ -18,7 +18,9 @@ from gatelab.core.speech.decoding import BLANK, decode
 from gatelab.data.audio.spec import SpeechBatch, SpeechSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.reading import Reading
 from gatelab.tasks.speech.error_rates import ErrorRates
+from gatelab.tasks.speech.reading import read_speech
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,6 +148,10 @@ class RecognitionTask(Task):
                 short = SpeechBatch(frames, lengths, lengths, lengths)
                 said += self._said(self._log_probs(short), lengths)
         return pd.DataFrame({**named, "transcript": said})
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """Some utterances, with loudness as a probe; see reading.py."""
+        return read_speech(self, run, file)
 
     def graph(self) -> GraphInterface:
         """Frames [B, T, C] and state in, logits [T', B, V + 1] and state out; T is a multiple of the stride."""

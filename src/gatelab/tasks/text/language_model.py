@@ -31,10 +31,12 @@ from gatelab.tasks.contract import (
     TokenScores,
 )
 from gatelab.tasks.metrics import TokenLoss
+from gatelab.tasks.reading import Reading
 from gatelab.tasks.resume import State, columns, copied, detach, gather_ranks, reset_state
 from gatelab.tasks.text.evaluation_rows import METHODS, SCORERS, tune_and_score
 from gatelab.tasks.text.generation import Generation, continuations
 from gatelab.tasks.text.perplexity import HEAD_ELEMENTS, score_text
+from gatelab.tasks.text.reading import read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -295,6 +297,10 @@ class LanguageModelTask(Task):
         prompts = file.read_text("utf-8").splitlines()
         texts = [self.generate(run, prompt, Generation())[0] for prompt in prompts]
         return pd.DataFrame({"prompt": prompts, "text": texts})
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """Streams of text, with line, sentence, word, quotes, brackets as probes; see reading.py."""
+        return read_text(self.net, run, file)
 
     def graph(self) -> GraphInterface:
         """Tokens [T, B] and state in, logits [T, B, V] and state out."""

@@ -36,7 +36,9 @@ from gatelab.tasks.contract import (
     TableSample,
 )
 from gatelab.tasks.metrics import TokenLoss
+from gatelab.tasks.reading import Reading
 from gatelab.tasks.resume import gather_ranks
+from gatelab.tasks.translation.reading import read_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,12 +148,13 @@ class TranslationTask(Task):
             raise ValueError(
                 "the DataModule gives no sentences in evaluation (`PairBatch.texts`), so there is no BLEU"
             )
-        found = self._search(batch.source, batch.lengths, beam, length_penalty)
+        found = self.search(batch.source, batch.lengths, beam, length_penalty)
         said = (batch.texts.tokenizer.decode(one.tokens) for one in found)
         ended = (one.ended for one in found)
         return list(zip(said, batch.texts.references, ended, strict=True))
 
-    def _search(self, source: Tensor, lengths: Tensor, beam: int, length_penalty: float) -> list[Found]:
+    def search(self, source: Tensor, lengths: Tensor, beam: int, length_penalty: float) -> list[Found]:
+        """The likeliest translation of each of the sentences source [S, B]."""
         unknown = self.spec.unknown_token
         return search(
             self.net,
@@ -213,7 +216,7 @@ class TranslationTask(Task):
             places = order[start : start + AT_ONCE]
             part = [ids[i] for i in places]
             lengths = torch.tensor([len(sentence) for sentence in part], device=self.device)
-            found = self._search(pad_sequence(part).to(self.device), lengths, self.beam, self.length_penalty)
+            found = self.search(pad_sequence(part).to(self.device), lengths, self.beam, self.length_penalty)
             for place, one in zip(places, found, strict=True):
                 texts[place] = tokenizer.decode(one.tokens)
         return texts
@@ -238,7 +241,7 @@ class TranslationTask(Task):
         batch: PairBatch = run.data.batch("valid", range(min(SHOWN, self.spec.pairs["valid"])))
         tokenizer, rows = run.data.tokenizer, []
         assert batch.texts is not None
-        found = self._search(batch.source, batch.lengths, self.beam, self.length_penalty)
+        found = self.search(batch.source, batch.lengths, self.beam, self.length_penalty)
         for b, one in enumerate(found):
             source = batch.source[: int(batch.lengths[b]), b]
             memory, at = self.net.encode(source[:, None], batch.lengths[b : b + 1])
@@ -252,6 +255,10 @@ class TranslationTask(Task):
             rows.append((batch.texts.sources[b], said, batch.texts.references[b], reads))
         note = "The first sentences of the validation split; each word with the source word that it attends to most."
         return TableSample(note, ("source", "translation", "reference", "attention"), tuple(rows))
+
+    def reading(self, run: RunSource, file: Path | None = None) -> Reading:
+        """Sentence pairs, what encoder and decoder read, and the attention; see reading.py."""
+        return read_pairs(self, run, file)
 
     def graph(self) -> GraphInterface:
         """Source [S, B], its lengths and the target so far [S, B] in, logits [S, B, V] of the tokens after it out.
