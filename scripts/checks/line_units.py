@@ -104,6 +104,29 @@ def unit_means(reading: Reading, layer: str, but: int, count: int, seed: int) ->
     return {f"{layer}:{n}": float(means[n]) for n in [n for n in drawn if n != but][:count]}
 
 
+def write_record(found: list[list[str]], folder: Path) -> None:
+    """results.csv and figure.png of the table: the rise at the ends of lines, on parts that did not choose the unit."""
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    head = ["run", "part", "unit", "r2", "beyond", "loss", "rise", "rise_error", "line_ends", "line_end_loss"]
+    head += ["line_end_rise", "line_end_rise_error", "mean_rise_of_others", "largest_rise_of_others"]
+    lines = [",".join(head)]
+    lines += [",".join(cell.replace(" ± ", ",").replace("+", "") for cell in row) for row in found]
+    (folder / "results.csv").write_text("\n".join(lines) + "\n")
+    runs = list(dict.fromkeys(row[0] for row in found))
+    figure, axes = plt.subplots(figsize=(7, 2.6), layout="constrained")
+    for row in (row for row in found if "chosen" not in row[1]):
+        value, _, error = row[9].split()
+        place = runs.index(row[0]) + (int(row[1]) - 3) * 0.12
+        axes.errorbar(place, float(value), 2 * float(error), fmt="o", color="#4e79a7", ms=4)
+    axes.axhline(0, color="#999", lw=0.8)
+    axes.set_xticks(range(len(runs)), [run.replace("/", "\n") for run in runs], fontsize=7)
+    axes.set_ylabel("nats more at a line's\nend without the unit")
+    figure.savefig(folder / "figure.png", dpi=160)
+    plt.close(figure)
+
+
 def main() -> int:
     """Print the table; 1 if a unit costs no more at the ends of lines than twice its standard error."""
     options = parser(__doc__)
@@ -114,12 +137,15 @@ def main() -> int:
     options.add_argument(
         "--others", type=int, default=10, help="units to compare with (default: %(default)s)"
     )
+    options.add_argument("--record", type=Path, metavar="DIR", help="write results.csv and figure.png there")
     given = options.parse_args()
     print("| " + " | ".join(TITLES) + " |\n|" + "---|" * len(TITLES))
     found: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         for path in given.runs:
             found += rows(path, given.parts, given.others, Path(folder))
+    if given.record:
+        write_record(found, given.record)
     confirmed = [row for row in found if "chosen" not in row[1]]
     clear = [row for row in confirmed if float(row[9].split()[0]) > 2 * float(row[9].split()[2])]
     print(f"\n{len(clear)} of {len(confirmed)} parts that chose no unit confirm it at the ends of lines")
