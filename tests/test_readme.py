@@ -63,7 +63,7 @@ def place(tmp_path_factory):
         "data.lookback=24",
     ]
     series = train([*request, "data.horizon=24", *FEW, *QUIET, f"paths.root={folder}"])
-    runs = dict.fromkeys(("eval", "predict", "reproduce", "export", "diff"), series["run_dir"])
+    runs = dict.fromkeys(("eval", "predict", "reproduce", "export", "explain", "diff"), series["run_dir"])
     return folder, {**runs, **dict.fromkeys(("generate", "perplexity"), text["run_dir"])}
 
 
