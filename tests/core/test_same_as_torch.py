@@ -36,7 +36,8 @@ SHAPES = {
     "stack": {"num_layers": 2, "bidirectional": True},
     "bare": {"bias": False, "batch_first": True},
 }
-NAMED = [name for name in BACKENDS if name != "cudnn" and (name != "native" or native.UNAVAILABLE is None)]
+MISSING = {"cudnn", "triton"} | ({"native"} if native.UNAVAILABLE else set())  # the first two need a GPU
+NAMED = [name for name in BACKENDS if name not in MISSING]
 CHOICES = ["auto", *NAMED]
 Layer = Callable[[Tensor], Tensor]
 
