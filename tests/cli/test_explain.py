@@ -75,7 +75,7 @@ def test_json_holds_what_the_page_shows(run, page, capsys):
             ["--probe", "indentation"],
             "'indentation': what was read has no such structure; it has position in line",
         ),
-        (["--probe", "hour"], "there is none of that name"),
+        (["--probe", "hour"], "there is none of that name here"),
         (["--input", "no.txt"], "--input no.txt: no such file"),
         (["--ablations", "0"], "give at least 1"),
         (["--output", "page.pdf"], "a page's name ends in .html"),

@@ -328,8 +328,8 @@ def _varying(part: Part, valid: Tensor, asked: Sequence[str]) -> dict[str, np.nd
 def _check_probes(reading: Reading, layers: Sequence[Layer], asked: Sequence[str]) -> None:
     known = {name for part in reading.parts for name in part.probes}
     if missing := [name for name in asked if name not in known]:
-        there = ", ".join(sorted(known)) or "this task has none"
-        raise ValueError(f"probe {missing[0]!r}: there is none of that name; {there}")
+        there = f"there are: {', '.join(sorted(known))}" if known else "this task has none"
+        raise ValueError(f"probe {missing[0]!r}: there is none of that name here; {there}")
     for layer in layers:
         _varying(layer.part, layer.valid, asked)
 
