@@ -79,7 +79,9 @@ def test_what_does_not_vary_is_no_probe_and_asking_for_it_is_refused(found: Any)
     assert found["parts"][0]["probes"] == ["parity", "step"]
     with pytest.raises(ValueError, match="'flat': what was read has no such structure; it has step, parity"):
         explain(reading(counter()), probes=["flat"])
-    with pytest.raises(ValueError, match="'hour': there is none of that name here; there are: flat, parity, step"):
+    with pytest.raises(
+        ValueError, match="'hour': there is none of that name here; there are: flat, parity, step"
+    ):
         explain(reading(counter()), probes=["hour"])
 
 
