@@ -41,6 +41,19 @@ def test_a_signal_leaves_at_once_and_no_handler_of_errors_holds_it_up(name):
     assert [signal.getsignal(number) for number in STOP] == before
 
 
+def test_an_error_of_what_is_cleaned_up_after_it_does_not_hide_it():
+    def stopped_half_way():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            {}["what was never begun"]
+
+    with pytest.raises(RunInterrupted, match="stopped by SIGTERM"), stoppable():
+        stopped_half_way()
+    with pytest.raises(KeyError), stoppable():
+        {}["an error without a stop"]
+
+
 LATE = "import os, signal, sys; from gatelab.tasks.signals import StopSignals; os.kill(os.getpid(), signal.SIGTERM); "
 LATE += "signals = StopSignals(); signals.listen(); sys.exit(signals.received != 'SIGTERM')"
 

@@ -52,7 +52,7 @@ from gatelab.run.scoring.evaluate import device_of, evaluate_split
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.lightning_internals import start_children_with_blocked_signals
-from gatelab.tasks.signals import RANK_OF, StopRequested, launched, noted, rank
+from gatelab.tasks.signals import RANK_OF, StopRequested, launched, noted, rank, stop_first
 from gatelab.tasks.trace import Trace
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -286,7 +286,8 @@ def _outcome_recorded(run: RunDirectory, config: Mapping[str, Any]) -> Iterator[
     A record that cannot be written must not hide the error, so a full disk is ignored here.
     """
     try:
-        yield
+        with stop_first():
+            yield
     except RunInterrupted as error:
         run.stop("interrupted")
         raise Interrupted(f"{error}; the same command continues it") from None

@@ -153,11 +153,26 @@ def raising() -> Iterator[None]:
     sys.unraisablehook = lambda lost: _raise_again(lost) or hook(lost)
     try:
         _unblock()
-        yield
+        with stop_first():
+            yield
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def stop_first() -> Iterator[None]:
+    """Have an error that comes while things are cleaned up after a stop be that stop: what failed was half begun."""
+    try:
+        yield
+    except Exception as error:
+        behind = error.__context__
+        while not (behind is None or isinstance(behind, StopRequested)):
+            behind = behind.__context__
+        if behind is None:
+            raise
+        raise behind from None
 
 
 @contextlib.contextmanager
