@@ -109,6 +109,11 @@ def run(
     return y, h
 
 
+def split_zoneout(zoneout: Tensor | float | None) -> tuple[Tensor | None, float]:
+    """The drawn mask, if it is one, and the probability, which is 0 if it is not."""
+    return (zoneout, 0.0) if isinstance(zoneout, Tensor) else (None, zoneout or 0.0)
+
+
 def run_either_way(
     x: Tensor,
     h0: Tensor,

@@ -58,7 +58,7 @@ class _TorchGRU(torch.autograd.Function):
         x, h0, *weights = cast(Any, tensors)
         forward = _forward_after if reset_after else _forward_before
         ctx.reset_after, ctx.resets = reset_after, _reset_steps(reset_mask)
-        drawn, ctx.p = _split_zoneout(zoneout)
+        drawn, ctx.p = reference.split_zoneout(zoneout)
         states, gates = forward(x, h0, Weights(*weights), ctx.resets, drawn, ctx.p)
         ctx.save_for_backward(lengths, reset_mask, drawn, states, gates, *tensors)
         ctx.set_materialize_grads(False)
@@ -108,7 +108,7 @@ def run(
     tensors = (x, h0, *every[:4])
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
         return _TorchGRU.apply(reset_after, lengths, reset_mask, zoneout, *tensors)
-    options = (x, h0, every, _reset_steps(reset_mask), *_split_zoneout(zoneout))
+    options = (x, h0, every, _reset_steps(reset_mask), *reference.split_zoneout(zoneout))
     if reset_after:
         return _outputs(_infer_after(*options), lengths)
     return _outputs(_forward_before(*options)[0], lengths)  # nothing of G can be left out here
@@ -364,11 +364,6 @@ def _empty_states(h0: Tensor, steps: int) -> Tensor:
     states = h0.new_empty(steps + 1, *h0.shape)
     states[0] = h0
     return states
-
-
-def _split_zoneout(zoneout: Tensor | float | None) -> tuple[Tensor | None, float]:
-    """The drawn mask, if it is one, and the probability, which is 0 if it is not."""
-    return (zoneout, 0.0) if isinstance(zoneout, Tensor) else (None, zoneout or 0.0)
 
 
 def _reset_steps(reset_mask: Tensor | None) -> dict[int, Tensor]:

@@ -201,7 +201,7 @@ def run(
     every = Weights(*weights)  # type: ignore[arg-type]
     if every.g_ih is not None or every.g_hh is not None:
         raise ValueError("the kernel has no layer normalisation: g_ih and g_hh must be None")
-    drawn, p = (zoneout, 0.0) if isinstance(zoneout, Tensor) else (None, zoneout or 0.0)
+    drawn, p = reference.split_zoneout(zoneout)
     tensors = (x, h0, *every[:4])
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     if torch.compiler.is_compiling():
