@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from gatelab.core.backends import BackendName, Explanation, Spec, explain, resolve
 from gatelab.core.cells import Weights
-from gatelab.core.recurrent import GAINS, NAMES, Recurrent, enter
+from gatelab.core.recurrent import GAINS, NAMES, Recurrent, enter, in_own_precision, under_autocast
 from gatelab.core.torch_internals import obstacle
 from gatelab.core.unroll import State, reverse
 
@@ -34,6 +34,9 @@ class GRU(Recurrent):
         layer_norm: normalise each gate's products (Ba et al. 2016, see `cells.py`); adds `gain_ih` and `gain_hh`
             [3H] to every layer and direction. They begin at 1 and the biases at 0.
         backend: "auto" chooses; a named backend runs or raises, it never gives way to another one.
+
+    Under `torch.autocast` on a GPU the triton backend, named or chosen, multiplies in the dtype of autocast and keeps
+    its state in float32 from step to step; results come in the dtype of the weights, as from every backend.
 
     Example: `y, h_n = GRU(10, 20)(torch.randn(5, 3, 10))` gives y [5, 3, 20] and h_n [1, 3, 20].
     """
@@ -86,8 +89,11 @@ class GRU(Recurrent):
     def _spec(
         self, x: Tensor, lengths: Tensor | None, reset_mask: Tensor | None, others: Sequence[Tensor | None]
     ) -> Spec:
-        """What this call asks for; `others` are the other tensors that a backend would read: states, weights."""
-        return Spec(
+        """What this call asks for; `others` are the other tensors that a backend would read: states, weights.
+
+        Its dtype is that of autocast where the triton backend runs, else that of the weights.
+        """
+        spec = Spec(
             device=x.device.type,
             dtype=x.dtype,
             reset_after=self.reset_after,
@@ -101,6 +107,11 @@ class GRU(Recurrent):
             layer_norm=self.layer_norm,
             obstacle=obstacle(x.device.type, (x, lengths, reset_mask, *others)),
         )
+        if x.dtype == torch.float32 and under_autocast(x):
+            mixed = spec._replace(dtype=torch.get_autocast_dtype(x.device.type))
+            if explain(self.backend, mixed).backend == "triton":
+                return mixed
+        return spec
 
     def _zoneout(self, x: Tensor) -> Tensor | float | None:
         """What keeps states in this call, in the order in which the steps are walked; see `reference.Run`."""
@@ -127,8 +138,12 @@ class GRU(Recurrent):
         options = {"reset_after": self.reset_after, "lengths": lengths, "reset_mask": reset_mask, **how}
         spec = self._spec(x, lengths, reset_mask, (*state, *weights))
         run = resolve(self.backend, spec).run
-        y, h = run(x, state[0], *weights, zoneout=zoneout, **options)  # type: ignore[arg-type]
-        return y, (h,)
+        tensors: Sequence[Tensor | None] = (x, state[0], *weights)
+        with in_own_precision(x):
+            if spec.dtype != x.dtype:
+                tensors = [None if t is None else t.to(spec.dtype) for t in tensors]
+            y, h = run(*tensors, zoneout=zoneout, **options)  # type: ignore[arg-type]
+            return y.to(x.dtype), (h.to(x.dtype),)
 
     def _run_backward(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None

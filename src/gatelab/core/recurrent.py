@@ -15,6 +15,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -130,9 +131,14 @@ def _check_lengths(lengths: Tensor | Sequence[int], steps: int, batch: int, devi
     return lengths.long()
 
 
-def _autocast(x: Tensor) -> bool:
+def under_autocast(x: Tensor) -> bool:
     """Whether autocast is on for the device of x; the meta device knows none."""
     return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
+def in_own_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Keep autocast out of what is computed from x."""
+    return torch.autocast(x.device.type, enabled=False) if under_autocast(x) else nullcontext()
 
 
 class Recurrent(nn.Module):
@@ -245,7 +251,7 @@ class Recurrent(nn.Module):
         All arguments may be positional, because the older ONNX exporter passes them so.
 
         Under `torch.autocast` the layer runs in the dtype of its weights: a long recurrence in half
-        precision loses what it remembers, and the input is converted instead.
+        precision loses what it remembers, and the input is converted instead. (A GRU on a GPU says more.)
         """
         if isinstance(input, torch.fx.Proxy):
             # symbolic tracing takes the layer whole, as it takes those of torch.nn
@@ -254,16 +260,11 @@ class Recurrent(nn.Module):
             return input.tracer.create_proxy("call_module", path, given, {})
         x, lengths, reset_mask, layout = enter(input, self.input_size, self.batch_first, lengths, reset_mask)
         dtype = self.weight_ih_l0.dtype
-        converts, packed = _autocast(x), layout.packed is not None
-        if x.dtype != dtype and not converts:
+        if x.dtype != dtype and not under_autocast(x):
             raise TypeError(f"input is {x.dtype} but the weights are {dtype}: convert one of them")
         x = x.to(dtype)
         state = self._initial(x, hx, layout)
-        if converts:
-            with torch.autocast(x.device.type, enabled=False):
-                y, state = self._stack(x, state, lengths, reset_mask, packed)
-        else:
-            y, state = self._stack(x, state, lengths, reset_mask, packed)
+        y, state = self._stack(x, state, lengths, reset_mask, layout.packed is not None)
         final = tuple(layout.state_out(s) for s in state)
         return layout.output(y, lengths), final if len(final) > 1 else final[0]
 
@@ -286,7 +287,7 @@ class Recurrent(nn.Module):
                     f"{name} must be [num_layers*directions, {'B, ' if batch else ''}hidden_size] = "
                     f"{list(expected)} for this input, got {list(tensor.shape)}"
                 )
-            if tensor.dtype != x.dtype and not _autocast(x):
+            if tensor.dtype != x.dtype and not under_autocast(x):
                 raise TypeError(
                     f"{name} is {tensor.dtype} but the weights are {x.dtype}: convert one of them"
                 )
@@ -325,8 +326,9 @@ class Recurrent(nn.Module):
         def step(i: Tensor, state: State) -> State:
             return self._step(i, state, weights.w_hh, weights.b_hh)
 
-        projected = F.linear(x, weights.w_ih, weights.b_ih)
-        return unroll(step, projected, state, lengths=lengths, reset_mask=reset_mask)
+        with in_own_precision(x):
+            projected = F.linear(x, weights.w_ih, weights.b_ih)
+            return unroll(step, projected, state, lengths=lengths, reset_mask=reset_mask)
 
     def _run_backward(
         self, x: Tensor, state: State, weights: Weights, lengths: Tensor | None, reset_mask: Tensor | None

@@ -120,6 +120,25 @@ def test_float16_keeps_its_state_in_float32() -> None:
 
 
 @pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_under_autocast_it_multiplies_in_half_and_answers_in_float32(bidirectional: bool) -> None:
+    gru = GRU(3, 7, 2, bidirectional=bidirectional, backend="triton")
+    exact = GRU(3, 7, 2, bidirectional=bidirectional, backend="reference")
+    exact.load_state_dict(gru.state_dict())
+    x, lengths = torch.randn(3, 2, 3), torch.tensor([2, 3])
+    with torch.autocast("cpu", torch.float16):  # the interpreter cannot add in bfloat16
+        y, h_n = gru(x, lengths=lengths)
+        assert "triton runs" in str(gru.explain(x, lengths=lengths))
+    grads = torch.autograd.grad(y.square().sum() + h_n.sum(), list(gru.parameters()))
+    y_exact, h_exact = exact(x, lengths=lengths)
+    want = torch.autograd.grad(y_exact.square().sum() + h_exact.sum(), list(exact.parameters()))
+    for got, right in zip((y, h_n, *grads), (y_exact, h_exact, *want), strict=True):
+        assert got.dtype == torch.float32
+        error = (got - right).abs().max() / right.abs().max()
+        assert 1e-5 < error < 1e-2  # not computed in float32, and as near as eleven bits are
+
+
+@pytest.mark.usefixtures("interpreted")
 def test_every_number_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """New memory holds NaN: none of it may reach a result."""
     case = {"steps": 2, "batch": 3, "inputs": 2, "hidden": 7, "reset_after": False, "reverse": True}
