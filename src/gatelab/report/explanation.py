@@ -11,8 +11,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.report.figures import COLOURS, FAINT, SYMBOLS, new_figure
+from gatelab.report.figures import COLOURS, FAINT, SYMBOLS, draw_heat_map, new_figure
 from gatelab.report.page import place, render, table
+from gatelab.tasks.contract import HeatMap
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -378,17 +379,7 @@ DIVERGING = ((0.0, "#2f7ed8"), (0.5, "rgba(128,128,128,0.08)"), (1.0, "#d9660d")
 
 
 def _map(one: Mapping[str, Any]) -> Iterator[Block]:
-    figure = new_figure(height=120 + 26 * len(one["rows"]))
-    # words may stand twice in a sentence, so the axes are places and the words their ticks
-    figure.add_heatmap(
-        z=one["values"], colorscale=((0.0, "rgba(128,128,128,0.05)"), (1.0, COLOURS[0])), zmin=0
-    )
-    figure.update_xaxes(tickvals=list(range(len(one["columns"]))), ticktext=list(one["columns"]), side="top")
-    figure.update_yaxes(
-        tickvals=list(range(len(one["rows"]))), ticktext=list(one["rows"]), autorange="reversed"
-    )
-    figure.update_layout(margin={"t": 90})
-    yield {"figure": place(figure, one["note"], one["note"])}
+    yield {"figure": place(draw_heat_map(HeatMap(**one)), one["note"], one["note"])}
 
 
 # dynamics

@@ -34,7 +34,7 @@ from gatelab.run import RequestError
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
-from gatelab.tasks.contract import CurveSample, Sample, SeriesSample
+from gatelab.tasks.contract import CurveSample, HeatMap, Sample, SeriesSample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -371,6 +371,21 @@ def draw_curves(shown: CurveSample) -> go.Figure:
         figure.add_scatter(
             x=[*range(1, len(values) + 1)], y=[*values], name=name.replace("_", " "), line=line
         )
+    return figure
+
+
+def draw_heat_map(shown: HeatMap) -> go.Figure:
+    """A square for each value; the rows from above."""
+    figure = new_figure(height=120 + 26 * len(shown.rows))
+    # words may stand twice in a sentence, so the axes are places and the words their ticks
+    figure.add_heatmap(
+        z=[[*row] for row in shown.values],
+        colorscale=((0.0, "rgba(128,128,128,0.05)"), (1.0, COLOURS[0])),
+        zmin=0,
+    )
+    figure.update_xaxes(tickvals=[*range(len(shown.columns))], ticktext=[*shown.columns], side="top")
+    figure.update_yaxes(tickvals=[*range(len(shown.rows))], ticktext=[*shown.rows], autorange="reversed")
+    figure.update_layout(margin={"t": 90})
     return figure
 
 

@@ -19,6 +19,7 @@ from gatelab.data.messages import counted
 from gatelab.report.experiment_record import about, environment_of, ran_on, sections, shown_command
 from gatelab.report.figures import (
     draw_curves,
+    draw_heat_map,
     draw_series,
     importance_bars,
     learning_curves,
@@ -34,7 +35,7 @@ from gatelab.study.analysis import otherwise
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, answer, columns, leaderboard, to_csv, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
-from gatelab.tasks.contract import CurveSample, Sample, SeriesSample, TableSample
+from gatelab.tasks.contract import CurveSample, HeatMap, Sample, SeriesSample, TableSample
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -175,6 +176,8 @@ def _shown(name: str, shown: Sample) -> dict[str, Any]:
         found["figure"] = place(draw_series(shown), f"Sample of {name}'s best run")
     elif isinstance(shown, CurveSample):
         found["figure"] = place(draw_curves(shown), f"{shown.label} by {shown.steps} of {name}'s best run")
+    elif isinstance(shown, HeatMap):
+        found["figure"] = place(draw_heat_map(shown), shown.note)
     elif isinstance(shown, TableSample):
         cells = map(list, zip(*shown.rows, strict=True))
         found["table"] = table(shown.note, dict(zip(shown.columns, cells, strict=True)))

@@ -142,13 +142,31 @@ class CurveSample:
     curves: Mapping[str, Sequence[float]]
 
 
-Sample = TextSample | SeriesSample | TableSample | CurveSample
+@dataclass(frozen=True)
+class HeatMap:
+    """A matrix between texts, e.g. the weights of attention or the shares of a confusion matrix; none below 0.
+
+    Attributes:
+        values: values[row][column].
+    """
+
+    note: str
+    rows: Sequence[str]
+    columns: Sequence[str]
+    values: Sequence[Sequence[float]]
 
 
-def as_text(sample: TextSample | TableSample | CurveSample) -> str:
+Sample = TextSample | SeriesSample | TableSample | CurveSample | HeatMap
+
+
+def as_text(sample: TextSample | TableSample | CurveSample | HeatMap) -> str:
     """The sample as plain text; a table with aligned columns."""
     if isinstance(sample, TextSample):
         return sample.text
+    if isinstance(sample, HeatMap):
+        named = zip(sample.rows, sample.values, strict=True)
+        cells = tuple((name, *(f"{value:.2f}" for value in values)) for name, values in named)
+        sample = TableSample(sample.note, ("", *sample.columns), cells)
     if isinstance(sample, CurveSample):
         steps = enumerate(zip(*sample.curves.values(), strict=True), 1)
         cells = tuple((str(step), *(f"{value:.4g}" for value in values)) for step, values in steps)

@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
+from gatelab.tasks.contract import HeatMap
+
 
 @dataclass(frozen=True)
 class Part:
@@ -59,16 +61,6 @@ class Prediction:
     steps: Sequence[str]
     kind: Literal["text", "series", "frames"]
     features: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class HeatMap:
-    """A matrix of weights between texts, e.g. of attention; values[row][column]."""
-
-    note: str
-    rows: Sequence[str]
-    columns: Sequence[str]
-    values: Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,7 @@ def test_the_report_shows_the_confusion_matrix(run, tmp_path):
     page = (tmp_path / "report.html").read_text()
     assert "a row for each true class" in page
     assert ">glad<" in page
+    assert '"ticktext":["glad","sad"]' in page  # the picture's axis
 
 
 @pytest.mark.slow

@@ -172,6 +172,10 @@ def test_the_sample_shows_sentences_and_what_each_word_attends_to(trained):
     assert (source, reference) == (data.pairs["valid"].sources[0], data.pairs["valid"].targets[0])
     assert [pair.partition("←")[0] for pair in attention.split()] == said.split()
     assert {pair.partition("←")[2] for pair in attention.split()} <= {*source.split(), "end"}
+    _, first, _ = task.samples(Run(data))
+    assert [word.strip() for word in first.rows] == [*said.split(), "(end)"]
+    assert [word.strip() for word in first.columns] == [*source.split(), "(end)"]
+    assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in first.values)
 
 
 def test_what_is_said_of_the_scores_is_recorded(trained):

@@ -5,7 +5,7 @@ Every example counts once, in float64. Nothing is carried between batches.
 Letters: B examples, T steps, C channels, N classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Unpack
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.contract import GraphInterface, HeatMap, Metric, RunSource, Sample, TableSample
 from gatelab.tasks.labels.reading import read_examples
 from gatelab.tasks.labels.scores import ClassificationScores
 from gatelab.tasks.reading import Reading
@@ -88,19 +88,32 @@ class ClassificationTask(Task):
         """New examples can be told apart."""
         return ["predict RUN --input FILE --output out.csv"]
 
-    def sample(self, run: RunSource) -> TableSample:
-        """The confusion matrix of the validation split."""
+    def _confusion(self, run: RunSource) -> Tensor:
+        """How many examples of each true class [N] got each answer [N], on the validation split."""
         scores = ClassificationScores(len(self.spec.classes))
         with torch.inference_mode():
             for batch in run.data.dataloader("valid"):
                 scores.update(self.net(batch.inputs, batch.lengths), batch.labels)
-        rows = zip(self.spec.classes, scores.counts.tolist(), strict=True)
+        return scores.counts
+
+    def sample(self, run: RunSource) -> TableSample:
+        """The confusion matrix of the validation split."""
+        counts = self._confusion(run)
+        rows = zip(self.spec.classes, counts.tolist(), strict=True)
         return TableSample(
-            f"The {int(scores.counts.sum()):,} examples of the validation split: a row for each true class, a column "
+            f"The {int(counts.sum()):,} examples of the validation split: a row for each true class, a column "
             "for each answer.",
             ("true class", *self.spec.classes),
-            tuple((name, *map(str, counts)) for name, counts in rows),
+            tuple((name, *map(str, row)) for name, row in rows),
         )
+
+    def samples(self, run: RunSource) -> Sequence[Sample]:
+        """The confusion matrix in numbers and as a picture."""
+        counts = self._confusion(run).double()
+        shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+        note = "The share of each true class (left) that got each answer (above)."
+        values = [[round(share, 4) for share in row] for row in shares.tolist()]
+        return [*super().samples(run), HeatMap(note, self.spec.classes, self.spec.classes, values)]
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
         """Answer every example of `file`, which the DataModule reads as it reads its own.

@@ -15,9 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 from gatelab.core.attribution import replaced
 from gatelab.core.text.head import token_nll
 from gatelab.data.specs import IGNORE
-from gatelab.tasks.contract import RunSource
+from gatelab.tasks.contract import HeatMap, RunSource
 from gatelab.tasks.labels.reading import positions
-from gatelab.tasks.reading import HeatMap, Part, Prediction, Reading, decoded
+from gatelab.tasks.reading import Part, Prediction, Reading, decoded
 
 PAIRS, SHOWN, MAPS = 96, 4, 2
 """Sentences that are read, that are shown, and whose attention is shown."""
@@ -53,7 +53,7 @@ def read_pairs(task: Any, run: RunSource, file: Path | None) -> Reading:
         parts=parts,
         prediction=_prediction(task, tokenizer, source[: int(lengths[0]), 0], texts[0][0]),
         maps=[
-            _attention(task, tokenizer, source[: int(lengths[r]), r])
+            attention_map(task, tokenizer, source[: int(lengths[r]), r])
             for r in range(min(MAPS, source.shape[1]))
         ],
     )
@@ -94,7 +94,7 @@ def _found(task: Any, source: Tensor, lengths: Tensor) -> Sequence[Any]:
 
 
 @torch.no_grad()
-def _attention(task: Any, tokenizer: Any, source: Tensor) -> HeatMap:
+def attention_map(task: Any, tokenizer: Any, source: Tensor) -> HeatMap:
     """The weights of every word of the translation on those of the source."""
     net, end = task.net, task.spec.seed_token
     lengths = torch.tensor([len(source)])

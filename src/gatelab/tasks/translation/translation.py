@@ -32,13 +32,14 @@ from gatelab.tasks.contract import (
     Progress,
     Remark,
     RunSource,
+    Sample,
     ScoredRow,
     TableSample,
 )
 from gatelab.tasks.metrics import TokenLoss
 from gatelab.tasks.reading import Reading
 from gatelab.tasks.resume import gather_ranks
-from gatelab.tasks.translation.reading import read_pairs
+from gatelab.tasks.translation.reading import MAPS, attention_map, read_pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,6 +256,13 @@ class TranslationTask(Task):
             rows.append((batch.texts.sources[b], said, batch.texts.references[b], reads))
         note = "The first sentences of the validation split; each word with the source word that it attends to most."
         return TableSample(note, ("source", "translation", "reference", "attention"), tuple(rows))
+
+    def samples(self, run: RunSource) -> Sequence[Sample]:
+        """The sample, and the whole attention of its first sentences."""
+        batch: PairBatch = run.data.batch("valid", range(min(MAPS, self.spec.pairs["valid"])))
+        each = zip(batch.source.T, batch.lengths.tolist(), strict=True)
+        maps = [attention_map(self, run.data.tokenizer, source[:length]) for source, length in each]
+        return [*super().samples(run), *maps]
 
     def reading(self, run: RunSource, file: Path | None = None) -> Reading:
         """Sentence pairs, what encoder and decoder read, and the attention; see reading.py."""
