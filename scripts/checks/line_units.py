@@ -21,8 +21,8 @@ from torch import Tensor
 from gatelab.core.ablation import ablated
 from gatelab.core.gates import layer_runs
 from gatelab.run.load import load_task
-from gatelab.tasks.explanation import explain
-from gatelab.tasks.reading import Reading, listening
+from gatelab.tasks.explanation.measure import explain
+from gatelab.tasks.explanation.reading import Reading, listening
 from scripts.harness import parser
 
 PROBE = "position in line"

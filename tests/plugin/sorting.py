@@ -24,7 +24,7 @@ from gatelab.data.base_module import BatchOrder, GatelabDataModule
 from gatelab.data.specs import Spec
 from gatelab.tasks import Task
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
-from gatelab.tasks.reading import Part, Reading
+from gatelab.tasks.explanation.reading import Part, Reading
 
 DIGITS = 10
 

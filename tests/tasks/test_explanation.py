@@ -9,10 +9,10 @@ import torch
 from torch.nn import functional as F
 
 from gatelab.core import GRU, LSTM, RNN, LanguageModel, MinGRU
-from gatelab.tasks.explanation import explain
-from gatelab.tasks.reading import Part, Reading, cropped, listening, powers
+from gatelab.tasks.explanation.measure import explain
+from gatelab.tasks.explanation.reading import Part, Reading, cropped, listening, powers
+from gatelab.tasks.explanation.shares import autocorrelation_time, share_told
 from gatelab.tasks.series.reading import calendar
-from gatelab.tasks.shares import autocorrelation_time, share_told
 from gatelab.tasks.text.reading import text_probes
 
 T, R, UNIT = 60, 4, 2

@@ -1,4 +1,4 @@
-"""What a network learned, as one page that needs no network, from what `gatelab.tasks.explanation.explain` measured.
+"""The page of `gatelab explain`, which needs no network, from what `gatelab.tasks.explanation.measure` measured.
 
 It is made as a report's page is: the same shell, tables and interactive figures (`page.py`, `figures.py`).
 """

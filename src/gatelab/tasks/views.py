@@ -26,7 +26,7 @@ from gatelab.tasks.text.generation import Generation
 if TYPE_CHECKING:
     import pandas as pd
 
-    from gatelab.tasks.reading import Reading
+    from gatelab.tasks.explanation.reading import Reading
 
 
 class Views:

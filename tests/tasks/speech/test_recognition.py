@@ -15,7 +15,7 @@ from gatelab.core import GRU, SpeechRecognizer
 from gatelab.data import SpeechDataModule
 from gatelab.run.load import load_task
 from gatelab.tasks import RecognitionTask
-from gatelab.tasks.explanation import explain
+from gatelab.tasks.explanation.measure import explain
 from gatelab.tasks.optimizers import adam
 from gatelab.tasks.speech.streaming import StreamingRecognizer
 

@@ -14,7 +14,7 @@ from gatelab.data import PairsDataModule
 from gatelab.data.specs import IGNORE
 from gatelab.tasks import Checkpoints, TranslationTask
 from gatelab.tasks.contract import Remark
-from gatelab.tasks.explanation import explain
+from gatelab.tasks.explanation.measure import explain
 from gatelab.tasks.optimizers import adam
 
 WORDS = {"a": "one", "b": "two", "c": "three", "d": "four", "e": "five", "f": "six"}

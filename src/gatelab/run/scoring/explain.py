@@ -13,7 +13,7 @@ from typing import Any
 from gatelab.run import RequestError
 from gatelab.run.build import request_errors
 from gatelab.run.load import load_task
-from gatelab.tasks.explanation import explain as measure
+from gatelab.tasks.explanation.measure import explain as measure
 
 
 def explain(
@@ -26,7 +26,7 @@ def explain(
     tick: Callable[[str], None] = lambda label: None,
     trust: bool = False,
 ) -> dict[str, Any]:
-    """What `gatelab.tasks.explanation.explain` measures of the run in `path`, and `run`, `task`, `seconds`.
+    """What `gatelab.tasks.explanation.measure.explain` measures of the run in `path`, and `run`, `task`, `seconds`.
 
     Args:
         file: what is read instead of the validation split, as `gatelab predict` would read it.

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, HeatMap, Metric, RunSource, Sample, TableSample
+from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.labels.reading import read_examples
 from gatelab.tasks.labels.scores import ClassificationScores
-from gatelab.tasks.reading import Reading
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from gatelab.data.polyphony.spec import FramesBatch, PolyphonySpec, key_name
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.labels.reading import read_music
-from gatelab.tasks.reading import Reading
 
 if TYPE_CHECKING:
     import pandas as pd

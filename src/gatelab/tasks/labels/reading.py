@@ -17,7 +17,7 @@ from gatelab.core.attribution import replaced
 from gatelab.data.labelled.spec import LabelledBatch
 from gatelab.data.polyphony.spec import FramesBatch, key_name
 from gatelab.tasks.contract import RunSource
-from gatelab.tasks.reading import Part, Prediction, Reading, decoded, powers
+from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded, powers
 
 EXAMPLES, SHOWN = 96, 4
 """Examples that are read, and those of them that are shown."""

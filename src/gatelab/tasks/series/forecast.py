@@ -37,8 +37,8 @@ from gatelab.tasks.contract import (
     SeriesSample,
     Window,
 )
+from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
-from gatelab.tasks.reading import Reading
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
 from gatelab.tasks.series.errors import error_samples

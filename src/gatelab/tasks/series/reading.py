@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gatelab.data.specs import SeriesBatch
 from gatelab.tasks.contract import RunSource
-from gatelab.tasks.reading import Part, Prediction, Reading, cropped, powers
+from gatelab.tasks.explanation.reading import Part, Prediction, Reading, cropped, powers
 
 WINDOWS, SHOWN = 192, 4
 """Windows that are read, and rows that are shown."""

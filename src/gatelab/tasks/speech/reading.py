@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from gatelab.core.speech.decoding import BLANK
 from gatelab.data.audio.spec import SpeechBatch
 from gatelab.tasks.contract import RunSource
+from gatelab.tasks.explanation.reading import Part, Prediction, Reading
 from gatelab.tasks.labels.reading import positions
-from gatelab.tasks.reading import Part, Prediction, Reading
 
 UTTERANCES, SHOWN = 64, 4
 

@@ -18,7 +18,7 @@ from gatelab.core.speech.decoding import BLANK, decode
 from gatelab.data.audio.spec import SpeechBatch, SpeechSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
-from gatelab.tasks.reading import Reading
+from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.speech.error_rates import ErrorRates
 from gatelab.tasks.speech.reading import read_speech
 

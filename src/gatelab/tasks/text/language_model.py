@@ -30,8 +30,8 @@ from gatelab.tasks.contract import (
     TextSample,
     TokenScores,
 )
+from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import TokenLoss
-from gatelab.tasks.reading import Reading
 from gatelab.tasks.resume import State, columns, copied, detach, gather_ranks, reset_state
 from gatelab.tasks.text.evaluation_rows import METHODS, SCORERS, tune_and_score
 from gatelab.tasks.text.generation import Generation, continuations

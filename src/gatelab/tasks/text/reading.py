@@ -15,7 +15,7 @@ from torch import Tensor
 from gatelab.core.attribution import replaced
 from gatelab.core.text.head import token_nll
 from gatelab.tasks.contract import RunSource
-from gatelab.tasks.reading import Part, Prediction, Reading, decoded, powers
+from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded, powers
 from gatelab.tasks.text.perplexity import HEAD_ELEMENTS
 
 STREAMS, STEPS = 8, 640

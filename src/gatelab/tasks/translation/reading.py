@@ -16,8 +16,8 @@ from gatelab.core.attribution import replaced
 from gatelab.core.text.head import token_nll
 from gatelab.data.specs import IGNORE
 from gatelab.tasks.contract import HeatMap, RunSource
+from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded
 from gatelab.tasks.labels.reading import positions
-from gatelab.tasks.reading import Part, Prediction, Reading, decoded
 
 PAIRS, SHOWN, MAPS = 96, 4, 2
 """Sentences that are read, that are shown, and whose attention is shown."""

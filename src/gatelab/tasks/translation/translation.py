@@ -36,8 +36,8 @@ from gatelab.tasks.contract import (
     ScoredRow,
     TableSample,
 )
+from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import TokenLoss
-from gatelab.tasks.reading import Reading
 from gatelab.tasks.resume import gather_ranks
 from gatelab.tasks.translation.reading import MAPS, attention_map, read_pairs
 

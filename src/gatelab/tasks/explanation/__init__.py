@@ -1,0 +1,1 @@
+"""What `gatelab explain` measures of a trained network, on a sample that its task reads."""
