@@ -61,7 +61,8 @@ def test_a_future_of_its_own_is_read_and_what_it_lacks_is_named(trained, capsys)
     given = ["predict", str(run), "--input", f"{root}/sales.csv", "--future", f"{root}/plans.csv"]
     given += ["--output", f"{root}/forecast.csv", "--force"]
     plans.to_csv(root / "plans.csv", index=False)
-    assert main(given) == 0
+    assert main([*given, "--plot", f"{root}/forecast.png"]) == 0
+    assert (root / "forecast.png").read_bytes().startswith(b"\x89PNG")
     forecast = pd.read_csv(root / "forecast.csv", parse_dates=["ds"])
     assert forecast.ds.tolist() == plans.ds.tolist()
     assert forecast.unique_id.tolist() == plans.unique_id.tolist()

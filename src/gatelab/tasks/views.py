@@ -93,8 +93,13 @@ class Views:
         """
         raise ValueError(f"{type(self).__name__} does not predict on new input")
 
-    def predicted(self, run: RunSource, file: Path, frame: "pd.DataFrame") -> Sequence[Sample]:
-        """Return what `predict` made of `file` as something to look at; empty: nothing is drawn."""
+    def predicted(
+        self, run: RunSource, file: Path, frame: "pd.DataFrame", future: Path | None = None
+    ) -> Sequence[Sample]:
+        """Return what `predict` made of `file` as something to look at; empty: nothing is drawn.
+
+        future: what `predict` was given besides, see `takes_future`.
+        """
         return ()
 
     def calibrate(self, data: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pytest
 
 from gatelab.data.messages import DataError
 from gatelab.data.panel.module import PanelDataModule
+from gatelab.tasks.series.samples import predicted_series
 
 
 def rows(ids="ab", length=40, begin=0) -> pd.DataFrame:
@@ -45,6 +46,21 @@ def run(tmp_path, monkeypatch):
         return data.panel_input(write(table, "input.csv"), data.spec, ahead)
 
     return data, read
+
+
+def test_a_picture_shows_each_series_with_what_came_before(run):
+    data, read = run
+    history = pd.concat([rows("a", 30), rows("z", 3)])  # one is shorter than what is shown of the past
+    found = read(history, pd.concat([rows("a", 4, begin=30), rows("z", 4, begin=3)]).drop(columns="y"))
+    told = found.stamps.assign(y=np.arange(8.0), **{"y_q0.1": 0.0, "y_q0.9": 9.0})
+    first, second = (sample.windows[0] for sample in predicted_series(found, told, data.spec))
+    assert first.start == 30
+    assert first.past == [*range(22, 30)]
+    assert first.times[0] == "2024-01-01T22:00"
+    assert first.times[-1] == "2024-01-02T09:00"
+    assert (len(first.times), first.forecast) == (12, [0, 1, 2, 3])
+    assert [band.percent for band in first.bands] == [80]
+    assert (second.past, second.forecast, len(second.times)) == ([0, 1, 2], [4, 5, 6, 7], 7)
 
 
 @pytest.mark.parametrize("one_file", [False, True])

@@ -29,12 +29,16 @@ class PanelInput(NamedTuple):
 
     windows: `windows[np.arange(a, b)]` is the `SeriesBatch` of series a to b; value = scaled * spread + level.
     stamps: the id and, if there are stamps, the time of each forecast, `S * P` rows in order of series and step.
+    panel: the series with their rows to forecast, whose targets are missing; ends: where each of these begins, `[S]`,
+        counted from its series' first row.
     """
 
     ids: tuple[str, ...]
     windows: PanelWindows
     stamps: pd.DataFrame
     notes: list[str]
+    panel: Panel
+    ends: np.ndarray
 
 
 def read_panel_input(
@@ -87,7 +91,7 @@ def read_panel_input(
     windows = Windows(np.arange(len(ends)), panel.starts[:-1] + ends)
     padded = bool((ends < spec.lookback).any())
     dataset = PanelWindows(arrays, windows, spec.lookback, spec.horizon, len(ends), padded=padded)
-    return PanelInput(panel.ids, dataset, _stamps(panel, ends, columns, spec.horizon), notes)
+    return PanelInput(panel.ids, dataset, _stamps(panel, ends, columns, spec.horizon), notes, panel, ends)
 
 
 def _below(history: LongFrame, future: LongFrame, columns: Columns) -> LongFrame:

@@ -234,7 +234,7 @@ def predict_and_show(
         use_calibration(loaded)
     with request_errors(f"--input {file}"), _remarks():
         frame: pd.DataFrame = loaded.task.predict(loaded, Path(file), **given)
-        return frame, loaded.task.predicted(loaded, Path(file), frame) if show else ()
+        return frame, loaded.task.predicted(loaded, Path(file), frame, **given) if show else ()
 
 
 def generate(path: str | Path, prompt: str, *, trust: bool = False, **options: Any) -> str:

@@ -47,7 +47,7 @@ from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
 from gatelab.tasks.series.reading import read_windows
-from gatelab.tasks.series.samples import bands_of, predicted_samples, shown_window
+from gatelab.tasks.series.samples import bands_of, predicted_samples, predicted_series, shown_window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -470,10 +470,12 @@ class ForecastTask(Task):
             return forecast_table(self, run.reader, file)
         raise ValueError(f"{type(run.reader).__name__} reads no tables; nothing can be forecast from {file}")
 
-    def predicted(self, run: RunSource, file: Path, frame: "pd.DataFrame") -> list[SeriesSample]:
-        """What `predict` made of a table, with the rows before it: a sample a target; of a panel nothing yet."""
+    def predicted(
+        self, run: RunSource, file: Path, frame: "pd.DataFrame", future: Path | None = None
+    ) -> list[SeriesSample]:
+        """What `predict` made of a table or a panel, with the rows before it: a sample a target (of each series)."""
         if hasattr(run.reader, "panel_input"):
-            return []
+            return predicted_series(run.reader.panel_input(file, self.spec, future), frame, self.spec)
         series, _ = run.reader.read_input(file, self.spec)
         return predicted_samples(series, frame, self.spec)
 

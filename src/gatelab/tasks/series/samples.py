@@ -17,6 +17,8 @@ from gatelab.tasks.contract import Band, SeriesSample, Window
 if TYPE_CHECKING:
     import pandas as pd
 
+    from gatelab.data.panel.new_rows import PanelInput
+
 BANDS = (95, 80, 50)
 """Percent of the intervals that are drawn, the widest first."""
 
@@ -79,6 +81,27 @@ def predicted_samples(series: Series, frame: "pd.DataFrame", spec: SeriesSpec) -
         )
         note = f"{spec.horizon} steps after row {len(series.values):,}"
         shown.append(SeriesSample(note, target, "time" if times else "row", (window,)))
+    return shown
+
+
+def predicted_series(given: "PanelInput", frame: "pd.DataFrame", spec: SeriesSpec) -> list[SeriesSample]:
+    """What was predicted after the last row of each series of a panel: as `predicted_samples`, for every series."""
+    import numpy as np
+
+    panel, shown = given.panel, []
+    for number, (name, end) in enumerate(zip(given.ids, given.ends.tolist(), strict=True)):
+        begin, steps = int(panel.starts[number]), min(end, 2 * spec.horizon)
+        rows = frame.iloc[number * spec.horizon : (number + 1) * spec.horizon]
+        times: list[str] | None = None
+        if len(panel.wall):
+            place = int(panel.place[number])
+            stamps = panel.wall[place + end - steps : place + end + spec.horizon].astype("datetime64[m]")
+            times = np.datetime_as_string(stamps).tolist()
+        for k, target in enumerate(spec.targets):
+            past = panel.values[begin + end - steps : begin + end, k].tolist()
+            window = Window(end, past, [], rows[target].tolist(), times, _bands_of_columns(rows, target))
+            note = f"{name}: {spec.horizon} steps after its row {end:,}"
+            shown.append(SeriesSample(note, target, "time" if times else "row", (window,)))
     return shown
 
 
