@@ -10,7 +10,15 @@ from torch.nn import functional as F
 
 from gatelab.core import GRU, LSTM, RNN, LanguageModel, MinGRU
 from gatelab.tasks.explanation.measure import explain
-from gatelab.tasks.explanation.reading import Part, Reading, cropped, listening, powers
+from gatelab.tasks.explanation.reading import (
+    Part,
+    Reading,
+    cropped,
+    forgetful,
+    listening,
+    powers,
+    with_context,
+)
 from gatelab.tasks.explanation.shares import autocorrelation_time, share_told
 from gatelab.tasks.series.reading import calendar
 from gatelab.tasks.text.reading import text_probes
@@ -165,6 +173,19 @@ def test_only_the_first_call_is_heard_and_only_calls_from_no_state_are_cropped()
     assert len(calls) == 1
     assert torch.equal(calls[0].x, x)
     assert torch.equal(y, core(x[-3:])[0])
+
+
+def test_a_forgetful_core_knows_its_own_step_and_those_right_before() -> None:
+    core, x, lengths = GRU(2, 3, 2), torch.randn(7, 2, 2), torch.tensor([7, 4])
+    whole = core(x, lengths=lengths)[0]
+    for k in (0, 2, 6, 9):
+        with forgetful(core, k):
+            y = core(x, lengths=lengths)[0]
+        for t in range(7):
+            own = core(x[t - k : t + 1])[0][-1] if t >= k else whole[t]
+            torch.testing.assert_close(y[t, 0], own[0])
+            torch.testing.assert_close(y[t, 1], own[1] if t < 4 else torch.zeros(3))
+    assert with_context(GRU(2, 3, bidirectional=True), lambda: x) is None
 
 
 def test_contexts_are_powers_of_two_up_to_the_last() -> None:

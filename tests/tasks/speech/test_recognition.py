@@ -186,6 +186,8 @@ def test_it_is_explained_with_a_spectrogram(net, data, manifest):
     assert values.shape == (len(found["attribution"]["steps"]), data.spec.channels)
     if not net.get("bidirectional"):  # what comes after the step of the symbol is read by nothing
         assert (values[-1] == 0).all()
+        assert found["context"]["k"][:2] == [0, 1]
+        assert found["context"]["rise"][0] != 0
     own = task.reading(Run(data, data), manifest.parent / "0.wav")
     assert "own transcripts" in own.note
 

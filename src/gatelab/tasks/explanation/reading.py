@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
+from gatelab.core.unroll import padding
 from gatelab.tasks.contract import HeatMap
 
 
@@ -127,6 +129,47 @@ def cropped(core: nn.Module, steps: int) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+@contextlib.contextmanager
+def forgetful(core: nn.Module, steps: int) -> Iterator[None]:
+    """Have every output of `core`, which reads forward, come of its own step and the `steps` before it, inside.
+
+    Each is computed anew from a zero state; those of the first steps, which have no more before them, stay.
+    """
+
+    def again(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        x, (y, state) = args[0], output  # [T, R, D], [T, R, F]
+        if len(x) <= steps:
+            return output
+        windows = x.unfold(0, steps + 1, 1).permute(3, 0, 1, 2)  # [steps + 1, T - steps, R, D]
+        last = module.forward(windows.flatten(1, 2))[0][-1].unflatten(0, windows.shape[1:3])
+        y = torch.cat((y[:steps], last))
+        lengths = kwargs.get("lengths")
+        if lengths is not None:
+            y = y.masked_fill(padding(lengths, len(y)).unsqueeze(-1), 0)
+        return y, state
+
+    handle = core.register_forward_hook(again, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def with_context(
+    core: nn.Module, losses: Callable[[], Tensor]
+) -> Callable[[int], tuple[Tensor, Tensor]] | None:
+    """`Reading.carried` of losses that follow from a core's outputs; None for one that reads in both directions."""
+    if getattr(core, "bidirectional", False):
+        return None
+
+    def carried(k: int) -> tuple[Tensor, Tensor]:
+        with forgetful(core, k):
+            some = losses()
+        return some, losses()
+
+    return carried
 
 
 def powers(most: int) -> list[int]:

@@ -17,12 +17,14 @@ from gatelab.core.attribution import replaced
 from gatelab.data.labelled.spec import LabelledBatch
 from gatelab.data.polyphony.spec import FramesBatch, key_name
 from gatelab.tasks.contract import RunSource
-from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded, powers
+from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded, powers, with_context
 
 EXAMPLES, SHOWN = 96, 4
 """Examples that are read, and those of them that are shown."""
 MOST_STEPS = 1000
 """Steps of an example that are read; longer ones are cut."""
+FURTHEST = 64
+"""The most frames of context that are asked for."""
 
 
 def read_examples(task: Any, run: RunSource, file: Path | None) -> Reading:
@@ -194,6 +196,8 @@ def read_music(task: Any, run: RunSource, file: Path | None) -> Reading:
                 drawn={"keys that sound": sounding[:SHOWN]},
             )
         ],
+        carried=with_context(task.net.core, losses),
+        contexts=powers(min(int(read.median()) - 1, FURTHEST)),
         prediction=Prediction(
             f"The log-probability that {key_name(key)} sounds after the first piece; the baseline is silence.",
             score, x, torch.zeros_like(x), _numbers(read[0]), "frames", [key_name(k) for k in used],

@@ -15,8 +15,8 @@ from torch.nn.utils.rnn import pad_sequence
 from gatelab.core.speech.decoding import BLANK
 from gatelab.data.audio.spec import SpeechBatch
 from gatelab.tasks.contract import RunSource
-from gatelab.tasks.explanation.reading import Part, Prediction, Reading
-from gatelab.tasks.labels.reading import positions
+from gatelab.tasks.explanation.reading import Part, Prediction, Reading, powers, with_context
+from gatelab.tasks.labels.reading import FURTHEST, positions
 
 UTTERANCES, SHOWN = 64, 4
 
@@ -56,6 +56,8 @@ def read_speech(task: Any, run: RunSource, file: Path | None) -> Reading:
                 drawn={"mean of the frame's channels": loud[:SHOWN]},
             )
         ],
+        carried=with_context(net.core, losses),
+        contexts=powers(min(int(steps.median()) - 1, FURTHEST)),
         prediction=_prediction(task, frames[0]),
     )
 

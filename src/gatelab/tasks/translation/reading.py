@@ -16,8 +16,8 @@ from gatelab.core.attribution import replaced
 from gatelab.core.text.head import token_nll
 from gatelab.data.specs import IGNORE
 from gatelab.tasks.contract import HeatMap, RunSource
-from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded
-from gatelab.tasks.labels.reading import positions
+from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded, powers, with_context
+from gatelab.tasks.labels.reading import FURTHEST, positions
 
 PAIRS, SHOWN, MAPS = 96, 4, 2
 """Sentences that are read, that are shown, and whose attention is shown."""
@@ -51,6 +51,9 @@ def read_pairs(task: Any, run: RunSource, file: Path | None) -> Reading:
         unit="nats per token",
         losses=losses,
         parts=parts,
+        carried=None if net.input_feeding else with_context(net.core, losses),
+        contexts=powers(min(int(ends.median()) - 1, FURTHEST)),
+        context_unit="words of the translation",
         prediction=_prediction(task, tokenizer, source[: int(lengths[0]), 0], texts[0][0]),
         maps=[
             attention_map(task, tokenizer, source[: int(lengths[r]), r])
