@@ -206,7 +206,7 @@ def test_a_changed_constant_in_the_model_is_caught(series, tmp_path, monkeypatch
     copy = tmp_path / "src"
     shutil.copytree(package, copy / "gatelab", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(package.parents[1] / "conf", tmp_path / "conf")
-    forecaster = copy / "gatelab/core/forecaster.py"
+    forecaster = copy / "gatelab/core/series/forecaster.py"
     text = forecaster.read_text()
     assert "self.head(Summary(" in text
     forecaster.write_text(text.replace("self.head(Summary(", "0.999 * self.head(Summary("))
@@ -215,7 +215,7 @@ def test_a_changed_constant_in_the_model_is_caught(series, tmp_path, monkeypatch
     assert found.exit_code == 2
     assert found.initial is None
     assert found.first.step == 1
-    assert [d.key for d in found.environment] == ["code.gatelab/core/forecaster.py"]
+    assert [d.key for d in found.environment] == ["code.gatelab/core/series/forecaster.py"]
 
 
 def test_a_run_of_several_nodes_is_reproduced_with_as_many_processes_on_one(tmp_path):

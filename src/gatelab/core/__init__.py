@@ -6,12 +6,12 @@ from gatelab.core.budget import hidden_size_for
 from gatelab.core.cells import GRUCell, LSTMCell, RNNCell
 from gatelab.core.contract import Core
 from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
-from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.labels.classifier import SequenceClassifier
 from gatelab.core.labels.polyphony import FrameModel
-from gatelab.core.language_model import LanguageModel
+from gatelab.core.series.forecaster import Forecaster
 from gatelab.core.speech.recognizer import SpeechRecognizer
+from gatelab.core.text.language_model import LanguageModel
 from gatelab.core.text.sampling import beam_search, generate
 from gatelab.core.translation.translator import Translator
 

@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 
@@ -66,3 +67,17 @@ def make_core(make: Callable[..., Any], input_size: int, model: str, *given: Any
             f"{name} must have forward(x, state=None, *, reset_mask=None): {error}. {SEE}"
         ) from None
     return core
+
+
+def core_hidden_size(core: Callable[..., Any]) -> int:
+    """The hidden size that a core will have: read from a partial's keywords, else from a throw-away core."""
+    keywords = getattr(core, "keywords", {})
+    if "hidden_size" in keywords:
+        return int(keywords["hidden_size"])
+    with torch.random.fork_rng(devices=[]):
+        made = core(input_size=1)
+    if not hasattr(made, "hidden_size"):
+        raise TypeError(
+            f"the core {type(made).__name__} has no hidden_size, which embedding_size=None takes; {SEE}"
+        )
+    return int(made.hidden_size)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.series.covariates import CovariateFeatures, Covariates
+from gatelab.core.series.forecaster import Forecaster
 from gatelab.core.series.normalization import WindowNorm
 
 CORE = partial(GRU, hidden_size=6)

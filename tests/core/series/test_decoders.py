@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core.baselines import LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN
-from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
 from gatelab.core.series.covariates import Covariates
+from gatelab.core.series.forecaster import Forecaster
 from gatelab.core.stack import stack
 
 CORES = [GRU, LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gatelab.core.gru import GRU
-from gatelab.core.language_model import LanguageModel
+from gatelab.core.text.language_model import LanguageModel
 from gatelab.data.specs import CODE_POINTS
 from gatelab.data.text import read
 from gatelab.data.text.tokenizer import train_tokenizer

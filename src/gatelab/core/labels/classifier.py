@@ -13,8 +13,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from gatelab.core.contract import make_core
-from gatelab.core.language_model import core_hidden_size
+from gatelab.core.contract import core_hidden_size, make_core
 from gatelab.core.regularization import check_probability, drop_weights, dropout, embed
 from gatelab.core.unroll import padding
 

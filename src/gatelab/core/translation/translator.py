@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gatelab.core.contract import make_core
-from gatelab.core.language_model import INIT_RANGE, core_hidden_size
+from gatelab.core.contract import core_hidden_size, make_core
 from gatelab.core.regularization import check_probability, dropout, embed
+from gatelab.core.text.language_model import INIT_RANGE
 from gatelab.core.translation.attention import Attention, Memory, Score
 from gatelab.core.unroll import padding
 

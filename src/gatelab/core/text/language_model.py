@@ -12,10 +12,9 @@ Dimensions: T time, B batch, V vocabulary, E embedding, H the core's output.
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
-from gatelab.core.contract import SEE, make_core
+from gatelab.core.contract import core_hidden_size, make_core
 from gatelab.core.regularization import (
     Start,
     check_probability,
@@ -172,17 +171,3 @@ class LanguageModel(nn.Module):
         """
         y, state = self.features(tokens, state, reset_mask=reset_mask)
         return self.head(y), state
-
-
-def core_hidden_size(core: Callable[..., Any]) -> int:
-    """The hidden size that a core will have: read from a partial's keywords, else from a throw-away core."""
-    keywords = getattr(core, "keywords", {})
-    if "hidden_size" in keywords:
-        return int(keywords["hidden_size"])
-    with torch.random.fork_rng(devices=[]):
-        made = core(input_size=1)
-    if not hasattr(made, "hidden_size"):
-        raise TypeError(
-            f"the core {type(made).__name__} has no hidden_size, which embedding_size=None takes; {SEE}"
-        )
-    return int(made.hidden_size)

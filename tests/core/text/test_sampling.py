@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gatelab.core.gru import GRU
-from gatelab.core.language_model import LanguageModel
+from gatelab.core.text.language_model import LanguageModel
 from gatelab.core.text.sampling import Sampling, beam_search, draw, generate, restrict
 
 

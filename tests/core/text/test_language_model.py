@@ -8,7 +8,7 @@ import torch
 
 from gatelab.core.baselines import LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN
 from gatelab.core.gru import GRU
-from gatelab.core.language_model import LanguageModel
+from gatelab.core.text.language_model import LanguageModel
 
 CORES = pytest.mark.parametrize("core", [GRU, LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN])
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from gatelab.core.baselines import LSTM
-from gatelab.core.forecaster import Forecaster
 from gatelab.core.gru import GRU
+from gatelab.core.series.forecaster import Forecaster
 
 CORE = partial(GRU, hidden_size=6)
 CHOICES: list[dict[str, Any]] = [
