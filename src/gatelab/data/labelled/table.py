@@ -135,7 +135,7 @@ def series_of(frame: pd.DataFrame, id: str, time: str | None, channels: Sequence
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise DataError(
-            f"column {channels[column]!r}, row {row + 1}: {values[row, column]} is no finite number"
+            f"column {channels[column]!r}, row {row + 1}: {frame[channels[column]].iloc[row]} is no number below 3e38"
         )
     order = np.argsort(owner, kind="stable")
     if time is not None:
