@@ -66,20 +66,32 @@ _gatelab; printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("gatelab tra", "train"),
-        ("gatelab train model=gr", "gru"),  # bash replaces what follows the last =
-        ("gatelab train model.hid", "model.hidden_size="),
-        ("gatelab eval 2", "2b3c4d5e-s0"),
-        ("gatelab study ", "size"),
-    ],
-)
+LINES = [
+    ("gatelab tra", "train"),
+    ("gatelab train model=gr", "model=gru"),
+    ("gatelab train model.hid", "model.hidden_size="),
+    ("gatelab eval 2", "2b3c4d5e-s0"),
+    ("gatelab study s", "size"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES)
 def test_the_script_for_bash_completes_the_word_at_the_cursor(line, expected, place):
     script = BASH.format(script=SCRIPTS["bash"], python=sys.executable, line=line, point=len(line))
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [expected]
+    assert done.stdout.split() == [
+        expected.rpartition("=")[2] or expected
+    ]  # bash replaces what follows the last =
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES)
+def test_the_script_for_fish_completes_the_word_at_the_cursor(line, expected, place):
+    if not shutil.which("fish"):
+        pytest.skip("no fish here")
+    gatelab = f"function gatelab; {sys.executable} -m gatelab $argv; end"
+    script = f"{gatelab}\n{SCRIPTS['fish']}\ncomplete -C '{line}'"
+    done = subprocess.run(["fish", "-c", script], capture_output=True, text=True, check=True)
+    assert expected in done.stdout.split("\n")[:-1]
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

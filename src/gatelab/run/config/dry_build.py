@@ -144,6 +144,7 @@ def _try_data(node: str) -> str | None:
 def _try_model(node: str, net_node: str) -> str | None:
     import torch
 
+    from gatelab.core.contract import check_call
     from gatelab.run.build import instantiate
 
     model, net = json.loads(node), json.loads(net_node)
@@ -154,7 +155,13 @@ def _try_model(node: str, net_node: str) -> str | None:
         signature = signature_of(model["_target_"])
         if "input_size" not in signature.names and not signature.open_ended:
             return None
-        text = _refused("model", model, lambda: core(input_size=8))
+
+        def construct() -> None:
+            made = core(input_size=8)
+            if isinstance(getattr(made, "output_size", None), int):
+                check_call(made, 8)
+
+        text = _refused("model", model, construct)
         if text is not None or not callable(factory):
             return text
         parameters = inspect.signature(factory).parameters

@@ -150,8 +150,9 @@ class ForecastTask(Task):
     @classmethod
     def why_without(cls, metric: str, spec: SeriesSpec) -> str | None:
         """A metric that these data do not have; see `Task`."""
-        if metric == "val/mase" and not any(spec.mase_scale):
-            return "no target has a MASE (the notes on the data say why); take val/mae"
+        if metric in ("val/mase", "val/sql", "val/msis") and not any(spec.mase_scale):
+            name = metric.removeprefix("val/").upper()
+            return f"no target has a {name} (the notes on the data say why); take val/mae"
         return None
 
     @classmethod
