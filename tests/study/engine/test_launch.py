@@ -74,7 +74,9 @@ def test_submitit_gets_its_options_and_a_job_for_each_worker(tmp_path, monkeypat
 
         def map_array(self, function, *given):
             assert function is launch_module.run_worker
-            return [types.SimpleNamespace(result=lambda one=one: [f"{one}"]) for one in zip(*given, strict=True)]
+            return [
+                types.SimpleNamespace(result=lambda one=one: [f"{one}"]) for one in zip(*given, strict=True)
+            ]
 
     submitit = types.ModuleType("submitit")
     submitit.AutoExecutor = Executor
