@@ -17,7 +17,7 @@ SMALL = [
 GOES_ON = {
     "a constant rate and a limit of steps that is not reached": ["trainer.max_steps=1000"],
     "a warm-up in steps and accumulated gradients": [
-        "schedule.warmup=4",
+        "schedule.warmup=3",
         "trainer.accumulate_grad_batches=2",
     ],
     "two validations an epoch": ["schedule=step", "schedule.every=2", "trainer.val_check_interval=1"],
