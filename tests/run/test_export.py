@@ -109,7 +109,7 @@ def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     [
         ("text", [3, "batch"]),
         ("series", ["batch", 3, 4]),
-        ("panel", ["batch", 8, 1]),
+        pytest.param("panel", ["batch", 8, 1], marks=pytest.mark.slow),
         pytest.param("quantiles", ["batch", 12, 4], marks=pytest.mark.slow),
     ],
 )
@@ -121,7 +121,10 @@ def test_torch_export_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     assert torch.export.load(tmp_path / "x.pt2").graph.find_nodes(op="placeholder")
 
 
-@pytest.mark.parametrize("kind", ["text", "lstm", "cho", "nn", "rnn", "min", "awd"])
+OTHERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("text", "cho", "nn", "rnn", "min")]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "awd", *OTHERS])
 def test_time_is_free_in_torch_export_of_a_language_model_of_any_cell(kind, run, tmp_path):
     done = export(run(kind), "torch-export", tmp_path / "x.pt2")
     assert done.inputs["tokens"] == ["time", "batch"]

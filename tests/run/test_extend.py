@@ -15,14 +15,13 @@ SMALL = [
     *("callbacks.progress=null", "callbacks.throughput=null", "callbacks.memory=null"),
 ]
 GOES_ON = {
-    "constant": [],
-    "a warm-up in steps": ["schedule.warmup=4"],
-    "steps of the rate by number": ["schedule=step", "schedule.every=2"],
-    "plateau": ["schedule=plateau"],
-    "two validations an epoch": ["trainer.val_check_interval=1"],
-    "a validation every second epoch": ["trainer.check_val_every_n_epoch=2"],
-    "accumulated gradients": ["trainer.accumulate_grad_batches=2"],
-    "a limit of steps that is not reached": ["trainer.max_steps=1000"],
+    "a constant rate and a limit of steps that is not reached": ["trainer.max_steps=1000"],
+    "a warm-up in steps and accumulated gradients": [
+        "schedule.warmup=3",
+        "trainer.accumulate_grad_batches=2",
+    ],
+    "two validations an epoch": ["schedule=step", "schedule.every=2", "trainer.val_check_interval=1"],
+    "a validation every second epoch": ["schedule=plateau", "trainer.check_val_every_n_epoch=2"],
 }
 FROM_THE_START = {
     "cosine": (["schedule=cosine"], "learning rate depends"),
