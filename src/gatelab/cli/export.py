@@ -34,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a graph for T steps only: with one, a step is fastest (a forecaster's default: its look-back)",
     )
     parser.add_argument(
+        "--part",
+        metavar="NAME",
+        help="a part of the network as a graph of its own: a translator's encoder or step",
+    )
+    parser.add_argument(
         "--prune",
         type=float,
         metavar="SHARE",
@@ -60,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         options.format,
         options.output,
         steps=options.steps,
+        part=options.part,
         prune=options.prune,
         int8=options.int8,
         test=options.test,

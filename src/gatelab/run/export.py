@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,7 @@ def export(
     output: str | Path | None = None,
     *,
     steps: int | None = None,
+    part: str | None = None,
     prune: float | None = None,
     int8: bool = False,
     test: bool = False,
@@ -109,6 +110,8 @@ def export(
         output: the file; None: `export/model.<ending>` in the run directory.
         steps: T of a graph with a fixed number of steps; None: free where that can be (see above), else what the task
             says (`GraphInterface.steps`).
+        part: a part of the network that its task names (`Task.graph_parts`), a translator's `encoder` or `step`, say;
+            None: the whole.
         prune: the share of the weights of all matrices that is set to zero; int8: round them, see
             `gatelab.core.compression`. Both are scored on the validation split, which is read for it.
         test: score them on the test split too.
@@ -130,10 +133,10 @@ def export(
     if test and not compressed:
         raise RequestError("--test: scores what --prune and --int8 cost; `gatelab eval` scores a run.")
     loaded = load_task(path, trust=trust)
-    target = _target(loaded, kind, output, force)
+    target = _target(loaded, "model" if part is None else f"model-{part}", kind, output, force)
     note = json.dumps({key: loaded.record[key] for key in ("identity", "config", "spec")})
     with request_errors("export"):
-        interface: GraphInterface = loaded.task.graph()
+        interface = _interface(loaded.task, kind, part)
     before = scores(loaded, test) if compressed else {}
     fresh: Any = build_task(loaded.config, loaded.task.spec)
     net = fresh.net.eval()
@@ -160,7 +163,7 @@ def export(
                 free = False
             fixed, tolerance = steps or (0 if free else interface.steps), TOLERANCE
             interface = _with_time(interface, fixed)
-            inputs = loaded.task.example_input(2, fixed or interface.usual_steps)
+            inputs = _example(loaded.task, interface)(2, fixed or interface.usual_steps)
             content, run = _written(kind, _as_graph(net, interface).eval(), inputs, interface, note)
             size = len(content)
         difference = _checked(kind, loaded, run, interface, fixed, tolerance)
@@ -189,9 +192,26 @@ def export(
     return written
 
 
-def _target(loaded: LoadedRun, kind: str, output: str | Path | None, force: bool) -> Path:
+def _interface(task: Any, kind: str, part: str | None) -> GraphInterface:
+    """The graph of the task's network or of its part; raises ValueError or RequestError where there is none."""
+    if part is None:
+        return cast(GraphInterface, task.graph())
+    if kind == "safetensors":
+        raise RequestError(f"--part {part}: is for graphs; give --format onnx or torch-export.")
+    parts = task.graph_parts()
+    if part not in parts:
+        known = f"its parts are {', '.join(parts)}" if parts else "it has no parts; leave --part out"
+        raise RequestError(f"--part {part}: {type(task).__name__} has none of that name: {known}.")
+    return cast(GraphInterface, parts[part])
+
+
+def _example(task: Any, interface: GraphInterface) -> Callable[[int, int], Inputs]:
+    return interface.example or cast(Callable[[int, int], Inputs], task.example_input)
+
+
+def _target(loaded: LoadedRun, name: str, kind: str, output: str | Path | None, force: bool) -> Path:
     """The file to write; raises as `export`."""
-    own = loaded.run.path / "export" / f"model.{ENDINGS[kind]}"
+    own = loaded.run.path / "export" / f"{name}.{ENDINGS[kind]}"
     target = Path(output) if output is not None else inside(loaded.run.path, own)
     if target.exists() and not force:
         raise RequestError(f"{target}: exists already; --force replaces it, --output FILE writes elsewhere.")
@@ -232,7 +252,7 @@ def cost(
 
 
 def _written(
-    kind: str, graph: Graph, inputs: Inputs, interface: GraphInterface, note: str
+    kind: str, graph: nn.Module, inputs: Inputs, interface: GraphInterface, note: str
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
     """The file of a graph, and what runs it."""
     try:
@@ -271,7 +291,9 @@ def _with_time(interface: GraphInterface, steps: int) -> GraphInterface:
     return dataclasses.replace(interface, inputs=inputs, outputs=outputs)
 
 
-def _as_graph(net: nn.Module, interface: GraphInterface) -> Graph:
+def _as_graph(net: nn.Module, interface: GraphInterface) -> nn.Module:
+    if interface.module is not None:
+        return cast(nn.Module, interface.module(net))
     return Graph(net, len(interface.outputs) - 1, interface.pack)
 
 
@@ -283,7 +305,7 @@ def _difference(
     own = _as_graph(loaded.task.net, interface)
     worst = (0.0, 0.0)
     for batch, steps in ((1, usual), (5, 2 * usual), (3, usual)):
-        inputs = loaded.task.example_input(batch, fixed or steps)
+        inputs = _example(loaded.task, interface)(batch, fixed or steps)
         for theirs, ours in zip(run(inputs), own(*inputs), strict=True):
             gap = float((theirs - ours).abs().max()) if theirs.shape == ours.shape else float("inf")
             scale = max(1.0, float(ours.abs().max()))
@@ -419,7 +441,7 @@ def _free(names: Mapping[str, tuple[int | str, ...]]) -> dict[str, dict[int, str
 
 
 def onnx_graph(
-    graph: Graph, inputs: Inputs, interface: GraphInterface, note: str
+    graph: nn.Module, inputs: Inputs, interface: GraphInterface, note: str
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
     """The ONNX file with `note` in its metadata, and ONNX Runtime running it."""
     import onnx
@@ -480,7 +502,7 @@ def int8_graph(content: bytes, interface: GraphInterface) -> tuple[bytes, Callab
 
 
 def torch_export(
-    graph: Graph, inputs: Inputs, interface: GraphInterface, note: str
+    graph: nn.Module, inputs: Inputs, interface: GraphInterface, note: str
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
     """The `.pt2` file with `note` as `gatelab.json` in it, and what it loads as. Outputs have no names there."""
     free = {name: torch.export.Dim(name) for name in ("batch", "time")}
