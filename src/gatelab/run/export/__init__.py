@@ -16,31 +16,31 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import io
 import json
-import logging
-import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import nn
 
-from gatelab.core import GRU, LSTM, RNN
-from gatelab.core.baselines import TorchGRU, TorchLSTM, TorchRNN
-from gatelab.core.cells import gru_step_after
-from gatelab.core.compression import matrices, pack, round_matrices, unpack
 from gatelab.core.compression import prune as prune_weights
-from gatelab.core.recurrent import Recurrent
-from gatelab.core.stack import Stack
-from gatelab.core.unroll import State
+from gatelab.core.compression import round_matrices
 from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors
+from gatelab.run.export.cores import use_exportable_core, write_steps_out
+from gatelab.run.export.files import (
+    Inputs,
+    as_graph,
+    int8_graph,
+    onnx_graph,
+    plain_weights,
+    safetensors_file,
+    torch_export,
+)
 from gatelab.run.load import LoadedRun, load_task
 from gatelab.run.record.directory import inside
 from gatelab.run.record.outputs import check_output
@@ -52,10 +52,7 @@ TOLERANCE = 1e-5
 INT8_TOLERANCE = 0.1
 """The same of a graph in int8, which rounds what it multiplies: it was compared before that, so this finds no more than
 a graph that went wrong. What the rounding costs, the metric says."""
-OPSET = 17
 ENDINGS = {"safetensors": "safetensors", "onnx": "onnx", "torch-export": "pt2"}
-OF_TORCH: dict[type[nn.Module], type[nn.Module]] = {GRU: TorchGRU, LSTM: TorchLSTM, RNN: TorchRNN}
-Inputs = tuple[Tensor, ...]
 
 
 @dataclass
@@ -143,8 +140,8 @@ def export(
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net.load_state_dict(loaded.task.net.state_dict())
-        _plain_weights(net)
-        size = len(_safetensors(net, interface, note)[0])
+        plain_weights(net)
+        size = len(safetensors_file(net, interface, note)[0])
         if prune is not None:
             prune_weights(net, prune)
         if compressed:  # from here on the run's own outputs are those of these weights
@@ -152,19 +149,19 @@ def export(
         if kind == "safetensors":
             if int8:
                 round_matrices(loaded.task.net)
-            content, run = _safetensors(net, interface, note, compressed, int8)
+            content, run = safetensors_file(net, interface, note, compressed, int8)
             fixed, tolerance = 0, 0.0
         else:
             free = not int8 and (
-                _use_exportable_core(net, kind) or (kind == "torch-export" and interface.free_time)
+                use_exportable_core(net, kind) or (kind == "torch-export" and interface.free_time)
             )
             if interface.fixed_time or int8:
-                _write_steps_out(net, SteppedGRU if int8 else GRU)
+                write_steps_out(net, quantised=int8)
                 free = False
             fixed, tolerance = steps or (0 if free else interface.steps), TOLERANCE
             interface = _with_time(interface, fixed)
             inputs = _example(loaded.task, interface)(2, fixed or interface.usual_steps)
-            content, run = _written(kind, _as_graph(net, interface).eval(), inputs, interface, note)
+            content, run = _written(kind, as_graph(net, interface).eval(), inputs, interface, note)
             size = len(content)
         difference = _checked(kind, loaded, run, interface, fixed, tolerance)
         if int8 and kind == "onnx":
@@ -291,18 +288,12 @@ def _with_time(interface: GraphInterface, steps: int) -> GraphInterface:
     return dataclasses.replace(interface, inputs=inputs, outputs=outputs)
 
 
-def _as_graph(net: nn.Module, interface: GraphInterface) -> nn.Module:
-    if interface.module is not None:
-        return cast(nn.Module, interface.module(net))
-    return Graph(net, len(interface.outputs) - 1, interface.pack)
-
-
 def _difference(
     loaded: LoadedRun, run: Callable[[Inputs], Inputs], interface: GraphInterface, fixed: int
 ) -> tuple[float, float]:
     """Largest difference over a few shapes: absolute, and relative to the largest output (at least 1)."""
     usual = interface.usual_steps
-    own = _as_graph(loaded.task.net, interface)
+    own = as_graph(loaded.task.net, interface)
     worst = (0.0, 0.0)
     for batch, steps in ((1, usual), (5, 2 * usual), (3, usual)):
         inputs = _example(loaded.task, interface)(batch, fixed or steps)
@@ -311,211 +302,3 @@ def _difference(
             scale = max(1.0, float(ours.abs().max()))
             worst = max(worst, (gap, gap / scale), key=lambda pair: pair[1])
     return worst
-
-
-def _plain_weights(net: nn.Module) -> None:
-    """Let weights that are computed from others (weight drop) be parameters under their own names."""
-    for module in list(net.modules()):
-        for name in list(getattr(module, "parametrizations", ())):
-            parametrize.remove_parametrizations(module, name)
-
-
-def _safetensors(
-    net: nn.Module, interface: GraphInterface, note: str, packed: bool = False, int8: bool = False
-) -> tuple[bytes, Callable[[Inputs], Inputs]]:
-    """The file with the weights of `net`, each once, and which names stand for which others (tied weights).
-
-    packed: see `gatelab.core.compression`. `net` then gets the weights that were written.
-    """
-    from safetensors.torch import load, save
-
-    weights: dict[str, Tensor] = {}
-    shared: dict[str, str] = {}
-    seen: dict[tuple[int, Any], str] = {}
-    for name, value in net.state_dict().items():
-        source = seen.setdefault((value.data_ptr(), tuple(value.shape)), name)
-        if source != name and value.numel():
-            shared[name] = source
-        else:
-            weights[name] = value.detach().cpu().contiguous()
-    stored, shapes = pack(weights, matrices(net) if packed else {}, int8=int8)
-    about = {"format": "pt", "gatelab": note, "shared": json.dumps(shared)}
-    content = save(stored, {**about, "packed": json.dumps(shapes)} if packed else about)
-    found = unpack(load(content), shapes)
-    for parameter in net.parameters():
-        parameter.zero_()
-    net.load_state_dict({**found, **{name: found[source] for name, source in shared.items()}})
-    graph = _as_graph(net, interface)
-    return content, lambda given: tuple(graph(*given))
-
-
-def _use_exportable_core(net: Any, kind: str) -> bool:
-    """Give `net` a core that a graph of this kind can hold; whether that leaves time free.
-
-    ONNX knows the layers of torch.nn as one operation, over any number of steps. For any other graph the core is one
-    whose steps are written out, for one of torch.nn the from-scratch one.
-    """
-    core: Any = getattr(net, "core", None)
-    if core is None:
-        return False
-    layers = list(core.layers) if isinstance(core, Stack) else [core]
-    free = kind == "onnx" and all(_is_plain(layer) for layer in layers)
-    layers = [_as(OF_TORCH if free else {b: a for a, b in OF_TORCH.items()}, layer) for layer in layers]
-    for layer in layers:
-        if isinstance(layer, GRU):
-            layer.backend = "reference"
-    if isinstance(core, Stack):
-        core.layers = nn.ModuleList(layers)
-    else:
-        net.core = layers[0]
-    return free
-
-
-class SteppedGRU(GRU):
-    """A GRU that is traced step by step: within the one operation that ONNX has for it, nothing is quantised."""
-
-    _run, _run_backward = Recurrent._run, Recurrent._run_backward  # type: ignore[assignment]  # not by a backend
-
-    def _step(self, i: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
-        return (gru_step_after(i, state[0], w_hh, b_hh),)
-
-
-def _write_steps_out(net: nn.Module, plain: type[GRU]) -> None:
-    """Have every recurrent layer of `net` compute step by step in plain operations; `plain`: the class of a plain GRU
-    from then on."""
-    for module in list(net.modules()):
-        for name, child in list(module.named_children()):
-            layer = _as({b: a for a, b in OF_TORCH.items()}, child)
-            if _is_plain(layer):
-                layer = _as({GRU: plain}, layer)
-            setattr(module, name, layer)
-            if isinstance(layer, GRU):
-                layer.backend = "reference"
-
-
-def _is_plain(layer: Any) -> bool:
-    """Whether torch.nn has a layer that does the same."""
-    if isinstance(layer, GRU) and not (layer.reset_after and not layer.zoneout and not layer.layer_norm):
-        return False
-    return type(layer) in (*OF_TORCH, *OF_TORCH.values())
-
-
-def _as(kinds: Mapping[type[nn.Module], Callable[..., nn.Module]], core: nn.Module) -> nn.Module:
-    """The layer that `kinds` has for one like `core`, with its weights; `core` itself if there is none."""
-    if type(core) not in kinds:
-        return core
-    names = ["input_size", "hidden_size", "num_layers", "bias", "bidirectional"]
-    names += ["nonlinearity"] if isinstance(core, RNN | TorchRNN) else []
-    layer = kinds[type(core)](**{name: getattr(core, name) for name in names})
-    layer.load_state_dict(core.state_dict())
-    return layer.eval()
-
-
-class Graph(nn.Module):
-    """A network whose inputs and outputs are tensors only: state goes in and comes out piece by piece.
-
-    `pack`: see `GraphInterface`.
-    """
-
-    def __init__(
-        self, net: nn.Module, states: int, pack: Callable[[Sequence[Tensor]], Any] | None = None
-    ) -> None:
-        super().__init__()
-        self.net, self.states, self.pack = net, states, pack
-
-    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        """Return (logits [T, B, V], state...) of tokens [T, B], or (forecast [B, P, K],) of past [B, T, C].
-
-        Without a state in the output the further inputs are the network's own.
-        """
-        if self.pack is not None:
-            return (self.net(x, self.pack(state)),)
-        if self.states == 0:
-            return (self.net(x, *state),)
-        y, after = self.net(x, state[0] if self.states == 1 else state)
-        return (y, after) if self.states == 1 else (y, *after)
-
-
-def _free(names: Mapping[str, tuple[int | str, ...]]) -> dict[str, dict[int, str]]:
-    return {name: {i: d for i, d in enumerate(shape) if isinstance(d, str)} for name, shape in names.items()}
-
-
-def onnx_graph(
-    graph: nn.Module, inputs: Inputs, interface: GraphInterface, note: str
-) -> tuple[bytes, Callable[[Inputs], Inputs]]:
-    """The ONNX file with `note` in its metadata, and ONNX Runtime running it."""
-    import onnx
-
-    buffer = io.BytesIO()
-    torch.onnx.export(
-        graph,
-        inputs,
-        buffer,  # type: ignore[arg-type]  # a file is fine for this exporter
-        dynamo=False,  # it has the recurrent layers as one operation, with time free
-        input_names=list(interface.inputs),
-        output_names=list(interface.outputs),
-        dynamic_axes={**_free(interface.inputs), **_free(interface.outputs)},
-        opset_version=OPSET,
-    )
-    model = onnx.load_model_from_string(buffer.getvalue())
-    onnx.helper.set_model_props(model, {"gatelab": note})
-    onnx.checker.check_model(model)
-    content = model.SerializeToString()
-    return content, _onnx_runtime(content, interface)
-
-
-def _onnx_runtime(content: bytes, interface: GraphInterface) -> Callable[[Inputs], Inputs]:
-    import onnxruntime  # type: ignore[import-untyped]
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-
-    def run(given: Inputs) -> Inputs:
-        feed = {name: value.numpy() for name, value in zip(interface.inputs, given, strict=True)}
-        return tuple(torch.from_numpy(value) for value in session.run(None, feed))
-
-    return run
-
-
-def int8_graph(content: bytes, interface: GraphInterface) -> tuple[bytes, Callable[[Inputs], Inputs]]:
-    """An ONNX file whose products with weights are computed in int8, and ONNX Runtime running it.
-
-    Weights get a scale for each output; what they multiply is rounded to 8 bits by its own range at each step.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic  # type: ignore[import-untyped]
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        logging.disable(logging.WARNING)  # it advises steps that a graph of fixed shapes needs not
-        try:
-            quantize_dynamic(
-                onnx.load_model_from_string(content),
-                file,
-                op_types_to_quantize=["MatMul", "Gemm"],
-                per_channel=True,
-                weight_type=QuantType.QInt8,
-            )
-        finally:
-            logging.disable(logging.NOTSET)
-        content = file.read_bytes()
-    return content, _onnx_runtime(content, interface)
-
-
-def torch_export(
-    graph: nn.Module, inputs: Inputs, interface: GraphInterface, note: str
-) -> tuple[bytes, Callable[[Inputs], Inputs]]:
-    """The `.pt2` file with `note` as `gatelab.json` in it, and what it loads as. Outputs have no names there."""
-    free = {name: torch.export.Dim(name) for name in ("batch", "time")}
-    first, *states = (
-        {i: free[d] for i, d in enumerate(shape) if isinstance(d, str)} for shape in interface.inputs.values()
-    )
-    dynamic = {"x": first, "state": tuple(states)} if states else {"x": first}
-    program = torch.export.export(graph, inputs, dynamic_shapes=dynamic)
-    buffer = io.BytesIO()
-    logging.getLogger("torch._export.serde.serialize").setLevel(
-        logging.ERROR
-    )  # a loop without weights puzzles it
-    torch.export.save(program, buffer, extra_files={"gatelab.json": note})
-    content = buffer.getvalue()
-    module = torch.export.load(io.BytesIO(content)).module()
-    return content, lambda given: tuple(module(*given))
