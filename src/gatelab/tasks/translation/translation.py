@@ -39,6 +39,7 @@ from gatelab.tasks.contract import (
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import TokenLoss
 from gatelab.tasks.resume import gather_ranks
+from gatelab.tasks.translation.graph import parts, sentences, whole_graph
 from gatelab.tasks.translation.reading import MAPS, attention_map, read_pairs
 
 if TYPE_CHECKING:
@@ -269,27 +270,18 @@ class TranslationTask(Task):
         return read_pairs(self, run, file)
 
     def graph(self) -> GraphInterface:
-        """Source [S, B], its lengths and the target so far [S, B] in, logits [S, B, V] of the tokens after it out.
+        """The whole network, which is called again with the likeliest token behind the target; see graph.py."""
+        return whole_graph(self.spec)
 
-        A sentence is translated by calling it again with the likeliest token put behind the target; what stands behind
-        a sentence's last token so far is not read.
-        """
-        return GraphInterface(
-            inputs={"source": ("time", "batch"), "lengths": ("batch",), "target": ("time", "batch")},
-            outputs={"logits": ("time", "batch", self.spec.vocabulary)},
-            steps=40,
-            usual_steps=40,
-            fixed_time=True,
-        )
+    def graph_parts(self) -> Mapping[str, GraphInterface]:
+        """The encoder and one step of the decoder, which do the same work once."""
+        return parts(self)
 
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
         """Random sentences of different lengths, and random targets [steps, batch]."""
-        generator = torch.Generator().manual_seed(batch * 1000 + steps)
-        source, target = (
-            torch.randint(size, (steps, batch), generator=generator)
-            for size in (self.spec.source_vocabulary or self.spec.vocabulary, self.spec.vocabulary)
-        )
-        return source, torch.randint(1, steps + 1, (batch,), generator=generator), target
+        source, lengths = sentences(self.spec, batch, steps)
+        generator = torch.Generator().manual_seed(batch)
+        return source, lengths, torch.randint(self.spec.vocabulary, (steps, batch), generator=generator)
 
 
 def _shown(tokenizer: Any, token: int) -> str:
