@@ -1,9 +1,9 @@
 """From the weights of one network to those of another: by parts, by token, and into a larger one.
 
 A network's tensors belong to parts, which are named after the modules that hold them, from input to output:
-`embedding`, each layer of a recurrent core by its number (`core.0`, `core.1`), `head`. A name is the same whether a core
-is one layer of several or a `Stack`, and whether its matrices are dropped or not. A part is asked for by its name or by
-the beginning of it: `core` is all of its layers.
+`embedding`, each layer of a recurrent core by its number (`core.0`, `core.1`), `head`. A name is the same whether a
+core is one layer of several or a `Stack`, and whether its matrices are dropped or not. A part is asked for by its name
+or by the beginning of it: `core` is all of its layers.
 
 A network says which of its parts have a row for each token in `of_tokens` (part -> side; sides other than "" are those
 of a translation). Their rows are matched by token, not by number.
@@ -183,15 +183,16 @@ def grown(
 ) -> tuple[dict[str, Tensor], int]:
     """The weights of a network of k times as many units that computes the same function, and k.
 
-    Every unit is there k times (Net2WiderNet, Chen et al. 2016, arXiv:1511.05641): what makes a unit is copied, and what
-    reads it is shared out over its copies by random shares that add up to 1. Copies are equal until the first step;
-    different shares give them different gradients, so that training tells them apart. What a unit is read by is the
-    columns of a matrix; what makes it, the rows (of an embedding, `embeddings`, the columns).
+    Every unit is there k times (Net2WiderNet, Chen et al. 2016, arXiv:1511.05641): what makes a unit is copied, and
+    what reads it is shared out over its copies by random shares that add up to 1. Copies are equal until the first
+    step; different shares give them different gradients, so that training tells them apart. A unit is made by rows of a
+    matrix (of an embedding, one of `embeddings`, by columns), and read by columns.
 
     Args:
         target: the tensors of the larger network, for their shapes; those of the same shape are taken as they are.
 
-    Raises ValueError where the larger network is not k times as wide throughout.
+    Raises ValueError where the larger network is not k times as wide throughout, and for an adaptive softmax, whose
+    clusters have widths of their own.
     """
     hidden = {tensor.shape[1] for name, tensor in weights.items() if "weight_hh_l" in name}
     wider = {target[name].shape[1] for name in weights if "weight_hh_l" in name}
@@ -222,7 +223,7 @@ def grown(
             if target[name].shape[dim] != k * size or size % units:
                 raise ValueError(
                     f"{name} is {list(tensor.shape)} there and {list(target[name].shape)} here, which is not {k} times "
-                    "as wide"
+                    "as many units: give both networks the same size there, or leave the part out of init.parts"
                 )
             blocks = tensor.unflatten(dim, (size // units, 1, units))
             if dim == 0 or name in read:

@@ -209,9 +209,8 @@ def fit(
     step = int(found.checkpoint["global_step"]) if found else None
     if step is not None:
         say(f"continuing {run.path} from step {step}")
-    elif taken := start_from_source(config, task, getattr(data, "tokenizer", None)):
-        if rank() == 0:
-            run.update(init=taken)
+    elif (taken := start_from_source(config, task, getattr(data, "tokenizer", None))) and rank() == 0:
+        run.update(init=taken)
     own = build_callbacks(config, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
     continue_from(loggers, step)

@@ -1,8 +1,8 @@
 """Training of a network that does not begin at random: frozen parts, gradual unfreezing, rates by depth.
 
-Both follow ULMFiT (Howard and Ruder 2018, arXiv:1801.06146, sections 3.2 and 3.3). A network's groups are its parts, from
-input to output (`core/transfer.py`); which of them are trained depends on the epoch alone, so a run that was stopped
-goes on exactly.
+Both follow ULMFiT (Howard and Ruder 2018, arXiv:1801.06146, sections 3.2 and 3.3). A network's groups are its parts,
+from input to output (`core/transfer.py`). Which of them are trained depends on the epoch alone, so a run that was
+stopped goes on exactly.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class FineTuning:
     Args:
         net: the network.
         freeze: parts that keep their values, e.g. `["embedding", "core.0"]`; `core` is all of its layers.
-        unfreeze: gradual unfreezing: the last group alone is trained for so many epochs, then the one before it too, and
-            so on; None: all from the start.
+        unfreeze: gradual unfreezing: the last group alone is trained for so many epochs, then the one before it too,
+            and so on; None: all from the start.
         decay: the rate of each group is that of the one after it, divided by this (ULMFiT: 2.6); None: one rate.
 
     Raises:

@@ -84,10 +84,11 @@ def identity_of(config: DictConfig) -> Identity:
     config.seed = 0
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
+    plain = {str(key): value for key, value in resolved.items()}
     # `runs/x-s${seed}` of seed 0 need not be there
     with contextlib.suppress(RequestError):
-        resolved = with_sources(resolved)
-    return Identity(str(config.name), hash_of(resolved)[:8], seed)
+        plain = with_sources(plain)
+    return Identity(str(config.name), hash_of(plain)[:8], seed)
 
 
 def hash_of(config: Mapping[Any, Any]) -> str:
