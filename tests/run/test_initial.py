@@ -77,9 +77,7 @@ def test_a_source_is_what_it_holds_and_not_where_it_lies(source, folder):
     asked = check(compose(target("init.from=moved")))
     file.write_bytes((source / "checkpoints" / "last.ckpt").read_bytes() + b" ")
     assert identify(compose(target("init.from=moved"))) != first
-    with pytest.raises(
-        RequestError, match=r"init\.from=moved: best\.ckpt has changed since"
-    ):
+    with pytest.raises(RequestError, match=r"init\.from=moved: best\.ckpt has changed since"):
         open_source(asked)
 
 
