@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gatelab.core import GRU, LSTM, Forecaster, LanguageModel, SequenceClassifier, TorchGRU
+from gatelab.core import GRU, LSTM, Forecaster, LanguageModel, SequenceClassifier, TorchGRU, Translator
 from gatelab.core.convert import with_own_names
 from gatelab.core.transfer import part_of, parts_of, plain_name, take_over
 
@@ -21,6 +21,16 @@ def language_model(words=WORDS, hidden=6, layers=2, cell=GRU, **options):
 def classifier(words=WORDS, hidden=6, cell=GRU, **options):
     core = partial(cell, hidden_size=hidden, num_layers=2)
     return SequenceClassifier(len(words), 3, core, embedding_size=4, **options)
+
+
+def segments(hidden):
+    core = partial(GRU, hidden_size=hidden)
+    options = {"channel_independent": True, "decoder": "segments", "patch": 4}
+    return Forecaster(2, 8, core, **options)
+
+
+def translator(hidden):
+    return Translator(7, partial(GRU, hidden_size=hidden), embedding_size=4, tied=False)
 
 
 def tokens(words):

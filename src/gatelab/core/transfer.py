@@ -22,6 +22,8 @@ Tokens = Mapping[str, Sequence[str]]
 """Side -> the tokens in the order of their ids; "" where there are no sides."""
 DROPPED = re.compile(r"parametrizations\.(\w+)\.original$")
 STACKED = re.compile(r"layers\.(\d+)\.(\w+)_l0(_reverse)?$")
+GROWS = re.compile(r"(^|\.)(weight|bias)$|_l\d+(_reverse)?$")
+"""Names of the tensors of linear maps, embeddings, normalisations and recurrent layers."""
 LAYER = re.compile(r"(.+)\.\w+_l(\d+)(?:_reverse)?$")
 
 
@@ -125,6 +127,10 @@ def take_over(
     names = [name for name in own if part_of(name) in wanted and name in given]
     values = {name: given[name] for name in names}
     if grow:
+        if not getattr(net, "grows", True):
+            raise ValueError(
+                f"a {type(net).__name__} has no larger one of the same function; leave init.grow out"
+            )
         values, found.grown = grown(values, own, _embeddings(net), seed)
     wrong = []
     for name in names:
@@ -220,10 +226,11 @@ def grown(
         for dim, size in enumerate(tensor.shape):
             if tensor.dim() != target[name].dim() or target[name].shape[dim] == size:
                 continue
-            if target[name].shape[dim] != k * size or size % units:
+            if target[name].shape[dim] != k * size or size % units or not GROWS.search(name):
                 raise ValueError(
                     f"{name} is {list(tensor.shape)} there and {list(target[name].shape)} here, which is not {k} times "
-                    "as many units: give both networks the same size there, or leave the part out of init.parts"
+                    "as many units of a matrix: give both networks the same size there, or leave the part out of "
+                    "init.parts"
                 )
             blocks = tensor.unflatten(dim, (size // units, 1, units))
             if dim == 0 or name in read:

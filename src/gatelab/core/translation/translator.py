@@ -68,6 +68,9 @@ class Translator(nn.Module):
     Raises ValueError or TypeError, naming the argument, on what does not fit.
     """
 
+    grows: ClassVar[bool] = (
+        False  # attention multiplies a state with another one, so that copies would count twice
+    )
     of_tokens: ClassVar[dict[str, str]] = {  # see transfer.py
         "embedding": "target",
         "source_embedding": "source",
