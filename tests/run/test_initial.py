@@ -2,19 +2,23 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from gatelab.core import GRU
+from gatelab.core import GRU, LanguageModel
 from gatelab.core.convert import to_keras
+from gatelab.data.text.tokenizer import ByteTokenizer, CharTokenizer
 from gatelab.run import RequestError
 from gatelab.run.config import check, compose
 from gatelab.run.export import export
+from gatelab.run.initial import start_from_source
 from gatelab.run.record.identity import hash_of, identify
-from gatelab.run.source import open_source
+from gatelab.run.source import open_source, read_weights
 from gatelab.run.train import train
 from gatelab.tasks import load_checkpoint
 
@@ -98,25 +102,20 @@ def test_a_run_that_was_stopped_goes_on_from_its_own_weights(source, capsys):
     assert all(torch.equal(value, kept[name]) for name, value in weights_of(run).items())
 
 
-def files(folder, source):
-    """A file of each kind with weights of a core of 8 units that reads 8."""
+@pytest.mark.parametrize("name", ["torch.pt", "old.pt", "keras.npz", "ours.safetensors"])
+def test_files_of_torch_keras_and_our_export_are_read(name, source, folder):
     core = GRU(8, 8)
     torch.save(core.state_dict(), folder / "torch.pt")
     torch.save(core.state_dict(), folder / "old.pt", _use_new_zipfile_serialization=False)
     np.savez(folder / "keras.npz", *[weight.numpy() for weight in to_keras(core)])
-    export(source, "safetensors", folder / "ours.safetensors", force=True)
-    return core
-
-
-@pytest.mark.parametrize("name", ["torch.pt", "old.pt", "keras.npz", "ours.safetensors"])
-def test_files_of_torch_keras_and_our_export_are_read(name, source, folder):
-    core = files(folder, source)
-    result = train(target(f"init.from={name}", "init.parts=[core]", "optim.lr=0", "name=files"))
-    own = weights_of(result["run_dir"])["net.core.weight_hh_l0"]
-    expected = (
-        weights_of(source)["net.core.weight_hh_l0"] if name == "ours.safetensors" else core.weight_hh_l0
-    )
-    assert torch.equal(own, expected)
+    expected = {f"core.{key}": value for key, value in core.state_dict().items()}
+    if name == "ours.safetensors":
+        export(source, "safetensors", folder / name)
+        expected = {key.removeprefix("net."): value for key, value in weights_of(source).items()}
+    weights, config = read_weights(folder / name, "init.from")
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(value, weights[key]) for key, value in expected.items())
+    assert bool(config) == (name == "ours.safetensors")
 
 
 class Stranger:
@@ -124,31 +123,52 @@ class Stranger:
 
 
 @pytest.mark.parametrize(
+    ("init", "model", "said"),
+    [
+        ({"from": "nowhere"}, {}, "init.from=nowhere: no such run directory"),
+        ({"from": "one.txt"}, {}, "init.from=one.txt: .*give a run directory"),
+        ({"from": "whole.pt"}, {}, "init.from=whole.pt: .*give a run directory"),
+        ({"from": "list.pt"}, {}, "init.from=list.pt: holds no dictionary"),
+        ({"from": "broken.safetensors"}, {}, "init.from=broken.safetensors: damaged"),
+        ({"from": "SOURCE", "parts": ["decoder"]}, {}, "no part 'decoder'; its parts are embedding, core.0, head"),
+        ({"from": "SOURCE"}, {"_target_": "gatelab.core.LSTM"}, "its core is GRU, and this run's is LSTM"),
+        ({"from": "SOURCE"}, {"reset_after": False}, "this run's is GRU reset_after=False"),
+        ({"from": "SOURCE"}, {"hidden_size": 9}, r"core.weight_ih_l0 is \[24, 8\] there and \[27, 8\] here"),
+        ({"from": "SOURCE"}, {"level": "byte"}, "its tokens are of level char, and the data's of level byte"),
+        ({"from": None, "parts": ["core"]}, {}, "init.parts: is of a source; give init.from"),
+    ],
+)  # fmt: skip
+def test_a_source_that_does_not_fit_is_refused_with_the_fix(init, model, said, source, folder):
+    torch.save(Stranger(), folder / "whole.pt")
+    torch.save([torch.zeros(1)], folder / "list.pt", _use_new_zipfile_serialization=False)
+    (folder / "broken.safetensors").write_bytes(b"{}")
+    tokenizer = ByteTokenizer() if model.get("level") else CharTokenizer([*"abc\n"])
+    core = partial(GRU, hidden_size=model.get("hidden_size", 8))
+    net = LanguageModel(tokenizer.size, core, embedding_size=8, tied=False)
+    named = init["from"] and init["from"].replace("SOURCE", str(source))
+    config = {
+        "init": {"parts": None, "grow": False, **init, "from": named},
+        "model": {"_target_": "gatelab.core.GRU", **model},
+        "task": {"_target_": "gatelab.tasks.LanguageModelTask"},
+        "seed": 0,
+    }
+    with pytest.raises(RequestError, match=said):
+        start_from_source(config, SimpleNamespace(net=net), tokenizer)
+
+
+@pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (["init.from=nowhere"], "init.from=nowhere: no such run directory"),
-        (["init.from=one.txt"], "init.from=one.txt: .*give a run directory"),
-        (["init.from=whole.pt"], "init.from=whole.pt: .*give a run directory"),
-        (["init.from=broken.safetensors"], "init.from=broken.safetensors: damaged"),
-        (["init.from=SOURCE", "init.parts=[decoder]"], "no part 'decoder'; its parts are embedding, core.0, head"),
-        (["init.from=SOURCE", "model=lstm"], "its core is GRU, and this run's is LSTM"),
-        (["init.from=SOURCE", "model.reset_after=false"], "this run's is GRU reset_after=False"),
-        (["init.from=SOURCE", "model.hidden_size=9"], r"core.weight_ih_l0 is \[24, 8\] there and \[27, 9\] here"),
-        (["init.from=SOURCE", "data.level=byte"], "its tokens are of level char, and the data's of level byte"),
-        (["init.parts=[core]"], "init.parts: is of a source; give init.from"),
-        (["init.from=SOURCE", "init.from_file=x"], "init.from_file"),
+        (["init.from_file=x"], "init.from_file"),
         (["init.from=3"], "init.from: 3 is not of type"),
         (["transfer.freeze=[encoder]"], "transfer.freeze: the network has no part 'encoder'"),
-        (["data.vocabulary=one.txt"], "data.vocabulary=one.txt"),
-        (["data.vocabulary=SOURCE", "data.level=word"], "its tokens are of level char"),
+        (["data.vocabulary=SOURCE", "data.level=word"], "its tokens are of level char; give data.level=char"),
     ],
-)  # fmt: skip
-def test_a_source_that_does_not_fit_is_refused_with_the_fix(overrides, said, source, folder):
-    torch.save(Stranger(), folder / "whole.pt")
-    (folder / "broken.safetensors").write_bytes(b"{}")
-    given = [text.replace("SOURCE", str(source)) for text in overrides]
+)
+def test_a_request_that_cannot_be_is_refused_with_its_key(overrides, said, source):
     with pytest.raises(RequestError, match=said):
-        train(target("name=refused", *given))
+        train(target("name=refused", *[text.replace("SOURCE", str(source)) for text in overrides]))
 
 
 def test_a_grown_run_scores_as_its_source(source):
