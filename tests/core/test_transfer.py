@@ -109,6 +109,13 @@ def test_an_adaptive_softmax_of_another_vocabulary_is_refused_though_its_shapes_
         take_over(net, source.state_dict(), tokens=tokens(WORDS), their_tokens=tokens([*"gfedcba"]))
 
 
+def test_an_adaptive_softmax_of_the_same_vocabulary_is_taken_whole():
+    source, net = language_model(cutoffs=[2]), language_model(cutoffs=[2])
+    found = take_over(net, source.state_dict(), tokens=tokens(WORDS), their_tokens=tokens(WORDS))
+    assert found.rows == {"embedding.weight": (7, 7)}
+    assert not found.left
+
+
 NETWORKS = {
     "language model": (language_model, (torch.randint(7, (9, 3)),)),
     "a stack, its embedding grows too": (
