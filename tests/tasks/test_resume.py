@@ -12,7 +12,8 @@ from pytorch_lightning.loggers import Logger
 
 from gatelab.tasks import Checkpoints, GateStatistics, GradientNorm, Throughput, load_checkpoint
 from gatelab.tasks.callbacks import ExponentialAveraging, NonMonotonicAveraging
-from gatelab.tasks.schedules import plateau
+from gatelab.tasks.fine_tuning import FineTuning
+from gatelab.tasks.schedules import plateau, slanted
 
 STEPS = 16  # batches in an epoch of the text
 
@@ -70,9 +71,12 @@ def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], 
         every_n_steps: int | None = 1,
         averaging: Callable[[], pl.Callback] | None = None,
         task_options: dict[str, Any] | None = None,
+        fine_tuning: dict[str, Any] | None = None,
         **options: Any,
     ) -> tuple[Any, pl.Trainer, dict[tuple[int, str], float]]:
         task, rows = make_task(data, **(task_options or {})), Rows()
+        if fine_tuning is not None:
+            task.fine_tuning = FineTuning(task.net, **fine_tuning)
         callbacks: list[Any] = [
             Checkpoints(str(tmp_path / folder), every_n_steps=every_n_steps),
             GradientNorm(),
@@ -185,6 +189,16 @@ def test_resume_with_a_plateau_schedule_is_bitwise_equal(run: Any, text_data: An
     # a threshold that nothing reaches: the rate falls after every validation but the first
     options = {"schedule": lambda optimizer, steps: plateau(optimizer, steps, threshold=100.0)}
     assert_same_run(run, text_data, [STEPS, 2 * STEPS + 3], tmp_path, task_options=options, max_epochs=3)
+
+
+@pytest.mark.parametrize("kill_after", [3, 4, 5, 8, 9, 11])
+def test_resume_at_each_border_of_gradual_unfreezing_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    # 4 steps an epoch: the head; with the second layer; with the first
+    whole = {"fine_tuning": {"unfreeze": 1, "decay": 2.6}, "max_epochs": 3, "limit_train_batches": 4}
+    options = {"schedule": slanted, "net": {"tied": False}}
+    assert_same_run(run, text_data, kill_after, tmp_path, task_options=options, **whole)
 
 
 EVERYTHING = {

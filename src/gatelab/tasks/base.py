@@ -22,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from gatelab.tasks import resume
 from gatelab.tasks.checkpoint_io import check_serializable
 from gatelab.tasks.distillation import Teacher, refuse_teacher
+from gatelab.tasks.fine_tuning import FineTuning
 from gatelab.tasks.lightning_internals import attached_trainer, begin_epoch_afresh, current_step
 from gatelab.tasks.metrics import not_among
 from gatelab.tasks.schedules import scheduler_for
@@ -75,6 +76,7 @@ class Task(Views, pl.LightningModule):
         steps: training batches seen by this process, over all epochs and restarts; items: how many `unit`s they
             held, since the process began.
         trace: where the first process notes every step's loss and every epoch's weights; None: nowhere.
+        fine_tuning: which parts of the network are trained, and at which rates; None: all, at one.
         step_skipped: whether the gradient scaler of `trainer.precision=16-mixed` left the last optimiser step out,
             because its gradient was not finite. Such a step counts in `trainer.global_step`, and changes neither
             weights nor schedule nor averages.
@@ -117,6 +119,7 @@ class Task(Views, pl.LightningModule):
         self.results: dict[str, dict[str, float]] = {}
         self.steps = self.items = 0
         self.trace: Trace | None = None
+        self.fine_tuning: FineTuning | None = None
         self.step_skipped = False
         self.teacher: Teacher | None = None
         if teacher is not None:
@@ -220,6 +223,8 @@ class Task(Views, pl.LightningModule):
                 )
             options = {"fused": False}
         optimizer = self.make_optimizer((p for p in self.parameters() if p.requires_grad), **options)
+        if self.fine_tuning is not None:
+            self.fine_tuning.share_out(optimizer)
         if scaler is not None:
             optimizer.register_step_post_hook(self._note_step)
         return optimizer
@@ -335,6 +340,11 @@ class Task(Views, pl.LightningModule):
         self._sums[0] += loss.detach() if on_device else loss.item()
         self._sums[1] += count if on_device else count.item()
         return objective
+
+    def on_after_backward(self) -> None:
+        """Leave out the gradients of what is not trained yet."""
+        if self.fine_tuning is not None:
+            self.fine_tuning.hold(self.current_epoch)
 
     def _take_sums(self, sums: Tensor) -> None:
         """Go on from these sums, as numbers on the CPU: adding to an element of a tensor takes ten times as long."""

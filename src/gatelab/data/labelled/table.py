@@ -191,7 +191,9 @@ def _series(
     classes = sorted(set(labels))
     numbers = np.array([classes.index(labels[row]) for row in series.first], dtype=np.int64)
     split, folds = (options.split, options.data_seed), (options.folds, options.fold)
-    chosen = complete_parts(numbers, parts[series.first], split[0], *folds, split[1], notes)
+    chosen = complete_parts(
+        numbers, parts[series.first], split[0], *folds, split[1], notes, options.train_examples
+    )
     check_parts(numbers, chosen, classes, [f"{columns.id} {name!r}" for name in series.ids], notes)
     sequences = series.sequences
     if options.max_length is not None and (long := sequences.lengths > options.max_length).any():

@@ -52,7 +52,11 @@ LEFT_OUT_IF_NULL = {
     "task.teacher",
     "task.distill_weight",
     "task.temperature",
+    "data.vocabulary",
+    "data.train_examples",
 }
+# Nodes that came later: with nothing in them but null, false, 0 and empty lists, they change nothing.
+LEFT_OUT_IF_EMPTY = ("init", "transfer")
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,11 @@ def identity_of(config: DictConfig) -> Identity:
     config.seed = 0
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
+    plain = {str(key): value for key, value in resolved.items()}
     # `runs/x-s${seed}` of seed 0 need not be there
     with contextlib.suppress(RequestError):
-        resolved = with_sources(resolved)
-    return Identity(str(config.name), hash_of(resolved)[:8], seed)
+        plain = with_sources(plain)
+    return Identity(str(config.name), hash_of(plain)[:8], seed)
 
 
 def hash_of(config: Mapping[Any, Any]) -> str:
@@ -122,6 +127,9 @@ def defining(config: Mapping[Any, Any]) -> dict[str, Any]:
         for key, value in without_places(dict(config)).items()
         if key not in LEFT_OUT and not (value is None and key in LEFT_OUT_IF_NULL)
     }
+    for group in LEFT_OUT_IF_EMPTY:
+        if isinstance(kept.get(group), dict) and not any(kept[group].values()):
+            del kept[group]
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):
             kept[group] = {

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gatelab.data.fetch import sha256_of
+from gatelab.data.messages import DataError
+from gatelab.data.text.kept_vocabulary import vocabulary_file
 from gatelab.run import RequestError
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.find import has
@@ -35,16 +37,6 @@ def weights_file(named: str) -> Path:
     return found
 
 
-def tokenizer_file(named: str) -> Path:
-    """The vocabulary of a run, or the file `tokenizer.json` that is named; raises as `weights_file`."""
-    if (file := Path(named).expanduser()).is_file():
-        return file
-    run = _run(named)
-    if not run.tokenizer_file.is_file():
-        raise RequestError(f"{named}: is not the run of a text, it has no {run.tokenizer_file.name}.")
-    return run.tokenizer_file
-
-
 def _run(named: str) -> RunDirectory:
     path = Path(named).expanduser()
     if path.is_dir() and not has(path, "run.json") and not any(path.glob("**/run.json")):
@@ -54,7 +46,7 @@ def _run(named: str) -> RunDirectory:
 
 SOURCES: Final[dict[str, Callable[[str], Path]]] = {
     "init.from": weights_file,
-    "data.vocabulary": tokenizer_file,
+    "data.vocabulary": vocabulary_file,
     "task.teacher": weights_file,
 }
 """Dotted key of the configuration -> which file its value means."""
@@ -87,6 +79,8 @@ def source_file(key: str, named: str) -> Path:
     """The file that the value `named` of `key` means; raises as `with_sources`."""
     try:
         return SOURCES[key](named)
+    except DataError as error:
+        raise RequestError(f"{error}.") from None
     except RequestError as error:
         raise RequestError(f"{key}={error}") from None
 
