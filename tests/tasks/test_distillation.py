@@ -71,7 +71,7 @@ def test_a_teacher_is_frozen_and_no_part_of_the_student(text_data, make_task, ma
 
 def test_a_killed_student_goes_on_bit_for_bit(run, text_data, teacher, tmp_path):  # noqa: F811
     options = {"task_options": {"teacher": teacher, "temperature": 3.0}}
-    assert_same_run(run, text_data, 20, tmp_path, **options)
+    assert_same_run(run, text_data, [20], tmp_path, **options)
 
 
 def test_a_classifier_learns_soft_labels():
@@ -90,7 +90,8 @@ def test_a_classifier_learns_soft_labels():
     )
     objective, nll, _ = task.train_loss(batch)
     v, u = (one.net(batch.inputs, batch.lengths) for one in (task, teacher))
-    assert torch.allclose(objective.double(), divergence(v, u, 2.0).mean(), rtol=1e-5)
+    # a divergence near 0 is a difference of logarithms near 1, of which float32 knows 7 digits
+    assert torch.allclose(objective.double(), divergence(v, u, 2.0).mean(), rtol=0, atol=1e-6)
     assert torch.allclose(nll, F.cross_entropy(v, batch.labels, reduction="sum"))
 
 

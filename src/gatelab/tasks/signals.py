@@ -125,7 +125,7 @@ def _heeded() -> list[int]:
     def is_free(number: int) -> bool:
         handler = signal.getsignal(number)
         ours = handler is _raise or isinstance(getattr(handler, "__self__", None), StopSignals)
-        return number.name not in ("SIGHUP", "SIGALRM") or handler is signal.SIG_DFL or ours
+        return signal.Signals(number).name not in ("SIGHUP", "SIGALRM") or handler is signal.SIG_DFL or ours
 
     return [number for number in STOP if is_free(number)]
 

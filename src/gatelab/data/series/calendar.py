@@ -94,7 +94,7 @@ def _read_numbers(numbers: pd.Series, notes: list[str]) -> Stamps:
     for unit, (called, least) in _UNIX.items():
         if numbers.between(least, 9 * least).all():
             notes.append(f"{numbers.name!r} was read as {called} since 1970 in UTC")
-            times = pd.to_datetime(numbers, unit=unit)
+            times = pd.to_datetime(numbers, unit=unit)  # type: ignore[call-overload]  # a unit by its name
             return Stamps(times, times, "UTC")
     raise DataError(
         f"column {numbers.name!r} holds numbers, not dates; {ISO}, or leave data.time out if the rows are in order and "
