@@ -1,5 +1,7 @@
 """Whatever completion offers begins with what was typed and is a word that the command takes."""
 
+import argparse
+import importlib
 import shutil
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import sys
 import pytest
 
 from gatelab.cli.common import choices
-from gatelab.cli.completion import SCRIPTS, complete
+from gatelab.cli.completion import RUNS, SCRIPTS, complete
 from gatelab.cli.main import COMMANDS, main
 
 
@@ -47,6 +49,13 @@ def test_every_option_of_every_command_is_completed(command, capsys):
         main([command, "--help"])
     shown = capsys.readouterr().out
     assert all(option in shown for option in offered)
+
+
+def test_every_command_that_takes_a_run_is_offered_runs():
+    for command in COMMANDS:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f"gatelab.cli.{command}").add_arguments(parser)
+        assert command in RUNS or all(action.dest != "run_dir" for action in parser._actions), command
 
 
 def test_completion_imports_nothing_heavy(place):
