@@ -1,5 +1,6 @@
 """A run starts from what it names, says what it took, and is another run where the source holds something else."""
 
+import io
 import json
 import shutil
 from functools import partial
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 from gatelab.core import GRU, LanguageModel
 from gatelab.core.convert import to_keras
@@ -18,7 +20,7 @@ from gatelab.run.config import check, compose
 from gatelab.run.export import export
 from gatelab.run.initial import start_from_source
 from gatelab.run.record.identity import hash_of, identify
-from gatelab.run.source import open_source, read_weights
+from gatelab.run.source import cell_of, open_source, read_weights
 from gatelab.run.train import train
 from gatelab.tasks import load_checkpoint
 
@@ -185,3 +187,37 @@ def test_a_vocabulary_of_an_earlier_run_is_kept(source):
     assert ours == theirs
     record = json.loads((Path(result["run_dir"]) / "run.json").read_text())
     assert record["data"]["vocabulary"] == record["config"]["source_sha256"]["data.vocabulary"]
+
+
+WEIGHTS = {"core.weight_hh_l0": torch.ones(3, 1)}
+SAYS = ("[]", "3", "null", "x", '{"config": 3}', '{"config": [1]}', '{"config": {"model": []}}')
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "ckpt", "pt", "npz"])
+def test_a_source_that_is_damaged_is_one_message(ending, tmp_path):
+    file = tmp_path / f"source.{ending}"
+    contents = [b"", b"\x80", b"PK\x03\x04", b"\xff" * 99]
+    if ending == "safetensors":
+        contents += [save(WEIGHTS, {key: text}) for key in ("shared", "gatelab") for text in SAYS]
+    elif ending != "npz":
+        odd = [{"state_dict": [1]}, {"state_dict": WEIGHTS, "hyper_parameters": [1]}, {1: 2}, [1]]
+        odd += [
+            {"state_dict": WEIGHTS, "hyper_parameters": {"config": c}} for c in (3, "x", [1], {"model": 3})
+        ]
+        contents += [written(value) for value in odd]
+    for content in contents:
+        file.write_bytes(content)
+        said, weights, config = "", WEIGHTS, {}
+        try:
+            weights, config = read_weights(file, "init.from")
+        except RequestError as error:
+            said = str(error)
+        assert not said or said.startswith(f"init.from={file}: ")
+        assert weights.keys() == WEIGHTS.keys()
+        assert cell_of(config) is None
+
+
+def written(value):
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()

@@ -71,8 +71,8 @@ def cell_of(config: Mapping[str, Any]) -> str | None:
 
     torch.nn's are the same as ours.
     """
-    model = config.get("model") or {}
-    if not isinstance(target := model.get("_target_"), str):
+    model = config.get("model")
+    if not isinstance(model, Mapping) or not isinstance(target := model.get("_target_"), str):
         return None
     usual = {"reset_after": True, "layer_norm": False, "nonlinearity": "tanh"}
     options = [f" {key}={model[key]}" for key, value in usual.items() if model.get(key, value) != value]
@@ -114,6 +114,8 @@ def read_weights(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any
             weights, config = _torch(file)
     except (CheckpointError, ValueError, TypeError, KeyError, OSError) as error:
         raise RequestError(f"{key}={file}: {str(error).rstrip('.')}; {READS}.") from None
+    except AttributeError:  # a list where a mapping belongs
+        raise RequestError(f"{key}={file}: what it says of itself is damaged; {READS}.") from None
     if not weights or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise RequestError(f"{key}={file}: holds no weights by name; {READS}.")
     return with_own_names(weights), config
@@ -130,11 +132,16 @@ def _safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"damaged, or no safetensors ({error})") from None
     shared = json.loads(note.get("shared", "{}"))
     weights |= {name: weights[source] for name, source in shared.items()}
-    return weights, json.loads(note.get("gatelab", "{}")).get("config") or {}
+    return weights, dict(json.loads(note.get("gatelab", "{}")).get("config") or {})
 
 
 def _keras(file: Path) -> dict[str, Tensor]:
-    with contextlib.suppress(zipfile.BadZipFile), np.load(file, allow_pickle=False) as arrays:
+    # opened here: NumPy leaves a file open that is no archive
+    with (
+        contextlib.suppress(zipfile.BadZipFile, EOFError),
+        file.open("rb") as opened,
+        np.load(opened, allow_pickle=False) as arrays,
+    ):
         found = [torch.from_numpy(arrays[name]) for name in arrays.files]
         biases = found[2].dim() if len(found) > 2 else 2
         return dict(from_keras(found, reset_after=biases == 2).state_dict())
@@ -148,9 +155,10 @@ def _torch(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # the unpickler raises almost anything
-            reason = (
-                str(error).splitlines()[0] if "weights_only" not in str(error).lower() else "it names classes"
-            )
+            first = (str(error).splitlines() or [type(error).__name__])[
+                0
+            ]  # of an empty file there is no text
+            reason = first if "weights_only" not in str(error).lower() else "it names classes"
             raise ValueError(
                 f"not a file of tensors ({reason[:100]}); of a model that was saved whole, save model.state_dict()"
             ) from None
