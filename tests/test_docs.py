@@ -22,6 +22,7 @@ from gatelab.run.train import train
 from scripts.docs.outputs import notebook
 
 from .docs_pages import DOCS, ROOT, Block, blocks, pages, same_output
+from .studies_by_hand import Maker
 
 PAGES = pages()
 TUTORIAL = "gru-from-scratch.md"
@@ -36,10 +37,6 @@ NEEDS = {
 """Of every page together: how many commands need what this machine has not. They are composed and checked, not run."""
 FEW = ["trainer.max_epochs=1", "trainer.max_steps=2", "model.hidden_size=8", "trainer.limit_val_batches=1"]
 QUIET = ["callbacks=none", "test=false"]
-TINY = [
-    *("data=adding", "data.steps=4", "data.train_items=32", "data.eval_items=8", "model.hidden_size=4"),
-    "trainer.max_epochs=1",
-]
 RAY = importlib.util.find_spec("ray") is not None
 
 
@@ -111,9 +108,10 @@ class Reader:
         if name == "train":
             given = {a.split("=")[0] for a in arguments}
             arguments += [o for o in (*FEW, *QUIET) if o.split("=")[0] not in given or "epochs" in o]
-        if name in ("study", "report") and not (self.folder / arguments[0]).is_dir():
-            made = self.folder / "studies" / arguments[0]
-            assert made.is_dir() or main(["sweep", *TINY, f"study={arguments[0]}"]) == 0
+        if arguments[:1] == ["runs"]:
+            arguments[0] = str(Path(run).parents[1])
+        elif name in ("study", "report") and not (self.folder / "studies" / arguments[0]).is_dir():
+            Maker(self.folder).grid(arguments[0])
         assert main([name, *arguments]) == 0, (name, arguments)
         if name == "train" and (new := {f.parent for f in self.folder.rglob("run.json")} - before):
             self.runs = dict.fromkeys(self.runs, str(new.pop()))
