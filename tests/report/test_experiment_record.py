@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -228,14 +226,15 @@ def test_commands_are_shown_without_the_places_of_a_machine():
     )
 
 
-def test_the_script_checks_records_and_fails_on_drift(record):
-    script = [sys.executable, "-m", "scripts.checks.experiments"]
-    done = subprocess.run([*script, str(record)], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "ok     002-hidden-size")
+def test_the_script_checks_records_and_fails_on_drift(record, monkeypatch, capsys):
+    from scripts.checks import experiments
+
+    monkeypatch.setattr("sys.argv", ["experiments", str(record)])
+    assert experiments.main() == 0
+    assert capsys.readouterr().out.startswith("ok     002-hidden-size\n")
     altered(record / "README.md", "1.400", "1.300")
-    done = subprocess.run([*script, str(record)], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert "FAILED 002-hidden-size" in done.stdout
+    assert experiments.main() == 1
+    assert "FAILED 002-hidden-size" in capsys.readouterr().out
 
 
 def test_the_records_of_this_project_hold():

@@ -32,8 +32,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("key", ["task.monitor", "callbacks.checkpoints.monitor", "callbacks.stop.monitor"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "key"),
+    [
+        *((case, "task.monitor") for case in CASES),
+        *(("bytes", f"callbacks.{name}.monitor") for name in ("checkpoints", "stop")),
+    ],
+)
 def test_check_refuses_the_metric_that_train_refuses(case, key, tmp_path):
     make, options, metric, said = CASES[case]
     overrides = [*make(tmp_path, *options), *SMALL, f"paths.root={tmp_path}"]
