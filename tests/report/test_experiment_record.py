@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,24 @@ from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import leaderboard
 from gatelab.study.analysis.read import read_study
 
+from ..studies_by_hand import Maker
+
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "Which hidden size for this data, and which cell?"
 CONCLUSION = "Take the GRU at 128.\n\nAt 64 the RNN is behind."
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    place = tmp_path_factory.mktemp("written")
+    write_record([Maker(place).grid("grid")], place / "002-hidden-size", QUESTION, CONCLUSION)
+    return place / "002-hidden-size"
+
+
 @pytest.fixture
-def record(grid, tmp_path):
-    target = tmp_path / "experiments" / "002-hidden-size"
-    write_record([grid], target, QUESTION, CONCLUSION)
-    return target
+def record(written, tmp_path):
+    """The record of `grid`, a copy."""
+    return Path(shutil.copytree(written, tmp_path / "experiments" / "002-hidden-size"))
 
 
 def test_a_record_is_whole_and_in_order(record):

@@ -80,11 +80,11 @@ def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_p
 @pytest.mark.parametrize(
     ("kind", "inputs"),
     [
-        ("text", {"tokens": ["time", "batch"], "state": [2, "batch", 6]}),
+        pytest.param("text", {"tokens": ["time", "batch"], "state": [2, "batch", 6]}, marks=pytest.mark.slow),
         ("lstm", {"tokens": ["time", "batch"], "state_h": [1, "batch", 6], "state_c": [1, "batch", 6]}),
         ("awd", {"tokens": ["time", "batch"], "state": [1, "batch", 10]}),
         ("cho", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
-        ("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
+        pytest.param("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}, marks=pytest.mark.slow),
         ("series", {"past": ["batch", "time", 4]}),
         ("quantiles", {"past": ["batch", "time", 4]}),
         (

@@ -201,7 +201,7 @@ def test_reading_data_imports_nothing_of_the_recorded_directory(tmp_path, monkey
         assert find_spec("theirs") is None
 
 
-ESCAPES = ("\x1b]0;title\x07", "\x1b[2J", "a\x1b[31mb", "\x9b31m", "\u202eabc", "\r", "\x08")
+ESCAPES = ("\x1b]0;title\x07", "\x9b31m", "\u202eabc", "\r")
 
 
 @pytest.mark.parametrize("text", ESCAPES, ids=repr)

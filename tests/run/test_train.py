@@ -114,10 +114,12 @@ def test_eval_needs_the_run_directory_only(text, monkeypatch, tmp_path):
     assert report["metrics"] == result["splits"]["test"]["metrics"]
 
 
-@pytest.mark.parametrize("reading", ["data.eval_window=1", "data.eval_window=null", "data.eval_batch_size=1"])
+@pytest.mark.parametrize(
+    "reading", [["data.eval_window=1"], ["data.eval_window=null", "data.eval_batch_size=1"]], ids=" ".join
+)
 def test_the_score_does_not_depend_on_how_the_split_is_read(text, reading):
     _, result = text
-    scored = evaluate(result["run_dir"], "test", overrides=[reading])["metrics"]
+    scored = evaluate(result["run_dir"], "test", overrides=reading)["metrics"]
     expected = result["splits"]["test"]["metrics"]
     assert scored["tokens"] == expected["tokens"]
     assert scored["ppl"] == pytest.approx(expected["ppl"], rel=1e-6)

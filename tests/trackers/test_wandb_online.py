@@ -69,6 +69,7 @@ def test_sync_sends_a_run_of_the_version_before_which_kept_no_list_of_logged_row
     assert server.runs["abcd1234"]["upserts"][0]["groupName"] == "mine"
 
 
+@pytest.mark.slow
 def test_sync_adds_only_what_the_server_lacks(offline, server):
     main(["sync", str(offline.path)])
     history = server.runs["abcd1234"]["history"]
