@@ -8,9 +8,10 @@ import math
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gatelab.core.distillation import soft_loss
+from gatelab.core.text.head import IGNORE, token_loss
 from gatelab.tasks.resume import State
 
 WEIGHT, TEMPERATURE = 0.5, 2.0
@@ -49,6 +50,20 @@ class Teacher:
     def soft_loss(self, logits: Tensor, own: Tensor) -> Tensor:
         """See `gatelab.core.distillation.soft_loss`; `own`: the teacher's logits."""
         return soft_loss(logits, own, self.temperature)
+
+    def token_loss(
+        self, head: nn.Module, rows: Tensor, own: Tensor, targets: Tensor, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """The objective and the NLL as `gatelab.core.text.head.token_loss` has them; `own`: the teacher's features.
+
+        The logits of both are whole, N times V numbers; the fused loss of one that learns alone does without.
+        """
+        with torch.no_grad():
+            told = self.task.net.head(own)
+        logits = head(rows)
+        hard, nll = token_loss(nn.Identity(), logits, targets, label_smoothing)
+        soft = self.soft_loss(logits, told).masked_fill(targets == IGNORE, 0.0).sum()
+        return self.mixed(hard, soft), nll
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """One teacher serves every copy of a task (averages of its weights)."""

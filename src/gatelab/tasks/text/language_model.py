@@ -164,16 +164,12 @@ class LanguageModelTask(Task):
     def _taught_loss(
         self, teacher: Teacher, batch: TokenBatch, rows: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `token_loss`, from features [N, F]; the logits of both are whole, which the fused loss does without."""
+        """As `token_loss`, from features [N, F], beside a teacher whose state is carried too."""
         with torch.no_grad():
             state = reset_state(teacher.state, batch.reset)
-            features, state = teacher.task.net.features(batch.inputs, state)
+            own, state = teacher.task.net.features(batch.inputs, state)
             teacher.state = copied(state)
-            own = teacher.task.net.head(features.flatten(0, 1))
-        logits = self.net.head(rows)
-        hard, nll = token_loss(nn.Identity(), logits, targets, self.label_smoothing)
-        soft = teacher.soft_loss(logits, own).masked_fill(targets == IGNORE, 0.0).sum()
-        return teacher.mixed(hard, soft), nll
+        return teacher.token_loss(self.net.head, rows, own.flatten(0, 1), targets, self.label_smoothing)
 
     def rate_scale(self, batch: TokenBatch) -> float:
         """A window of random length trains at a rate in proportion to it (Merity et al. 2018, section 4.1)."""

@@ -87,6 +87,7 @@ class TranslationTask(Task):
             {"width": Option((5,), int, 1), "length_penalty": Option((1.0,))},
         )
     }
+    taught_by = ("vocabulary", "source_vocabulary", "level")
     metric: TokenLoss
 
     def __init__(
@@ -126,7 +127,15 @@ class TranslationTask(Task):
         features = self.net.features(batch.source, batch.lengths, batch.inputs)
         targets = batch.targets.flatten()
         count = (targets != IGNORE).sum()
-        total, nll = token_loss(self.net.head, features.flatten(0, 1), targets, self.label_smoothing)
+        rows = features.flatten(0, 1)
+        if self.teacher is None:
+            total, nll = token_loss(self.net.head, rows, targets, self.label_smoothing)
+        else:  # word-level distillation (Kim and Rush 2016, arXiv:1606.07947, section 3.1)
+            with torch.no_grad():
+                own = self.teacher.task.net.features(batch.source, batch.lengths, batch.inputs)
+            total, nll = self.teacher.token_loss(
+                self.net.head, rows, own.flatten(0, 1), targets, self.label_smoothing
+            )
         return total / self.mean_count(count), nll, count
 
     # evaluation
