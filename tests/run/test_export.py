@@ -229,6 +229,14 @@ def test_an_onnx_graph_in_int8_multiplies_in_int8_and_is_scored_itself(kind, run
     assert 0 < abs(cost["difference"]) < 0.05 * cost["run"]
 
 
+@pytest.mark.slow
+def test_of_a_graph_in_int8_that_cannot_be_scored_the_rounded_weights_are(run, tmp_path):
+    pytest.importorskip("onnxscript")
+    done = export(run("text"), "onnx", tmp_path / "x.onnx", int8=True, steps=3)
+    assert done.scored == "weights"
+    assert done.cost["valid"]["loss"]["difference"] != 0
+
+
 def test_a_graph_of_pruned_weights_gives_their_outputs(run, tmp_path):
     pytest.importorskip("onnxscript")
     done = export(run("text"), "onnx", tmp_path / "x.onnx", prune=0.9, test=True)

@@ -44,7 +44,7 @@ from gatelab.run.export.files import (
 from gatelab.run.load import LoadedRun, load_task
 from gatelab.run.record.directory import inside
 from gatelab.run.record.outputs import check_output
-from gatelab.run.scoring.evaluate import device_of, score
+from gatelab.run.scoring.compressed import cost, scores, scores_of_export
 from gatelab.tasks.contract import GraphInterface
 
 TOLERANCE = 1e-5
@@ -179,12 +179,11 @@ def export(
         outputs=list(interface.outputs),
     )
     if compressed:
-        with torch.inference_mode():
-            through = int8 and kind == "onnx" and loaded.task.use_graph(run, fixed)
+        graph = run if int8 and kind == "onnx" else None
         written.prune, written.int8, written.bytes_before = prune, int8, size
-        written.scored = "graph" if through else "weights"
         written.monitor = loaded.task.monitor.removeprefix("val/")
-        written.cost = cost(before, scores(loaded, test))
+        written.scored, after = scores_of_export(loaded, test, graph, fixed)
+        written.cost = cost(before, after)
     atomic_write_bytes(target, content)
     return written
 
@@ -218,34 +217,6 @@ def _target(loaded: LoadedRun, name: str, kind: str, output: str | Path | None, 
             f"--output {target}: is a file of another kind; let the name end in .{ENDINGS[kind]}."
         )
     return target
-
-
-def scores(loaded: LoadedRun, test: bool) -> dict[str, dict[str, float]]:
-    """The metrics of the task as it is now on the validation split and, if asked for, on the test split.
-
-    Raises:
-        RequestError: the data are gone, have changed, or have no such split.
-    """
-    data, device = loaded.data, device_of(loaded.config)
-    if test and "test" not in data.splits:
-        raise RequestError("--test: this data has no test split.")
-    found = {split: score(loaded.task, data, split, device=device) for split in ("valid", *["test"] * test)}
-    loaded.task.cpu()
-    return found
-
-
-def cost(
-    before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Split -> metric -> its value of the run, of what was exported, and the difference."""
-    return {
-        split: {
-            name: {"run": value, "exported": (now := after[split][name]), "difference": now - value}
-            for name, value in metrics.items()
-            if name in after[split]
-        }
-        for split, metrics in before.items()
-    }
 
 
 def _written(
