@@ -230,7 +230,7 @@ class Root:
         test: score the best checkpoint on the test split when training is over.
         init, transfer: start from weights that were trained before, and how to go on from them.
         tags, note: to find the run by; given again, tags are added and the note is replaced.
-        source_sha256: what `task.teacher` and other sources hold; it is worked out (`run/record/sources.py`).
+        source_sha256: what `init.from` and other sources hold; it is worked out (`run/record/sources.py`).
     """
 
     seed: int

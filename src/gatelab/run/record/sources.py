@@ -1,6 +1,6 @@
 """Runs and files that a configuration names, whose content is part of what the run is: their sha256 stands for them.
 
-A configuration says where they lie (`task.teacher=RUN`), which is not part of a run's identity; `source_sha256` in the
+A configuration says where they lie (`init.from=RUN`), which is not part of a run's identity; `source_sha256` in the
 resolved configuration says what they hold, and is. A further key is one more line of `SOURCES`.
 """
 
