@@ -20,7 +20,9 @@ def made(tmp_path_factory):
     """A place with the study GRID in it."""
     place = tmp_path_factory.mktemp("made")
     submitted(*GRID, f"paths.root={place}")
-    return (place / "studies").rename(place / "kept")  # a copy of a study that is where it was made is refused
+    return (place / "studies").rename(
+        place / "kept"
+    )  # a copy of a study that is where it was made is refused
 
 
 @pytest.fixture
