@@ -191,14 +191,13 @@ def test_resume_with_a_plateau_schedule_is_bitwise_equal(run: Any, text_data: An
     assert_same_run(run, text_data, [STEPS, 2 * STEPS + 3], tmp_path, task_options=options, max_epochs=3)
 
 
-@pytest.mark.parametrize("kill_after", [3, 4, 5, 8, 9, 11])
 def test_resume_at_each_border_of_gradual_unfreezing_is_bitwise_equal(
-    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+    run: Any, text_data: Any, tmp_path: Path
 ) -> None:
     # 4 steps an epoch: the head; with the second layer; with the first
     whole = {"fine_tuning": {"unfreeze": 1, "decay": 2.6}, "max_epochs": 3, "limit_train_batches": 4}
     options = {"schedule": slanted, "net": {"tied": False}}
-    assert_same_run(run, text_data, kill_after, tmp_path, task_options=options, **whole)
+    assert_same_run(run, text_data, [3, 4, 5, 8, 9], tmp_path, task_options=options, **whole)
 
 
 EVERYTHING = {
