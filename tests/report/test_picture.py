@@ -62,6 +62,17 @@ def test_any_parameter_can_be_the_axis(grid, x, expected):
     assert curves(read_study(grid), x=x).x == expected
 
 
+def test_a_null_that_was_swept_is_a_place_on_the_axis(make_study, entries):
+    choice, _ = entries
+    trials = [
+        {"params": {"task.teacher": value}, "values": [loss]}
+        for value, loss in ((None, 2.0), ("runs/a", 1.9))
+    ]
+    found = curves(read_study(make_study("taught", [choice("task.teacher", None, "runs/a")], trials)))
+    assert found.ticks == {0.0: "null", 1.0: "runs/a"}
+    assert [[point.summary.mean for point in line] for line in found.lines.values()] == [[2.0, 1.9]]
+
+
 def test_words_can_be_the_axis(grid):
     axes = drawn(read_study(grid), x="model", by="model.hidden_size")
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["gru", "rnn"]
