@@ -490,3 +490,23 @@ class ForecastTask(Task):
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
         """Random inputs of the graph."""
         return forecast_inputs(self.spec, batch, steps)
+
+    def use_graph(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], steps: int) -> bool:
+        """A graph of the look-back answers whole windows; not those of a panel, nor trajectories that are drawn."""
+        whole = steps == self.spec.lookback and len(self.graph().inputs) == 1
+        if whole and not getattr(self.net, "teacher_forcing", False):
+            self.net = Windowed(run, self.output)
+            return True
+        return False
+
+
+class Windowed(nn.Module):
+    """A forecaster that an exported graph computes: past [B, Lb, C] -> [B, P, K], or the parameters of `output`."""
+
+    def __init__(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], output: Output) -> None:
+        super().__init__()
+        self.run, self.output = run, output
+
+    def forward(self, past: Tensor) -> Tensor:
+        """What the graph says."""
+        return self.run((past,))[0]

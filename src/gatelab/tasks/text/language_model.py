@@ -325,6 +325,12 @@ class LanguageModelTask(Task):
         state = self.net(tokens[:8])[1]
         return (tokens[8:], *(state if isinstance(state, tuple) else (state,)))
 
+    def use_graph(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], steps: int) -> bool:
+        """A graph of one step reads windows of any length."""
+        if steps == 1:
+            self.net = Stepwise(run, self.example_input(1, 1)[1:])
+        return steps == 1
+
     # checkpoints
 
     def carried(self) -> dict[str, Any]:
@@ -341,6 +347,29 @@ class LanguageModelTask(Task):
         """Bring a state that was read from a checkpoint to the device."""
         super().on_train_batch_start(batch, batch_idx)
         self._train_state = detach(self._train_state, self.device)
+
+
+class Stepwise(nn.Module):
+    """A language model that an exported graph of one step computes; its features are the logits.
+
+    Args:
+        run: (tokens [1, B], state...) -> (logits [1, B, V], state...).
+        like: a state of one stream, whose shapes those of B streams have.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], like: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.run, self.like, self.head = run, like, nn.Identity()
+
+    def features(self, tokens: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Logits [T, B, V] of tokens [T, B], and the state after."""
+        if state is None:
+            state = tuple(part.new_zeros(len(part), tokens.shape[1], *part.shape[2:]) for part in self.like)
+        carried, found = (state,) if isinstance(state, Tensor) else state, []
+        for step in tokens.split(1):
+            logits, *carried = self.run((step, *carried))
+            found.append(logits)
+        return torch.cat(found), carried[0] if len(carried) == 1 else tuple(carried)
 
 
 class Stitches:
