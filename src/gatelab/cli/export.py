@@ -74,7 +74,8 @@ def run(options: argparse.Namespace) -> int:
     exact = "bit for bit" if done.tolerance == 0 else f"allowed: {done.tolerance:g} of the largest output"
     print(f"largest difference from {whose}: {done.difference:.3g} ({exact})")
     if done.bytes_before is not None:
-        print(f"without --prune and --int8: {done.bytes_before:,} bytes, {done.bytes_before / done.bytes:.2f} times as many")
+        times = done.bytes_before / done.bytes
+        print(f"without --prune and --int8: {done.bytes_before:,} bytes, {times:.2f} times as many")
     for split, metrics in done.cost.items():
         one = metrics[done.monitor]
         print(

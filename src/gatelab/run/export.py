@@ -85,8 +85,8 @@ class Exported:
     prune: float | None = None
     int8: bool = False
     bytes_before: int | None = None
-    scored: str | None = None
-    monitor: str | None = None
+    scored: str = ""
+    monitor: str = ""
     cost: dict[str, dict[str, dict[str, float]]] = dataclasses.field(default_factory=dict)
 
 
@@ -135,7 +135,8 @@ def export(
     with request_errors("export"):
         interface: GraphInterface = loaded.task.graph()
     before = scores(loaded, test) if compressed else {}
-    net = build_task(loaded.config, loaded.task.spec).net.eval()
+    fresh: Any = build_task(loaded.config, loaded.task.spec)
+    net = fresh.net.eval()
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         net.load_state_dict(loaded.task.net.state_dict())
@@ -151,7 +152,9 @@ def export(
             content, run = _safetensors(net, interface, note, compressed, int8)
             fixed, tolerance = 0, 0.0
         else:
-            free = not int8 and _use_exportable_core(net, kind) or (kind == "torch-export" and interface.free_time)
+            free = not int8 and (
+                _use_exportable_core(net, kind) or (kind == "torch-export" and interface.free_time)
+            )
             if interface.fixed_time or int8:
                 _write_steps_out(net, SteppedGRU if int8 else GRU)
                 free = False
@@ -349,14 +352,15 @@ def _use_exportable_core(net: Any, kind: str) -> bool:
 class SteppedGRU(GRU):
     """A GRU that is traced step by step: within the one operation that ONNX has for it, nothing is quantised."""
 
-    _run, _run_backward = Recurrent._run, Recurrent._run_backward
+    _run, _run_backward = Recurrent._run, Recurrent._run_backward  # type: ignore[assignment]  # not by a backend
 
     def _step(self, i: Tensor, state: State, w_hh: Tensor, b_hh: Tensor | None) -> State:
         return (gru_step_after(i, state[0], w_hh, b_hh),)
 
 
 def _write_steps_out(net: nn.Module, plain: type[GRU]) -> None:
-    """Have every recurrent layer of `net` compute step by step in plain operations; `plain`: the class of a plain GRU."""
+    """Have every recurrent layer of `net` compute step by step in plain operations; `plain`: the class of a plain GRU
+    from then on."""
     for module in list(net.modules()):
         for name, child in list(module.named_children()):
             layer = _as({b: a for a, b in OF_TORCH.items()}, child)

@@ -49,6 +49,7 @@ from gatelab.run.resume import (
     set_remains_aside,
 )
 from gatelab.run.scoring.evaluate import device_of, evaluate_split
+from gatelab.run.teacher import load_teacher
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.lightning_internals import start_children_with_blocked_signals
@@ -195,8 +196,9 @@ def fit(
 
     Returns the Trainer, and why the run was pruned, if it was.
     """
+    teacher = load_teacher(config, data)
     pl.seed_everything(config["seed"], workers=False, verbose=False)
-    task: Any = build_task(config, data.spec)
+    task: Any = build_task(config, data.spec, None if teacher is None else teacher.task)
     task.trace = Trace(run.trace_file)
     if rank() == 0:
         run.update(task=task.describe())

@@ -48,6 +48,7 @@ from gatelab.run.config.explain import (
 )
 from gatelab.run.config.signatures import Signature, locate, signature_of, type_problems
 from gatelab.run.hydra_habits import refuse_key
+from gatelab.run.record.sources import with_sources
 
 SUPPLIED = {
     "directory",
@@ -83,7 +84,7 @@ class Composed:
         except OmegaConfBaseException as error:
             raise RequestError(f"{error.full_key}: {str(error.msg or error).splitlines()[0]}") from None
         assert isinstance(resolved, dict)
-        return {str(key): value for key, value in resolved.items()}
+        return with_sources({str(key): value for key, value in resolved.items()})
 
 
 def compose(
@@ -215,6 +216,7 @@ class Root:
         compile: the network while it trains, see `gatelab.tasks.callbacks.Compile`.
         test: score the best checkpoint on the test split when training is over.
         tags, note: to find the run by; given again, tags are added and the note is replaced.
+        source_sha256: what `init.from` and other sources hold; it is worked out (`run/record/sources.py`).
     """
 
     seed: int
@@ -226,6 +228,7 @@ class Root:
     test: bool
     tags: list[str]
     note: str | None
+    source_sha256: dict[str, str]
 
 
 def check(composed: Composed) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from gatelab.tasks.contract import (
     SeriesSample,
     Window,
 )
+from gatelab.tasks.distillation import Teacher
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
@@ -108,6 +109,10 @@ class ForecastTask(Task):
     )
     methods = METHODS
     takes_future = True
+    taught_by = (
+        *("channels", "targets", "lookback", "horizon", "mean", "std", "series"),
+        *("known", "known_codes", "static", "static_codes", "scales", "words"),
+    )
     metric: ForecastError
 
     def __init__(
@@ -121,6 +126,8 @@ class ForecastTask(Task):
             raise ValueError(
                 f"loss={loss} is for point forecasts; net.output={self.output.name} has its own objective: leave it out"
             )
+        if self.teacher is not None:
+            self._check_teacher(self.teacher, options)
         if not self.output.has_location and not spec.series:
             self._check_counts(torch.tensor(spec.mean), torch.tensor(spec.std))
         self.loss = loss
@@ -140,6 +147,18 @@ class ForecastTask(Task):
             raise ValueError(
                 f"monitor={self.monitor}: the network gives points, which have no such score; take val/mae, or a "
                 "network with a distribution"
+            )
+
+    def _check_teacher(self, teacher: Teacher, options: TaskOptions) -> None:
+        """Raise ValueError unless both give points: a forecast is learnt by regression to the teacher's."""
+        for whose, task in (("the run", self), ("the teacher", teacher.task)):
+            if task.output.is_distribution:
+                raise ValueError(
+                    f"teacher: {whose} has net.output={task.output.name}; only points are learnt"
+                )
+        if options.get("temperature") is not None:
+            raise ValueError(
+                "temperature: softens probabilities, and a forecast of points has none; leave it out"
             )
 
     @property
@@ -230,13 +249,23 @@ class ForecastTask(Task):
         if self.output.is_distribution:
             return self._likelihood(batch)
         forecast = self.parameters_of(batch)
+        total = self._total(forecast, batch.future, batch.scored)
         if batch.scored is None:
-            total = LOSSES[self.loss](forecast, batch.future, reduction="sum")
             count = torch.full((), batch.future.numel(), device=total.device)
         else:
-            total = (LOSSES[self.loss](forecast, batch.future, reduction="none") * batch.scored).sum()
             count = batch.scored.sum()
-        return total / self.mean_count(count), total, count
+        objective = total
+        if self.teacher is not None:
+            with torch.no_grad():
+                told = self.teacher.task.parameters_of(batch)
+            objective = self.teacher.mixed(total, self._total(forecast, told, batch.scored))
+        return objective / self.mean_count(count), total, count
+
+    def _total(self, forecast: Tensor, future: Tensor, scored: Tensor | None) -> Tensor:
+        """The loss of points [B, P, K], summed over what is scored."""
+        if scored is None:
+            return LOSSES[self.loss](forecast, future, reduction="sum")
+        return (LOSSES[self.loss](forecast, future, reduction="none") * scored).sum()
 
     def window_losses(self, batch: SeriesBatch) -> Tensor:
         """The loss of each window [B], as it is trained on."""
