@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from gatelab.cli.main import main
 from gatelab.core import GRU, LanguageModel
 from gatelab.core.convert import to_keras
 from gatelab.data.text.tokenizer import ByteTokenizer, CharTokenizer
@@ -171,6 +172,20 @@ def test_a_source_that_does_not_fit_is_refused_with_the_fix(init, model, said, s
 def test_a_request_that_cannot_be_is_refused_with_its_key(overrides, said, source):
     with pytest.raises(RequestError, match=said):
         train(target("name=refused", *[text.replace("SOURCE", str(source)) for text in overrides]))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["init.parts=[decoder]"], "the source has no part 'decoder'"),
+        (["model=lstm"], "its core is GRU, and this run's is LSTM"),
+        ([], ""),
+    ],
+)
+def test_check_says_what_train_would_of_the_source(overrides, said, source, capsys):
+    code = main(["check", *target(f"init.from={source}", *overrides)])
+    assert code == (2 if said else 0)
+    assert said in capsys.readouterr().err
 
 
 def test_a_grown_run_scores_as_its_source(source):

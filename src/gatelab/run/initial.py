@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatelab.core.transfer import Taken, take_over
+from gatelab.core.transfer import Taken, choose_parts, parts_of, take_over
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import request_errors
@@ -21,13 +21,9 @@ def start_from_source(config: Mapping[str, Any], task: Any, tokenizer: Any) -> d
     Raises:
         RequestError: the source is of another cell or vocabulary, lacks a part, or a tensor does not fit.
     """
-    init = config.get("init") or {}
-    if init.get("from") is None:
-        if wrong := [key for key in ("parts", "grow") if init.get(key)]:
-            raise RequestError(f"init.{wrong[0]}: is of a source; give init.from=RUN or FILE too.")
+    init, source = config.get("init") or {}, _source(config)
+    if source is None:
         return None
-    source = open_source(config)
-    _refuse_other_cell(source, config)
     _refuse_other_level(source, tokenizer, init["parts"])
     same = source.task is not None and source.task == config["task"]["_target_"]
     with request_errors(f"init.from={source.named}"):
@@ -45,6 +41,29 @@ def start_from_source(config: Mapping[str, Any], task: Any, tokenizer: Any) -> d
         lines = "\n  ".join(str(taken).splitlines())
         say(f"starts from {source.file} (sha256 {source.sha256[:12]}...)\n  {lines}")
     return {**source.record(), **_facts(taken)}
+
+
+def refusal_of_source(config: Mapping[str, Any]) -> str | None:
+    """Why a run cannot start from what `init.from` names, as far as the source alone tells; None if it can."""
+    try:
+        _source(config)
+    except RequestError as error:
+        return str(error)
+    return None
+
+
+def _source(config: Mapping[str, Any]) -> Source | None:
+    """The source, which has the parts that are asked for and is of this run's cell; None where none is named."""
+    init = config.get("init") or {}
+    if init.get("from") is None:
+        if wrong := [key for key in ("parts", "grow") if init.get(key)]:
+            raise RequestError(f"init.{wrong[0]}: is of a source; give init.from=RUN or FILE too.")
+        return None
+    source = open_source(config)
+    with request_errors(f"init.from={source.named}"):
+        choose_parts(init.get("parts") or [], parts_of(source.weights), "the source")
+    _refuse_other_cell(source, config)
+    return source
 
 
 def _facts(taken: Taken) -> dict[str, Any]:

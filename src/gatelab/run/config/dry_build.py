@@ -77,6 +77,7 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
     have to be here too. `read`: an epoch's length and the metrics there are are looked up in the data, where these are
     at hand; the run itself finds what does not fit.
     """
+    from gatelab.run.initial import refusal_of_source
     from gatelab.run.teacher import refusal_of_teacher
 
     task, trainer, net = config["task"], config["trainer"], config["task"].get("net")
@@ -91,7 +92,7 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
         (_try_monitors, (task, config["callbacks"], config["data"], read)),
         (_try_compile, (config.get("compile"), trainer, here)),
     )
-    if text := refusal_of_teacher(config):
+    if text := refusal_of_teacher(config) or refusal_of_source(config):
         return text
     found = (
         attempt(*(json.dumps(n, sort_keys=True, default=str) for n in nodes)) for attempt, nodes in tries
