@@ -16,16 +16,8 @@ for number, cell in enumerate(json.load(open(sys.argv[1], encoding="utf-8"))["ce
 """
 
 
-SWEEPS = {"gatelab_from_python"}
-
-
-@pytest.mark.parametrize(
-    "notebook",
-    [
-        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SWEEPS))
-        for path in NOTEBOOKS
-    ],
-)
+@pytest.mark.slow  # the code of each is that of a page of the manual, which test_docs.py runs
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_in_order(notebook, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

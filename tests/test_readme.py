@@ -14,6 +14,8 @@ import pytest
 from gatelab.cli.main import main
 from gatelab.run.train import train
 
+from .studies_by_hand import Maker
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.S)
@@ -21,10 +23,6 @@ LINES = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitl
 COMMANDS = [shlex.split(line, comments=True) for line in dict.fromkeys(LINES)]
 FEW = ["trainer.max_epochs=1", "trainer.max_steps=2", "model.hidden_size=8", "trainer.limit_val_batches=1"]
 QUIET = ["callbacks=none", "test=false"]
-TINY = [
-    *("data=adding", "data.steps=4", "data.train_items=32", "data.eval_items=8", "model.hidden_size=4"),
-    "trainer.max_epochs=1",
-]
 
 
 def _other_data(folder):
@@ -79,8 +77,8 @@ def test_a_command_of_the_readme_runs(command, place, monkeypatch, request):
     if name == "sweep":
         arguments.append("--dry-run")  # every job is composed and checked
     monkeypatch.chdir(folder)
-    if name in ("study", "report") and not (folder / arguments[0]).is_dir():
-        assert main(["sweep", *TINY, f"study={arguments[0]}"]) == 0
+    if name in ("study", "report") and not (folder / "studies" / arguments[0]).is_dir():
+        Maker(folder).grid(arguments[0])
     assert main([name, *arguments]) == 0
 
 

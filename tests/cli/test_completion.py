@@ -1,5 +1,7 @@
 """Whatever completion offers begins with what was typed and is a word that the command takes."""
 
+import argparse
+import importlib
 import shutil
 import subprocess
 import sys
@@ -7,7 +9,7 @@ import sys
 import pytest
 
 from gatelab.cli.common import choices
-from gatelab.cli.completion import SCRIPTS, complete
+from gatelab.cli.completion import RUNS, SCRIPTS, complete
 from gatelab.cli.main import COMMANDS, main
 
 
@@ -49,6 +51,13 @@ def test_every_option_of_every_command_is_completed(command, capsys):
     assert all(option in shown for option in offered)
 
 
+def test_every_command_that_takes_a_run_is_offered_runs():
+    for command in COMMANDS:
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f"gatelab.cli.{command}").add_arguments(parser)
+        assert command in RUNS or all(action.dest != "run_dir" for action in parser._actions), command
+
+
 def test_completion_imports_nothing_heavy(place):
     code = (
         "import sys; from gatelab.cli.main import main; main(['completion', 'words', '--', 'train', 'model='])\n"
@@ -66,20 +75,32 @@ _gatelab; printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("gatelab tra", "train"),
-        ("gatelab train model=gr", "gru"),  # bash replaces what follows the last =
-        ("gatelab train model.hid", "model.hidden_size="),
-        ("gatelab eval 2", "2b3c4d5e-s0"),
-        ("gatelab study ", "size"),
-    ],
-)
+LINES = [
+    ("gatelab tra", "train"),
+    ("gatelab train model=gr", "model=gru"),
+    ("gatelab train model.hid", "model.hidden_size="),
+    ("gatelab eval 2", "2b3c4d5e-s0"),
+    ("gatelab study s", "size"),
+]
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES)
 def test_the_script_for_bash_completes_the_word_at_the_cursor(line, expected, place):
     script = BASH.format(script=SCRIPTS["bash"], python=sys.executable, line=line, point=len(line))
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [expected]
+    assert done.stdout.split() == [
+        expected.rpartition("=")[2] or expected
+    ]  # bash replaces what follows the last =
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES)
+def test_the_script_for_fish_completes_the_word_at_the_cursor(line, expected, place):
+    if not shutil.which("fish"):
+        pytest.skip("no fish here")
+    gatelab = f"function gatelab; {sys.executable} -m gatelab $argv; end"
+    script = f"{gatelab}\n{SCRIPTS['fish']}\ncomplete -C '{line}'"
+    done = subprocess.run(["fish", "-c", script], capture_output=True, text=True, check=True)
+    assert expected in done.stdout.split("\n")[:-1]
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

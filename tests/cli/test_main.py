@@ -62,6 +62,13 @@ def test_a_place_that_cannot_be_written_is_named_with_what_to_do(capsys, tmp_pat
     assert "not a directory. Choose another place (paths.root=DIR" in said
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("enforce fail: can't allocate memory: ...")])
+def test_no_memory_is_one_message(error, capsys, monkeypatch):
+    monkeypatch.setattr("gatelab.cli.doctor.run", lambda _: (_ for _ in ()).throw(error))
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err.startswith("gatelab doctor: out of memory: a size may be too large")
+
+
 def test_check_prints_the_configuration_and_the_run_directory(capsys, tmp_path):
     assert main(["check", "experiment=quickstart", f"paths.root={tmp_path}", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)

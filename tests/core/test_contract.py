@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core import GRU, LSTM, RNN, Forecaster, LanguageModel, MinGRU, TorchGRU, TorchLSTM, TorchRNN
+from gatelab.core.contract import check_call
 
 
 class Whole(nn.Module):
@@ -84,6 +85,51 @@ def test_a_core_that_lacks_something_is_refused_by_name(
         model(core=core, **extra)
     assert "the core of a" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class Alone(Whole):
+    def forward(self, x: Tensor, state: Any = None) -> Tensor:  # type: ignore[override]
+        return self.read(x)
+
+
+class Turned(Whole):
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        y = self.read(x).transpose(0, 1)
+        return y, y[-1]
+
+
+class Wider(Whole):
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return x, x[-1]
+
+
+class Asks(Whole):
+    """Reads a number, which a tensor without memory has not."""
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return (self.read(x), x[-1]) if x.sum().item() >= 0 else (x, x)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("core", "said"),
+    [(Alone, "no such pair, but one Tensor"), (Turned, r"of shape \[2, 3, 4\]"), (Wider, r"\[3, 2, 8\]")],
+)
+def test_what_a_core_must_return_is_said_to_one_that_returns_something_else(
+    core: type, said: str, device: str
+) -> None:
+    with (
+        torch.device(device),
+        pytest.raises(TypeError, match=rf"must return its outputs \[T, B, 4\].*{said}"),
+    ):
+        check_call(core(8), 8)
+
+
+@pytest.mark.parametrize("core", [GRU, LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, TorchRNN, Whole, Asks])
+def test_a_whole_core_returns_what_it_must(core: type) -> None:
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            check_call(core(8, hidden_size=4), 8)
 
 
 def test_what_only_a_language_model_asks_for_is_asked_for_there_only() -> None:

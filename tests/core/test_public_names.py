@@ -1,7 +1,5 @@
-"""`import gatelab` is light and lazy, the core ring is pure torch, and the model configs name what exists."""
+"""The package gives every public name of the core, and the model configs name what exists."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,34 +9,6 @@ import gatelab
 import gatelab.core
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "conf" / "model").glob("*.yaml"))
-OUTSIDE = (
-    "pytorch_lightning",
-    "hydra",
-    "omegaconf",
-    "wandb",
-    "pandas",
-    "pydantic",
-    "gatelab.data",
-    "gatelab.tasks",
-)
-
-
-def _loaded(statement: str) -> set[str]:
-    """The modules that a fresh interpreter has loaded after a statement."""
-    code = f"{statement}; import sys; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
-
-
-def test_import_gatelab_loads_nothing_heavy() -> None:
-    loaded = _loaded("import gatelab")
-    assert not {"torch", "numpy", *OUTSIDE} & loaded
-
-
-def test_the_core_ring_imports_nothing_but_torch() -> None:
-    loaded = _loaded("import gatelab; gatelab.GRU")
-    assert "torch" in loaded
-    assert not set(OUTSIDE) & loaded
 
 
 def test_the_package_gives_every_public_name_of_the_core() -> None:

@@ -127,7 +127,8 @@ def test_a_killed_run_continues_to_the_same_bits(tmp_path):
     assert read_trace(first) == read_trace(second)
 
 
-def test_it_is_swept_and_ranked_by_its_own_metric(tmp_path, capsys):
+def test_it_is_swept_and_ranked_by_its_own_metric(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *filter(None, sys.path)]))
     request = [
         "study=sizes",
         "trainer.max_epochs=1",
@@ -135,9 +136,7 @@ def test_it_is_swept_and_ranked_by_its_own_metric(tmp_path, capsys):
         "model.hidden_size=4,16",
         "test=false",
     ]
-    process = command("sweep", *CONF, *request, f"paths.root={tmp_path}", cwd=tmp_path)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()
+    assert main(["sweep", *CONF, *request, f"paths.root={tmp_path}"]) == 0
     capsys.readouterr()
     assert main(["study", str(tmp_path / "studies" / "sizes"), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)

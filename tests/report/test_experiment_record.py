@@ -3,8 +3,7 @@
 import csv
 import json
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,16 +24,24 @@ from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import leaderboard
 from gatelab.study.analysis.read import read_study
 
+from ..studies_by_hand import Maker
+
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "Which hidden size for this data, and which cell?"
 CONCLUSION = "Take the GRU at 128.\n\nAt 64 the RNN is behind."
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    place = tmp_path_factory.mktemp("written")
+    write_record([Maker(place).grid("grid")], place / "002-hidden-size", QUESTION, CONCLUSION)
+    return place / "002-hidden-size"
+
+
 @pytest.fixture
-def record(grid, tmp_path):
-    target = tmp_path / "experiments" / "002-hidden-size"
-    write_record([grid], target, QUESTION, CONCLUSION)
-    return target
+def record(written, tmp_path):
+    """The record of `grid`, a copy."""
+    return Path(shutil.copytree(written, tmp_path / "experiments" / "002-hidden-size"))
 
 
 def test_a_record_is_whole_and_in_order(record):
@@ -228,14 +235,15 @@ def test_commands_are_shown_without_the_places_of_a_machine():
     )
 
 
-def test_the_script_checks_records_and_fails_on_drift(record):
-    script = [sys.executable, "-m", "scripts.checks.experiments"]
-    done = subprocess.run([*script, str(record)], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "ok     002-hidden-size")
+def test_the_script_checks_records_and_fails_on_drift(record, monkeypatch, capsys):
+    from scripts.checks import experiments
+
+    monkeypatch.setattr("sys.argv", ["experiments", str(record)])
+    assert experiments.main() == 0
+    assert capsys.readouterr().out.startswith("ok     002-hidden-size\n")
     altered(record / "README.md", "1.400", "1.300")
-    done = subprocess.run([*script, str(record)], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert "FAILED 002-hidden-size" in done.stdout
+    assert experiments.main() == 1
+    assert "FAILED 002-hidden-size" in capsys.readouterr().out
 
 
 def test_the_records_of_this_project_hold():

@@ -11,9 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import load
 
 from gatelab.cli.main import main
+from gatelab.core.compression import unpack
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.export import export
 from gatelab.run.load import load_task
+from gatelab.run.scoring.evaluate import score
 from gatelab.run.train import train
 
 SMALL = ["trainer.max_steps=1", "trainer.max_epochs=1", "model.hidden_size=6", "threads=1", "callbacks=none"]
@@ -78,11 +80,11 @@ def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_p
 @pytest.mark.parametrize(
     ("kind", "inputs"),
     [
-        ("text", {"tokens": ["time", "batch"], "state": [2, "batch", 6]}),
+        pytest.param("text", {"tokens": ["time", "batch"], "state": [2, "batch", 6]}, marks=pytest.mark.slow),
         ("lstm", {"tokens": ["time", "batch"], "state_h": [1, "batch", 6], "state_c": [1, "batch", 6]}),
         ("awd", {"tokens": ["time", "batch"], "state": [1, "batch", 10]}),
         ("cho", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
-        ("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}),
+        pytest.param("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}, marks=pytest.mark.slow),
         ("series", {"past": ["batch", "time", 4]}),
         ("quantiles", {"past": ["batch", "time", 4]}),
         (
@@ -109,7 +111,7 @@ def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     [
         ("text", [3, "batch"]),
         ("series", ["batch", 3, 4]),
-        ("panel", ["batch", 8, 1]),
+        pytest.param("panel", ["batch", 8, 1], marks=pytest.mark.slow),
         pytest.param("quantiles", ["batch", 12, 4], marks=pytest.mark.slow),
     ],
 )
@@ -121,7 +123,10 @@ def test_torch_export_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     assert torch.export.load(tmp_path / "x.pt2").graph.find_nodes(op="placeholder")
 
 
-@pytest.mark.parametrize("kind", ["text", "lstm", "cho", "nn", "rnn", "min", "awd"])
+OTHERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("text", "cho", "nn", "rnn", "min")]
+
+
+@pytest.mark.parametrize("kind", ["lstm", "awd", *OTHERS])
 def test_time_is_free_in_torch_export_of_a_language_model_of_any_cell(kind, run, tmp_path):
     done = export(run(kind), "torch-export", tmp_path / "x.pt2")
     assert done.inputs["tokens"] == ["time", "batch"]
@@ -178,3 +183,78 @@ def test_a_missing_package_is_named_with_what_installs_it(run, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(RequestError, match=r"onnxruntime.*pip install 'gatelab\[onnx\]'"):
         export(run("series"), "onnx", tmp_path / "x.onnx")
+
+
+def test_compressed_weights_are_smaller_and_say_what_they_cost(run, tmp_path, capsys):
+    file, where = tmp_path / "x.safetensors", run("awd")
+    assert main(["export", where, "--prune", "0.5", "--int8", "--output", str(file), "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["bytes"] == file.stat().st_size < done["bytes_before"]
+    assert done["difference"] == 0
+    assert list(done["cost"]) == ["valid"]
+    assert done["monitor"] == "loss"
+    loaded = load_task(where)
+    stored = load(file.read_bytes())
+    with safe_open(file, "pt") as opened:
+        note = opened.metadata()
+    assert {t.dtype for name, t in stored.items() if name in json.loads(note["packed"])} == {torch.int8}
+    weights = unpack(stored, json.loads(note["packed"]))
+    weights |= {name: weights[source] for name, source in json.loads(note["shared"]).items()}
+    total = sum(weights[name].numel() for name in json.loads(note["packed"]))
+    zeros = sum(int((weights[name] == 0).sum()) for name in json.loads(note["packed"]))
+    assert zeros >= round(0.5 * total)
+    with torch.no_grad():
+        for name, parameter in loaded.task.net.named_parameters():
+            parameter.copy_(weights[name.replace("parametrizations.", "").replace(".original", "")])
+    again = score(loaded.task, loaded.data, "valid")
+    loss = done["cost"]["valid"]["loss"]
+    assert again["loss"] == loss["exported"]
+    assert loss["difference"] == loss["exported"] - loss["run"] != 0
+    assert score(load_task(where).task, loaded.data, "valid")["loss"] == loss["run"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["text", pytest.param("lstm", marks=pytest.mark.slow), pytest.param("series", marks=pytest.mark.slow)],
+)
+def test_an_onnx_graph_in_int8_multiplies_in_int8_and_is_scored_itself(kind, run, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    done = export(run(kind), "onnx", tmp_path / "x.onnx", int8=True, steps=None if kind == "series" else 1)
+    operations = [node.op_type for node in onnx.load(tmp_path / "x.onnx").graph.node]
+    assert "MatMulInteger" in operations
+    assert not {"GRU", "LSTM", "Gemm"} & set(operations)
+    assert 1e-6 < done.difference <= done.tolerance
+    assert done.scored == "graph"
+    cost = done.cost["valid"][done.monitor]
+    assert 0 < abs(cost["difference"]) < 0.05 * cost["run"]
+
+
+@pytest.mark.slow
+def test_of_a_graph_in_int8_that_cannot_be_scored_the_rounded_weights_are(run, tmp_path):
+    pytest.importorskip("onnxscript")
+    done = export(run("text"), "onnx", tmp_path / "x.onnx", int8=True, steps=3)
+    assert done.scored == "weights"
+    assert done.cost["valid"]["loss"]["difference"] != 0
+
+
+def test_a_graph_of_pruned_weights_gives_their_outputs(run, tmp_path):
+    pytest.importorskip("onnxscript")
+    done = export(run("text"), "onnx", tmp_path / "x.onnx", prune=0.9, test=True)
+    assert done.difference <= done.tolerance == 1e-5
+    assert done.scored == "weights"
+    assert list(done.cost) == ["valid", "test"]
+    assert done.cost["valid"]["loss"]["difference"] != 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--prune", "1"], "--prune 1: the share"),
+        (["--prune", "nan"], "--prune nan: the share"),
+        (["--int8", "--format", "torch-export"], "for --format safetensors and onnx"),
+        (["--test"], "`gatelab eval` scores a run"),
+    ],
+)
+def test_what_cannot_be_compressed_is_refused(given, said, run, capsys):
+    assert main(["export", run("series"), *given]) == 2
+    assert said in capsys.readouterr().err

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gatelab.run.config import compose
+from gatelab.run.extend import _same_rates
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.train import train
 
@@ -15,21 +17,22 @@ SMALL = [
     *("callbacks.progress=null", "callbacks.throughput=null", "callbacks.memory=null"),
 ]
 GOES_ON = {
-    "constant": [],
-    "a warm-up in steps": ["schedule.warmup=4"],
-    "steps of the rate by number": ["schedule=step", "schedule.every=2"],
-    "plateau": ["schedule=plateau"],
-    "two validations an epoch": ["trainer.val_check_interval=1"],
-    "a validation every second epoch": ["trainer.check_val_every_n_epoch=2"],
-    "accumulated gradients": ["trainer.accumulate_grad_batches=2"],
-    "a limit of steps that is not reached": ["trainer.max_steps=1000"],
+    "a constant rate and a limit of steps that is not reached": ["trainer.max_steps=1000"],
+    "a warm-up in steps and accumulated gradients": [
+        "schedule.warmup=3",
+        "trainer.accumulate_grad_batches=2",
+    ],
+    "two validations an epoch": ["schedule=step", "schedule.every=2", "trainer.val_check_interval=1"],
+    "a validation every second epoch": ["schedule=plateau", "trainer.check_val_every_n_epoch=2"],
+}
+RATES = {
+    "linear": ["schedule=linear"],
+    "onecycle": ["schedule=onecycle"],
+    "a warm-up as a share": ["schedule.warmup=0.5"],
+    "steps of the rate as a share": ["schedule=step"],
 }
 FROM_THE_START = {
     "cosine": (["schedule=cosine"], "learning rate depends"),
-    "linear": (["schedule=linear"], "learning rate depends"),
-    "onecycle": (["schedule=onecycle"], "learning rate depends"),
-    "a warm-up as a share": (["schedule.warmup=0.5"], "learning rate depends"),
-    "steps of the rate as a share": (["schedule=step"], "learning rate depends"),
     "no validation at its end": (["trainer.check_val_every_n_epoch=4"], "did not end with a validation"),
     "stopped by the steps": (["trainer.max_steps=5"], "did not end by trainer.max_epochs"),
     "a callback of Lightning": (
@@ -81,6 +84,13 @@ def test_where_the_bits_would_differ_the_run_starts_from_the_beginning_and_says_
     assert why in said
     assert "from step" not in said
     assert "extends" not in RunDirectory(after["run_dir"]).read()
+
+
+@pytest.mark.parametrize("case", RATES)
+def test_a_rate_that_depends_on_the_length_is_seen(case):
+    config = compose([*SMALL, *RATES[case], "trainer.max_epochs=4"]).resolved()
+    assert not _same_rates(config, epochs=2, steps=6)
+    assert _same_rates(compose([*SMALL, "trainer.max_epochs=4"]).resolved(), epochs=2, steps=6)
 
 
 def test_only_a_finished_run_of_the_same_seed_code_and_machine_is_gone_on_from(tmp_path, capsys):

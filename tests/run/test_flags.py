@@ -49,6 +49,8 @@ GROUPS = (
     "debug",
 )
 GENERAL = ("null", "true", "0", "2", "-1", "0.5", "1.5", "text", "[1]", "1000000")
+FEW = ("null", "0", "-1", "0.5", "text")
+"""Of a callback's argument: its type is checked by the code that checks the Trainer's."""
 TRAINER = {
     "accelerator": ("cpu", "auto", "gpu", "tpu", "foo", "null"),
     "strategy": ("auto", "foo", "fsdp", "null"),
@@ -99,7 +101,7 @@ def callback_cases():
         base = {"_target_": f"pytorch_lightning.callbacks.{name}", **needed}
         yield tuple(f"+callbacks.x.{key}={value}" for key, value in base.items())
         for key in parameters if name != "LambdaCallback" else ():
-            for value in CALLBACK.get(key, GENERAL):
+            for value in CALLBACK.get(key, FEW):
                 yield tuple(f"+callbacks.x.{k}={v}" for k, v in {**base, key: value}.items())
 
 
@@ -140,7 +142,10 @@ DATA = {
 
 
 def data_cases(name):
-    for key in signature_of(f"gatelab.data.{name}").names:
+    """The keys that no DataModule before it in `DATA` has: what several share is one code, and tried once."""
+    keys = {n: signature_of(f"gatelab.data.{n}").names for n in DATA}
+    before = {key for other in [*DATA][: [*DATA].index(name)] for key in keys[other]}
+    for key in (key for key in keys[name] if key not in before):
         values = ("0", "-1", "null", "text", "1.5")
         if not {"items", "delay", "steps"} & {*key.split("_")}:  # those would only fill the memory
             values += ("100000000",)

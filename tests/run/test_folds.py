@@ -14,7 +14,7 @@ from gatelab.tasks import load_checkpoint
 from gatelab.trackers.follow import MEASURED
 
 SMALL = ["model.hidden_size=4", "trainer.max_epochs=1", "callbacks.progress=null"]
-ETTH1 = [*SMALL, "data=etth1", "data.lookback=24", "data.horizon=24", "data.batch_size=256"]
+SERIES = [*SMALL, "data.lookback=24", "data.horizon=24", "data.batch_size=256"]
 
 
 @pytest.fixture
@@ -44,11 +44,15 @@ def check_folds(capsys, request, unit):
     return results
 
 
-def test_every_fold_of_etth1_trains_a_step(capsys, tmp_path, mirror, monkeypatch):
-    monkeypatch.setenv("GATELAB_DATA_MIRROR", str(mirror))
-    results = check_folds(capsys, [*ETTH1, f"paths.root={tmp_path}"], "windows")
-    assert [r["splits"]["valid"]["metrics"]["windows"] for r in results] == [2857] * 3
-    assert [r["splits"]["test"]["metrics"]["windows"] for r in results] == [2857] * 3
+@pytest.mark.parametrize(
+    ("data", "windows"), [("embedded_series", 1724), pytest.param("etth1", 2857, marks=pytest.mark.slow)]
+)
+def test_every_fold_of_a_series_trains_a_step(data, windows, capsys, tmp_path, request, monkeypatch):
+    if data == "etth1":
+        monkeypatch.setenv("GATELAB_DATA_MIRROR", str(request.getfixturevalue("mirror")))
+    results = check_folds(capsys, [*SERIES, f"data={data}", f"paths.root={tmp_path}"], "windows")
+    for split in ("valid", "test"):
+        assert [r["splits"][split]["metrics"]["windows"] for r in results] == [windows] * 3
     again = evaluate(results[1]["run_dir"], "test")
     assert again["metrics"] == results[1]["splits"]["test"]["metrics"]
 
@@ -65,35 +69,32 @@ class Killed(BaseException):
     """Stands for kill -9: nothing is saved on the way out."""
 
 
-@pytest.mark.parametrize("after_the_gap", [-1, 0, 1])
-def test_a_fold_that_was_killed_around_its_gap_is_the_undisturbed_one(
-    tmp_path, text, monkeypatch, after_the_gap
-):
+def test_a_fold_that_was_killed_around_its_gap_is_the_undisturbed_one(tmp_path, text, monkeypatch):
     every_step = ["trainer.log_every_n_steps=1", "callbacks.checkpoints.every_n_steps=1"]
     request = [*text, "data.folds=3", "data.fold=1", *every_step]
     whole = train([*request, f"paths.root={tmp_path / 'whole'}"])
-    request = [*request, f"paths.root={tmp_path / 'killed'}"]
-
-    def get(self, index):
-        if self.resets and self.cuts.tolist().index(next(iter(self.resets))) + after_the_gap == index:
-            raise Killed
-        return original(self, index)
-
     original = StreamWindows.__getitem__
-    monkeypatch.setattr(StreamWindows, "__getitem__", get)
-    with pytest.raises(Killed):
-        train(request)
-    monkeypatch.setattr(StreamWindows, "__getitem__", original)
-    continued = train(request)
-    assert (
-        0 < load_checkpoint(f"{continued['run_dir']}/checkpoints/last.ckpt")["global_step"] == whole["steps"]
-    )
-    assert continued["splits"]["valid"]["metrics"] == whole["splits"]["valid"]["metrics"]
-    rows = [read_metrics(f"{result['run_dir']}/metrics.csv") for result in (continued, whole)]
-    first, second = (
-        [{k: v for k, v in r.items() if not k.startswith(MEASURED)} for r in some] for some in rows
-    )
-    assert first == second
+    for after_the_gap in (-1, 0, 1):
+
+        def get(self, index, after=after_the_gap):
+            if self.resets and self.cuts.tolist().index(next(iter(self.resets))) + after == index:
+                raise Killed
+            return original(self, index)
+
+        again = [*request, f"paths.root={tmp_path / str(after_the_gap)}"]
+        with monkeypatch.context() as patch:
+            patch.setattr(StreamWindows, "__getitem__", get)
+            with pytest.raises(Killed):
+                train(again)
+        continued = train(again)
+        last = load_checkpoint(f"{continued['run_dir']}/checkpoints/last.ckpt")
+        assert 0 < last["global_step"] == whole["steps"]
+        assert continued["splits"]["valid"]["metrics"] == whole["splits"]["valid"]["metrics"]
+        first, second = (
+            [{k: v for k, v in row.items() if not k.startswith(MEASURED)} for row in read_metrics(file)]
+            for file in (f"{result['run_dir']}/metrics.csv" for result in (continued, whole))
+        )
+        assert first == second
 
 
 def test_bad_folds_exit_with_2_and_name_the_key(capsys, tmp_path, text):

@@ -11,10 +11,10 @@ from gatelab.run.train import train
 SMALL = ["model.hidden_size=2", "trainer.max_steps=1", "callbacks.progress=null", "test=false", "threads=1"]
 
 
-def alternating(tmp_path):
+def alternating(tmp_path, *more):
     path = tmp_path / "t.csv"
     path.write_text("load\n" + "\n".join(map(str, np.arange(200) % 2)))
-    return ["data=table", f"data.path={path}", "data.season=2", "data.lookback=4", "data.horizon=2"]
+    return ["data=table", f"data.path={path}", "data.season=2", "data.lookback=4", "data.horizon=2", *more]
 
 
 def text(tmp_path, level):
@@ -25,13 +25,20 @@ def text(tmp_path, level):
 
 CASES = {
     "no MASE": (alternating, (), "val/mase", "take val/mae"),
+    "no SQL": (alternating, ("task.net.output=quantiles",), "val/sql", "take val/mae"),
+    "no MSIS": (alternating, ("task.net.output=gaussian",), "val/msis", "take val/mae"),
     "bytes": (text, ("byte",), "val/bpc", "it is val/bpb"),
     "unknown words": (text, ("word",), "val/bpc", "take val/loss, or data.level=bpe"),
 }
 
 
-@pytest.mark.parametrize("key", ["task.monitor", "callbacks.checkpoints.monitor", "callbacks.stop.monitor"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "key"),
+    [
+        *((case, "task.monitor") for case in CASES),
+        *(("bytes", f"callbacks.{name}.monitor") for name in ("checkpoints", "stop")),
+    ],
+)
 def test_check_refuses_the_metric_that_train_refuses(case, key, tmp_path):
     make, options, metric, said = CASES[case]
     overrides = [*make(tmp_path, *options), *SMALL, f"paths.root={tmp_path}"]

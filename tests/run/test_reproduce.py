@@ -12,7 +12,7 @@ from gatelab.data.files import write_json
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.config import compose
 from gatelab.run.diff import environments
-from gatelab.run.frozen_run import EventWriter, events_file
+from gatelab.run.frozen_run import EventWriter, events_file, train_request
 from gatelab.run.record.identity import Identity
 from gatelab.run.reproduce import environment_for, frozen_config, reproduce
 from gatelab.run.train import train
@@ -55,7 +55,28 @@ def test_an_untouched_run_is_the_same_and_nothing_is_left(series, tmp_path, monk
     assert before == {file: file.stat().st_mtime_ns for file in series.rglob("*")}
 
 
-def test_another_seed_differs_from_the_first_step_on(series, capsys):
+class InThisProcess:
+    """Trains here what a process of its own would: nothing but its start is left out."""
+
+    def start(self, command, log, env, cwd):
+        request = Path(command[-1])
+        result = train_request(json.loads(request.read_text()), EventWriter(events_file(request)))
+        end = {"outcome": result["outcome"], "error": None, "run_dir": result["run_dir"]}
+        EventWriter(events_file(request)).write("end", **end)
+        return self
+
+    def wait(self):
+        return 0
+
+    poll = kill = wait
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    monkeypatch.setattr("gatelab.run.reproduce.ProcessGroup", InThisProcess())
+
+
+def test_another_seed_differs_from_the_first_step_on(series, in_this_process, capsys):
     assert main(["reproduce", str(series), "seed=1", "--steps", "2"]) == 1
     text = capsys.readouterr().out
     assert "the initial weights: recorded" in text
@@ -160,7 +181,7 @@ def test_a_run_that_cannot_be_reproduced_says_why(series, copying, tmp_path):
         reproduce(longer)
 
 
-def test_a_changed_byte_in_the_data_is_named(tmp_path, capsys):
+def test_a_changed_byte_in_the_data_is_named(tmp_path, in_this_process, capsys):
     file = tmp_path / "mine.txt"
     file.write_text("one two three four five six seven\n" * 100)
     run = train([*TEXT, f"data.path={file}", f"paths.root={tmp_path}"])["run_dir"]

@@ -24,13 +24,20 @@ SMALL = [
 ]
 
 
-@pytest.fixture
-def run(tmp_path):
-    """A run that was finished but for its result; and a way to ask for it again."""
-    request = [*SMALL, f"paths.root={tmp_path}"]
-    folder = Path(train(request)["run_dir"])
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that was finished but for its result."""
+    folder = Path(train([*SMALL, f"paths.root={tmp_path_factory.mktemp('trained')}"])["run_dir"])
     (folder / "result.json").unlink()
-    return folder, lambda *more: train([*request, *more])
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it; and a way to ask for it again."""
+    folder = tmp_path.joinpath(*trained.parts[-3:])
+    shutil.copytree(trained, folder)
+    return folder, lambda *more: train([*SMALL, f"paths.root={tmp_path}", *more])
 
 
 def damage(path):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from scripts.chaos.checkpoints import judge, state
@@ -24,13 +25,24 @@ def test_what_is_corrupt_and_what_is_lost_is_told_apart(tmp_path: Path) -> None:
     assert judge(tmp_path, 7) == ([f"{last}: holds a mixture"], [])
 
 
-def test_a_writer_that_is_killed_leaves_whole_checkpoints(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kills", "full"), [(1, 1), pytest.param(3, 2, marks=pytest.mark.slow)])
+def test_a_writer_that_is_killed_leaves_whole_checkpoints(kills: int, full: int, tmp_path: Path) -> None:
+    """`kills` on each of two file systems."""
     script = ["-m", "scripts.chaos.checkpoints"]
-    options = ["--kills", "6", "--full", "2", "--first", str(tmp_path), "--second", "/dev/shm"]
+    options = [
+        "--kills",
+        str(2 * kills),
+        "--full",
+        str(full),
+        "--first",
+        str(tmp_path),
+        "--second",
+        "/dev/shm",
+    ]
     done = subprocess.run(
         [sys.executable, *script, *options], capture_output=True, text=True, cwd=ROOT, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line.split() for line in done.stdout.splitlines() if "file system" in line][:2]
-    assert [(row[-4], *row[-2:]) for row in rows] == [("3", "0", "0")] * 2
-    assert "2 refused saves, 0 wrong" in done.stdout
+    assert [(row[-4], *row[-2:]) for row in rows] == [(str(kills), "0", "0")] * 2
+    assert f"{full} refused saves, 0 wrong" in done.stdout

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from gatelab.tasks import ForecastError, TokenLoss
+from gatelab.tasks.series.quantile_metrics import QuantileError
 
 
 def test_token_loss_is_one_sum_and_one_division() -> None:
@@ -72,6 +73,21 @@ def test_zero_against_zero_is_no_relative_error() -> None:
     metric = ForecastError([0.0], [1.0], [1.0], horizon=1)
     metric.update(torch.zeros(2, 1, 1), torch.zeros(2, 1, 1))
     assert float(metric.compute()["smape"]) == 0.0
+
+
+@pytest.mark.parametrize(("mean", "std"), [(1.7, 0.3), (-2e5, 1e5), (3e-7, 1e-6), (40.0, 1e-2)])
+def test_a_truth_of_zero_stays_zero_when_its_scale_is_taken_away(mean: float, std: float) -> None:
+    """Scaled values have 32 bits: what comes back is no zero, and nothing may be divided by it."""
+    zero = torch.full((3, 1, 1), -mean / std, dtype=torch.float64).float()
+    metric = ForecastError([mean], [std], [1.0], horizon=1)
+    metric.update(zero + 1, zero)
+    figures = metric.compute()
+    assert "nd" not in figures
+    assert not metric.nonzero.any()
+    assert float(figures["smape"]) == pytest.approx(200, rel=1e-5)
+    quantiles = QuantileError([0.5], [mean], [std], [1.0], horizon=1)
+    quantiles.update((zero + 1).unsqueeze(-1), zero)
+    assert "wql" not in quantiles.compute()
 
 
 def test_a_constant_channel_has_no_mase() -> None:

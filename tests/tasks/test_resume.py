@@ -1,7 +1,7 @@
 """A run that was killed and started again is, bit for bit, the run that was not."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from pytorch_lightning.loggers import Logger
 
 from gatelab.tasks import Checkpoints, GateStatistics, GradientNorm, Throughput, load_checkpoint
 from gatelab.tasks.callbacks import ExponentialAveraging, NonMonotonicAveraging
-from gatelab.tasks.schedules import plateau
+from gatelab.tasks.fine_tuning import FineTuning
+from gatelab.tasks.schedules import plateau, slanted
 
 STEPS = 16  # batches in an epoch of the text
 
@@ -70,9 +71,12 @@ def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], 
         every_n_steps: int | None = 1,
         averaging: Callable[[], pl.Callback] | None = None,
         task_options: dict[str, Any] | None = None,
+        fine_tuning: dict[str, Any] | None = None,
         **options: Any,
     ) -> tuple[Any, pl.Trainer, dict[tuple[int, str], float]]:
         task, rows = make_task(data, **(task_options or {})), Rows()
+        if fine_tuning is not None:
+            task.fine_tuning = FineTuning(task.net, **fine_tuning)
         callbacks: list[Any] = [
             Checkpoints(str(tmp_path / folder), every_n_steps=every_n_steps),
             GradientNorm(),
@@ -97,34 +101,42 @@ def run(make_task: Callable[..., Any], make_trainer: Callable[..., pl.Trainer], 
 
 
 def assert_same_run(
-    run: Any, make_data: Callable[[], Any], kill_after: int, tmp_path: Path, **options: Any
+    run: Any, make_data: Callable[[], Any], kills: Sequence[int], tmp_path: Path, **options: Any
 ) -> None:
-    """Compare a run with one that is killed after `kill_after` batches and continued from its last checkpoint."""
+    """Compare a run with others that are killed after so many batches and continued from their last checkpoint."""
     whole, trainer, rows = run(make_data(), folder="whole", **options)
-    _, _, before = run(make_data(), folder="killed", kill_after=kill_after, **options)
-    step = load_checkpoint(tmp_path / "killed" / "last.ckpt")["global_step"]
-    again, resumed, after = run(make_data(), folder="killed", resume="killed", **options)
-    kept = {key: value for key, value in before.items() if key[0] < step}
-    assert kept | after == rows
-    assert not {key for key in kept if key in after}
-    assert resumed.global_step == trainer.global_step
-    assert resumed.current_epoch == trainer.current_epoch
-    assert whole.results == again.results
-    assert ("averaging" in options) == (
-        "averaging_state" in load_checkpoint(tmp_path / "whole" / "last.ckpt")
-    )
-    for (name, ours), theirs in zip(again.state_dict().items(), whole.state_dict().values(), strict=True):
-        assert torch.equal(ours, theirs), name
-    first, second = (load_checkpoint(tmp_path / f / "last.ckpt") for f in ("whole", "killed"))
-    assert_equal(first["optimizer_states"], second["optimizer_states"])
-    assert_equal(first["lr_schedulers"], second["lr_schedulers"])
-    assert_equal(first["gatelab"], second["gatelab"])
-    assert_equal(first["loops"]["fit_loop"]["epoch_progress"], second["loops"]["fit_loop"]["epoch_progress"])
-    assert first["callbacks"]["Checkpoints"] == second["callbacks"]["Checkpoints"]
-    assert_equal(first.get("current_model_state"), second.get("current_model_state"))
-    assert_equal(first.get("averaging_state"), second.get("averaging_state"))
-    best_first, best_second = (load_checkpoint(tmp_path / f / "best.ckpt") for f in ("whole", "killed"))
-    assert_equal(best_first["state_dict"], best_second["state_dict"])
+    first, best_first = (load_checkpoint(tmp_path / "whole" / f"{name}.ckpt") for name in ("last", "best"))
+    assert ("averaging" in options) == ("averaging_state" in first)
+    for kill_after in kills:
+        folder = f"killed after {kill_after}"
+        _, _, before = run(make_data(), folder=folder, kill_after=kill_after, **options)
+        step = load_checkpoint(tmp_path / folder / "last.ckpt")["global_step"]
+        again, resumed, after = run(make_data(), folder=folder, resume=folder, **options)
+        kept = {key: value for key, value in before.items() if key[0] < step}
+        assert kept | after == rows, folder
+        assert not {key for key in kept if key in after}, folder
+        assert (resumed.global_step, resumed.current_epoch) == (trainer.global_step, trainer.current_epoch), (
+            folder
+        )
+        assert whole.results == again.results, folder
+        for (name, ours), theirs in zip(again.state_dict().items(), whole.state_dict().values(), strict=True):
+            assert torch.equal(ours, theirs), (folder, name)
+        second, best_second = (
+            load_checkpoint(tmp_path / folder / f"{name}.ckpt") for name in ("last", "best")
+        )
+        for part in (
+            "optimizer_states",
+            "lr_schedulers",
+            "gatelab",
+            "current_model_state",
+            "averaging_state",
+        ):
+            assert_equal(first.get(part), second.get(part))
+        assert_equal(
+            first["loops"]["fit_loop"]["epoch_progress"], second["loops"]["fit_loop"]["epoch_progress"]
+        )
+        assert first["callbacks"]["Checkpoints"] == second["callbacks"]["Checkpoints"], folder
+        assert_equal(best_first["state_dict"], best_second["state_dict"])
 
 
 def assert_equal(a: Any, b: Any) -> None:
@@ -143,58 +155,50 @@ def assert_equal(a: Any, b: Any) -> None:
         assert a == b
 
 
-@pytest.mark.parametrize("kill_after", [1, 7, STEPS - 1, STEPS, STEPS + 1, STEPS + 9])
-def test_resume_of_a_language_model_is_bitwise_equal(
-    kill_after: int, run: Any, text_data: Any, tmp_path: Path
-) -> None:
-    assert_same_run(run, text_data, kill_after, tmp_path)
+def test_resume_of_a_language_model_is_bitwise_equal(run: Any, text_data: Any, tmp_path: Path) -> None:
+    assert_same_run(run, text_data, [1, STEPS - 1, STEPS, STEPS + 1, STEPS + 9], tmp_path)
 
 
-@pytest.mark.parametrize("kill_after", [1, 5, 12, 13, 14, 20])
-def test_resume_of_a_forecaster_is_bitwise_equal(
-    kill_after: int, run: Any, series_data: Any, tmp_path: Path
-) -> None:
-    assert_same_run(run, series_data, kill_after, tmp_path)
+def test_resume_of_a_forecaster_is_bitwise_equal(run: Any, series_data: Any, tmp_path: Path) -> None:
+    assert_same_run(run, series_data, [5, 12, 13, 20], tmp_path)
 
 
-@pytest.mark.parametrize("kill_after", [5, 18])
-@pytest.mark.parametrize("kind", ["text", "series"])
 def test_resume_with_loader_workers_is_bitwise_equal(
-    kind: str, kill_after: int, run: Any, text_data: Any, series_data: Any, tmp_path: Path
+    run: Any, text_data: Any, series_data: Any, tmp_path: Path
 ) -> None:
-    make = text_data if kind == "text" else series_data
-    assert_same_run(run, lambda: make(num_workers=2), kill_after, tmp_path)
+    assert_same_run(run, lambda: text_data(num_workers=2), [5], tmp_path)
+    assert_same_run(run, lambda: series_data(num_workers=2), [18], tmp_path)
 
 
-@pytest.mark.parametrize("kill_after", [5, STEPS, STEPS + 4])
-def test_resume_of_a_run_limited_in_steps_is_bitwise_equal(
-    kill_after: int, run: Any, text_data: Any, tmp_path: Path
-) -> None:
-    assert_same_run(run, text_data, kill_after, tmp_path, max_epochs=-1, max_steps=2 * STEPS)
+def test_resume_of_a_run_limited_in_steps_is_bitwise_equal(run: Any, text_data: Any, tmp_path: Path) -> None:
+    assert_same_run(run, text_data, [5, STEPS, STEPS + 4], tmp_path, max_epochs=-1, max_steps=2 * STEPS)
 
 
-@pytest.mark.parametrize("kill_after", [4, 5, 6, 10, STEPS + 5])
 def test_resume_around_a_validation_inside_an_epoch_is_bitwise_equal(
-    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+    run: Any, text_data: Any, tmp_path: Path
 ) -> None:
-    assert_same_run(run, text_data, kill_after, tmp_path, val_check_interval=5)
+    assert_same_run(run, text_data, [4, 5, 6, STEPS + 5], tmp_path, val_check_interval=5)
 
 
-@pytest.mark.parametrize("kill_after", [6, 7, STEPS + 3])
-def test_resume_with_accumulated_gradients_is_bitwise_equal(
-    kill_after: int, run: Any, text_data: Any, tmp_path: Path
-) -> None:
+def test_resume_with_accumulated_gradients_is_bitwise_equal(run: Any, text_data: Any, tmp_path: Path) -> None:
     # a save between two micro-batches would lose the gradients gathered so far: it waits for the step
-    assert_same_run(run, text_data, kill_after, tmp_path, accumulate_grad_batches=3)
+    assert_same_run(run, text_data, [6, 7, STEPS + 3], tmp_path, accumulate_grad_batches=3)
 
 
-@pytest.mark.parametrize("kill_after", [9, STEPS, STEPS + 9])
-def test_resume_with_a_plateau_schedule_is_bitwise_equal(
-    kill_after: int, run: Any, text_data: Any, tmp_path: Path
-) -> None:
+def test_resume_with_a_plateau_schedule_is_bitwise_equal(run: Any, text_data: Any, tmp_path: Path) -> None:
     # a threshold that nothing reaches: the rate falls after every validation but the first
     options = {"schedule": lambda optimizer, steps: plateau(optimizer, steps, threshold=100.0)}
-    assert_same_run(run, text_data, kill_after, tmp_path, task_options=options, max_epochs=3)
+    assert_same_run(run, text_data, [STEPS, 2 * STEPS + 3], tmp_path, task_options=options, max_epochs=3)
+
+
+@pytest.mark.parametrize("kill_after", [3, 4, 5, 8, 9, 11])
+def test_resume_at_each_border_of_gradual_unfreezing_is_bitwise_equal(
+    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+) -> None:
+    # 4 steps an epoch: the head; with the second layer; with the first
+    whole = {"fine_tuning": {"unfreeze": 1, "decay": 2.6}, "max_epochs": 3, "limit_train_batches": 4}
+    options = {"schedule": slanted, "net": {"tied": False}}
+    assert_same_run(run, text_data, kill_after, tmp_path, task_options=options, **whole)
 
 
 EVERYTHING = {
@@ -213,27 +217,27 @@ EVERYTHING = {
     },
     "averaging": ExponentialAveraging,
 }
-KILLS = [3, STEPS, STEPS + 5]
 LAST = 2 * (STEPS - 1)  # random windows make a batch fewer an epoch
-EVERY_KILL = [pytest.param(n, marks=[] if n in KILLS else pytest.mark.slow) for n in range(1, LAST)]
 
 
-@pytest.mark.parametrize("kill_after", EVERY_KILL)
+@pytest.mark.parametrize(
+    "kills",
+    [[3, STEPS, STEPS + 5], pytest.param(range(1, LAST), marks=pytest.mark.slow)],
+    ids=["some", "every"],
+)
 def test_resume_with_every_regulariser_and_averaging_is_bitwise_equal(
-    kill_after: int, run: Any, text_data: Any, tmp_path: Path
+    kills: Sequence[int], run: Any, text_data: Any, tmp_path: Path
 ) -> None:
-    assert_same_run(run, lambda: text_data(random_window=True), kill_after, tmp_path, **EVERYTHING)
+    assert_same_run(run, lambda: text_data(random_window=True), kills, tmp_path, **EVERYTHING)
 
 
-@pytest.mark.parametrize("kill_after", [2 * STEPS, 3 * STEPS + 2])
-def test_resume_around_a_trigger_is_bitwise_equal(
-    kill_after: int, run: Any, text_data: Any, tmp_path: Path
-) -> None:
+def test_resume_around_a_trigger_is_bitwise_equal(run: Any, text_data: Any, tmp_path: Path) -> None:
     # a rate at which nothing is learnt: the second validation that counts is no better than the first
     averaging = functools.partial(NonMonotonicAveraging, patience=1)
     options = {"schedule": None, "lr": 1.0}
     whole = {"averaging": averaging, "task_options": options, "max_epochs": 4}
-    assert_same_run(run, lambda: text_data(eval_batch_size=1), kill_after, tmp_path, **whole)
+    kills = [2 * STEPS, 3 * STEPS + 2]
+    assert_same_run(run, lambda: text_data(eval_batch_size=1), kills, tmp_path, **whole)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,15 @@ def test_onecycle_rises_to_the_peak_and_falls_below_the_start() -> None:
     assert seen[-1] == pytest.approx(0.001)
 
 
+def test_the_slanted_triangle_is_its_formula() -> None:
+    seen = rates(schedules.slanted, cut=0.1, ratio=32)
+    assert seen[0] == pytest.approx(1 / 32)
+    assert seen[5] == pytest.approx((1 + 0.5 * 31) / 32)
+    assert seen[10] == max(seen) == 1.0
+    assert seen[-1] == pytest.approx(1 / 32)
+    assert all(a > b for a, b in pairwise(seen[10:]))
+
+
 @pytest.mark.parametrize(
     ("schedule", "options", "message"),
     [
@@ -66,6 +75,7 @@ def test_onecycle_rises_to_the_peak_and_falls_below_the_start() -> None:
         (schedules.linear, {"floor": 2.0}, "floor is a factor"),
         (schedules.step, {"every": 0.0}, "every must be positive"),
         (schedules.onecycle, {"start": -0.1}, "start is a factor"),
+        (schedules.slanted, {"ratio": 0.5}, "at least 1, not 0.5"),
     ],
 )
 def test_impossible_lengths_and_factors_are_named(schedule: Any, options: Any, message: str) -> None:

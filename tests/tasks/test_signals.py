@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 
+from gatelab.data import base_module
 from gatelab.tasks.signals import (
     KEYBOARD,
     RANK_OF,
@@ -21,6 +22,29 @@ from gatelab.tasks.signals import (
     noted,
     stoppable,
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_alarm_is_set_by_the_test_runner():
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_loader_worker_ignores_every_signal_that_asks_the_run_to_stop():
+    assert set(base_module.STOP) == set(STOP)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGALRM])
+def test_a_hangup_or_an_alarm_that_somebody_else_sees_to_stays_theirs(number):
+    theirs = []
+    before = signal.signal(number, lambda *_: theirs.append(1))
+    try:
+        with stoppable():
+            os.kill(os.getpid(), number)
+        assert theirs == [1]
+    finally:
+        signal.signal(number, before)
 
 
 def stop_and_mend(number):

@@ -1,5 +1,7 @@
 """Runs given to a server that speaks W&B's protocol: each row arrives once, offline, killed or sent twice."""
 
+import shutil
+
 import pytest
 
 from gatelab.cli.main import main
@@ -7,12 +9,22 @@ from gatelab.run.record.directory import read_metrics
 from gatelab.trackers.follow import key, to_row
 from scripts.checks.wandb_files import segments
 
+from .conftest import Parts
 
-@pytest.fixture
-def offline(parts):
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A run of two parts that never saw a server."""
+    parts = Parts(tmp_path_factory.mktemp("offline") / "run")
     parts.part(range(13), "interrupted", mode="offline")
     parts.part(range(10, 20), resume_step=10, mode="offline")
+    return parts.path
+
+
+@pytest.fixture
+def offline(made, parts):
+    """A copy of it."""
+    shutil.copytree(made, parts.path, dirs_exist_ok=True, symlinks=True)
     return parts
 
 
@@ -57,6 +69,7 @@ def test_sync_sends_a_run_of_the_version_before_which_kept_no_list_of_logged_row
     assert server.runs["abcd1234"]["upserts"][0]["groupName"] == "mine"
 
 
+@pytest.mark.slow
 def test_sync_adds_only_what_the_server_lacks(offline, server):
     main(["sync", str(offline.path)])
     history = server.runs["abcd1234"]["history"]

@@ -48,6 +48,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 OVERRIDES = ("train", "sweep", "check", "baseline")
 RUNS = (
     "eval",
+    "backtest",
     "generate",
     "perplexity",
     "predict",

@@ -146,8 +146,11 @@ def _run_command(name: str, arguments: Sequence[str], early: StopSignals) -> int
         return _say(f"gatelab {name}: the run failed: {error}", error.exit_code, error)
     except OSError as error:
         return _say(f"gatelab {name}: {_where(error)}", 2 if isinstance(error, WRONG_PLACE) else 1, error)
-    except MemoryError:
-        return _say(f"gatelab {name}: out of memory; `ulimit -v` tells this shell's limit", 1)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "can't allocate memory" not in str(error):  # PyTorch's
+            raise
+        why = "a size may be too large, of the request or in run.json; `ulimit -v` tells this shell's limit"
+        return _say(f"gatelab {name}: out of memory: {why}", 1, error)
     except StopRequested as stop:
         resumable = name in RESUMABLE
         hint = "; the same command continues it" if resumable else ""

@@ -81,3 +81,28 @@ def core_hidden_size(core: Callable[..., Any]) -> int:
             f"the core {type(made).__name__} has no hidden_size, which embedding_size=None takes; {SEE}"
         )
     return int(made.hidden_size)
+
+
+def check_call(core: Any, input_size: int) -> None:
+    """Call a core on two rows of three steps, on the device of its weights, and check what it returns.
+
+    Raises TypeError, in one sentence, if that is not (y [T, B, F], state). An error of the core's own passes: it may be
+    one of `torch.device("meta")`, where no number is known.
+    """
+    like = next(core.parameters(), torch.empty(0))
+    try:
+        with torch.no_grad():
+            found = core(like.new_zeros(3, 2, input_size))
+    except Exception:
+        return
+    shape = (3, 2, core.output_size)
+    pair = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    y = pair[0]
+    if pair is found and isinstance(y, Tensor) and y.shape == shape:
+        return
+    got = f"of shape {list(y.shape)}" if isinstance(y, Tensor) else f"{type(y).__name__}"
+    got = f"outputs {got}" if pair is found else f"no such pair, but one {type(found).__name__}"
+    raise TypeError(
+        f"the core {type(core).__name__} must return its outputs [T, B, {core.output_size}] and its state, "
+        f"`return y, state`; for x [3, 2, {input_size}] it returned {got}. {SEE}"
+    )

@@ -1,4 +1,4 @@
-"""Weights between this project's GRU, `torch.nn.GRU` and Keras' GRU.
+"""Weights between this project's GRU, `torch.nn.GRU` and Keras' GRU, and the names of awd-lstm-lm.
 
 Between `GRU(reset_after=True)` and `torch.nn.GRU` nothing changes: same names, same shapes, same function, so
 `load_state_dict` is enough and the two functions here are a convenience. Keras stores transposed matrices
@@ -9,7 +9,8 @@ variants: for `reset_after=False` the z rows are therefore negated (see `cells.p
 It converts tensors; it reads no files and needs no Keras. Dimensions: D input, H hidden.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -133,6 +134,38 @@ def from_keras(weights: Sequence[Any], *, reset_after: bool, batch_first: bool =
     )
     module.load_state_dict({name: _to_rzn(value, not reset_after) for name, value in values.items()})
     return module
+
+
+BARE = re.compile(r"(weight|bias|gain)_(ih|hh)_l\d+(_reverse)?$")
+AWD = re.compile(r"rnns\.(\d+)\.(?:module\.)?(\w+)_l0(_raw)?$")
+AWD_NAMES = {
+    "encoder.weight": "embedding.weight",
+    "decoder.weight": "head.weight",
+    "decoder.bias": "head.bias",
+}
+
+
+def with_own_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights by the names that they have in a network of this project.
+
+    It reads those of a task (`net.` before each name), of a bare layer of torch.nn, and of awd-lstm-lm (Merity et al.
+    2018, github.com/salesforce/awd-lstm-lm): `encoder`, `rnns.N.module.weight_hh_l0_raw` and `decoder`, whose GRU and
+    LSTM are torch.nn's. Other names stay.
+    """
+    if all(name.startswith("net.") for name in weights):
+        return {name.removeprefix("net."): tensor for name, tensor in weights.items()}
+    if all(map(BARE.match, weights)):
+        return {f"core.{name}": tensor for name, tensor in weights.items()}
+    if not any(map(AWD.match, weights)):
+        return dict(weights)
+    found = {}
+    for name in sorted(
+        weights, key=lambda name: name.endswith("_raw")
+    ):  # the raw matrix, not what was dropped of it
+        layer = AWD.match(name)
+        own = f"core.{layer[2]}_l{layer[1]}" if layer else AWD_NAMES.get(name, name)
+        found[own] = weights[name]
+    return found
 
 
 def _to_zrh(value: Tensor, flip: bool) -> Tensor:

@@ -81,7 +81,10 @@ class BatchOrder(DistributedSampler):
 
 MOST_WORKERS = 256
 STOP = (
-    (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+    (
+        *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP),
+        *(signal.SIGXCPU, signal.SIGALRM),
+    )
     if hasattr(signal, "pthread_sigmask")
     else ()
 )

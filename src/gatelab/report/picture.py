@@ -153,7 +153,8 @@ def curves(state: StudyState, x: str | None = None, by: str | None = None) -> Cu
         return Curves(second.metric, None, label(second), pairs, known)
     x = _known_key(state, x) if x else choose_x(state)
     by = _known_key(state, by) if by else (choose_by(state, x) if by is None else None)
-    trials = [trial for trial in state.done if value_at(trial, x) is not None]
+    # null is a choice where it was swept
+    trials = [trial for trial in state.done if x in trial.params or value_at(trial, x) is not None]
     if not trials:
         raise RequestError(
             f"{x}: no finished trial of {state.name} has it, so it cannot be the picture's axis."

@@ -99,8 +99,10 @@ def task_class(config: Mapping[str, Any]) -> Any:
     return locate(config["task"]["_target_"])
 
 
-def build_task(config: Mapping[str, Any], spec: Any) -> pl.LightningModule:
+def build_task(config: Mapping[str, Any], spec: Any, teacher: Any = None) -> pl.LightningModule:
     """The LightningModule around a freshly initialised network; the caller seeds.
+
+    teacher: the task that it learns from (`task.teacher`), which only a run that trains has.
 
     Raises:
         RequestError: data and task do not fit together, or a size is impossible.
@@ -125,10 +127,17 @@ def build_task(config: Mapping[str, Any], spec: Any) -> pl.LightningModule:
     optimizer, schedule = make(config["optim"], "optim"), make(config["schedule"], "schedule")
     with request_errors("optim"):
         optimizer(net.parameters())
+    if node.get("teacher") is not None and teacher is None:  # nothing is learnt from it then
+        node |= dict.fromkeys(("teacher", "distill_weight", "temperature"))
     factory = make({**node, "_partial_": True}, "task")
     with request_errors("task"):
         task: pl.LightningModule = factory(
-            net=net, spec=spec, optimizer=optimizer, schedule=schedule, hparams=hparams
+            net=net,
+            spec=spec,
+            optimizer=optimizer,
+            schedule=schedule,
+            hparams=hparams,
+            **({"teacher": teacher} if teacher is not None else {}),
         )
     return task
 

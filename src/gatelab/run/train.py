@@ -34,6 +34,7 @@ from gatelab.run.build import (
 from gatelab.run.config import check, compose
 from gatelab.run.config.dry_build import refusal
 from gatelab.run.extend import begin_from_shorter
+from gatelab.run.initial import start_from_source
 from gatelab.run.load import load_task
 from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
 from gatelab.run.origin import origin
@@ -49,8 +50,10 @@ from gatelab.run.resume import (
     set_remains_aside,
 )
 from gatelab.run.scoring.evaluate import device_of, evaluate_split
+from gatelab.run.teacher import load_teacher
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import RunInterrupted, RunPruned, TrainingDiverged
+from gatelab.tasks.fine_tuning import FineTuning
 from gatelab.tasks.lightning_internals import start_children_with_blocked_signals
 from gatelab.tasks.signals import RANK_OF, StopRequested, launched, noted, rank, stop_first
 from gatelab.tasks.trace import Trace
@@ -195,9 +198,12 @@ def fit(
 
     Returns the Trainer, and why the run was pruned, if it was.
     """
+    teacher = load_teacher(config, data)
     pl.seed_everything(config["seed"], workers=False, verbose=False)
-    task: Any = build_task(config, data.spec)
+    task: Any = build_task(config, data.spec, None if teacher is None else teacher.task)
     task.trace = Trace(run.trace_file)
+    with request_errors(""):
+        task.fine_tuning = FineTuning(task.net, **(config.get("transfer") or {}))
     if rank() == 0:
         run.update(task=task.describe())
     require_space(run, task)
@@ -205,6 +211,8 @@ def fit(
     step = int(found.checkpoint["global_step"]) if found else None
     if step is not None:
         say(f"continuing {run.path} from step {step}")
+    elif (taken := start_from_source(config, task, getattr(data, "tokenizer", None))) and rank() == 0:
+        run.update(init=taken)
     own = build_callbacks(config, checkpoints={"directory": str(run.last.parent)})
     saver_of(own)
     continue_from(loggers, step)

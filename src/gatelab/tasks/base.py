@@ -21,6 +21,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from gatelab.tasks import resume
 from gatelab.tasks.checkpoint_io import check_serializable
+from gatelab.tasks.distillation import Teacher, refuse_teacher
+from gatelab.tasks.fine_tuning import FineTuning
 from gatelab.tasks.lightning_internals import attached_trainer, begin_epoch_afresh, current_step
 from gatelab.tasks.metrics import not_among
 from gatelab.tasks.schedules import scheduler_for
@@ -42,6 +44,9 @@ class TaskOptions(TypedDict):
     monitor: NotRequired[str | None]
     mode: NotRequired[Literal["min", "max"]]
     seed: NotRequired[int]
+    teacher: NotRequired["Task | str | None"]
+    distill_weight: NotRequired[float | None]
+    temperature: NotRequired[float | None]
 
 
 class Task(Views, pl.LightningModule):
@@ -58,14 +63,20 @@ class Task(Views, pl.LightningModule):
             schedule follows it.
         mode: "min" if less is better.
         seed: of the randomness inside training steps.
+        teacher: a trained task of the same kind on the same data, to learn from as well: distillation (Hinton et al.
+            2015, arXiv:1503.02531). In a configuration it is the directory of a run.
+        distill_weight: the share of its answers in the objective, above 0 and at most 1 (None: 0.5).
+        temperature: softens the probabilities of both, at least 1 (None: 2).
 
     Attributes:
         spec_type: the class of spec that the task reads; unit: what its batches are counted in; `figures` and the
             rest that views ask for: see `Views`.
+        taught_by: facts of the spec that a teacher's has to share; empty: the task learns from no teacher.
         results: after an evaluation, `results["val"]` or `results["test"]`: the metrics as Python floats.
         steps: training batches seen by this process, over all epochs and restarts; items: how many `unit`s they
             held, since the process began.
         trace: where the first process notes every step's loss and every epoch's weights; None: nowhere.
+        fine_tuning: which parts of the network are trained, and at which rates; None: all, at one.
         step_skipped: whether the gradient scaler of `trainer.precision=16-mixed` left the last optimiser step out,
             because its gradient was not finite. Such a step counts in `trainer.global_step`, and changes neither
             weights nor schedule nor averages.
@@ -73,6 +84,7 @@ class Task(Views, pl.LightningModule):
 
     spec_type: ClassVar[Any]
     unit: ClassVar[str]
+    taught_by: ClassVar[tuple[str, ...]] = ()
     metric: torchmetrics.Metric
 
     def __init__(
@@ -86,6 +98,9 @@ class Task(Views, pl.LightningModule):
         monitor: str | None = None,
         mode: str = "min",
         seed: int = 0,
+        teacher: "Task | str | None" = None,
+        distill_weight: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         if mode not in ("min", "max"):
@@ -104,7 +119,17 @@ class Task(Views, pl.LightningModule):
         self.results: dict[str, dict[str, float]] = {}
         self.steps = self.items = 0
         self.trace: Trace | None = None
+        self.fine_tuning: FineTuning | None = None
         self.step_skipped = False
+        self.teacher: Teacher | None = None
+        if teacher is not None:
+            refuse_teacher(self, teacher)
+            self.teacher = Teacher(teacher, distill_weight, temperature)
+        elif distill_weight is not None or temperature is not None:
+            given = "distill_weight" if distill_weight is not None else "temperature"
+            raise ValueError(
+                f"{given}: says how to learn from a teacher; give teacher=RUN_DIR, or leave it out"
+            )
         self._rate_scale = 1.0
         self._sums: Any = [0.0, 0.0]  # loss and count since the last logged step
         self._resumed: resume.Position | None = None
@@ -198,6 +223,8 @@ class Task(Views, pl.LightningModule):
                 )
             options = {"fused": False}
         optimizer = self.make_optimizer((p for p in self.parameters() if p.requires_grad), **options)
+        if self.fine_tuning is not None:
+            self.fine_tuning.share_out(optimizer)
         if scaler is not None:
             optimizer.register_step_post_hook(self._note_step)
         return optimizer
@@ -244,7 +271,7 @@ class Task(Views, pl.LightningModule):
             scheduler.step()
 
     def on_fit_start(self) -> None:
-        """Bring the sums to the device; refuse a callback whose monitor is not logged.
+        """Bring the sums and a teacher to the device; refuse a callback whose monitor is not logged.
 
         Raises:
             ValueError: a callback watches something that the task does not log.
@@ -256,6 +283,8 @@ class Task(Views, pl.LightningModule):
             if why := self.why_without(monitor, self.spec):
                 raise ValueError(f"callbacks: {name}: monitor={monitor}: {why}")
         self._take_sums(torch.as_tensor(self._sums, dtype=torch.float64))
+        if self.teacher is not None:
+            self.teacher.to(self.device)
 
     def _monitors(self) -> list[tuple[str, str]]:
         """The class of each callback that watches a metric, and the metric."""
@@ -311,6 +340,11 @@ class Task(Views, pl.LightningModule):
         self._sums[0] += loss.detach() if on_device else loss.item()
         self._sums[1] += count if on_device else count.item()
         return objective
+
+    def on_after_backward(self) -> None:
+        """Leave out the gradients of what is not trained yet."""
+        if self.fine_tuning is not None:
+            self.fine_tuning.hold(self.current_epoch)
 
     def _take_sums(self, sums: Tensor) -> None:
         """Go on from these sums, as numbers on the CPU: adding to an element of a tensor takes ten times as long."""

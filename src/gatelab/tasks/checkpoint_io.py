@@ -27,7 +27,7 @@ _ATOMS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint file that cannot be read or written; the message names the file and what to do."""
+    """A checkpoint that cannot be read, written or chosen; the message says which and what to do."""
 
 
 class AtomicCheckpointIO(CheckpointIO):

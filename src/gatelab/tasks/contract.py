@@ -297,6 +297,9 @@ class GraphInterface:
         free_time: whether `torch.export` can leave T free.
         pack: what makes of the inputs after the first the network's second argument; None: they are its state.
         fixed_time: whether the graph walks a fixed number of steps in every format.
+        module: what makes the graph of the network: called with the inputs, it returns a tuple of the outputs; None:
+            the network itself is it.
+        example: as `Task.example_input`, which it stands for; None: that.
     """
 
     inputs: Mapping[str, tuple[int | str, ...]]
@@ -306,3 +309,5 @@ class GraphInterface:
     free_time: bool = False
     pack: Callable[[Sequence[Any]], Any] | None = None
     fixed_time: bool = False
+    module: Callable[[Any], Any] | None = None
+    example: Callable[[int, int], tuple[Any, ...]] | None = None

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gatelab.data.messages import did_you_mean
+from gatelab.data.series.quantile_scores import magnitude
 
 
 def not_among(name: str, known: Sequence[str]) -> str:
@@ -173,9 +174,9 @@ class ForecastError(Metric):
         mask = torch.ones_like(future, dtype=torch.bool) if scored is None else scored
         forecast, truth = prediction.to(torch.float64), future.to(torch.float64)
         error = torch.where(mask, forecast - truth, 0.0)
-        distance, size = (error * std).abs(), torch.where(mask, (truth * std + mean).abs(), 0.0)
+        distance, size = (error * std).abs(), torch.where(mask, magnitude(truth, std, mean), 0.0)
         defined, nonzero = mask & (mase > 0), size > 0
-        both = size + (forecast * std + mean).abs()
+        both = size + magnitude(forecast, std, mean)
         scaled = torch.where(defined, distance / mase, 0.0)
         self.squared += error.square().sum(0)
         self.absolute += error.abs().sum(0)

@@ -116,6 +116,27 @@ def onecycle(
     return LambdaLR(optimizer, factor)
 
 
+def slanted(optimizer: Optimizer, total_steps: int, *, cut: float = 0.1, ratio: float = 32.0) -> LRScheduler:
+    """Rise along a line from the peak divided by `ratio`, and fall along a longer one back to it: a slanted triangle.
+
+    Of ULMFiT (Howard and Ruder 2018, arXiv:1801.06146, section 3.2).
+
+    Args:
+        cut: share of the steps (or number of steps) until the peak.
+    """
+    if ratio < 1:
+        raise ValueError(
+            f"ratio says how much smaller the lowest rate is than the peak: at least 1, not {ratio}"
+        )
+    top = _steps("cut", cut, total_steps)
+
+    def factor(i: int) -> float:
+        p = i / top if i < top else max(0.0, 1.0 - (i - top) / max(1, total_steps - 1 - top))
+        return (1.0 + p * (ratio - 1.0)) / ratio
+
+    return LambdaLR(optimizer, factor)
+
+
 def plateau(
     optimizer: Optimizer,
     total_steps: int,

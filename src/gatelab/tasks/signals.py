@@ -22,7 +22,7 @@ from typing import Any
 
 STOP = tuple(
     getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU")
+    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU", "SIGALRM")
     if hasattr(signal, name)
 )
 """Signals that ask a process to stop. Others end it as SIGKILL does: the run continues from its last checkpoint."""
@@ -120,8 +120,14 @@ class StopSignals:
 
 
 def _heeded() -> list[int]:
-    """The stop signals without a hangup that is ignored already: `nohup` stays in force."""
-    return [n for n in STOP if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+    """The stop signals; not a hangup or an alarm that somebody else sees to: `nohup` and a timer stay in force."""
+
+    def is_free(number: int) -> bool:
+        handler = signal.getsignal(number)
+        ours = handler is _raise or isinstance(getattr(handler, "__self__", None), StopSignals)
+        return signal.Signals(number).name not in ("SIGHUP", "SIGALRM") or handler is signal.SIG_DFL or ours
+
+    return [number for number in STOP if is_free(number)]
 
 
 def launched() -> bool:

@@ -201,6 +201,19 @@ class Views:
         """
         raise ValueError(f"{type(self).__name__} does not say what its network's inputs are (`graph`)")
 
+    def graph_parts(self) -> Mapping[str, GraphInterface]:
+        """Parts of the network that are graphs by themselves, for `gatelab export --part`; none as a rule."""
+        return {}
+
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
         """Inputs as `graph` names them, the same ones at each call; a state is one that the network reached itself."""
         raise NotImplementedError
+
+    def use_graph(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], steps: int) -> bool:
+        """Have every answer from now on computed by an exported graph; whether the task can be scored so.
+
+        Args:
+            run: the graph, with the inputs and outputs that `graph` names.
+            steps: T that it walks, which is fixed.
+        """
+        return False

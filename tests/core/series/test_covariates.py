@@ -111,7 +111,10 @@ def test_quantiles_stay_in_order_where_a_learned_scale_is_negative() -> None:
     assert (net(torch.randn(50, 8, 2)).diff(dim=-1) >= 0).all()
 
 
-@pytest.mark.parametrize("decoder", ["direct", "segments", "recursive", "mlp"])
+SLOW = [pytest.param(decoder, marks=pytest.mark.slow) for decoder in ("segments", "mlp")]
+
+
+@pytest.mark.parametrize("decoder", ["direct", "recursive", *SLOW])
 def test_a_known_holiday_and_a_category_halve_the_error(decoder: Any) -> None:
     """Each holiday adds two, and shops of the second kind lie three above the others, in the future alone."""
     torch.manual_seed(0)

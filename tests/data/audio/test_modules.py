@@ -154,7 +154,7 @@ def test_a_manifest_that_does_not_fit_is_refused(manifest, tmp_path):
     for texts, more, message in (
         (["ab", ""], (), r"manifest.csv, row 3 \(clips/1.wav\): its transcript is empty"),
         (["ab", "a"], ("split=train/vali",), r"row 3 .*: split 'vali'; .*Did you mean 'valid'"),
-        (["ab", "a"], (), r"there are 2 examples .* each of train, valid, test needs one"),
+        (["ab", "a"], (), r"only 2 examples .* each of train, valid, test needs one"),
         (["ab", "a"], ("split=train/train",), r"no sound is in the split valid"),
     ):
         with pytest.raises(DataError, match=message):
@@ -191,7 +191,7 @@ def test_a_rate_that_differs_is_refused_or_brought_to_one(folder, write_wav):
 def test_a_class_with_too_few_examples_is_named(folder, write_wav):
     write_wav("tones/one/0.wav", tone(500))
     with pytest.raises(
-        DataError, match=r"one/0.wav: there are 1 examples of 'one', and each of train, valid, test"
+        DataError, match=r"one/0.wav: only 1 example of 'one', and each of train, valid, test"
     ):
         sounds(folder)
 

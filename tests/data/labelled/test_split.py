@@ -6,6 +6,7 @@ import pytest
 from gatelab.data.labelled.split import (
     TEST,
     TRAIN,
+    UNUSED,
     VALID,
     by_folds,
     by_fractions,
@@ -86,3 +87,26 @@ def test_labels_that_are_no_classes_are_refused():
         checked([0, 1, 2, 2], [0, 0, 0, 1])
     with pytest.raises(DataError, match="all examples have the label 'a'"):
         checked([0, 0, 0], [0, 0, 1], ("a",))
+
+
+def test_a_number_of_training_examples_keeps_every_class_and_the_other_splits():
+    labels = np.array([0] * 70 + [1] * 27 + [2] * 3)
+    given = np.where(np.arange(100) % 10 == 9, TEST, UNUSED).astype(np.int8)
+    whole, notes = complete_parts(labels, given, None, None, None, 5, []), []
+    fewer = complete_parts(labels, given, None, None, None, 5, notes, 20)
+    assert ((whole == fewer) | (whole == TRAIN)).all()
+    assert (fewer == TRAIN).sum() == 20
+    assert [int(((fewer == TRAIN) & (labels == label)).sum()) for label in range(3)] == [14, 5, 1]
+    smaller = complete_parts(labels, given, None, None, None, 5, [], 8)
+    assert set(np.flatnonzero(smaller == TRAIN)) < set(np.flatnonzero(fewer == TRAIN))
+    other = complete_parts(labels, given, None, None, None, 6, [], 20)
+    assert (other != fewer).any()
+    assert "data.train_examples=20: drawn from 80 by data_seed 5" in notes
+
+
+@pytest.mark.parametrize("number", [2, 82])
+def test_more_training_examples_than_there_are_and_fewer_than_classes_are_refused(number):
+    labels = np.array([0] * 70 + [1] * 27 + [2] * 3)
+    given = np.where(np.arange(100) % 10 == 9, TEST, UNUSED).astype(np.int8)
+    with pytest.raises(DataError, match=rf"data.train_examples={number}: give 3 .* to 80"):
+        complete_parts(labels, given, None, None, None, 5, [], number)

@@ -150,6 +150,11 @@ REVIEW = {"text": "review", "label": "mood"}
         ),
         (changed(series(), 7, "x", None), WALKS | {"channels": ["x"]}, "column 'x' is empty in row 8"),
         (changed(series(), 7, "second", 1), WALKS, "run 'r7': rows 8 and 20 have the same second"),
+        (
+            series().assign(second="01/02/2024"),
+            WALKS,
+            "column 'second', row 1: '01/02/2024' can be read day first",
+        ),
         (series(), WALKS | {"channels": ["z"]}, "data.channels names the column 'z'"),
         (series(), WALKS | {"id": "no"}, "data.id names the column 'no'"),
     ],

@@ -444,6 +444,7 @@ BAD = {
     "short": (same, {"horizon": 40}, "every series is shorter than 81 rows"),
     "one": (lambda t: t[:2], {}, "too few rows to tell the time step"),
     "far": (cell("y", 131, 1e30), {}, r"series 'c', .*column 'y': 1e\+30 is too far"),
+    "large": (lambda t: t.assign(y=1e300), {}, r"series 'a', .*column 'y': 1e\+300 .*or cannot be squared"),
     "stray": (cell("ds", 104, "2924-01-01"), {"gaps": "mask"}, "hardly any time"),
     "calendar": (same, {"calendar": ["hours"]}, "expected some of hour.*Did you mean 'hour'"),
     "fourier": (same, {"fourier": {24: 13}}, "data.fourier: 24: 13: give 1 to 12 pairs"),

@@ -35,7 +35,7 @@ def spec(**changes) -> SeriesSpec:
     return SeriesSpec(**values | changes)
 
 
-@pytest.mark.parametrize("lookback", [96, 192])
+@pytest.mark.parametrize("lookback", [96, pytest.param(192, marks=pytest.mark.slow)])
 def test_etth1_horizon_96(mirror, lookback):
     data = SeriesDataModule("etth1", lookback=lookback, horizon=96, mirror=str(mirror))
     data.setup()

@@ -255,6 +255,53 @@ def test_whole_dates_are_read_in_any_form(tmp_path, format):
     assert (table(tmp_path, days.strftime(format)).times == days.to_numpy()).all()
 
 
+@pytest.mark.parametrize(
+    "first", ["2024-12-16", "2020-12-14", "2021-06-07"]
+)  # across the years of 52 and 53 weeks
+@pytest.mark.parametrize(
+    "format", ["{}-W{:02}", "{}W{:02}", "{}-W{:02}-{}", "{}W{:02}{}", "{}-W{:02}-{} 00:00"]
+)
+def test_weeks_are_read_as_iso_writes_them(tmp_path, format, first):
+    every = pd.date_range(first, periods=30, freq="D" if format.count("{}") > 1 else "W-MON")
+    stamps = [format.format(*day.isocalendar()) for day in every]
+    series = table(tmp_path, stamps)
+    assert series.times is not None
+    assert (series.times == every.to_numpy()).all()
+    with pytest.raises(DataError, match="row 31: '2023-W53' is not a date"):
+        table(tmp_path, [*stamps, "2023-W53"])
+
+
+@pytest.mark.parametrize(
+    "format", ["%Y-%m-%d %H:00", "%Y-%m-%dT%H:00:00", "%Y-%m-%d %H:00Z", "%d.%m.%Y %H:00"]
+)
+def test_the_hour_24_is_the_midnight_that_ends_the_day(tmp_path, format):
+    every = pd.date_range("2024-02-27 01:00", periods=72, freq="h")
+    late = [(time - pd.Timedelta(days=1)).strftime(format).replace("00:00", "24:00", 1) for time in every]
+    stamps = [late[i] if time.hour == 0 else time.strftime(format) for i, time in enumerate(every)]
+    assert sum("24:00" in stamp for stamp in stamps) == 3
+    assert (table(tmp_path, stamps).times == every.to_numpy()).all()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("step", ["h", "D", "90min", "MS"])
+def test_unix_time_is_read_in_its_unit(tmp_path, unit, step):
+    every = pd.date_range("2012-03-01", periods=40, freq=step)
+    series = table(tmp_path, every.to_numpy().astype(f"datetime64[{unit}]").astype(np.int64))
+    assert (series.times == every.to_numpy()).all()
+    assert (series.frequency, series.zone) == (step, "UTC")
+    assert any("since 1970 in UTC" in note for note in series.notes)
+
+
+@pytest.mark.parametrize(
+    "numbers", [range(40), range(1990, 2030), range(20240101, 20240141), [1e9, *range(39)]]
+)
+def test_other_numbers_are_not_taken_for_times(tmp_path, numbers):
+    with pytest.raises(
+        DataError, match=r"'t' holds numbers, not dates; write ISO dates .*or leave data\.time out"
+    ):
+        table(tmp_path, list(numbers))
+
+
 @pytest.mark.parametrize("format", ["%Y/%d/%m", "%Y.%d.%m", "%Y-%d-%m %I:%M %p", "%Y %d %m"])
 def test_years_are_followed_by_the_month(tmp_path, format):
     days = pd.date_range("2024-01-10", periods=40, freq="D")

@@ -18,7 +18,10 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize(("corpus", "level"), PUBLISHED)
+@pytest.mark.parametrize(
+    ("corpus", "level"),
+    [pytest.param(*c, marks=[pytest.mark.slow] * (c[0] == "wikitext2")) for c in PUBLISHED],  # the largest
+)
 def test_token_counts_are_the_published_ones(mirror, corpus, level):
     data = TextDataModule(corpus=corpus, level=level, mirror=str(mirror))
     data.setup()

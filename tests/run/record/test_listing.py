@@ -76,6 +76,19 @@ def test_every_beginning_finds_its_run_or_names_all_that_begin_so(runs):
             find_run(text)
 
 
+def test_a_folder_of_something_else_hides_no_run_of_its_name_and_a_study_is_told(runs):
+    first = Path(runs[0]["run_dir"])
+    first.rename(kept := (Path("runs") / "sounds").mkdir() or Path("runs/sounds") / first.name)
+    Path("sounds").mkdir()
+    assert find_run("sounds/") == kept
+    Path("nothing").mkdir()
+    assert find_run("nothing") == Path("nothing")  # for the caller's message
+    Path("studies/size").mkdir(parents=True)
+    Path("studies/size/study.json").touch()
+    with pytest.raises(RequestError, match="It is a study: `gatelab study size` lists its runs"):
+        find_run("size")
+
+
 @pytest.mark.parametrize("sign", ["=", "==", "!=", "<", "<=", ">", ">="])
 @pytest.mark.parametrize(
     "key", ["model.hidden_size", "hidden_size", "optim.lr", "seed", "parameters", "test.ppl"]

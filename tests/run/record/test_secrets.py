@@ -18,6 +18,7 @@ from gatelab.run.record.secrets import first_secret, from_variables, secret_name
 
 KEY = "a1b2c3d4e5f6a7b8"
 WORD = "-".join(("swordfish", "7", "x"))  # in no line of this file, whose difference may be recorded
+MIXED = "".join(("Xk29fLmQ7z", "R4tW8vB3nC"))
 NAMES = (
     "api_key", "API_KEY", "wandb_api_key", "apiKey", "x-api-key", "token", "HF_TOKEN", "auth_token", "password",
     "PGPASSWORD", "SSHPASS", "DB_PASS", "GITHUB_PAT", "MYSQL_PWD", "client_secret", "clientSecret", "passphrase",
@@ -39,6 +40,8 @@ FORMS = (
     "{name} {value}",
     "+{name} =\n+    '{value}'", '{name} = (\n    "{value}"\n)', '+"{name}":\n+  "{value}"', "{name} = \\\n  '{value}'",
     "-  {name}:\n-    {value}\n", "setenv {name} {value}", "{name} is {value}", "{name}={{{value}}}", "{name}='{value}",
+    "{name}:\n{value}\nx", "{name}\n---\n{value}", "{name} =\n'{value}'\n", "{name}:\n\n  {value}", "{name}=<{value}>",
+    "{name}: `{value}`", "x --{name}\\\n {value}",
 )  # fmt: skip
 
 
@@ -80,7 +83,9 @@ def test_a_secret_key_masks_whatever_stands_below_it(name, value):
         'Authorization: Digest username="u", response="{key}"',
         "Authorization: AWS4-HMAC Credential=a, Signature={key}",
         "Cookie: session=a; id={key}", "https://h/?password%3D{key}", "https://h/#access_token={key}",
-        "https://h/?auth={key}",
+        "https://h/?auth={key}", "unknown-tool -p{key}", "echo {key} | docker login -u me --password-stdin",
+        "printf '%s' '{key}' | gh auth login --with-token", "gh auth login --with-token <<< {key}",
+        "gh auth login --with-token <<EOF\n{key}\nEOF", "echo {key} | sudo -S ls", "echo 'me:{key}' | chpasswd",
     ],
 )  # fmt: skip
 def test_a_secret_is_known_by_its_shape_and_its_place(text):
@@ -121,10 +126,21 @@ def test_a_name_that_may_be_harmless_masks_what_looks_like_a_secret(name):
         (f"mongosh -u a -p {WORD}; redis-cli -a {WORD} get x", "mongosh -u a -p ***; redis-cli -a *** get x"),
         (f"tokens=[{KEY},{KEY}] x", "tokens=[***] x"),
         ({"tokens": [KEY, KEY]}, {"tokens": "***"}),
+        (f"tokens={KEY},{KEY} x", "tokens=*** x"),
+        ({"key": MIXED, "x": f"username: me, key: {MIXED}"}, {"key": "***", "x": "username: me, key: ***"}),
+        ({"key": "0123456789abcdef" * 2}, {"key": "***"}),  # kaggle's
     ],
 )
 def test_a_secret_is_known_beside_what_it_stands_with(given, masked):
     assert without_secrets(given) == masked
+
+
+@pytest.mark.parametrize("letters", ["aа", "eе", "oо", "pр", "cс", "kк", "sѕ", "wｗ", "e\u200be", "k\u00adk"])
+def test_a_letter_that_looks_like_another_or_is_not_seen_hides_no_name(letters):
+    read, written = letters[0], letters[1:]
+    for name in ("api_key", "token", "password", "passwd", "client_secret"):
+        for form in ("{}={}", "{} = '{}'", '"{}": "{}"', "{} {}", "--{} {}"):
+            assert KEY not in without_secrets(form.format(name.replace(read, written, 1), KEY)), (form, name)
 
 
 def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
@@ -159,7 +175,7 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
             "tok": "word",
             "bos_tokens": [1, 2],
             "tokens_of": ["embedding_128"],
-            "key": "lr",
+            "key": "m4_hourly_gru_hidden_size_64",
             "username": None,
             "index": ["date", "token"],
             "date": "2026-01-02T03:04:05+00:00",
@@ -266,7 +282,7 @@ def test_the_working_folder_is_no_secret(monkeypatch):
     [
         "a", "a_", "token", "token=[", 'token="', "://", "a://", "--a-", " ", "token ", "a:", "?sig=",
         "-----BEGIN PRIVATE KEY-----", "token=f(", "pass=/", "token: str ", "--token ", "a://b:", "-u a:", "token:\n- ",
-        "token:\n ",
+        "token:\n ", "echo a | ", "password\n-", "login <<",
         "token = (\n", '"username":"a","key":"', "mysql -p", "tokens=[a,",
     ],
 )  # fmt: skip

@@ -51,16 +51,43 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
         check_launcher("submitit_slurm", [], CONF)
 
 
-@pytest.mark.parametrize("name", ["local", "submitit_local"])
+@pytest.mark.parametrize("name", ["local", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_workers_of_a_launcher_carry_a_study_out(make_study, importable, name):
     if name != "local":
         pytest.importorskip("submitit")
-    directory = make_study(name, "optim.lr=1e-3,1e-2", "study.workers=2", "study.isolation=process")
+    directory = make_study(name, "optim.lr=choice(1e-3)", "study.workers=2", "study.isolation=process")
     assert launch(directory.path, 2, name, [], CONF) == []
-    rows = rows_of(directory)
-    assert [row.state for row in rows] == [TrialState.COMPLETE] * 2
+    assert [row.state for row in rows_of(directory)] == [TrialState.COMPLETE]
     owners = [read_owner(directory.workers, path.stem) for path in directory.workers.glob("*.json")]
     assert sorted((owner.index, owner.launcher) for owner in owners) == [(0, name), (1, name)]
+
+
+def test_submitit_gets_its_options_and_a_job_for_each_worker(tmp_path, monkeypatch):
+    asked = {}
+
+    class Executor:
+        def __init__(self, folder, **options):
+            asked["made"] = (folder, options)
+
+        def update_parameters(self, **options):
+            asked["options"] = options
+
+        def map_array(self, function, *given):
+            assert function is launch_module.run_worker
+            return [
+                types.SimpleNamespace(result=lambda one=one: [f"{one}"]) for one in zip(*given, strict=True)
+            ]
+
+    submitit = types.ModuleType("submitit")
+    submitit.AutoExecutor = Executor
+    submitit.__spec__ = importlib.util.spec_from_loader("submitit", None)
+    monkeypatch.setitem(sys.modules, "submitit", submitit)
+    options = ["launcher.timeout_min=7", "launcher.partition=gpu", "launcher.max_num_timeout=2"]
+    problems = launch(tmp_path, 2, "submitit_slurm", options, CONF)
+    assert problems == [f"worker {n}: ('{tmp_path}', {n}, 'submitit_slurm')" for n in range(2)]
+    assert asked["made"] == (tmp_path / "launcher", {"cluster": "slurm", "slurm_max_num_timeout": 2})
+    assert asked["options"]["timeout_min"] == 7
+    assert asked["options"]["slurm_partition"] == "gpu"
 
 
 def test_ray_gets_its_options_and_a_task_for_each_worker(make_study, monkeypatch):

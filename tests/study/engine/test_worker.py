@@ -139,14 +139,34 @@ def test_several_objectives_are_told_in_their_order(make_study, runner):
 def test_the_same_study_has_the_same_values_with_any_number_of_slots(make_study, runner, tmp_path):
     def study(slots):
         space = ["optim.lr=tag(log,interval(1e-4,1e-1))", "model.hidden_size=4,6"]
-        random = ["study.strategy=random", "study.n_trials=5", f"study.slots={slots}"]
+        random = ["study.strategy=random", "study.n_trials=3", f"study.slots={slots}"]
         directory = make_study("slots", *random, *space, root=tmp_path / str(slots))
         work(directory, runner)
         return [(row.params, row.value) for row in rows_of(directory)]
 
-    assert study(1) == study(2) == study(8)
+    assert study(1) == study(3)
 
 
+def same_as_undisturbed(directory, row):
+    """A run that nobody killed has the value of the row."""
+    plain, identity = StudySpec.load(directory.path).config(row.params)
+    plain["paths"]["runs"], plain["threads"] = str(directory.path.parent / "undisturbed"), 1
+    return train_frozen(plain, identity)["splits"]["valid"]["metrics"]["loss"] == row.value
+
+
+def test_a_killed_run_goes_on_in_another_process_to_the_undisturbed_value(make_study, runner):
+    directory = make_study("killed", *LONG, "trainer.max_steps=60", "optim.lr=choice(1e-2)")
+    assert work(directory, runner, lambda: kill(next_run(directory)))["ended"] == {
+        "waiting": 1,
+        "complete": 1,
+    }
+    (row,) = rows_of(directory)
+    assert row.user_attrs["attempts"] == 1
+    assert len(run_of(directory, row).read()["attempts"]) == 2
+    assert same_as_undisturbed(directory, row)
+
+
+@pytest.mark.slow
 def test_killed_runs_servers_and_workers_lose_nothing(make_study, runner):
     directory = make_study("chaos", *LONG, "optim.lr=choice(1e-2)")
     worker = begin_worker(directory)
@@ -167,14 +187,10 @@ def test_killed_runs_servers_and_workers_lose_nothing(make_study, runner):
     assert len(run_of(directory, row).read()["attempts"]) == 4
     assert "continuing" in (directory.trial(0) / "s0.log").read_text()
 
-    plain, identity = StudySpec.load(directory.path).config(row.params)
-    plain["paths"]["runs"], plain["threads"] = str(directory.path.parent / "undisturbed"), 1
-    assert train_frozen(plain, identity)["splits"]["valid"]["metrics"]["loss"] == row.value
+    assert same_as_undisturbed(directory, row)
 
 
-@pytest.mark.parametrize(
-    "how", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP", "stop file", "stop now", "twice SIGINT"]
-)
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "stop file", "stop now", "twice SIGINT"])
 def test_a_worker_that_is_asked_to_stop_requeues_its_trials(make_study, runner, how):
     directory = make_study("stop", *LONG, "optim.lr=1e-2,1e-3")
 

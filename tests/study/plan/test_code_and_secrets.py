@@ -34,19 +34,19 @@ def edit(folder):
 
 
 def test_a_study_does_not_go_on_with_edited_code(own):
-    asked = request(own, "model.hidden_size=4,6")
+    asked = request(own, "model.hidden_size=choice(4)")
     for _ in range(2):
-        assert sweep(asked)["counts"]["complete"] == 2
+        assert sweep(asked)["counts"]["complete"] == 1
     edit(own)
-    more = request(own, "model.hidden_size=4,6,5")
+    more = request(own, "model.hidden_size=4,5")
     for command in (asked, more):
         with pytest.raises(RequestError, match=r"code has changed since it began \(swept_cell\.py\)"):
             sweep(command)
-    assert sweep(more, keep_code_change=True)["counts"]["complete"] == 3
+    assert sweep(more, keep_code_change=True)["counts"]["complete"] == 2
     assert json.loads((own / "studies/own/study.json").read_text())["kept_code_changes"] == [
         ["swept_cell.py"]
     ]
-    assert sweep(more)["counts"]["complete"] == 3  # what was kept is not told again
+    assert sweep(more)["counts"]["complete"] == 2  # what was kept is not told again
     assert plan(asked, force=True).notes == []
 
 

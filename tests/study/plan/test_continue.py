@@ -1,6 +1,7 @@
 """The same command continues a study; more trials or choices extend it; anything else is refused with the fix."""
 
 import json
+import shutil
 
 import pytest
 
@@ -14,11 +15,21 @@ from ..front_tools import TINY, planned, submitted
 GRID = ["study=mine", *TINY, "model.hidden_size=8,16", "optim.lr=1e-3,1e-2"]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A place with the study GRID in it."""
+    place = tmp_path_factory.mktemp("made")
+    submitted(*GRID, f"paths.root={place}")
+    return (place / "studies").rename(
+        place / "kept"
+    )  # a copy of a study that is where it was made is refused
+
+
 @pytest.fixture
-def there(tmp_path, monkeypatch):
-    """A place with the study GRID in it; `there(*lines)` submits another command."""
+def there(made, tmp_path, monkeypatch):
+    """The study's folder, a copy of it."""
     monkeypatch.setenv("GATELAB_ROOT", str(tmp_path))
-    submitted(*GRID)
+    shutil.copytree(made, tmp_path / "studies", symlinks=True)
     return tmp_path / "studies" / "mine"
 
 

@@ -51,13 +51,13 @@ def scored(
     return task
 
 
-@pytest.mark.parametrize("batch_size", [1, 10])
+@pytest.mark.parametrize(("batch_size", "windows"), [(1, (35,)), (10, (1, 7, None))])
 def test_ppl_does_not_depend_on_window_length_or_batch_size(
-    batch_size: int, scored: Any, text_data: Make, make_trainer: Make
+    batch_size: int, windows: tuple[int | None, ...], scored: Any, text_data: Make, make_trainer: Make
 ) -> None:
     whole = evaluate(scored, text_data(eval_window=None, eval_batch_size=1), make_trainer())
     assert whole["tokens"] == 647
-    for window in (1, 7, 35, None):
+    for window in windows:
         data = text_data(eval_window=window, eval_batch_size=batch_size)
         figures = evaluate(scored, data, make_trainer())
         assert figures["tokens"] == 647

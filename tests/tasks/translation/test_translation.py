@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.nn import functional as F
 
 from gatelab.core import GRU, Translator
 from gatelab.data import PairsDataModule
@@ -130,6 +131,24 @@ def test_label_smoothing_is_in_the_objective_alone(make_data):
     torch.testing.assert_close(smooth[0], expected)
     torch.testing.assert_close(smooth[1], plain[1])
     torch.testing.assert_close(plain[0], plain[1] / plain[2])
+
+
+def test_it_learns_its_teachers_probability_of_each_word(make_data):
+    data = make_data()
+    teacher = make(data)
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    task, batch = (
+        make(data, teacher=teacher, distill_weight=0.4, temperature=3.0),
+        data.batch("train", range(8)),
+    )
+    objective, nll, count = task.train_loss(batch)
+    v, u = (one.net(batch.source, batch.lengths, batch.inputs) for one in (task, teacher))
+    p, q = (F.softmax(logits.double() / 3, -1) for logits in (v, u))
+    soft = (9 * (q * (q.log() - p.log())).sum(-1))[batch.targets != IGNORE].sum()
+    assert float(soft.detach()) > 0.1
+    assert torch.allclose(objective.double(), (0.6 * nll + 0.4 * soft) / count, rtol=1e-5)
 
 
 def test_a_row_of_another_beam_is_scored(trained):

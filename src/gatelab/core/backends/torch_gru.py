@@ -37,9 +37,13 @@ from torch.nn import functional as F
 from gatelab.core.backends import reference
 from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import ONLY_REFERENCE, is_exporting
+from gatelab.core.torch_internals import ONLY_REFERENCE, break_graph, is_exporting
 from gatelab.core.unroll import padding
 
+NOT_IN_A_GRAPH = (
+    "backend='torch' is not part of a compiled graph in training or with reset_mask: without fullgraph=True it runs "
+    "between two graphs; backend='native' and 'reference' are part of one"
+)
 COPY_PAYS = 8  # steps; measured at H = 200 and 256, where transposing costs what it saves in about six
 
 
@@ -86,10 +90,14 @@ class _TorchGRU(torch.autograd.Function):
         before = states[
             :-1
         ]  # the state that each step started from: the one before it, or zero after a reset
+        x, h0, w_ih, w_hh, *_ = tensors
+        read = torch.cat((h0.unsqueeze(0), before[1:]))  # as `nn.GRU`: by the product, h0 as it is now
         if reset_mask is not None:
-            before = before.masked_fill(reset_mask.unsqueeze(-1), 0)
-        x, _, w_ih, w_hh, *_ = tensors
-        return (*[None] * 4, *backward(outside, x, w_ih, w_hh, before, gates, ctx.resets, ctx.p, needed))
+            before, read = (s.masked_fill(reset_mask.unsqueeze(-1), 0) for s in (before, read))
+        return (
+            *[None] * 4,
+            *backward(outside, x, w_ih, w_hh, before, read, gates, ctx.resets, ctx.p, needed),
+        )
 
 
 def run(
@@ -106,7 +114,10 @@ def run(
     if every.g_ih is not None or every.g_hh is not None:
         raise ValueError("the torch backend has no layer normalisation: g_ih and g_hh must be None")
     tensors = (x, h0, *every[:4])
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+    training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    if torch.compiler.is_compiling() and (training or reset_mask is not None):
+        break_graph(NOT_IN_A_GRAPH)
+    if training:
         return _TorchGRU.apply(reset_after, lengths, reset_mask, zoneout, *tensors)
     options = (x, h0, every, _reset_steps(reset_mask), *reference.split_zoneout(zoneout))
     if reset_after:
@@ -148,15 +159,12 @@ def _forward_after(
     nrz_t, rz_t = gates[..., : 3 * hidden].unbind(0), gates[..., hidden : 3 * hidden].unbind(0)
     nh_t, r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
     h_t = states.unbind(0)
-    lerp = torch.lerp
     for t in range(steps):
         h = h_t[t].masked_fill(resets[t], 0) if t in resets else h_t[t]
         nrz_t[t].addmm_(h, weight)
         rz_t[t].sigmoid_()
         n = n_t[t].addcmul_(r_t[t], nh_t[t]).tanh_()
-        lerp(n, h, z_t[t], out=h_t[t + 1])
-        if p:
-            h_t[t + 1].lerp_(h, p)
+        _blend(n, h, z_t[t], p, h, h_t[t + 1])
     return states, gates
 
 
@@ -177,16 +185,21 @@ def _infer_after(
     recurrent = x.new_empty(batch, 3 * hidden)
     by_rz, by_n = recurrent[:, : 2 * hidden], recurrent[:, 2 * hidden :]
     h_t = states.unbind(0)
-    addmm, lerp = torch.addmm, torch.lerp
+    addmm = torch.addmm
     for t in range(steps):
         h = h_t[t].masked_fill(resets[t], 0) if t in resets else h_t[t]
         addmm(bias, h, weight, out=recurrent)
         rz_t[t].add_(by_rz).sigmoid_()
         n = n_t[t].addcmul_(r_t[t], by_n).tanh_()
-        lerp(n, h, z_t[t], out=h_t[t + 1])
-        if p:
-            h_t[t + 1].lerp_(h, p)
+        _blend(n, h, z_t[t], p, h, h_t[t + 1])
     return states
+
+
+def _blend(a: Tensor, b: Tensor, z: Tensor, p: float, h: Tensor, out: Tensor) -> None:
+    """out = a + z (b - a), then zoneout's average with h; `lerp` is another sum, NaN where a state is infinite."""
+    torch.addcmul(a, z, torch.sub(b, a, out=out), out=out)
+    if p:
+        out.mul_(1 - p).add_(h, alpha=p)
 
 
 def _nrz(w_hh: Tensor) -> Tensor:
@@ -201,6 +214,7 @@ def _backward_after(
     w_ih: Tensor,
     w_hh: Tensor,
     before: Tensor,
+    read: Tensor,
     gates: Tensor,
     resets: dict[int, Tensor],
     p: float,
@@ -209,7 +223,7 @@ def _backward_after(
     """Return the gradients of (x, h0, w_ih, w_hh, b_ih, b_hh), None where not `needed`.
 
     dh [T+1, B, H] holds what reaches each state from outside and is completed in place; `before` [T, B, H]
-    is the state that each step started from; p is forward's.
+    is the state that each step started from and `read` the one that dW_hh is made of; p is forward's.
     """
     steps, batch, hidden = before.shape
     grads, z = _coefficients_after(gates, before, p)
@@ -225,7 +239,7 @@ def _backward_after(
         else:
             dh_t[t].addcmul_(dh_t[t + 1], z_t[t]).addmm_(recurrent[t], weight)
     flat = grads.flatten(0, 1)
-    dx, dw_ih, dw_hh = weight_gradients(flat[:, hidden:], flat[:, :hidden], before, before, x, w_ih, needed)
+    dx, dw_ih, dw_hh = weight_gradients(flat[:, hidden:], flat[:, :hidden], read, read, x, w_ih, needed)
     total = flat.sum(0) if needed[4] or needed[5] else None
     db_ih = total[hidden:] if total is not None and needed[4] else None
     db_hh = (
@@ -291,15 +305,13 @@ def _forward_before(
     r_t, z_t, n_t = (block.unbind(0) for block in gates.split(hidden, dim=2))
     h_t = states.unbind(0)
     q = x.new_empty(batch, hidden)
-    mul, lerp = torch.mul, torch.lerp
+    mul = torch.mul
     for t in range(steps):
         h = h_t[t].masked_fill(resets[t], 0) if t in resets else h_t[t]
         rz_t[t].addmm_(h, w_rz).sigmoid_()
         mul(r_t[t], h, out=q)
         n = n_t[t].addmm_(q, w_n).tanh_()
-        lerp(h, n, z_t[t], out=h_t[t + 1])
-        if p:
-            h_t[t + 1].lerp_(h, p)
+        _blend(h, n, z_t[t], p, h, h_t[t + 1])
     return states, gates
 
 
@@ -309,6 +321,7 @@ def _backward_before(
     w_ih: Tensor,
     w_hh: Tensor,
     before: Tensor,
+    read: Tensor,
     gates: Tensor,
     resets: dict[int, Tensor],
     p: float,
@@ -334,7 +347,7 @@ def _backward_before(
         else:
             dh_t[t].addcmul_(dh_t[t + 1], closed_t[t]).addcmul_(dq, r_t[t]).addmm_(rz_t[t], w_rz)
     flat, q = grads.flatten(0, 1), r * before
-    dx, dw_ih, dw_hh = weight_gradients(flat, flat[:, 2 * hidden :], q, before, x, w_ih, needed)
+    dx, dw_ih, dw_hh = weight_gradients(flat, flat[:, 2 * hidden :], q, read, x, w_ih, needed)
     return dx, dh[0], dw_ih, dw_hh, flat.sum(0) if needed[4] else None, None
 
 

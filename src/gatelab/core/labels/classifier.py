@@ -8,7 +8,7 @@ Dimensions: T time, B batch, V vocabulary, C channels, E the core's input, F the
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class SequenceClassifier(nn.Module):
 
     Raises ValueError where they do not fit together.
     """
+
+    of_tokens: ClassVar[dict[str, str]] = {"embedding": ""}  # see transfer.py
 
     def __init__(
         self,

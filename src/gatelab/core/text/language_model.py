@@ -10,7 +10,7 @@ Dimensions: T time, B batch, V vocabulary, E embedding, H the core's output.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -54,6 +54,8 @@ class LanguageModel(nn.Module):
 
     The options of regularisation are explained in `regularization.py`, with their papers.
     """
+
+    of_tokens: ClassVar[dict[str, str]] = {"embedding": "", "head": ""}  # see transfer.py
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ first hypothesis of every sentence first.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,15 @@ class Translator(nn.Module):
 
     Raises ValueError or TypeError, naming the argument, on what does not fit.
     """
+
+    grows: ClassVar[bool] = (
+        False  # attention multiplies a state with another one, so that copies would count twice
+    )
+    of_tokens: ClassVar[dict[str, str]] = {  # see transfer.py
+        "embedding": "target",
+        "source_embedding": "source",
+        "head": "target",
+    }
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ import numpy as np
 from gatelab.data.audio.recordings import Corpus, Example, read_recordings
 from gatelab.data.audio.wav import ENDINGS
 from gatelab.data.fetch import sha256_of
-from gatelab.data.messages import DataError, did_you_mean, few
+from gatelab.data.messages import DataError, counted, did_you_mean, few
 from gatelab.data.specs import SPLITS
 
 FRACTIONS: Final = (0.8, 0.1, 0.1)
@@ -173,9 +173,10 @@ def shared_out(
         units = [[[number] for number in numbers] for numbers in units[0]]
     for unit in units:
         if len(unit) < len(named):
-            what = "speakers" if whole else f"examples of {rows[unit[0][0]].text!r}"
+            what = counted(len(unit), "speaker" if whole else "example")
+            what += "" if whole else f" of {rows[unit[0][0]].text!r}"
             raise DataError(
-                f"{rows[unit[0][0]].where}: there are {len(unit)} {what}, and each of {few(named)} needs one; add "
+                f"{rows[unit[0][0]].where}: only {what}, and each of {few(named)} needs one; add "
                 "some, or say in a column `split` where each belongs"
             )
         ends = np.round(np.cumsum(fractions) * len(unit)).astype(int)

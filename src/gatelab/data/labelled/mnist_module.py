@@ -87,7 +87,9 @@ class MNISTDataModule(LabelledDataModule):
             )
         given = np.full(len(labels), UNGIVEN, dtype=np.int8)
         given[-10_000:] = TEST
-        parts = complete_parts(labels, given, self.split, self.folds, self.fold, self.data_seed, notes)
+        parts = complete_parts(
+            labels, given, self.split, self.folds, self.fold, self.data_seed, notes, self.train_examples
+        )
         fingerprint = {DERIVED if f.path.name in DERIVED else name: f.sha256 for name, f in files.items()}
         return Labelled(
             self._sequences(images),

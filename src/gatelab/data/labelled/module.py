@@ -28,6 +28,7 @@ class LabelledOptions(Loading, total=False):
 
     split: list[float] | None
     data_seed: int
+    train_examples: int | None
     batching: Batching
     batch_size: int
     eval_batch_size: int
@@ -41,6 +42,7 @@ class LabelledDataModule(GatelabDataModule):
     split: fractions [train, valid, test] of data that come without splits, [train, valid] of the training examples
         where a test split is given, None: 0.8, 0.1, 0.1 or 0.9, 0.1. Each class is shared out by itself.
     data_seed: of that sharing; runs with other seeds train on the same examples.
+    train_examples: train on so many only, drawn by data_seed, of each class in proportion; None: all.
     batching: "similar": a training batch holds sequences of similar length (see `SimilarLengths`); "random": any.
     folds, fold: validate on fold `fold` (from 0) of `folds` of the examples that do not test.
     mirror, cache: folders to look for files in before downloading (see fetch.py).
@@ -52,6 +54,7 @@ class LabelledDataModule(GatelabDataModule):
         self,
         split: list[float] | None = None,
         data_seed: int = 0,
+        train_examples: int | None = None,
         batching: Batching = "similar",
         batch_size: int = 32,
         eval_batch_size: int = 256,
@@ -67,6 +70,7 @@ class LabelledDataModule(GatelabDataModule):
         if batching not in ("similar", "random"):
             raise DataError(f"data.batching={batching}: give similar or random")
         self.split, self.data_seed, self.batching = split, data_seed, batching
+        self.train_examples = train_examples
         self.mirror, self.cache = mirror, cache
         self.parts: dict[str, Part] = {}
 

@@ -12,6 +12,7 @@ from gatelab.data.messages import DataError, counted, few
 from gatelab.data.specs import SPLITS
 
 TRAIN, VALID, TEST = range(3)
+UNUSED = -1
 
 
 def by_fractions(labels: np.ndarray, fractions: Sequence[float], seed: int) -> np.ndarray:
@@ -54,11 +55,13 @@ def complete_parts(
     fold: int | None,
     seed: int,
     notes: list[str],
+    train_examples: int | None = None,
 ) -> np.ndarray:
     """Return the part of each example: as given, and where the data has no valid split by fractions or folds.
 
     given: `[n]`, -1 in data that comes without splits. fractions: None: [0.8, 0.1, 0.1], or [0.9, 0.1] of the training
-    examples where a test split is given. folds: deal out everything but the test split.
+    examples where a test split is given. folds: deal out everything but the test split. train_examples: keep so many
+    of those that train, see `by_number`.
     """
     has_test, has_valid = bool((given == TEST).any()), bool((given == VALID).any())
     if fractions is not None:
@@ -84,7 +87,32 @@ def complete_parts(
         parts[pool] = by_fractions(labels[pool], shares, seed)
         sizes = (f"{SPLITS[part]} {(parts[pool] == part).sum():,}" for part in range(len(shares)))
         notes.append(f"drawn from each class by data_seed {seed}: {', '.join(sizes)}")
-    return parts
+    return parts if train_examples is None else by_number(labels, parts, train_examples, seed, notes)
+
+
+def by_number(labels: np.ndarray, parts: np.ndarray, number: int, seed: int, notes: list[str]) -> np.ndarray:
+    """Return the parts with `number` of the training examples alone, of each class in proportion and at least one.
+
+    The others belong to no part (-1). They are drawn from the seed, so that of two numbers the smaller one's are among
+    the larger one's.
+    """
+    train = np.flatnonzero(parts == TRAIN)
+    classes = len(set(labels[train].tolist()))
+    if not classes <= number <= len(train):
+        raise DataError(
+            f"data.train_examples={number}: give {classes} (one of each class) to {len(train):,} (all of them)"
+        )
+    draw = np.random.Generator(np.random.PCG64([seed, len(train)]))
+    turn = np.empty(len(labels))
+    for label in set(labels[train].tolist()):
+        own = draw.permutation(train[labels[train] == label])
+        turn[own] = (np.arange(len(own)) + draw.random()) / len(own)
+        turn[own[0]] = -1
+    kept = train[np.argsort(turn[train], kind="stable")[:number]]
+    notes.append(f"data.train_examples={number}: drawn from {len(train):,} by data_seed {seed}")
+    fewer = np.where(parts == TRAIN, UNUSED, parts).astype(parts.dtype)
+    fewer[kept] = TRAIN
+    return fewer
 
 
 def check_parts(

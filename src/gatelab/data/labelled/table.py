@@ -18,6 +18,7 @@ from gatelab.data.labelled.examples import Labelled, Sequences
 from gatelab.data.labelled.split import TEST, TRAIN, VALID, check_parts, complete_parts
 from gatelab.data.labelled.texts import UNGIVEN, TextOptions, Texts, labelled_texts
 from gatelab.data.messages import DataError, counted, did_you_mean, few
+from gatelab.data.series.calendar import read_times
 from gatelab.data.series.table import read_frame
 
 SPLIT_WORDS: Final = {
@@ -134,14 +135,14 @@ def series_of(frame: pd.DataFrame, id: str, time: str | None, channels: Sequence
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise DataError(
-            f"column {channels[column]!r}, row {row + 1}: {values[row, column]} is no finite number"
+            f"column {channels[column]!r}, row {row + 1}: {frame[channels[column]].iloc[row]} is no number below 3e38"
         )
     order = np.argsort(owner, kind="stable")
     if time is not None:
         _known(frame, "time", time)
         stamps = frame[time]
         if not pd.api.types.is_numeric_dtype(stamps):
-            stamps = pd.to_datetime(stamps, errors="coerce", format="mixed")
+            stamps = read_times(stamps, []).times
         if (missing := stamps.isna()).any():
             row = int(missing.to_numpy().argmax()) + 1
             raise DataError(f"column {time!r}, row {row}: {str(frame[time].iloc[row - 1])!r} is no time")
@@ -190,7 +191,9 @@ def _series(
     classes = sorted(set(labels))
     numbers = np.array([classes.index(labels[row]) for row in series.first], dtype=np.int64)
     split, folds = (options.split, options.data_seed), (options.folds, options.fold)
-    chosen = complete_parts(numbers, parts[series.first], split[0], *folds, split[1], notes)
+    chosen = complete_parts(
+        numbers, parts[series.first], split[0], *folds, split[1], notes, options.train_examples
+    )
     check_parts(numbers, chosen, classes, [f"{columns.id} {name!r}" for name in series.ids], notes)
     sequences = series.sequences
     if options.max_length is not None and (long := sequences.lengths > options.max_length).any():

@@ -18,6 +18,7 @@ from gatelab.data.labelled.texts import (
     refuse_empty,
 )
 from gatelab.data.messages import DataError
+from gatelab.data.text.kept_vocabulary import vocabulary_sha256
 
 
 class TextArguments(LabelledOptions, total=False):
@@ -30,6 +31,7 @@ class TextArguments(LabelledOptions, total=False):
     punctuation: Literal["kept", "apart"]
     max_length: int | None
     duplicates: Literal["keep", "drop"]
+    vocabulary: str | None
 
 
 class LabelledTextDataModule(LabelledDataModule):
@@ -41,6 +43,8 @@ class LabelledTextDataModule(LabelledDataModule):
     vocabulary_size: keep the most frequent words or characters, or the pieces BPE learns. min_count: words that occur
         less often in training are unknown.
     max_length: tokens of a text that are read; None: all.
+    vocabulary: the run whose vocabulary the texts are read with (see text/kept_vocabulary.py); vocabulary_size and
+        min_count are then its own.
     duplicates: "drop": of examples with the same text and label the first alone is kept.
 
     The other arguments are those of `LabelledDataModule`.
@@ -56,6 +60,7 @@ class LabelledTextDataModule(LabelledDataModule):
         punctuation: Literal["kept", "apart"] = "kept",
         max_length: int | None = None,
         duplicates: Literal["keep", "drop"] = "keep",
+        vocabulary: str | None = None,
         **labelled: Unpack[LabelledOptions],
     ) -> None:
         super().__init__(**labelled)
@@ -80,17 +85,23 @@ class LabelledTextDataModule(LabelledDataModule):
             self.data_seed,
             self.folds,
             self.fold,
+            self.train_examples,
+            vocabulary,
         )
 
     def _read(self) -> Labelled:
         def key() -> dict[str, Any]:
             sources = corpus_sources(self.corpus, self.mirror, self.cache)
-            return {"what": f"labelled {self.corpus}", "sources": sources, **asdict(self.options)}
+            return {"what": f"labelled {self.corpus}", "sources": sources, **self._options()}
 
         def make() -> CacheEntry:
             return labelled_texts(read_corpus(self.corpus, self.mirror, self.cache), self.options).keep()
 
         return Labelled.restore(cached(self.cache, key, make))
+
+    def _options(self) -> dict[str, Any]:
+        """What decides the examples, for a key of the cache: of a vocabulary its content, not its place."""
+        return {**asdict(self.options), "vocabulary": vocabulary_sha256(self.options.vocabulary)}
 
     def new_examples(self, file: Path, spec: LabelledSpec, tokenizer: Any) -> tuple[dict[str, Any], Any]:
         """Read the lines of a text file, or the column `text` of a table; see `LabelledDataModule`."""
@@ -158,7 +169,7 @@ class LabelledTableDataModule(LabelledTextDataModule):
 
         def key() -> dict[str, Any]:
             source = {file.name: sha256_of(file) if file.is_file() else None}
-            options = {"columns": self.columns, **self.file_format, **asdict(self.options)}
+            options = {"columns": self.columns, **self.file_format, **self._options()}
             return {"what": "labelled table", "source": source, **options}
 
         def make() -> CacheEntry:

@@ -19,6 +19,7 @@ from gatelab.data.labelled.examples import Labelled, Sequences
 from gatelab.data.labelled.split import TEST, TRAIN, check_parts, complete_parts
 from gatelab.data.messages import DataError, counted, few
 from gatelab.data.specs import SPLITS
+from gatelab.data.text.kept_vocabulary import kept_vocabulary, vocabulary_sha256
 from gatelab.data.text.tokenizer import EOS, UNKNOWN, Tokenizer, train_tokenizer
 
 TREC: Final = {TRAIN: "trec/TREC.train.all", TEST: "trec/TREC.test.all"}
@@ -43,6 +44,8 @@ class TextOptions:
     data_seed: int = 0
     folds: int | None = None
     fold: int | None = None
+    train_examples: int | None = None
+    vocabulary: str | None = None
 
 
 @dataclass
@@ -166,6 +169,7 @@ def labelled_texts(raw: Texts, options: TextOptions) -> Labelled:
         options.fold,
         options.data_seed,
         notes,
+        options.train_examples,
     )
     check_parts(labels, parts, classes, raw.where, notes)
     _tell_of_twins(raw.texts, parts, notes)
@@ -181,12 +185,14 @@ def labelled_texts(raw: Texts, options: TextOptions) -> Labelled:
         classes,
         tokenizer.to_dict(),
         options.level,
-        fingerprint=raw.fingerprint,
+        fingerprint=raw.fingerprint | vocabulary_sha256(options.vocabulary),
         notes=notes,
     )
 
 
 def _vocabulary(trained: list[str], options: TextOptions) -> Tokenizer:
+    if options.vocabulary is not None:
+        return kept_vocabulary(options.vocabulary, options.level)
     size = options.vocabulary_size
     if options.min_count > 1 and options.level == "word":
         counts = Counter(word for text in trained for word in text.split())

@@ -28,7 +28,7 @@ from gatelab.data.panel.rows import last_true, series_of
 from gatelab.data.panel.windows import PanelArrays, Windows
 from gatelab.data.series.baselines import Normal, best_ridge
 from gatelab.data.series.intervals import error_quantiles
-from gatelab.data.series.quantile_scores import SCORED_LEVELS, quantile_fractions, quantile_sums
+from gatelab.data.series.quantile_scores import SCORED_LEVELS, magnitude, quantile_fractions, quantile_sums
 
 _CHUNK: Final = 2048
 """Windows handled at once, and those whose errors make the quantiles."""
@@ -186,8 +186,8 @@ def panel_metrics(
         scales = [table[part.series][:, None] for table in (arrays.level, arrays.spread, arrays.mase_scale)]
         level, spread, scale = scales
         error = np.where(scored, guess - truth, 0.0)
-        original = np.where(scored, np.abs(truth * spread + level), 0.0)
-        size = original + np.abs(guess * spread + level)
+        original = np.where(scored, magnitude(truth, spread, level), 0.0)
+        size = original + magnitude(guess, spread, level)
         total["mse"] += float(np.square(error).sum())
         total["mae"] += float(np.abs(error).sum())
         total["mse_original"] += float(np.square(error * spread).sum())

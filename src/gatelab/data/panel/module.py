@@ -43,6 +43,7 @@ from gatelab.data.specs import SeriesSpec
 if TYPE_CHECKING:
     from gatelab.data.panel.new_rows import PanelInput
 
+_LARGEST: Final = 1e100
 _FARTHEST: Final = 1e15
 """Spreads from the level; the square of more is no number of 32 bits in sums over a batch."""
 
@@ -304,12 +305,11 @@ class PanelDataModule(GatelabDataModule):
         return float(there / (len(windows.origin) * self.horizon * measured.shape[1]))
 
     def _sizes(self, panel: Panel, scaled: np.ndarray) -> None:
-        """Refuse values so far from their series' level that squares of them are no numbers."""
-        worst = np.abs(scaled).max(axis=1)
-        if not (worst < _FARTHEST).all():
-            row = int((~(worst < _FARTHEST)).argmax())
+        """Refuse values so large, or so far from their series' level, that squares of them are no numbers."""
+        wrong = ~(np.abs(scaled) < _FARTHEST) | (np.abs(panel.values) > _LARGEST)
+        if wrong.any():
+            row, place = (int(i) for i in np.argwhere(wrong)[0])
             one = int(np.searchsorted(panel.starts, row, side="right") - 1)
-            place = int(np.abs(scaled[row]).argmax())
             raise DataError(
                 f"{self.path or self.series}: series {panel.ids[one]!r}, "
                 f"{panel.when(one, row - int(panel.starts[one]))}, column {panel.channels[place]!r}: "

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from gatelab.data.series.intervals import error_quantiles
-from gatelab.data.series.quantile_scores import SCORED_LEVELS, quantile_fractions, quantile_sums
+from gatelab.data.series.quantile_scores import SCORED_LEVELS, magnitude, quantile_fractions, quantile_sums
 from gatelab.data.specs import SeriesSpec
 
 RIDGES: Final = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -67,9 +67,9 @@ def forecast_metrics(
             scored = measured[chunk[:, None] + np.arange(spec.horizon)]
             error = error * scored
             filled += (~scored).sum(axis=(0, 1))
-        original = np.abs(truth * std + mean)
+        original = magnitude(truth, std, mean)
         size_of_truth += float((original if measured is None else original * scored).sum())
-        size = original + np.abs(guess * std + mean)
+        size = original + magnitude(guess, std, mean)
         squared += np.square(error).sum(axis=(0, 1))
         absolute += np.abs(error).sum(axis=(0, 1))
         relative += (200 * np.abs(error * std) / np.where(size > 0, size, 1.0)).sum(axis=(0, 1))

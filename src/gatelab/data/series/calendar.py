@@ -1,6 +1,8 @@
 """Time in tables: stamps are read, their step is found with its anchor, and the step is continued.
 
-A stamp must name its year, month and day (`2024-01` stands for a month); one that could be read in two ways is refused.
+A stamp must name its year, month and day; one that could be read in two ways is refused. As in ISO 8601, `2024-01`
+stands for a month, `2024-W05` for a week (its Monday), `2024-W05-3` for a day of it, and `2024-01-31 24:00` for the
+midnight that ends the day. Large numbers are UNIX time: seconds, milli-, micro- or nanoseconds since 1970 in UTC.
 The step is taken from the stamps: `W-MON` for Mondays, `QS-FEB` for quarters from February, `90min`, `B`. A fixed day
 of the month has no name in pandas; here it is `MS-15`, or `3MS-15` every third month. A step counts elapsed time if it
 is shorter than a day, days of the wall clock otherwise: a day with a change of the clock has 23 or 25 hours, and one
@@ -27,6 +29,15 @@ _DAYS: Final = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]
 _OFFSET: Final = r"^(.*(?::\d{2}(?:\.\d+)?(?:\s?[AaPp][Mm])?|[T ]\d{2}))\s?(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 _NAMED_ZONE: Final = r":\d{2}(?:\.\d+)?\s?(?!AM|PM)(?:[A-Z]{2,5}|[A-Z][a-z]+/[A-Za-z_]+)$"
 _TIME_ONLY: Final = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[AaPp][Mm])?"
+_WEEK: Final = r"\d{4}-?W\d"
+_MIDNIGHT: Final = r"(?<=[T ])24(?=:00(?::00(?:\.0+)?)?$)"
+_UNIX: Final = {
+    "s": ("seconds", 1e9),
+    "ms": ("milliseconds", 1e12),
+    "us": ("microseconds", 1e15),
+    "ns": ("nanoseconds", 1e18),
+}
+"""Units of UNIX time, and the least number in each that is taken for a time: September 2001."""
 _UNANCHORED: Final = ("W", "QS", "QE", "YS", "YE")
 _FIXED_DAY: Final = r"(\d*)MS-(\d{1,2})"
 _SPARSEST: Final = 100
@@ -63,11 +74,8 @@ def read_times(column: pd.Series, notes: list[str]) -> Stamps:
     if (empty := column.isna()).any():
         raise DataError(f"column {name!r}, {row(empty)}: the time is missing; fill it in or remove the row")
     if pd.api.types.is_numeric_dtype(column):
-        raise DataError(
-            f"column {name!r} holds numbers, not dates; {ISO}, or leave data.time out if the rows are in order and "
-            "equally spaced"
-        )
-    if pd.api.types.is_datetime64_any_dtype(column):
+        stamps = _read_numbers(column, notes)
+    elif pd.api.types.is_datetime64_any_dtype(column):
         zone = column.dt.tz
         stamps = Stamps(
             column.dt.tz_convert("UTC").dt.tz_localize(None) if zone is not None else column,
@@ -80,6 +88,26 @@ def read_times(column: pd.Series, notes: list[str]) -> Stamps:
         written = f"with {stamps.zone}" if stamps.zone != "UTC" else "in UTC"
         notes.append(f"times of {name!r} were converted to UTC; forecasts are stamped {written}")
     return stamps
+
+
+def _read_numbers(numbers: pd.Series, notes: list[str]) -> Stamps:
+    for unit, (called, least) in _UNIX.items():
+        if numbers.between(least, 9 * least).all():
+            notes.append(f"{numbers.name!r} was read as {called} since 1970 in UTC")
+            times = pd.to_datetime(numbers, unit=unit)  # type: ignore[call-overload]  # a unit by its name
+            return Stamps(times, times, "UTC")
+    raise DataError(
+        f"column {numbers.name!r} holds numbers, not dates; {ISO}, or leave data.time out if the rows are in order and "
+        "equally spaced"
+    )
+
+
+def _iso_week(text: str) -> str:
+    """The date of a week's day, for a week its Monday; a text that is none as it is."""
+    try:
+        return datetime.fromisoformat(text).isoformat(" ")
+    except ValueError:
+        return text
 
 
 def _read_text(text: pd.Series) -> Stamps:
@@ -96,6 +124,10 @@ def _read_text(text: pd.Series) -> Stamps:
             "name (2024-01-31 13:00+01:00)"
         )
     written = text.where(~zoned, parts[0])
+    if (weeks := written.str.match(_WEEK)).any():
+        written = written.where(~weeks, written[weeks].map(_iso_week))
+    ends_day = written.str.contains(_MIDNIGHT, regex=True)
+    written = written.str.replace(_MIDNIGHT, "00", regex=True)
     _complete(written)
     try:
         wall = _one_reading(written)
@@ -109,6 +141,7 @@ def _read_text(text: pd.Series) -> Stamps:
         )
     if (wrong := wall.isna()).any():
         raise DataError(f"column {text.name!r}, {row(wrong)}: {_of(text, wrong)} is not a date; {ISO}")
+    wall = wall + pd.to_timedelta(ends_day.astype(int), unit="D")
     if not zoned.any():
         return Stamps(wall, wall, "")
     digits = parts[1].str.replace(":", "").where(parts[1].str.match(r"[+-]"), "+0000").str.ljust(5, "0")

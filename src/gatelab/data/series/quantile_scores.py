@@ -19,7 +19,7 @@ Letters: B windows, P horizon, K target channels.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -30,6 +30,16 @@ INTERVALS: Final = {50: (0.25, 0.75), 80: (0.1, 0.9), 95: (0.025, 0.975)}
 """Percent -> levels of the central interval."""
 SCORED_LEVELS: Final = tuple(sorted({*LEVELS, *(level for pair in INTERVALS.values() for level in pair)}))
 """All that the scores ask for."""
+
+
+ROUNDING: Final = 2.0**-22
+"""Of a level: scaled values are kept in 32 bits, so a zero comes back as this share of it at most."""
+
+
+def magnitude(scaled: Any, std: Any, mean: Any) -> Any:
+    """Return `|scaled * std + mean|` of arrays or tensors, a zero as zero: figures divide by it."""
+    value = abs(scaled * std + mean)
+    return value * (value > ROUNDING * abs(mean))
 
 
 def loss_levels(levels: Sequence[float]) -> list[float]:
@@ -85,7 +95,7 @@ def quantile_sums(
         "inside": torch.stack(inside) if inside else truth.new_zeros(0, *truth.shape[1:]),
         "scaled": total(mean_loss / season, defined),
         "interval": total(interval, defined),
-        "size": total((truth * std + mean).abs(), mask),
+        "size": total(magnitude(truth, std, mean), mask),
         "scored": mask.sum(0),
         "defined": defined.sum(0),
     }

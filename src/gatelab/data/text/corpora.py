@@ -74,6 +74,7 @@ class TextOptions:
     max_characters: int | None = None
     folds: int | None = None
     fold: int | None = None
+    vocabulary: str | None = None
 
 
 @dataclass

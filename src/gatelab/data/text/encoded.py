@@ -22,6 +22,7 @@ from gatelab.data.text.corpora import (
     corpus_sources,
     load_corpus,
 )
+from gatelab.data.text.kept_vocabulary import kept_vocabulary, vocabulary_sha256
 from gatelab.data.text.long_text import LongText
 from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict, train_tokenizer
 
@@ -61,7 +62,8 @@ def encoded_text(options: TextOptions, mirror: str | None, cache: str | None) ->
 
     def key() -> dict[str, Any]:
         sources = corpus_sources(options, mirror, cache)
-        return {"what": "text", "sources": sources, **asdict(options)}
+        vocabulary = vocabulary_sha256(options.vocabulary)  # its content, not its place
+        return {"what": "text", "sources": sources, **asdict(options), "vocabulary": vocabulary}
 
     entry = mapped(cache, key, lambda writer: _encode(options, mirror, cache, writer))
     facts = entry.facts | {
@@ -112,7 +114,7 @@ def _encode(
         "boundaries": list(accumulate(parts[:-1])),
         "characters": {split: len(text) for split, text in corpus.text.items()},
         "unknown": unknown,
-        "fingerprint": corpus.fingerprint,
+        "fingerprint": corpus.fingerprint | vocabulary_sha256(options.vocabulary),
         "notes": [*corpus.notes, *notes],
     }
 
@@ -120,7 +122,10 @@ def _encode(
 def _refuse_unpublished(options: TextOptions, tokenizer: Tokenizer, counts: Mapping[str, int]) -> None:
     """Raise `DataError` where a whole corpus has other tokens than the published ones."""
     published = PUBLISHED_TOKENS.get((options.corpus, options.level))
-    whole = options.max_characters is None and options.vocabulary_size is None and options.fold is None
+    whole = all(
+        option is None
+        for option in (options.max_characters, options.vocabulary_size, options.vocabulary, options.fold)
+    )
     if published is None or not whole or (tokenizer.size, dict(counts)) == published:
         return
     vocabulary, tokens = published
@@ -162,6 +167,8 @@ def _take_fold(options: TextOptions, corpus: Corpus) -> list[LongText]:
 
 def _vocabulary(options: TextOptions, published: LongText, train: LongText) -> Tokenizer:
     """Return the tokenizer: of the text `train` that is trained on, or of the corpus' own training split."""
+    if options.vocabulary is not None:
+        return kept_vocabulary(options.vocabulary, options.level)
     size = options.vocabulary_size
     if options.fold is None:
         closed = options.corpus not in ("text", "stdlib") and size is None

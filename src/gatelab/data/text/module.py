@@ -30,6 +30,7 @@ class TextDataModule(GatelabDataModule):
         Those that end in `.gz` or `.zst` are unpacked.
     level: what a token is: a word, a character, a byte (of any file, whether text or not) or a piece of BPE.
     vocabulary_size: keep the most frequent words or characters, or the pieces BPE learns (None: all; 4096 for bpe).
+    vocabulary: the run whose vocabulary the text is read with (see kept_vocabulary.py), in place of the text's own.
     split: fractions [train, valid] or [train, valid, test] of a single text. max_characters: use only the
         beginning.
     batch_size, window: parallel streams and steps per training batch. random_window: draw the steps around `window`,
@@ -69,6 +70,7 @@ class TextDataModule(GatelabDataModule):
         valid_path: str | None = None,
         test_path: str | None = None,
         split: list[float] | None = None,
+        vocabulary: str | None = None,
         vocabulary_size: int | None = None,
         max_characters: int | None = None,
         batch_size: int = 20,
@@ -88,13 +90,15 @@ class TextDataModule(GatelabDataModule):
             raise DataError(f"data.burn_in={burn_in}: give at least 1 token")
         if vocabulary_size is not None and vocabulary_size < 1:
             raise DataError(f"data.vocabulary_size={vocabulary_size}: give at least 1, or null for all")
+        if vocabulary is not None and vocabulary_size is not None:
+            raise DataError("data.vocabulary is of an earlier run: leave data.vocabulary_size out")
         if max_characters is not None and max_characters < 1:
             raise DataError(f"data.max_characters={max_characters}: give at least 1, or null for all")
         if random_window and window < 2 * SHORTEST:
             raise DataError(f"data.window={window}: random windows need at least {2 * SHORTEST} steps")
         paths = {"train": path, "valid": valid_path, "test": test_path}
         self.options = TextOptions(
-            corpus, level, paths, split, vocabulary_size, max_characters, self.folds, self.fold
+            corpus, level, paths, split, vocabulary_size, max_characters, self.folds, self.fold, vocabulary
         )
         self.window, self.eval_window, self.burn_in = window, eval_window, burn_in
         self.random_window = random_window

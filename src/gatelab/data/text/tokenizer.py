@@ -43,6 +43,11 @@ class Tokenizer(ABC):
     size: int
     seed_token: int
 
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens in the order of their ids, spelt so that equal ones of two tokenizers are the same token."""
+        return [str(number) for number in range(self.size)]
+
     @abstractmethod
     def encode(self, text: str) -> Tensor:
         """Return the ids `[n]` int64 of `text`.
@@ -104,6 +109,11 @@ class _TableTokenizer(Tokenizer):
         if self.seed not in self.index:
             raise DataError(f"tokenizer (level {self.level}): {self.seed!r} is missing from the vocabulary")
         self.size, self.seed_token = len(self.symbols), self.index[self.seed]
+
+    @property
+    def tokens(self) -> list[str]:
+        """The symbols in the order of their ids."""
+        return self.symbols
 
     def unknown_in(self, text: str) -> list[str]:
         """The words or characters of `text` that the vocabulary lacks, each once."""
@@ -300,6 +310,11 @@ class BPETokenizer(Tokenizer):
         lines = (line for chunk in _chunks(text) for line in chunk.splitlines(keepends=True))
         backend.train_from_iterator(lines, trainer)
         return cls(backend.to_str())
+
+    @property
+    def tokens(self) -> list[str]:
+        """The pieces in the order of their ids."""
+        return [str(self._backend.id_to_token(number)) for number in range(self.size)]
 
     def encode(self, text: str) -> Tensor:
         """Return the ids `[n]` of the pieces.

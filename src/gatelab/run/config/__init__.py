@@ -15,7 +15,7 @@ import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -48,6 +48,7 @@ from gatelab.run.config.explain import (
 )
 from gatelab.run.config.signatures import Signature, locate, signature_of, type_problems
 from gatelab.run.hydra_habits import refuse_key
+from gatelab.run.record.sources import with_sources
 
 SUPPLIED = {
     "directory",
@@ -83,7 +84,7 @@ class Composed:
         except OmegaConfBaseException as error:
             raise RequestError(f"{error.full_key}: {str(error.msg or error).splitlines()[0]}") from None
         assert isinstance(resolved, dict)
-        return {str(key): value for key, value in resolved.items()}
+        return with_sources({str(key): value for key, value in resolved.items()})
 
 
 def compose(
@@ -202,6 +203,19 @@ def _inherited_names(target: str) -> Iterator[str]:
             yield from inspect.signature(vars(base).get("__init__", object)).parameters
 
 
+Init = TypedDict("Init", {"from": str | None, "parts": list[str] | None, "grow": bool})
+"""Where the weights start from: `from` a run or a file, `parts` of its network, `grow` a smaller one; see
+`run/initial.py`."""
+
+
+class Transfer(TypedDict):
+    """How they are trained on; see `gatelab.tasks.fine_tuning`."""
+
+    freeze: list[str]
+    unfreeze: int | None
+    decay: float | None
+
+
 @dataclass
 class Root:
     """What `train.yaml` itself holds, beside the groups.
@@ -214,7 +228,9 @@ class Root:
         matmul_precision: of float32 products in training steps, as `torch.set_float32_matmul_precision` takes it.
         compile: the network while it trains, see `gatelab.tasks.callbacks.Compile`.
         test: score the best checkpoint on the test split when training is over.
+        init, transfer: start from weights that were trained before, and how to go on from them.
         tags, note: to find the run by; given again, tags are added and the note is replaced.
+        source_sha256: what `init.from` and other sources hold; it is worked out (`run/record/sources.py`).
     """
 
     seed: int
@@ -224,8 +240,11 @@ class Root:
     matmul_precision: Literal["high", "medium"] | None
     compile: Literal["default", "reduce-overhead", "cudagraphs", "aot_eager", "eager"] | None
     test: bool
+    init: Init
+    transfer: Transfer
     tags: list[str]
     note: str | None
+    source_sha256: dict[str, str]
 
 
 def check(composed: Composed) -> dict[str, Any]:
@@ -291,7 +310,14 @@ def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:
 def _check_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     known = typing.get_type_hints(Root)
     for key, value in config.items():
-        if key in known:
+        if typing.is_typeddict(known.get(key)) and isinstance(value, dict):
+            hints = typing.get_type_hints(known[key])
+            for name, inner in value.items():
+                if name in hints:
+                    yield from type_problems(inner, hints[name], f"{key}.{name}")
+                else:
+                    yield f"{key}.{name}", f"no such key.{did_you_mean(name, hints)}"
+        elif key in known:
             yield from type_problems(value, known[key], key)
         elif key not in GROUPS:
             yield key, f"no such key.{did_you_mean(key, [*known, *GROUPS])}"

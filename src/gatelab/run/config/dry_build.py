@@ -22,8 +22,8 @@ from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
 from gatelab.run.config.signatures import locate, signature_of
 
-SIZES = {"vocab_size": 64, "channels": 7, "horizon": 24}
-"""Sizes that a data set decides, for a network that is only tried."""
+SIZES = {"vocab_size": 10_000_000, "channels": 7, "horizon": 24}
+"""Sizes that a data set decides, for a network that is only tried; the vocabulary is larger than any cutoff."""
 OTHER_SIZE = 8
 """Any other such size: an argument of a network that is an `int` and has no default."""
 STEPS = 10_000_000
@@ -77,6 +77,8 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
     have to be here too. `read`: an epoch's length and the metrics there are are looked up in the data, where these are
     at hand; the run itself finds what does not fit.
     """
+    from gatelab.run.teacher import refusal_of_teacher
+
     task, trainer, net = config["task"], config["trainer"], config["task"].get("net")
     tries: tuple[tuple[Callable[..., str | None], tuple[Any, ...]], ...] = (
         (_try_contracts, (config["data"], task)),
@@ -89,6 +91,8 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
         (_try_monitors, (task, config["callbacks"], config["data"], read)),
         (_try_compile, (config.get("compile"), trainer, here)),
     )
+    if text := refusal_of_teacher(config):
+        return text
     found = (
         attempt(*(json.dumps(n, sort_keys=True, default=str) for n in nodes)) for attempt, nodes in tries
     )
@@ -144,6 +148,7 @@ def _try_data(node: str) -> str | None:
 def _try_model(node: str, net_node: str) -> str | None:
     import torch
 
+    from gatelab.core.contract import check_call
     from gatelab.run.build import instantiate
 
     model, net = json.loads(node), json.loads(net_node)
@@ -154,7 +159,13 @@ def _try_model(node: str, net_node: str) -> str | None:
         signature = signature_of(model["_target_"])
         if "input_size" not in signature.names and not signature.open_ended:
             return None
-        text = _refused("model", model, lambda: core(input_size=8))
+
+        def construct() -> None:
+            made = core(input_size=8)
+            if isinstance(getattr(made, "output_size", None), int):
+                check_call(made, 8)
+
+        text = _refused("model", model, construct)
         if text is not None or not callable(factory):
             return text
         parameters = inspect.signature(factory).parameters

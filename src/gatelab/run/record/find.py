@@ -58,19 +58,25 @@ def find_run(given: str | Path, runs: str | Path | None = None) -> Path:
         RequestError: no run begins so, or several do; they are named.
     """
     text, folder = str(given), default_runs() if runs is None else Path(runs)
-    if text.strip() and (inside := Path(text)).is_dir():
+    is_folder = bool(text.strip()) and (inside := Path(text)).is_dir()
+    if is_folder:
         below = [] if has(inside, "run.json") else runs_below(inside)
         if len(below) > 1:
             raise RequestError(f"{given}: holds {counted(len(below), 'run')}; name one:{_listed(below)}")
-        return below[0] if below else inside
+        if below or has(inside, "run.json"):
+            return below[0] if below else inside
     known = [path for path in run_directories(folder) if not set_aside(path)]
     exact = [path for path in known if text.rstrip("/") in _spellings(path)]
     found = exact or [path for path in known if text and any(s.startswith(text) for s in _spellings(path))]
     if len(found) == 1:
         return found[0]
+    if not found and is_folder:  # a folder of something else
+        return inside
     if not found:
         names = {spelling for path in known for spelling in (*_spellings(path), path.parent.name)}
         hint = did_you_mean(text, names) or " `gatelab runs` lists the runs there are."
+        if text and has(folder.parent / "studies" / text, "study.json"):
+            hint = f" It is a study: `gatelab study {text}` lists its runs."
         raise RequestError(f"{given}: no such run directory, and no run below {folder} begins so.{hint}")
     raise RequestError(f"{given}: {counted(len(found), 'run')} begin so; give more of one:{_listed(found)}")
 

@@ -5,6 +5,7 @@ The run directory follows from identity, never from the clock: `<paths.root>/run
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -16,7 +17,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from gatelab.run import RequestError
 from gatelab.run.config import Composed
+from gatelab.run.record.sources import with_sources, without_places
 
 # Where things lie, who watches and what machine it is: not part of what a run is.
 LEFT_OUT = ("name", "paths", "logger", "threads", "test", "tags", "note")
@@ -33,6 +36,7 @@ LEFT_OUT_OF = {
         "profiler",
         "default_root_dir",
     ),
+    "task": (),
 }
 # Keys that came later: null is what was done before them, so the runs of then keep their hash.
 LEFT_OUT_IF_NULL = {
@@ -45,7 +49,14 @@ LEFT_OUT_IF_NULL = {
     "data.decimal",
     "data.encoding",
     "data.missing_marks",
+    "task.teacher",
+    "task.distill_weight",
+    "task.temperature",
+    "data.vocabulary",
+    "data.train_examples",
 }
+# Nodes that came later: with nothing in them but null, false, 0 and empty lists, they change nothing.
+LEFT_OUT_IF_EMPTY = ("init", "transfer")
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,11 @@ def identity_of(config: DictConfig) -> Identity:
     config.seed = 0
     resolved = OmegaConf.to_container(config, resolve=True)
     assert isinstance(resolved, dict)
-    return Identity(str(config.name), hash_of(resolved)[:8], seed)
+    plain = {str(key): value for key, value in resolved.items()}
+    # `runs/x-s${seed}` of seed 0 need not be there
+    with contextlib.suppress(RequestError):
+        plain = with_sources(plain)
+    return Identity(str(config.name), hash_of(plain)[:8], seed)
 
 
 def hash_of(config: Mapping[Any, Any]) -> str:
@@ -109,9 +124,12 @@ def defining(config: Mapping[Any, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that defines the run."""
     kept = {
         str(key): value
-        for key, value in config.items()
+        for key, value in without_places(dict(config)).items()
         if key not in LEFT_OUT and not (value is None and key in LEFT_OUT_IF_NULL)
     }
+    for group in LEFT_OUT_IF_EMPTY:
+        if isinstance(kept.get(group), dict) and not any(kept[group].values()):
+            del kept[group]
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):
             kept[group] = {

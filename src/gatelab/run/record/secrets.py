@@ -18,12 +18,16 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import quote, unquote
 
 MASK = "***"
 FURTHEST = 500
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
+_UNSEEN = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+_LOOK_ALIKE = str.maketrans("асԁеіјкорѕтухαικορ", "acdeijkopstyxaikop", _UNSEEN)
+"""Cyrillic and Greek letters that are read as Latin ones, and what is not seen at all, in the name of a secret."""
 
 _ENDS = re.compile(
     r"(?:password|passwd|passwort|kennwort|contraseña|contrasena|motdepasse|senha|passphrase|passcode|secret|credential"
@@ -72,12 +76,12 @@ _ODD = re.compile(
 )
 """Letters and digits mixed, not a name with a number behind it, not a hash: what `login`, `salt`, `--key` are followed
 by where it is a secret."""
-_SINGLE = {"salt": "odd", "login": "odd", "tok": "odd", "pin": "pin"}
+_SINGLE = {"salt": "odd", "login": "odd", "tok": "odd", "pin": "pin", "key": "solid"}
 """Names by which a secret goes as often as something else, and the kind of their values that are masked."""
 _RANDOM = r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])(?![./~])[A-Za-z0-9+/=._~-]{16,}"
 """What nobody would write as a word."""
 
-_NAME = r"(?<![\w.%-])(?P<name>[\w.%-]++)"
+_NAME = rf"(?<![\w.%-])(?P<name>[\w.%{_UNSEEN}-]++)"
 _TYPE = (
     r"[ \t]?:[ \t]*(?:typing\.)?(?:str|string|bytes|any|secret\w{0,10}|(?:optional|union)\[[\w., |]{1,60}\])"
     r"(?:[ \t]*\|[ \t]*\w{1,40}){0,3}[ \t]{0,20}"
@@ -88,10 +92,13 @@ ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 FLAGGED = re.compile(
-    rf"(?<![\w.%-])(?P<name>--?[A-Za-z][\w.-]*+)(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}})(?:(?!-)|(?={_RANDOM}))"
+    r"(?<![\w.%-])(?P<name>--?[A-Za-z][\w.-]*+)(?P<close>[\"']?)"
+    rf"(?P<sign>[ \t]{{1,20}}(?!\\\n)|[ \t]{{0,20}}\\\n[ \t]{{0,80}})(?:(?!-)|(?={_RANDOM}))"
 )
 BESIDE = re.compile(
-    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:is[ \t]+)?|`)(?={_RANDOM})", re.IGNORECASE
+    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:is[ \t]+)?|`"
+    rf"|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={_RANDOM}[ \t]*(?:\n|$)))(?={_RANDOM})",
+    re.IGNORECASE,
 )
 _AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
 VALUE = re.compile(
@@ -99,6 +106,7 @@ VALUE = re.compile(
     rf"(?:(?P<below_quote>[\"'])(?P<below>[^\s\"']{{4,{FURTHEST}}})(?P=below_quote)"
     rf"|(?P<under>(?={_RANDOM})[^\s:'\"]{{1,{FURTHEST}}})(?=[ \t]*(?:\n|$)))"
     rf"|[|>][+-]?\d?[ \t]*\n[ +-]?[ \t]+(?P<block>[^\n]+)"
+    rf"|(?:\n\s{{0,9}}['\"]?|[<`])(?P<random>{_RANDOM})(?=['\"]?[ \t]*(?:\n|$)|[>`])"
     rf"|(?P<listed>(?:\n[ +-]?[ \t]*-[ \t]+[^\n]+)+)"
     rf"|(?:(?:bearer|basic|digest|token|apikey)[ \t]+)?(?:[rbfu]{{1,2}}(?=[\"']))?(?:"
     rf"(?P<three>'''|\"\"\")(?P<long>.{{1,{FURTHEST}}}?)(?P=three)"
@@ -117,6 +125,7 @@ _PARTS = (
     "below",
     "under",
     "block",
+    "random",
     "listed",
     "long",
     "inner",
@@ -132,6 +141,8 @@ _PARTS = (
 _CLIENTS = r"mysql(?:dump|admin|import|show|check|slap|sh|pump)?|mariadb(?:-\w{1,20})?|mycli"
 """Commands that take a password directly after `-p`."""
 _QUOTE = r"\\?[\"']"
+_READERS = r"(?:\bsudo[ \t]+-S\b|\bchpasswd\b|--password-stdin|--with-token|\blogin\b)"
+"""How commands look that read a password from their input."""
 
 PLACES = tuple(
     re.compile(rf"(?P<kept>{before})(?:{secret})", re.IGNORECASE)
@@ -169,7 +180,14 @@ PLACES = tuple(
             rf"{_QUOTE}key{_QUOTE}[ \t]*:\s{{0,20}}{_QUOTE}",
             rf"[^\s'\"\\]{{1,200}}(?={_QUOTE},\s{{0,20}}{_QUOTE}username{_QUOTE}[ \t]*:)",
         ),
-        (r"\bdocker[ \t]+login\b[^\n|;]{0,200}?[ \t]-p[ \t]{1,9}", r"\S+"),
+        (r"\b(?:docker|podman|az)[ \t]+login\b[^\n|;]{0,200}?[ \t]-p[ \t]{1,9}", r"\S+"),
+        (r"(?<![^\s'\"])-p", rf"(?={_RANDOM})[A-Za-z0-9+=_~-]{{16,}}"),
+        # echo K | docker login --password-stdin, and <<< K behind it
+        (
+            r"\b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|['\"]?%s\S{0,3}[ \t]+)?['\"]?",
+            rf"[^\s'\"|]{{4,{FURTHEST}}}(?=['\"]?[ \t]*\|[^\n|;]{{0,200}}?{_READERS})",
+        ),
+        (rf"{_READERS}[^\n|;]{{0,99}}<<(?:<[ \t]*|-?[ \t]*['\"]?\w+['\"]?\n)['\"]?", r"[^\s'\"]{4,}"),
         (
             r"\b(?:wandb|hf|huggingface-cli|npm|vault|neptune|comet)[ \t]+(?:auth[ \t]+)?login[ \t]+"
             r"(?:--?\w+[ \t]+){0,3}",
@@ -262,9 +280,11 @@ def _kind(name: str) -> str:
     """The kind of a name; empty where it is harmless.
 
     secret: every value is one; weak: one that is not plainly harmless; odd: one of letters and digits mixed; pin: four
-    or more digits; list: items of random letters and digits.
+    or more digits; random: one of random letters and digits; solid: one of these that has nothing else, as few keys of
+    a table have.
     """
-    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", unquote(name[-200:])).lower()
+    name = normalize("NFKC", unquote(name[-200:])).translate(_LOOK_ALIKE)
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     parts = [stripped for part in re.split(r"[\W_]+", split) if (stripped := part.rstrip("0123456789"))]
     if parts[-2:] == ["session", "id"]:
         return "odd"
@@ -279,7 +299,7 @@ def _kind(name: str) -> str:
         return "secret"
     if last.endswith("tokens"):
         holder = last.removesuffix("tokens") or before
-        return "weak" if _HOLDERS.fullmatch(holder) else "list" * (last == "tokens")
+        return "weak" if _HOLDERS.fullmatch(holder) else "random" * (last == "tokens")
     if _SYMBOLS.fullmatch(before) and last == "token":
         return ""
     return "weak" if _WEAK.fullmatch("_".join(parts[-3:])) else _SINGLE.get(last, "")
@@ -415,11 +435,9 @@ def _harmless(value: Any, kind: str) -> bool:
     if value is None or isinstance(value, bool):
         return True
     if isinstance(value, list | tuple):
-        return all(_harmless(inner, "random" if kind == "list" else kind) for inner in value)
+        return all(_harmless(inner, kind) for inner in value)
     if kind in _SHAPED:
         return not any(_SHAPED[kind].fullmatch(word) for word in re.split(r"[\s,'\"]+", str(value)))
-    if kind == "list":
-        return True
     text = str(value) if isinstance(value, str | int | float) else "?"
     return bool(_HARMLESS.fullmatch(text)) or (kind == "weak" and bool(_HARMLESS_WEAK.fullmatch(text)))
 
@@ -428,6 +446,7 @@ _SHAPED = {
     "odd": _ODD,
     "pin": re.compile(r"\d{4,12}"),
     "random": re.compile(rf"(?![0-9a-f]{{32,}}$){_RANDOM}"),
+    "solid": re.compile(r"[0-9a-f]{32}|(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9]{20,}"),
 }
 """Kinds whose values are told by their shape alone."""
 
@@ -453,10 +472,8 @@ def _named(text: str, pattern: re.Pattern[str]) -> str:
         if value is None or part is None:
             continue
         told = value[part]
-        if part == "call" and not _CALLED.search(told):
+        if part == "call" and (kind == "random" or not _CALLED.search(told)):
             continue  # code
-        if kind == "list" and part in ("listed", "items", "tuple", "set"):
-            kind = "random"
         same = told.lower() == found["name"].lower()  # password=password
         if (
             not same

@@ -49,9 +49,7 @@ def backtest(
     loaded = load_task(path, trust=trust)
     data = loaded.data
     if not hasattr(data, "rolling"):
-        raise RequestError(
-            f"{path}: its data have no rolling windows; backtest is for forecasting one table."
-        )
+        raise RequestError(f"{path}: its data have no rolling windows; backtest is for forecasts of tables.")
     with request_errors(""):
         rolling = data.rolling(windows, step, seen=refit)
         bars = data.rolling_baselines([window.row for window in rolling], baselines)

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from gatelab.tasks import lightning_internals as internals
 from gatelab.tasks import resume
-from gatelab.tasks.checkpoint_io import BEST, LAST
+from gatelab.tasks.checkpoint_io import BEST, LAST, CheckpointError
 from gatelab.tasks.metrics import not_among
 from gatelab.tasks.signals import RunInterrupted, StopSignals
 
@@ -155,7 +155,8 @@ class Checkpoints(Checkpoint):
         name = self.monitor or getattr(pl_module, "monitor", "val/loss")
         mode = self.mode or getattr(pl_module, "mode", "min")
         if name not in trainer.callback_metrics:
-            raise ValueError(f"callbacks: {not_among(str(name), sorted(trainer.callback_metrics))}")
+            known = sorted(trainer.callback_metrics)
+            raise CheckpointError(f"no best state can be told: {not_among(str(name), known)}")
         score = float(trainer.callback_metrics[name])
         old = self.best_score
         better = not math.isnan(score) and (old is None or (score < old if mode == "min" else score > old))

@@ -44,6 +44,7 @@ class ClassificationTask(Task):
         Metric("ece", "calibration error", "15 bins"),
         Metric("examples", "scored examples", better=None),
     )
+    taught_by = ("classes", "vocabulary", "channels", "mean", "std")
     metric: ClassificationScores
 
     def __init__(
@@ -75,6 +76,10 @@ class ClassificationTask(Task):
             objective = F.cross_entropy(
                 logits, batch.labels, reduction="sum", label_smoothing=self.label_smoothing
             )
+        if self.teacher is not None:
+            with torch.no_grad():
+                own = self.teacher.task.net(batch.inputs, batch.lengths)
+            objective = self.teacher.mixed(objective, self.teacher.soft_loss(logits, own).sum())
         count = torch.full((), len(batch.labels), device=nll.device)
         return objective / self.mean_count(count), nll, count
 

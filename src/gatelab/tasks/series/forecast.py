@@ -37,6 +37,7 @@ from gatelab.tasks.contract import (
     SeriesSample,
     Window,
 )
+from gatelab.tasks.distillation import Teacher
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
@@ -108,6 +109,10 @@ class ForecastTask(Task):
     )
     methods = METHODS
     takes_future = True
+    taught_by = (
+        *("channels", "targets", "lookback", "horizon", "mean", "std", "series"),
+        *("known", "known_codes", "static", "static_codes", "scales", "words"),
+    )
     metric: ForecastError
 
     def __init__(
@@ -121,6 +126,8 @@ class ForecastTask(Task):
             raise ValueError(
                 f"loss={loss} is for point forecasts; net.output={self.output.name} has its own objective: leave it out"
             )
+        if self.teacher is not None:
+            self._check_teacher(self.teacher, options)
         if not self.output.has_location and not spec.series:
             self._check_counts(torch.tensor(spec.mean), torch.tensor(spec.std))
         self.loss = loss
@@ -142,6 +149,18 @@ class ForecastTask(Task):
                 "network with a distribution"
             )
 
+    def _check_teacher(self, teacher: Teacher, options: TaskOptions) -> None:
+        """Raise ValueError unless both give points: a forecast is learnt by regression to the teacher's."""
+        for whose, task in (("the run", self), ("the teacher", teacher.task)):
+            if task.output.is_distribution:
+                raise ValueError(
+                    f"teacher: {whose} has net.output={task.output.name}; only points are learnt"
+                )
+        if options.get("temperature") is not None:
+            raise ValueError(
+                "temperature: softens probabilities, and a forecast of points has none; leave it out"
+            )
+
     @property
     def distribution(self) -> Output | None:
         """The network's output where it gives a distribution, else None."""
@@ -150,8 +169,9 @@ class ForecastTask(Task):
     @classmethod
     def why_without(cls, metric: str, spec: SeriesSpec) -> str | None:
         """A metric that these data do not have; see `Task`."""
-        if metric == "val/mase" and not any(spec.mase_scale):
-            return "no target has a MASE (the notes on the data say why); take val/mae"
+        if metric in ("val/mase", "val/sql", "val/msis") and not any(spec.mase_scale):
+            name = metric.removeprefix("val/").upper()
+            return f"no target has a {name} (the notes on the data say why); take val/mae"
         return None
 
     @classmethod
@@ -230,13 +250,23 @@ class ForecastTask(Task):
         if self.output.is_distribution:
             return self._likelihood(batch)
         forecast = self.parameters_of(batch)
+        total = self._total(forecast, batch.future, batch.scored)
         if batch.scored is None:
-            total = LOSSES[self.loss](forecast, batch.future, reduction="sum")
             count = torch.full((), batch.future.numel(), device=total.device)
         else:
-            total = (LOSSES[self.loss](forecast, batch.future, reduction="none") * batch.scored).sum()
             count = batch.scored.sum()
-        return total / self.mean_count(count), total, count
+        objective = total
+        if self.teacher is not None:
+            with torch.no_grad():
+                told = self.teacher.task.parameters_of(batch)
+            objective = self.teacher.mixed(total, self._total(forecast, told, batch.scored))
+        return objective / self.mean_count(count), total, count
+
+    def _total(self, forecast: Tensor, future: Tensor, scored: Tensor | None) -> Tensor:
+        """The loss of points [B, P, K], summed over what is scored."""
+        if scored is None:
+            return LOSSES[self.loss](forecast, future, reduction="sum")
+        return (LOSSES[self.loss](forecast, future, reduction="none") * scored).sum()
 
     def window_losses(self, batch: SeriesBatch) -> Tensor:
         """The loss of each window [B], as it is trained on."""
@@ -490,3 +520,23 @@ class ForecastTask(Task):
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
         """Random inputs of the graph."""
         return forecast_inputs(self.spec, batch, steps)
+
+    def use_graph(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], steps: int) -> bool:
+        """A graph of the look-back answers whole windows; not those of a panel, nor trajectories that are drawn."""
+        whole = steps == self.spec.lookback and len(self.graph().inputs) == 1
+        if whole and not getattr(self.net, "teacher_forcing", False):
+            self.net = Windowed(run, self.output)
+            return True
+        return False
+
+
+class Windowed(nn.Module):
+    """A forecaster that an exported graph computes: past [B, Lb, C] -> [B, P, K], or the parameters of `output`."""
+
+    def __init__(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], output: Output) -> None:
+        super().__init__()
+        self.run, self.output = run, output
+
+    def forward(self, past: Tensor) -> Tensor:
+        """What the graph says."""
+        return self.run((past,))[0]

@@ -30,6 +30,7 @@ from gatelab.tasks.contract import (
     TextSample,
     TokenScores,
 )
+from gatelab.tasks.distillation import Teacher
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import TokenLoss
 from gatelab.tasks.resume import State, columns, copied, detach, gather_ranks, reset_state
@@ -78,6 +79,7 @@ class LanguageModelTask(Task):
         Metric("stitch", "difference of states where evaluation streams meet", better=None),
     )
     methods: ClassVar[Mapping[str, Method]] = METHODS
+    taught_by = ("vocabulary", "level")
     metric: TokenLoss
 
     def __init__(
@@ -143,7 +145,11 @@ class LanguageModelTask(Task):
         self._train_state = copied(state)
         targets = batch.targets.flatten()
         count = (targets != IGNORE).sum()
-        total, nll = token_loss(self.net.head, features.flatten(0, 1), targets, self.label_smoothing)
+        rows = features.flatten(0, 1)
+        if self.teacher is None:
+            total, nll = token_loss(self.net.head, rows, targets, self.label_smoothing)
+        else:
+            total, nll = self._taught_loss(self.teacher, batch, rows, targets)
         # a window may hold padding only: its loss is zero, not 0/0
         objective = total / self.mean_count(count)
         if self.activation_regularization:
@@ -154,6 +160,16 @@ class LanguageModelTask(Task):
             objective = objective + self.temporal_regularization * change.square().mean()
         self._core_output = None
         return objective, nll, count
+
+    def _taught_loss(
+        self, teacher: Teacher, batch: TokenBatch, rows: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `token_loss`, from features [N, F], beside a teacher whose state is carried too."""
+        with torch.no_grad():
+            state = reset_state(teacher.state, batch.reset)
+            own, state = teacher.task.net.features(batch.inputs, state)
+            teacher.state = copied(state)
+        return teacher.token_loss(self.net.head, rows, own.flatten(0, 1), targets, self.label_smoothing)
 
     def rate_scale(self, batch: TokenBatch) -> float:
         """A window of random length trains at a rate in proportion to it (Merity et al. 2018, section 4.1)."""
@@ -325,22 +341,59 @@ class LanguageModelTask(Task):
         state = self.net(tokens[:8])[1]
         return (tokens[8:], *(state if isinstance(state, tuple) else (state,)))
 
+    def use_graph(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], steps: int) -> bool:
+        """A graph of one step reads windows of any length."""
+        if steps == 1:
+            self.net = Stepwise(run, self.example_input(1, 1)[1:])
+        return steps == 1
+
     # checkpoints
 
     def carried(self) -> dict[str, Any]:
-        """Add the recurrent state of this process' streams."""
-        state = detach(self._train_state, torch.device("cpu"))
-        return {**super().carried(), "state": state}
+        """Add the recurrent state of this process' streams, and a teacher's."""
+        cpu = torch.device("cpu")
+        found = {**super().carried(), "state": detach(self._train_state, cpu)}
+        if self.teacher is not None:
+            found["teacher_state"] = detach(self.teacher.state, cpu)
+        return found
 
     def carry_on(self, carried: dict[str, Any]) -> None:
         """Take up the recurrent state too."""
         super().carry_on(carried)
         self._train_state = carried["state"]
+        if self.teacher is not None:
+            self.teacher.state = carried["teacher_state"]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Bring a state that was read from a checkpoint to the device."""
         super().on_train_batch_start(batch, batch_idx)
         self._train_state = detach(self._train_state, self.device)
+        if self.teacher is not None:
+            self.teacher.state = detach(self.teacher.state, self.device)
+
+
+class Stepwise(nn.Module):
+    """A language model that an exported graph of one step computes; its features are the logits.
+
+    Args:
+        run: (tokens [1, B], state...) -> (logits [1, B, V], state...).
+        like: a state of one stream, whose shapes those of B streams have.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], like: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.run, self.like, self.head = run, like, nn.Identity()
+
+    def features(self, tokens: Tensor, state: State = None) -> tuple[Tensor, State]:
+        """Logits [T, B, V] of tokens [T, B], and the state after."""
+        if state is None:
+            state = tuple(part.new_zeros(len(part), tokens.shape[1], *part.shape[2:]) for part in self.like)
+        carried: Sequence[Tensor] = (state,) if isinstance(state, Tensor) else state
+        found = []
+        for step in tokens.split(1):
+            logits, *carried = self.run((step, *carried))
+            found.append(logits)
+        return torch.cat(found), carried[0] if len(carried) == 1 else tuple(carried)
 
 
 class Stitches:

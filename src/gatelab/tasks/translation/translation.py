@@ -39,6 +39,7 @@ from gatelab.tasks.contract import (
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import TokenLoss
 from gatelab.tasks.resume import gather_ranks
+from gatelab.tasks.translation.graph import parts, sentences, whole_graph
 from gatelab.tasks.translation.reading import MAPS, attention_map, read_pairs
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class TranslationTask(Task):
             {"width": Option((5,), int, 1), "length_penalty": Option((1.0,))},
         )
     }
+    taught_by = ("vocabulary", "source_vocabulary", "level")
     metric: TokenLoss
 
     def __init__(
@@ -125,7 +127,15 @@ class TranslationTask(Task):
         features = self.net.features(batch.source, batch.lengths, batch.inputs)
         targets = batch.targets.flatten()
         count = (targets != IGNORE).sum()
-        total, nll = token_loss(self.net.head, features.flatten(0, 1), targets, self.label_smoothing)
+        rows = features.flatten(0, 1)
+        if self.teacher is None:
+            total, nll = token_loss(self.net.head, rows, targets, self.label_smoothing)
+        else:  # word-level distillation (Kim and Rush 2016, arXiv:1606.07947, section 3.1)
+            with torch.no_grad():
+                own = self.teacher.task.net.features(batch.source, batch.lengths, batch.inputs)
+            total, nll = self.teacher.token_loss(
+                self.net.head, rows, own.flatten(0, 1), targets, self.label_smoothing
+            )
         return total / self.mean_count(count), nll, count
 
     # evaluation
@@ -269,27 +279,18 @@ class TranslationTask(Task):
         return read_pairs(self, run, file)
 
     def graph(self) -> GraphInterface:
-        """Source [S, B], its lengths and the target so far [S, B] in, logits [S, B, V] of the tokens after it out.
+        """The whole network, which is called again with the likeliest token behind the target; see graph.py."""
+        return whole_graph(self.spec)
 
-        A sentence is translated by calling it again with the likeliest token put behind the target; what stands behind
-        a sentence's last token so far is not read.
-        """
-        return GraphInterface(
-            inputs={"source": ("time", "batch"), "lengths": ("batch",), "target": ("time", "batch")},
-            outputs={"logits": ("time", "batch", self.spec.vocabulary)},
-            steps=40,
-            usual_steps=40,
-            fixed_time=True,
-        )
+    def graph_parts(self) -> Mapping[str, GraphInterface]:
+        """The encoder and one step of the decoder, which do the same work once."""
+        return parts(self)
 
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
         """Random sentences of different lengths, and random targets [steps, batch]."""
-        generator = torch.Generator().manual_seed(batch * 1000 + steps)
-        source, target = (
-            torch.randint(size, (steps, batch), generator=generator)
-            for size in (self.spec.source_vocabulary or self.spec.vocabulary, self.spec.vocabulary)
-        )
-        return source, torch.randint(1, steps + 1, (batch,), generator=generator), target
+        source, lengths = sentences(self.spec, batch, steps)
+        generator = torch.Generator().manual_seed(batch)
+        return source, lengths, torch.randint(self.spec.vocabulary, (steps, batch), generator=generator)
 
 
 def _shown(tokenizer: Any, token: int) -> str:

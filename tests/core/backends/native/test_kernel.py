@@ -43,6 +43,17 @@ def test_a_missing_kernel_says_how_to_build_it(monkeypatch):
     load.cache_clear()
 
 
+def test_a_kernel_of_older_source_is_refused(monkeypatch):
+    """What a run records of it are the files of the source."""
+    monkeypatch.setattr(kernel, "source_digest", lambda: "that of an edited file")
+    load.cache_clear()
+    with pytest.raises(NativeError, match=r"built from other source.*native\.compile"):
+        load()
+    monkeypatch.undo()
+    load.cache_clear()
+    load()
+
+
 def test_there_is_one_openmp_library():
     code = (
         "from gatelab.core.backends.native import load; load();"

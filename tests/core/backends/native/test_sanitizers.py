@@ -21,10 +21,14 @@ CHECKS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("isa", "extra"), [*((isa, []) for isa in ISAS), ("portable", ["-DW=16", "-Wno-psabi"])]
-)
-def test_the_fuzz_is_clean_under_the_sanitizers(isa, extra, tmp_path):
+SLOW = [
+    pytest.param(isa, extra, 300, marks=pytest.mark.slow)
+    for isa, extra in [*((isa, []) for isa in ISAS), ("portable", ["-DW=16", "-Wno-psabi"])]
+]
+
+
+@pytest.mark.parametrize(("isa", "extra", "cases"), [("portable", [], 20), *SLOW])
+def test_the_fuzz_is_clean_under_the_sanitizers(isa, extra, cases, tmp_path):
     if ISAS.index(isa) > ISAS.index(load("portable").processor) or (isa != "portable" and not ISA_FLAGS[isa]):
         pytest.skip(f"this processor cannot run {isa}")
     flags = [f for f in FLAGS if f not in ("-shared", "-fPIC", "-O3")]
@@ -45,6 +49,6 @@ def test_the_fuzz_is_clean_under_the_sanitizers(isa, extra, tmp_path):
     if built.returncode and ("asan" in built.stderr or "cannot find" in built.stderr):
         pytest.skip("the compiler has no sanitizers here")
     assert built.returncode == 0, built.stderr
-    done = subprocess.run([str(program), "300", "7"], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([str(program), str(cases), "7"], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert "none differed" in done.stdout

@@ -5,7 +5,7 @@ built when the package is installed (`compile.py`). Why it cannot be had here is
 imported: building it later shows in the next process.
 
 Without gradients nothing is kept per step but y. A gradient that is to be differentiated again is computed by the
-plain loop of the `reference` backend, and so is a call whose initial state is infinite or NaN.
+plain loop of the `reference` backend.
 
 In eager mode the layer is an autograd function. While PyTorch compiles, it is a registered operation,
 `gatelab::gru_layer` with `gatelab::gru_layer_backward`, so that the graph has one node and is not broken. Such an
@@ -32,9 +32,6 @@ from gatelab.core.torch_internals import is_transformed
 __all__ = ["BACKEND", "NativeError", "load", "run", "unavailable"]
 
 UNAVAILABLE = unavailable()
-LARGEST_STATE = 1e12
-"""Of an initial state that the kernel takes. Its gates end at exp(-87), not at 0, which shows in what is multiplied by
-more, and where a state is infinite; such a call goes through the plain loop."""
 
 
 class _Native(torch.autograd.Function):
@@ -75,7 +72,7 @@ class _Native(torch.autograd.Function):
         tape, ctx.tape = ctx.tape, None
         if tape is None:  # an earlier backward pass (retain_graph) has overwritten the gates
             _, _, tape = _forward(tensors, batch, ctx.reset_after)
-        grads = layer.backward(tape, dy, dh_n, cast(Tensors, tensors[2:]), needed)
+        grads = layer.backward(tape, dy, dh_n, tensors[1], cast(Tensors, tensors[2:]), needed)
         tape.release()
         return (*[None] * 4, *grads)
 
@@ -143,7 +140,7 @@ def _layer_backward(dy: Tensor, dh_n: Tensor, x: Tensor, h0: Tensor, *others: An
     # the kernel overwrites the gates
     tape = layer.Tape(batch, inputs, rows, states, gates.clone(), gates.new_empty(0), reset_after)
     needed = [t is not None for t in (x, h0, *weights)]
-    grads = layer.backward(tape, dy, dh_n, weights, needed)
+    grads = layer.backward(tape, dy, dh_n, h0, weights, needed)
     return tuple(x.new_empty(0) if not n or g is None else g for n, g in zip(needed, grads, strict=True))
 
 
@@ -208,9 +205,6 @@ def run(
         y, h_n, _, _ = _layer(*tensors, lengths, reset_mask, drawn, reset_after, reverse, p, training)
         return y, h_n
     check_call(x, h0, every[:4], lengths, reset_mask, drawn, reset_after)
-    if not h0.abs().sum().item() <= LARGEST_STATE:  # NaN is not either
-        how = {"reset_after": reset_after, "lengths": lengths, "reset_mask": reset_mask, "zoneout": zoneout}
-        return reference.run_either_way(*tensors, **how, reverse=reverse)  # type: ignore[arg-type]
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     if training:
         y, h_n = _Native.apply(batch, reset_after, lengths, reset_mask, *tensors)

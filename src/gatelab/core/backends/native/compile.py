@@ -5,6 +5,7 @@ imported. `python -m gatelab.core.backends.native.compile` builds again in place
 (`kernel.py` does).
 """
 
+import hashlib
 import os
 import platform
 import shlex
@@ -39,6 +40,12 @@ def object_name(isa: str) -> str:
     return f"libgatelab_gru_{isa}.so"
 
 
+def source_digest() -> str:
+    """A digest of the C source as it stands here; each object holds that of the source it was made from."""
+    files = sorted(SOURCE.parent.glob("*.[ch]"))
+    return hashlib.sha256(b"".join(file.name.encode() + file.read_bytes() for file in files)).hexdigest()
+
+
 def compiler() -> list[str]:
     """The C compiler's command: CC if it is set, else the first of cc, gcc, clang. Raises CompileError."""
     named = shlex.split(os.environ.get("CC", ""))
@@ -50,7 +57,8 @@ def compiler() -> list[str]:
 
 def compile_one(isa: str, target: Path, extra: list[str] | None = None) -> None:
     """Compile for one instruction set. OpenMP is used if the compiler has it. Raises CompileError."""
-    command = [*compiler(), *FLAGS, *ISA_FLAGS[isa], *(extra or []), str(SOURCE)]
+    made_of = f'-DGRU_SOURCE="{source_digest()}"'
+    command = [*compiler(), *FLAGS, made_of, *ISA_FLAGS[isa], *(extra or []), str(SOURCE)]
     # written elsewhere and moved: a running process keeps the object it has loaded
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name

@@ -26,9 +26,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from gatelab.core.backends.native.compile import isas, object_name
+from gatelab.core.backends.native.compile import isas, object_name, source_digest
 
-ABI = 7
 ONLY_BACKWARD = 2
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh
 VARIABLE = "GATELAB_NATIVE_ISA"
@@ -73,9 +72,9 @@ class Library:
         self.path = path
         self._lib = ctypes.CDLL(str(path))
         integer, pointer = ctypes.c_int64, ctypes.c_void_p
-        abi, size = self._declare("gru_abi", integer)(), self._declare("gru_call_size", integer)()
-        if abi != ABI or size != ctypes.sizeof(Call):
-            raise NativeError(f"{path} was built from another version; {REBUILD}")
+        fits = self._declare("gru_call_size", integer)() == ctypes.sizeof(Call)
+        if not fits or self._source() != source_digest():
+            raise NativeError(f"{path.name} was built from other source than that beside it; {REBUILD}")
         self.isa: str = self._declare("gru_isa", ctypes.c_char_p)().decode()
         self.processor: str = ISAS[self._declare("gru_processor", integer)()]
         self.packed_size = self._declare("gru_packed_size", integer, integer, integer, integer)
@@ -87,6 +86,13 @@ class Library:
         self.head = self._declare(
             "gru_head", None, *[pointer] * 3, integer, integer, ctypes.c_float, integer, pointer, pointer
         )
+
+    def _source(self) -> str | None:
+        """The digest of its source: what a run records of the kernel is what the run computes with."""
+        try:
+            return str(self._declare("gru_source", ctypes.c_char_p)().decode())
+        except AttributeError:
+            return None
 
     def _declare(self, name: str, result: type | None, *arguments: type):  # type: ignore[no-untyped-def]
         function = getattr(self._lib, name)

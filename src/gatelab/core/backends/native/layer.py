@@ -218,12 +218,13 @@ def forward(
 
 
 def backward(
-    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, weights: Tensors, needed: Sequence[bool]
+    tape: Tape, dy: Tensor | None, dh_n: Tensor | None, h0: Tensor, weights: Tensors, needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """The gradients of (x, h0, w_ih, w_hh, b_ih, b_hh); those not `needed` may be None.
 
     The kernel turns the tape's gates into gradients, and computes the products where a library's do badly. The weights
-    are packed as they are now: of an edit through `.data` since forward, PyTorch's own gradients know the same.
+    are packed as they are now: of an edit through `.data` since forward, PyTorch's own gradients know the same. So it
+    is with h0, which PyTorch reads again for dW_hh alone.
     """
     batch, hidden, inputs = tape.batch, tape.states.shape[1], tape.inputs
     packed = pack(load(), weights, inputs=inputs, reset_after=tape.reset_after, backward=True)
@@ -265,6 +266,12 @@ def backward(
         dw_ih = torch.mm(gates[:, hidden:].t(), tape.x)
     if needed[3] and dw_hh is None:
         dw_hh = _recurrent_product(tape)
+    first = slice(-batch.size, None) if batch.reverse else slice(batch.size)
+    if dw_hh is not None and tape.reset_after and batch.order is None and batch.resets is None:
+        then = tape.states[first]
+        if not torch.equal(h0, then):
+            of_rz, of_n = gates[first, hidden : 3 * hidden], gates[first, :hidden]
+            dw_hh += torch.cat((of_rz, of_n), 1).t() @ (h0 - then)
     db_ih = dbias[1:].reshape(-1) if needed[4] else None
     db_hh = torch.cat((dbias[1], dbias[2], dbias[0])) if tape.reset_after and needed[5] else None
     return None if dx is None else batch.scatter(dx), dh0, dw_ih, dw_hh, db_ih, db_hh

@@ -59,7 +59,10 @@ INLINE void put(destination d, idx u, lanes n, vec h) {
 }
 
 /* Zoneout's expectation of a new state. */
-INLINE vec average(const gru_call *c, vec next, vec h) { return next + c->zoneout * (h - next); }
+INLINE vec average(const gru_call *c, vec next, vec h) {
+    float p = c->zoneout;
+    return p > 0.0f ? p * h + (1.0f - p) * next : next; /* 0 times an infinite state is NaN */
+}
 
 /* sums of r, z (and n, for reset_after=1): the recurrent products, and those of the inputs if they are fused. */
 static void sum_gates(const forward_step *f, idx row, idx rows, idx panel, float *sums) {

@@ -10,7 +10,10 @@
 #include "forward.h"
 #include "head.h"
 
-int64_t gru_abi(void) { return GRU_ABI; }
+#ifndef GRU_SOURCE
+#define GRU_SOURCE "unknown"
+#endif
+const char *gru_source(void) { return GRU_SOURCE; }
 int64_t gru_call_size(void) { return (int64_t)sizeof(gru_call); }
 const char *gru_isa(void) { return ISA_NAME; }
 

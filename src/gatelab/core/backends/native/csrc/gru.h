@@ -14,8 +14,6 @@
 
 #include <stdint.h>
 
-#define GRU_ABI 7
-
 typedef struct {
     /* sizes and choices */
     int64_t steps, batch, hidden;
@@ -75,7 +73,7 @@ typedef struct {
 extern "C" {
 #endif
 
-int64_t gru_abi(void);          /* GRU_ABI */
+const char *gru_source(void);   /* sha256 of the source that it was compiled from */
 int64_t gru_call_size(void);    /* sizeof(gru_call) */
 const char *gru_isa(void);      /* "avx512", "avx2" or "portable" */
 

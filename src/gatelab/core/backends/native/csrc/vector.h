@@ -119,9 +119,11 @@ INLINE split_exp exp_parts(vec a) {
     return (split_exp){(vec)power, p * (f * f) + f};
 }
 
+/* Zero from -87 on, not exp(-87): what is infinite times a closed gate is NaN, as in PyTorch. */
 INLINE vec sigmoid(vec a) {
     split_exp e = exp_parts(clamp(-a, 87.0f));
-    return reciprocal(e.scale * e.rest + (e.scale + 1.0f));
+    ivec closed = a < all(-87.0f);
+    return (vec)(~closed & (ivec)reciprocal(e.scale * e.rest + (e.scale + 1.0f)));
 }
 
 /* tanh(a) = m / (m + 2), m = exp(2a) - 1: relatively accurate around 0 as well. */

@@ -1,0 +1,111 @@
+"""Runs and files that a configuration names, whose content is part of what the run is: their sha256 stands for them.
+
+A configuration says where they lie (`init.from=RUN`), which is not part of a run's identity; `source_sha256` in the
+resolved configuration says what they hold, and is. A further key is one more line of `SOURCES`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gatelab.data.fetch import sha256_of
+from gatelab.data.messages import DataError
+from gatelab.data.text.kept_vocabulary import vocabulary_file
+from gatelab.run import RequestError
+from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.find import has
+
+RECORDED: Final = "source_sha256"
+"""The key of the resolved configuration: dotted key of a source -> sha256."""
+
+
+def weights_file(named: str) -> Path:
+    """The file with the weights of a run (its best checkpoint, else its last) or the file that is named.
+
+    Raises:
+        RequestError: there is no such run or file, or the run has no checkpoint yet.
+    """
+    if (file := Path(named).expanduser()).is_file():
+        return file
+    run = _run(named)
+    found = next((path for path in (run.best, run.last) if path.is_file()), None)
+    if found is None:
+        raise RequestError(f"{named}: has no checkpoint yet; train it first.")
+    return found
+
+
+def _run(named: str) -> RunDirectory:
+    path = Path(named).expanduser()
+    if path.is_dir() and not has(path, "run.json") and not any(path.glob("**/run.json")):
+        raise RequestError(f"{named}: holds no run.json, so it is not a run directory; give a run or a file.")
+    return RunDirectory.open(path if path.is_dir() else named)
+
+
+SOURCES: Final[dict[str, Callable[[str], Path]]] = {
+    "init.from": weights_file,
+    "data.vocabulary": vocabulary_file,
+    "task.teacher": weights_file,
+}
+"""Dotted key of the configuration -> which file its value means."""
+
+
+def sources_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """The runs and files that a resolved configuration names, by dotted key."""
+    found: dict[str, str] = {}
+    for key in SOURCES:
+        group, _, name = key.rpartition(".")
+        node = config.get(group)
+        if isinstance(node, Mapping) and isinstance(node.get(name), str):
+            found[key] = node[name]
+    return found
+
+
+def with_sources(config: dict[str, Any]) -> dict[str, Any]:
+    """The resolved configuration with the sha256 of what it names; one that has them keeps those of then.
+
+    Raises:
+        RequestError: something that it names is not there; the message begins with the key.
+    """
+    named = sources_of(config)
+    if not named or config.get(RECORDED):
+        return config
+    return {**config, RECORDED: {key: sha256_of(source_file(key, value)) for key, value in named.items()}}
+
+
+def source_file(key: str, named: str) -> Path:
+    """The file that the value `named` of `key` means; raises as `with_sources`."""
+    try:
+        return SOURCES[key](named)
+    except DataError as error:
+        raise RequestError(f"{error}.") from None
+    except RequestError as error:
+        raise RequestError(f"{key}={error}") from None
+
+
+def checked_file(config: Mapping[str, Any], key: str) -> Path:
+    """The file that `key` of a resolved configuration means, which holds what it held when the run was asked for.
+
+    Raises:
+        RequestError: it is gone, or has changed.
+    """
+    named = sources_of(config)[key]
+    file = source_file(key, named)
+    then = (config.get(RECORDED) or {}).get(key)
+    if then is not None and (now := sha256_of(file)) != then:
+        raise RequestError(
+            f"{key}={named}: {file.name} has changed since this run was asked for (sha256 {then[:12]}... then, "
+            f"{now[:12]}... now). Put it back as it was, or ask for the run again."
+        )
+    return file
+
+
+def without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without where its sources lie: what they hold stands under `source_sha256`."""
+    config = copy.copy(config)
+    for key in sources_of(config) if config.get(RECORDED) else ():
+        group, _, name = key.rpartition(".")
+        config[group] = {inner: value for inner, value in config[group].items() if inner != name}
+    return config
