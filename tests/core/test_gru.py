@@ -142,6 +142,25 @@ def test_a_reset_mask_equals_running_the_segments_apart(
     _same(y, torch.cat(pieces))
 
 
+@pytest.mark.parametrize("reset_after", [True, False])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_branch_is_a_step_from_every_state_with_each_of_its_inputs(
+    reset_after: bool, layer_norm: bool
+) -> None:
+    gru = GRU(
+        3, 5, 2, bidirectional=True, reset_after=reset_after, layer_norm=layer_norm, dtype=torch.float64
+    )
+    inputs = torch.randn(2, 4, 3, dtype=torch.float64)  # two groups of four inputs
+    state = torch.randn(4, 6, 5, dtype=torch.float64)  # six rows
+    got = gru.branch(inputs, state)
+    for row in range(6):
+        x = inputs[row % 2][None]
+        want, _ = gru(x, state[:, row, None].expand(-1, 4, -1).contiguous())
+        _same(got[row], want[0])
+    with pytest.raises(ValueError, match="zoneout"):
+        GRU(3, 5, zoneout=0.1).branch(inputs, state)
+
+
 def test_unbatched_input_takes_a_reset_mask_of_one_axis() -> None:
     gru, x = GRU(3, 5, dtype=torch.float64), torch.randn(6, 3, dtype=torch.float64)
     mask = torch.tensor([False, False, True, False, False, False])

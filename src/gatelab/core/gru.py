@@ -11,10 +11,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from gatelab.core.backends import BackendName, Explanation, Spec, explain, resolve
-from gatelab.core.cells import Weights
+from gatelab.core.cells import Weights, gru_step_after, gru_step_before, linear
 from gatelab.core.recurrent import GAINS, NAMES, Recurrent, enter, in_own_precision, under_autocast
 from gatelab.core.torch_internals import obstacle
 from gatelab.core.unroll import State, reverse
@@ -122,6 +123,36 @@ class GRU(Recurrent):
         shape = (*x.shape[:2], self.hidden_size)
         # one dtype for all, so that a seed gives the same mask in every precision
         return torch.rand(shape, device=x.device, dtype=torch.float32) < self.zoneout
+
+    def branch(self, inputs: Tensor, state: Tensor) -> Tensor:
+        """One step from each state with each of M inputs: the outputs [R, M, dirs*H].
+
+        It equals `forward` on every pair of state and input. But a product with a state is made once, not M times, and
+        one with an input once for all rows that share it: that is most of the work of a step.
+
+        Args:
+            inputs: [K, M, D]; row r takes those of group r mod K.
+            state: [L*dirs, R, H], as `forward` returns it; K divides R.
+
+        Raises ValueError with zoneout, whose masks are those of `forward`.
+        """
+        if self.zoneout:
+            raise ValueError("branch() knows no zoneout; call the layer itself")
+        groups, dtype = len(inputs), self.weight_ih_l0.dtype
+        h = state.to(dtype).unflatten(1, (-1, groups)).unsqueeze(3)  # [L*dirs, R/K, K, 1, H]
+        x = inputs.to(dtype)
+        step = gru_step_after if self.reset_after else gru_step_before
+        with in_own_precision(x):
+            for layer in range(self.num_layers):
+                outputs = []
+                for direction in range(self.directions):
+                    w = self.weights(layer, direction)
+                    i = linear(x, w.w_ih, w.b_ih, w.g_ih, self.hidden_size)
+                    outputs.append(step(i, h[layer * self.directions + direction], w.w_hh, w.b_hh, w.g_hh))
+                x = torch.cat(outputs, dim=-1)
+                if layer < self.num_layers - 1:
+                    x = F.dropout(x, self.dropout, self.training)
+        return x.flatten(0, 1)
 
     def _run(
         self,

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gatelab.core.gru import GRU
+
 DecoderName = Literal["direct", "segments", "recursive", "mlp"]
 
 
@@ -111,18 +113,18 @@ class Segments(nn.Module):
     def forward(self, summary: Summary) -> Tensor:
         """Return [R, P, k, n]."""
         rows, m = summary.y.shape[0], self.segments
-        x = self.position.expand(rows, m, -1)
+        groups = 1 if self.channel is None else len(self.channel)  # of rows that read the same
+        x = self.position.expand(groups, m, -1)
         if self.channel is not None:
-            channel = self.channel.repeat(rows // len(self.channel), 1)
-            x = torch.cat((x, channel[:, None].expand(rows, m, -1)), dim=-1)
+            x = torch.cat((x, self.channel[:, None].expand(groups, m, -1)), dim=-1)
         if self.of_features is not None:
             assert summary.future is not None
             future = F.pad(summary.future, (0, 0, 0, m * self.segment - self.horizon))
-            x = x + self.of_features(future.reshape(rows, m, -1))
-        state = repeat_state(summary.state, m)
-        y, _ = summary.core(x.reshape(1, rows * m, -1), state)
-        raw = self.head(F.dropout(y[0], self.dropout, self.training))
-        return raw.view(rows, m * self.segment, *self.values)[:, : self.horizon]
+            features = self.of_features(future.reshape(rows, m, -1))
+            x = (x + features.unflatten(0, (-1, groups))).flatten(0, 1)
+        y = _branch(summary.core, x, summary.state, rows)
+        raw = self.head(F.dropout(y, self.dropout, self.training))
+        return raw.reshape(rows, m * self.segment, *self.values)[:, : self.horizon]
 
 
 class Recursive(nn.Linear):
@@ -136,6 +138,16 @@ class Recursive(nn.Linear):
         """Return [..., patch, k, n] for outputs [..., H]."""
         raw = super().forward(F.dropout(y, self.dropout, self.training))
         return raw.view(*y.shape[:-1], *self.shape)
+
+
+def _branch(core: Any, x: Tensor, state: Any, rows: int) -> Tensor:
+    """One step of the core from each of the states of R rows with each of M inputs x [K, M, D]: [R, M, H]."""
+    if isinstance(core, GRU) and not core.zoneout:
+        return core.branch(x, state)
+    m = x.shape[1]
+    x = x.repeat(rows // len(x), 1, 1)
+    y, _ = core(x.reshape(1, rows * m, -1), repeat_state(state, m))
+    return y[0].unflatten(0, (rows, m))
 
 
 def repeat_state(state: Any, times: int) -> Any:
