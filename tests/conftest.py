@@ -1,6 +1,7 @@
 """What every test may ask for: the folder of real corpora, a cache of its own, and two threads so that runs compare."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GATELAB_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def no_alarm() -> Iterator[None]:
+    """The time limit of the test has no alarm: a run heeds one only where nobody else does."""
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -120,6 +120,7 @@ def test_a_run_and_a_study_are_paths_and_stand_where_they_are_when_the_folder_ch
     assert not run.metrics.empty
 
 
+@pytest.mark.usefixtures("no_alarm")
 @pytest.mark.parametrize("number", STOP)
 @pytest.mark.parametrize(("call", "module"), [("train", "training"), ("sweep", "sweeping")])
 def test_the_notebooks_stop_button_is_one_error_at_any_moment(call, module, number, monkeypatch):

@@ -151,6 +151,7 @@ ARGUMENTS |= {
 }
 
 
+@pytest.mark.usefixtures("no_alarm")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("place", ["add_arguments", "run"])
 def test_a_signal_ends_every_command_in_good_order(command, place, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from gatelab.tasks.signals import STOP
 from .front_tools import TINY, planned, submitted
 
 
+@pytest.mark.usefixtures("no_alarm")
 @pytest.mark.parametrize("name", [number.name for number in STOP])
 def test_a_signal_while_jobs_are_checked_starts_nothing(name, tmp_path, monkeypatch):
     made = planned("study=mine", *TINY, f"paths.root={tmp_path}", "optim.lr=1e-3,1e-2")

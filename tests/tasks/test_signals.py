@@ -23,12 +23,7 @@ from gatelab.tasks.signals import (
     stoppable,
 )
 
-
-@pytest.fixture(autouse=True)
-def _no_alarm_is_set_by_the_test_runner():
-    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGALRM, before)
+pytestmark = pytest.mark.usefixtures("no_alarm")
 
 
 def test_a_loader_worker_ignores_every_signal_that_asks_the_run_to_stop():
