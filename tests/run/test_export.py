@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load
 
 from gatelab.cli.main import main
-from gatelab.core.compression import unpack
+from gatelab.core.weights.compression import unpack
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.export import export
 from gatelab.run.load import load_task

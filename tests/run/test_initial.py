@@ -14,14 +14,14 @@ from safetensors.torch import save
 
 from gatelab.cli.main import main
 from gatelab.core import GRU, LanguageModel
-from gatelab.core.convert import to_keras
+from gatelab.core.weights.convert import to_keras
 from gatelab.data.text.tokenizer import ByteTokenizer, CharTokenizer
 from gatelab.run import RequestError
 from gatelab.run.config import check, compose
 from gatelab.run.export import export
-from gatelab.run.initial import start_from_source
 from gatelab.run.record.identity import hash_of, identify
 from gatelab.run.source import cell_of, open_source, read_weights
+from gatelab.run.source.initial import start_from_source
 from gatelab.run.train import train
 from gatelab.tasks import load_checkpoint
 

@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from gatelab.core.transfer import part_of
+from gatelab.core.weights.transfer import part_of
 from gatelab.tasks.callbacks import ExponentialAveraging
 from gatelab.tasks.fine_tuning import FineTuning
 from gatelab.tasks.optimizers import adamw

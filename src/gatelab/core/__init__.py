@@ -5,7 +5,6 @@ from gatelab.core.baselines import LSTM, RNN, MinGRU, TorchGRU, TorchLSTM, Torch
 from gatelab.core.budget import hidden_size_for
 from gatelab.core.cells import GRUCell, LSTMCell, RNNCell
 from gatelab.core.contract import Core
-from gatelab.core.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
 from gatelab.core.gru import GRU
 from gatelab.core.labels.classifier import SequenceClassifier
 from gatelab.core.labels.polyphony import FrameModel
@@ -14,6 +13,7 @@ from gatelab.core.speech.recognizer import SpeechRecognizer
 from gatelab.core.text.language_model import LanguageModel
 from gatelab.core.text.sampling import beam_search, generate
 from gatelab.core.translation.translator import Translator
+from gatelab.core.weights.convert import KerasWeights, from_keras, from_torch, to_keras, to_torch
 
 __all__ = [
     "GRU",

@@ -19,7 +19,7 @@ Two GRUs, and which way z points. Papers disagree about what an open update gate
   has one bias per gate and no `bias_hh`.
 
 Because 1 - sigmoid(a) = sigmoid(-a), weights that come from a source with the other meaning of z are
-converted exactly by negating the z rows of the weights and of the bias; `convert.py` does that. The place
+converted exactly by negating the z rows of the weights and of the bias; `weights/convert.py` does that. The place
 of the reset gate is a different function, not a convention: no conversion of weights removes it.
 
 Two things may be added to a GRU's step. Neither changes the other:

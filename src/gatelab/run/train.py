@@ -34,7 +34,6 @@ from gatelab.run.build import (
 from gatelab.run.config import check, compose
 from gatelab.run.config.dry_build import refusal
 from gatelab.run.extend import begin_from_shorter
-from gatelab.run.initial import start_from_source
 from gatelab.run.load import load_task
 from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
 from gatelab.run.origin import origin
@@ -50,7 +49,8 @@ from gatelab.run.resume import (
     set_remains_aside,
 )
 from gatelab.run.scoring.evaluate import device_of, evaluate_split
-from gatelab.run.teacher import load_teacher
+from gatelab.run.source.initial import start_from_source
+from gatelab.run.source.teacher import load_teacher
 from gatelab.tasks import CheckpointError
 from gatelab.tasks.callbacks import RunInterrupted, RunPruned, TrainingDiverged
 from gatelab.tasks.fine_tuning import FineTuning

@@ -1,8 +1,8 @@
 """Training of a network that does not begin at random: frozen parts, gradual unfreezing, rates by depth.
 
 Both follow ULMFiT (Howard and Ruder 2018, arXiv:1801.06146, sections 3.2 and 3.3). A network's groups are its parts,
-from input to output (`core/transfer.py`). Which of them are trained depends on the epoch alone, so a run that was
-stopped goes on exactly.
+from input to output (`core/weights/transfer.py`). Which of them are trained depends on the epoch alone, so a run that
+was stopped goes on exactly.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from gatelab.core.transfer import choose_parts, part_of, parts_of
+from gatelab.core.weights.transfer import choose_parts, part_of, parts_of
 
 
 class FineTuning:

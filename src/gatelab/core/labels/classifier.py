@@ -53,7 +53,7 @@ class SequenceClassifier(nn.Module):
     Raises ValueError where they do not fit together.
     """
 
-    of_tokens: ClassVar[dict[str, str]] = {"embedding": ""}  # see transfer.py
+    of_tokens: ClassVar[dict[str, str]] = {"embedding": ""}  # see weights/transfer.py
 
     def __init__(
         self,

@@ -55,7 +55,7 @@ class LanguageModel(nn.Module):
     The options of regularisation are explained in `regularization.py`, with their papers.
     """
 
-    of_tokens: ClassVar[dict[str, str]] = {"embedding": "", "head": ""}  # see transfer.py
+    of_tokens: ClassVar[dict[str, str]] = {"embedding": "", "head": ""}  # see weights/transfer.py
 
     def __init__(
         self,

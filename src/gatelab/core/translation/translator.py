@@ -71,7 +71,7 @@ class Translator(nn.Module):
     grows: ClassVar[bool] = (
         False  # attention multiplies a state with another one, so that copies would count twice
     )
-    of_tokens: ClassVar[dict[str, str]] = {  # see transfer.py
+    of_tokens: ClassVar[dict[str, str]] = {  # see weights/transfer.py
         "embedding": "target",
         "source_embedding": "source",
         "head": "target",

@@ -205,7 +205,7 @@ def _inherited_names(target: str) -> Iterator[str]:
 
 Init = TypedDict("Init", {"from": str | None, "parts": list[str] | None, "grow": bool})
 """Where the weights start from: `from` a run or a file, `parts` of its network, `grow` a smaller one; see
-`run/initial.py`."""
+`run/source/initial.py`."""
 
 
 class Transfer(TypedDict):

@@ -77,8 +77,8 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
     have to be here too. `read`: an epoch's length and the metrics there are are looked up in the data, where these are
     at hand; the run itself finds what does not fit.
     """
-    from gatelab.run.initial import refusal_of_source
-    from gatelab.run.teacher import refusal_of_teacher
+    from gatelab.run.source.initial import refusal_of_source
+    from gatelab.run.source.teacher import refusal_of_teacher
 
     task, trainer, net = config["task"], config["trainer"], config["task"].get("net")
     tries: tuple[tuple[Callable[..., str | None], tuple[Any, ...]], ...] = (

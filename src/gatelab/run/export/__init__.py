@@ -5,8 +5,8 @@ for bit, the graphs within `TOLERANCE`. State is an input and an output, and the
 ONNX for the layers that ONNX has, and in torch.export for a language model; other graphs walk a fixed number of
 steps one by one, which is also how a single step is fastest.
 
-Weights can be pruned and rounded on the way (`gatelab.core.compression`); the run is then scored with its own weights
-and with those, and what was written is compared with these. With int8 an ONNX graph also computes in int8: the
+Weights can be pruned and rounded on the way (`gatelab.core.weights.compression`); the run is then scored with its own
+weights and with those, and what was written is compared with these. With int8 an ONNX graph also computes in int8: the
 products of ONNX Runtime's dynamic quantisation, which rounds what it multiplies as well.
 
 Letters: T time, B batch, C channels, P horizon, K targets, V vocabulary.
@@ -26,8 +26,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from gatelab.core.compression import prune as prune_weights
-from gatelab.core.compression import round_matrices
+from gatelab.core.weights.compression import prune as prune_weights
+from gatelab.core.weights.compression import round_matrices
 from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.build import build_task, request_errors
@@ -110,7 +110,7 @@ def export(
         part: a part of the network that its task names (`Task.graph_parts`), a translator's `encoder` or `step`, say;
             None: the whole.
         prune: the share of the weights of all matrices that is set to zero; int8: round them, see
-            `gatelab.core.compression`. Both are scored on the validation split, which is read for it.
+            `gatelab.core.weights.compression`. Both are scored on the validation split, which is read for it.
         test: score them on the test split too.
         force: replace a file that is there.
         trust: accept targets that are not part of Gatelab.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from gatelab.core.compression import matrices, pack, unpack
+from gatelab.core.weights.compression import matrices, pack, unpack
 from gatelab.tasks.contract import GraphInterface
 
 OPSET = 17
@@ -68,7 +68,7 @@ def safetensors_file(
 ) -> tuple[bytes, Callable[[Inputs], Inputs]]:
     """The file with the weights of `net`, each once, and which names stand for which others (tied weights).
 
-    packed: see `gatelab.core.compression`. `net` then gets the weights that were written.
+    packed: see `gatelab.core.weights.compression`. `net` then gets the weights that were written.
     """
     from safetensors.torch import load, save
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gatelab.core.compression import round_matrices
+from gatelab.core.weights.compression import round_matrices
 from gatelab.run import RequestError
 from gatelab.run.load import LoadedRun
 from gatelab.run.scoring.evaluate import Device, device_of, score

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from gatelab.core import GRU, LSTM, Forecaster, LanguageModel, SequenceClassifier, TorchGRU, Translator
-from gatelab.core.convert import with_own_names
-from gatelab.core.transfer import part_of, parts_of, plain_name, take_over
+from gatelab.core.weights.convert import with_own_names
+from gatelab.core.weights.transfer import part_of, parts_of, plain_name, take_over
 
 WORDS = [*"abcdefg"]
 

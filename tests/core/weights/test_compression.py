@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gatelab.core import GRU, LanguageModel
-from gatelab.core.compression import matrices, pack, prune, round_matrices, rounded, unpack
+from gatelab.core.weights.compression import matrices, pack, prune, round_matrices, rounded, unpack
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from gatelab.core.convert import from_keras, from_torch, to_keras, to_torch
 from gatelab.core.gru import GRU
+from gatelab.core.weights.convert import from_keras, from_torch, to_keras, to_torch
 
 KERNEL = [[0.375, 0.875, 0.375, -1.25, 0.875, 0.5], [-0.5, 0.625, 0.375, 0.25, 0.0, 0.5]]
 RECURRENT = [[-0.75, -0.125, -0.5, 0.625, 0.0, -0.25], [-0.75, -0.25, 0.0, -0.25, 1.25, 1.0]]

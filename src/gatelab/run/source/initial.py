@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatelab.core.transfer import Taken, choose_parts, parts_of, take_over
+from gatelab.core.weights.transfer import Taken, choose_parts, parts_of, take_over
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import request_errors

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatelab.core.convert import from_keras, with_own_names
+from gatelab.core.weights.convert import from_keras, with_own_names
 from gatelab.run import RequestError
 from gatelab.run.record.directory import read_record
 from gatelab.run.record.sources import RECORDED, checked_file, sources_of

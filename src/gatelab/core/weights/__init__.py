@@ -1,0 +1,1 @@
+"""Weights on their way: to and from other projects, into other networks, into fewer bytes."""
