@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test coverage test-slow test-newest bench check-gpu docs lint format clean
+.PHONY: help run test coverage test-docs test-slow test-newest bench check-gpu docs lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,9 @@ test: $(READY)  ## every test but the slow ones, in two processes (8 minutes on 
 coverage: $(READY)  ## the same, with the lines that no test reaches (twice as long)
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+
+test-docs: $(READY)  ## every command and snippet of README and manual (2 minutes; in CI)
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py -n 2
 
 test-slow: $(READY)  ## the slow tests: minutes each
 	$(BIN)/python -m pytest -m slow

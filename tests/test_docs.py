@@ -165,6 +165,7 @@ def reader(things, tmp_path, monkeypatch, request):
 RUN = [name for name, text in PAGES.items() if re.search(r"```(bash|python|yaml)", text)]
 
 
+@pytest.mark.slow  # `make test-docs`
 @pytest.mark.parametrize("name", RUN)
 def test_what_a_page_shows_runs(name, reader, monkeypatch):
     printed = None

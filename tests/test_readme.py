@@ -65,6 +65,7 @@ def place(tmp_path_factory):
     return folder, {**runs, **dict.fromkeys(("generate", "perplexity"), text["run_dir"])}
 
 
+@pytest.mark.slow  # `make test-docs`
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c[0] == "gatelab"], ids=" ".join)
 def test_a_command_of_the_readme_runs(command, place, monkeypatch, request):
     folder, runs = place
