@@ -251,7 +251,7 @@ class Recurrent(nn.Module):
         All arguments may be positional, because the older ONNX exporter passes them so.
 
         Under `torch.autocast` the layer runs in the dtype of its weights: a long recurrence in half
-        precision loses what it remembers, and the input is converted instead. (A GRU on a GPU says more.)
+        precision loses what it remembers, and the input is converted instead. `GRU` has one exception, on a GPU.
         """
         if isinstance(input, torch.fx.Proxy):
             # symbolic tracing takes the layer whole, as it takes those of torch.nn

@@ -103,7 +103,9 @@ class ClassificationTask(Task):
 
     def sample(self, run: RunSource) -> TableSample:
         """The confusion matrix of the validation split."""
-        counts = self._confusion(run)
+        return self._table(self._confusion(run))
+
+    def _table(self, counts: Tensor) -> TableSample:
         rows = zip(self.spec.classes, counts.tolist(), strict=True)
         return TableSample(
             f"The {int(counts.sum()):,} examples of the validation split: a row for each true class, a column "
@@ -114,11 +116,11 @@ class ClassificationTask(Task):
 
     def samples(self, run: RunSource) -> Sequence[Sample]:
         """The confusion matrix in numbers and as a picture."""
-        counts = self._confusion(run).double()
-        shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+        counts = self._confusion(run)
+        shares = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
         note = "The share of each true class (left) that got each answer (above)."
         values = [[round(share, 4) for share in row] for row in shares.tolist()]
-        return [*super().samples(run), HeatMap(note, self.spec.classes, self.spec.classes, values)]
+        return [self._table(counts), HeatMap(note, self.spec.classes, self.spec.classes, values)]
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
         """Answer every example of `file`, which the DataModule reads as it reads its own.

@@ -43,7 +43,7 @@ from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
 from gatelab.tasks.series.errors import error_samples
-from gatelab.tasks.series.graph import forecast_graph, forecast_inputs
+from gatelab.tasks.series.graph import Windowed, forecast_graph, forecast_inputs
 from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
@@ -528,15 +528,3 @@ class ForecastTask(Task):
             self.net = Windowed(run, self.output)
             return True
         return False
-
-
-class Windowed(nn.Module):
-    """A forecaster that an exported graph computes: past [B, Lb, C] -> [B, P, K], or the parameters of `output`."""
-
-    def __init__(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], output: Output) -> None:
-        super().__init__()
-        self.run, self.output = run, output
-
-    def forward(self, past: Tensor) -> Tensor:
-        """What the graph says."""
-        return self.run((past,))[0]

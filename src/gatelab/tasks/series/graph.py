@@ -3,10 +3,10 @@
 Letters: B batch, T look-back, C channels, P horizon, K targets, n parameters of a distribution.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gatelab.core.series.covariates import Covariates
 from gatelab.core.series.outputs import Output
@@ -61,3 +61,15 @@ def _drawn(name: str, shape: tuple[int, ...], spec: SeriesSpec, generator: torch
         return torch.randn(shape, generator=generator)
     sizes = getattr(spec, name).values()
     return torch.stack([torch.randint(n, shape[:-1], generator=generator) for n in sizes], dim=-1)
+
+
+class Windowed(nn.Module):
+    """A forecaster that an exported graph computes: past [B, Lb, C] -> [B, P, K], or the parameters of `output`."""
+
+    def __init__(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], output: Output) -> None:
+        super().__init__()
+        self.run, self.output = run, output
+
+    def forward(self, past: Tensor) -> Tensor:
+        """What the graph says."""
+        return self.run((past,))[0]
