@@ -233,8 +233,8 @@ def test_every_page_is_in_the_menu():
 def test_the_pictures_are_what_their_script_draws():
     from scripts.docs import pictures
 
-    for name, (columns, arrows) in pictures.PICTURES.items():
-        assert (pictures.FOLDER / f"{name}.svg").read_text() == pictures.svg(name, columns, arrows)
+    for name in pictures.PICTURES:
+        assert (pictures.FOLDER / f"{name}.svg").read_text() == pictures.svg(name)
 
 
 def test_the_check_of_the_site_finds_what_is_wrong(tmp_path):
