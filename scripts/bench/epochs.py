@@ -1,4 +1,4 @@
-"""An epoch of `experiment=ptb_gru` beside the same with `model=nn_gru` and beside pytorch/examples' own loop, in turns.
+"""An epoch of an experiment beside the same with `model=nn_gru`, in turns; `ptb_gru` also beside pytorch/examples.
 
 Every turn is a fresh process; the seconds are those of the training steps, without imports and validation. Gatelab's
 steps read the loss, watch for NaN, log, and keep statistics of gradients and gates; the loop of pytorch/examples
@@ -8,6 +8,7 @@ examples:
   python -m scripts.bench.epochs --output docs/bench_epochs.json
   python -m scripts.bench.epochs --batches 200 --rounds 5
   python -m scripts.bench.epochs --more matmul_precision=medium
+  python -m scripts.bench.epochs experiment=etth1_gru data.lookback=720       the forecaster in the shape of SegRNN
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from statistics import median
 from gatelab.run.record.environment import cpu_name, versions
 from scripts import harness
 
-REQUEST = ["experiment=ptb_gru", "trainer.max_epochs=1", "test=false", "trainer.limit_val_batches=1"]
+WORDS = ["experiment=ptb_gru"]
+ONE_EPOCH = ["trainer.max_epochs=1", "test=false", "trainer.limit_val_batches=1"]
 SECONDS = "time/epoch_seconds"
 
 
@@ -73,31 +75,34 @@ def of_examples(threads: int, batches: int | None, root: Path) -> Callable[[], f
 
 def main() -> int:
     p = harness.parser(__doc__)
+    p.add_argument("request", nargs="*", default=WORDS, metavar="KEY=VALUE", help="default: ptb_gru")
     p.add_argument("--rounds", type=int, default=3, help="turns of each that count (default: %(default)s)")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--batches", type=int, help="training steps of a turn; default: the whole epoch")
-    p.add_argument("--more", metavar="KEY=VALUE", help="a fourth contender: gatelab with this override")
+    p.add_argument("--more", metavar="KEY=VALUE", help="one more contender: gatelab with this override")
     p.add_argument("--output", type=Path, metavar="FILE", help="write every turn's seconds as JSON")
     options = p.parse_args()
     with harness.place(None, "epochs-", memory=False) as root:
         sizes = (options.threads, options.batches, root)
-        calls = {
-            "pytorch/examples": of_examples(*sizes),
-            "gatelab": of_gatelab(REQUEST, [], *sizes),
-            "gatelab model=nn_gru": of_gatelab(REQUEST, ["model=nn_gru"], *sizes),
-        }
-        if options.more:
-            calls[f"gatelab {options.more}"] = of_gatelab(REQUEST, [options.more], *sizes)
+        asked, words = [*options.request, *ONE_EPOCH], options.request == WORDS
+        calls = {"pytorch/examples": of_examples(*sizes)} if words else {}
+        for name in (
+            "gatelab",
+            "gatelab model=nn_gru",
+            *([f"gatelab {options.more}"] if options.more else []),
+        ):
+            calls[name] = of_gatelab(asked, name.split()[1:], *sizes)
         found = harness.in_turns(calls, options.rounds, warm_up=0)
     rows = []
     for name, took in found.items():
-        ratio = harness.median_ratio(took, found["pytorch/examples"])
+        ratio = harness.median_ratio(took, found["pytorch/examples" if words else "gatelab model=nn_gru"])
         rows.append({"what": name, "seconds": round(median(took), 1), "times as fast": round(ratio, 2)})
     extent = "an epoch" if options.batches is None else f"{options.batches} steps"
-    harness.show(f"{extent} of PTB words, 2 x 200 tied, {options.threads} threads", rows)
+    harness.show(f"{extent} of {' '.join(options.request)}, {options.threads} threads", rows)
     if options.output:
-        document = {"threads": options.threads, "batches": options.batches, "rows": rows, "seconds": found}
-        harness.write_json(options.output, {**document, "processor": cpu_name(), "versions": versions()})
+        about = {"request": options.request, "threads": options.threads, "batches": options.batches}
+        machine = {"processor": cpu_name(), "versions": versions()}
+        harness.write_json(options.output, {**about, "rows": rows, "seconds": found, **machine})
     return 0
 
 
