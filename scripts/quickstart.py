@@ -113,12 +113,7 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     figure = Figure((19.0, 4.6), layout="constrained")
     axes = figure.subplots(1, 3)
     for axis, (name, state) in zip(axes, states.items(), strict=False):
-        picture.draw(
-            axis,
-            dataclasses.replace(state, name=name),
-            x="model.hidden_size",
-            by="model",
-        )
+        picture.draw(axis, dataclasses.replace(state, name=name), x="model.hidden_size", by="model")
     loaded = load_task(results["forecaster"]["run_dir"])
     data = load_data(loaded.record)
     target = len(data.spec.targets) // 2

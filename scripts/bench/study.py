@@ -22,14 +22,9 @@ from typing import Any
 
 from scripts.harness import Checkout, checkouts, in_turns, parser, place, show
 
-RUN = [
-    "experiment=quickstart",
-    "trainer.val_check_interval=null",
-    "trainer.max_epochs=1",
-    "trainer.max_steps=20",
-]
-RUN += ["model.hidden_size=16", "callbacks=none", "threads=1"]
-RUN += ["data.max_characters=50000", "test=false"]
+RUN = ["experiment=quickstart", "data.max_characters=50000", "model.hidden_size=16", "callbacks=none"]
+RUN += ["trainer.val_check_interval=null", "trainer.max_epochs=1", "trainer.max_steps=20"]
+RUN += ["threads=1", "test=false"]
 WARM = """
 import sys, time
 from gatelab.cli.main import main
@@ -56,10 +51,9 @@ def main() -> int:
             for strategy in ("random", "grid"):
                 print(queue(root / strategy, strategy, options.trials, options.workers), flush=True)
             for other in there[1:]:  # measures itself, by its own script
-                old = "scripts/bench_study.py"
-                script = [old] if (other.root / old).is_file() else ["-m", "scripts.bench.study"]
                 size = ["--trials", str(options.trials), "--workers", str(options.workers)]
-                other.seconds([other.python, *script, "--queue", *size], log := root / "queue.log")
+                script = [other.python, "-m", "scripts.bench.study", "--queue", *size]
+                other.seconds(script, log := root / "queue.log")
                 print(f"{other.name}:\n{log.read_text()}", flush=True)
         if options.isolation:
             isolation(there, root, options.rounds)
@@ -146,12 +140,8 @@ def isolation(there: list[Checkout], root: Path, rounds: int, runs: int = 8) -> 
     def swept(c: Checkout, kind: str) -> Callable[[], float]:
         def sweep(number: int) -> float:
             count[0] += 1
-            study = [
-                "study=iso",
-                "study.threads=1",
-                f"study.isolation={kind}",
-                f"paths.root={root / str(count[0])}",
-            ]
+            study = ["study=iso", "study.threads=1", f"study.isolation={kind}"]
+            study.append(f"paths.root={root / str(count[0])}")
             rates = ",".join(f"{1e-3 + 1e-5 * i:.5f}" for i in range(number))
             return c.seconds(c.gatelab("sweep", *RUN, f"optim.lr={rates}", *study), root / "log")
 

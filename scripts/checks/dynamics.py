@@ -21,15 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core import GRU
-from gatelab.core.dynamics import (
-    Cell,
-    Map,
-    cells,
-    fixed_points,
-    kaplan_yorke,
-    lyapunov_exponents,
-    repeat,
-)
+from gatelab.core.dynamics import Cell, Map, cells, fixed_points, kaplan_yorke, lyapunov_exponents, repeat
 from scripts.harness import parser
 
 Row = tuple[str, str, str, bool]

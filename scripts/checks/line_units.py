@@ -26,20 +26,7 @@ from gatelab.tasks.explanation.reading import Reading, listening
 from scripts.harness import parser
 
 PROBE = "position in line"
-TITLES = (
-    "run",
-    "part",
-    "unit",
-    "R²",
-    "beyond",
-    "loss",
-    "rise",
-    "line ends",
-    "their loss",
-    "rise",
-    "others",
-    "most",
-)
+TITLES = "run | part | unit | R² | beyond | loss | rise | line ends | their loss | rise | others | most"
 
 
 def read(run: Any, part: int, parts: int, folder: Path) -> Reading:
@@ -131,15 +118,11 @@ def main() -> int:
     """Print the table; 1 if a unit costs no more at the ends of lines than twice its standard error."""
     options = parser(__doc__)
     options.add_argument("runs", nargs="+", metavar="RUN_DIR", help="runs of language models")
-    options.add_argument(
-        "--parts", type=int, default=4, help="of the validation split (default: %(default)s)"
-    )
-    options.add_argument(
-        "--others", type=int, default=10, help="units to compare with (default: %(default)s)"
-    )
+    options.add_argument("--parts", type=int, default=4, help="of the validation split (%(default)s)")
+    options.add_argument("--others", type=int, default=10, help="units to compare with (%(default)s)")
     options.add_argument("--record", type=Path, metavar="DIR", help="write results.csv and figure.png there")
     given = options.parse_args()
-    print("| " + " | ".join(TITLES) + " |\n|" + "---|" * len(TITLES))
+    print(f"| {TITLES} |\n|" + "---|" * len(TITLES.split("|")))
     found: list[list[str]] = []
     with tempfile.TemporaryDirectory() as folder:
         for path in given.runs:

@@ -7,13 +7,14 @@ With a notebook's name the page is also written as a notebook: its prose and its
   python -m scripts.docs.outputs docs/gru-from-scratch.md --notebook docs/notebooks/gru_from_scratch.ipynb
 """
 
-import argparse
 import contextlib
 import io
 import json
 import re
 from pathlib import Path
 from typing import Any
+
+from scripts.harness import parser
 
 PAIR = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.S | re.M)
 AT_A_TIME = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -62,12 +63,10 @@ def notebook(page: str) -> str:
 
 def main() -> None:
     """Rewrite a page, and the notebook of it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("page", type=Path)
-    parser.add_argument("--notebook", type=Path)
-    options = parser.parse_args()
+    p = parser(__doc__)
+    p.add_argument("page", type=Path)
+    p.add_argument("--notebook", type=Path)
+    options = p.parse_args()
     text = with_outputs(options.page.read_text())
     options.page.write_text(text)
     if options.notebook:

@@ -5,11 +5,12 @@
 Exits with 1 and names what is wrong, one a line.
 """
 
-import argparse
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from scripts.harness import parser
 
 LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
 
@@ -56,15 +57,12 @@ def problems(site: Path) -> list[str]:
 
 def main() -> int:
     """Print what is wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("site", type=Path)
-    site = parser.parse_args().site
+    p = parser(__doc__)
+    p.add_argument("site", type=Path)
+    site = p.parse_args().site
     wrong = problems(site)
-    print(
-        "\n".join(wrong) or f"{len(list(site.rglob('*.html')))} pages: no link is broken, nothing is loaded"
-    )
+    pages = len(list(site.rglob("*.html")))
+    print("\n".join(wrong) or f"{pages} pages: no link is broken, nothing is loaded")
     return bool(wrong)
 
 
