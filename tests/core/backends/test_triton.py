@@ -204,6 +204,15 @@ def test_compiled_within_the_limits(chip: Any, kind: Any, hidden: int, batch: in
     _within_limits(chip, kind, hidden, name, tiles)
 
 
+def test_what_is_rounded_does_not_hang_on_the_default_of_triton() -> None:
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler.compiler import make_backend
+
+    with triton.knobs.language.scope():
+        triton.knobs.language.default_fp_fusion = False
+        assert make_backend(GPUTarget("cuda", 90, 32)).parse_options(dict(layer.OPTIONS)).enable_fp_fusion
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("chip", "kind", "hidden", "batch", "name"), REST)
 def test_whole_table_within_the_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str) -> None:
@@ -241,7 +250,7 @@ def _within_limits(chip: Any, kind: Any, hidden: int, name: str, tiles: Any) -> 
     }
     source = ASTSource(kernel, signature, {places[n]: v for n, v in constants.items()}, aligned)
     target = GPUTarget("cuda", ARCHITECTURES[chip], 32)
-    made = triton.compile(source, target=target, options={"num_warps": tiles.warps, **layer.TOGETHER})
+    made = triton.compile(source, target=target, options={"num_warps": tiles.warps, **layer.OPTIONS})
     registers, spilled = _resources(made.asm["cubin"])
     assert spilled == 0
     assert made.metadata.shared <= chip.shared

@@ -30,8 +30,9 @@ LONGEST = {16: 2048, 32: 512}
 """Bytes of a row in a block of the left factor, by the rows of a program; of longer ones registers run out."""
 SHARED_OF_SYSTEM = 1024
 """Bytes of shared memory that each program takes besides its own."""
-TOGETHER = {"launch_cooperative_grid": True}
-"""The driver refuses a launch whose programs cannot all run at once: waiting for one another, they would hang."""
+OPTIONS = {"launch_cooperative_grid": True, "enable_fp_fusion": True}
+"""Of every launch. The driver refuses one whose programs cannot all run at once: waiting for one another, they would
+hang. A product is rounded together with the sum it goes into, whatever Triton's default is (from 3.10 on it is not)."""
 
 
 class Chip(NamedTuple):
@@ -290,10 +291,10 @@ def _walk(
         key = (kernel, *fixed.values(), dtype, device)
         if key not in AT_ONCE:
             given = (*tensors, start, end, lengths, resets, counters, 0, steps, steps, batch, 0, walk.p)
-            AT_ONCE[key] = resident(kernel, given, {**fixed, "PART": 0, **TOGETHER}, device) // programs
+            AT_ONCE[key] = resident(kernel, given, {**fixed, "PART": 0, **OPTIONS}, device) // programs
         for begin in range(0, groups, AT_ONCE[key]):
             some = min(AT_ONCE[key], groups - begin)
-            launch(some, begin, 0, steps, start, end, PART=0, **TOGETHER)
+            launch(some, begin, 0, steps, start, end, PART=0, **OPTIONS)
 
 
 AT_ONCE: dict[Any, int] = {}
