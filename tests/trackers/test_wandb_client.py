@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -37,19 +38,31 @@ def test_the_key_is_found_where_wandb_keeps_it(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("status", "text", "why"),
+    ("status", "text", "why", "seconds"),
     [
-        (200, '{"data": {"viewer": null}}', "did not recognize"),
-        (401, "{}", "401"),
-        (503, "{}", "did not answer within 2 s"),
-        (200, "a login page", "invalid character"),
+        (200, '{"data": {"viewer": null}}', "did not recognize", 30),
+        (401, "{}", "401", 30),
+        (503, "{}", "did not answer within 1 s", 1),
+        (200, "a login page", "invalid character", 30),
     ],
 )
-def test_a_server_that_refuses_or_fails_is_a_reason(answering, monkeypatch, status, text, why):
+def test_a_server_that_refuses_or_fails_is_a_reason(answering, monkeypatch, status, text, why, seconds):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", answering(status, text))
     with pytest.raises(ConnectionError, match=why):
-        connect(2)
+        connect(seconds)
+
+
+def test_a_slow_machine_is_not_taken_for_a_silent_server(monkeypatch):
+    import wandb
+
+    def refuses(timeout):
+        raise wandb.errors.AuthenticationError("returned error 401")
+
+    monkeypatch.setattr(wandb, "login", lambda **_: time.sleep(1.1) or True)
+    monkeypatch.setattr(wandb, "Api", refuses)
+    with pytest.raises(ConnectionError, match="401"):
+        connect(1)
 
 
 def test_a_server_that_never_answers_is_given_up(silent_server, monkeypatch):
