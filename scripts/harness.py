@@ -188,6 +188,20 @@ def median_ratio(mine: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(b / a for a, b in zip(mine, other, strict=True))
 
 
+def compared(found: Mapping[str, Sequence[float]], peer: str) -> list[dict[str, Any]]:
+    """A row for each contender that was measured in turns: seconds, and how many times as fast as `peer` it is."""
+    return [
+        {
+            "what": name,
+            "seconds": round(statistics.median(took), 2),
+            "from": round(min(took), 2),
+            "to": round(max(took), 2),
+            "times as fast": round(median_ratio(took, found[peer]), 2),
+        }
+        for name, took in found.items()
+    ]
+
+
 @contextlib.contextmanager
 def place(folder: Path | None, prefix: str, memory: bool = True) -> Iterator[Path]:
     """`folder`, which is made; without one a temporary folder, in memory if there is such a file system."""

@@ -17,7 +17,6 @@ import csv
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 from gatelab.run.record.environment import cpu_name, versions
 from scripts import harness
@@ -93,10 +92,7 @@ def main() -> int:
         ):
             calls[name] = of_gatelab(asked, name.split()[1:], *sizes)
         found = harness.in_turns(calls, options.rounds, warm_up=0)
-    rows = []
-    for name, took in found.items():
-        ratio = harness.median_ratio(took, found["pytorch/examples" if words else "gatelab model=nn_gru"])
-        rows.append({"what": name, "seconds": round(median(took), 1), "times as fast": round(ratio, 2)})
+    rows = harness.compared(found, "pytorch/examples" if words else "gatelab model=nn_gru")
     extent = "an epoch" if options.batches is None else f"{options.batches} steps"
     harness.show(f"{extent} of {' '.join(options.request)}, {options.threads} threads", rows)
     if options.output:

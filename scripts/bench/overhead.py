@@ -18,18 +18,18 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+import operator
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from gatelab.run.record.environment import cpu_name
 from scripts import harness
-from scripts.harness import ROOT, Checkout, environment, median_ratio, read_json
+from scripts.harness import ROOT, Checkout, environment, read_json
 
 RATES = (1e-3, 1.5e-3, 2e-3, 3e-3, 4e-3, 6e-3, 8e-3, 1e-2)
 RUN = ["data=embedded_series", "model=gru", "model.hidden_size=32", "trainer.max_epochs=1"]
@@ -147,23 +147,15 @@ def main() -> int:
             return seconds
 
         calls: dict[str, Callable[[], float]] = {c.name: partial(sweep, c) for c in there}
-        rounds = harness.in_turns(
-            calls | {name: partial(tool, name) for name in pythons}, options.rounds, warm_up=0
-        )
-    rows = [
-        {
-            "tool": name,
-            "seconds": round(median(seconds), 1),
-            "times those of this": round(median_ratio(rounds["this"], seconds), 2),
-            "rounds": "  ".join(f"{value:.1f}" for value in seconds),
-            "values as this": sum(a == b for a, b in zip(values[name], values["this"], strict=True)),
-        }
-        for name, seconds in rounds.items()
-    ]
+        calls |= {name: partial(tool, name) for name in pythons}
+        rounds = harness.in_turns(calls, options.rounds, warm_up=0)
+    rows = harness.compared(rounds, "this")
+    for row in rows:
+        row["values as this"] = sum(map(operator.eq, values[row["what"]], values["this"]))
     harness.show("eight trainings, two at a time: seconds; in how many of them the value is the same", rows)
     if options.output:
         about = {"run": RUN, "rates": RATES, "processor": cpu_name(), "cores": os.cpu_count()}
-        harness.write_json(options.output, {**about, "tools": rows, "values": values})
+        harness.write_json(options.output, {**about, "tools": rows, "rounds": rounds, "values": values})
     return 0
 
 

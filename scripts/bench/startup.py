@@ -1,8 +1,8 @@
 """Seconds from Enter to the first training step, and of `gatelab --help`; from outside.
 
 Every turn is a fresh process of `gatelab train`, killed when the first row of its metrics.csv is there, which the
-first step writes; so any two checkouts can be compared in one run. What follows
-from the data is in the cache after the turn that does not count, as it is for whoever trains on a data set again.
+first step writes; so any two checkouts can be compared in one run. What follows from the data is in the cache after the
+turn that does not count, as it is for whoever trains on a data set again.
 
 examples:
   python -m scripts.bench.startup experiment=etth1_gru
@@ -11,13 +11,13 @@ examples:
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from scripts.harness import Checkout, checkouts, in_turns, median_ratio, parser, place, show
+from scripts.harness import Checkout, checkouts, compared, in_turns, parser, place, show
 
 REQUEST = ["experiment=quickstart_series"]
 FIRST = ["trainer.log_every_n_steps=1", "callbacks.progress=null", "test=false"]
@@ -47,28 +47,16 @@ def first_step(checkout: Checkout, request: list[str], root: Path) -> Callable[[
 
 def main() -> int:
     p = parser(__doc__, other=True)
-    p.add_argument(
-        "request", nargs="*", default=REQUEST, metavar="KEY=VALUE", help="default: quickstart_series"
-    )
+    p.add_argument("request", nargs="*", default=REQUEST, metavar="KEY=VALUE", help=f"default: {REQUEST[0]}")
     p.add_argument("--turns", type=int, default=7, help="default: %(default)s")
     options = p.parse_args()
     with place(None, "startup-") as root:
         there = checkouts(options)
         steps = in_turns({c.name: first_step(c, options.request, root) for c in there}, options.turns)
-        helps = in_turns(
-            {c.name: lambda c=c: c.seconds(c.gatelab("--help"), root / "log") for c in there}, options.turns
-        )
-    rows = [
-        {
-            "checkout": c.name,
-            "first step": f"{statistics.median(steps[c.name]):.2f} s",
-            "from": f"{min(steps[c.name]):.2f} to {max(steps[c.name]):.2f} s",
-            "of this": f"{median_ratio(steps['this'], steps[c.name]):.2f}",
-            "gatelab --help": f"{statistics.median(helps[c.name]):.2f} s",
-        }
-        for c in there
-    ]
-    show(f"{' '.join(options.request)}: medians of {options.turns} turns", rows)
+        asked = {c.name: partial(c.seconds, c.gatelab("--help"), root / "log") for c in there}
+        helps = in_turns(asked, options.turns)
+    show(f"{' '.join(options.request)}: to the first step, {options.turns} turns", compared(steps, "this"))
+    show("gatelab --help", compared(helps, "this"))
     return 0
 
 
