@@ -621,6 +621,43 @@ def test_an_endless_number_gives_what_it_gives_nn_gru(backend: str, what: str, v
             torch.testing.assert_close(got, want, rtol=2e-4, atol=2e-5, equal_nan=True)
 
 
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), 1e30])
+@pytest.mark.parametrize("backend", CHOICES)
+def test_an_endless_state_gives_what_the_equation_gives(backend: str, value: float) -> None:
+    """With `reset_after=False`, which nn.GRU lacks: h' = (1 - z) h + z n, where h + z (n - h) would lose n."""
+    for seed in range(4):
+        torch.manual_seed(seed)
+        plain, ours = (GRU(WIDTH, HIDDEN, reset_after=False, backend=name) for name in ("reference", backend))
+        ours.load_state_dict(plain.state_dict())
+        x, h0 = torch.randn(STEPS, BATCH, WIDTH), torch.randn(1, BATCH, HIDDEN)
+        h0[0, 1, 1] = value
+        (want, _), (got, _) = plain(x, h0), ours(x, h0)
+        torch.testing.assert_close(got, want, rtol=2e-4, atol=2e-5, equal_nan=True)
+        with torch.no_grad():
+            torch.testing.assert_close(ours(x, h0)[0], want, rtol=2e-4, atol=2e-5, equal_nan=True)
+
+
+@pytest.mark.parametrize("backend", ["auto", "native"])
+def test_a_compiled_graph_gives_of_an_endless_number_what_nn_gru_gives(backend: str) -> None:
+    torch._dynamo.reset()
+    layer, theirs = pair(backend)
+    ours = torch.compile(layer, backend="aot_eager")
+    given = torch.randn(STEPS, BATCH, WIDTH), torch.randn(1, BATCH, HIDDEN)
+    for place, value in itertools.product((0, 1), (float("inf"), -float("inf"), float("nan"), 3e38)):
+        inputs = [t.clone() for t in given]
+        inputs[place].view(-1)[7] = value
+        found = []
+        for call, module in ((theirs, theirs), (ours, layer)):
+            x, h0 = (t.clone().requires_grad_() for t in inputs)
+            y, h_n = call(x, h0)
+            wanted = [x, h0, *module.parameters()]
+            gradients = torch.autograd.grad([y, h_n], wanted, [torch.ones_like(y), torch.ones_like(h_n)])
+            with torch.no_grad():
+                found.append([y.detach(), h_n.detach(), call(x, h0)[0], *gradients])
+        for got, want in zip(*reversed(found), strict=True):
+            torch.testing.assert_close(got, want, rtol=2e-4, atol=2e-5, equal_nan=True)
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_one_graph_holds_a_call_or_the_error_names_the_backend_that_it_cannot_hold(

@@ -1,10 +1,6 @@
-"""Every flag, callback and group value works or is refused before the first step, and `check` says what `train` says.
-
-The values are generated from the signatures of Lightning's Trainer and callbacks, and of the DataModules.
-"""
+"""Flags, callbacks and group values that do not work are refused before the first step, with the fix."""
 
 import functools
-import inspect
 import os
 import shlex
 from pathlib import Path
@@ -12,7 +8,6 @@ from typing import Any, ClassVar
 
 import pytest
 import pytorch_lightning as pl
-import pytorch_lightning.callbacks as lightning_callbacks
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -22,9 +17,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from gatelab.cli.main import main
 from gatelab.run import CONF_DIR
 from gatelab.run.config import compose, problems
-from gatelab.run.config.dry_build import refusal, trainer_problems
+from gatelab.run.config.dry_build import refusal
 from gatelab.run.config.explain import choices_of, quoted
-from gatelab.run.config.signatures import signature_of
+from gatelab.run.config.trainer_problems import trainer_problems
 from gatelab.run.record.directory import read_metrics
 from gatelab.run.train import train
 
@@ -48,108 +43,6 @@ GROUPS = (
     "experiment",
     "debug",
 )
-GENERAL = ("null", "true", "0", "2", "-1", "0.5", "1.5", "text", "[1]", "1000000")
-FEW = ("null", "0", "-1", "0.5", "text")
-"""Of a callback's argument: its type is checked by the code that checks the Trainer's."""
-TRAINER = {
-    "accelerator": ("cpu", "auto", "gpu", "tpu", "foo", "null"),
-    "strategy": ("auto", "foo", "fsdp", "null"),
-    "devices": ("1", "0", "-1", "auto", "[0]", "[]", "null"),
-    "precision": (
-        "32",
-        "64-true",
-        "16-mixed",
-        "bf16-mixed",
-        "bf16-true",
-        "transformer-engine",
-        "null",
-        "foo",
-    ),
-    "max_time": ("null", "{seconds:0}", "'00:00:00:00'", "'00:01:00:00'", "{foo:1}", "5"),
-    "profiler": ("null", "simple", "xla", "foo"),
-    "gradient_clip_algorithm": ("norm", "value", "foo", "null"),
-    "val_check_interval": ("null", "1", "2", "0", "-1", "0.5", "0.0", "1.5", "'00:00:00:01'", "text"),
-    "num_nodes": ("1", "0", "-1", "text"),  # 2: torchrun
-    "limit_val_batches": ("null", "0", "1", "-1", "1.5", "text"),  # 0.5: of how many, only the data say
-}
-CALLBACK = {
-    "monitor": ("val/mse", "val/msee", "val_loss", "train/loss", "train/lr", "null", "3"),
-    "mode": ("min", "max", "foo", "null"),
-    "dirpath": ("null", "0"),
-    "duration": ("null", "'00:01:00:00'", "{seconds:1}", "{foo:1}", "5", "text"),
-    "swa_lrs": ("0.1", "0", "text"),
-    "device": ("cpu", "null", "foo"),
-    "pruning_fn": ("l1_unstructured", "foo"),
-    "scheduling": ("{0:1}", "{0:2}", "{0:0}", "null", "3", "{}", "{-1:1}"),
-    "filename": ("null", "foo", "0"),
-    "interval": ("step", "epoch", "foo"),
-}
-NEEDED = {"monitor": "val/mse", "swa_lrs": "0.1", "pruning_fn": "l1_unstructured", "scheduling": "{0:1}"}
-
-
-def trainer_cases():
-    for name in inspect.signature(pl.Trainer).parameters:
-        for value in TRAINER.get(name, GENERAL):
-            endless = name == "max_epochs" and value in ("null", "1000000")
-            yield (f"++trainer.{name}={value}", *(["trainer.max_steps=2"] if endless else []))
-
-
-def callback_cases():
-    for name in lightning_callbacks.__all__:
-        parameters = inspect.signature(getattr(lightning_callbacks, name)).parameters
-        needed = {key: NEEDED[key] for key in parameters if key in NEEDED and _required(parameters[key])}
-        base = {"_target_": f"pytorch_lightning.callbacks.{name}", **needed}
-        yield tuple(f"+callbacks.x.{key}={value}" for key, value in base.items())
-        for key in parameters if name != "LambdaCallback" else ():
-            for value in CALLBACK.get(key, FEW):
-                yield tuple(f"+callbacks.x.{k}={v}" for k, v in {**base, key: value}.items())
-
-
-def _required(parameter):
-    return parameter.default is parameter.empty
-
-
-def group_cases():
-    for group in GROUPS:
-        yield from (
-            (f"{group}={value}",)
-            for value in ("null", "nope", "[nope]", "''", "3", "true", "_base", "{}", "[]")
-        )
-        yield from ((f"~{group}",), (f"++{group}=null",))
-    for group in ("callbacks", "logger"):
-        entries = (
-            "x.token=abc",
-            "x=3",
-            "x=[1]",
-            "x=null",
-            "x={}",
-            "x._target_=torch.nn.Linear",
-            "x._target_=nope.Nope",
-        )
-        yield from ((f"+{group}.{entry}",) for entry in entries)
-    for group in ("data", "task", "model", "optim", "schedule", "trainer"):
-        yield from (
-            (f"{group}._target_={t}",) for t in ("torch.nn.Linear", "nope.Nope", "torch.nope", "nope", "null")
-        )
-
-
-DATA = {
-    "AddingDataModule": [],
-    "CopyMemoryDataModule": ["data=copy_memory", "task=language_model", "data.delay=3"],
-    "SeriesDataModule": ["data=embedded_series", "data.lookback=8", "data.horizon=4", "trainer.max_steps=2"],
-    "TextDataModule": ["data=stdlib", "data.max_characters=20000", "trainer.max_steps=2"],
-}
-
-
-def data_cases(name):
-    """The keys that no DataModule before it in `DATA` has: what several share is one code, and tried once."""
-    keys = {n: signature_of(f"gatelab.data.{n}").names for n in DATA}
-    before = {key for other in [*DATA][: [*DATA].index(name)] for key in keys[other]}
-    for key in (key for key in keys[name] if key not in before):
-        values = ("0", "-1", "null", "text", "1.5")
-        if not {"items", "delay", "steps"} & {*key.split("_")}:  # those would only fill the memory
-            values += ("100000000",)
-        yield from ((*DATA[name], f"++data.{key}={value}") for value in values)
 
 
 def verdict(command, overrides, capsys):
@@ -157,45 +50,6 @@ def verdict(command, overrides, capsys):
     capsys.readouterr()
     code = main([command, *overrides])
     return code, capsys.readouterr().err
-
-
-def walk(cases, tmp_path, capsys, reads=False):
-    """Every verdict is 0 or 2, and the same twice; with `reads` the data alone may refuse what `check` accepts."""
-    wrong = []
-    for number, case in enumerate(cases):
-        tiny = [item for item in TINY if not (reads and case[0].startswith("data=") and "data." in item)]
-        tiny = [item for item in tiny if case[0] != "data=copy_memory" or "task.net" not in item]
-        given = [*tiny, *case, f"paths.root={tmp_path / str(number)}"]
-        try:
-            checked, trained = verdict("check", given, capsys), verdict("train", given, capsys)
-        except (Exception, SystemExit) as error:
-            wrong.append(f"{case}: {type(error).__name__}: {error}")
-            continue
-        same = checked[0] in ((0, trained[0]) if reads else (trained[0],)) and trained[0] in (0, 2)
-        if not same or (checked[0] == 2 and checked[1].count("\n") > 3):
-            wrong.append(f"{case}: check {checked}, train {trained}")
-    assert not wrong, "\n".join(wrong)
-
-
-@pytest.mark.slow
-def test_every_argument_of_the_trainer_works_or_is_refused(tmp_path, capsys):
-    walk(trainer_cases(), tmp_path, capsys)
-
-
-@pytest.mark.slow
-def test_every_callback_of_lightning_works_or_is_refused(tmp_path, capsys):
-    walk(callback_cases(), tmp_path, capsys)
-
-
-@pytest.mark.slow
-def test_every_group_value_works_or_is_refused(tmp_path, capsys):
-    walk(group_cases(), tmp_path, capsys)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", DATA)
-def test_every_argument_of_a_datamodule_works_or_is_refused(name, tmp_path, capsys):
-    walk(data_cases(name), tmp_path, capsys, reads=True)
 
 
 @pytest.mark.parametrize("key", ["accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"])

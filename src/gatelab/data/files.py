@@ -1,18 +1,93 @@
-"""Files that are replaced in one step, so that a reader finds the old or the new content and never a part of one.
+"""Files that a path or a pattern names, and files that are replaced in one step.
 
-The new content is written beside the target, by default flushed to the disk, and renamed. Whatever fails, a full
-disk included, the target stays as it was and nothing else is left behind.
+A reader of a replaced file finds the old or the new content and never a part of one: the new content is written beside
+the target, by default flushed to the disk, and renamed. Whatever fails, a full disk included, the target stays as it
+was and nothing else is left behind.
 """
 
 import contextlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from gatelab.data.messages import DataError
+
+WILD: Final = "*?["
+MOST_ENTRIES: Final = 250_000
+"""Files and folders that are looked at for one path; twice those of Speech Commands."""
+
+
+def files_of(key: str, name: str | Path) -> list[Path]:
+    """The files in a folder and below it, or those that a pattern matches; hidden ones are left out.
+
+    A pattern is that of a shell, `**` is any number of folders. A link to a folder is followed where a pattern names
+    its level, not below a folder or `**`: it may lead to what it stands in. Folders that cannot be read have no files.
+
+    Raises `DataError` with `key` where it would begin at the root of the disk, as `/**` does, or look at more than
+    `MOST_ENTRIES` files and folders.
+    """
+    looked = 0
+
+    def inside(folder: Path, pattern: str) -> Iterator[os.DirEntry[str]]:
+        nonlocal looked
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                looked += 1
+                if looked > MOST_ENTRIES:
+                    raise DataError(
+                        f"{key}={name}: more than {MOST_ENTRIES:,} files and folders would be looked through; name a "
+                        "folder or a pattern of the data alone"
+                    )
+                if fnmatchcase(entry.name, pattern) and (entry.name[0] != "." or pattern[0] == "."):
+                    yield entry
+
+    def below(folder: Path) -> Iterator[Path]:
+        waiting = [folder]
+        while waiting:
+            yield (here := waiting.pop())
+            waiting += (Path(e.path) for e in inside(here, "*") if e.is_dir(follow_symlinks=False))
+
+    def folders(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+        if not parts:
+            yield folder
+        elif parts[0] == "**":
+            for found in below(folder):
+                yield from folders(found, parts[1:])
+        elif _is_wild(parts[0]):
+            for entry in inside(folder, parts[0]):
+                if _is(entry.is_dir):
+                    yield from folders(Path(entry.path), parts[1:])
+        else:
+            yield from folders(folder / parts[0], parts[1:])
+
+    place = Path(name).expanduser()
+    start, parts = (place, ("**", "*")) if place.is_dir() else (Path(), place.parts)
+    parts = (*parts, "*") if parts[-1] == "**" else parts
+    literal = list(takewhile(lambda part: not _is_wild(part), parts[:-1]))
+    top = (start / Path(*literal)).resolve()
+    if top == top.parent and len(literal) < len(parts) - 1:
+        raise DataError(
+            f"{key}={name}: begins at the root of the disk; name a folder or a pattern of the data alone"
+        )
+    found = (entry for folder in folders(start, parts[:-1]) for entry in inside(folder, parts[-1]))
+    return sorted({Path(entry.path) for entry in found if _is(entry.is_file)})
+
+
+def _is_wild(part: str) -> bool:
+    return any(mark in part for mark in WILD)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry is of a kind; one that may not be looked at is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -72,7 +72,9 @@ def test_nothing_is_changed_unless_asked_for():
     assert torch.equal(Augmentation().frames(frames, draw()), frames)
 
 
-@pytest.mark.parametrize("options", [{"speed": 0.9}, {"noise": 2}, {"snr": (9, 3)}, {"time_mask": -1}])
+@pytest.mark.parametrize(
+    "options", [{"speed": 0.9}, {"noise": 2}, {"snr": (9, 3)}, {"time_mask": -1}, {"time_masks": 10**8}]
+)
 def test_options_out_of_range_are_named(options):
     with pytest.raises(DataError, match=f"data.{next(iter(options))}"):
         Augmentation(**options)

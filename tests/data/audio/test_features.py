@@ -103,6 +103,7 @@ def test_a_sound_shorter_than_a_window_has_one_frame():
         ({"low": 5000, "high": 4000}, "data.low=5000"),
         ({"high": 7600}, "sounds of 8000 Hz hold up to 4000 Hz"),
         ({"mels": 120}, "data.mels=120: .* bands lie between two points"),
+        ({"mels": 10**8}, "data.mels=100000000: a window of 200 samples"),
         ({"hop": 0.01}, "fewer than one sample at 8000 Hz"),
     ],
 )

@@ -183,6 +183,9 @@ def test_a_rate_that_differs_is_refused_or_brought_to_one(folder, write_wav):
     ):
         sounds(folder)
     data = sounds(folder, rate=8000)
+    for rate in (0, -1, 10**8):
+        with pytest.raises(DataError, match=f"data.rate={rate}: give 1 to 384000 Hz"):
+            sounds(folder, rate=rate)
     place = data.corpus.recordings.names.index("low/3.wav")
     piece = data.corpus.recordings.piece(place)
     assert piece.stop - piece.start == 1600

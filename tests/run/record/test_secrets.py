@@ -41,7 +41,10 @@ FORMS = (
     "+{name} =\n+    '{value}'", '{name} = (\n    "{value}"\n)', '+"{name}":\n+  "{value}"', "{name} = \\\n  '{value}'",
     "-  {name}:\n-    {value}\n", "setenv {name} {value}", "{name} is {value}", "{name}={{{value}}}", "{name}='{value}",
     "{name}:\n{value}\nx", "{name}\n---\n{value}", "{name} =\n'{value}'\n", "{name}:\n\n  {value}", "{name}=<{value}>",
-    "{name}: `{value}`", "x --{name}\\\n {value}",
+    "{name}: `{value}`", "x --{name}\\\n {value}", "{name}=${{oc.env:X,{value}}}", "{name}=${{X:-{value}}}",
+    "x: ${{oc.decode:${{oc.env:{name},'{value}'}}}}", "setattr(c, '{name}', '{value}')", '{name}("{value}")',
+    "env:\n- name: {name}\n  value: {value}\n", '{{"name":"{name}","value":"{value}"}}', "{name} (of mine): {value}",
+    '<add key="{name}" value="{value}"/>', "{name} for 'https://h': {value}", "the {name} was {value}",
 )  # fmt: skip
 
 
@@ -82,6 +85,16 @@ def test_a_secret_key_masks_whatever_stands_below_it(name, value):
         "docker login -u me -p {key}", "machine h\n login me\n password {key}", "postgres://me:p@ss{key}@host/db",
         'Authorization: Digest username="u", response="{key}"',
         "Authorization: AWS4-HMAC Credential=a, Signature={key}",
+        "HTTPBasicAuth('me', '{key}')", "wandb.login(key='{key}')", "CREATE USER u IDENTIFIED BY '{key}'",
+        "ALTER ROLE u WITH PASSWORD '{key}'", "ConvertTo-SecureString '{key}' -AsPlainText",
+        "https%3A%2F%2Fme%3A{key}%40h",
+        "https://h/?q=%7B%22password%22%3A%22{key}%22%7D", "7z x -p{key} a.7z", "unzip -P {key} a.zip",
+        "openssl enc -aes-256-cbc -k {key}", "openssl rsa -passin pass:{key}", "smbclient //h/s -U me%{key}",
+        "ldapsearch -D cn=me -w {key}", "eyJhbGciOiJkaXIifQ..{key}.{key}.{key}", "key-{key}{key}",
+        "AC{key}{key}:{key}{key}",
+        "1//0g{key}-{key}", "root:$6$salt${key}{key}:1:0", "me:$apr1$abc${key}{key}",
+        "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\n{key}\n---- END SSH2 ENCRYPTED PRIVATE KEY ----",
+        "Private-Lines: 1\n{key}{key}\nPrivate-MAC: {key}", "lsv2_pt_{key}", "api_org_{key}{key}",
         "Cookie: session=a; id={key}", "https://h/?password%3D{key}", "https://h/#access_token={key}",
         "https://h/?auth={key}", "unknown-tool -p{key}", "echo {key} | docker login -u me --password-stdin",
         "printf '%s' '{key}' | gh auth login --with-token", "gh auth login --with-token <<< {key}",
@@ -143,6 +156,27 @@ def test_a_letter_that_looks_like_another_or_is_not_seen_hides_no_name(letters):
             assert KEY not in without_secrets(form.format(name.replace(read, written, 1), KEY)), (form, name)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["curl", "-u", f"me:{WORD}", "h"],
+        ["mongosh", "-u", "me", "-p", WORD],
+        ["docker", "login", "-u", "me", "-p", WORD],
+        ["sshpass", "-p", WORD, "ssh"],
+        ["unzip", "-P", WORD, "a.zip"],
+        ["curl", "-H", f"Authorization: Bearer {KEY}"],
+        [["password", WORD], ["x", 1]],
+        {"headers": [("Authorization", f"Basic {KEY}")]},
+        {"env": [{"key": "API_KEY", "val": WORD}, {"Name": "API_KEY", "Value": WORD}]},
+        {"x": f"${{oc.env:API_KEY,{WORD}}}"},
+    ],
+)
+def test_a_secret_is_known_by_its_neighbours_in_plain_data(given):
+    masked = str(without_secrets(given))
+    assert WORD not in masked
+    assert KEY not in masked
+
+
 def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
     assert without_secrets(["x", "--password", KEY, "--token", "--seed", "1"]) == [
         "x", "--password", "***", "--token", "--seed", "1",
@@ -191,6 +225,16 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
         {"tokens": {"train": 929589, "sha": "a1" * 32}, "command": ["train", "-p8080", "--key", "lr"]},
         "def read(tokens: list, token: str, password: str | None = None, *, keys=3)",
         "logger.wandb.api_key=${oc.env:WANDB_API_KEY}",
+        {
+            "api_key": "${oc.env:A,null}",
+            "token": "${oc.env:A,${oc.env:B}}",
+            "password": "${oc.decode:${oc.env:P}}",
+        },
+        "token (str): the token\npassword (optional): of the user",
+        "ENV TOKEN word; the password was wrong; setattr(x, 'token', 'word'); get_token('name'); pass 3 of 4",
+        ["train", "-p", "8080", "--key", "lr", "-u", "me"],
+        ["token", "secret"],
+        [["date", "token"], ["password", "text"]],
         "2 passed, pass: 3, compass=4, path=/a/b, author=me, monitor=val/loss",
     ],
 )
@@ -283,7 +327,9 @@ def test_the_working_folder_is_no_secret(monkeypatch):
         "a", "a_", "token", "token=[", 'token="', "://", "a://", "--a-", " ", "token ", "a:", "?sig=",
         "-----BEGIN PRIVATE KEY-----", "token=f(", "pass=/", "token: str ", "--token ", "a://b:", "-u a:", "token:\n- ",
         "token:\n ", "echo a | ", "password\n-", "login <<",
-        "token = (\n", '"username":"a","key":"', "mysql -p", "tokens=[a,",
+        "token = (\n", '"username":"a","key":"', "mysql -p", "tokens=[a,", "oc.env:", "${oc.env:TOKEN,", 'token("',
+        "name: token\n", "token (a", "token for ", "eyJaaaaaaaaaa.", "---- BEGIN PRIVATE KEY ----", 'auth("a",', "${",
+        "Private-Lines: 1\n", "smb -U a", "%3A%2F%2F",
     ],
 )  # fmt: skip
 def test_masking_takes_time_in_proportion_to_the_text(unit):

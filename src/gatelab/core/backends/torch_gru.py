@@ -164,7 +164,7 @@ def _forward_after(
         nrz_t[t].addmm_(h, weight)
         rz_t[t].sigmoid_()
         n = n_t[t].addcmul_(r_t[t], nh_t[t]).tanh_()
-        _blend(n, h, z_t[t], p, h, h_t[t + 1])
+        _blend(n, h, z_t[t], p, h_t[t + 1])
     return states, gates
 
 
@@ -191,13 +191,13 @@ def _infer_after(
         addmm(bias, h, weight, out=recurrent)
         rz_t[t].add_(by_rz).sigmoid_()
         n = n_t[t].addcmul_(r_t[t], by_n).tanh_()
-        _blend(n, h, z_t[t], p, h, h_t[t + 1])
+        _blend(n, h, z_t[t], p, h_t[t + 1])
     return states
 
 
-def _blend(a: Tensor, b: Tensor, z: Tensor, p: float, h: Tensor, out: Tensor) -> None:
-    """out = a + z (b - a), then zoneout's average with h; `lerp` is another sum, NaN where a state is infinite."""
-    torch.addcmul(a, z, torch.sub(b, a, out=out), out=out)
+def _blend(n: Tensor, h: Tensor, z: Tensor, p: float, out: Tensor) -> None:
+    """out = n + z (h - n), then zoneout's average with h; `lerp` is another sum, NaN where a state is infinite."""
+    torch.addcmul(n, z, torch.sub(h, n, out=out), out=out)
     if p:
         out.mul_(1 - p).add_(h, alpha=p)
 
@@ -311,7 +311,10 @@ def _forward_before(
         rz_t[t].addmm_(h, w_rz).sigmoid_()
         mul(r_t[t], h, out=q)
         n = n_t[t].addmm_(q, w_n).tanh_()
-        _blend(h, n, z_t[t], p, h, h_t[t + 1])
+        # not h + z (n - h): a large state would swallow n
+        mul(1 - z_t[t], h, out=h_t[t + 1]).addcmul_(z_t[t], n)
+        if p:
+            h_t[t + 1].mul_(1 - p).add_(h, alpha=p)
     return states, gates
 
 

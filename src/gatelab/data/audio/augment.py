@@ -12,6 +12,7 @@ Dimensions: `S` samples, `T` frames, `C` channels.
 """
 
 from dataclasses import dataclass, fields
+from typing import Final
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gatelab.data.messages import DataError
+
+MOST_MASKS: Final = 1000
+"""Of a sound along one axis; SpecAugment takes two."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Augmentation:
         for field in fields(self):
             if field.name != "snr" and getattr(self, field.name) < 0:
                 raise DataError(f"data.{field.name}={getattr(self, field.name)}: give 0 or more")
+            if field.name.endswith("masks") and getattr(self, field.name) > MOST_MASKS:
+                raise DataError(f"data.{field.name}={getattr(self, field.name)}: give at most {MOST_MASKS}")
 
     @property
     def fastest(self) -> float:

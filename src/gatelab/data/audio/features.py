@@ -63,11 +63,18 @@ class Features:
         return self.mels if self.kind == "log_mel" else self.cepstra
 
     def sizes(self, rate: int) -> tuple[int, int]:
-        """The samples of a window and of a hop at a rate; `DataError` where a hop is less than one sample."""
+        """The samples of a window and of a hop at a rate.
+
+        Raises `DataError` where a hop is less than one sample, or some of the bands must be empty.
+        """
         window, hop = round(self.window * rate / 1000), round(self.hop * rate / 1000)
         if hop < 1 or window < 2:
             raise DataError(
                 f"data.window={self.window:g}, data.hop={self.hop:g} ms are fewer than one sample at {rate} Hz"
+            )
+        if self.mels > 2 * window:  # a point lies in two triangles at most
+            raise DataError(
+                f"data.mels={self.mels}: a window of {window} samples tells no more than {2 * window} bands apart"
             )
         return window, hop
 

@@ -28,7 +28,7 @@ from gatelab.data.audio.own_files import Column, Row, manifest, own_sounds, soun
 from gatelab.data.audio.recordings import Corpus, Example
 from gatelab.data.audio.spec import Level, SpeechBatch, SpeechSpec
 from gatelab.data.audio.speech_commands import speech_commands
-from gatelab.data.audio.wav import read_sound, resample
+from gatelab.data.audio.wav import HIGHEST_RATE, read_sound, resample
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.folds import item_cuts
@@ -132,6 +132,8 @@ class AudioDataModule(GatelabDataModule):
         self.normalize = normalize
         if split is not None:
             check_fractions(split)
+        if rate is not None and not 1 <= rate <= HIGHEST_RATE:
+            raise DataError(f"data.rate={rate}: give 1 to {HIGHEST_RATE} Hz, or null: as the sounds are")
         self.source, self.path, self.split, self.rate, self.channels = corpus, path, split, rate, channels
         self.data_seed = data_seed
         self.mirror, self.cache = mirror, cache

@@ -16,6 +16,7 @@ import numpy as np
 from gatelab.data.audio.recordings import Corpus, Example, read_recordings
 from gatelab.data.audio.wav import ENDINGS
 from gatelab.data.fetch import sha256_of
+from gatelab.data.files import files_of
 from gatelab.data.messages import DataError, counted, did_you_mean, few
 from gatelab.data.specs import SPLITS
 
@@ -108,8 +109,7 @@ def folder(place: Path, column: Column) -> list[Row]:
 
 def sounds_in(place: Path) -> list[Path]:
     """The sound files in a folder and below it, in the order of their names, hidden ones left out."""
-    found = (file for file in place.rglob("*") if file.suffix.lower() in ENDINGS and file.is_file())
-    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(place).parts))
+    return [file for file in files_of("data.path", place) if file.suffix.lower() in ENDINGS]
 
 
 def manifest(place: Path, column: Column | None) -> list[Row]:

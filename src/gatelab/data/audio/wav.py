@@ -92,6 +92,10 @@ def _by_soundfile(raw: bytes, name: str) -> tuple[np.ndarray, int]:
     return samples, int(rate)
 
 
+HIGHEST_RATE = 384_000
+"""Hz that sounds are brought to, the most that converters take."""
+
+
 def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     """Return `samples [S]` at another rate, by its spectrum: what both rates can hold is kept as it was."""
     count = max(1, round(len(samples) * wanted / rate))

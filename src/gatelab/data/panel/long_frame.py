@@ -6,7 +6,6 @@ column `region` holds `north`, always text). Each file is read by the rules of t
 All errors are `DataError`s that name file and row (counted from 1 after the header).
 """
 
-import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from gatelab.data.fetch import sha256_of
+from gatelab.data.files import files_of
 from gatelab.data.messages import DataError, counted, few
 from gatelab.data.series.table import CSV, PARQUET, read_frame
 
@@ -49,12 +49,11 @@ def panel_files(path: str) -> list[Path]:
     if place.is_file():
         return [place]
     if place.is_dir():
-        found = sorted(file for file in place.rglob("*") if file.name.lower().endswith(CSV + PARQUET))
-        hidden = {file for file in found if any(p[0] in "._" for p in file.relative_to(place).parts)}
-        found = [file for file in found if file not in hidden]
+        found = [file for file in files_of("data.path", path) if file.name.lower().endswith(CSV + PARQUET)]
+        found = [file for file in found if not any(p[0] == "_" for p in file.relative_to(place).parts)]
         why = f"the folder holds no file named {', '.join(CSV + PARQUET)}"
     else:
-        found = sorted(Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file())
+        found = files_of("data.path", path)
         why = f"there is no such file (looked in {Path.cwd()})"
     if not found:
         raise DataError(f"data.path={path}: {why}")

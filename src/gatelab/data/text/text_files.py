@@ -4,7 +4,6 @@ Text is UTF-8, its line ends become `\\n`, a byte-order mark is dropped. At leve
 """
 
 import codecs
-import glob
 import gzip
 import hashlib
 import importlib
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gatelab.data.fetch import sha256_of
+from gatelab.data.files import WILD, files_of
 from gatelab.data.messages import DataError, counted
 from gatelab.data.text.long_text import LongText
 
 _BLOCK: Final = 1 << 20
-_WILD: Final = "*?["
 
 
 class TextFiles(NamedTuple):
@@ -49,11 +48,10 @@ def find_files(key: str, name: str) -> TextFiles:
     if path.is_file():
         return TextFiles(path.name, [path], path)
     if path.is_dir():
-        files = [file for file in path.rglob("*") if file.is_file()]
-        files = [file for file in files if not _hidden(file.relative_to(path))]
+        files = files_of(key, name)
         root, label = path, f"{path.resolve().name}/"
-    elif any(mark in name for mark in _WILD):
-        files = [Path(found) for found in glob.glob(str(path), recursive=True) if os.path.isfile(found)]
+    elif any(mark in name for mark in WILD):
+        files = files_of(key, name)
         root, label = Path(os.path.commonpath([file.parent for file in files])) if files else path, path.name
         if not files:
             raise DataError(f"{key}={name}: matches no file (looked from {Path.cwd()}); correct the pattern")
@@ -63,10 +61,6 @@ def find_files(key: str, name: str) -> TextFiles:
         raise DataError(f"{key}={name}: there is no file in this folder")
     files.sort(key=lambda file: file.relative_to(root).as_posix())
     return TextFiles(f"{label} ({counted(len(files), 'file')})", files, root)
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def text_of(files: Sequence[Path], level: str) -> LongText:

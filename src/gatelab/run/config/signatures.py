@@ -9,13 +9,14 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import (
     ConfigDict,
+    InstanceOf,
     PydanticSchemaGenerationError,
     PydanticUserError,
     TypeAdapter,
@@ -41,6 +42,13 @@ class Signature:
     hints: Mapping[str, Any]
 
 
+HANDED_ON = {
+    f"pytorch_lightning.callbacks.{name}": "torch.optim.swa_utils.AveragedModel"
+    for name in ("WeightAveraging", "EMAWeightAveraging")
+}
+"""Classes that hand further keywords to another, which is made when the run begins."""
+
+
 @functools.cache
 def signature_of(target: str) -> Signature:
     """The signature of the class or function with this dotted name; it is imported.
@@ -59,6 +67,11 @@ def signature_of(target: str) -> Signature:
     namespace = getattr(function, "__globals__", {})
     hints = {n: _evaluated(parameters[n].annotation, namespace) for n in named}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if target in HANDED_ON:
+        further = signature_of(HANDED_ON[target])
+        named += [name for name in further.names if name not in (*named, "model")]
+        hints = {**further.hints, **hints}
+        open_ended = False
     for parameter in parameters.values():
         kind = _evaluated(parameter.annotation, namespace)
         if typing.get_origin(kind) is typing.Unpack:  # `**options: Unpack[ATypedDict]`
@@ -71,14 +84,15 @@ def signature_of(target: str) -> Signature:
 
 
 def _evaluated(annotation: Any, namespace: dict[str, Any]) -> Any:
-    """An annotation as a type; Any where there is none, or where its names exist for type checkers only."""
+    """An annotation as a type; Any where there is none, or where its names exist for type checkers only, except that
+    what is then still seen to be a function has to be one."""
     if annotation is inspect.Parameter.empty:
         return Any
     holder = types.SimpleNamespace(__annotations__={"value": annotation})
     try:
         return typing.get_type_hints(holder, namespace)["value"]
     except (NameError, TypeError, AttributeError):
-        return Any
+        return Callable[..., Any] | None if str(annotation).startswith("Callable[") else Any
 
 
 def locate(target: str) -> Any:
@@ -137,6 +151,8 @@ def type_problems(value: Any, hint: Any, key: str) -> Iterator[tuple[str, str]]:
 @functools.cache
 def validator(hint: Any) -> TypeAdapter | None:
     """The validator of an annotation; None for one that no plain value can be checked against."""
+    if is_dataclass(hint):  # pydantic would read its fields, but Hydra has made the object
+        return TypeAdapter(InstanceOf[hint])
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except (PydanticSchemaGenerationError, PydanticUserError, TypeError):

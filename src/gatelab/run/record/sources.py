@@ -16,7 +16,7 @@ from gatelab.data.messages import DataError
 from gatelab.data.text.kept_vocabulary import vocabulary_file
 from gatelab.run import RequestError
 from gatelab.run.record.directory import RunDirectory
-from gatelab.run.record.find import has
+from gatelab.run.record.find import has, runs_below
 
 RECORDED: Final = "source_sha256"
 """The key of the resolved configuration: dotted key of a source -> sha256."""
@@ -39,7 +39,7 @@ def weights_file(named: str) -> Path:
 
 def _run(named: str) -> RunDirectory:
     path = Path(named).expanduser()
-    if path.is_dir() and not has(path, "run.json") and not any(path.glob("**/run.json")):
+    if path.is_dir() and not has(path, "run.json") and not runs_below(path):
         raise RequestError(f"{named}: holds no run.json, so it is not a run directory; give a run or a file.")
     return RunDirectory.open(path if path.is_dir() else named)
 

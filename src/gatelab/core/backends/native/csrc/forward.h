@@ -5,7 +5,7 @@
  *   z  = sigmoid(W_iz x + W_hz h + b_z)         z  = sigmoid(W_iz x + W_hz h + b_z)
  *   nh = W_hn h + b_nh                          q  = r * h
  *   n  = tanh(W_in x + b_ni + r * nh)           n  = tanh(W_in x + b_n + W_hn q)
- *   h' = n + z (h - n)                          h' = h + z (n - h)
+ *   h' = n + z (h - n)                          h' = (1 - z) h + z n
  *
  * A few rows and one panel of units at a time: the products go to a small table (`sums`, blocks in the order
  * nh, r, z, ni) that never leaves the first-level cache, and the gates are computed from there.
@@ -140,7 +140,7 @@ static void finish_before(const forward_step *f, idx row, idx rows, idx panel, c
             vec h = load_part(old + u, inside), z = load_part(gates + 2 * hidden + u, inside);
             vec n = tanh_of(load(sums + i * SUMS + v * W) + load_part(gates + 3 * hidden + u, inside));
             store_part(gates + 3 * hidden + u, inside, n);
-            put(to, u, inside, average(c, z * (n - h) + h, h));
+            put(to, u, inside, average(c, (1.0f - z) * h + z * n, h));
         }
     }
 }

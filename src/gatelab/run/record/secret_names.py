@@ -1,0 +1,135 @@
+"""Names of secrets, and what stands under one and is harmless.
+
+secret  `api_key`, `DB_PASSWORD`: every value is a secret
+weak    `token`, `auth`: every value that is not plainly harmless, such as a path or a small number
+odd     `login`, `salt`: letters and digits mixed
+pin     four or more digits
+random  `tokens`: random letters and digits, no hash
+solid   `key`: one of these that has nothing else, as few keys of a table have
+pair    a secret's name that has no sign between itself and the value: odd, or long and random
+long    the same of a weak name: long and random
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+from unicodedata import normalize
+from urllib.parse import unquote
+
+UNSEEN = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
+_LOOK_ALIKE = str.maketrans("асԁеіјкорѕтухαικορ", "acdeijkopstyxaikop", UNSEEN)
+"""Cyrillic and Greek letters that are read as Latin ones, and what is not seen at all, in the name of a secret."""
+
+_ENDS = re.compile(
+    r"(?:password|passwd|passwort|kennwort|contraseña|contrasena|motdepasse|senha|passphrase|passcode|secret|credential"
+    r"|apikey|accesskey|secretkey|privatekey|privkey|sshkey|signingkey|encryptionkey|licensekey|masterkey|accountkey"
+    r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring)s?$"
+)
+"""How a name of a secret ends, its parts joined."""
+_WEAK = re.compile(
+    r"(?:.+_)?(?:pass|pwd|pw|pat|auth|oauth|otp|totp|creds?|dsn|jwt|cookies?|cookie_?jar|csrf|sas|auth_?header"
+    r"|(?:php)?sess(?:ion)?id|(?:ssh|db|user|root|smtp|mysql|pg|redis|admin)(?:pass|pw|pwd))|(?:.*[^n])?token"
+)
+"""Names that may mean something harmless too: a path, a small number, a symbol."""
+_SYMBOLS = re.compile(
+    "pad|unk|eos|bos|sep|cls|mask|end|start|special|seed|stop|next|first|last|per|input|output|blank|target|source|prev"
+    "|previous|word|char|sub|type|num|max|min|this|each|every|any|current|new"
+)
+"""`pad_token` and its like are names of symbols, `per_token` of rates."""
+_KEYS = re.compile(
+    "api|access|secret|private|priv|account|signing|encrypt(?:ion)?|decryption|ssh|license|master|shared|auth|stripe"
+    "|subscription|wandb|kaggle|comet|neptune|openai|anthropic|hf|huggingface|aws|azure|gcp|google|github|gitlab|slack"
+    "|fernet|hmac|gpg|pgp|rsa|dsa|ecdsa|deploy|write|app|service|storage|consumer|client|session|tls|ssl"
+)
+"""A key of these opens something; `sort_key`, `primary_key` do not."""
+_HOLDERS = re.compile(
+    "api|auth|access|refresh|hf|github|gitlab|wandb|bearer|session|secret|private|bot|id|service"
+)
+"""`api_tokens` are secrets, `tokens` are not."""
+_LEFT_OUT = ("id", "value", "b", "base", "hash", "json", "text", "str", "raw", "plain", "old", "new", "env")
+"""Last parts that change nothing: `private_key_id`, `SECRET_KEY_BASE`, `key_b64`."""
+
+PATH = r"~?/[^\s'\"]{0,300}|\.{1,2}/[^\s'\"]{0,300}|[A-Za-z]:\\[^\s'\"]{0,300}"
+_WORDS = (
+    r"null|none|nil|true|false|str|string|int|float|bool|bytes|any|object|list|dict|tuple|set|optional|tensor|torch\.tensor"
+    r"|self|cls|required|redacted|masked|hidden"
+)
+_INTERPOLATION = r"(?:[,\s]*\$\{(?:(?!:[-=?+])[^{},\s]){0,200})+(?:,\s*(?:null|none|\?\?\?|''|\"\")?)?\}*"
+"""`${oc.env:API_KEY}` names a secret and holds none, unless it has a default."""
+_HARMLESS = re.compile(
+    rf"\\?|\**|{_WORDS}|{_INTERPOLATION}|\$[A-Za-z_]\w*|~|\?\?\?|<[^<>]*>|%s|(?-i:[A-Z]+(?:_[A-Z]+)+)|\{{\w*\}}|os\.environ(?:\.get)?[(\[]['\"]\w+['\"][)\]]",
+    re.IGNORECASE,
+)
+_HARMLESS_WEAK = re.compile(
+    rf"[-+]?\d{{1,6}}(?:\.\d*)?(?:e-?\d+)?|{PATH}|\[[A-Z]{{2,8}}\]|</?\w{{0,8}}>|yes|no|on|off|basic|digest|ntlm|kerberos",
+    re.IGNORECASE,
+)
+_ODD = re.compile(
+    r"(?![A-Za-z_-]+[\d_]*$)(?![0-9a-f]{32,}$)(?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9+/_~-]{8,}={0,2}"
+)
+"""Letters and digits mixed, not a name with a number behind it, not a hash: what `login`, `salt`, `--key` are followed
+by where it is a secret."""
+_SINGLE = {"salt": "odd", "login": "odd", "tok": "odd", "pin": "pin", "key": "solid"}
+"""Names by which a secret goes as often as something else, and the kind of their values that are masked."""
+RANDOM = r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])(?![./~])[A-Za-z0-9+/=._~-]{16,}"
+"""What nobody would write as a word."""
+
+
+def secret_name(name: object) -> bool:
+    """Whether a key, an option or an environment variable is called like a secret."""
+    return kind_of(str(name)) in ("secret", "weak")
+
+
+@functools.lru_cache(10_000)
+def kind_of(name: str) -> str:
+    """The kind of a name; empty where it is harmless."""
+    name = normalize("NFKC", unquote(name[-200:])).translate(_LOOK_ALIKE)
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    parts = [stripped for part in re.split(r"[\W_]+", split) if (stripped := part.rstrip("0123456789"))]
+    if parts[-2:] == ["session", "id"]:
+        return "odd"
+    while len(parts) > 1 and parts[-1] in _LEFT_OUT:
+        parts.pop()
+    if not parts:
+        return ""
+    last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
+    if _ENDS.search("".join(parts[-4:])):
+        return "secret"
+    if last in ("key", "keys") and _KEYS.fullmatch(before):
+        return "secret"
+    if last.endswith("tokens"):
+        holder = last.removesuffix("tokens") or before
+        return "weak" if _HOLDERS.fullmatch(holder) else "random" * (last == "tokens")
+    if _SYMBOLS.fullmatch(before) and last == "token":
+        return ""
+    return "weak" if _WEAK.fullmatch("_".join(parts[-3:])) else _SINGLE.get(last, "")
+
+
+def kind_of_option(name: str) -> str:
+    """The kind of `--NAME`, whose value follows."""
+    return "odd" if name.lower().lstrip("-") == "key" else kind_of(name)
+
+
+def is_harmless(value: Any, kind: str) -> bool:
+    """Whether a value under the name of a secret tells none."""
+    if value is None or isinstance(value, bool):
+        return True
+    if isinstance(value, list | tuple):
+        return all(is_harmless(inner, kind) for inner in value)
+    if kind in _SHAPED:
+        return not any(_SHAPED[kind].fullmatch(word) for word in re.split(r"[\s,'\"]+", str(value)))
+    text = str(value) if isinstance(value, str | int | float) else "?"
+    return bool(_HARMLESS.fullmatch(text)) or (kind == "weak" and bool(_HARMLESS_WEAK.fullmatch(text)))
+
+
+_SHAPED = {
+    "odd": _ODD,
+    "pin": re.compile(r"\d{4,12}"),
+    "random": re.compile(rf"(?![0-9a-f]{{32,}}$){RANDOM}"),
+    "pair": re.compile(rf"{_ODD.pattern}|{RANDOM}"),
+    "long": re.compile(RANDOM),
+    "solid": re.compile(r"[0-9a-f]{32}|(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9]{20,}"),
+}
+"""Kinds whose values are told by their shape alone."""

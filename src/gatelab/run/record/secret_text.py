@@ -1,0 +1,257 @@
+"""Secrets in a text: by the name before them, by their shape, and by their place.
+
+Every pattern takes time linear in the text: none looks further than `FURTHEST` characters for its end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from gatelab.run.record.secret_names import RANDOM, UNSEEN, is_harmless, kind_of, kind_of_option
+
+MASK = "***"
+FURTHEST = 500
+
+_NAME = rf"(?<![\w.%-])(?P<name>[\w.%{UNSEEN}-]++)"
+_TYPE = (
+    r"[ \t]?:[ \t]*(?:typing\.)?(?:str|string|bytes|any|secret\w{0,10}|(?:optional|union)\[[\w., |]{1,60}\])"
+    r"(?:[ \t]*\|[ \t]*\w{1,40}){0,3}[ \t]{0,20}"
+)
+_REMARK = r"[ \t](?:\([^()\n]{1,40}\)|for[ \t](?:'[^'\n]{1,99}'|[^\s:']{1,60}))"
+"""`Password for 'https://host': `, `token (of the bot): `."""
+_ASSIGNED = re.compile(
+    rf"{_NAME}(?P<close>\\?[\"'`]?[\])]?(?:{_REMARK})?)[ \t]{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])|[:?+]=|=>"
+    r"|::?(?=[\s\"'\[\\])|:(?!//|:|$)|(?<=\w)>(?=[^<>\n]{1,500}</))",
+    re.IGNORECASE,
+)
+_FLAGGED = re.compile(
+    r"(?<![\w.%-])(?P<name>--?[A-Za-z][\w.-]*+)(?P<close>[\"']?)"
+    rf"(?P<sign>[ \t]{{1,20}}(?!\\\n)|[ \t]{{0,20}}\\\n[ \t]{{0,80}})(?:(?!-)|(?={RANDOM}))"
+)
+_BESIDE = re.compile(
+    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})|`(?={RANDOM})"
+    rf"|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
+    re.IGNORECASE,
+)
+"""`ENV API_KEY x`, `password is x`."""
+_PAIRED = re.compile(
+    rf"{_NAME}(?:(?P<close>\\?[\"']),|\()(?P<sign>)(?=[ \t]{{0,9}}[rbfu]{{0,2}}\\?[\"'])", re.IGNORECASE
+)
+"""`setattr(settings, "api_key", "x")`, `SecretStr("x")`."""
+_DEFAULT = re.compile(r"\boc\.env:[ \t]{0,9}(?P<name>[\w.-]++)(?P<close>)(?P<sign>[ \t]{0,9},)")
+"""`${oc.env:API_KEY,x}`."""
+_NAME_AND_VALUE = re.compile(
+    r"\b(?:name|key)\\?[\"']?[ \t]*[:=][ \t]*\\?[\"']?(?P<name>[\w.-]{1,100})(?P<close>\\?[\"']?)"
+    r"(?P<sign>[\s,;+-]{1,80}\\?[\"']?val(?:ue)?\\?[\"']?[ \t]*[:=])",
+    re.IGNORECASE,
+)
+"""`{"name": "API_KEY", "value": "x"}`."""
+_AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
+_VALUE = re.compile(
+    rf"[ \t]{{0,40}}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
+    rf"(?:(?P<below_quote>[\"'])(?P<below>[^\s\"']{{4,{FURTHEST}}})(?P=below_quote)"
+    rf"|(?P<under>(?={RANDOM})[^\s:'\"]{{1,{FURTHEST}}})(?=[ \t]*(?:\n|$)))"
+    rf"|[|>][+-]?\d?[ \t]*\n[ +-]?[ \t]+(?P<block>[^\n]+)"
+    rf"|(?:\n\s{{0,9}}['\"]?|[<`])(?P<random>{RANDOM})(?=['\"]?[ \t]*(?:\n|$)|[>`])"
+    rf"|(?P<listed>(?:\n[ +-]?[ \t]*-[ \t]+[^\n]+)+)"
+    rf"|(?:(?:bearer|basic|digest|token|apikey)[ \t]+)?(?:[rbfu]{{1,2}}(?=[\"']))?(?:"
+    rf"(?P<three>'''|\"\"\")(?P<long>.{{1,{FURTHEST}}}?)(?P=three)"
+    rf"|\\(?P<escaped>[\"'])(?P<inner>(?!\\)(?:(?!\\(?P=escaped))[^\n]){{1,{FURTHEST}}})"
+    rf"|(?P<quote>[\"'])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\\n]){{1,{FURTHEST}}})(?P=quote)"
+    rf"|[\"'](?P<open>[^\s\"',;)\]}}][^\"'\n]{{0,{FURTHEST}}})"
+    rf"|(?P<call>[A-Za-z_][\w.]{{0,80}}[(\[][^)\]\n]{{0,{FURTHEST}}}[)\]]?(?:{_AFTER}){{0,80}})"
+    rf"|\[(?P<items>[^\]\n]{{1,{FURTHEST}}})\]|\((?P<tuple>[^)\n]{{1,{FURTHEST}}})\)|\{{(?P<set>[^}}\n:]{{1,{FURTHEST}}})\}}"
+    rf"|(?P<bare>(?:[^\s'\"`\[\](){{}},<>&|;]|[;&|](?=[^\s]))(?:{_AFTER}){{0,{FURTHEST}}})))",
+    re.IGNORECASE | re.DOTALL,
+)
+_CALLED = re.compile(r"['\"](?![A-Z][A-Z0-9_]*['\"])\w|^\w+[(\[].*\d", re.DOTALL)
+"""A call or a word in brackets that may hold a secret: a text that is no variable's name, or a number."""
+_REST = re.compile(rf"(?:{_AFTER})*")
+_PARTS = (
+    "below",
+    "under",
+    "block",
+    "random",
+    "listed",
+    "long",
+    "inner",
+    "quoted",
+    "open",
+    "call",
+    "items",
+    "tuple",
+    "set",
+    "bare",
+)
+
+_CLIENTS = {
+    r"mysql(?:dump|admin|import|show|check|slap|sh|pump)?|mariadb(?:-\w{1,20})?|mycli|7z[azr]?|rar|unrar": r"-p",
+    r"mongo\w{0,10}|(?:docker|podman|az|buildah|skopeo)[ \t]+login": r"-p[ \t]{1,9}",
+    r"redis-cli|valkey-cli": r"-a[ \t]{1,9}",
+    r"ldap\w{1,10}": r"-w[ \t]{0,9}",
+    r"zip|unzip|zipcloak": r"-P[ \t]{0,9}",
+    r"openssl": r"(?:-k[ \t]{1,9}|-pass\w{0,3}[ \t]{1,9}pass:)",
+    r"smb\w{1,10}|rpcclient": r"(?:-U|--user=?)[ \t]{0,9}[^\s%]{1,100}%",
+}
+"""Commands that take a password, and what stands before it."""
+_QUOTE = r"\\?[\"']"
+_READERS = r"(?:\bsudo[ \t]+-S\b|\bchpasswd\b|--password-stdin|--with-token|\blogin\b)"
+"""How commands look that read a password from their input."""
+
+_PLACES = tuple(
+    re.compile(rf"(?P<kept>{before})(?:{secret})", re.IGNORECASE)
+    for before, secret in (
+        # user and password in a URL; not a port
+        (
+            r"\b[a-z][a-z0-9+.-]{0,30}://",
+            rf"(?:[^\s/@'\":]{{0,{FURTHEST}}}:(?!\d{{1,5}}(?:[/?]|$))[^\s'\"]{{0,{FURTHEST}}}|[^\s/@'\"]{{1,{FURTHEST}}})(?=@)",
+        ),
+        (
+            r"[?&#;](?:sig|key|code|signature|awsaccesskeyid|x-(?:amz|goog)-(?:signature|credential))=",
+            r"[^\s&'\"#]+",
+        ),
+        (
+            r"(?:token|key|secret|password|passwd|pwd|auth|sig|signature)(?:%22)?%3[AD](?:%20|\+)?(?:%22)?",
+            r"[^\s&'\"%]+",
+        ),
+        (r"%3A%2F%2F[^\s%/'\"]{0,200}%3A", rf"[^\s&'\"]{{1,{FURTHEST}}}?(?=%40)"),
+        (
+            r"authorization\\?[\"']?[ \t]*[:=][ \t]*\\?[\"']?"
+            r"(?:basic|bearer|negotiate|ntlm|hawk|token|apikey|key|aws4-[\w-]+)[ \t]+",
+            r"[^'\n]+?(?=\\?\"[ \t]*[,})\]\n]|['\n]|$)",
+        ),
+        (r"authorization:[ \t]*digest[ \t]+", r"[^'\n]+"),
+        (r"\b(?:set-)?cookie:[ \t]*", r"[^'\"\n]+"),
+        (r"\bbearer[ \t]{1,20}", r"[A-Za-z0-9+/=._~-]{8,}"),
+        (r"(?:[ \t]-u|--user|--proxy-user)[ \t=]{0,9}['\"]?[^\s:'\"/]{1,100}:", r"[^\s'\":]+"),
+        (r"\bsshpass[ \t]+-p[ \t]*", r"\S+"),
+        *(
+            (rf"(?<![\w.-])(?:{command})\b[^\n|;]{{0,200}}?[ \t](?-i:{flag})", r"(?!-)[^\s'\";|]+")
+            for command, flag in _CLIENTS.items()
+        ),
+        (
+            r"\bidentified[ \t]+by[ \t]+['\"]|\bpassword[ \t]+(?=')'|\bConvertTo-SecureString[ \t]+['\"]",
+            r"[^'\"\n]+",
+        ),
+        (r"\b\w{0,20}auth\w{0,20}\(\s{0,9}[\"'][^\"'\n]{0,100}[\"'],\s{0,9}[\"']", r"[^\"'\n]+"),
+        (r"\blogin\(\s{0,9}(?:\w{1,20}=)?[\"']", RANDOM),
+        # kaggle.json
+        (
+            rf"{_QUOTE}username{_QUOTE}[ \t]*:\s{{0,20}}{_QUOTE}[^\s'\"]{{0,100}}{_QUOTE},\s{{0,20}}{_QUOTE}key{_QUOTE}"
+            rf"[ \t]*:\s{{0,20}}{_QUOTE}",
+            r"[^\s'\"\\]+",
+        ),
+        (
+            rf"{_QUOTE}key{_QUOTE}[ \t]*:\s{{0,20}}{_QUOTE}",
+            rf"[^\s'\"\\]{{1,200}}(?={_QUOTE},\s{{0,20}}{_QUOTE}username{_QUOTE}[ \t]*:)",
+        ),
+        (r"(?<![^\s'\"])-p", rf"(?={RANDOM})[A-Za-z0-9+=_~-]{{16,}}"),
+        # echo K | docker login --password-stdin, and <<< K behind it
+        (
+            r"\b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|['\"]?%s\S{0,3}[ \t]+)?['\"]?",
+            rf"[^\s'\"|]{{4,{FURTHEST}}}(?=['\"]?[ \t]*\|[^\n|;]{{0,200}}?{_READERS})",
+        ),
+        (rf"{_READERS}[^\n|;]{{0,99}}<<(?:<[ \t]*|-?[ \t]*['\"]?\w+['\"]?\n)['\"]?", r"[^\s'\"]{4,}"),
+        (
+            r"\b(?:wandb|hf|huggingface-cli|npm|vault|neptune|comet)[ \t]+(?:auth[ \t]+)?login[ \t]+"
+            r"(?:--?\w+[ \t]+){0,3}",
+            RANDOM,
+        ),
+        (r"\blogin[ \t]+\S{1,200}[ \t\n+-]+password[ \t]+", r"\S+"),  # .netrc
+        (
+            r"\b(?:discord(?:app)?\.com/api/webhooks/\d{1,25}|outlook\.office(?:365)?\.com/webhook\w*)/",
+            r"[^\s'\"]+",
+        ),
+        (r"\bhooks\.slack\.com/services/", r"[A-Za-z0-9/_-]{8,}"),
+    )
+)
+_SHAPES = re.compile(
+    "|".join(
+        (
+            r"\bsk-[A-Za-z0-9_-]{8,}",  # OpenAI, Anthropic
+            r"\b(?:gsk|xai|pplx|tvly|nvapi|csk|fw|r8|tfp|e2b)[-_](?=[^\s]{0,40}\d)[A-Za-z0-9_-]{20,}",  # other models
+            r"\b[spr]k_(?:live|test)_[A-Za-z0-9]{8,}|\bwhsec_[A-Za-z0-9+/=]{16,}",  # Stripe
+            r"\bgh[pousr]_[A-Za-z0-9]{20,}",  # GitHub
+            r"\bgithub_pat_[A-Za-z0-9_]{20,}",
+            r"\bgl(?:pat|ptt|dt|rt|oas|soat|cbt|agent|ft|imt|ffct)-[A-Za-z0-9_-]{16,}",  # GitLab
+            r"\b(?:hf|api_org)_[A-Za-z0-9]{20,}",  # Hugging Face
+            r"\bxox[abceprs]-[A-Za-z0-9-]{8,}|\bxapp-\d-[A-Za-z0-9-]{20,}",  # Slack
+            r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b",  # AWS
+            r"\bAIza[A-Za-z0-9_-]{30,}|\bGOCSPX-[A-Za-z0-9_-]{20,}",  # Google
+            r"\bya29\.[A-Za-z0-9_-]{20,}|\b1//0[A-Za-z0-9_-]{25,}",
+            r"\bnpm_[A-Za-z0-9]{30,}",
+            r"\bpypi-[A-Za-z0-9_-]{30,}",
+            r"\bdo[opr]_v1_[a-f0-9]{40,}",  # DigitalOcean
+            r"\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",  # SendGrid
+            r"\bwandb_v\d_[A-Za-z0-9_]{20,}|\blocal-[0-9a-f]{40}\b",
+            r"\b(?:lin_api|dckr_pat|dckr_oat|glc|glsa|pscale_tkn|shpat|shpss|sntrys|sntryu|phx|figd|ntn"
+            r"|lsv2|pcsk|jina|rpa|rubygems|nfp)_[A-Za-z0-9_.=+/-]{16,}",
+            r"\b(?:tskey|xkeysib|CFPAT)-[A-Za-z0-9-]{16,}|\bkey-[0-9a-f]{32}\b",  # Tailscale, Brevo, Mailgun
+            r"\b(?:AC|SK)[0-9a-f]{32}\b(?::[0-9a-f]{32}\b)?",  # Twilio
+            r"\b(?:ATATT3|ATCTT3|ATBB)[A-Za-z0-9_=-]{16,}",  # Atlassian
+            r"\bhv[sbr]\.[A-Za-z0-9_-]{16,}|\bdapi[a-f0-9]{32}\b|\bpul-[a-f0-9]{40}\b",  # Vault, Databricks, Pulumi
+            r"(?:\bbot|\b)\d{8,10}:AA[A-Za-z0-9_-]{32,}",  # Telegram
+            r"\bAGE-SECRET-KEY-1[A-Z0-9]{20,}",
+            r"\beyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){2,4}",  # JSON web token, signed or encrypted
+            r"\$(?:[1256y]|2[abxy]|apr1|argon2i?d?|scrypt|pbkdf2[\w-]{0,12})\$[^\s:'\"]{16,200}",  # hash of a password
+            r"----[- ]BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?[- ]----(?:(?!----)[\s\S]){0,20000}"
+            r"(?:----[- ]END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?[- ]----)?",
+            r"\bPrivate-(?:Lines|MAC|Hash):[ \t]*\w+(?:\r?\n[A-Za-z0-9+/=]{20,100}){0,100}",  # PuTTY
+            # a line in the middle of a key file; a hash has no capitals
+            r"(?m:^[ +-]?(?=[a-z0-9+/]{0,63}[A-Z])(?=[A-Z0-9+/]{0,63}[a-z])[A-Za-z0-9+/]{64}$)",
+        )
+    )
+)
+
+
+_KINDS_BESIDE = {"secret": "pair", "weak": "long"}
+"""Without a sign between name and value, the value has to look like a secret too."""
+
+
+def masked_text(text: str, known: Iterable[str] = ()) -> str:
+    """Return the text with `***` for every secret; `known`: secrets that are masked wherever they stand."""
+    for secret in known:
+        text = text.replace(secret, MASK)
+    text = _SHAPES.sub(MASK, text)
+    for place in _PLACES:
+        text = place.sub(rf"\g<kept>{MASK}", text)
+    for pattern in (_ASSIGNED, _FLAGGED, _BESIDE, _PAIRED, _DEFAULT, _NAME_AND_VALUE):
+        text = _without_named(text, pattern)
+    return text
+
+
+def _without_named(text: str, pattern: re.Pattern[str]) -> str:
+    """The text without the values that stand after names of secrets."""
+    kept, done, at = [], 0, 0
+    while found := pattern.search(text, at):
+        at = found.end("name")
+        value = _VALUE.match(text, found.end()) if (kind := _kind_at(text, found)) else None
+        part = next((p for p in _PARTS if value and value[p] is not None), None)
+        if value is None or part is None:
+            continue
+        told = value[part]
+        if part == "call" and (kind == "random" or not _CALLED.search(told)):
+            continue  # code
+        if told.lower() == found["name"].lower() or is_harmless(told.strip(), kind):  # password=password
+            continue
+        kept += [text[done : value.start(part)], MASK]
+        done = at = value.end(part)
+        if part == "bare" and (rest := _REST.match(text, at)):
+            done = at = rest.end()
+    return "".join([*kept, text[done:]])
+
+
+def _kind_at(text: str, found: re.Match[str]) -> str:
+    """The kind of a name in a text; `api key: x` is one name too."""
+    name = found["name"]
+    if found["sign"] == ">" and text[found.start() - 1 : found.start()] != "<":
+        return ""
+    if name.lower() in ("key", "keys") and re.search(
+        r"(?i)\b(?:api|secret|access|private) $", text[max(0, found.start() - 10) : found.start()]
+    ):
+        return "secret"
+    kind = kind_of_option(name) if name.startswith("-") else kind_of(name)
+    if found.re is _PAIRED or " " in (found["close"] or "") or (found.re is _BESIDE and name.isupper()):
+        return "pair" if kind in _KINDS_BESIDE else kind
+    return _KINDS_BESIDE.get(kind, kind) if found.re is _BESIDE else kind
