@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from gatelab.data.series.quantile_scores import SCORED_LEVELS
+from gatelab.data.series.scores import SCORED_LEVELS
 from gatelab.tasks import ForecastError
 from gatelab.tasks.metrics import overall_weighted_average
 from gatelab.tasks.series.quantile_metrics import QuantileError, gaussian_crps

@@ -423,7 +423,8 @@ class PanelDataModule(GatelabDataModule):
     def _linear(self) -> PanelLinear:
         """The same for every split that it is scored on."""
         linear = PanelLinear(self.arrays, self.lookback, self.horizon)
-        return linear.fit(self.windows["train"], self.windows["valid"])
+        linear.fit(self.windows["train"], self.windows["valid"])
+        return linear
 
     def trivial(self, split: str, windows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what the trivial models say to windows `[n]` of a split, by number: `[n, P, K]`, scaled."""

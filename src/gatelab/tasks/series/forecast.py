@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from gatelab.core.series.covariates import Covariates
 from gatelab.core.series.outputs import Output, Point
-from gatelab.data.series.quantile_scores import INTERVALS, SCORED_LEVELS
 from gatelab.data.series.rolling import RollingWindow
+from gatelab.data.series.scores import INTERVALS, SCORED_LEVELS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import (

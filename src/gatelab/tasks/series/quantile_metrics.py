@@ -1,4 +1,4 @@
-"""Metrics of distributions: the sums of `quantile_scores` as torchmetrics, reducible over processes.
+"""Metrics of distributions: the sums of `gatelab.data.series.scores` as torchmetrics, reducible over processes.
 
 Letters: B windows, P horizon, K target channels, Q levels.
 """
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from gatelab.data.series.quantile_scores import (
+from gatelab.data.series.scores import (
     intervals,
     loss_levels,
     quantile_fractions,
@@ -24,7 +24,7 @@ DISTRIBUTION_FIGURES: Final = ("sql", "wql", "crps", "msis")
 
 
 class QuantileError(Metric):
-    """Scores of quantile forecasts: `sql`, `wql`, `crps`, `msis` and coverage, see `quantile_scores`.
+    """Scores of quantile forecasts: `sql`, `wql`, `crps`, `msis` and coverage, see `gatelab.data.series.scores`.
 
     Args:
         levels: Q levels in rising order. Figures that need others are absent.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gatelab.data.series.protocol import Series
-from gatelab.data.series.quantile_scores import INTERVALS
 from gatelab.data.series.rolling import RollingWindow
+from gatelab.data.series.scores import INTERVALS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.contract import Band, SeriesSample, Window
 
