@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gatelab.data.series.protocol import Series
-from gatelab.data.series.rolling import RollingWindow
 from gatelab.data.series.scores import INTERVALS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.contract import Band, SeriesSample, Window
@@ -23,41 +22,33 @@ BANDS = (95, 80, 50)
 """Percent of the intervals that are drawn, the widest first."""
 
 
-def bands_of(quantiles: torch.Tensor | None, levels: Sequence[float]) -> tuple[Band, ...]:
-    """The intervals of one target, from its quantiles [P, Q] in original units; none without quantiles."""
-    if quantiles is None:
-        return ()
-    places = {round(level, 6): place for place, level in enumerate(levels)}
-    found = []
-    for percent in BANDS:
-        low, high = INTERVALS[percent]
-        if low in places and high in places:
-            found.append(
-                Band(percent, quantiles[:, places[low]].tolist(), quantiles[:, places[high]].tolist())
-            )
-    return tuple(found)
-
-
 def shown_window(
-    window: RollingWindow, batch: SeriesBatch, answer: Any, levels: Sequence[float], channel: int, target: int
+    start: int, batch: SeriesBatch, answer: Any, levels: Sequence[float] | None, spec: SeriesSpec
 ) -> Window:
-    """The first of a window's series as a picture shows it: twice the horizon of the past, truth, forecast, bands.
+    """The first target of a batch's first window: twice the horizon of the past, truth, forecast and intervals.
 
-    channel: the target's place among the inputs.
+    levels: of the answer's quantiles [B, P, K, Q].
     """
-    assert batch.level is not None
-    assert batch.spread is not None
-    level, spread = batch.level[0, target].double(), batch.spread[0, target].double()
+    channel = spec.target_index[0]
+    level, spread = spec.mean[channel], spec.std[channel]
+    if batch.level is not None and batch.spread is not None:
+        level, spread = float(batch.level[0, 0]), float(batch.spread[0, 0])
 
     def original(values: torch.Tensor) -> list[float]:
         return (values.double() * spread + level).tolist()
 
-    quantiles = None if answer.quantiles is None else answer.quantiles[0, :, target].double() * spread + level
-    past = batch.past[0, -2 * batch.future.shape[1] :, channel]
-    point, truth = answer.point[0, :, target], batch.future[0, :, target]
-    return Window(
-        window.row, original(past), original(truth), original(point), None, bands_of(quantiles, levels)
+    places = {} if answer.quantiles is None else {round(a, 6): place for place, a in enumerate(levels or ())}
+    bands = tuple(
+        Band(percent, *(original(answer.quantiles[0, :, 0, places[a]]) for a in INTERVALS[percent]))
+        for percent in BANDS
+        if all(a in places for a in INTERVALS[percent])
     )
+    past, truth, point = (
+        batch.past[0, -2 * spec.horizon :, channel],
+        batch.future[0, :, 0],
+        answer.point[0, :, 0],
+    )
+    return Window(start, original(past), original(truth), original(point), None, bands)
 
 
 def predicted_samples(series: Series, frame: "pd.DataFrame", spec: SeriesSpec) -> list[SeriesSample]:
