@@ -42,13 +42,12 @@ from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
-from gatelab.tasks.series.errors import error_samples
 from gatelab.tasks.series.graph import Windowed, forecast_graph, forecast_inputs
 from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
 from gatelab.tasks.series.reading import read_windows
-from gatelab.tasks.series.samples import predicted_samples, predicted_series, shown_window
+from gatelab.tasks.series.samples import error_samples, predicted_samples, predicted_series, shown_window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -437,7 +436,7 @@ class ForecastTask(Task):
         )
 
     def samples(self, run: RunSource) -> Sequence[Sample]:
-        """Windows, errors by horizon step, and the worst series or targets (errors.py)."""
+        """Windows, errors by horizon step, and the worst series or targets (samples.py)."""
         return [*super().samples(run), *error_samples(self, run.data)]
 
     def predict(self, run: RunSource, file: Path, future: Path | None = None) -> "pd.DataFrame":

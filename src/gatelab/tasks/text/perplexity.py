@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gatelab.core.text.head import token_nll
 from gatelab.data.specs import TextSpec
-from gatelab.data.text.read import encoded_parts
+from gatelab.data.text.encoded import encoded_parts
 from gatelab.data.text.tokenizer import Tokenizer
 from gatelab.tasks.contract import TokenScores
 from gatelab.tasks.metrics import TokenLoss
