@@ -83,9 +83,11 @@ def run(options: argparse.Namespace) -> int:
         write_forecasts([sample], plot)
         report["plot"] = str(plot)
     if options.format:
-        from gatelab.run.scoring.leaderboard import backtest_rows, csv_text
+        from gatelab.data.files import csv_text
+        from gatelab.run.scoring.leaderboard import backtest_rows
 
-        print(csv_text(backtest_rows(options.format, report, trust=options.trust)), end="")
+        rows = backtest_rows(options.format, report, trust=options.trust)
+        print(csv_text(rows[0], rows), end="")
     elif options.json:
         print_json(report)
     else:
