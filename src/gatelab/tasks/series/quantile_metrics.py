@@ -3,7 +3,6 @@
 Letters: B windows, P horizon, K target channels, Q levels.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -114,11 +113,6 @@ class QuantileError(Metric):
         found = quantile_fractions({name: getattr(self, name) for name in self.SUMS}, self.levels)
         return found | ({"crps": (self.exact, self.with_exact)} if self.with_exact.any() else {})
 
-    def per_level(self) -> dict[float, float]:
-        """Return the mean quantile loss of each level, in original units, in this process."""
-        means = self.pinball.sum((1, 2)) / self.scored.sum()
-        return dict(zip(loss_levels(self.levels), means.tolist(), strict=True))
-
     def per_step(self) -> dict[str, list[float]]:
         """Return every figure of each horizon step (length P) in this process."""
         return self._over(1)
@@ -130,13 +124,3 @@ class QuantileError(Metric):
     def _over(self, axis: int) -> dict[str, list[float]]:
         fractions = self._fractions().items()
         return {name: (top.sum(axis) / below.sum(axis)).tolist() for name, (top, below) in fractions}
-
-
-def gaussian_crps(mean: Tensor, std: Tensor, truth: Tensor) -> Tensor:
-    """The CRPS of normal distributions, in the unit of the truth (Gneiting & Raftery 2007, equation 21).
-
-    std [z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)] with z = (truth - mean) / std; all of one shape.
-    """
-    z = (truth - mean) / std
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    return std * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))
