@@ -201,17 +201,11 @@ class RecognitionTask(Task):
     def graph(self) -> GraphInterface:
         """Frames [B, T, C] and state in, logits [T', B, V + 1] and state out; T is a multiple of the stride."""
         states = self.example_input(1, self.net.stride)[1:]
-        names = [f"state_{place}" for place in range(len(states))]
-        shapes: list[tuple[int | str, ...]] = [
-            (state.shape[0], "batch", *state.shape[2:]) for state in states
-        ]
         steps: int | str = "time" if self.net.stride == 1 else "steps"
-        return GraphInterface(
-            inputs={"frames": ("batch", "time", self.spec.channels), **dict(zip(names, shapes, strict=True))},
-            outputs={
-                "logits": (steps, "batch", len(self.spec.symbols) + 1),
-                **{f"{name}_after": shape for name, shape in zip(names, shapes, strict=True)},
-            },
+        return GraphInterface.of_steps(
+            {"frames": ("batch", "time", self.spec.channels)},
+            {"logits": (steps, "batch", len(self.spec.symbols) + 1)},
+            {f"state_{place}": state for place, state in enumerate(states)},
             steps=self.net.stride,
             usual_steps=12 * self.net.stride,
         )
