@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gatelab.data.length_order import LengthOrder
 from gatelab.data.messages import DataError
+from gatelab.data.orders import LengthOrder
 
 LENGTHS = np.random.default_rng(0).integers(1, 40, 500)
 

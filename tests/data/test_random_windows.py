@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gatelab.data import DataError, TextDataModule
-from gatelab.data.text.random_windows import SHORTEST, RandomWindows
+from gatelab.data.orders import SHORTEST, RandomWindows
 from gatelab.data.text.streams import StreamWindows, train_streams
 
 

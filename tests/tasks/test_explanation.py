@@ -19,7 +19,7 @@ from gatelab.tasks.explanation.reading import (
     powers,
     with_context,
 )
-from gatelab.tasks.explanation.shares import autocorrelation_time, share_told
+from gatelab.tasks.explanation.units import autocorrelation_time, share_told
 from gatelab.tasks.series.reading import calendar
 from gatelab.tasks.text.reading import text_probes
 

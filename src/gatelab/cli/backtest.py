@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
+from gatelab.cli.common import add_run_dir, figures_table, loading, print_json, print_table, scores_table
 from gatelab.run.record.outputs import check_picture
 
 if TYPE_CHECKING:
@@ -83,9 +83,11 @@ def run(options: argparse.Namespace) -> int:
         write_forecasts([sample], plot)
         report["plot"] = str(plot)
     if options.format:
-        from gatelab.run.scoring.leaderboard import backtest_rows, csv_text
+        from gatelab.data.files import csv_text
+        from gatelab.run.scoring.leaderboard import backtest_rows
 
-        print(csv_text(backtest_rows(options.format, report, trust=options.trust)), end="")
+        rows = backtest_rows(options.format, report, trust=options.trust)
+        print(csv_text(rows[0], rows), end="")
     elif options.json:
         print_json(report)
     else:
@@ -96,7 +98,8 @@ def run(options: argparse.Namespace) -> int:
 def _print(report: dict[str, Any]) -> None:
     windows = report["windows"]
     how = "each trained anew" if report["refit"] else "trained once"
-    print_table(_by_window(report))
+    by_window = [(window["time"] or f"row {window['row']:,}", window["metrics"]) for window in windows]
+    print_table(figures_table("By window", "origin", report["shown"], by_window))
     print_table(_by_step(report))
     title = f"{len(windows)} windows, {report['step']} rows apart, {how}, {report['seconds']:.1f} s"
     print_table(scores_table(title, {"this run": report["metrics"], **report["baselines"]}))
@@ -104,31 +107,11 @@ def _print(report: dict[str, Any]) -> None:
         print(f"drawn to {report['plot']}")
 
 
-def _by_window(report: dict[str, Any]) -> Table:
-    from rich.table import Table
-
-    table = Table("origin", title="By window", title_justify="left")
-    for name in report["shown"]:
-        table.add_column(name, justify="right")
-    for window in report["windows"]:
-        figures = [
-            number(window["metrics"][name]) if name in window["metrics"] else "" for name in report["shown"]
-        ]
-        table.add_row(window["time"] or f"row {window['row']:,}", *figures)
-    return table
-
-
 def _by_step(report: dict[str, Any]) -> Table:
     """The first step, the last, and some between them."""
-    from rich.table import Table
-
     steps = report["per_step"]
     names = [name for name in ("mae", *report["shown"]) if name in steps]
     count = len(steps["mae"])
     places = sorted({round(i * (count - 1) / (STEPS - 1)) for i in range(STEPS)})
-    table = Table("step ahead", title="By horizon step", title_justify="left")
-    for name in names:
-        table.add_column(name, justify="right")
-    for place in places:
-        table.add_row(str(place + 1), *(number(steps[name][place]) for name in names))
-    return table
+    rows = [(str(place + 1), {name: steps[name][place] for name in names}) for place in places]
+    return figures_table("By horizon step", "step ahead", names, rows)

@@ -8,7 +8,7 @@ import gc
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,12 +145,23 @@ def print_table(table: Table) -> None:
 
 def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:
     """A table of models and baselines: one column each, one row a metric, so that it fits a narrow terminal."""
+    models = {name.replace("_", " "): row for name, row in rows.items()}
+    metrics = dict.fromkeys(key for row in rows.values() for key in row)
+    of_each = [
+        (metric, {name: row[metric] for name, row in models.items() if metric in row}) for metric in metrics
+    ]
+    return figures_table(title, "metric", list(models), of_each)
+
+
+def figures_table(
+    title: str, what: str, names: Sequence[str], rows: Iterable[tuple[str, Mapping[str, float]]]
+) -> Table:
+    """A table of figures: a row of each `what`, a column of each name; an empty cell where a row has no such figure."""
     from rich.table import Column, Table
 
-    models = (Column(name.replace("_", " "), justify="right") for name in rows)
-    table = Table("metric", *models, title=title, title_justify="left")
-    for metric in dict.fromkeys(key for row in rows.values() for key in row):
-        table.add_row(metric, *(number(row[metric]) if metric in row else "" for row in rows.values()))
+    table = Table(what, *(Column(name, justify="right") for name in names), title=title, title_justify="left")
+    for label, figures in rows:
+        table.add_row(label, *(number(figures[name]) if name in figures else "" for name in names))
     return table
 
 

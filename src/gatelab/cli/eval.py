@@ -66,9 +66,11 @@ def run(options: argparse.Namespace) -> int:
     if report["checkpoint"] != "best.ckpt":
         say(f"warning: {report['run']} has no best.ckpt; this is the score of {report['checkpoint']}")
     if options.format:
-        from gatelab.run.scoring.leaderboard import csv_text, evaluation_rows
+        from gatelab.data.files import csv_text
+        from gatelab.run.scoring.leaderboard import evaluation_rows
 
-        print(csv_text(evaluation_rows(options.format, report, trust=options.trust)), end="")
+        rows = evaluation_rows(options.format, report, trust=options.trust)
+        print(csv_text(rows[0], rows), end="")
         return 0
     if options.json:
         print_json(report)

@@ -205,16 +205,15 @@ class GatelabDataModule(pl.LightningDataModule):
             pin_memory=self._feeds_gpu(),
         )
 
-    def _order(self, split: str, items: int, rank: int, world_size: int) -> BatchOrder:
-        """Return the order of the batches of `split`: by (seed, epoch) in training, else as they come."""
-        return BatchOrder(
-            items,
-            self._batch_size(split),
-            shuffle=split == "train",
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
+    def _order(
+        self, split: str, items: Any, rank: int, world_size: int, kind: Any = BatchOrder, *more: Any
+    ) -> BatchOrder:
+        """Return the order of the batches of `split`: by (seed, epoch) in training, else as they come.
+
+        items, more: what a `kind` of other than `BatchOrder` takes first, and after the size of a batch.
+        """
+        shared = {"shuffle": split == "train", "seed": self.seed, "rank": rank, "world_size": world_size}
+        return kind(items, self._batch_size(split), *more, **shared)
 
     def _batch_size(self, split: str) -> int:
         return self.batch_size if split == "train" else self.eval_batch_size

@@ -6,10 +6,12 @@ was and nothing else is left behind.
 """
 
 import contextlib
+import csv
+import io
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from pathlib import Path
@@ -132,6 +134,23 @@ def write_json(path: Path, value: Any, *, sync: bool = True, private: bool = Fal
     """Replace the content of `path` by indented JSON; `sync` and `private` as in `atomic_file`."""
     with atomic_file(path, sync=sync, private=private) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, Any]], end: str = "\n") -> str:
+    """Return rows as CSV with a header; None and what a row lacks are empty cells. end: of a line."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns), lineterminator=end)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def set_aside(path: Path, kind: str = "old") -> Path:
+    """Rename a file or folder to `<name>.<kind>-N`, so that nothing is lost; return its new path."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.{kind}-{number}")).exists():
+        number += 1
+    return path.rename(target)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import io
 import json
 import re
 import shlex
@@ -20,7 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gatelab.data.files import atomic_write_text, write_json
+from gatelab.data.files import atomic_write_text, csv_text, write_json
 from gatelab.data.messages import counted
 from gatelab.report import final_scores
 from gatelab.report.picture import baselines, choose_by, choose_x, named, write_picture
@@ -202,11 +201,7 @@ def _results(states: Sequence[StudyState]) -> str:
                 rows.append({**row, "parameters": trial.parameters, "seconds": trial.seconds})
             rows += [{**row, **_run(run)} for run in finished]
     of_test = dict.fromkeys(key for row in rows for key in row if key.startswith(final_scores.PREFIX))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, [*COLUMNS, *keys, *values, *LAST, *of_test], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    return csv_text([*COLUMNS, *keys, *values, *LAST, *of_test], rows)
 
 
 def _run(run: Run) -> dict[str, Any]:

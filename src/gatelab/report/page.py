@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from gatelab.data.files import atomic_write_text
+from gatelab.data.files import atomic_write_text, csv_text
 from gatelab.data.messages import counted
 from gatelab.report.experiment_record import about, environment_of, ran_on, sections, shown_command
 from gatelab.report.figures import (
@@ -33,7 +31,7 @@ from gatelab.run.record.directory import now
 from gatelab.run.record.environment import versions
 from gatelab.study.analysis import otherwise
 from gatelab.study.analysis.importance import importance
-from gatelab.study.analysis.leaderboard import Row, answer, columns, leaderboard, to_csv, verdict
+from gatelab.study.analysis.leaderboard import Row, answer, columns, leaderboard, table_of_trials, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
 from gatelab.tasks.contract import CurveSample, HeatMap, Sample, SeriesSample, TableSample
 
@@ -350,15 +348,8 @@ def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = 
 
 def to_table(subjects: Sequence[Subject]) -> str:
     """`leaderboard.csv` of every subject, one below the other, with a column `study` in front."""
-    rows: list[dict[str, Any]] = []
-    for subject in subjects:
-        text = to_csv(subject.state, leaderboard(subject.state))
-        rows += [{"study": subject.state.name, **row} for row in csv.DictReader(io.StringIO(text))]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    last = [key for key in ("solved_size", "parameters", "seconds", "runs", "error") if key in columns]
-    columns = [*(key for key in columns if key not in last), *last]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+    tables = [(each.state.name, *table_of_trials(each.state, leaderboard(each.state))) for each in subjects]
+    rows = [{"study": name, **row} for name, _, own in tables for row in own]
+    last = ("solved_size", "parameters", "seconds", "runs", "error")
+    columns = dict.fromkeys(key for _, header, _ in tables for key in header if key not in last)
+    return csv_text(["study", *columns, *last], rows)

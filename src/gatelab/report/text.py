@@ -155,7 +155,7 @@ def summary(state: StudyState) -> dict[str, Any]:
         "command": state.command,
         "objectives": [vars(objective) for objective in state.objectives],
         "counts": state.counts,
-        "best": _trial(state, best, rows.get(best.number)) if best else None,
+        "best": _trial(best, rows.get(best.number)) if best else None,
         "pareto": [trial.number for trial in state.pareto],
         "verdict": verdict(state, list(rows.values())),
         "statistics": over_what(state),
@@ -171,12 +171,12 @@ def summary(state: StudyState) -> dict[str, Any]:
         "settings": dict(state.settings),
         "overrides": list(state.overrides),
         "versions": dict(state.versions),
-        "trials": [_trial(state, trial, rows.get(trial.number)) for trial in state.trials],
+        "trials": [_trial(trial, rows.get(trial.number)) for trial in state.trials],
     }
     return dict(json.loads(to_json(document, inf_nan_mode="null")))
 
 
-def _trial(state: StudyState, trial: Trial, row: Row | None) -> dict[str, Any]:
+def _trial(trial: Trial, row: Row | None) -> dict[str, Any]:
     runs = [
         {"run_dir": str(run.directory), "seed": run.seed, "fold": run.fold, "value": run.value}
         | ({"rows": scored} if (scored := readable_rows(run.directory)) else {})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from gatelab.data.files import atomic_write_text
+from gatelab.data.files import atomic_write_text, csv_text
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import instantiate, request_errors
@@ -189,6 +188,10 @@ class PlainLogger(Logger):
         self._act("finalize", status)
 
 
+END = "\r\n"
+"""Of a line of metrics.csv, as `csv` ends those that are appended."""
+
+
 class MetricsCSV(Logger):
     """Write metrics to `<run directory>/metrics.csv`: a row a step, a column for each metric.
 
@@ -234,7 +237,7 @@ class MetricsCSV(Logger):
         if new := sorted(set(self._pending) - set(self._columns)):
             rows = read_metrics(self.path) if self.path.is_file() else []
             self._columns += new
-            _rewrite(self.path, self._columns, rows)
+            atomic_write_text(self.path, csv_text(self._columns, rows, END))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(self._pending)
@@ -256,13 +259,5 @@ class MetricsCSV(Logger):
             beside = self.path.with_suffix(".superseded.csv")
             earlier = read_metrics(beside) if beside.is_file() else []
             columns = list(dict.fromkeys([*(earlier[0] if earlier else []), *self._columns]))
-            _rewrite(beside, columns, [*earlier, *superseded])
-        _rewrite(self.path, self._columns, kept)
-
-
-def _rewrite(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_text(path, text.getvalue())
+            atomic_write_text(beside, csv_text(columns, [*earlier, *superseded], END))
+        atomic_write_text(self.path, csv_text(self._columns, kept, END))

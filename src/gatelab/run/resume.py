@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gatelab.data.files import set_aside
 from gatelab.data.messages import few, say
 from gatelab.run import RequestError
 from gatelab.run.load import changed_data, mismatch
@@ -24,7 +25,6 @@ from gatelab.tasks.checkpoint_io import (
     LatestCheckpoint,
     find_latest_checkpoint,
     load_checkpoint,
-    set_aside,
 )
 
 FILES = 4
@@ -126,7 +126,7 @@ def find_checkpoint(run: RunDirectory, config: Mapping[str, Any], task: Any) -> 
     step = found.checkpoint["global_step"]
     if found.damaged is not None:
         path, reason = found.damaged
-        kept = set_aside(path)
+        kept = set_aside(path, "damaged")
         say(
             f"warning: {reason}\nit is kept as {kept}; going on from the one before it, {found.path} (step {step})"
         )
@@ -135,7 +135,7 @@ def find_checkpoint(run: RunDirectory, config: Mapping[str, Any], task: Any) -> 
         try:
             load_checkpoint(best)
         except CheckpointError as error:
-            kept = set_aside(best)
+            kept = set_aside(best, "damaged")
             say(
                 f"warning: {error}\nit is kept as {kept}; the best is sought anew from step {step} of {found.path} on"
             )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gatelab.data.files import set_aside
 from gatelab.data.messages import counted, say
 from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.study.engine.directory import StudyDirectory
@@ -291,11 +292,7 @@ def _set_aside(directory: StudyDirectory) -> None:
             f"study {directory.name}: --force cannot set aside trials that are kept in study.storage; take another "
             "name."
         )
-    number = 1
-    while (target := directory.path.with_name(f"{directory.name}.old-{number}")).exists():
-        number += 1
-    directory.path.rename(target)
-    say(f"the earlier study is kept in {target}")
+    say(f"the earlier study is kept in {set_aside(directory.path)}")
 
 
 def _extend(made: Plan, directory: StudyDirectory) -> None:

@@ -23,14 +23,12 @@ if TYPE_CHECKING:
         Throughput,
     )
     from gatelab.tasks.checkpoint_io import AtomicCheckpointIO, CheckpointError, load_checkpoint
-    from gatelab.tasks.labels.classification import ClassificationTask
+    from gatelab.tasks.labels.classification import ClassificationScores, ClassificationTask
     from gatelab.tasks.labels.polyphony import FrameScores, PolyphonyTask
-    from gatelab.tasks.labels.scores import ClassificationScores
     from gatelab.tasks.metrics import ForecastError, TokenLoss
     from gatelab.tasks.series.forecast import ForecastTask
     from gatelab.tasks.series.quantile_metrics import QuantileError
-    from gatelab.tasks.speech.error_rates import ErrorRates
-    from gatelab.tasks.speech.recognition import RecognitionTask
+    from gatelab.tasks.speech.recognition import ErrorRates, RecognitionTask
     from gatelab.tasks.text.language_model import LanguageModelTask
     from gatelab.tasks.translation.translation import TranslationTask
 
@@ -64,22 +62,16 @@ __all__ = [
 
 
 _HOME = {
-    "Task": "base",
-    "AtomicCheckpointIO": "checkpoint_io",
-    "CheckpointError": "checkpoint_io",
-    "load_checkpoint": "checkpoint_io",
-    "ClassificationScores": "labels.scores",
-    "ClassificationTask": "labels.classification",
-    "FrameScores": "labels.polyphony",
-    "PolyphonyTask": "labels.polyphony",
-    "ForecastTask": "series.forecast",
-    "LanguageModelTask": "text.language_model",
-    "ErrorRates": "speech.error_rates",
-    "RecognitionTask": "speech.recognition",
-    "ForecastError": "metrics",
-    "TranslationTask": "translation.translation",
-    "QuantileError": "series.quantile_metrics",
-    "TokenLoss": "metrics",
+    "base": ("Task",),
+    "checkpoint_io": ("AtomicCheckpointIO", "CheckpointError", "load_checkpoint"),
+    "labels.classification": ("ClassificationScores", "ClassificationTask"),
+    "labels.polyphony": ("FrameScores", "PolyphonyTask"),
+    "metrics": ("ForecastError", "TokenLoss"),
+    "series.forecast": ("ForecastTask",),
+    "series.quantile_metrics": ("QuantileError",),
+    "speech.recognition": ("ErrorRates", "RecognitionTask"),
+    "text.language_model": ("LanguageModelTask",),
+    "translation.translation": ("TranslationTask",),
 }
 
 
@@ -87,7 +79,8 @@ def __getattr__(name: str) -> Any:
     """Import the file that holds `name` when the name is first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"gatelab.tasks.{_HOME.get(name, 'callbacks')}"), name)
+    file = next((file for file, names in _HOME.items() if name in names), "callbacks")
+    return getattr(import_module(f"gatelab.tasks.{file}"), name)
 
 
 def __dir__() -> list[str]:

@@ -130,15 +130,6 @@ def find_latest_checkpoint(folder: str | Path) -> LatestCheckpoint | None:
     return None
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file to `<name>.damaged-N`; return its new path."""
-    number = 1
-    while (target := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    path.rename(target)
-    return target
-
-
 def check_serializable(value: Any, name: str) -> None:
     """Raise TypeError, naming the place, if `value` holds anything but plain data and tensors.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 
 @dataclass(frozen=True)
@@ -311,3 +311,16 @@ class GraphInterface:
     fixed_time: bool = False
     module: Callable[[Any], Any] | None = None
     example: Callable[[int, int], tuple[Any, ...]] | None = None
+
+    @classmethod
+    def of_steps(
+        cls,
+        inputs: Mapping[str, tuple[int | str, ...]],
+        outputs: Mapping[str, tuple[int | str, ...]],
+        state: Mapping[str, Any],
+        **options: Any,
+    ) -> Self:
+        """Return that of a network with a state: name -> an example of a part [L, B, ...], after: `NAME_after`."""
+        shapes = {name: (part.shape[0], "batch", *part.shape[2:]) for name, part in state.items()}
+        after = {f"{name}_after": shape for name, shape in shapes.items()}
+        return cls({**inputs, **shapes}, {**outputs, **after}, **options)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gatelab.data.messages import did_you_mean
-from gatelab.data.series.quantile_scores import magnitude
+from gatelab.data.series.scores import point_errors, point_fractions
 
 
 def not_among(name: str, known: Sequence[str]) -> str:
@@ -84,16 +84,13 @@ class ForecastError(Metric):
         horizon: P.
         series: how many series there are, for `per_series`; 0: sums of each are not kept.
 
-    `compute` returns `mse`, `mae` (scaled), `mse_original`, `mae_original`, `mase`, `smape` (percent, in [0, 200];
-    a pair of zeros counts as no error), `nd` (normalised deviation: sum of |error| / sum of |truth|, original units;
-    absent where all truths are zero) and `windows`. Where targets were filled in, not measured, they are left out and
-    `filled` tells their share in percent.
+    `compute` returns the figures of `gatelab.data.series.scores` and `windows`. Targets that were filled in, not
+    measured, are left out, and `filled` tells their share in percent.
 
-    Each figure but `nd` is one mean over all scored values: windows, horizon steps, targets and series weigh by the
-    values they have. MASE and sMAPE divide each error by the scale of its own series first, so where every series has
-    equally many windows (M4 has one) the figure is the mean over series of Makridakis et al. (2020). `nd` divides
-    sum by sum, so large series weigh more. The sums are kept per horizon step and target ([P, K]), so `per_step` and
-    `per_target` cost nothing more.
+    MASE and sMAPE divide each error by the scale of its own series first, so where every series has equally many
+    windows (M4 has one) the figure is the mean over series of Makridakis et al. (2020). `nd` divides sum by sum, so
+    large series weigh more. The sums are kept per horizon step and target ([P, K]), so `per_step` and `per_target` cost
+    nothing more.
     """
 
     full_state_update = False
@@ -108,16 +105,9 @@ class ForecastError(Metric):
         "ratio",
         "size",
     )
-    squared: Tensor
-    absolute: Tensor
-    squared_original: Tensor
-    absolute_original: Tensor
-    scaled: Tensor
-    relative: Tensor
+    COUNTS = ("scored", "defined", "nonzero")
     ratio: Tensor
-    size: Tensor
     scored: Tensor
-    defined: Tensor
     nonzero: Tensor
     windows: Tensor
     of_series: Tensor
@@ -142,11 +132,9 @@ class ForecastError(Metric):
             )
         for name, values in (("mean", mean), ("std", std), ("mase_scale", mase_scale)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
-        for name in self.SUMS:
-            zeros = torch.zeros(horizon, k, dtype=torch.float64)
-            self.add_state(name, zeros, dist_reduce_fx="sum")
-        for name in ("scored", "defined", "nonzero"):
-            self.add_state(name, torch.zeros(horizon, k, dtype=torch.int64), dist_reduce_fx="sum")
+        for names, kind in ((self.SUMS, torch.float64), (self.COUNTS, torch.int64)):
+            for name in names:
+                self.add_state(name, torch.zeros(horizon, k, dtype=kind), dist_reduce_fx="sum")
         self.add_state("windows", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         self.add_state("of_series", torch.zeros(2, series, dtype=torch.float64), dist_reduce_fx="sum")
 
@@ -165,55 +153,37 @@ class ForecastError(Metric):
 
         level, spread, mase_scale: [B, K], of each window's own series; None: those of the whole data. series: [B].
         """
-        if prediction.shape != future.shape or prediction.shape[1:] != self.squared.shape:
+        if prediction.shape != future.shape or prediction.shape[1:] != self.scored.shape:
             raise ValueError(
                 f"prediction {list(prediction.shape)} and future {list(future.shape)} must both be "
-                f"[B, {self.squared.shape[0]}, {self.squared.shape[1]}]"
+                f"[B, {self.scored.shape[0]}, {self.scored.shape[1]}]"
             )
-        mean, std, mase = own_scales(self, level, spread, mase_scale)
+        scales = own_scales(self, level, spread, mase_scale)
         mask = torch.ones_like(future, dtype=torch.bool) if scored is None else scored
-        forecast, truth = prediction.to(torch.float64), future.to(torch.float64)
-        error = torch.where(mask, forecast - truth, 0.0)
-        distance, size = (error * std).abs(), torch.where(mask, magnitude(truth, std, mean), 0.0)
-        defined, nonzero = mask & (mase > 0), size > 0
-        both = size + magnitude(forecast, std, mean)
-        scaled = torch.where(defined, distance / mase, 0.0)
-        self.squared += error.square().sum(0)
-        self.absolute += error.abs().sum(0)
-        self.squared_original += distance.square().sum(0)
-        self.absolute_original += distance.sum(0)
-        self.scaled += scaled.sum(0)
-        self.relative += torch.where(both > 0, 200.0 * distance / both, 0.0).sum(0)
-        self.ratio += torch.where(nonzero, distance / size, 0.0).sum(0)
-        self.size += size.sum(0)
-        self.scored += mask.sum(0)
-        self.defined += defined.sum(0)
-        self.nonzero += nonzero.sum(0)
+        errors = point_errors(prediction.to(torch.float64), future.to(torch.float64), mask, scales)
+        for name, error in errors.items():
+            setattr(self, name, getattr(self, name) + error.sum(0))
         self.windows += len(prediction)
         if series is not None and self.of_series.shape[1]:
-            self.of_series[0].index_add_(0, series, scaled.sum((1, 2)))
-            self.of_series[1].index_add_(0, series, defined.sum((1, 2)).to(torch.float64))
+            for place, name in enumerate(("scaled", "defined")):
+                self.of_series[place].index_add_(0, series, errors[name].sum((1, 2)).to(torch.float64))
 
     def compute(self) -> dict[str, Tensor]:
         """Return the figures named above as float64 scalars; NaN when no window was scored."""
-        windows, scored = self.windows.to(torch.float64), self.scored.sum()
-        names = ("squared", "absolute", "squared_original", "absolute_original", "relative")
-        mse, mae, mse_original, mae_original, smape = (getattr(self, name).sum() / scored for name in names)
-        filled = 1.0 - scored / (windows * self.scored.numel())
+        windows = self.windows.to(torch.float64)
+        filled = 1.0 - self.scored.sum() / (windows * self.scored.numel())
         return {
-            "mse": mse,
-            "mae": mae,
-            "mse_original": mse_original,
-            "mae_original": mae_original,
-            **({"mase": self.scaled.sum() / self.defined.sum()} if self._has_mase() else {}),
-            "smape": smape,
-            **({"nd": self.absolute_original.sum() / self.size.sum()} if self.size.any() else {}),
+            **{name: top.sum() / below.sum() for name, (top, below) in self._fractions().items()},
             "windows": windows,
             **({"filled": 100 * filled} if filled > 0 else {}),
         }
 
-    def _has_mase(self) -> bool:
-        return bool(self.defined.any()) or bool(not self.windows and (self.mase_scale > 0).any())
+    def _fractions(self) -> dict[str, tuple[Tensor, Tensor]]:
+        sums = {name: getattr(self, name) for name in (*self.SUMS, *self.COUNTS)}
+        found = point_fractions(sums)
+        if not self.windows and (self.mase_scale > 0).any():
+            found["mase"] = sums["scaled"], sums["defined"]
+        return found
 
     def mape(self) -> float:
         """The mean of |error| / |truth| where the truth is not zero, as a fraction, in this process."""
@@ -233,14 +203,9 @@ class ForecastError(Metric):
         return (total / count).tolist()
 
     def _over(self, axis: int) -> dict[str, list[float]]:
-        scored = self.scored.sum(axis)
-        figures = {"mse": self.squared.sum(axis) / scored, "mae": self.absolute.sum(axis) / scored}
-        if self._has_mase():
-            figures["mase"] = self.scaled.sum(axis) / self.defined.sum(axis)
-        figures["mae_original"] = self.absolute_original.sum(axis) / scored
-        if self.size.any():
-            figures["nd"] = self.absolute_original.sum(axis) / self.size.sum(axis)
-        return {name: values.tolist() for name, values in figures.items()}
+        found = self._fractions()
+        names = [name for name in ("mse", "mae", "mase", "mae_original", "nd") if name in found]
+        return {name: (found[name][0].sum(axis) / found[name][1].sum(axis)).tolist() for name in names}
 
 
 def overall_weighted_average(smape: Any, mase: Any, reference: Mapping[str, float]) -> Any:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gatelab.data.labelled.examples import Examples, Labelled, Sequences
-from gatelab.data.length_order import SimilarLengths
+from gatelab.data.orders import SimilarLengths
 
 LENGTHS = np.random.default_rng(0).integers(1, 30, 203)
 

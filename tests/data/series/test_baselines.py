@@ -7,14 +7,15 @@ from scipy import stats
 from gatelab.data.series.baselines import (
     LinearForecast,
     drift,
-    forecast_metrics,
-    quantile_metrics,
     repeat_last,
+    scores,
     seasonal_naive,
     series_baselines,
+    series_truth,
+    training_errors,
 )
-from gatelab.data.series.intervals import error_quantile, error_quantiles
 from gatelab.data.series.module import SeriesDataModule
+from gatelab.data.series.scores import error_quantile, error_quantiles
 from gatelab.data.specs import SeriesSpec
 
 
@@ -33,6 +34,14 @@ def spec(**changes) -> SeriesSpec:
         "windows": {},
     }
     return SeriesSpec(**values | changes)
+
+
+def scored(forecast, values, origins, spec, train=None):
+    """The figures of a forecast at `origins`, its quantiles from its errors at `train`."""
+    truth = series_truth(values, spec)
+    return scores(
+        forecast, [origins], truth, training_errors(forecast, origins if train is None else train, truth)
+    )
 
 
 @pytest.mark.parametrize("lookback", [96, pytest.param(192, marks=pytest.mark.slow)])
@@ -108,7 +117,7 @@ def test_ridge_strength_is_the_best_one_on_the_validation_windows():
 
 def test_metrics_by_hand():
     values = np.array([[0.0], [1.0], [3.0]])  # in original units 10, 12, 16
-    found = forecast_metrics(repeat_last(values, 2), values, np.array([1]), spec())
+    found = scored(repeat_last(values, 2), values, np.array([1]), spec())
     assert found["mse"] == pytest.approx((1 + 9) / 2)
     assert found["mae"] == pytest.approx((1 + 3) / 2)
     assert found["mse_original"] == pytest.approx((4 + 36) / 2)
@@ -121,9 +130,9 @@ def test_metrics_by_hand():
 def test_targets_without_a_mase_scale_are_left_out_of_mase():
     values = np.array([[0.0, 0.0], [1.0, 5.0], [1.0, 5.0]])
     two = spec(target_index=(0, 1), mean=(0.0, 0.0), std=(1.0, 1.0), mase_scale=(0.5, 0.0))
-    assert forecast_metrics(repeat_last(values, 2), values, np.array([1]), two)["mase"] == 2.0
+    assert scored(repeat_last(values, 2), values, np.array([1]), two)["mase"] == 2.0
     none = spec(mase_scale=(0.0,))
-    assert "mase" not in forecast_metrics(repeat_last(values[:, :1], 2), values[:, :1], np.array([1]), none)
+    assert "mase" not in scored(repeat_last(values[:, :1], 2), values[:, :1], np.array([1]), none)
 
 
 def test_ridge_strength_is_chosen_on_the_validation_split_only():
@@ -150,7 +159,7 @@ def test_quantiles_of_baselines_come_from_their_errors_in_training_and_cover_ali
         mean=(5.0,), std=(2.0,), mase_scale=(1.5,), windows={},
     )  # fmt: skip
     train, test = np.arange(4, 10_000), np.arange(10_000, 19_000)
-    found = quantile_metrics(lambda origins: np.zeros((len(origins), 2, 1)), noise, test, train, spec)
+    found = scored(lambda origins: np.zeros((len(origins), 2, 1)), noise, test, spec, train)
     for percent in (50, 80, 95):
         assert found[f"coverage_{percent}"] == pytest.approx(percent / 100, abs=0.02)
     # E of the quantile losses of a standard normal: 2 phi(z_a), times the spread

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from gatelab.data.messages import DataError
-from gatelab.data.text import read
-from gatelab.data.text.read import encoded_parts
+from gatelab.data.text import encoded
+from gatelab.data.text.encoded import encoded_parts
 from gatelab.data.text.tokenizer import ByteTokenizer, train_tokenizer
 
 TEXT = (
@@ -22,7 +22,7 @@ def blocks(raw, size):
 @pytest.mark.parametrize("size", [1, 7, 10**6])
 @pytest.mark.parametrize("level", ["word", "char", "bpe"])
 def test_the_parts_together_are_the_text(level, size, monkeypatch):
-    monkeypatch.setattr(read, "CHUNK", 40)
+    monkeypatch.setattr(encoded, "PART", 40)
     tokenizer = train_tokenizer(level, TEXT, 300 if level == "bpe" else None)
     raw = TEXT.replace("\n", "\r\n").encode()
     parts = list(encoded_parts([b"\xef\xbb\xbf", *blocks(raw, size)], tokenizer, "it"))
@@ -39,7 +39,7 @@ def test_a_byte_is_a_token_whatever_it_is():
 
 
 def test_a_text_is_not_held_while_it_is_read(monkeypatch):
-    monkeypatch.setattr(read, "CHUNK", 1000)
+    monkeypatch.setattr(encoded, "PART", 1000)
     taken = 0
 
     def endless():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gatelab.core.series.outputs import Gaussian
 from gatelab.data import SeriesBatch
-from gatelab.data.series.quantile_scores import SCORED_LEVELS
+from gatelab.data.series.scores import SCORED_LEVELS
 from gatelab.tasks import ForecastTask
 from gatelab.tasks.optimizers import adam
 from gatelab.tasks.series.conformal import Conformal, fit_conformal

@@ -10,7 +10,7 @@ import torch
 from gatelab.core.gru import GRU
 from gatelab.core.text.language_model import LanguageModel
 from gatelab.data.specs import CODE_POINTS
-from gatelab.data.text import read
+from gatelab.data.text import encoded
 from gatelab.data.text.tokenizer import train_tokenizer
 from gatelab.tasks.text.language_model import LanguageModelTask
 from gatelab.tasks.text.perplexity import score_text
@@ -37,7 +37,7 @@ def test_no_figure_depends_on_the_window(level, cutoffs, monkeypatch):
         logits, _ = net(torch.cat((torch.tensor([tokenizer.seed_token]), ids[:-1]))[:, None])
     expected = -logits[:, 0].double().log_softmax(-1).gather(1, ids[:, None])[:, 0]
     for window in (1, 7, 35, WHOLE):
-        monkeypatch.setattr(read, "CHUNK", 100 if window == 7 else 1 << 20)  # read in parts, too
+        monkeypatch.setattr(encoded, "PART", 100 if window == 7 else 1 << 20)  # read in parts, too
         told = []
         scores = score_text(net, tokenizer, [TEXT.encode()], window=window, each=told.append)
         assert scores["tokens"] == len(ids)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from gatelab.data.audio.augment import Augmentation
 from gatelab.data.audio.features import Features
 from gatelab.data.audio.recordings import Example, Recordings
-from gatelab.data.length_order import SimilarLengths
+from gatelab.data.orders import SimilarLengths
 
 Normalization = Literal["utterance", "global", "none"]
 SMALLEST = 0.1

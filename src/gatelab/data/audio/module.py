@@ -250,8 +250,7 @@ class AudioDataModule(GatelabDataModule):
         if split != "train":
             return sounds, self._order(split, len(examples), rank, world_size)
         lengths = np.array([example.samples for example in examples])
-        shared: dict[str, Any] = {"seed": self.seed, "rank": rank, "world_size": world_size}
-        return sounds, EpochOrder(lengths, self.batch_size, shuffle=True, **shared)
+        return sounds, self._order(split, lengths, rank, world_size, EpochOrder)
 
     def new_sounds(
         self, file: Path, spec: Any

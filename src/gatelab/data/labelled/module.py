@@ -15,8 +15,8 @@ from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.labelled.baselines import Part, label_baselines
 from gatelab.data.labelled.examples import Examples, Labelled, Sequences
 from gatelab.data.labelled.spec import LabelledSpec
-from gatelab.data.length_order import SimilarLengths
 from gatelab.data.messages import DataError
+from gatelab.data.orders import SimilarLengths
 from gatelab.data.specs import SPLITS, check_fractions
 from gatelab.data.text.tokenizer import tokenizer_from_dict
 
@@ -126,15 +126,7 @@ class LabelledDataModule(GatelabDataModule):
         examples = Examples(*part, self.spec.mean, self.spec.std)
         if self.batching == "random" and split == "train":
             return examples, self._order(split, len(examples), rank, world_size)
-        order = SimilarLengths(
-            part.sequences.lengths,
-            self._batch_size(split),
-            shuffle=split == "train",
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
-        return examples, order
+        return examples, self._order(split, part.sequences.lengths, rank, world_size, SimilarLengths)
 
     def new_examples(self, file: Path, spec: LabelledSpec, tokenizer: Any) -> tuple[dict[str, Any], Any]:
         """Read new input as training reads its own: what each example is, as columns; and `LabelledBatch`es of them.

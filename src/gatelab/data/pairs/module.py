@@ -9,8 +9,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
-from gatelab.data.length_order import LengthOrder
 from gatelab.data.messages import DataError
+from gatelab.data.orders import LengthOrder
 from gatelab.data.pairs.baselines import pair_baselines
 from gatelab.data.pairs.read import Pairs
 from gatelab.data.pairs.scores import check_scores
@@ -175,15 +175,5 @@ class PairsDataModule(GatelabDataModule):
         return pairs[np.asarray(index)]
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
-        train = split == "train"
-        pairs = EncodedPairs(self.pairs[split], self.tokenizer, self._ids[split], texts=not train)
-        order = LengthOrder(
-            pairs.lengths,
-            self._batch_size(split),
-            self.batch_tokens,
-            shuffle=train,
-            seed=self.seed,
-            rank=rank,
-            world_size=world_size,
-        )
-        return pairs, order
+        pairs = EncodedPairs(self.pairs[split], self.tokenizer, self._ids[split], texts=split != "train")
+        return pairs, self._order(split, pairs.lengths, rank, world_size, LengthOrder, self.batch_tokens)

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.messages import DataError, counted, few
+from gatelab.data.orders import SeriesOrder
 from gatelab.data.panel.baselines import (
     PanelLinear,
     panel_baselines,
@@ -30,7 +31,6 @@ from gatelab.data.panel.features import (
     number_names,
 )
 from gatelab.data.panel.m4 import GROUPS
-from gatelab.data.panel.order import SeriesOrder
 from gatelab.data.panel.panel import Columns, Panel
 from gatelab.data.panel.rolling import PanelOrigins
 from gatelab.data.panel.rows import bounds, ranges, sums
@@ -423,7 +423,8 @@ class PanelDataModule(GatelabDataModule):
     def _linear(self) -> PanelLinear:
         """The same for every split that it is scored on."""
         linear = PanelLinear(self.arrays, self.lookback, self.horizon)
-        return linear.fit(self.windows["train"], self.windows["valid"])
+        linear.fit(self.windows["train"], self.windows["valid"])
+        return linear
 
     def trivial(self, split: str, windows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what the trivial models say to windows `[n]` of a split, by number: `[n, P, K]`, scaled."""
@@ -469,13 +470,5 @@ class PanelDataModule(GatelabDataModule):
             self._arrays(split), windows, self.lookback, self.horizon, share, padded=self.padded
         )
         if split == "train" and self.weighting == "series":
-            order = SeriesOrder(
-                len(windows.series),
-                self.batch_size,
-                shuffle=True,
-                seed=self.seed,
-                rank=rank,
-                world_size=world_size,
-            )
-            return dataset, order.of_windows(windows.series)
+            return dataset, self._order(split, windows.series, rank, world_size, SeriesOrder)
         return dataset, self._order(split, len(windows.series), rank, world_size)

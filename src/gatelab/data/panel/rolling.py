@@ -7,18 +7,20 @@ Dimensions: `S` series, `K` targets, `P` horizon.
 """
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import numpy as np
 
-from gatelab.data.panel.baselines import PanelLinear, panel_mase_scale, training_errors, trivial_forecasts
+from gatelab.data.panel.baselines import (
+    PanelLinear,
+    panel_mase_scale,
+    panel_truth,
+    thinned,
+    trivial_forecasts,
+)
 from gatelab.data.panel.panel import Panel
 from gatelab.data.panel.rows import bounds, ranges
 from gatelab.data.panel.windows import PanelArrays, PanelWindows, Protocol, Windows
-from gatelab.data.series.quantile_scores import SCORED_LEVELS
-from gatelab.data.series.rolling import BaselineForecast, RollingWindow, rolling_origins
-from gatelab.data.series.statistical import require_statistical, statistical_forecasts
+from gatelab.data.series.rolling import BaselineForecast, RollingWindow, baseline_forecasts, rolling_origins
 
 
 class PanelOrigins:
@@ -78,24 +80,20 @@ class PanelOrigins:
         self, rows: Sequence[int], linear: PanelLinear, train: Windows, more: Sequence[str]
     ) -> dict[str, BaselineForecast]:
         """Return what trivial models say at `rows`; see `PanelDataModule.rolling_baselines`."""
-        require_statistical(more)
-        horizon, found = self.protocol.horizon, {}
-        for name, forecast in trivial_forecasts(self.arrays, horizon, self.season, linear).items():
-            errors = training_errors(forecast, self.arrays, train, horizon)
+        horizon, starts = self.protocol.horizon, self.arrays.starts
 
-            def trivial(place: int, forecast: Any = forecast, errors: np.ndarray = errors) -> Any:
-                point = forecast(self.at(rows[place])).astype(np.float64)
-                return point, point[..., None] + np.moveaxis(errors, 0, -1)
-
-            found[name] = BaselineForecast(trivial, SCORED_LEVELS)
-
-        def statistical(place: int, name: str) -> Any:
-            past = [
-                linear.filled[self.arrays.starts[one] : row].T
-                for one, row in zip(*self.at(rows[place]), strict=True)
+        def past(place: int) -> list[np.ndarray]:
+            return [
+                linear.filled[starts[one] : row].T for one, row in zip(*self.at(rows[place]), strict=True)
             ]
-            return statistical_forecasts(name, past, horizon, self.season, SCORED_LEVELS)
 
-        return found | {
-            name: BaselineForecast(partial(statistical, name=name), SCORED_LEVELS) for name in more
-        }
+        return baseline_forecasts(
+            trivial_forecasts(self.arrays, horizon, self.season, linear),
+            thinned(train),
+            panel_truth(self.arrays, horizon),
+            lambda place: self.at(rows[place]),
+            more,
+            past,
+            horizon,
+            self.season,
+        )

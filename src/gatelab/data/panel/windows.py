@@ -28,8 +28,8 @@ class Windows(NamedTuple):
     series: np.ndarray
     origin: np.ndarray
 
-    def keep(self, where: np.ndarray) -> "Windows":
-        """Return those at which `where` `[n]` is true."""
+    def keep(self, where: np.ndarray | slice) -> "Windows":
+        """Return those at which `where` `[n]` is true, or of which it has the places."""
         return Windows(self.series[where], self.origin[where])
 
 

@@ -13,8 +13,8 @@ from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.fetch import fetch
 from gatelab.data.folds import item_cuts
 from gatelab.data.labelled.examples import Sequences
-from gatelab.data.length_order import SimilarLengths
 from gatelab.data.messages import DataError
+from gatelab.data.orders import SimilarLengths
 from gatelab.data.polyphony.spec import LOWEST, FramesBatch, PolyphonySpec
 from gatelab.data.specs import SPLITS
 
@@ -124,11 +124,8 @@ class PolyphonyDataModule(GatelabDataModule):
         return {"key_by_key": _scores(marginal, truth), "key_given_last": _scores(given_last, truth)}
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
-        pieces, size = self.pieces[split], self._batch_size(split)
-        order = SimilarLengths(
-            pieces.lengths, size, shuffle=split == "train", seed=self.seed, rank=rank, world_size=world_size
-        )
-        return _Pieces(pieces), order
+        pieces = self.pieces[split]
+        return _Pieces(pieces), self._order(split, pieces.lengths, rank, world_size, SimilarLengths)
 
 
 def _pairs(pieces: Sequences) -> tuple[np.ndarray, np.ndarray]:

@@ -11,140 +11,91 @@ They see what a model may see, and nothing is trained by steps.
                     validation split
 
 Their quantiles are the forecast plus the quantiles of its errors on training windows, per horizon step and target
-(intervals.py; at most 2,048 windows, evenly spaced), so that SQL, WQL and coverage have a bar too.
+(scores.py; at most 2,048 windows, evenly spaced), so that SQL, WQL and coverage have a bar too.
 
-Scored on exactly the windows that models are scored on; sums of squares and of absolute values, divided once. Targets
-that were filled in (`measured` is False) are scored nowhere, and a window with such a one fits no regression.
+Scored on exactly the windows that models are scored on, by the same sums. Targets that were filled in (`measured` is
+False) are scored nowhere, and a window with such a one fits no regression.
 
-Dimensions: `N` rows, `C` channels, `K` targets, `Lb` look-back, `P` horizon, `n` windows.
+A *part* is some windows: here their first future rows `[n]`, of a panel `gatelab.data.panel.windows.Windows`.
+
+Dimensions: `N` rows, `C` channels, `K` targets, `Lb` look-back, `P` horizon, `n` windows, `Q` levels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
 
-from gatelab.data.series.intervals import error_quantiles
-from gatelab.data.series.quantile_scores import SCORED_LEVELS, magnitude, quantile_fractions, quantile_sums
+from gatelab.data.series.scores import (
+    SCORED_LEVELS,
+    error_quantiles,
+    point_errors,
+    point_fractions,
+    quantile_fractions,
+    quantile_sums,
+)
 from gatelab.data.specs import SeriesSpec
 
 RIDGES: Final = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Ridge strengths tried, per training window and unit variance."""
-_CHUNK: Final = 2048
-"""Windows handled at once; keeps memory small for a long look-back."""
+CHUNK: Final = 2048
+"""Windows handled at once, which keeps memory small for a long look-back, and those whose errors make the quantiles."""
 _SCORED_CHUNK: Final = 128
-"""Windows whose quantiles are scored at once, so that they stay in the processor's cache."""
+"""Windows scored at once, so that they stay in the processor's cache."""
 
-Forecast = Callable[[np.ndarray], np.ndarray]
-"""First future rows `[n]` -> forecasts `[n, P, K]`, standardised."""
+Forecast = Callable[[Any], np.ndarray]
+"""A part -> forecasts `[n, P, K]`, scaled."""
 
 
-def forecast_metrics(
-    forecast: Forecast,
-    scaled: np.ndarray,
-    origins: np.ndarray,
-    spec: SeriesSpec,
-    measured: np.ndarray | None = None,
-) -> dict[str, float]:
-    """Return the metrics of a forecast over the windows that begin at `origins`.
+class Truth(NamedTuple):
+    """What forecasts of a part are scored by.
 
-    mse, mae on standardised data; mse_original, mae_original, mase and smape (percent, 200 |e| / (|y| + |f|),
-    0 where both are 0) in original units; averages over windows, horizon and targets alike; nd, see `ForecastError`.
-    scaled: `[N, K]`,
-    the targets only; measured: `[N, K]`, None: all of it. With filled targets, `filled` is their share in percent.
+    values: `[n, P, K]` float64, scaled; scored: `[n, P, K]` bool; scales: level, spread and seasonal error, each `[K]`
+    or `[n, 1, K]`.
     """
-    target = list(spec.target_index)
-    mean, std = np.array(spec.mean)[target], np.array(spec.std)[target]
-    squared, absolute, relative = (np.zeros(len(target)) for _ in range(3))
-    size_of_truth = 0.0
-    filled = np.zeros(len(target), np.int64)
-    for chunk in np.array_split(origins, max(1, len(origins) // _CHUNK)):
-        truth = scaled[chunk[:, None] + np.arange(spec.horizon)]
-        guess = forecast(chunk)
-        error = guess - truth
-        if measured is not None:
-            scored = measured[chunk[:, None] + np.arange(spec.horizon)]
-            error = error * scored
-            filled += (~scored).sum(axis=(0, 1))
-        original = magnitude(truth, std, mean)
-        size_of_truth += float((original if measured is None else original * scored).sum())
-        size = original + magnitude(guess, std, mean)
-        squared += np.square(error).sum(axis=(0, 1))
-        absolute += np.abs(error).sum(axis=(0, 1))
-        relative += (200 * np.abs(error * std) / np.where(size > 0, size, 1.0)).sum(axis=(0, 1))
-    total = len(origins) * spec.horizon
-    count = total - float(filled.mean())
-    scale = np.array(spec.mase_scale)
-    defined = scale > 0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mase = (
-            (absolute * std)[defined]
-            / (total - filled[defined].sum() / max(1, defined.sum()))
-            / scale[defined]
-        )
-    share = {"filled": 100 * float(filled.mean()) / total} if filled.any() else {}
-    return {
-        "mse": float((squared / count).mean()),
-        "mae": float((absolute / count).mean()),
-        "mse_original": float((squared * std**2 / count).mean()),
-        "mae_original": float((absolute * std / count).mean()),
-        **({"mase": float(mase.mean())} if defined.any() else {}),
-        "smape": float((relative / count).mean()),
-        **({"nd": float((absolute * std).sum()) / size_of_truth} if size_of_truth else {}),
-        "windows": len(origins),
-        **share,
-    }
+
+    values: np.ndarray
+    scored: np.ndarray
+    scales: tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def quantile_metrics(
-    forecast: Forecast,
-    scaled: np.ndarray,
-    origins: np.ndarray,
-    train: np.ndarray,
-    spec: SeriesSpec,
-    measured: np.ndarray | None = None,
+def scores(
+    forecast: Forecast, parts: Iterable[Any], truth: Callable[[Any], Truth], errors: np.ndarray
 ) -> dict[str, float]:
-    """Return the scores of a forecast with the quantiles of its errors on the training windows that begin at `train`.
+    """Return the figures of a forecast over parts: those of scores.py and `windows`.
 
-    `sql`, `wql`, `crps`, `msis`, `coverage_50` ..., see quantile_scores.py. The other arguments are those of
-    `forecast_metrics`.
+    With filled targets, `filled` is their share in percent. errors: `[Q, P, K]`, what `training_errors` returned.
     """
-    target = list(spec.target_index)
-    scales = tuple(torch.tensor(part, dtype=torch.float64) for part in (
-        np.array(spec.mean)[target], np.array(spec.std)[target], spec.mase_scale,
-    ))  # fmt: skip
-    steps = np.arange(spec.horizon)
-    errors = training_errors(forecast, scaled, train, spec, measured)
     shifts = dict(zip(SCORED_LEVELS, torch.from_numpy(errors), strict=True))
-    sums: dict[str, torch.Tensor] = {}
-    for chunk in np.array_split(origins, max(1, len(origins) // _SCORED_CHUNK)):
-        rows = chunk[:, None] + steps
-        guess = torch.from_numpy(np.ascontiguousarray(forecast(chunk)))
-        mask = (
-            torch.ones_like(guess, dtype=torch.bool) if measured is None else torch.from_numpy(measured[rows])
-        )
-        truth = torch.from_numpy(scaled[rows])
-        new = quantile_sums(lambda level, g=guess: g + shifts[level], truth, mask, scales, SCORED_LEVELS)  # type: ignore[misc, arg-type]
-        sums = {name: sums[name] + value if sums else value for name, value in new.items()}
-    fractions = quantile_fractions(sums, SCORED_LEVELS).items()
-    return {name: float(top.sum() / below.sum()) for name, (top, below) in fractions}
+    points: dict[str, torch.Tensor] = {}
+    quantiles: dict[str, torch.Tensor] = {}
+    windows = 0
+    for part in parts:
+        values, scored, scales = truth(part)
+        guess = torch.from_numpy(np.asarray(forecast(part), np.float64))
+        known = torch.from_numpy(values), torch.from_numpy(scored), tuple(map(torch.from_numpy, scales))
+        of_points = {name: error.sum(0) for name, error in point_errors(guess, *known).items()}  # type: ignore[arg-type]
+        of_quantiles = quantile_sums(lambda level, g=guess: g + shifts[level], *known, SCORED_LEVELS)  # type: ignore[misc, arg-type]
+        for sums, new in ((points, of_points), (quantiles, of_quantiles)):
+            sums |= {name: sums[name] + value if sums else value for name, value in new.items()}
+        windows += len(values)
+    fractions = {**point_fractions(points), **quantile_fractions(quantiles, SCORED_LEVELS)}
+    found = {name: float(top.sum() / below.sum()) for name, (top, below) in fractions.items()}
+    filled = 1 - float(points["scored"].sum()) / (windows * points["scored"].numel())
+    return found | {"windows": windows} | ({"filled": 100 * filled} if filled else {})
 
 
-def training_errors(
-    forecast: Forecast,
-    scaled: np.ndarray,
-    train: np.ndarray,
-    spec: SeriesSpec,
-    measured: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return the quantiles `[Q, P, K]` of a forecast's errors on training windows, at `SCORED_LEVELS`."""
-    kept = train[np.unique(np.linspace(0, len(train) - 1, _CHUNK).astype(int))]
-    rows = kept[:, None] + np.arange(spec.horizon)
-    errors = scaled[rows] - forecast(kept)
-    if measured is not None:
-        errors[~measured[rows]] = np.nan
-    return error_quantiles(errors, SCORED_LEVELS)
+def training_errors(forecast: Forecast, train: Any, truth: Callable[[Any], Truth]) -> np.ndarray:
+    """Return the quantiles `[Q, P, K]` of a forecast's errors on a part that trains, at `SCORED_LEVELS`."""
+    values, scored, _ = truth(train)
+    return error_quantiles(np.where(scored, values - forecast(train), np.nan), SCORED_LEVELS)
+
+
+def evenly(count: int, most: int) -> np.ndarray:
+    """Return at most `most` of the numbers below `count`, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int))
 
 
 def repeat_last(scaled: np.ndarray, horizon: int) -> Forecast:
@@ -190,72 +141,100 @@ class Normal(NamedTuple):
         return self.square + float((weights * (self.gram @ weights - 2 * self.moment)).sum())
 
 
-def best_ridge(
-    train: Sequence[Normal], valid: Sequence[Normal], ridges: Sequence[float] = RIDGES
-) -> tuple[float, list[np.ndarray]]:
-    """Return the ridge strength with the least error on `valid`, and its weights `[Lb, P]` of each target."""
-    tried = []
-    for ridge in ridges:
-        weights = [normal.solve(ridge) for normal in train]
-        error = sum(normal.squared_error(w) for normal, w in zip(valid, weights, strict=True))
-        tried.append((error, ridge, weights))
-    return min(tried, key=lambda one: one[:2])[1:]
+class RidgeForecast(ABC):
+    """One ridge regression per target, look-back -> horizon, relative to the last value."""
+
+    def __init__(self, targets: int, lookback: int, horizon: int) -> None:
+        self.lookback, self.horizon = lookback, horizon
+        self.weights: list[np.ndarray] = [np.zeros((lookback, horizon)) for _ in range(targets)]
+        self.ridge = 0.0
+
+    @abstractmethod
+    def known(self, target: int, part: Any) -> Iterator[Any]:
+        """Yield parts of those windows of a part that fit the regression: their whole future was measured."""
+
+    @abstractmethod
+    def past(self, target: int, part: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the look-back `[n, Lb]` relative to the last value, in float64, and that `[n, 1]`."""
+
+    @abstractmethod
+    def future(self, target: int, part: Any) -> np.ndarray:
+        """Return the truth `[n, P]`."""
+
+    def fit(self, train: Any, valid: Any, ridges: Sequence[float] = RIDGES) -> None:
+        """Solve on the training windows; of `ridges` keep the one with the least error on the validation windows."""
+        targets = range(len(self.weights))
+        of_train, of_valid = ([self._normal(k, part) for k in targets] for part in (train, valid))
+        tried = []
+        for ridge in ridges:
+            weights = [normal.solve(ridge) for normal in of_train]
+            error = sum(normal.squared_error(w) for normal, w in zip(of_valid, weights, strict=True))
+            tried.append((error, ridge, weights))
+        _, self.ridge, self.weights = min(tried, key=lambda one: one[:2])
+
+    def __call__(self, part: Any) -> np.ndarray:
+        """Return forecasts `[n, P, K]`."""
+        found = []
+        for k, weights in enumerate(self.weights):
+            past, last = self._inputs(k, part)
+            found.append(past @ weights + last)
+        return np.stack(found, axis=2)
+
+    def _inputs(self, target: int, part: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The last step of `past` would be 0 in every window; it becomes the constant 1 of the intercept."""
+        past, last = self.past(target, part)
+        past[:, -1] = 1.0
+        return past, last
+
+    def _normal(self, target: int, part: Any) -> Normal:
+        gram, moment = np.zeros((self.lookback, self.lookback)), np.zeros((self.lookback, self.horizon))
+        square, count = 0.0, 0
+        for chunk in self.known(target, part):
+            past, last = self._inputs(target, chunk)
+            future = self.future(target, chunk) - last
+            gram += past.T @ past
+            moment += past.T @ future
+            square += float(np.square(future).sum())
+            count += len(future)
+        return Normal(gram, moment, square, count)
 
 
-class LinearForecast:
-    """One ridge regression per target, look-back -> horizon, relative to the last value. scaled: `[N, K]`."""
+class LinearForecast(RidgeForecast):
+    """Of one table; scaled: `[N, K]`."""
 
     def __init__(
         self, scaled: np.ndarray, lookback: int, horizon: int, measured: np.ndarray | None = None
     ) -> None:
+        super().__init__(scaled.shape[1], lookback, horizon)
         self.measured = measured
         self.columns = [np.ascontiguousarray(column) for column in scaled.T]
-        self.lookback, self.horizon = lookback, horizon
-        self.weights: list[np.ndarray] = [np.zeros((lookback, horizon)) for _ in self.columns]
-        self.ridge = 0.0
 
-    def fit(self, train: np.ndarray, valid: np.ndarray, ridges: Sequence[float] = RIDGES) -> None:
-        """Solve on the training windows; of `ridges` keep the one with the least error on the validation windows."""
-        of_train = [self._normal(column, self._whole(k, train)) for k, column in enumerate(self.columns)]
-        of_valid = [self._normal(column, self._whole(k, valid)) for k, column in enumerate(self.columns)]
-        self.ridge, self.weights = best_ridge(of_train, of_valid, ridges)
+    def known(self, target: int, part: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the first future rows of whole windows."""
+        if self.measured is not None:
+            before = np.concatenate([[0], self.measured[:, target].cumsum()])
+            part = part[before[part + self.horizon] - before[part] == self.horizon]
+        yield from chunks(part, CHUNK)
 
-    def _whole(self, target: int, origins: np.ndarray) -> np.ndarray:
-        """Return the windows whose future was measured from the first to the last step."""
-        if self.measured is None:
-            return origins
-        before = np.concatenate([[0], self.measured[:, target].cumsum()])
-        return origins[before[origins + self.horizon] - before[origins] == self.horizon]
-
-    def _past(self, column: np.ndarray, origins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the look-back `[n, Lb]` relative to the last value `[n, 1]`.
-
-        The last step would be 0 in every window; it becomes the constant 1 of the intercept.
-        """
-        past = column[origins[:, None] + np.arange(-self.lookback, 0)]
+    def past(self, target: int, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the look-back and the last value."""
+        past = self.columns[target][part[:, None] + np.arange(-self.lookback, 0)]
         last = past[:, -1:].copy()
-        past -= last
-        past[:, -1] = 1.0
-        return past, last
+        return past - last, last
 
-    def _normal(self, column: np.ndarray, origins: np.ndarray) -> Normal:
-        gram = np.zeros((self.lookback, self.lookback))
-        moment, square = np.zeros((self.lookback, self.horizon)), 0.0
-        for chunk in np.array_split(origins, max(1, len(origins) // _CHUNK)):
-            past, last = self._past(column, chunk)
-            future = column[chunk[:, None] + np.arange(self.horizon)] - last
-            gram += past.T @ past
-            moment += past.T @ future
-            square += float(np.square(future).sum())
-        return Normal(gram, moment, square, len(origins))
+    def future(self, target: int, part: np.ndarray) -> np.ndarray:
+        """Return the truth."""
+        return self.columns[target][part[:, None] + np.arange(self.horizon)]
 
-    def __call__(self, origins: np.ndarray) -> np.ndarray:
-        """Return forecasts `[n, P, K]`."""
-        forecasts = []
-        for column, weights in zip(self.columns, self.weights, strict=True):
-            past, last = self._past(column, origins)
-            forecasts.append(past @ weights + last)
-        return np.stack(forecasts, axis=2)
+
+def chunks(origins: np.ndarray, size: int) -> list[np.ndarray]:
+    """Return windows in parts of about that size."""
+    return np.array_split(origins, max(1, len(origins) // size))
+
+
+def thinned(origins: np.ndarray) -> np.ndarray:
+    """Return at most 2,048 of the windows, evenly spaced: those whose errors make the quantiles."""
+    return origins[evenly(len(origins), CHUNK)]
 
 
 def fit_linear(
@@ -271,6 +250,21 @@ def fit_linear(
     return linear
 
 
+def series_truth(
+    targets: np.ndarray, spec: SeriesSpec, measured: np.ndarray | None = None
+) -> Callable[[np.ndarray], Truth]:
+    """Return what forecasts of a part of one table are scored by; targets: `[N, K]`, standardised."""
+    index = list(spec.target_index)
+    scales = np.array(spec.mean)[index], np.array(spec.std)[index], np.array(spec.mase_scale)
+
+    def truth(part: np.ndarray) -> Truth:
+        rows = part[:, None] + np.arange(spec.horizon)
+        values = targets[rows].astype(np.float64)
+        return Truth(values, np.ones(values.shape, bool) if measured is None else measured[rows], scales)
+
+    return truth
+
+
 def series_baselines(
     scaled: np.ndarray,
     origins: Mapping[str, np.ndarray],
@@ -282,22 +276,25 @@ def series_baselines(
     """Return the metrics of the four forecasts on `split`.
 
     scaled: `[N, C]`, standardised; origins: first future rows of the windows of each split; linear: what
-    `fit_linear` returned (None: fitted here); measured: `[N, K]`, None: all of it. The linear one also reports the
-    ridge strength it chose and the weights it has.
+    `fit_linear` returned (None: fitted here); measured: `[N, K]`, None: all of it.
     """
     targets = np.ascontiguousarray(scaled[:, list(spec.target_index)])
-    linear = linear or fit_linear(scaled, origins, spec, measured)
+    models = trivial_forecasts(targets, spec, linear or fit_linear(scaled, origins, spec, measured))
+    train = thinned(origins["train"])
+    return scored_baselines(
+        models, train, chunks(origins[split], _SCORED_CHUNK), series_truth(targets, spec, measured)
+    )
 
-    def score(forecast: Forecast) -> dict[str, float]:
-        scored = targets, origins[split]
-        points = forecast_metrics(forecast, *scored, spec, measured)
-        return points | quantile_metrics(forecast, *scored, origins["train"], spec, measured)
 
-    found = {name: score(forecast) for name, forecast in trivial_forecasts(targets, spec, linear).items()}
-    found["linear"] |= {
-        "ridge": linear.ridge,
-        "parameters": sum(weights.size for weights in linear.weights),
-    }
+def scored_baselines(
+    models: Mapping[str, Forecast], train: Any, parts: Sequence[Any], truth: Callable[[Any], Truth]
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of forecasts; the linear one's also tell the ridge strength it chose and its weights."""
+    found = {}
+    for name, forecast in models.items():
+        found[name] = scores(forecast, parts, truth, training_errors(forecast, train, truth))
+        if isinstance(forecast, RidgeForecast):
+            found[name] |= {"ridge": forecast.ridge, "parameters": sum(w.size for w in forecast.weights)}
     return found
 
 

@@ -4,7 +4,7 @@ It joins the parts and publishes the spec: sources.py and table.py read, protoco
 """
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, Unpack
@@ -21,7 +21,8 @@ from gatelab.data.series.baselines import (
     LinearForecast,
     fit_linear,
     series_baselines,
-    training_errors,
+    series_truth,
+    thinned,
     trivial_forecasts,
 )
 from gatelab.data.series.missing_marks import check_marks
@@ -35,10 +36,14 @@ from gatelab.data.series.protocol import (
     measured_windows,
     window_origins,
 )
-from gatelab.data.series.quantile_scores import SCORED_LEVELS
-from gatelab.data.series.rolling import BaselineForecast, RollingWindow, rolling_origins, seasonal_errors
+from gatelab.data.series.rolling import (
+    BaselineForecast,
+    RollingWindow,
+    baseline_forecasts,
+    rolling_origins,
+    seasonal_errors,
+)
 from gatelab.data.series.sources import published_file, read_series, time_column
-from gatelab.data.series.statistical import require_statistical, statistical_forecasts
 from gatelab.data.specs import SPLITS, SeriesSpec, check_fractions
 
 _LARGEST_SPREAD: Final = 1e100
@@ -325,27 +330,19 @@ class SeriesDataModule(GatelabDataModule):
         Raises:
             DataError: a model of `more` is unknown, or its library is not installed.
         """
-        require_statistical(more)
         assert self.data is not None
         origins, spec = np.array(rows), self.spec
         targets = np.ascontiguousarray(self.scaled[:, list(spec.target_index)])
-        found = {}
-        for name, forecast in trivial_forecasts(targets, spec, self._linear).items():
-            moved = training_errors(forecast, targets, self.origins["train"], spec, self.measured)
-
-            def trivial(place: int, forecast: Any = forecast, moved: np.ndarray = moved) -> Any:
-                point = forecast(origins[place : place + 1])
-                return point, point[..., None] + np.moveaxis(moved, 0, -1)
-
-            found[name] = BaselineForecast(trivial, SCORED_LEVELS)
-
-        def statistical(place: int, name: str) -> Any:
-            past = targets[: rows[place]].T
-            return statistical_forecasts(name, past[None], self.horizon, spec.season, SCORED_LEVELS)
-
-        return found | {
-            name: BaselineForecast(partial(statistical, name=name), SCORED_LEVELS) for name in more
-        }
+        return baseline_forecasts(
+            trivial_forecasts(targets, spec, self._linear),
+            thinned(self.origins["train"]),
+            series_truth(targets, spec, self.measured),
+            lambda place: origins[place : place + 1],
+            more,
+            lambda place: targets[: rows[place]].T[None],
+            self.horizon,
+            spec.season,
+        )
 
     def trivial(self, split: str, windows: np.ndarray) -> dict[str, np.ndarray]:
         """Return what the trivial models say to windows `[n]` of a split, by number: `[n, P, K]`, standardised."""

@@ -7,12 +7,16 @@ MASE and SQL is that of all rows before the window's origin, as fev takes it, no
 Dimensions: `R` rows, `K` targets, `P` horizon, `N` origins, `B` windows of one of them, `Q` levels.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gatelab.data.messages import DataError
+from gatelab.data.series.baselines import Forecast, Truth, training_errors
+from gatelab.data.series.scores import SCORED_LEVELS
+from gatelab.data.series.statistical import require_statistical, statistical_forecasts
 from gatelab.data.specs import SeriesBatch
 
 
@@ -79,3 +83,38 @@ def seasonal_errors(
     totals, counts = (np.concatenate([zero, part.cumsum(axis=0)]) for part in (differences * both, both))
     place = np.clip(origins - season, 0, len(differences))
     return totals[place] / np.maximum(counts[place], 1)
+
+
+def baseline_forecasts(
+    models: Mapping[str, Forecast],
+    train: Any,
+    truth: Callable[[Any], Truth],
+    at: Callable[[int], Any],
+    more: Sequence[str],
+    past: Callable[[int], Iterable[Iterable[np.ndarray]]],
+    horizon: int,
+    season: int,
+) -> dict[str, BaselineForecast]:
+    """Return what trivial models, and those of `more` as statistical.py names them, say to windows.
+
+    Args:
+        train, truth: as `scored_baselines` takes them.
+        at: the place of an origin -> the part of its windows; past: -> the `K` targets `[T]` before it, of each window.
+
+    Raises:
+        DataError: a model of `more` is unknown, or its library is not installed.
+    """
+    require_statistical(more)
+
+    def trivial(forecast: Forecast, errors: np.ndarray, place: int) -> tuple[np.ndarray, np.ndarray]:
+        point = forecast(at(place)).astype(np.float64)
+        return point, point[..., None] + np.moveaxis(errors, 0, -1)
+
+    def statistical(name: str, place: int) -> tuple[np.ndarray, np.ndarray]:
+        return statistical_forecasts(name, past(place), horizon, season, SCORED_LEVELS)
+
+    answers = {
+        name: partial(trivial, model, training_errors(model, train, truth)) for name, model in models.items()
+    }
+    answers |= {name: partial(statistical, name) for name in more}
+    return {name: BaselineForecast(answer, SCORED_LEVELS) for name, answer in answers.items()}

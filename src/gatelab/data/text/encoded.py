@@ -4,12 +4,14 @@ The texts are encoded chunk by chunk, in the smallest integer type that holds th
 (`disk_cache.mapped`). A text is the same tokens whether it is read at once or in chunks.
 """
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any, Final
 
 import numpy as np
+from torch import Tensor
 
 from gatelab.data.disk_cache import ArrayWriter, mapped
 from gatelab.data.folds import fold_of_text
@@ -24,8 +26,11 @@ from gatelab.data.text.corpora import (
 )
 from gatelab.data.text.kept_vocabulary import kept_vocabulary, vocabulary_sha256
 from gatelab.data.text.long_text import LongText
+from gatelab.data.text.text_files import characters
 from gatelab.data.text.tokenizer import Tokenizer, tokenizer_from_dict, train_tokenizer
 
+PART: Final = 1 << 20
+"""Most characters of a stream that are encoded at once."""
 PUBLISHED_TOKENS: Final = {
     ("wikitext103", "word"): (267_735, {"train": 103_227_021, "valid": 217_646, "test": 245_569})
 }
@@ -177,3 +182,19 @@ def _vocabulary(options: TextOptions, published: LongText, train: LongText) -> T
         closed = whole and (options.corpus, options.level) in PUBLISHED_VOCABULARY
     text = published if closed else train
     return train_tokenizer(options.level, text.chunks(), size, open_vocabulary=not closed)
+
+
+def encoded_parts(blocks: Iterable[bytes], tokenizer: Tokenizer, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the text of `blocks` in parts, and the ids `[n]` int64 of each; together they are those of the whole text.
+
+    Bytes are read as in training (`characters`): at level "byte" each is a character of the parts. `DataError` names
+    the place in the text called `name` that is not UTF-8, and a text without a token.
+    """
+    pieces = characters(name, iter(blocks), tokenizer.level)
+    empty = True
+    for part in LongText(lambda: pieces, 0, sys.maxsize).chunks(PART):
+        ids = tokenizer.encode_chunk(part).long()
+        empty = empty and not len(ids)
+        yield part, ids
+    if empty:
+        raise DataError(f"{name}: there is no token in it, so nothing to score; give a text")

@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.messages import DataError, counted
+from gatelab.data.orders import SHORTEST, RandomWindows
 from gatelab.data.specs import TextSpec
 from gatelab.data.text.baselines import text_baselines
 from gatelab.data.text.corpora import TextOptions
 from gatelab.data.text.encoded import encoded_text
-from gatelab.data.text.random_windows import SHORTEST, RandomWindows
 from gatelab.data.text.streams import StreamWindows, eval_streams, train_streams
 from gatelab.data.text.tokenizer import Tokenizer
 

@@ -41,6 +41,12 @@ PACKAGES = {
 """Loggers and the package that each of them needs."""
 
 
+def _once(attempt: Callable[..., Any], most: int | None = None) -> Callable[..., Any]:
+    """Remember what a function says of nodes, by what they hold; it gets nodes of its own."""
+    known = functools.lru_cache(most)(lambda *texts: attempt(*map(json.loads, texts)))
+    return lambda *nodes: known(*(json.dumps(node, sort_keys=True, default=str) for node in nodes))
+
+
 def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) -> str | None:
     """What the run would refuse before its first step, with its key; None where everything is accepted.
 
@@ -65,20 +71,18 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
     )
     if text := refusal_of_teacher(config) or refusal_of_source(config):
         return text
-    found = (
-        attempt(*(json.dumps(n, sort_keys=True, default=str) for n in nodes)) for attempt, nodes in tries
-    )
+    found = (attempt(*nodes) for attempt, nodes in tries)
     return next((text for text in found if text is not None), None)
 
 
-@functools.cache
-def _try_contracts(data_node: str, task_node: str) -> str | None:
+@_once
+def _try_contracts(data_node: Any, task_node: Any) -> str | None:
     """Whether DataModule and task are what a run can work with, and of one kind."""
     import pytorch_lightning as pl
 
     from gatelab.tasks import Task
 
-    data, task = (locate(json.loads(node)["_target_"]) for node in (data_node, task_node))
+    data, task = (locate(node["_target_"]) for node in (data_node, task_node))
     if inspect.isclass(task):
         wanted = ("spec_type", "unit", "figures", "train_loss", "eval_step", "build_net", "count")
         lacking = [name for name in wanted if _is_missing(task, name)]
@@ -97,7 +101,7 @@ def _try_contracts(data_node: str, task_node: str) -> str | None:
         if lacking:
             return f"data._target_: {data.__qualname__} is not a DataModule; it lacks {', '.join(lacking)}."
         spec = typing.get_type_hints(data).get("spec") if inspect.isclass(task) else None
-        by_hand = json.loads(data_node).get("spec")
+        by_hand = data_node.get("spec")
         kind = by_hand.get("kind") if isinstance(by_hand, dict) else getattr(spec, "kind", None)
         needed = getattr(task, "spec_type", None)
         if kind is not None and needed is not None and kind != needed.kind:
@@ -109,21 +113,20 @@ def _is_missing(kind: type, name: str) -> bool:
     return not hasattr(kind, name) or getattr(getattr(kind, name), "__isabstractmethod__", False)
 
 
-@functools.cache
-def _try_data(node: str) -> str | None:
+@_once
+def _try_data(node: Any) -> str | None:
     from gatelab.run.build import instantiate
 
-    return _refused("data", json.loads(node), lambda: instantiate(json.loads(node)))
+    return _refused("data", node, lambda: instantiate(node))
 
 
-@functools.cache
-def _try_model(node: str, net_node: str) -> str | None:
+@_once
+def _try_model(model: Any, net: Any) -> str | None:
     import torch
 
     from gatelab.core.contract import check_call
     from gatelab.run.build import instantiate
 
-    model, net = json.loads(node), json.loads(net_node)
     with torch.device("meta"):
         core, factory = instantiate(model), instantiate(net)
         if not callable(core):
@@ -148,8 +151,8 @@ def _try_model(node: str, net_node: str) -> str | None:
         return _refused("task.net", net, lambda: factory(**given, core=core))
 
 
-@functools.cache
-def _try_lengths(node: str, schedule_node: str, trainer_node: str, data_node: str, read: str) -> str | None:
+@_once
+def _try_lengths(optim: Any, schedule: Any, trainer: Any, data: Any, read: bool) -> str | None:
     """Whether optimiser and schedule can be made, and interval and schedule fit into the run."""
     import torch
 
@@ -157,7 +160,6 @@ def _try_lengths(node: str, schedule_node: str, trainer_node: str, data_node: st
     from gatelab.tasks.checkpoint_io import check_serializable
     from gatelab.tasks.schedules import scheduler_for
 
-    optim, schedule, trainer = map(json.loads, (node, schedule_node, trainer_node))
     made: list[Any] = []
 
     def construct() -> None:
@@ -182,7 +184,7 @@ def _try_lengths(node: str, schedule_node: str, trainer_node: str, data_node: st
 
     if text := _refused("optim", optim, construct):
         return text
-    batches = _most_batches(schedule_node, trainer_node, data_node, read)
+    batches = _most_batches(schedule, trainer, data, read)
     interval, per_epoch = (
         trainer.get("val_check_interval"),
         trainer.get("check_val_every_n_epoch", 1) is not None,
@@ -209,16 +211,14 @@ def _try_lengths(node: str, schedule_node: str, trainer_node: str, data_node: st
     return text
 
 
-@functools.cache
-def _try_averaging(node: str, schedule_node: str, trainer_node: str) -> str | None:
+@_once
+def _try_averaging(averaging: Any, schedule: Any, trainer: Any) -> str | None:
     """Whether averaging of the weights can begin within the run, and works with its rate."""
     import torch
 
     from gatelab.run.build import instantiate
     from gatelab.tasks.callbacks import NonMonotonicAveraging
     from gatelab.tasks.schedules import scheduler_for
-
-    averaging, schedule, trainer = map(json.loads, (node, schedule_node, trainer_node))
 
     def construct() -> None:
         made = instantiate(averaging)
@@ -233,32 +233,31 @@ def _try_averaging(node: str, schedule_node: str, trainer_node: str) -> str | No
     return None if averaging is None else _refused("callbacks.averaging", averaging, construct)
 
 
-@functools.cache
-def _most_batches(schedule_node: str, trainer_node: str, data_node: str, read: str) -> int | None:
+@_once
+def _most_batches(schedule: Any, trainer: Any, node: Any, read: bool) -> int | None:
     """Training batches of an epoch, or what they are limited to; None where only the data could tell.
 
     The data are read if they are at hand and something has to fit into an epoch or the run.
     """
-    schedule, trainer = json.loads(schedule_node), json.loads(trainer_node)
     limit, interval = trainer.get("limit_train_batches"), trainer.get("val_check_interval")
     limited = limit if type(limit) is int and limit > 0 else None
     lengths = [value for value in (schedule or {}).values() if isinstance(value, int | float) and value > 1]
-    if not json.loads(read) or not (lengths or (type(interval) is int and interval > 1)):
+    if not read or not (lengths or (type(interval) is int and interval > 1)):
         return limited
-    data = _data_at_hand(data_node)
+    data = _data_at_hand(node)
     if data is None:
         return limited
     batches = len(data.train_dataloader())
     return min(batches, limited) if limited else int(batches * limit) if type(limit) is float else batches
 
 
-@functools.lru_cache(maxsize=1)
-def _data_at_hand(node: str) -> Any:
+@functools.partial(_once, most=1)
+def _data_at_hand(node: Any) -> Any:
     """The DataModule with its data read, if these are this machine's own; None if not, or if they cannot be read."""
     from gatelab.run.build import instantiate
 
     try:
-        data = instantiate(json.loads(node))
+        data = instantiate(node)
         if not getattr(data, "at_hand", False):
             return None
         data.prepare_data()
@@ -269,28 +268,28 @@ def _data_at_hand(node: str) -> Any:
     return data
 
 
-@functools.cache
-def _try_compile(how_node: str, trainer_node: str, here: str) -> str | None:
+@_once
+def _try_compile(how: Any, trainer: Any, here: bool) -> str | None:
     """Whether the network can be compiled as is asked for; on another machine what is installed is not known."""
     from gatelab.tasks.callbacks.compiled import INDUCTOR, why_not
 
-    how, trainer = json.loads(how_node), json.loads(trainer_node)
     device = trainer.get("accelerator")
-    if how is None or device == "auto" or (how in INDUCTOR and not json.loads(here)):
+    if how is None or device == "auto" or (how in INDUCTOR and not here):
         return None
     return why_not(how, device in ("gpu", "cuda"), trainer.get("accumulate_grad_batches") or 1)
 
 
-@functools.cache
-def _try_monitors(task_node: str, callback_nodes: str, data_node: str, read: str) -> str | None:
+@_once
+def _try_monitors(node: Any, callbacks: Any, data_node: Any, read: bool) -> str | None:
     """Whether the data have the metrics that task and callbacks watch; every data set has a task's first one."""
-    node, callbacks = json.loads(task_node), json.loads(callback_nodes) or {}
     task = locate(node["_target_"])
     watched = {"task.monitor": node.get("monitor")}
-    watched |= {f"callbacks.{name}.monitor": (item or {}).get("monitor") for name, item in callbacks.items()}
+    watched |= {
+        f"callbacks.{name}.monitor": (item or {}).get("monitor") for name, item in (callbacks or {}).items()
+    }
     first = [f"val/{figure.name}" for figure in getattr(task, "figures", ())[:1]]
     watched = {key: m for key, m in watched.items() if isinstance(m, str) and m not in first}
-    if not json.loads(read) or not watched or not hasattr(task, "why_without"):
+    if not read or not watched or not hasattr(task, "why_without"):
         return None
     if (data := _data_at_hand(data_node)) is None:
         return None
@@ -307,11 +306,11 @@ def _most_steps(trainer: Mapping[str, Any], batches: int | None) -> int | None:
     return min(limits, default=None)
 
 
-@functools.cache
-def _try_loggers(nodes: str) -> str | None:
+@_once
+def _try_loggers(nodes: Any) -> str | None:
     from pytorch_lightning.loggers import Logger
 
-    for name, node in (json.loads(nodes) or {}).items():
+    for name, node in (nodes or {}).items():
         if found := _without_target(f"logger.{name}", node):
             return found
         if node is None:
@@ -335,12 +334,11 @@ def _without_target(where: str, node: Any) -> str | None:
     )
 
 
-@functools.cache
-def _try_trainer(node: str, callback_nodes: str, task_node: str, here: str) -> str | None:
+@_once
+def _try_trainer(trainer: Any, nodes: Any, task: Any, here: bool) -> str | None:
     from gatelab.run.build import build_callbacks, build_trainer, quiet
 
-    trainer, nodes, task = map(json.loads, (node, callback_nodes, task_node))
-    if not json.loads(here):
+    if not here:
         trainer |= {"accelerator": "cpu", "devices": 1, "strategy": "auto"}
         trainer |= {} if str(trainer.get("precision")).startswith("32") else {"precision": None}
     quiet()

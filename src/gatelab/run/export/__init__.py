@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gatelab.core.weights.compression import prune as prune_weights
 from gatelab.core.weights.compression import round_matrices
@@ -44,7 +44,7 @@ from gatelab.run.export.files import (
 from gatelab.run.load import LoadedRun, load_task
 from gatelab.run.record.directory import inside
 from gatelab.run.record.outputs import check_output
-from gatelab.run.scoring.compressed import cost, scores, scores_of_export
+from gatelab.run.scoring.evaluate import Device, device_of, score
 from gatelab.tasks.contract import GraphInterface
 
 TOLERANCE = 1e-5
@@ -273,3 +273,56 @@ def _difference(
             scale = max(1.0, float(ours.abs().max()))
             worst = max(worst, (gap, gap / scale), key=lambda pair: pair[1])
     return worst
+
+
+Scores = dict[str, dict[str, float]]
+"""Split -> metric -> value."""
+
+
+def scores(loaded: LoadedRun, test: bool, device: Device | None = None) -> Scores:
+    """The metrics of the task as it is now on the validation split and, if asked for, on the test split.
+
+    device: None: the one that the run was trained on.
+
+    Raises:
+        RequestError: the data are gone, have changed, or have no such split.
+    """
+    data, device = loaded.data, device or device_of(loaded.config)
+    if test and "test" not in data.splits:
+        raise RequestError("--test: this data has no test split.")
+    found = {split: score(loaded.task, data, split, device=device) for split in ("valid", *["test"] * test)}
+    loaded.task.cpu()
+    return found
+
+
+def scores_of_export(
+    loaded: LoadedRun,
+    test: bool,
+    graph: Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]] | None,
+    steps: int,
+) -> tuple[str, Scores]:
+    """What was scored, "graph" or "weights", and the scores; the task has the exported weights, as float32.
+
+    Args:
+        graph: an exported graph that computes in int8, of `steps` steps; where the task cannot be scored through it,
+            the rounded weights are, and the rounding of what they multiply is not in the figures.
+    """
+    if graph is None:
+        return "weights", scores(loaded, test)
+    with torch.inference_mode():
+        through = loaded.task.use_graph(graph, steps)
+        if not through:
+            round_matrices(loaded.task.net)
+    return ("graph", scores(loaded, test, ("cpu", 1))) if through else ("weights", scores(loaded, test))
+
+
+def cost(before: Scores, after: Scores) -> dict[str, dict[str, dict[str, float]]]:
+    """Split -> metric -> its value of the run, of what was exported, and the difference."""
+    return {
+        split: {
+            name: {"run": value, "exported": (now := after[split][name]), "difference": now - value}
+            for name, value in metrics.items()
+            if name in after[split]
+        }
+        for split, metrics in before.items()
+    }

@@ -24,7 +24,7 @@ from typing import Any
 
 import filelock
 
-from gatelab.data.files import read_json, write_json
+from gatelab.data.files import read_json, set_aside, write_json
 from gatelab.data.messages import DataError
 from gatelab.run import RequestError
 from gatelab.run.record.code import sources
@@ -187,13 +187,7 @@ class RunDirectory:
 
     def set_aside(self) -> Path | None:
         """Rename an existing directory to `<name>.old-N`, so that nothing recorded is lost; its new path."""
-        if not self.path.exists():
-            return None
-        number = 1
-        while (target := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
-            number += 1
-        self.path.rename(target)
-        return target
+        return set_aside(self.path) if self.path.exists() else None
 
     @contextlib.contextmanager
     def locked(self, *, wait: bool = False) -> Iterator[None]:

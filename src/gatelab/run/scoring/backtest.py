@@ -18,7 +18,7 @@ from gatelab.run.build import request_errors
 from gatelab.run.load import LoadedRun, load_task, with_own_places
 from gatelab.run.record.identity import Identity, hash_of
 from gatelab.run.reproduce import frozen_config
-from gatelab.run.scoring.calibration import use_calibration
+from gatelab.run.scoring.evaluate import use_calibration
 
 
 def backtest(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import sys
 import time
 import warnings
@@ -19,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import yaml
 
+from gatelab.data.files import write_json
 from gatelab.data.messages import say
 from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
 from gatelab.run.config import check_node
-from gatelab.run.load import load_data, load_task
-from gatelab.run.record.directory import reading
+from gatelab.run.load import LoadedRun, load_data, load_task
+from gatelab.run.record.directory import DAMAGED, DAMAGED_FIX, read_record, reading
 from gatelab.run.record.rows import read_rows
-from gatelab.run.scoring.calibration import use_calibration
 from gatelab.run.scoring.evaluation_rows import requested, score_rows
 from gatelab.tasks.contract import Remark, TokenScores
 from gatelab.tasks.text.generation import Generation
@@ -309,3 +310,27 @@ def _remarks() -> Iterator[None]:
     for warning in caught:
         if warning.category is Remark:
             say(str(warning.message))
+
+
+def use_calibration(loaded: LoadedRun) -> None:
+    """Have the run's intervals calibrated: by the kept calibration of this very checkpoint, else by a new one.
+
+    Raises:
+        RequestError: the task has no intervals, the data are gone or changed, or the file is damaged.
+    """
+    file = loaded.run.calibration_file
+    checkpoint = hashlib.sha256(loaded.checkpoint.read_bytes()).hexdigest()
+    kept = read_record(file, {"checkpoint": str, "calibration": dict}) if file.is_file() else {}
+    if kept.get("checkpoint") != checkpoint:
+        with request_errors("--conformal"), torch.inference_mode():
+            calibration = loaded.task.calibrate(loaded.data)
+        kept = {"format": 1, "checkpoint": checkpoint, "calibration": calibration}
+        try:
+            with loaded.run.locked():
+                write_json(file, kept)
+        except OSError as error:
+            say(f"the calibration is not kept in {loaded.run.path}: {error.strerror}")
+    try:
+        loaded.task.use_calibration(kept["calibration"])
+    except DAMAGED as error:
+        raise RequestError(f"{file}: {error}. {DAMAGED_FIX}") from None

@@ -7,12 +7,11 @@ In a study of several objectives there is no best; the rows of the Pareto front 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gatelab.data.files import csv_text
 from gatelab.study.analysis.state import Objective, StudyState, Trial, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, paired_p, summarise, values_of
 from gatelab.tasks.contract import not_comparable
@@ -209,18 +208,18 @@ def _title(objective: Objective) -> str:
 
 
 def to_csv(state: StudyState, rows: list[Row]) -> str:
-    """Every trial of the study as CSV: the leaderboard's rows in their order, then the others by number."""
+    """Every trial of the study as CSV."""
+    return csv_text(*table_of_trials(state, rows))
+
+
+def table_of_trials(state: StudyState, rows: list[Row]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of every trial: the leaderboard's in their order, then the others by number."""
     ranked = {row.trial.number: row for row in rows}
     order = [row.trial for row in rows] + [t for t in state.trials if t.number not in ranked]
     first, *more = (objective.metric for objective in state.objectives)
     header = ["rank", "trial", "state", first, "sd", "half_width_95", "n", "p_against_best", "front", *more]
     header += [*state.keys, "solved_size", "parameters", "seconds", "runs", "error"]
-    out = io.StringIO()
-    writer = csv.DictWriter(out, header, lineterminator="\n")
-    writer.writeheader()
-    for trial in order:
-        writer.writerow(_csv_row(state, trial, ranked.get(trial.number)))
-    return out.getvalue()
+    return header, [_csv_row(state, trial, ranked.get(trial.number)) for trial in order]
 
 
 def _csv_row(state: StudyState, trial: Trial, row: Row | None) -> dict[str, Any]:

@@ -30,8 +30,7 @@ from gatelab.core.dynamics import (
 from gatelab.core.gates import CLOSED, OPEN, time_constants
 from gatelab.tasks.explanation.layers import Layer, layers_of, listen, unit_of
 from gatelab.tasks.explanation.reading import Call, Part, Prediction, Reading, powers
-from gatelab.tasks.explanation.shares import autocorrelation_time
-from gatelab.tasks.explanation.units import Tick, check_probes, facts_of_units, varying
+from gatelab.tasks.explanation.units import Tick, autocorrelation_time, check_probes, facts_of_units, varying
 
 SMALL = 160
 """Units of a layer up to which fixed points are searched from many starts, saddles included."""

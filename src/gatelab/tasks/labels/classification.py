@@ -7,21 +7,57 @@ Letters: B examples, T steps, C channels, N classes.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
+import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gatelab.data.labelled.scores import BINS, ClassSums, class_figures, class_sums
 from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, HeatMap, Metric, RunSource, Sample, TableSample
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.labels.reading import read_examples
-from gatelab.tasks.labels.scores import ClassificationScores
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class ClassificationScores(torchmetrics.Metric):
+    """Accuracy, macro-F1, loss, calibration error and number of examples, see `class_figures`.
+
+    Args:
+        classes: N.
+
+    Attributes:
+        counts: the confusion matrix [N, N] int64, row the true class, column the answer.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    bins: Tensor
+    nll: Tensor
+
+    def __init__(self, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        zeros = ClassSums(
+            torch.zeros(classes, classes, dtype=torch.int64),
+            torch.zeros(3, BINS, dtype=torch.float64),
+            torch.zeros((), dtype=torch.float64),
+        )
+        for name, value in zeros._asdict().items():
+            self.add_state(name, value, dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add logits [B, N] and the true classes [B]."""
+        for name, value in class_sums(logits, labels)._asdict().items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the figures as float64 scalars; NaN when nothing was scored."""
+        return class_figures(ClassSums(self.counts, self.bins, self.nll))
 
 
 class ClassificationTask(Task):

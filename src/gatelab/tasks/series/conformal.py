@@ -2,7 +2,7 @@
 
 Split conformal prediction, and for quantile forecasts conformalized quantile regression (Romano et al. 2019), per
 level, horizon step and target, pooled over windows and series on the network's scale; the rule is in
-`gatelab.data.series.intervals`. Coverage holds as far as validation and new windows are exchangeable, so it is shown
+`gatelab.data.series.scores`. Coverage holds as far as validation and new windows are exchangeable, so it is shown
 beside. The calibrated quantiles are sorted, hence never cross.
 
 Letters: B windows, P horizon, K target channels, Q levels.
@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatelab.data.series.intervals import error_quantile
-from gatelab.data.series.quantile_scores import SCORED_LEVELS
+from gatelab.data.series.scores import SCORED_LEVELS, error_quantile
 from gatelab.data.specs import SeriesBatch
 
 MOST_WINDOWS: Final = 2048

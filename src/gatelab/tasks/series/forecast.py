@@ -12,6 +12,7 @@ Letters: B windows, Lb look-back, C channels, P horizon, K target channels.
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack
 
@@ -21,12 +22,11 @@ from torch.nn import functional as F
 
 from gatelab.core.series.covariates import Covariates
 from gatelab.core.series.outputs import Output, Point
-from gatelab.data.series.quantile_scores import INTERVALS, SCORED_LEVELS
 from gatelab.data.series.rolling import RollingWindow
+from gatelab.data.series.scores import INTERVALS, SCORED_LEVELS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import (
-    Band,
     GraphInterface,
     Method,
     Metric,
@@ -42,13 +42,12 @@ from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
-from gatelab.tasks.series.errors import error_samples
 from gatelab.tasks.series.graph import Windowed, forecast_graph, forecast_inputs
 from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
 from gatelab.tasks.series.reading import read_windows
-from gatelab.tasks.series.samples import bands_of, predicted_samples, predicted_series, shown_window
+from gatelab.tasks.series.samples import error_samples, predicted_samples, predicted_series, shown_window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,16 +61,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "mse": F.mse_loss,
     "mae": F.l1_loss,
     "huber": F.smooth_l1_loss,
-}
-
-
-METHODS: Mapping[str, Method] = {
-    "conformal": Method(
-        "conformal intervals",
-        "The quantiles are moved by the errors on the validation split, per horizon step, so that intervals cover what "
-        "they say as far as both splits are alike (Romano et al. 2019, arXiv:1905.03222).",
-        {},
-    )
 }
 
 
@@ -107,7 +96,14 @@ class ForecastTask(Task):
         Metric("windows", "scored windows", better=None),
         Metric("filled", "targets filled in, left out", "percent", better=None),
     )
-    methods = METHODS
+    methods: ClassVar[Mapping[str, Method]] = {
+        "conformal": Method(
+            "conformal intervals",
+            "The quantiles are moved by the errors on the validation split, per horizon step, so that intervals cover "
+            "what they say as far as both splits are alike (Romano et al. 2019, arXiv:1905.03222).",
+            {},
+        )
+    }
     takes_future = True
     taught_by = (
         *("channels", "targets", "lookback", "horizon", "mean", "std", "series"),
@@ -131,18 +127,17 @@ class ForecastTask(Task):
         if not self.output.has_location and not spec.series:
             self._check_counts(torch.tensor(spec.mean), torch.tensor(spec.std))
         self.loss = loss
-        scales: dict[str, Any] = {
+        self.scales: dict[str, Any] = {
             "mean": [spec.mean[i] for i in spec.target_index],
             "std": [spec.std[i] for i in spec.target_index],
             "mase_scale": list(spec.mase_scale),
             "horizon": spec.horizon,
         }
-        self.scales = scales
-        self.metric = ForecastError(**scales, series=spec.series)
+        self.metric = ForecastError(**self.scales, series=spec.series)
         self.calibration: Conformal | None = None
         self.quantile_metric: QuantileError | None = None
         if self.distribution is not None:
-            self.quantile_metric = QuantileError(SCORED_LEVELS, **scales)
+            self.quantile_metric = QuantileError(SCORED_LEVELS, **self.scales)
         elif self.monitor.removeprefix("val/") in DISTRIBUTION_FIGURES:
             raise ValueError(
                 f"monitor={self.monitor}: the network gives points, which have no such score; take val/mae, or a "
@@ -200,7 +195,7 @@ class ForecastTask(Task):
 
     def parameters_of(self, batch: SeriesBatch, **options: Any) -> Tensor:
         """Call the network on a batch: [B, P, K] or, of a distribution, its parameters [B, P, K, n]."""
-        covariates = Covariates(*(getattr(batch, name) for name in Covariates._fields))
+        covariates = _covariates(batch)
         if any(part is not None for part in covariates):
             options["covariates"] = covariates
         parameters: Tensor = self.net(batch.past, **options)
@@ -220,14 +215,14 @@ class ForecastTask(Task):
             if not self.output.is_distribution:
                 return found[..., None].expand(*found.shape, len(levels))
             return self.output.quantiles(found, levels)
-        covariates = Covariates(*(getattr(batch, name) for name in Covariates._fields))
         generator = torch.Generator(batch.past.device).manual_seed(0)
         at = torch.tensor(levels, dtype=batch.past.dtype, device=batch.past.device)
         size = max(1, WINDOWS_DRAWN // (self.spec.horizon * len(self.spec.targets)))
         parts = []
         for start in range(0, len(batch.past), size):
             past, *given = (
-                None if part is None else part[start : start + size] for part in (batch.past, *covariates)
+                None if part is None else part[start : start + size]
+                for part in (batch.past, *_covariates(batch))
             )
             drawn = net.trajectories(past, Covariates(*given), TRAJECTORIES, generator)
             parts.append(drawn.quantile(at, dim=0).movedim(0, -1))
@@ -247,54 +242,42 @@ class ForecastTask(Task):
 
     def train_loss(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the objective (a mean), its sum over all values of the batch, and their number."""
-        if self.output.is_distribution:
-            return self._likelihood(batch)
-        forecast = self.parameters_of(batch)
-        total = self._total(forecast, batch.future, batch.scored)
-        if batch.scored is None:
-            count = torch.full((), batch.future.numel(), device=total.device)
-        else:
-            count = batch.scored.sum()
-        objective = total
-        if self.teacher is not None:
-            with torch.no_grad():
-                told = self.teacher.task.parameters_of(batch)
-            objective = self.teacher.mixed(total, self._total(forecast, told, batch.scored))
-        return objective / self.mean_count(count), total, count
-
-    def _total(self, forecast: Tensor, future: Tensor, scored: Tensor | None) -> Tensor:
-        """The loss of points [B, P, K], summed over what is scored."""
-        if scored is None:
-            return LOSSES[self.loss](forecast, future, reduction="sum")
-        return (LOSSES[self.loss](forecast, future, reduction="none") * scored).sum()
-
-    def window_losses(self, batch: SeriesBatch) -> Tensor:
-        """The loss of each window [B], as it is trained on."""
-        truth = {"future": batch.future} if getattr(self.net, "teacher_forcing", False) else {}
-        said = self.parameters_of(batch, **truth)
-        if self.output.is_distribution:
-            each = self.output.loss(said, batch.future)
-        else:
-            each = LOSSES[self.loss](said, batch.future, reduction="none")
-        if batch.scored is None:
-            return each.flatten(1).mean(1)
-        return (each * batch.scored).flatten(1).sum(1) / batch.scored.flatten(1).sum(1).clamp(min=1)
-
-    def _likelihood(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """As `train_loss`, of a distribution."""
         first = self.steps == 0 and not self.output.has_location  # all batches are scaled alike
         if first and batch.level is not None and batch.spread is not None:
             self._check_counts(batch.level, batch.spread)
-        truth = getattr(self.net, "teacher_forcing", False)
-        parameters = self.parameters_of(batch, **({"future": batch.future} if truth else {}))
-        if batch.scored is None:
-            losses = self.output.loss(parameters, batch.future)
-            count = torch.full((), batch.future.numel(), device=losses.device)
-        else:  # what was not measured is replaced, since 0 times the gradient of an endless loss is no number
-            future = batch.future.masked_fill(~batch.scored, 0.0)
-            losses, count = self.output.loss(parameters, future) * batch.scored, batch.scored.sum()
-        total = losses.sum()
-        return total / self.mean_count(count), total, count
+        said = self._taught(batch)
+        objective = total = self._losses(said, batch.future, batch.scored).sum()
+        scored = torch.ones_like(batch.future, dtype=torch.bool) if batch.scored is None else batch.scored
+        count = scored.sum()
+        if self.teacher is not None:
+            with torch.no_grad():
+                told = self.teacher.task.parameters_of(batch)
+            objective = self.teacher.mixed(total, self._losses(said, told, batch.scored).sum())
+        return objective / self.mean_count(count), total, count
+
+    def _taught(self, batch: SeriesBatch) -> Tensor:
+        """What the network says in training, where a recursive decoder sees the truth of the steps before."""
+        truth = {"future": batch.future} if getattr(self.net, "teacher_forcing", False) else {}
+        return self.parameters_of(batch, **truth)
+
+    def _losses(self, said: Tensor, future: Tensor, scored: Tensor | None) -> Tensor:
+        """The loss of every value [B, P, K], 0 where it is not scored."""
+        if scored is not None:  # replaced, since 0 times the gradient of an endless loss is no number
+            future = future.masked_fill(~scored, 0.0)
+        if self.output.is_distribution:
+            losses = self.output.loss(said, future)
+        else:
+            losses = LOSSES[self.loss](said, future, reduction="none")
+        return losses if scored is None else losses * scored
+
+    def window_losses(self, batch: SeriesBatch) -> Tensor:
+        """The loss of each window [B], as it is trained on."""
+        each = self._losses(self._taught(batch), batch.future, batch.scored).flatten(1)
+        return (
+            each.mean(1)
+            if batch.scored is None
+            else each.sum(1) / batch.scored.flatten(1).sum(1).clamp(min=1)
+        )
 
     def eval_step(self, batch: SeriesBatch) -> None:
         """Forecast a batch of windows and add up the errors."""
@@ -343,8 +326,7 @@ class ForecastTask(Task):
 
     def use_calibration(self, plain: Mapping[str, Any]) -> None:
         """Have every quantile from now on calibrated by what `calibrate` returned."""
-        shape = self.spec.horizon, len(self.spec.targets)
-        self.calibration = Conformal.from_dict(plain, shape)
+        self.calibration = Conformal.from_dict(plain, (self.spec.horizon, len(self.spec.targets)))
         self.quantile_metric = QuantileError(self.calibration.levels, **self.scales).to(self.device)
 
     def score_row(
@@ -402,7 +384,7 @@ class ForecastTask(Task):
         """Score rolling windows; see `Task.backtest`."""
         shown: list[Window] = []
         levels = None if self.quantile_metric is None else self.quantile_metric.levels
-        channel, places = self.spec.target_index[0], {window.row: i for i, window in enumerate(windows)}
+        places = {window.row: i for i, window in enumerate(windows)}
 
         def answer(window: RollingWindow) -> tuple[SeriesBatch, Answer]:
             task, own = task_of(places[window.row])
@@ -411,7 +393,7 @@ class ForecastTask(Task):
             batch = own.batch._replace(mase_scale=window.batch.mase_scale)
             with torch.inference_mode():
                 said = in_parts(task.answer, batch)
-            shown.append(shown_window(window, batch, said, levels or (), channel, 0))
+            shown.append(shown_window(window.row, batch, said, levels, self.spec))
             return batch, said
 
         report = backtest(windows, answer, self.scales, levels, baselines)
@@ -435,13 +417,16 @@ class ForecastTask(Task):
         if spec.horizon == 1:
             return None
         starts = range(0, min(data.spec.windows["valid"], SAMPLE_WINDOWS * spec.horizon), spec.horizon)
+        levels = None if self.quantile_metric is None else self.quantile_metric.levels
         shown = []
         for start in starts:
-            past, future, forecast, bands = self.window(data, start, 0, "valid")
-            past = past[-2 * spec.horizon :] if start == 0 else []
+            place, row = divmod(start, data.eval_batch_size)
+            batch = next(islice(data.dataloader("valid"), place, None)).each(itemgetter(slice(row, row + 1)))
+            with torch.inference_mode():
+                window = shown_window(start, batch, self.answer(batch), levels, spec)
+            past = window.past if start == 0 else []
             times = data.times("valid", start)
-            kept = times and times[-len(past) - len(future) :]
-            shown.append(Window(start, past, future, forecast, kept, bands))
+            shown.append(window._replace(past=past, times=times and times[-len(past) - spec.horizon :]))
         return SeriesSample(
             f"{len(shown)} windows of the validation split: {spec.horizon} steps ahead from {spec.lookback} steps of "
             "the past.",
@@ -451,30 +436,8 @@ class ForecastTask(Task):
         )
 
     def samples(self, run: RunSource) -> Sequence[Sample]:
-        """Windows, errors by horizon step, and the worst series or targets (errors.py)."""
+        """Windows, errors by horizon step, and the worst series or targets (samples.py)."""
         return [*super().samples(run), *error_samples(self, run.data)]
-
-    def window(
-        self, data: Any, number: int, target: int, split: str
-    ) -> tuple[list[float], list[float], list[float], tuple[Band, ...]]:
-        """Past [Lb], future [P], forecast [P] and its intervals, of one target in one window, in original units."""
-        place, row = divmod(number, data.eval_batch_size)
-        batch = next(islice(data.dataloader(split), place, None))
-        one = batch.each(lambda values: values[row : row + 1])
-        with torch.inference_mode():
-            answer = self.answer(one)
-        channel = self.spec.target_index[target]
-        mean, std = self.spec.mean[channel], self.spec.std[channel]
-        if one.level is not None and one.spread is not None:
-            mean, std = float(one.level[0, target]), float(one.spread[0, target])
-        bands: tuple[Band, ...] = ()
-        if answer.quantiles is not None and self.quantile_metric is not None:
-            bands = bands_of(answer.quantiles[0, :, target] * std + mean, self.quantile_metric.levels)
-        past, future, forecast = (
-            (values * std + mean).tolist()
-            for values in (one.past[0, :, channel], one.future[0, :, target], answer.point[0, :, target])
-        )
-        return past, future, forecast, bands
 
     def predict(self, run: RunSource, file: Path, future: Path | None = None) -> "pd.DataFrame":
         """Forecast what comes after the last rows of a table or a panel, which is read as training reads its own.
@@ -528,3 +491,7 @@ class ForecastTask(Task):
             self.net = Windowed(run, self.output)
             return True
         return False
+
+
+def _covariates(batch: SeriesBatch) -> Covariates:
+    return Covariates(*(getattr(batch, name) for name in Covariates._fields))

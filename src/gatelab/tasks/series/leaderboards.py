@@ -7,7 +7,7 @@
                 MAPE as fractions, one weighted quantile loss over everything at once.
 
 A forecaster that gives points stands for every quantile with its point, as there: then WQL = WAPE = ND, SQL = MASE and
-MSIS = 40 MASE. What a figure is: `gatelab.data.series.quantile_scores` and `gatelab.tasks.metrics`.
+MSIS = 40 MASE. What a figure is: `gatelab.data.series.scores` and `gatelab.tasks.metrics`.
 """
 
 import math
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatelab.data.series.quantile_scores import LEVELS
+from gatelab.data.series.scores import LEVELS
 from gatelab.data.specs import SeriesSpec
 
 FORMATS = ("fev", "gift")

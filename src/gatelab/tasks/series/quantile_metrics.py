@@ -1,9 +1,8 @@
-"""Metrics of distributions: the sums of `quantile_scores` as torchmetrics, reducible over processes.
+"""Metrics of distributions: the sums of `gatelab.data.series.scores` as torchmetrics, reducible over processes.
 
 Letters: B windows, P horizon, K target channels, Q levels.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from gatelab.data.series.quantile_scores import (
+from gatelab.data.series.scores import (
     intervals,
     loss_levels,
     quantile_fractions,
@@ -24,7 +23,7 @@ DISTRIBUTION_FIGURES: Final = ("sql", "wql", "crps", "msis")
 
 
 class QuantileError(Metric):
-    """Scores of quantile forecasts: `sql`, `wql`, `crps`, `msis` and coverage, see `quantile_scores`.
+    """Scores of quantile forecasts: `sql`, `wql`, `crps`, `msis` and coverage, see `gatelab.data.series.scores`.
 
     Args:
         levels: Q levels in rising order. Figures that need others are absent.
@@ -114,11 +113,6 @@ class QuantileError(Metric):
         found = quantile_fractions({name: getattr(self, name) for name in self.SUMS}, self.levels)
         return found | ({"crps": (self.exact, self.with_exact)} if self.with_exact.any() else {})
 
-    def per_level(self) -> dict[float, float]:
-        """Return the mean quantile loss of each level, in original units, in this process."""
-        means = self.pinball.sum((1, 2)) / self.scored.sum()
-        return dict(zip(loss_levels(self.levels), means.tolist(), strict=True))
-
     def per_step(self) -> dict[str, list[float]]:
         """Return every figure of each horizon step (length P) in this process."""
         return self._over(1)
@@ -130,13 +124,3 @@ class QuantileError(Metric):
     def _over(self, axis: int) -> dict[str, list[float]]:
         fractions = self._fractions().items()
         return {name: (top.sum(axis) / below.sum(axis)).tolist() for name, (top, below) in fractions}
-
-
-def gaussian_crps(mean: Tensor, std: Tensor, truth: Tensor) -> Tensor:
-    """The CRPS of normal distributions, in the unit of the truth (Gneiting & Raftery 2007, equation 21).
-
-    std [z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi)] with z = (truth - mean) / std; all of one shape.
-    """
-    z = (truth - mean) / std
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    return std * (z * torch.erf(z / math.sqrt(2)) + 2 * density - 1 / math.sqrt(math.pi))

@@ -1,18 +1,23 @@
-"""Forecasts as a picture shows them: past, truth where it is known, forecast and intervals, in original units.
+"""What is shown of a forecaster: its forecasts, and where it errs on the validation split, beside trivial models.
+
+A window has the past, the truth where it is known, forecast and intervals, in original units. Every error is one of
+`ForecastError`: sums over the windows and one division.
 
 Letters: P horizon, K targets, Q levels.
 """
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
 
 from gatelab.data.series.protocol import Series
-from gatelab.data.series.quantile_scores import INTERVALS
-from gatelab.data.series.rolling import RollingWindow
+from gatelab.data.series.scores import INTERVALS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
-from gatelab.tasks.contract import Band, SeriesSample, Window
+from gatelab.tasks.contract import Band, CurveSample, Sample, SeriesSample, TableSample, Window
+from gatelab.tasks.metrics import ForecastError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,43 +26,40 @@ if TYPE_CHECKING:
 
 BANDS = (95, 80, 50)
 """Percent of the intervals that are drawn, the widest first."""
-
-
-def bands_of(quantiles: torch.Tensor | None, levels: Sequence[float]) -> tuple[Band, ...]:
-    """The intervals of one target, from its quantiles [P, Q] in original units; none without quantiles."""
-    if quantiles is None:
-        return ()
-    places = {round(level, 6): place for place, level in enumerate(levels)}
-    found = []
-    for percent in BANDS:
-        low, high = INTERVALS[percent]
-        if low in places and high in places:
-            found.append(
-                Band(percent, quantiles[:, places[low]].tolist(), quantiles[:, places[high]].tolist())
-            )
-    return tuple(found)
+COMPARED: Final = ("seasonal_naive", "linear")
+"""The trivial models that stand beside the errors."""
+MOST_WINDOWS: Final = 4096
+"""Windows of the validation split that are scored, whole batches, evenly spaced."""
+WORST: Final = 10
 
 
 def shown_window(
-    window: RollingWindow, batch: SeriesBatch, answer: Any, levels: Sequence[float], channel: int, target: int
+    start: int, batch: SeriesBatch, answer: Any, levels: Sequence[float] | None, spec: SeriesSpec
 ) -> Window:
-    """The first of a window's series as a picture shows it: twice the horizon of the past, truth, forecast, bands.
+    """The first target of a batch's first window: twice the horizon of the past, truth, forecast and intervals.
 
-    channel: the target's place among the inputs.
+    levels: of the answer's quantiles [B, P, K, Q].
     """
-    assert batch.level is not None
-    assert batch.spread is not None
-    level, spread = batch.level[0, target].double(), batch.spread[0, target].double()
+    channel = spec.target_index[0]
+    level, spread = spec.mean[channel], spec.std[channel]
+    if batch.level is not None and batch.spread is not None:
+        level, spread = float(batch.level[0, 0]), float(batch.spread[0, 0])
 
     def original(values: torch.Tensor) -> list[float]:
         return (values.double() * spread + level).tolist()
 
-    quantiles = None if answer.quantiles is None else answer.quantiles[0, :, target].double() * spread + level
-    past = batch.past[0, -2 * batch.future.shape[1] :, channel]
-    point, truth = answer.point[0, :, target], batch.future[0, :, target]
-    return Window(
-        window.row, original(past), original(truth), original(point), None, bands_of(quantiles, levels)
+    places = {} if answer.quantiles is None else {round(a, 6): place for place, a in enumerate(levels or ())}
+    bands = tuple(
+        Band(percent, *(original(answer.quantiles[0, :, 0, places[a]]) for a in INTERVALS[percent]))
+        for percent in BANDS
+        if all(a in places for a in INTERVALS[percent])
     )
+    past, truth, point = (
+        batch.past[0, -2 * spec.horizon :, channel],
+        batch.future[0, :, 0],
+        answer.point[0, :, 0],
+    )
+    return Window(start, original(past), original(truth), original(point), None, bands)
 
 
 def predicted_samples(series: Series, frame: "pd.DataFrame", spec: SeriesSpec) -> list[SeriesSample]:
@@ -65,8 +67,6 @@ def predicted_samples(series: Series, frame: "pd.DataFrame", spec: SeriesSpec) -
 
     series: the rows that were read; frame: what `predict` made of them, whose quantiles are `NAME_q0.1` ...
     """
-    import numpy as np
-
     steps, shown = min(len(series.values), 2 * spec.horizon), []
     stamps = [name for name in frame.columns if name not in spec.targets and frame[name].dtype.kind == "M"]
     times: list[str] | None = None
@@ -86,8 +86,6 @@ def predicted_samples(series: Series, frame: "pd.DataFrame", spec: SeriesSpec) -
 
 def predicted_series(given: "PanelInput", frame: "pd.DataFrame", spec: SeriesSpec) -> list[SeriesSample]:
     """What was predicted after the last row of each series of a panel: as `predicted_samples`, for every series."""
-    import numpy as np
-
     panel, shown = given.panel, []
     for number, (name, end) in enumerate(zip(given.ids, given.ends.tolist(), strict=True)):
         begin, steps = int(panel.starts[number]), min(end, 2 * spec.horizon)
@@ -112,3 +110,62 @@ def _bands_of_columns(frame: "pd.DataFrame", target: str) -> tuple[Band, ...]:
         for percent, pair in names.items()
         if all(name in frame for name in pair)
     )
+
+
+def error_samples(task: Any, data: Any) -> list[Sample]:
+    """The error at each horizon step, and the series (of one table, the targets) with the largest error.
+
+    Empty where the DataModule has no trivial models (`trivial`) or no scale for MASE.
+    """
+    if not hasattr(data, "trivial"):
+        return []
+    errors, windows = _errors(task, data)
+    total = task.spec.windows["valid"]
+    extent = f"{windows:,} {'of ' + format(total, ',') + ' ' if windows < total else ''}windows of the validation split"
+    found: list[Sample] = []
+    steps = {name: error.per_step().get("mase", []) for name, error in errors.items()}
+    if task.spec.horizon > 1 and all(steps.values()):
+        found.append(CurveSample(f"Errors by horizon step: {extent}.", "MASE", "steps ahead", steps))
+    names = data.series_names if task.spec.series else task.spec.targets
+    each = {
+        name: error.per_series() if task.spec.series else error.per_target().get("mase", [])
+        for name, error in errors.items()
+    }
+    if len(names) > 1 and all(each.values()):
+        found.append(_worst("series" if task.spec.series else "target", names, each, extent))
+    return found
+
+
+def _errors(task: Any, data: Any) -> tuple[dict[str, ForecastError], int]:
+    """The errors of the task ("this run") and of the trivial models over the same windows, and their number."""
+    spec = task.spec
+    errors = {name: ForecastError(**task.scales, series=spec.series) for name in ("forecaster", *COMPARED)}
+    batches = math.ceil(spec.windows["valid"] / data.eval_batch_size)
+    most = max(1, MOST_WINDOWS // data.eval_batch_size)
+    kept = set(np.linspace(0, batches - 1, min(batches, most)).astype(int).tolist())
+    first = 0
+    for place, batch in enumerate(data.dataloader("valid")):
+        numbers = np.arange(first, first + len(batch.past))
+        first += len(numbers)
+        if place not in kept:
+            continue
+        with torch.inference_mode():
+            point = task.output.point(task.parameters_of(task.on_device(batch))).cpu()
+        said = {"forecaster": point}
+        said |= {n: torch.from_numpy(p) for n, p in data.trivial("valid", numbers).items() if n in COMPARED}
+        rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
+        for name, forecast in said.items():
+            errors[name].update(forecast, batch.future, batch.scored, **rows, series=batch.series)
+    return errors, int(errors["forecaster"].windows)
+
+
+def _worst(what: str, names: Any, each: dict[str, list[float]], extent: str) -> TableSample:
+    """The names with the largest MASE of the forecaster; those that have none are left out."""
+    own = each["forecaster"]
+    order = sorted((place for place, value in enumerate(own) if math.isfinite(value)), key=lambda i: -own[i])
+    rows = [
+        (str(names[place]), *(f"{values[place]:.3f}" for values in each.values())) for place in order[:WORST]
+    ]
+    note = f"The {what} with the largest MASE, {len(rows)} of {len(order):,}: {extent}."
+    columns = (what, *(name.replace("_", " ") for name in each))
+    return TableSample(note, columns, tuple(rows))

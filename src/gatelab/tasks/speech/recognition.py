@@ -6,20 +6,21 @@ errors are sums of edits over all utterances and one division. Nothing is carrie
 Letters: B utterances, T frames, T' steps, C channels, V symbols.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import torch
+import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.core.speech.decoding import BLANK, decode
+from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.spec import SpeechBatch, SpeechSpec
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
 from gatelab.tasks.explanation.reading import Reading
-from gatelab.tasks.speech.error_rates import ErrorRates
 from gatelab.tasks.speech.reading import read_speech
 
 if TYPE_CHECKING:
@@ -28,6 +29,50 @@ if TYPE_CHECKING:
 SHOWN = 10
 """Utterances of a sample."""
 LEVEL = ("data.level",)
+
+
+SUMS = ("word_errors", "words", "character_errors", "characters", "wrong")
+
+
+class ErrorRates(torchmetrics.Metric):
+    """Errors of transcripts, and the loss of CTC.
+
+    `compute` returns float64 scalars: `wer`, `cer`: edits of words and of characters in percent of those of the true
+    transcripts (more than 100 where too much is said); `ser`: transcripts with any error, in percent; `loss`: nats per
+    symbol; `words`: of the true transcripts.
+    """
+
+    full_state_update = False
+    counts: Tensor
+    utterances: Tensor
+    symbols: Tensor
+    nll: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("counts", torch.zeros(len(SUMS), dtype=torch.int64), dist_reduce_fx="sum")
+        for name in ("utterances", "symbols"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("nll", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, said: Sequence[str], truth: Sequence[str], nll: Tensor, symbols: Tensor) -> None:
+        """Add transcripts beside the true ones, and the summed NLL (nats) of so many symbols."""
+        errors = (errors_of(*pair) for pair in zip(said, truth, strict=True))
+        self.counts += torch.tensor([[each[name] for name in SUMS] for each in errors]).sum(0).to(self.counts)
+        self.utterances += len(truth)
+        self.nll += nll.to(torch.float64)
+        self.symbols += symbols
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the figures named above; NaN when nothing was scored."""
+        word_errors, words, character_errors, characters, wrong = self.counts.double()
+        return {
+            "wer": 100 * word_errors / words,
+            "cer": 100 * character_errors / characters,
+            "ser": 100 * wrong / self.utterances,
+            "loss": self.nll / self.symbols,
+            "words": words,
+        }
 
 
 class RecognitionTask(Task):
@@ -156,17 +201,11 @@ class RecognitionTask(Task):
     def graph(self) -> GraphInterface:
         """Frames [B, T, C] and state in, logits [T', B, V + 1] and state out; T is a multiple of the stride."""
         states = self.example_input(1, self.net.stride)[1:]
-        names = [f"state_{place}" for place in range(len(states))]
-        shapes: list[tuple[int | str, ...]] = [
-            (state.shape[0], "batch", *state.shape[2:]) for state in states
-        ]
         steps: int | str = "time" if self.net.stride == 1 else "steps"
-        return GraphInterface(
-            inputs={"frames": ("batch", "time", self.spec.channels), **dict(zip(names, shapes, strict=True))},
-            outputs={
-                "logits": (steps, "batch", len(self.spec.symbols) + 1),
-                **{f"{name}_after": shape for name, shape in zip(names, shapes, strict=True)},
-            },
+        return GraphInterface.of_steps(
+            {"frames": ("batch", "time", self.spec.channels)},
+            {"logits": (steps, "batch", len(self.spec.symbols) + 1)},
+            {f"state_{place}": state for place, state in enumerate(states)},
             steps=self.net.stride,
             usual_steps=12 * self.net.stride,
         )

@@ -321,16 +321,11 @@ class LanguageModelTask(Task):
     def graph(self) -> GraphInterface:
         """Tokens [T, B] and state in, logits [T, B, V] and state out."""
         states = self.example_input(1, 1)[1:]
-        names = ["state"] if len(states) == 1 else [f"state_{letter}" for letter in "hc"]
-        shapes: list[tuple[int | str, ...]] = [
-            (state.shape[0], "batch", *state.shape[2:]) for state in states
-        ]
-        return GraphInterface(
-            inputs={"tokens": ("time", "batch"), **dict(zip(names, shapes, strict=True))},
-            outputs={
-                "logits": ("time", "batch", self.spec.vocabulary),
-                **{f"{name}_after": shape for name, shape in zip(names, shapes, strict=True)},
-            },
+        names = ("state",) if len(states) == 1 else ("state_h", "state_c")
+        return GraphInterface.of_steps(
+            {"tokens": ("time", "batch")},
+            {"logits": ("time", "batch", self.spec.vocabulary)},
+            dict(zip(names, states, strict=True)),
             free_time=True,
         )
 

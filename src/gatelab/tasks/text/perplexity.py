@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gatelab.core.text.head import token_nll
 from gatelab.data.specs import TextSpec
-from gatelab.data.text.read import encoded_parts
+from gatelab.data.text.encoded import encoded_parts
 from gatelab.data.text.tokenizer import Tokenizer
 from gatelab.tasks.contract import TokenScores
 from gatelab.tasks.metrics import TokenLoss
@@ -81,6 +81,12 @@ class Stream:
         inputs = torch.cat((self.last, tokens[:-1]))
         features, self.state = self.net.features(inputs[:, None], self.state)
         self.last = tokens[-1:]
-        size = max(1, HEAD_ELEMENTS // self.net.vocab_size)
-        parts = zip(features[:, 0].split(size), tokens.split(size), strict=True)
-        return torch.cat([token_nll(self.net.head, part, target) for part, target in parts])
+        return nll_in_parts(self.net, features[:, 0], tokens)
+
+
+def nll_in_parts(net: Any, features: Tensor, targets: Tensor) -> Tensor:
+    """The NLL [n] (nats) of n targets in all after features [*, H], `HEAD_ELEMENTS` logits at a time."""
+    rows, wanted = features.flatten(0, -2), targets.flatten()
+    size = max(1, HEAD_ELEMENTS // net.vocab_size)
+    parts = zip(rows.split(size), wanted.split(size), strict=True)
+    return torch.cat([token_nll(net.head, part, target) for part, target in parts])

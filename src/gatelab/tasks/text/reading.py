@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from gatelab.core.attribution import replaced
-from gatelab.core.text.head import token_nll
 from gatelab.tasks.contract import RunSource
 from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded, powers
-from gatelab.tasks.text.perplexity import HEAD_ELEMENTS
+from gatelab.tasks.text.perplexity import nll_in_parts
 
 STREAMS, STEPS = 8, 640
 """Streams of the text that are read, and tokens of each."""
@@ -48,7 +47,7 @@ def read_text(net: Any, run: RunSource, file: Path | None) -> Reading:
 
     def losses() -> Tensor:
         features, _ = net.features(inputs)
-        return _nll(net, features[warm:], targets[warm:])
+        return nll_in_parts(net, features[warm:], targets[warm:])
 
     last = inputs[-min(LONGEST, len(inputs)) :, 0]
     scored = targets[warm:].flatten()
@@ -87,13 +86,6 @@ def _of_file(file: Path, tokenizer: Any) -> Tensor:
     return torch.stack([ids[n * steps : (n + 1) * steps] for n in range(streams)], dim=1)
 
 
-def _nll(net: Any, features: Tensor, targets: Tensor) -> Tensor:
-    rows, wanted = features.flatten(0, -2), targets.flatten()
-    size = max(1, HEAD_ELEMENTS // net.vocab_size)
-    parts = zip(rows.split(size), wanted.split(size), strict=True)
-    return torch.cat([token_nll(net.head, part, target) for part, target in parts])
-
-
 def _carried(net: Any, inputs: Tensor, targets: Tensor, k: int, whole: Tensor) -> tuple[Tensor, Tensor]:
     """Losses of as many positions as 12 thousand steps of reading allow, with k tokens carried and with all."""
     longest = min(LONGEST, len(inputs) // 2)
@@ -104,7 +96,7 @@ def _carried(net: Any, inputs: Tensor, targets: Tensor, k: int, whole: Tensor) -
     wanted = torch.stack([targets[t, r] for t, r in places])
     features, _ = net.features(windows)
     at = torch.stack([whole[t, r] for t, r in places])
-    return _nll(net, features[-1], wanted), _nll(net, at, wanted)
+    return nll_in_parts(net, features[-1], wanted), nll_in_parts(net, at, wanted)
 
 
 def _prediction(net: Any, tokenizer: Any, tokens: Tensor, steps: Sequence[str]) -> Prediction:

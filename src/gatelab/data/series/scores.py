@@ -1,8 +1,12 @@
-"""Scores of forecasts that say how sure they are: quantile losses, interval scores and coverage, as sums to divide.
+"""Scores of forecasts, as sums to divide: models (`gatelab.tasks`) and baselines are scored by the same lines.
 
-What is summed, of a truth y, a forecast q of its quantile at level a, and the seasonal error s of the series (mean
+Of a truth y, a point forecast f, a forecast q of the quantile at level a, and the seasonal error s of the series (mean
 absolute difference of values one season apart in its training rows; Hyndman & Koehler 2006):
 
+    MSE, MAE            mean over values of (f - y)^2, |f - y|: scaled, and in original units
+    MASE                mean over values of |f - y| / s
+    sMAPE               mean over values of 200 |f - y| / (|f| + |y|), percent; 0 where both are 0
+    ND                  sum of |f - y| / sum of |y|
     quantile loss       L(q, y; a) = 2 max(a (y - q), (a - 1) (y - q))
     CRPS                mean over levels of L: the integral of L over a, on a grid (Gneiting & Raftery 2007)
     SQL                 mean over values of (mean over levels of L) / s, as fev's task metric (Shchur et al. 2025)
@@ -12,15 +16,25 @@ absolute difference of values one season apart in its training rows; Hyndman & K
                         a = .05 (Makridakis et al. 2020)
     coverage            share of truths within the central 50, 80 or 95 % interval
 
-All but WQL weigh every scored value alike and divide by the seasonal error of its own series. Models
-(`gatelab.tasks.series.quantile_metrics`) and baselines are scored by the same lines.
+All but ND and WQL weigh every scored value alike and divide by the seasonal error of its own series.
 
-Letters: B windows, P horizon, K target channels.
+Quantiles around any forecast come from its errors on other windows: split conformal prediction, per horizon step. A
+forecast q of the quantile at level a (or a point forecast, taken for every level) is moved by the a-quantile of y - q
+over calibration windows, with the rank of a finite sample:
+
+    c_a = the ceil((n + 1) a)-th smallest of the n errors for a >= 1/2, the floor((n + 1) a)-th for a < 1/2
+
+Where calibration and new windows are exchangeable, P(y <= q + c_a) >= a above and <= a below the median, so a central
+interval covers at least what it says: Vovk et al. 2005; for quantile forecasts Romano et al. 2019 (conformalized
+quantile regression, theorem 2). With fewer windows than a level needs, the largest error stands for it.
+
+Letters: B windows, P horizon, K target channels, Q levels, n calibration windows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,8 +44,6 @@ INTERVALS: Final = {50: (0.25, 0.75), 80: (0.1, 0.9), 95: (0.025, 0.975)}
 """Percent -> levels of the central interval."""
 SCORED_LEVELS: Final = tuple(sorted({*LEVELS, *(level for pair in INTERVALS.values() for level in pair)}))
 """All that the scores ask for."""
-
-
 ROUNDING: Final = 2.0**-22
 """Of a level: scaled values are kept in 32 bits, so a zero comes back as this share of it at most."""
 
@@ -40,6 +52,51 @@ def magnitude(scaled: Any, std: Any, mean: Any) -> Any:
     """Return `|scaled * std + mean|` of arrays or tensors, a zero as zero: figures divide by it."""
     value = abs(scaled * std + mean)
     return value * (value > ROUNDING * abs(mean))
+
+
+def point_errors(
+    forecast: Tensor, truth: Tensor, mask: Tensor, scales: tuple[Tensor, Tensor, Tensor]
+) -> dict[str, Tensor]:
+    """Errors of point forecasts [B, P, K] of truths, both scaled, float64; their sums are for `point_fractions`.
+
+    mask, scales: as `quantile_sums` takes them.
+    """
+    mean, std, season = scales
+    error = torch.where(mask, forecast - truth, 0.0)
+    distance, size = (error * std).abs(), torch.where(mask, magnitude(truth, std, mean), 0.0)
+    both = size + magnitude(forecast, std, mean)
+    defined, nonzero = mask & (season > 0), size > 0
+    return {
+        "squared": error.square(),
+        "absolute": error.abs(),
+        "squared_original": distance.square(),
+        "absolute_original": distance,
+        "scaled": torch.where(defined, distance / season, 0.0),
+        "relative": torch.where(both > 0, 200.0 * distance / both, 0.0),
+        "ratio": torch.where(nonzero, distance / size, 0.0),
+        "size": size,
+        "scored": mask,
+        "defined": defined,
+        "nonzero": nonzero,
+    }
+
+
+def point_fractions(sums: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Figure -> what is divided by what; the figure is the quotient of both sums over all that they have.
+
+    `mse`, `mae`, `mse_original`, `mae_original`, `mase`, `smape`, `nd`. Absent are MASE where no series has a seasonal
+    error, and ND where all truths are zero.
+    """
+    scored = sums["scored"]
+    return {
+        "mse": (sums["squared"], scored),
+        "mae": (sums["absolute"], scored),
+        "mse_original": (sums["squared_original"], scored),
+        "mae_original": (sums["absolute_original"], scored),
+        **({"mase": (sums["scaled"], sums["defined"])} if sums["defined"].any() else {}),
+        "smape": (sums["relative"], scored),
+        **({"nd": (sums["absolute_original"], sums["size"])} if sums["size"].any() else {}),
+    }
 
 
 def loss_levels(levels: Sequence[float]) -> list[float]:
@@ -120,3 +177,21 @@ def quantile_fractions(
     for percent, inside in zip(known, sums["inside"], strict=True):
         found[f"coverage_{percent}"] = inside, sums["scored"]
     return found
+
+
+def error_quantile(errors: np.ndarray, level: float) -> np.ndarray:
+    """Return c_a `[P, K]` of errors `[n, P, K]`; NaN are errors that are not known. 0 where none is."""
+    count = np.isfinite(errors).sum(axis=0)
+    exact = (count + 1) * level
+    # a product like 10 * 0.7 may lie a rounding error beside a whole number
+    rank = np.ceil(exact - 1e-9) if level >= 0.5 else np.floor(exact + 1e-9)
+    place = np.clip(rank.astype(np.int64), 1, np.maximum(count, 1)) - 1
+    if not len(errors):
+        return np.zeros(errors.shape[1:])
+    found = np.take_along_axis(np.sort(errors, axis=0), place[None], axis=0)[0]
+    return np.where(count > 0, found, 0.0)
+
+
+def error_quantiles(errors: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Return c_a `[Q, P, K]` of the errors `[n, P, K]` of a point forecast."""
+    return np.stack([error_quantile(errors, level) for level in levels])
