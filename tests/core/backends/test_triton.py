@@ -107,6 +107,27 @@ def test_like_the_oracle(case: dict[str, Any]) -> None:
         assert error <= 2 * of_plain + 1e-6, f"{name}: {error:.1e}, plain PyTorch has {of_plain:.1e}"
 
 
+def _spread(t: Any) -> Any:
+    """The same numbers with a gap after each: a view that is not contiguous in any dimension."""
+    return torch.stack((t, t), dim=-1)[..., 0] if isinstance(t, Tensor) else t
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_any_strides_will_do(reset_after: bool) -> None:
+    case = {"steps": 3, "batch": 3, "inputs": 5, "hidden": 7, "reset_after": reset_after, "reverse": False}
+    case |= {"lengths": True, "resets": True, "zoneout": "drawn"}
+
+    def spread(*tensors: Any, **given: Any) -> tuple[Tensor, Tensor]:
+        y, h_n = triton_gru.run(*map(_spread, tensors), **{k: _spread(v) for k, v in given.items()})
+        # the gradients come back through these, and are not contiguous either
+        return y.mT.contiguous().mT, h_n.mT.contiguous().mT
+
+    want, got = (_answer(run, torch.float32, case) for run in (triton_gru.run, spread))
+    for name, exact in want.items():
+        assert torch.equal(got[name], exact), name
+
+
 @pytest.mark.usefixtures("interpreted")
 def test_float16_keeps_its_state_in_float32() -> None:
     case = {"steps": 3, "batch": 2, "inputs": 3, "hidden": 17, "reset_after": True, "reverse": False}
