@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 import subprocess
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatelab import GRU
-from gatelab.core.backends import BackendError, Spec, explain, reference, triton_gru
+from gatelab.core.backends import BackendError, Spec, choose, explain, reference, triton_gru
 
 triton = pytest.importorskip("triton", reason="Triton cannot be installed here")
 layer = importlib.import_module("gatelab.core.backends.triton_gru.layer")
@@ -129,6 +130,16 @@ def test_any_strides_will_do(reset_after: bool) -> None:
 
 
 @pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_every_result_begins_where_its_memory_does(reset_after: bool) -> None:
+    """Inductor counts on it: it asserts that the results of an operation begin at an aligned address."""
+    case = {"steps": 2, "batch": 3, "inputs": 5, "hidden": 7, "reset_after": reset_after, "reverse": False}
+    case |= {"lengths": False, "resets": False, "zoneout": "no"}
+    found = _answer(triton_gru.run, torch.float32, case)
+    assert not [name for name, value in found.items() if value.storage_offset()]
+
+
+@pytest.mark.usefixtures("interpreted")
 def test_float16_keeps_its_state_in_float32() -> None:
     case = {"steps": 3, "batch": 2, "inputs": 3, "hidden": 17, "reset_after": True, "reverse": False}
     case |= {"lengths": True, "resets": True, "zoneout": "no"}
@@ -191,6 +202,48 @@ def test_compiled_and_differentiated_twice() -> None:
         (first,) = torch.autograd.grad(gru(x)[0].square().sum(), x, create_graph=True)
         twice.append(torch.autograd.grad(first.square().sum(), x)[0])
     torch.testing.assert_close(*twice)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An H100 as far as `layer` asks for it."""
+    fake = types.ModuleType("torch")
+    about = types.SimpleNamespace(
+        multi_processor_count=132, shared_memory_per_block_optin=layer.H100.shared
+    )
+    asked = {"is_available": True, "current_device": 0, "get_device_capability": (9, 0)}
+    given = {name: lambda *_, value=value: value for name, value in asked.items()}
+    fake.__dict__.update(vars(torch))
+    fake.cuda = types.SimpleNamespace(**given, get_device_properties=lambda _: about)
+    monkeypatch.setattr(layer, "torch", fake)
+    layer.chip_of.cache_clear()
+    yield
+    layer.chip_of.cache_clear()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_compiled_graph_asks_nothing_of_the_device_and_holds_for_any_batch() -> None:
+    chosen = []
+
+    def count(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        chosen.append(graph)
+        return graph
+
+    def of_the_choice(x: Tensor) -> Tensor:
+        spec = Spec("cuda", x.dtype, True, False, False, hidden=32, batch=x.shape[1], steps=x.shape[0])
+        return x + choose(spec)[0].count("triton")
+
+    compiled = torch.compile(of_the_choice, fullgraph=True, backend=count)
+    for batch in (3, 4, 5, 6):
+        assert torch.equal(compiled(torch.zeros(2, batch)), torch.ones(2, batch))
+    assert len(chosen) == 2  # for a batch of 3, and for any
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_does_not_fit_on_the_chip_is_refused_whatever_the_batch() -> None:
+    spec = Spec("cuda", torch.float32, True, False, False, hidden=900, batch=1, steps=2)
+    assert "900 units in torch.float32 do not fit" in str(explain("triton", spec))
+    assert triton_gru.unsupported(spec._replace(dtype=torch.bfloat16)) is None
 
 
 def test_refuses_by_name() -> None:

@@ -230,7 +230,7 @@ def backward(
     db_ih = db_hh = None
     if needed[4] or needed[5]:
         total = (flat if walk.reset_after else flat[:, hidden:]).sum(0)
-        db_ih = total[-3 * hidden :]
+        db_ih = total[-3 * hidden :].clone()  # a compiled graph counts on results that begin at an aligned address
         db_hh = torch.cat((total[hidden : 3 * hidden], total[:hidden])) if needed[5] else None
     return [dx, dh0, dw_ih, dw_hh, db_ih, db_hh]
 
@@ -313,14 +313,14 @@ def resident(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any],
 
 
 @torch.compiler.assume_constant_result  # a graph is compiled for one GPU and one size of the layer
-def unable(hidden: int, dtype: torch.dtype, batch: int) -> str | None:
-    """Why the current CUDA device cannot run a layer of H units; None if it can."""
+def unable(hidden: int, dtype: torch.dtype) -> str | None:
+    """Why the current CUDA device cannot run a layer of H units, whatever the batch; None if it can."""
     if not torch.cuda.is_available():
         return "there is no CUDA device"
     device = torch.device("cuda", torch.cuda.current_device())
     if torch.cuda.get_device_capability(device) < OLDEST:
         name = torch.cuda.get_device_name(device)
         return f"the triton kernels need compute capability 8.0 or later, and this is {name}"
-    if choose_tiles(hidden, numbers_of(dtype), batch, chip_of(device)) is None:
+    if choose_tiles(hidden, numbers_of(dtype), 1, chip_of(device)) is None:
         return f"the weights of {hidden} units in {dtype} do not fit on this GPU's chip"
     return None
