@@ -12,7 +12,7 @@ from gatelab.core import backends as dispatch
 from scripts.bench.gru import write_part
 from scripts.bench.gru_cases import Case, Shape
 from scripts.checks.gpu import __main__ as gpu
-from scripts.checks.gpu import layers
+from scripts.checks.gpu import layers, runs
 from scripts.checks.gpu.parity import judged, parity
 from scripts.checks.gpu.setup import Setup
 
@@ -58,7 +58,7 @@ def test_layers_are_timed(tmp_path: Path) -> None:
 def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
     code, parts = check(tmp_path / "gpu.json")
     assert {name: part["ended"] for name, part in parts.items()} == dict.fromkeys(parts, "ok")
-    assert {"training", "epochs", "graphs", "export"} < parts.keys()
+    assert {"training", "epochs", "graphs", "export", "compiled", "large"} < parts.keys()
     assert code == 0
 
 
@@ -66,6 +66,27 @@ def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
 def test_an_error_above_its_bar_is_seen(error: float, ok: bool) -> None:
     row = judged({}, "torch", "float32", {"output": 1e-7, "dx": error}, {"output": 1e-6, "dx": 1e-6})
     assert (row["ok"], row["worst"]) == (ok, "dx")
+
+
+def test_the_plain_loop_alone_may_round_a_sum_at_every_step() -> None:
+    case = {"T,B,D,H": (61, 16, 24, 96)}
+    found = {"dbias_hh_l0": 0.1249}  # as an H200 had it
+    assert judged(case, "reference", "bfloat16", found, {})["ok"]
+    assert not judged(case, "triton", "bfloat16", found, {})["ok"]
+    assert not judged(case, "reference", "bfloat16", {"dbias_hh_l0": 0.3}, {})["ok"]
+
+
+def test_what_a_run_is_called_holds_nothing_that_an_override_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(runs.harness, "run", lambda command, *_: commands.append(command) or 1.0)
+    monkeypatch.setattr(runs, "pace", lambda *_: {})
+    monkeypatch.setattr(runs, "TRAINERS", {"cuda": "trainer=gpu"})
+    monkeypatch.setattr("scripts.checks.gpu.made_up.text", lambda *_, **__: None)
+    assert all(row["ok"] for row in runs.epochs(Setup("cuda", False, tmp_path)))
+    assert any("model.backend=triton" in command for command in commands)
+    assert all(word.count("=") <= 1 for command in commands for word in command)
 
 
 def test_a_part_that_fails_is_told_and_the_next_one_runs(

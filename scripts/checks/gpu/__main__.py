@@ -8,6 +8,8 @@ that are timed run alone and first, the others at the same time as one another:
             resets before the product (`-before`)
   graphs    a gradient of a gradient, and torch.compile, of every backend
   training  every task in 32-true, bf16-mixed and 16-mixed
+  compiled  compile=default and compile=cudagraphs beside a run that is not compiled
+  large     900 units with zoneout, and a batch of several launches, beside the plain loop
   resume    a run that is killed and started again, compared bit for bit with an undisturbed one
   sweep     four slots on the one device
   scoring   finished runs scored again: the same numbers
@@ -43,7 +45,7 @@ from scripts.harness import Command, place, show
 
 sys.path.insert(0, str(harness.ROOT / "src"))  # a machine where the package is not installed
 
-from scripts.checks.gpu import runs
+from scripts.checks.gpu import beside, runs
 from scripts.checks.gpu.parity import PRECISIONS, graphs, parity, parity_table
 from scripts.checks.gpu.setup import Row, Setup, machine
 
@@ -69,6 +71,7 @@ PARTS: dict[str, Callable[[Setup], Iterator[Row]]] = {
     **{f"parity-{name}-before": partial(parity, precision=name, after=False) for name in PRECISIONS},
     "graphs": graphs,
     **runs.PARTS,
+    **beside.PARTS,
 }
 NOT_QUICK = {name for name in PARTS if name.startswith("parity")} - {
     "parity-float32",

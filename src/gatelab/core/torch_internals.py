@@ -128,6 +128,9 @@ def is_hooked(module: torch.nn.Module) -> bool:
 
 
 def gru(x: Tensor, h0: Tensor, weights: list[Tensor], bias: bool, training: bool) -> tuple[Tensor, Tensor]:
-    """The function behind `torch.nn.GRU`, for one layer in one direction: x [T, B, D], h0 [1, B, H]."""
-    y, h_n = torch._VF.gru(x, h0, weights, bias, 1, 0.0, training, False, False)
+    """The function behind `torch.nn.GRU`, for one layer in one direction: x [T, B, D], h0 [1, B, H].
+
+    cuDNN refuses a state that is not contiguous; ATen's loop on a CPU takes any.
+    """
+    y, h_n = torch._VF.gru(x, h0.contiguous(), weights, bias, 1, 0.0, training, False, False)
     return y, h_n

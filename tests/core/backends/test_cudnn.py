@@ -34,6 +34,32 @@ def test_it_equals_the_reference(ragged: bool, bias: bool, device: str) -> None:
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
 
 
+def spread(t: torch.Tensor) -> torch.Tensor:
+    """The same numbers with a gap after each: a view that is not contiguous in any dimension."""
+    return torch.stack((t, t), dim=-1)[..., 0]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_any_strides_will_do(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice of a batch, as the gates of a few sequences are looked at; on a CPU with the check that cuDNN makes."""
+    plain = torch._VF.gru
+
+    def as_cudnn(x: torch.Tensor, h0: torch.Tensor, *others: object) -> tuple[torch.Tensor, torch.Tensor]:
+        assert h0.is_contiguous(), "rnn: hx is not contiguous"
+        return plain(x, h0, *others)
+
+    monkeypatch.setattr(torch._VF, "gru", as_cudnn)
+    shapes = [(6, 3, 4), (3, 5), (15, 4), (15, 5), (15,), (15,)]
+    tensors = [torch.randn(s, dtype=torch.float64, device=device).requires_grad_() for s in shapes]
+    lengths = torch.tensor([4, 6, 1], device=device)
+    results = []
+    for form in (spread, torch.clone):
+        y, h = cudnn.run(*map(form, tensors), reset_after=True, lengths=form(lengths))
+        grads = torch.autograd.grad((y, h), tensors, (form(y.detach()), form(h.detach())))
+        results.append((y, h, *grads))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.filterwarnings("ignore")  # what PyTorch says of its own tracing
 def test_a_compiler_does_not_take_it_apart() -> None:
     graphs: list[str] = []

@@ -5,6 +5,7 @@ import itertools
 import random
 import re
 import subprocess
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatelab import GRU
-from gatelab.core.backends import BackendError, Spec, explain, reference, triton_gru
+from gatelab.core.backends import BackendError, Spec, choose, explain, reference, triton_gru
 
 triton = pytest.importorskip("triton", reason="Triton cannot be installed here")
 layer = importlib.import_module("gatelab.core.backends.triton_gru.layer")
@@ -107,6 +108,37 @@ def test_like_the_oracle(case: dict[str, Any]) -> None:
         assert error <= 2 * of_plain + 1e-6, f"{name}: {error:.1e}, plain PyTorch has {of_plain:.1e}"
 
 
+def _spread(t: Any) -> Any:
+    """The same numbers with a gap after each: a view that is not contiguous in any dimension."""
+    return torch.stack((t, t), dim=-1)[..., 0] if isinstance(t, Tensor) else t
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_any_strides_will_do(reset_after: bool) -> None:
+    case = {"steps": 3, "batch": 3, "inputs": 5, "hidden": 7, "reset_after": reset_after, "reverse": False}
+    case |= {"lengths": True, "resets": True, "zoneout": "drawn"}
+
+    def spread(*tensors: Any, **given: Any) -> tuple[Tensor, Tensor]:
+        y, h_n = triton_gru.run(*map(_spread, tensors), **{k: _spread(v) for k, v in given.items()})
+        # the gradients come back through these, and are not contiguous either
+        return y.mT.contiguous().mT, h_n.mT.contiguous().mT
+
+    want, got = (_answer(run, torch.float32, case) for run in (triton_gru.run, spread))
+    for name, exact in want.items():
+        assert torch.equal(got[name], exact), name
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_every_result_begins_where_its_memory_does(reset_after: bool) -> None:
+    """Inductor counts on it: it asserts that the results of an operation begin at an aligned address."""
+    case = {"steps": 2, "batch": 3, "inputs": 5, "hidden": 7, "reset_after": reset_after, "reverse": False}
+    case |= {"lengths": False, "resets": False, "zoneout": "no"}
+    found = _answer(triton_gru.run, torch.float32, case)
+    assert not [name for name, value in found.items() if value.storage_offset()]
+
+
 @pytest.mark.usefixtures("interpreted")
 def test_float16_keeps_its_state_in_float32() -> None:
     case = {"steps": 3, "batch": 2, "inputs": 3, "hidden": 17, "reset_after": True, "reverse": False}
@@ -170,6 +202,46 @@ def test_compiled_and_differentiated_twice() -> None:
         (first,) = torch.autograd.grad(gru(x)[0].square().sum(), x, create_graph=True)
         twice.append(torch.autograd.grad(first.square().sum(), x)[0])
     torch.testing.assert_close(*twice)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An H100 as far as `layer` asks for it."""
+    fake = types.ModuleType("torch")
+    about = types.SimpleNamespace(multi_processor_count=132, shared_memory_per_block_optin=layer.H100.shared)
+    asked = {"is_available": True, "current_device": 0, "get_device_capability": (9, 0)}
+    given = {name: lambda *_, value=value: value for name, value in asked.items()}
+    fake.__dict__.update(vars(torch))
+    fake.cuda = types.SimpleNamespace(**given, get_device_properties=lambda _: about)
+    monkeypatch.setattr(layer, "torch", fake)
+    layer.chip_of.cache_clear()
+    yield
+    layer.chip_of.cache_clear()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_compiled_graph_asks_nothing_of_the_device_and_holds_for_any_batch() -> None:
+    chosen = []
+
+    def count(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        chosen.append(graph)
+        return graph
+
+    def of_the_choice(x: Tensor) -> Tensor:
+        spec = Spec("cuda", x.dtype, True, False, False, hidden=32, batch=x.shape[1], steps=x.shape[0])
+        return x + choose(spec)[0].count("triton")
+
+    compiled = torch.compile(of_the_choice, fullgraph=True, backend=count)
+    for batch in (3, 4, 5, 6):
+        assert torch.equal(compiled(torch.zeros(2, batch)), torch.ones(2, batch))
+    assert len(chosen) == 2  # for a batch of 3, and for any
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_does_not_fit_on_the_chip_is_refused_whatever_the_batch() -> None:
+    spec = Spec("cuda", torch.float32, True, False, False, hidden=900, batch=1, steps=2)
+    assert "900 units in torch.float32 do not fit" in str(explain("triton", spec))
+    assert triton_gru.unsupported(spec._replace(dtype=torch.bfloat16)) is None
 
 
 def test_refuses_by_name() -> None:
@@ -251,6 +323,8 @@ def _within_limits(chip: Any, kind: Any, hidden: int, name: str, tiles: Any) -> 
     source = ASTSource(kernel, signature, {places[n]: v for n, v in constants.items()}, aligned)
     target = GPUTarget("cuda", ARCHITECTURES[chip], 32)
     made = triton.compile(source, target=target, options={"num_warps": tiles.warps, **layer.OPTIONS})
+    assert "red.release.gpu" in made.asm["ptx"]  # the interpreter has another way to wait and to arrive
+    assert "atom." not in made.asm["ptx"]
     registers, spilled = _resources(made.asm["cubin"])
     assert spilled == 0
     assert made.metadata.shared <= chip.shared

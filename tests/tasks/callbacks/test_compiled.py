@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from gatelab import GRU
 from gatelab.tasks import Checkpoints, GateStatistics, load_checkpoint
 from gatelab.tasks.callbacks import Compile, ExponentialAveraging
 from gatelab.tasks.callbacks.compiled import why_not
@@ -77,6 +78,23 @@ def test_a_compiled_network_has_the_same_bits_under_the_same_names(
 ) -> None:
     data = request.getfixturevalue(kind)
     assert_same(run("plain", data()), run("compiled", data(), Compile(how)))
+
+
+def test_a_look_at_the_gates_is_not_compiled_and_makes_no_new_graph() -> None:
+    graphs, core, looks = [], GRU(3, 4), GateStatistics()
+
+    def count(graph: torch.fx.GraphModule, inputs: object) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    core.compile(backend=count)
+    for _ in range(3):
+        core(torch.randn(5, 2, 3), torch.randn(1, 2, 4))
+        looks._figures.clear()
+        looks._listen(core)
+        core(torch.randn(5, 2, 3), torch.randn(1, 2, 4))
+        assert "gates/layer0/update_mean" in looks._figures
+    assert len(graphs) == 1
 
 
 def test_what_cannot_be_compiled_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def unsupported(spec: Spec) -> str | None:
         return spec.obstacle
     if spec.device != "cuda":
         return f"cuDNN runs on CUDA devices and the input is on {spec.device}"
-    if not torch.backends.cudnn.is_available() or not torch.backends.cudnn.enabled:
+    if not _is_on():
         return "cuDNN is missing or switched off (torch.backends.cudnn.enabled)"
     if spec.dtype not in DTYPES:
         return f"cuDNN does not compute in {spec.dtype}"
@@ -78,6 +78,12 @@ def unsupported(spec: Spec) -> str | None:
     if spec.zoneout:
         return "cuDNN has no zoneout"
     return None
+
+
+@torch.compiler.assume_constant_result  # what PyTorch says of the machine is not to be traced
+def _is_on() -> bool:
+    """Whether this PyTorch has cuDNN, and may use it."""
+    return torch.backends.cudnn.is_available() and torch.backends.cudnn.enabled
 
 
 BACKEND = Backend("cudnn", "PyTorch's fused GRU on a CUDA device", run, unsupported)

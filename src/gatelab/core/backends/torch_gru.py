@@ -239,7 +239,8 @@ def _backward_after(
         else:
             dh_t[t].addcmul_(dh_t[t + 1], z_t[t]).addmm_(recurrent[t], weight)
     flat = grads.flatten(0, 1)
-    dx, dw_ih, dw_hh = weight_gradients(flat[:, hidden:], flat[:, :hidden], read, read, x, w_ih, needed)
+    dx, dw_ih = input_gradients(flat[:, hidden:], x, w_ih, needed)
+    dw_hh = recurrent_gradient(flat[:, hidden:], flat[:, :hidden], read, read) if needed[3] else None
     total = flat.sum(0) if needed[4] or needed[5] else None
     db_ih = total[hidden:] if total is not None and needed[4] else None
     db_hh = (
@@ -266,23 +267,27 @@ def _coefficients_after(gates: Tensor, before: Tensor, p: float) -> tuple[Tensor
     return grads, z
 
 
-def weight_gradients(
-    grads: Tensor, of_n: Tensor, read: Tensor, before: Tensor, x: Tensor, w_ih: Tensor, needed: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients of x, w_ih and w_hh, products over all rows, None where not `needed`.
+def input_gradients(
+    grads: Tensor, x: Tensor, w_ih: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients of x and w_ih, products over all rows, None where not `needed`.
 
-    `grads` [T*B, 3H] are those of the pre-activations (r, z, n), `of_n` [T*B, H] those of W_hn's product, which `read`
-    [T, B, H]: the states `before`, or r times them.
+    `grads` [T*B, 3H] are those of the pre-activations (r, z, n).
+    """
+    dx = (grads @ w_ih).view(x.shape) if needed[0] else None
+    return dx, grads.t() @ x.flatten(0, 1) if needed[2] else None
+
+
+def recurrent_gradient(grads: Tensor, of_n: Tensor, read: Tensor, before: Tensor) -> Tensor:
+    """The gradient of w_hh: `of_n` [T*B, H] is that of W_hn's product, which `read` [T, B, H].
+
+    What it read are the states `before`, or r times them.
     """
     hidden = before.shape[2]
-    dx = (grads @ w_ih).view(x.shape) if needed[0] else None
-    dw_ih = grads.t() @ x.flatten(0, 1) if needed[2] else None
-    dw_hh = None
-    if needed[3]:
-        dw_hh = grads.new_empty(3 * hidden, hidden)
-        torch.mm(grads[:, : 2 * hidden].t(), before.flatten(0, 1), out=dw_hh[: 2 * hidden])
-        torch.mm(of_n.t(), read.flatten(0, 1), out=dw_hh[2 * hidden :])
-    return dx, dw_ih, dw_hh
+    dw_hh = grads.new_empty(3 * hidden, hidden)
+    torch.mm(grads[:, : 2 * hidden].t(), before.flatten(0, 1), out=dw_hh[: 2 * hidden])
+    torch.mm(of_n.t(), read.flatten(0, 1), out=dw_hh[2 * hidden :])
+    return dw_hh
 
 
 def _forward_before(
@@ -350,7 +355,8 @@ def _backward_before(
         else:
             dh_t[t].addcmul_(dh_t[t + 1], closed_t[t]).addcmul_(dq, r_t[t]).addmm_(rz_t[t], w_rz)
     flat, q = grads.flatten(0, 1), r * before
-    dx, dw_ih, dw_hh = weight_gradients(flat, flat[:, 2 * hidden :], q, read, x, w_ih, needed)
+    dx, dw_ih = input_gradients(flat, x, w_ih, needed)
+    dw_hh = recurrent_gradient(flat, flat[:, 2 * hidden :], q, read) if needed[3] else None
     return dx, dh[0], dw_ih, dw_hh, flat.sum(0) if needed[4] else None, None
 
 

@@ -350,7 +350,7 @@ def _try_trainer(trainer: Any, nodes: Any, task: Any, here: bool) -> str | None:
         made = build_callbacks({"callbacks": nodes}, checkpoints={"directory": "checkpoints"})
         names = [name for name, item in (nodes or {}).items() if item is not None]
         wrong = [*callback_problems(dict(zip(names, made, strict=True)), trainer, locate(task["_target_"]))]
-        if wrong := wrong or [*(device_problems(nodes or {}) if json.loads(here) else ())]:
+        if wrong := wrong or [*(device_problems(nodes or {}) if here else ())]:
             return wrong[0]
         build_trainer({"trainer": trainer}, callbacks=made, loggers=[], run_dir=Path("unused"))
     except RequestError as error:

@@ -66,6 +66,7 @@ class GateStatistics(pl.Callback):
             self._figures = {}
 
     def _listen(self, core: Any) -> None:
+        @torch.compiler.disable  # of a compiled core the call is compiled with its hooks, and this one comes and goes
         def look(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             handle.remove()  # once: the steps in between call the core as if nobody looked
             x, state = (*args, None)[:2]

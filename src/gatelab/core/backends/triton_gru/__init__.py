@@ -176,7 +176,7 @@ def unsupported(spec: Spec) -> str | None:
         return "the triton kernels have no layer normalisation"
     if spec.batch == 0:
         return "the triton kernels need at least one row and the batch is empty"
-    return None if INTERPRETED else _module().unable(spec.hidden, spec.dtype, spec.batch)
+    return None if INTERPRETED else _module().unable(spec.hidden, spec.dtype)
 
 
 BACKEND = Backend(

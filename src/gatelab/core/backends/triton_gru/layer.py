@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from triton import JITFunction, next_power_of_2
 
-from gatelab.core.backends.torch_gru import weight_gradients
+from gatelab.core.backends.torch_gru import input_gradients, recurrent_gradient
 from gatelab.core.backends.triton_gru import kernels
 from gatelab.core.cells import Weights
 from gatelab.core.unroll import padding
@@ -224,14 +224,18 @@ def backward(
             through = through.masked_fill(walk.resets[first].bool().unsqueeze(-1), 0)
         dh0 = (end + through).to(x.dtype)
     flat = grads.flatten(0, 1)
-    of_n, read = (m, before) if walk.reset_after else (n, gates[..., :hidden])
-    dx, dw_ih, dw_hh = weight_gradients(
-        flat[:, hidden:], of_n.flatten(0, 1), read, before, x, weights.w_ih, needed
-    )
+    dx, dw_ih = input_gradients(flat[:, hidden:], x, weights.w_ih, needed)
+    dw_hh = None
+    if needed[3] and walk.reset_after:  # m, r and z lie side by side: one product, whose first rows go last
+        dw_hh = (flat[:, : 3 * hidden].t() @ before.flatten(0, 1)).roll(-hidden, 0)
+    elif needed[3]:
+        dw_hh = recurrent_gradient(flat[:, hidden:], n.flatten(0, 1), gates[..., :hidden], before)
     db_ih = db_hh = None
     if needed[4] or needed[5]:
         total = (flat if walk.reset_after else flat[:, hidden:]).sum(0)
-        db_ih = total[-3 * hidden :]
+        db_ih = total[
+            -3 * hidden :
+        ].clone()  # a compiled graph counts on results that begin at an aligned address
         db_hh = torch.cat((total[hidden : 3 * hidden], total[:hidden])) if needed[5] else None
     return [dx, dh0, dw_ih, dw_hh, db_ih, db_hh]
 
@@ -314,14 +318,16 @@ def resident(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any],
 
 
 @torch.compiler.assume_constant_result  # a graph is compiled for one GPU and one size of the layer
-def unable(hidden: int, dtype: torch.dtype, batch: int) -> str | None:
-    """Why the current CUDA device cannot run a layer of H units; None if it can."""
+def unable(hidden: int, dtype: torch.dtype) -> str | None:
+    """Why the current CUDA device cannot run a layer of H units, whatever the batch; None if it can."""
     if not torch.cuda.is_available():
         return "there is no CUDA device"
+    if torch.version.hip is not None:
+        return "the triton kernels hold instructions (PTX) that only GPUs of NVIDIA have"
     device = torch.device("cuda", torch.cuda.current_device())
     if torch.cuda.get_device_capability(device) < OLDEST:
         name = torch.cuda.get_device_name(device)
         return f"the triton kernels need compute capability 8.0 or later, and this is {name}"
-    if choose_tiles(hidden, numbers_of(dtype), batch, chip_of(device)) is None:
+    if choose_tiles(hidden, numbers_of(dtype), 1, chip_of(device)) is None:
         return f"the weights of {hidden} units in {dtype} do not fit on this GPU's chip"
     return None
