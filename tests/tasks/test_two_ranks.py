@@ -62,6 +62,10 @@ def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     lines = [line for line in text_file.read_text().splitlines() if line.strip()][:200]
     rows = (f"{line},{'long' if len(line) > 8 else 'short'}\n" for line in lines)
     (tmp_path / "labels.csv").write_text("text,label\n" + "".join(rows))
+    # one long line alone is a batch, which two ranks could not share: they would have other batches, so other weights
+    short = [line for line in lines if len(line) <= 20]
+    (tmp_path / "source.txt").write_text("\n".join(short))
+    (tmp_path / "target.txt").write_text("\n".join(line.strip()[::-1] for line in short))
     spec = importlib.util.spec_from_file_location("two_ranks", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

@@ -64,13 +64,7 @@ def make_data(kind: str, folder: Path, random_window: bool = False) -> Any:
     """Return the DataModule: the text in `folder` as streams, labelled lines or pairs, or the embedded series."""
     data: Any
     if kind == "pairs":
-        lines = (folder / "corpus.txt").read_text().split("\n")
-        lines = [line for line in lines if line.strip()][:200]
-        texts = {"source": "\n".join(lines), "target": "\n".join(line.strip()[::-1] for line in lines)}
-        for side, content in texts.items():
-            if not (folder / f"{side}.txt").is_file():  # two ranks that write it would read each other's half
-                (folder / f"{side}.txt").write_text(content)
-        named = {side: str(folder / f"{side}.txt") for side in texts}
+        named = {side: str(folder / f"{side}.txt") for side in ("source", "target")}
         data = PairsDataModule(
             corpus="pairs", level="char", batch_tokens=120, eval_batch_size=16, seed=5, **named
         )

@@ -205,6 +205,7 @@ def test_infinite_values_are_refused(frame, save):
         ("a.csv", "", "the file is empty"),
         ("a.csv", "t,x\n", "has no rows"),
         ("a.csv", "x, x\n1,2\n3,4\n", "column 'x' occurs twice"),
+        ("a.csv", "\u00e4,a\u0308\n1,2\n3,4\n", "column 'ä' occurs twice"),
         ("a.csv", "t,x\n1,2\n3,4,5\n", "line 3 has 3 fields"),
         ("a.xls", "x\n1\n", "expected a file named"),
         ("a.parquet", "no parquet", "could not be read"),

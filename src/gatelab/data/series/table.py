@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -155,7 +156,8 @@ def read_frame(
     if frame.empty:
         raise DataError(f"{path}: the table has no rows")
     frame.columns = [str(column).strip() for column in frame.columns]
-    if repeated := sorted(frame.columns[frame.columns.duplicated()]):
+    shown = pd.Index([normalize("NFC", name) for name in frame.columns])  # ä in one character or in two
+    if repeated := sorted(shown[shown.duplicated()]):
         raise DataError(f"{path}: column {repeated[0]!r} occurs twice; give every column its own name")
     return frame
 
