@@ -3,7 +3,8 @@
 Every tool trains the same eight configurations (one GRU, one series, eight learning rates) to the end and scores the
 best checkpoint on the validation split; the clock runs from the start of its command to the end of it, imports and
 reports included. The values are compared. `gatelab` keeps a record of each run and a report beside that, and gives
-each run a process of its own; so does Ray Tune, while Optuna runs two threads in one process.
+each run a process of its own; so does Ray Tune, while Optuna runs two threads in one process: they draw
+from one random state, so that a value of it may differ.
 
 Ray Tune needs an environment of its own:
   python -m venv ray && ray/bin/pip install -e . 'ray[tune]>=2.40'
