@@ -297,7 +297,7 @@ def test_whole_table_within_the_limits(chip: Any, kind: Any, hidden: int, batch:
 
 
 def _within_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str, tiles: Any) -> None:
-    """Registers spill nothing (but see `SPILLED`), shared memory as announced, all programs of some rows at the same time."""
+    """No spills but those of `SPILLED`, shared memory as announced, all programs of some rows at the same time."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
