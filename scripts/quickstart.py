@@ -118,9 +118,10 @@ def draw(states: dict[str, Any], results: dict[str, dict[str, Any]]) -> Path:
     data = load_data(loaded.record)
     target = len(data.spec.targets) // 2
     window = data.spec.windows["test"] // 2
-    past, future, forecast, _ = loaded.task.window(data, window, target, "test")
-    axes[2].plot(range(-len(past), len(future)), [*past, *future], color="#333333", label="truth")
-    axes[2].plot(forecast, color="#1f6fb2", lw=1.8, label="forecast")
+    shown = loaded.task.window(data, "test", window, target)
+    known = [*shown.past, *shown.future]
+    axes[2].plot(range(-len(shown.past), len(shown.future)), known, color="#333333", label="truth")
+    axes[2].plot(shown.forecast, color="#1f6fb2", lw=1.8, label="forecast")
     axes[2].axvline(-0.5, color="#9aa5b1")
     label = f"{data.spec.targets[target]} (original units)"
     axes[2].set(xlabel="steps from the forecast's start", ylabel=label)

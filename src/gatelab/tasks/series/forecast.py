@@ -417,13 +417,9 @@ class ForecastTask(Task):
         if spec.horizon == 1:
             return None
         starts = range(0, min(data.spec.windows["valid"], SAMPLE_WINDOWS * spec.horizon), spec.horizon)
-        levels = None if self.quantile_metric is None else self.quantile_metric.levels
         shown = []
         for start in starts:
-            place, row = divmod(start, data.eval_batch_size)
-            batch = next(islice(data.dataloader("valid"), place, None)).each(itemgetter(slice(row, row + 1)))
-            with torch.inference_mode():
-                window = shown_window(start, batch, self.answer(batch), levels, spec)
+            window = self.window(data, "valid", start)
             past = window.past if start == 0 else []
             times = data.times("valid", start)
             shown.append(window._replace(past=past, times=times and times[-len(past) - spec.horizon :]))
@@ -434,6 +430,14 @@ class ForecastTask(Task):
             steps="time" if shown[0].times else "steps of the validation split",
             windows=tuple(shown),
         )
+
+    def window(self, data: Any, split: str, number: int, target: int = 0) -> Window:
+        """A target in one window of a split as it is drawn, with its forecast."""
+        place, row = divmod(number, data.eval_batch_size)
+        batch = next(islice(data.dataloader(split), place, None)).each(itemgetter(slice(row, row + 1)))
+        levels = None if self.quantile_metric is None else self.quantile_metric.levels
+        with torch.inference_mode():
+            return shown_window(number, batch, self.answer(batch), levels, self.spec, target)
 
     def samples(self, run: RunSource) -> Sequence[Sample]:
         """Windows, errors by horizon step, and the worst series or targets (samples.py)."""

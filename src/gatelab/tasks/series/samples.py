@@ -34,30 +34,35 @@ WORST: Final = 10
 
 
 def shown_window(
-    start: int, batch: SeriesBatch, answer: Any, levels: Sequence[float] | None, spec: SeriesSpec
+    start: int,
+    batch: SeriesBatch,
+    answer: Any,
+    levels: Sequence[float] | None,
+    spec: SeriesSpec,
+    target: int = 0,
 ) -> Window:
-    """The first target of a batch's first window: twice the horizon of the past, truth, forecast and intervals.
+    """A target of a batch's first window: twice the horizon of the past, truth, forecast and intervals.
 
     levels: of the answer's quantiles [B, P, K, Q].
     """
-    channel = spec.target_index[0]
+    channel = spec.target_index[target]
     level, spread = spec.mean[channel], spec.std[channel]
     if batch.level is not None and batch.spread is not None:
-        level, spread = float(batch.level[0, 0]), float(batch.spread[0, 0])
+        level, spread = float(batch.level[0, target]), float(batch.spread[0, target])
 
     def original(values: torch.Tensor) -> list[float]:
         return (values.double() * spread + level).tolist()
 
     places = {} if answer.quantiles is None else {round(a, 6): place for place, a in enumerate(levels or ())}
     bands = tuple(
-        Band(percent, *(original(answer.quantiles[0, :, 0, places[a]]) for a in INTERVALS[percent]))
+        Band(percent, *(original(answer.quantiles[0, :, target, places[a]]) for a in INTERVALS[percent]))
         for percent in BANDS
         if all(a in places for a in INTERVALS[percent])
     )
     past, truth, point = (
         batch.past[0, -2 * spec.horizon :, channel],
-        batch.future[0, :, 0],
-        answer.point[0, :, 0],
+        batch.future[0, :, target],
+        answer.point[0, :, target],
     )
     return Window(start, original(past), original(truth), original(point), None, bands)
 
