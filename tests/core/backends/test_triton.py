@@ -258,8 +258,6 @@ def test_refuses_by_name() -> None:
 
 A100, H100 = layer.Chip(108, 166912), layer.H100
 ARCHITECTURES = {A100: 80, H100: 90}
-SPILLED = {(A100, 2, 1024, 64, "backward_after"): 8}
-"""Bytes where it is not 0. The one place came with polling by every thread, which takes a register more."""
 KERNELS = ("forward_after", "backward_after", "forward_before", "backward_before")
 FLOAT32, BFLOAT16 = layer.Numbers(4, "tf32x3", 2), layer.Numbers(2, "tf32", 1)
 SOME = [(H100, BFLOAT16, 512, 64, name) for name in KERNELS]
@@ -275,7 +273,7 @@ REST = [case for case in ALL if case not in SOME]
 def test_compiled_within_the_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str) -> None:
     tiles = layer.choose_tiles(hidden, kind, batch, chip)
     assert tiles is not None
-    _within_limits(chip, kind, hidden, batch, name, tiles)
+    _within_limits(chip, kind, hidden, name, tiles)
 
 
 def test_what_is_rounded_does_not_hang_on_the_default_of_triton() -> None:
@@ -293,11 +291,11 @@ def test_whole_table_within_the_limits(chip: Any, kind: Any, hidden: int, batch:
     tiles = layer.choose_tiles(hidden, kind, batch, chip)
     if tiles is None:
         pytest.skip(f"{hidden} units of {kind.size} bytes do not fit on {chip}, and the backend says so")
-    _within_limits(chip, kind, hidden, batch, name, tiles)
+    _within_limits(chip, kind, hidden, name, tiles)
 
 
-def _within_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str, tiles: Any) -> None:
-    """No spills but those of `SPILLED`, shared memory as announced, all programs of some rows at the same time."""
+def _within_limits(chip: Any, kind: Any, hidden: int, name: str, tiles: Any) -> None:
+    """No number spilled from the registers, shared memory as announced, all programs of some rows at the same time."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
@@ -328,7 +326,7 @@ def _within_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str, til
     assert "red.release.gpu" in made.asm["ptx"]  # the interpreter has another way to wait and to arrive
     assert "atom." not in made.asm["ptx"]
     registers, spilled = _resources(made.asm["cubin"])
-    assert spilled == SPILLED.get((chip, kind.size, hidden, batch, name), 0)
+    assert spilled == 0
     assert made.metadata.shared <= chip.shared
     threads = 32 * tiles.warps
     together = min((chip.shared + 1024) // (made.metadata.shared + 1024), 65536 // (registers * threads))

@@ -103,9 +103,15 @@ def at(data, row, size):
 
 
 @triton.jit
+def stored(data, place, mask):
+    """A tile [BB, BU] in the dtype that it is stored in, zero where not `mask`: what waits takes fewer registers so."""
+    return tl.load(data + place, mask=mask, other=0.0)
+
+
+@triton.jit
 def tile(data, place, mask):
     """A tile [BB, BU] in float32, zero where not `mask`."""
-    return tl.load(data + place, mask=mask, other=0.0).to(tl.float32)
+    return stored(data, place, mask).to(tl.float32)
 
 
 @triton.jit
@@ -263,20 +269,20 @@ def backward_after(
     through = tile(start, place, mine)
     t = first if REVERSE else steps - 1 - first
     now = at(gates, t * batch, 4 * H)
-    next_m, next_r = tile(now, place4, mine), tile(now + H, place4, mine)
-    next_z, next_n = tile(now + 2 * H, place4, mine), tile(now + 3 * H, place4, mine)
-    next_s = tile(at(states, (t + 1 if REVERSE else t) * batch, H), place, mine)
-    next_d = tile(at(dy, t * batch, H), place, mine) if MORE else through
+    next_m, next_r = stored(now, place4, mine), stored(now + H, place4, mine)
+    next_z, next_n = stored(now + 2 * H, place4, mine), stored(now + 3 * H, place4, mine)
+    next_s = stored(at(states, (t + 1 if REVERSE else t) * batch, H), place, mine)
+    next_d = stored(at(dy, t * batch, H), place, mine) if MORE else through
     for step in range(first, last):
         t = step if REVERSE else steps - 1 - step
         m, r, z, n, s, d = next_m, next_r, next_z, next_n, next_s, next_d
         ahead = tl.minimum(t + 1, steps - 1) if REVERSE else tl.maximum(t - 1, 0)
         now = at(gates, ahead * batch, 4 * H)
-        next_m, next_r = tile(now, place4, mine), tile(now + H, place4, mine)
-        next_z, next_n = tile(now + 2 * H, place4, mine), tile(now + 3 * H, place4, mine)
-        next_s = tile(at(states, (ahead + 1 if REVERSE else ahead) * batch, H), place, mine)
+        next_m, next_r = stored(now, place4, mine), stored(now + H, place4, mine)
+        next_z, next_n = stored(now + 2 * H, place4, mine), stored(now + 3 * H, place4, mine)
+        next_s = stored(at(states, (ahead + 1 if REVERSE else ahead) * batch, H), place, mine)
         if MORE:
-            next_d = tile(at(dy, ahead * batch, H), place, mine)
+            next_d = stored(at(dy, ahead * batch, H), place, mine)
         # what the step that was walked before this one passes back through its products
         fresh, fresh_past = valid, valid
         if RESETS:
@@ -294,6 +300,8 @@ def backward_after(
             a = tl.dot(left(of + H, row4, k2, fresh_past, H), v_r, a, input_precision=PRECISION)
             a = tl.dot(left(of + 2 * H, row4, k2, fresh_past, H), v_z, a, input_precision=PRECISION)
         dh = added(a, SPLIT, BB, BU)
+        m, r, z = m.to(tl.float32), r.to(tl.float32), z.to(tl.float32)
+        n, s, d = n.to(tl.float32), s.to(tl.float32), d.to(tl.float32)
         dh += through
         over = (t >= length)[:, None] if RAGGED else (row < 0)[:, None]
         if MORE:

@@ -233,9 +233,8 @@ def backward(
     db_ih = db_hh = None
     if needed[4] or needed[5]:
         total = (flat if walk.reset_after else flat[:, hidden:]).sum(0)
-        db_ih = total[
-            -3 * hidden :
-        ].clone()  # a compiled graph counts on results that begin at an aligned address
+        # cloned: a compiled graph counts on results that begin at an aligned address
+        db_ih = total[-3 * hidden :].clone()
         db_hh = torch.cat((total[hidden : 3 * hidden], total[:hidden])) if needed[5] else None
     return [dx, dh0, dw_ih, dw_hh, db_ih, db_hh]
 
