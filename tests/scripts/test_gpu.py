@@ -68,14 +68,6 @@ def test_an_error_above_its_bar_is_seen(error: float, ok: bool) -> None:
     assert (row["ok"], row["worst"]) == (ok, "dx")
 
 
-def test_the_plain_loop_alone_may_round_a_sum_at_every_step() -> None:
-    case = {"T,B,D,H": (61, 16, 24, 96)}
-    found = {"dbias_hh_l0": 0.1249}  # as an H200 had it
-    assert judged(case, "reference", "bfloat16", found, {})["ok"]
-    assert not judged(case, "triton", "bfloat16", found, {})["ok"]
-    assert not judged(case, "reference", "bfloat16", {"dbias_hh_l0": 0.3}, {})["ok"]
-
-
 def test_what_a_run_is_called_holds_nothing_that_an_override_cannot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
