@@ -57,6 +57,24 @@ def test_utilisation_is_busy_slot_time_over_all_slot_time(make_study, entries):
     assert study(make_study, entries, trials, slots=2).utilisation == pytest.approx(20 / 30)
 
 
+def test_the_runs_of_one_trial_use_all_slots_unless_a_pruner_decides_between_them(make_study, entries):
+    running = {"params": {"h": 8}, "state": "running", "owner": "w/0", "start": 3600.0 - 4.0}
+    trials = [done(8, 30.0, 3500.0), running]
+    together = study(make_study, entries, trials, "together", slots=3, seeds=[0, 1, 2])
+    assert together.slots_of_a_trial == 3
+    assert together.seconds_left == pytest.approx((30 - 3 * 4) / 3)
+    pruned = study(make_study, entries, trials, "pruned", slots=3, seeds=[0, 1, 2], pruner="wilcoxon")
+    assert pruned.slots_of_a_trial == 1
+    assert pruned.seconds_left == pytest.approx(26)
+
+
+def test_slots_whose_seeds_train_beside_each_other_are_busy(make_study, entries):
+    beside = {"params": {"h": 8}, "values": [1.0], "seconds": 27.0, "start": 0.0, "length": 10.0}
+    assert study(make_study, entries, [beside], slots=3, seeds=[0, 1, 2]).utilisation == pytest.approx(0.9)
+    # what had been trained before this attempt is no time of a slot
+    assert study(make_study, entries, [beside], "one", slots=3).utilisation == pytest.approx(1 / 3)
+
+
 def test_a_pause_of_the_whole_study_is_not_idleness(make_study, entries):
     trials = [done(8, 10.0, 0.0), done(8, 10.0, 1000.0)]
     assert study(make_study, entries, trials).utilisation == pytest.approx(1.0)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import datetime
 import json
 import os
 import signal
@@ -123,6 +124,66 @@ def test_a_point_is_pruned_between_its_seeds(make_study, runner):
     assert work(directory, runner)["ended"] == {"pruned": 1}
     (row,) = rows_of(directory)
     assert len(row.user_attrs["values"]) == len(row.intermediate_values) == 1
+
+
+def run_times(run):
+    """When a run began and when its result was written."""
+    begun = json.loads((run.path / "run.json").read_text())["attempts"][0]["started"]
+    return datetime.datetime.fromisoformat(begun).timestamp(), (run.path / "result.json").stat().st_mtime
+
+
+def test_idle_slots_take_the_seeds_of_a_point(make_study, runner, tmp_path):
+    def values(name, *settings):
+        directory = make_study(name, "study.seeds=[0,1,2]", "optim.lr=choice(1e-2)", *LONG, "trainer.max_steps=60",
+                               *settings, root=tmp_path / name)  # fmt: skip
+        assert work(directory, runner)["ended"] == {"complete": 1}
+        (row,) = rows_of(directory)
+        times = [run_times(run_of(directory, row, index)) for index in range(3)]
+        return row, max(begin for begin, _ in times) < min(end for _, end in times)
+
+    alone, beside = values("alone")
+    assert not beside
+    shared, beside = values("shared", "study.slots=3")
+    assert beside
+    assert shared.user_attrs["values"] == alone.user_attrs["values"]
+    assert shared.value == alone.value
+    assert shared.intermediate_values == alone.intermediate_values
+    # a pruner decides after each seed whether there is a next one
+    never = ["study.pruner=ThresholdPruner", "study.pruner_options.upper=1e9"]
+    _, beside = values("pruner", "study.slots=3", *never)
+    assert not beside
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_seeds_in_several_slots_wait_again_as_one_trial(make_study, runner, how):
+    directory = make_study("again", "study.seeds=[0,1]", "study.slots=2", *LONG, "optim.lr=choice(1e-2)",
+                           "trainer.max_steps=60" if how == "killed" else "trainer.max_steps=300")  # fmt: skip
+
+    def act():
+        first = next_run(directory)
+        second = next_run(directory, first)
+        kill(second) if how == "killed" else directory.stop()
+
+    said = work(directory, runner, act)
+    (row,) = rows_of(directory)
+    if how == "stopped":
+        assert (said["interrupted"], said["ended"]) == (True, {"waiting": 1})
+        assert {run_of(directory, row, index).state() for index in range(2)} == {"interrupted"}
+        return
+    assert said["ended"] == {"waiting": 1, "complete": 1}
+    assert row.user_attrs["attempts"] == 1
+    attempts = [len(run_of(directory, row, index).read()["attempts"]) for index in range(2)]
+    assert sorted(attempts) == [1, 2]  # the other one had ended, and is taken as it is
+
+
+def test_a_seed_that_fails_ends_its_trial_and_keeps_what_the_others_found(make_study, runner):
+    directory = make_study("one-fails", "study.seeds=[0,1]", "study.slots=2", "optim.lr=choice(1e-2)",
+                           "+callbacks.spy._target_=spy.FailsOnSeed", "+callbacks.spy.seed=0")  # fmt: skip
+    assert work(directory, runner)["ended"] == {"fail": 1}
+    (row,) = rows_of(directory)
+    assert "as requested" in row.user_attrs["error"]
+    other = run_of(directory, row, 1).result()["splits"]["valid"]["metrics"]["loss"]
+    assert row.user_attrs["values"] == [None, other]
 
 
 def test_several_objectives_are_told_in_their_order(make_study, runner):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from gatelab.study.settings import replicates
+
 STATES = ("done", "running", "pruned", "failed", "waiting")
 
 
@@ -174,12 +176,23 @@ class StudyState:
 
     @property
     def slots(self) -> int:
-        """Trials that can run at once, on all workers."""
+        """Runs that can go on at once, on all workers."""
         return max(1, int(self.settings.get("workers") or 1) * int(self.settings.get("slots") or 1))
 
     @property
+    def slots_of_a_trial(self) -> int:
+        """Slots that the runs of one trial can use: of one worker, and one where a pruner decides between the runs."""
+        if self.settings.get("pruner", "none") != "none" and len(self.objectives) == 1:
+            return 1
+        runs = len(replicates(self.settings.get("seeds"), self.settings.get("folds")))
+        return min(runs, int(self.settings.get("slots") or 1))
+
+    @property
     def seconds_left(self) -> float | None:
-        """Estimated time to the end: mean seconds of a finished trial x trials left / slots; None before the first."""
+        """Estimated time to the end: mean seconds of a finished trial x trials left / slots; None before the first.
+
+        Seconds of a trial are those of its slots together, as far as trials run beside each other.
+        """
         waiting = [trial for trial in self.trials if trial.state == "waiting"]
         running = [trial for trial in self.trials if trial.state == "running"]
         if not waiting and not running:
@@ -188,20 +201,34 @@ class StudyState:
         if not any(costs):
             return None
         mean = sum(costs) / len(costs)
-        begun = [0.0 if self.lost(trial) else trial.elapsed(self.now) or 0.0 for trial in running]
+        begun = [0.0 if self.lost(trial) else self._slot_seconds(trial) for trial in running]
         rest = [max(0.0, mean - seconds) for seconds in begun] + [mean] * len(waiting)
-        return max(sum(rest) / self.slots, *rest)
+        return max(sum(rest) / self.slots, max(rest) / self.slots_of_a_trial)
+
+    def _slot_seconds(self, trial: Trial) -> float:
+        """Seconds that slots have spent on a trial's last attempt: those of its runs, where several went on at once."""
+        elapsed = trial.elapsed(self.now) or 0.0
+        if trial.state != "running":
+            return min(max(elapsed, trial.seconds or 0.0), elapsed * self.slots_of_a_trial)
+        active = sum(other.state == "running" for other in self.trials)
+        alone = all(other.state != "waiting" for other in self.trials)  # idle slots help where nothing waits
+        return elapsed * max(1, min(self.slots_of_a_trial, self.slots // active) if alone else 1)
 
     @property
     def utilisation(self) -> float | None:
-        """Share of slot time in which a trial ran, 0 to 1; None before any trial began.
+        """Share of slot time in which a run went on, 0 to 1; None before any trial began.
 
         Counts last attempts only. Pauses longer than `stale_after` in which nothing ran are left out: no worker ran.
         """
-        spans = sorted(
-            (trial.started.timestamp(), (trial.finished or self.now).timestamp())
+        begun = [
+            trial
             for trial in self.trials
             if trial.started is not None and trial.state != "waiting" and not self.lost(trial)
+        ]
+        spans = sorted(
+            (trial.started.timestamp(), (trial.finished or self.now).timestamp())
+            for trial in begun
+            if trial.started
         )
         if not spans:
             return None
@@ -212,7 +239,7 @@ class StudyState:
             reached = start if start - reached > pause else reached
             wall += max(0.0, end - reached)
             reached = max(reached, end)
-        return min(1.0, sum(end - start for start, end in spans) / (self.slots * max(wall, 1e-9)))
+        return min(1.0, sum(map(self._slot_seconds, begun)) / (self.slots * max(wall, 1e-9)))
 
     @property
     def done(self) -> list[Trial]:

@@ -1,4 +1,5 @@
-"""A worker: claims trials while there are any, and carries each out in one of its slots, run by run.
+"""A worker: claims trials while there are any, and carries each out in one of its slots, run by run. A slot for which
+no trial waits takes runs of the trials that go on in the others, so that the seeds of one point use all slots.
 
 `python -m gatelab.study.engine.worker STUDY INDEX LAUNCHER`, on any machine that sees the study's folder; workers
 have no leader. Which trial a worker may have is `queue.py`, how a run's process is started `runner.py`.
@@ -53,6 +54,8 @@ RUN_POLL_SECONDS = 0.02
 ORPHAN_SECONDS = 2.0
 """Time between two looks for trials of dead workers."""
 TAIL_BYTES = 4000
+GRAVEST = ("failed", "refused", "pruned", "lost", "interrupted")
+"""Ends of a run that end its trial early; of several runs the first of these decides."""
 
 
 class Worker:
@@ -140,7 +143,10 @@ class Worker:
             self.errors.append(f"slot {slot}: {type(error).__name__}: {error}")
 
     def _next_claim(self, slot: int) -> Claim | None:
-        """The next trial for a slot; None when nothing is left that could be requeued, or when it is time to stop."""
+        """The next trial for a slot; None when nothing is left that could be requeued, or when it is time to stop.
+
+        While no trial waits it carries out runs of the other slots' trials.
+        """
         queue, limit, stopping = self.queue, self.settings.max_failures, self.stopping
         while not stopping.is_set() and time.monotonic() < self._until:
             self._requeue_orphans()
@@ -151,6 +157,8 @@ class Worker:
                 return claim
             if not queue.unfinished():
                 return None
+            for attempt in list(self._attempts.values()):
+                attempt.help_from(slot)
             stopping.wait(POLL_SECONDS)
         return None
 
@@ -194,20 +202,30 @@ class Run:
 
 @dataclass
 class Outcome:
-    """How a run ended: done, pruned, interrupted, lost, failed or refused; and why, unless it is done."""
+    """How a run ended: done, or one of `GRAVEST`, and why. A run that is done has a value of each objective."""
 
     outcome: str
     error: str = ""
     result: dict[str, Any] = field(default_factory=dict)
+    values: list[float] = field(default_factory=list)
 
 
 class Attempt:
-    """Carries one claimed trial out: its runs one after the other, and its values from their results."""
+    """Carries one claimed trial out: its runs, and its values from their results.
+
+    Its slot takes the runs one after the other. Idle slots help, each with the next run that nobody has begun, unless
+    the study has a pruner, which decides after each run whether there is a next one. After a run that is not done no
+    other is begun; those that go on are waited for, since what they find is kept.
+    """
 
     def __init__(self, worker: Worker, claim: Claim, slot: int) -> None:
         self.worker, self.claim, self.slot = worker, claim, slot
-        self.process: Process | None = None
         self.notes: dict[str, Any] = {}
+        self.runs: list[Run] = []
+        self.ends: dict[int, Outcome] = {}  # of the runs that have ended, by their index
+        self._begun, self._pruned = 0, False
+        self._processes: dict[int, Process] = {}  # by slot
+        self._changed = threading.Condition()
 
     def carry_out(self) -> str:
         """Run everything that the trial asks for and tell the queue what came of it.
@@ -215,32 +233,75 @@ class Attempt:
         Returns:
             the trial's new state: complete, pruned, fail, waiting, or `taken` if it is another claim's by now.
         """
-        queue, values = self.worker.queue, []
         try:
             runs = self._plan()
-            queue.note(self.claim, {"runs": self.notes["runs"]})
-            for step, run in enumerate(runs):
-                end = self._run(run, alone=len(runs) == 1)
-                if end.outcome != "done":
-                    return self._end_early(end)
-                values.append([value_of(end.result, metric) for metric, _ in self.worker.spec.objectives])
-                self._note_result(values[-1], end.result)
-                if self._prune_between(step, values, len(runs)):
-                    return self._tell(TrialState.PRUNED)
+            self.worker.queue.note(self.claim, {"runs": self.notes["runs"]})
         except RequestError as error:
             return self._fail(str(error))
-        except (
-            Exception
-        ) as error:  # one bad point must not end the slot; if this cannot be told either, it does
+        except Exception as error:
             traceback.print_exc()
             return self._fail(f"{type(error).__name__}: {error}")
-        return self._tell(TrialState.COMPLETE, [statistics.fmean(c) for c in zip(*values, strict=True)])
+        self.runs = runs  # from now on other slots may help
+        self._work(self.slot)
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.ends) == self._begun)
+        return self._conclude()
+
+    def help_from(self, slot: int) -> None:
+        """Carry out runs in another slot of the worker, until all have been begun."""
+        if self.worker.queue.several or self.worker.settings.pruner == "none":
+            self._work(slot)
 
     def stop(self, *, now: bool = False) -> None:
-        """Ask the run that goes on to save itself and leave, or kill it."""
-        process = self.process
-        if process is not None:
+        """Ask the runs that go on to save themselves and leave, or kill them."""
+        for process in list(self._processes.values()):
             process.kill() if now else process.terminate()
+
+    def _work(self, slot: int) -> None:
+        while (index := self._next_run()) is not None:
+            end = self._carry_out_run(index, slot)
+            with self._changed:
+                self.ends[index] = end
+                self._changed.notify_all()
+
+    def _next_run(self) -> int | None:
+        """The index of the next run, which is the caller's from now on; None if no further one is to begin."""
+        with self._changed:
+            stopped = self._pruned or any(end.outcome != "done" for end in self.ends.values())
+            if stopped or self._begun == len(self.runs):
+                return None
+            self._begun += 1
+            return self._begun - 1
+
+    def _carry_out_run(self, index: int, slot: int) -> Outcome:
+        try:
+            end = self._run(self.runs[index], slot)
+            if end.outcome == "done":
+                objectives = self.worker.spec.objectives
+                end.values = [value_of(end.result, metric) for metric, _ in objectives]
+                self._report_run(index, end.values[0])
+            return end
+        except RequestError as error:
+            return Outcome("failed", str(error))
+        except Exception as error:  # one bad point must not end the slot
+            traceback.print_exc()
+            return Outcome("failed", f"{type(error).__name__}: {error}")
+
+    def _conclude(self) -> str:
+        """Tell the queue what the ends of all runs say together."""
+        ends = [self.ends[index] for index in range(self._begun)]
+        done = [end for end in ends if end.outcome == "done"]
+        if done:
+            self.notes["values"] = [end.values[0] if end.values else None for end in ends]
+            self.notes["seconds"] = round(sum(end.result["seconds"]["fit"] for end in done), 2)
+            self.notes["parameters"] = done[-1].result["parameters"]
+        early = [end for end in ends if end.outcome != "done"]
+        if early:
+            return self._end_early(min(early, key=lambda end: GRAVEST.index(end.outcome)))
+        if self._pruned:
+            return self._tell(TrialState.PRUNED)
+        columns = zip(*(end.values for end in done), strict=True)
+        return self._tell(TrialState.COMPLETE, [statistics.fmean(column) for column in columns])
 
     def _plan(self) -> list[Run]:
         worker, spec = self.worker, self.worker.spec
@@ -258,7 +319,7 @@ class Attempt:
             self.notes["hidden"] = [run.config["model"].get("hidden_size") for run in runs]
         return runs
 
-    def _run(self, run: Run, *, alone: bool) -> Outcome:
+    def _run(self, run: Run, slot: int) -> Outcome:
         worker, spec = self.worker, self.worker.spec
         if (
             names := spec.edited()
@@ -269,8 +330,8 @@ class Attempt:
             worker.stopping.set()
             return Outcome("interrupted", "the code has changed")
         request = worker.directory.request(self.claim.number, run.identity.seed, run.fold)
-        allowed = allocation(worker.settings, worker.index, worker.launcher, self.slot, run.config["trainer"])
-        reports = alone and not worker.queue.several
+        allowed = allocation(worker.settings, worker.index, worker.launcher, slot, run.config["trainer"])
+        reports = len(self.runs) == 1 and not worker.queue.several
         answers_file(events_file(request)).unlink(missing_ok=True)
         own = run.config["threads"]
         write_request(
@@ -285,16 +346,16 @@ class Attempt:
             prunes=reports and spec.settings.pruner != "none",
             keep_code_change="kept_code_changes" in spec.record,
         )
-        code = self._follow(request, allowed.environment(worker.env), reports=reports)
+        code = self._follow(request, slot, allowed.environment(worker.env), reports=reports)
         return self._judge(run, request, code)
 
-    def _follow(self, request: Path, env: Mapping[str, str], *, reports: bool) -> int:
+    def _follow(self, request: Path, slot: int, env: Mapping[str, str], *, reports: bool) -> int:
         """Start the run and give its validations to Optuna until it has ended; its exit code."""
         worker = self.worker
         if worker.stopping.is_set():
             return -int(signal.SIGTERM)
         process = worker.runner.start(request, request.with_suffix(".log"), env, worker.cwd)
-        self.process = process
+        self._processes[slot] = process
         if worker.stopping.is_set():  # it was set while the run began, so that `stop` did not find it
             process.terminate()
         events = EventReader(events_file(request))
@@ -306,7 +367,7 @@ class Attempt:
             self._report(events, answers, reports)
             return code
         finally:
-            self.process = None
+            del self._processes[slot]
 
     def _report(self, events: EventReader, answers: EventWriter, reports: bool) -> None:
         for event in events.read():
@@ -342,16 +403,13 @@ class Attempt:
             return "waiting" if requeued else "taken"
         return self._fail(end.error)
 
-    def _note_result(self, values: list[float], result: Mapping[str, Any]) -> None:
-        self.notes.setdefault("values", []).append(values[0])
-        self.notes["seconds"] = round(self.notes.get("seconds", 0.0) + result["seconds"]["fit"], 2)
-        self.notes["parameters"] = result["parameters"]
-
-    def _prune_between(self, step: int, values: list[list[float]], runs: int) -> bool:
+    def _report_run(self, index: int, value: float) -> None:
         """Report a run's value where a trial has several runs; the pruner is asked while runs are left."""
-        if runs == 1 or self.worker.queue.several:
-            return False
-        return self.worker.queue.report(self.claim, step, values[-1][0]) and step + 1 < runs
+        if len(self.runs) == 1 or self.worker.queue.several:
+            return
+        with self._changed:  # Optuna's trial is not made for several threads
+            prune = self.worker.queue.report(self.claim, index, value)
+            self._pruned = prune and index + 1 < len(self.runs)
 
     def _fail(self, error: str) -> str:
         self.notes["error"] = without_secrets(error)
