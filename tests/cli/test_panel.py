@@ -56,6 +56,17 @@ def test_a_panel_is_backtested_beside_its_baselines(trained, capsys):
         )
 
 
+def test_each_window_of_a_panel_can_have_a_run_of_its_own(trained, capsys):
+    run, _, _ = trained
+    capsys.readouterr()
+    assert main(["backtest", str(run), "--windows", "2", "--step", "12", "--refit", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [window["time"] for window in report["windows"]] == ["2024-04-15T00:00", "2024-04-27T00:00"]
+    inner = sorted(run.rglob("backtest/**/run.json"))
+    assert sorted(json.loads(file.read_text())["config"]["data"]["leave_out"] for file in inner) == [0, 12]
+    assert report["metrics"]["windows"] == 4
+
+
 def test_a_future_of_its_own_is_read_and_what_it_lacks_is_named(trained, capsys):
     run, root, plans = trained
     given = ["predict", str(run), "--input", f"{root}/sales.csv", "--future", f"{root}/plans.csv"]

@@ -279,8 +279,53 @@ def test_a_rolling_origin_of_a_panel_is_its_test_split_with_scales_of_its_own(pa
     assert point[:, 0, 0].tolist() == pytest.approx(windows[1].batch.past[:, -1, 0].tolist())
     with pytest.raises(DataError, match=r"data.test_windows=3.*room for 3 windows"):
         data.rolling(4)
-    with pytest.raises(DataError, match=r"--refit is for one table"):
-        data.rolling(seen=True)
+
+
+def test_windows_before_the_test_split_are_those_of_series_that_end_there(panel):
+    table = frame((60, 45, 20), y=lambda t: np.random.default_rng(5).normal(size=len(t)))
+    data = panel(table, valid_windows=2)
+    earlier = data.rolling(4, 3, seen=True)
+    assert [window.row for window in earlier] == [48, 51, 54, 57]
+    for window in earlier:
+        settings = data.settings_before(window.row)
+        assert settings == {"leave_out": 57 - window.row, "test_windows": 1}
+        ended = panel(table, valid_windows=2, **settings)
+        assert ended.panel.lengths.tolist() == [n - settings["leave_out"] for n in (60, 45, 20)]
+        (again,) = ended.rolling()
+        assert again.time == window.time
+        torch.testing.assert_close(again.batch.mase_scale, window.batch.mase_scale)
+        # scaled by what each has trained on, both are the same numbers
+        for part in ("past", "future"):
+            numbers = []
+            for batch in (again.batch, window.batch):
+                unscaled = getattr(batch, part) * batch.spread[:, None] + batch.level[:, None]
+                padding = part == "past" and batch.observed is not None
+                numbers.append(unscaled[batch.observed] if padding else unscaled)
+            torch.testing.assert_close(*numbers)
+    with pytest.raises(
+        DataError, match=r"shortest series, 'c' with 20 rows, begins at row 47 of 60.*room for 4"
+    ):
+        data.rolling(5, 3, seen=True)
+
+
+def test_known_covariates_and_stamps_end_with_their_series(panel):
+    table = frame((30, 25), promotion=lambda t: np.arange(len(t)) % 3, kind="a")
+    whole = panel(table, known_future=["promotion"], static=["kind"], calendar=["hour"])
+    ended = panel(table, known_future=["promotion"], static=["kind"], calendar=["hour"], leave_out=5)
+    direct = panel(
+        table.groupby("unique_id").head(25).drop(table[table.unique_id == "b"].index[20:]),
+        known_future=["promotion"], static=["kind"], calendar=["hour"],
+    )  # fmt: skip
+    assert whole.panel.lengths.tolist() == [30, 25]
+    assert ended.panel.lengths.tolist() == direct.panel.lengths.tolist() == [25, 20]
+    for ours, theirs in zip(batches(ended, "test"), batches(direct, "test"), strict=True):
+        for name, value in ours._asdict().items():
+            if value is not None:
+                torch.testing.assert_close(value, getattr(theirs, name), msg=name)
+    with pytest.raises(DataError, match=r"data.leave_out=-1: give 0 rows or more"):
+        panel(table, leave_out=-1)
+    with pytest.raises(DataError, match="every series is shorter"):
+        panel(table, leave_out=30)
 
 
 def test_models_of_statsforecast_see_each_series_up_to_the_origin(panel, monkeypatch):

@@ -64,6 +64,7 @@ class PanelDataModule(GatelabDataModule):
     scaling: per series, fitted on its training rows: standard, mean_absolute, robust or none (see `PanelScaler`).
     weighting: "window" meets every training window once an epoch, "series" every series equally often.
     lookback, horizon: steps. test_windows, valid_windows: of each series, at its end, `step` apart (None: horizon).
+        leave_out: rows at the end of each series that are not read, as if it ended before them.
         min_past: rows before a training window (None: the look-back, or all of a series too short for one); what a
         look-back lacks is padded. A series too short to have one training row is left out and told.
     season: steps (None: from the frequency). folds, fold: rolling origin; fold k of K validates on the windows that lie
@@ -104,6 +105,7 @@ class PanelDataModule(GatelabDataModule):
         step: int | None = None,
         valid_windows: int = 1,
         test_windows: int = 1,
+        leave_out: int = 0,
         min_past: int | None = None,
         season: int | None = None,
         separator: str | None = None,
@@ -129,6 +131,8 @@ class PanelDataModule(GatelabDataModule):
         for name, value in counts.items():
             if value is not None and value < 1:
                 raise DataError(f"data.{name}={value}: give at least 1")
+        if leave_out < 0:
+            raise DataError(f"data.leave_out={leave_out}: give 0 rows or more")
         names = {"target": target, "past": past, "known_future": known_future, "static": static}
         for key, columns in (names | {"categorical": categorical, "calendar": calendar}).items():
             if isinstance(columns, str) or len(set(columns or ())) < len(columns or ()):
@@ -149,10 +153,10 @@ class PanelDataModule(GatelabDataModule):
             name for name, v in {"path": path, "time": time, **names, **self.file_format}.items() if v
         ]:
             raise DataError(f"data.{given[0]} is for data=panel; {series} has its own")
-        elif horizon != GROUPS[series].horizon or test_windows != 1:
+        elif horizon != GROUPS[series].horizon or test_windows != 1 or leave_out:
             raise DataError(
-                f"the official test of {series} is one window of {GROUPS[series].horizon} steps: leave data.horizon "
-                "and data.test_windows out"
+                f"the official test of {series} is one window of {GROUPS[series].horizon} steps, the last ones: leave "
+                "data.horizon, data.test_windows and data.leave_out out"
             )
         check_calendar(calendar or [], fourier or {}, time)
         self.series, self.path, self.id, self.time = series, path, id, time
@@ -162,6 +166,7 @@ class PanelDataModule(GatelabDataModule):
         self.gaps, self.missing, self.scaling, self.weighting = gaps, missing, scaling, weighting
         self.lookback, self.horizon, self.step, self.min_past = lookback, horizon, step or horizon, min_past
         self.valid_windows, self.test_windows, self.season = valid_windows, test_windows, season
+        self.leave_out = leave_out
         self.data_seed, self.mirror, self.cache = data_seed, mirror, cache
         self.panel: Panel | None = None
 
@@ -184,7 +189,7 @@ class PanelDataModule(GatelabDataModule):
         """Read, scale each series by its training rows, encode the covariates, lay out the windows."""
         if self.panel is not None:
             return
-        panel = self._read()
+        panel = self._read().without_last(self.leave_out)
         protocol = self._protocol()
         train_rows, targets = protocol.train_rows(panel.lengths), len(self.target)
         rows = ranges(panel.starts[:-1], train_rows)
@@ -445,15 +450,16 @@ class PanelDataModule(GatelabDataModule):
 
         Args:
             windows, step: their number (None: as many as fit) and the steps between them (None: the horizon).
+            seen: they may begin before the test split, since the model will be trained on what lies before each.
 
         Raises:
-            DataError: there is no room for them in the test split, or they are to be `seen` before it.
+            DataError: there is no room for them.
         """
-        if seen:
-            raise DataError(
-                "--refit is for one table: leave it out, and train with data.test_windows=N to backtest more windows"
-            )
-        return self._origins.windows(windows, step)
+        return self._origins.windows(windows, step, seen=seen)
+
+    def settings_before(self, row: int) -> dict[str, Any]:
+        """Return settings of `data` that end every series with the window at `row` (of `rolling`), its only test."""
+        return {"leave_out": self.leave_out + self._origins.rows - row - self.horizon, "test_windows": 1}
 
     def rolling_baselines(self, rows: Sequence[int], more: Sequence[str] = ()) -> dict[str, BaselineForecast]:
         """Return what the trivial models say to the windows of `rolling` that begin at `rows`; `more`: statistical.py.

@@ -3,10 +3,12 @@
 Dimensions: `N` rows, `S` series, `C` channels, `M` times of the grid.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
+
+from gatelab.data.panel.rows import bounds, ranges
 
 
 class Columns(NamedTuple):
@@ -51,6 +53,13 @@ class Panel:
     def lengths(self) -> np.ndarray:
         """Rows `[S]` of each series."""
         return np.diff(self.starts)
+
+    def without_last(self, rows: int) -> "Panel":
+        """Return the panel without the last `rows` rows of every series; the shorter ones have none left."""
+        lengths = (self.lengths - rows).clip(min=0)
+        kept = ranges(self.starts[:-1], lengths)
+        known = {name: column[kept] for name, column in self.known.items()}
+        return replace(self, starts=bounds(lengths), values=self.values[kept], known=known)
 
     def when(self, series: int, row: int) -> str:
         """The time of a row of a series (from 0), or its number where there are no stamps."""

@@ -38,12 +38,17 @@ class PanelOrigins:
         self.season, self.series = season, series
         self.rows = int(panel.lengths[series].max())
 
-    def windows(self, number: int | None, step: int | None) -> list[RollingWindow]:
+    def windows(self, number: int | None, step: int | None, *, seen: bool) -> list[RollingWindow]:
         """Return the last windows; see `PanelDataModule.rolling`."""
         first = self.rows - self.protocol.test_rows
         where = (
             f"the test split (data.test_windows={self.protocol.test_windows}, data.step={self.protocol.step})"
         )
+        if seen:  # the shortest series keeps a row to train on
+            shortest = int(self.panel.lengths[self.series].argmin())
+            name, rows = self.panel.ids[self.series[shortest]], int(self.panel.lengths[self.series].min())
+            first = self.rows - rows + self.protocol.held_back + self.protocol.valid_rows + 1
+            where = f"what can be forecast of the shortest series, {name!r} with {rows:,} rows,"
         horizon = self.protocol.horizon
         return [
             self._window(row)

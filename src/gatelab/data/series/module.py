@@ -319,6 +319,19 @@ class SeriesDataModule(GatelabDataModule):
             found.append(RollingWindow(origin, self._time(origin), batch))
         return found
 
+    def settings_before(self, row: int) -> dict[str, Any]:
+        """Return settings of `data` with which the window at `row` is the only test, and all rows before it are used.
+
+        Raises:
+            DataError: no row is left to train on.
+        """
+        valid = len(self.origins["valid"]) + self.horizon - 1
+        if row <= valid:
+            raise DataError(
+                f"--refit: the window at row {row:,} leaves no row to train on before {valid:,} that validate."
+            )
+        return {"borders": [row - valid, row, row + self.horizon], "split": None}
+
     def _time(self, row: int) -> str | None:
         if self.data is None or self.data.times is None:
             return None

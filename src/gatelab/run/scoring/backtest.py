@@ -1,8 +1,8 @@
 """Backtest of a finished run: rolling origin over the end of its data, with or without training anew at each origin.
 
 Without `refit` only the test split is forecast, which the run has not seen. With it every window has a run of its own,
-trained on what lies before its origin (`data.borders`), kept below the run's `backtest/` and continued or reported like
-any other. How windows are scored, the task says (`Task.backtest`).
+trained on what lies before its origin (the data's `settings_before`), kept below the run's `backtest/` and continued or
+reported like any other. How windows are scored, the task says (`Task.backtest`).
 """
 
 from __future__ import annotations
@@ -85,12 +85,7 @@ def _refit(loaded: LoadedRun, data: Any, row: int, *, trust: bool) -> LoadedRun:
     record = loaded.record if trust else with_own_places(loaded.run, loaded.record)
     config = frozen_config(record, (), loaded.run.path.absolute() / "backtest", trust=trust)
     node = config["data"]
-    valid = len(data.origins["valid"]) + data.horizon - 1
-    if row <= valid:
-        raise RequestError(
-            f"--refit: the window at row {row:,} leaves no row to train on before {valid:,} that validate."
-        )
-    node["borders"], node["split"] = [row - valid, row, row + data.horizon], None
+    node |= data.settings_before(row)
     if isinstance(node.get("path"), str):
         node["path"] = str(Path(record["attempts"][-1]["cwd"]) / node["path"])
     identity = Identity(str(config["name"]), hash_of(config)[:8], int(config["seed"]))
