@@ -66,9 +66,22 @@ def test_padding_reaches_nothing_with_any_core(core):
     torch.testing.assert_close(net(a, LENGTHS), single, rtol=0, atol=1e-12)
 
 
+def weights_of(net, own):
+    """The weights [T, A] of two heads over the outputs of one sequence, step by step."""
+    if net.pooling == "attention":
+        scores = torch.stack([net.attention(step) for step in own])
+    else:
+        query = net.attention(own[len(own) // 2])
+        width = len(own[0])
+        scores = torch.stack(
+            [torch.stack([query[a * width :][:width] @ step for a in (0, 1)]) for step in own]
+        )
+    return scores.exp() / scores.exp().sum(0)
+
+
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_pooling_is_a_loop_over_the_steps_of_each_sequence(pooling):
-    net = net_of(pooling, bidirectional=True, heads=2 if pooling == "attention" else 1)
+    net = net_of(pooling, bidirectional=True, heads=2 if pooling in ("attention", "query") else 1)
     inputs, _ = batch_of()
     y = net.features(inputs, LENGTHS)
     rows = []
@@ -76,9 +89,9 @@ def test_pooling_is_a_loop_over_the_steps_of_each_sequence(pooling):
         own = [y[t, row] for t in range(length)]
         last = torch.cat((own[-1][:6], own[0][6:]))
         mean, most = sum(own) / length, torch.stack(own).max(0).values
-        if pooling == "attention":
-            scores = torch.stack([net.attention(step) for step in own])
-            weights = scores.exp() / scores.exp().sum(0)
+        if pooling in ("attention", "query"):
+            weights = net.weights(y, LENGTHS)[:length, row]
+            torch.testing.assert_close(weights, weights_of(net, own), rtol=0, atol=1e-12)
             rows.append(
                 torch.cat([sum(w * step for w, step in zip(weights[:, a], own, strict=True)) for a in (0, 1)])
             )
@@ -114,7 +127,7 @@ def test_dropout_acts_in_training_only_and_a_locked_one_is_the_same_at_all_steps
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"pooling": "sum"}, "pooling must be one of last, mean, max, concat, attention, got 'sum'"),
+        ({"pooling": "sum"}, "pooling must be one of last, mean, max, concat, attention, query, got 'sum'"),
         ({"channels": 3}, "give vocab_size or channels"),
         ({"heads": 2}, "heads=2 are of pooling=attention"),
         ({"head_size": 0}, "head_size=0: give at least 1"),

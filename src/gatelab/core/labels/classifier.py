@@ -1,12 +1,14 @@
 """A recurrent classifier: embedding or channels, recurrent core in one or both directions, pooling over time, a head.
 
 Attention is that of Yang et al. 2016 ("Hierarchical Attention Networks", section 2.2); last, mean and maximum side by
-side are those of ULMFiT (Howard and Ruder 2018, arXiv:1801.06146). What lies behind a sequence's end reaches nothing.
+side are those of ULMFiT (Howard and Ruder 2018, arXiv:1801.06146); a query from the middle is that of the published
+keyword spotters (de Andrade et al. 2018, arXiv:1808.08929; with several heads Rybakov et al. 2020, arXiv:2005.06720).
+What lies behind a sequence's end reaches nothing.
 
 Dimensions: T time, B batch, V vocabulary, C channels, E the core's input, F the core's output, N classes, A heads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
@@ -14,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core.contract import core_hidden_size, make_core
+from gatelab.core.labels.convolutions import FrameConvolutions
 from gatelab.core.regularization import check_probability, drop_weights, dropout, embed
 from gatelab.core.unroll import padding
 
-Pooling = Literal["last", "mean", "max", "concat", "attention"]
+Pooling = Literal["last", "mean", "max", "concat", "attention", "query"]
 
 
 class SequenceClassifier(nn.Module):
@@ -39,8 +42,11 @@ class SequenceClassifier(nn.Module):
             last: the one that has seen every step, of each direction;
             mean, max: over the steps;
             concat: last, mean and max side by side;
-            attention: a mean whose weights are softmax(v . tanh(W y)), one for each of the `heads`, side by side.
-        heads: A, of attention.
+            attention: a mean whose weights are softmax(v . tanh(W y)), one for each of the `heads`, side by side;
+            query: the same with softmax(q . y), q = W m of the output m in the middle.
+        heads: A, of attention and query.
+        convolutions: filters of layers that convolve the channels over time before all else (`FrameConvolutions`);
+            None: none. convolution_width: steps that each filter reads.
         head_size: units of a layer with a ReLU between pooling and logits; None: none.
         dropout: on the core's input and on what is pooled. (Between the core's layers it is the core's own.)
         input_dropout, output_dropout: the same where they differ; None: `dropout`.
@@ -66,6 +72,8 @@ class SequenceClassifier(nn.Module):
         bidirectional: bool = False,
         pooling: Pooling = "concat",
         heads: int = 1,
+        convolutions: Sequence[int] | None = None,
+        convolution_width: int = 5,
         head_size: int | None = None,
         dropout: float = 0.0,
         input_dropout: float | None = None,
@@ -82,8 +90,10 @@ class SequenceClassifier(nn.Module):
         sizes = {"classes": classes, "embedding_size": embedding_size, "heads": heads, "head_size": head_size}
         if wrong := [f"{name}={n}" for name, n in sizes.items() if n is not None and n < 1]:
             raise ValueError(f"{', '.join(wrong)}: give at least 1")
-        if heads > 1 and pooling != "attention":
-            raise ValueError(f"heads={heads} are of pooling=attention; leave them out with pooling={pooling}")
+        if heads > 1 and pooling not in ("attention", "query"):
+            raise ValueError(
+                f"heads={heads} are of pooling=attention or query; leave them out with pooling={pooling}"
+            )
         self.pooling, self.locked = pooling, locked_dropout
         shared = check_probability("dropout", dropout)
         self.input_dropout, self.output_dropout = (
@@ -93,6 +103,12 @@ class SequenceClassifier(nn.Module):
         self.embedding_dropout = check_probability("embedding_dropout", embedding_dropout)
         if channels and embedding_dropout:
             raise ValueError("embedding_dropout drops words, and the inputs are channels: take input_dropout")
+        if convolutions and not channels:
+            raise ValueError(
+                f"convolutions={list(convolutions)} read channels, and the inputs are tokens: leave them out"
+            )
+        self.convolutions = FrameConvolutions(convolutions, convolution_width) if convolutions else None
+        channels *= convolutions[-1] if convolutions else 1
         self.embedding: nn.Embedding | nn.Linear | None = None
         if vocab_size:
             embedding_size = embedding_size or core_hidden_size(core)
@@ -108,7 +124,9 @@ class SequenceClassifier(nn.Module):
         if pooling == "attention":
             scores = nn.Linear(width, heads, bias=False)
             self.attention = nn.Sequential(nn.Linear(width, width), nn.Tanh(), scores)
-        width *= {"concat": 3, "attention": heads}.get(pooling, 1)
+        elif pooling == "query":
+            self.attention = nn.Linear(width, heads * width)
+        width *= {"concat": 3, "attention": heads, "query": heads}.get(pooling, 1)
         layers: list[nn.Module] = [nn.Linear(width, head_size), nn.ReLU()] if head_size else []
         self.head = nn.Sequential(*layers, nn.Linear(head_size or width, classes))
 
@@ -122,6 +140,7 @@ class SequenceClassifier(nn.Module):
             if inputs.dim() != 3:
                 raise ValueError(f"channels must be [B, T, C], got shape {list(inputs.shape)}")
             x = inputs.transpose(0, 1)
+            x = x if self.convolutions is None else self.convolutions(x, lengths)
             x = x if self.embedding is None else self.embedding(x)
         x = dropout(x, self.input_dropout, self.training, locked=self.locked)
         y: Tensor = self.core(x, lengths=lengths)[0]
@@ -137,7 +156,7 @@ class SequenceClassifier(nn.Module):
     def pooled(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
         """One vector [B, ...] of each sequence from the core's outputs y [T, B, F], zero behind its end."""
         over = None if lengths is None else padding(lengths, len(y)).unsqueeze(-1)
-        if self.pooling == "attention":
+        if self.pooling in ("attention", "query"):
             weights = self.weights(y, lengths)  # [T, B, A]
             return torch.einsum("tba,tbf->baf", weights, y).flatten(1)
         parts = []
@@ -152,17 +171,27 @@ class SequenceClassifier(nn.Module):
 
     def weights(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The weights of attention [T, B, A], exactly 0 behind a sequence's end."""
-        scores: Tensor = self.attention(y)
+        if self.pooling == "query":
+            middle = y[len(y) // 2] if lengths is None else self._at(y, lengths // 2)
+            queries = self.attention(middle).unflatten(-1, (-1, y.shape[-1]))  # [B, A, F]
+            scores = torch.einsum("tbf,baf->tba", y, queries)
+        else:
+            scores = self.attention(y)
         if lengths is not None:
             scores = scores.masked_fill(padding(lengths, len(y)).unsqueeze(-1), -torch.inf)
         return scores.softmax(0)
+
+    @staticmethod
+    def _at(y: Tensor, steps: Tensor) -> Tensor:
+        """The outputs [B, F] at a step [B] of each sequence."""
+        return y[steps, torch.arange(y.shape[1], device=y.device)]
 
     def _last(self, y: Tensor, lengths: Tensor | None) -> Tensor:
         """The output that has seen every step [B, F]: forward the last one, of the reverse direction the first."""
         if lengths is None:
             last = y[-1]
         else:
-            last = y[lengths - 1, torch.arange(y.shape[1], device=y.device)]
+            last = self._at(y, lengths - 1)
         if not getattr(self.core, "bidirectional", False):
             return last
         hidden = y.shape[-1] // 2

@@ -148,7 +148,12 @@ def _try_model(model: Any, net: Any) -> str | None:
         if not all(kind in (int, "int") for kind in needed.values()):
             return None
         given = {name: SIZES.get(name, OTHER_SIZE) for name in needed}
-        return _refused("task.net", net, lambda: factory(**given, core=core))
+        tries = [given]
+        if "vocab_size" in needed and "channels" in parameters:  # the data decide which of them it reads
+            tries.append({**given, "vocab_size": 0, "channels": SIZES["channels"]})
+        makes = (functools.partial(factory, **sizes, core=core) for sizes in tries)
+        refused = [_refused("task.net", net, make) for make in makes]
+        return None if None in refused else refused[0]
 
 
 @_once
