@@ -162,7 +162,8 @@ def run(
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
     drawn, p = reference.split_zoneout(zoneout)
     if torch.compiler.is_compiling() and not is_exporting():
-        return _layer(*tensors, lengths, reset_mask, drawn, reset_after, False, p, training)[:2]
+        y, h_n, _, _ = _layer(*tensors, lengths, reset_mask, drawn, reset_after, False, p, training)
+        return y, h_n
     if training:
         return _TorchGRU.apply(reset_after, lengths, reset_mask, zoneout, *tensors)
     options = (x, h0, every, _reset_steps(reset_mask), drawn, p)
