@@ -14,9 +14,11 @@ from gatelab.cli.main import main
 from gatelab.core.weights.compression import unpack
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.export import export
+from gatelab.run.export.files import int8_graph, onnx_graph
 from gatelab.run.load import load_task
 from gatelab.run.scoring.evaluate import score
 from gatelab.run.train import train
+from gatelab.tasks.contract import GraphInterface
 
 SMALL = ["trainer.max_steps=1", "trainer.max_epochs=1", "model.hidden_size=6", "threads=1", "callbacks=none"]
 DATA = {
@@ -227,6 +229,23 @@ def test_an_onnx_graph_in_int8_multiplies_in_int8_and_is_scored_itself(kind, run
     assert done.scored == "graph"
     cost = done.cost["valid"][done.monitor]
     assert 0 < abs(cost["difference"]) < 0.05 * cost["run"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the older ONNX exporter
+@pytest.mark.parametrize("rows", [1, 3, 16])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_sums_of_a_graph_in_int8_overflow_on_no_processor(sign, rows):
+    """Every weight and input at the end of its range: two products of 8 bits do not fit into 16, those of 7 do."""
+    onnx = pytest.importorskip("onnx")
+    layer = torch.nn.Linear(64, 5, bias=False)
+    torch.nn.init.constant_(layer.weight, sign)
+    x = torch.ones(rows, 64)
+    interface = GraphInterface({"x": ("batch", 64)}, {"y": ("batch", 5)})
+    content, run = int8_graph(onnx_graph(layer, (x,), interface, "{}")[0], interface)
+    torch.testing.assert_close(run((x,))[0], layer(x), rtol=0.01, atol=0.0)
+    weights = [onnx.numpy_helper.to_array(t) for t in onnx.load_model_from_string(content).graph.initializer]
+    (stored,) = [w for w in weights if w.dtype == "int8" and w.size == layer.weight.numel()]
+    assert abs(stored.astype(int)).max() * 255 * 2 < 2**15
 
 
 @pytest.mark.slow

@@ -94,11 +94,6 @@ def is_exporting() -> bool:
     return torch.compiler._is_exporting_flag
 
 
-def break_graph(why: str) -> None:
-    """End the graph that `torch.compile` is making; with `fullgraph=True` it raises an error that quotes `why`."""
-    torch._dynamo.graph_break(msg=why)
-
-
 def is_tracing() -> bool:
     """Whether `torch.jit.trace`, or the ONNX exporter through it, records what is computed."""
     return torch._C._get_tracing_state() is not None

@@ -161,3 +161,19 @@ def test_a_second_backward_through_the_same_graph_is_the_same(reset_after: bool)
     first = torch.autograd.grad(loss, leaves, retain_graph=True)
     for a, b in zip(first, torch.autograd.grad(loss, leaves), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("zoneout", ["none", "expected", "drawn"])
+@VARIANTS
+def test_no_pass_changes_what_another_reads(reset_after: bool, zoneout: str, batch: int, steps: int) -> None:
+    tensors = _tensors(steps, batch, 2, 5, reset_after)
+    leaves = [t for t in tensors if t is not None]
+    kept = {"none": None, "expected": 0.3, "drawn": torch.rand(steps, batch, 5) < 0.3}[zoneout]
+    copies = [t.detach().clone() for t in leaves]
+    y, h = torch_gru.run(*tensors, reset_after=reset_after, zoneout=kept)
+    loss = y.square().sum() + h.sum()
+    first, second = (torch.autograd.grad(loss, leaves, retain_graph=True) for _ in range(2))
+    for a, b in zip((*first, *leaves), (*second, *copies), strict=True):
+        assert torch.equal(a, b)

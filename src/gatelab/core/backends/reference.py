@@ -171,16 +171,35 @@ def gradient(
     return [by_index.get(i) for i in range(len(inputs))]
 
 
-def without_autocast(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep autocast, under which a caller may run a backward pass, out of a written one, as forward keeps it out."""
+def as_read(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """The tensors of a forward pass for its backward pass: they keep the memory that was read, and its version, where
+    `.data` gives the tensors themselves another one, as what autograd saves for torch.nn's layers does.
+    """
+    return [None if t is None else t.detach() for t in tensors]
 
-    @functools.wraps(backward)
-    def run_in_own_precision(ctx: Any, *grads: Tensor | None) -> Any:
-        device = next((g.device.type for g in grads if g is not None), "cpu")
+
+def check_unmoved(tensors: Sequence[Tensor | None], read: Sequence[Tensor | None]) -> None:
+    """Raise RuntimeError if a tensor has other memory than the one that forward `read`: a gradient that is computed
+    from the tensors again would be that of another function.
+    """
+    for tensor, before in zip(tensors, read, strict=True):
+        if tensor is not None and before is not None and tensor.data_ptr() != before.data_ptr():
+            raise RuntimeError(
+                "a tensor that the GRU reads was given other memory through .data (by .to, .double, ...) between the "
+                "forward pass and a backward pass that is differentiated again: change it after both"
+            )
+
+
+def without_autocast(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep autocast out of a computation that is called under a caller's: a written backward pass, an operation."""
+
+    @functools.wraps(compute)
+    def run_in_own_precision(*arguments: Any) -> Any:
+        device = next((a.device.type for a in arguments if isinstance(a, Tensor)), "cpu")
         if device == "meta" or not torch.is_autocast_enabled(device):
-            return backward(ctx, *grads)
+            return compute(*arguments)
         with torch.autocast(device, enabled=False):
-            return backward(ctx, *grads)
+            return compute(*arguments)
 
     return run_in_own_precision
 

@@ -20,6 +20,9 @@ from dh, then r's from that of q = r * h.
 becomes that, with a derivative of 0, when infinity is added before the sigmoid: no step does anything more. With the
 probability p instead of a drawn mask each step averages h' with h, and backward has the factor 1 - p.
 
+**While PyTorch compiles** the layer is a registered operation (`operation.py`), `gatelab::gru_torch`: the loop that
+writes in place would break the graph, and make one for each number of steps. `torch.export` alone records the loop.
+
 **Ragged lengths** cost nothing in the loop: rows run on past their length on zero input, the outputs there are
 masked, and the final state is read, and its gradient put back, at the length.
 
@@ -34,16 +37,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gatelab.core.backends import reference
+from gatelab.core.backends import operation, reference
 from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import ONLY_REFERENCE, break_graph, is_exporting
+from gatelab.core.torch_internals import ONLY_REFERENCE, is_exporting
 from gatelab.core.unroll import padding
 
-NOT_IN_A_GRAPH = (
-    "backend='torch' is not part of a compiled graph in training or with reset_mask: without fullgraph=True it runs "
-    "between two graphs; backend='native' and 'reference' are part of one"
-)
 COPY_PAYS = 8  # steps; measured at H = 200 and 256, where transposing costs what it saves in about six
 
 
@@ -64,17 +63,20 @@ class _TorchGRU(torch.autograd.Function):
         ctx.reset_after, ctx.resets = reset_after, _reset_steps(reset_mask)
         drawn, ctx.p = reference.split_zoneout(zoneout)
         states, gates = forward(x, h0, Weights(*weights), ctx.resets, drawn, ctx.p)
-        ctx.save_for_backward(lengths, reset_mask, drawn, states, gates, *tensors)
+        read = reference.as_read(tensors)
+        ctx.save_for_backward(lengths, reset_mask, drawn, states, gates, *read, *tensors)
         ctx.set_materialize_grads(False)
         return _outputs(states, lengths)
 
     @staticmethod
     @reference.without_autocast
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        lengths, reset_mask, drawn, states, gates, *tensors = ctx.saved_tensors
+        lengths, reset_mask, drawn, states, gates, *saved = ctx.saved_tensors
+        read, tensors = saved[:6], saved[6:]
         dy, dh = grads
         needed = ctx.needs_input_grad[4:]
         if reference.must_be_plain(grads):
+            reference.check_unmoved(tensors, read)
             twice = reference.gradient(
                 tensors,
                 needed,
@@ -85,19 +87,62 @@ class _TorchGRU(torch.autograd.Function):
                 zoneout=(ctx.p or None) if drawn is None else drawn,
             )
             return (*[None] * 4, *twice)
-        backward = _backward_after if ctx.reset_after else _backward_before
-        outside = _seed_gradients(dy, dh, states, lengths)
-        before = states[
-            :-1
-        ]  # the state that each step started from: the one before it, or zero after a reset
-        x, h0, w_ih, w_hh, *_ = tensors
-        read = torch.cat((h0.unsqueeze(0), before[1:]))  # as `nn.GRU`: by the product, h0 as it is now
-        if reset_mask is not None:
-            before, read = (s.masked_fill(reset_mask.unsqueeze(-1), 0) for s in (before, read))
-        return (
-            *[None] * 4,
-            *backward(outside, x, w_ih, w_hh, before, read, gates, ctx.resets, ctx.p, needed),
-        )
+        how = (ctx.resets, reset_mask, ctx.reset_after, ctx.p, needed)
+        return (*[None] * 4, *_gradients(dy, dh, read, lengths, states, gates, *how))
+
+
+def _gradients(
+    dy: Tensor | None,
+    dh: Tensor | None,
+    tensors: Sequence[Any],
+    lengths: Tensor | None,
+    states: Tensor,
+    gates: Tensor,
+    resets: dict[int, Tensor],
+    reset_mask: Tensor | None,
+    reset_after: bool,
+    p: float,
+    needed: Sequence[bool],
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the first six `tensors` of a call, from the states and gates of its forward pass."""
+    x, h0, w_ih, w_hh, *_ = tensors
+    outside = _seed_gradients(dy, dh, states, lengths)
+    before = states[:-1]  # the state that each step started from: the one before it, or zero after a reset
+    read = torch.cat((h0.unsqueeze(0), before[1:]))  # as `nn.GRU`: by the product, h0's memory as it is now
+    if reset_mask is not None:
+        before, read = (s.masked_fill(reset_mask.unsqueeze(-1), 0) for s in (before, read))
+    backward = _backward_after if reset_after else _backward_before
+    return backward(outside, x, w_ih, w_hh, before, read, gates, resets, p, needed)
+
+
+def _layer_forward(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    """The registered operation's forward pass; see `operation.register`."""
+    *weights, lengths, reset_mask, drawn, reset_after, _, p, training = others
+    options = (x, h0, Weights(*weights), _reset_steps(reset_mask), drawn, p)
+    if training:
+        states, gates = (_forward_after if reset_after else _forward_before)(*options)
+    else:
+        states, gates = _infer_after(*options) if reset_after else _forward_before(*options)[0], None
+    y, h_n = _outputs(states, lengths)
+    return y, h_n, *((states, gates) if gates is not None else (x.new_empty(0), x.new_empty(0)))
+
+
+def _layer_backward(dy: Tensor | None, dh_n: Tensor | None, *others: Any) -> list[Tensor | None]:
+    """Its backward pass. Results are copied where they are parts: a graph counts on an aligned beginning."""
+    *tensors, lengths, reset_mask, _, states, gates, reset_after, _, p, needed = others
+    how = (_reset_steps(reset_mask), reset_mask, reset_after, p, needed)
+    found = _gradients(dy, dh_n, tensors, lengths, states, gates, *how)
+    return [g.clone() if n and g is not None else None for g, n in zip(found, needed, strict=True)]
+
+
+def _kept(x: Tensor, h0: Tensor, reset_after: bool, training: bool) -> operation.Shapes:
+    """The shapes of the states and of G."""
+    steps, batch, hidden = x.shape[0], *h0.shape
+    blocks = 4 if reset_after else 3
+    return ((steps + 1, batch, hidden), (steps, batch, blocks * hidden)) if training else ((0,), (0,))
+
+
+_layer = operation.register("gru_torch", _layer_forward, _layer_backward, _kept)
 
 
 def run(
@@ -115,11 +160,13 @@ def run(
         raise ValueError("the torch backend has no layer normalisation: g_ih and g_hh must be None")
     tensors = (x, h0, *every[:4])
     training = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    if torch.compiler.is_compiling() and (training or reset_mask is not None):
-        break_graph(NOT_IN_A_GRAPH)
+    drawn, p = reference.split_zoneout(zoneout)
+    if torch.compiler.is_compiling() and not is_exporting():
+        y, h_n, _, _ = _layer(*tensors, lengths, reset_mask, drawn, reset_after, False, p, training)
+        return y, h_n
     if training:
         return _TorchGRU.apply(reset_after, lengths, reset_mask, zoneout, *tensors)
-    options = (x, h0, every, _reset_steps(reset_mask), *reference.split_zoneout(zoneout))
+    options = (x, h0, every, _reset_steps(reset_mask), drawn, p)
     if reset_after:
         return _outputs(_infer_after(*options), lengths)
     return _outputs(_forward_before(*options)[0], lengths)  # nothing of G can be left out here
@@ -129,8 +176,8 @@ def unsupported(spec: Spec) -> str | None:
     """Return why not: only real numbers (the written gradient has no conjugates), and no layer normalisation."""
     if spec.obstacle is not None:
         return spec.obstacle
-    if spec.training and is_exporting():
-        return f"torch.export refuses its buffers while gradients are on {ONLY_REFERENCE}"
+    if is_exporting() and (spec.training or spec.has_reset_mask):
+        return f"torch.export can record neither its gradient nor resets {ONLY_REFERENCE}"
     if spec.layer_norm:
         return "its hand-written gradient has no layer normalisation"
     return None if spec.dtype.is_floating_point else f"it computes in floating point, not in {spec.dtype}"
@@ -252,7 +299,7 @@ def _backward_after(
 def _coefficients_after(gates: Tensor, before: Tensor, p: float) -> tuple[Tensor, Tensor]:
     """C [T, B, 4H], the derivatives of the new state by the four pre-activations, and that by h, [T, B, H]."""
     nh, r, z, n = gates.split(before.shape[2], dim=2)
-    z = z.contiguous()
+    z = z.clone(memory_format=torch.contiguous_format)  # it is changed below, and a second pass reads G
     closed = 1 - z
     by_n = torch.addcmul(closed, closed * n, n, value=-1)  # (1 - z)(1 - n^2)
     grads = torch.empty_like(gates)

@@ -47,7 +47,7 @@ class _Native(torch.autograd.Function):
         *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         y, h_n, ctx.tape = _forward(tensors, batch, reset_after)
-        ctx.save_for_backward(lengths, reset_mask, *tensors)
+        ctx.save_for_backward(lengths, reset_mask, *reference.as_read(tensors), *tensors)
         ctx.batch, ctx.reset_after = batch, reset_after
         ctx.set_materialize_grads(False)
         return y, h_n
@@ -55,9 +55,11 @@ class _Native(torch.autograd.Function):
     @staticmethod
     @reference.without_autocast
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        lengths, reset_mask, *tensors = ctx.saved_tensors
+        lengths, reset_mask, *saved = ctx.saved_tensors
+        read, tensors = saved[:6], saved[6:]
         batch, needed = ctx.batch, ctx.needs_input_grad[4:]
         if reference.must_be_plain((dy, dh_n)):
+            reference.check_unmoved(tensors, read)
             found = reference.gradient(
                 tensors,
                 needed,
@@ -71,8 +73,8 @@ class _Native(torch.autograd.Function):
             return (*[None] * 4, *found)
         tape, ctx.tape = ctx.tape, None
         if tape is None:  # an earlier backward pass (retain_graph) has overwritten the gates
-            _, _, tape = _forward(tensors, batch, ctx.reset_after)
-        grads = layer.backward(tape, dy, dh_n, tensors[1], cast(Tensors, tensors[2:]), needed)
+            _, _, tape = _forward(read, batch, ctx.reset_after)
+        grads = layer.backward(tape, dy, dh_n, read[1], cast(Tensors, read[2:]), needed)
         tape.release()
         return (*[None] * 4, *grads)
 
@@ -103,6 +105,7 @@ def _tape_sizes(x: Tensor, h0: Tensor, training: bool) -> tuple[tuple[int, int],
     device_types="cpu",
     schema=f"({_TENSORS}, {_FLAGS}, bool training) -> (Tensor, Tensor, Tensor, Tensor)",
 )
+@reference.without_autocast
 def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *found, lengths, reset_mask, drawn, reset_after, reverse, p, training = others
     weights = cast(Tensors, found)
@@ -131,6 +134,7 @@ def _(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
     schema=f"(Tensor dy, Tensor dh_n, {_TENSORS}, Tensor states, Tensor gates, {_FLAGS}) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
+@reference.without_autocast
 def _layer_backward(dy: Tensor, dh_n: Tensor, x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
     *found, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p = others
     weights = cast(Tensors, found)
@@ -154,6 +158,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.save_for_backward(*tensors, *output[2:])
 
 
+@reference.without_autocast
 def _gradient(ctx: Any, dy: Tensor, dh_n: Tensor, *_tape: Tensor) -> tuple[Tensor | None, ...]:
     saved = ctx.saved_tensors
     if torch.is_grad_enabled() or is_transformed():

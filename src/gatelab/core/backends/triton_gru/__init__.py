@@ -19,20 +19,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gatelab.core.backends import reference
+from gatelab.core.backends import operation, reference
 from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import is_transformed
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 INTERPRETED = bool(os.environ.get("TRITON_INTERPRET"))
 MISSING = None if importlib.util.find_spec("triton") else "Triton is not installed (pip install triton)"
-
-_TENSORS = (
-    "Tensor x, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, "
-    "Tensor? lengths, Tensor? reset_mask, Tensor? drawn"
-)
-_FLAGS = "bool reset_after, bool reverse, float p"
 
 
 class _Triton(torch.autograd.Function):
@@ -44,7 +37,8 @@ class _Triton(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         x, h0, *weights = cast(Any, tensors)
         y, h_n, states, gates = _module().forward(x, h0, Weights(*weights), walk, training=True)
-        ctx.save_for_backward(lengths, reset_mask, states, gates, *tensors)
+        read = reference.as_read(tensors)
+        ctx.save_for_backward(lengths, reset_mask, states, gates, *read, *tensors)
         ctx.walk = walk
         ctx.set_materialize_grads(False)
         return y, h_n
@@ -52,14 +46,16 @@ class _Triton(torch.autograd.Function):
     @staticmethod
     @reference.without_autocast
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        lengths, reset_mask, states, gates, *tensors = ctx.saved_tensors
+        lengths, reset_mask, states, gates, *saved = ctx.saved_tensors
+        read, tensors = saved[:6], saved[6:]
         walk, needed = ctx.walk, ctx.needs_input_grad[3:]
         if reference.must_be_plain((dy, dh_n)):
+            reference.check_unmoved(tensors, read)
             how = {"reset_after": walk.reset_after, "lengths": lengths, "reset_mask": reset_mask}
             kept = (walk.p or None) if walk.drawn is None else walk.drawn
             found = reference.gradient(tensors, needed, (dy, dh_n), **how, zoneout=kept, reverse=walk.reverse)
             return (*[None] * 3, *found)
-        x, _, *weights = tensors
+        x, _, *weights = read
         found = _module().backward(dy, dh_n, x, Weights(*weights), walk, states, gates, needed)
         return (*[None] * 3, *found)
 
@@ -71,64 +67,26 @@ def _module() -> Any:
     return layer
 
 
-@torch.library.custom_op(
-    "gatelab::gru_triton",
-    mutates_args=(),
-    schema=f"({_TENSORS}, {_FLAGS}, bool training) -> (Tensor, Tensor, Tensor, Tensor)",
-)
-def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
+def _forward(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
     *weights, lengths, reset_mask, drawn, reset_after, reverse, p, training = others
     layer = _module()
     walk = layer.plan(x.shape[0], reset_after, reverse, lengths, reset_mask, drawn, p)
-    return layer.forward(x, h0, Weights(*weights), walk, training)
+    return cast(tuple[Tensor, ...], layer.forward(x, h0, Weights(*weights), walk, training))
 
 
-@_layer.register_fake
-def _(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    steps, batch, hidden = x.shape[0], *h0.shape
-    kept = [(steps + 1, batch, hidden), (steps, batch, 4 * hidden)] if others[-1] else [(0,), (0,)]
-    return x.new_empty(steps, batch, hidden), h0.new_empty(h0.shape), *(x.new_empty(s) for s in kept)
-
-
-@torch.library.custom_op(
-    "gatelab::gru_triton_backward",
-    mutates_args=(),
-    schema=f"(Tensor? dy, Tensor? dh_n, {_TENSORS}, Tensor states, Tensor gates, {_FLAGS}, bool[] needed) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-def _layer_backward(dy: Tensor | None, dh_n: Tensor | None, x: Tensor, h0: Tensor, *others: Any) -> Any:
+def _backward(dy: Tensor | None, dh_n: Tensor | None, x: Tensor, h0: Tensor, *others: Any) -> Any:
     *weights, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p, needed = others
     layer = _module()
     walk = layer.plan(x.shape[0], reset_after, reverse, lengths, reset_mask, drawn, p)
-    found = layer.backward(dy, dh_n, x, Weights(*weights), walk, states, gates, needed)
-    return tuple(x.new_empty(0) if g is None else g for g in found)
+    return layer.backward(dy, dh_n, x, Weights(*weights), walk, states, gates, needed)
 
 
-@_layer_backward.register_fake
-def _(dy: Tensor | None, dh_n: Tensor | None, *others: Any) -> Any:
-    needed = others[-1]
-    return tuple(others[0].new_empty(t.shape if n else 0) for t, n in zip(others[:6], needed, strict=True))
+def _kept(x: Tensor, h0: Tensor, reset_after: bool, training: bool) -> operation.Shapes:
+    steps, batch, hidden = x.shape[0], *h0.shape
+    return ((steps + 1, batch, hidden), (steps, batch, 4 * hidden)) if training else ((0,), (0,))
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.reset_after, ctx.reverse, ctx.p, _ = inputs
-    ctx.save_for_backward(*tensors, *output[2:])
-    ctx.set_materialize_grads(False)
-
-
-def _gradient(ctx: Any, dy: Tensor | None, dh_n: Tensor | None, *_kept: Any) -> tuple[Tensor | None, ...]:
-    saved, needed = ctx.saved_tensors, ctx.needs_input_grad[:6]
-    if torch.is_grad_enabled() or is_transformed():
-        *tensors, lengths, reset_mask, drawn = saved[:9]
-        how = {"reset_after": ctx.reset_after, "lengths": lengths, "reset_mask": reset_mask}
-        kept = (ctx.p or None) if drawn is None else drawn
-        found = reference.gradient(tensors, needed, (dy, dh_n), **how, zoneout=kept, reverse=ctx.reverse)
-        return (*found, *[None] * 7)
-    grads = _layer_backward(dy, dh_n, *saved, ctx.reset_after, ctx.reverse, ctx.p, list(needed))
-    return (*(g if n else None for g, n in zip(grads, needed, strict=True)), *[None] * 7)
-
-
-_layer.register_autograd(_gradient, setup_context=_save)
+_layer = operation.register("gru_triton", _forward, _backward, _kept)
 
 
 def run(
