@@ -42,7 +42,10 @@ NAMED = {  # how one file names another: the file that is edited, all files, and
     ),
     "relative": (
         "own_p/own_h.py",
-        {**PACKAGE, "own_p/own_m.py": "from importlib import import_module as get\nget('.own_h', __package__)\n"},
+        {
+            **PACKAGE,
+            "own_p/own_m.py": "from importlib import import_module as get\nget('.own_h', __package__)\n",
+        },
         INSIDE,
     ),
     "around the package": (
@@ -123,7 +126,10 @@ def test_an_edit_is_told_however_a_file_is_named(own, how):
         ("train.py", "SPLITS = ('train', 'valid')\n"),  # a word is no module where nothing imports by name
         ("train.py", "FILE = 'train.csv'\n"),
         ("model.py", "def key(state):\n    return state['model.weight']\n"),
-        ("own_p/own_h.py", "from hydra.utils import instantiate\ndef make(node):\n    return instantiate(node)\n"),
+        (
+            "own_p/own_h.py",
+            "from hydra.utils import instantiate\ndef make(node):\n    return instantiate(node)\n",
+        ),
         ("json.py", "import json\n"),
         ("own_results.json", "FILE = 'own_results.json'\n"),  # it may be what the code writes
         ("own_h.py", "'''As own_h does it, see own_h.py or own_h.A.'''\n"),

@@ -110,7 +110,9 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     assert run.run_file.exists()
 
 
-@pytest.mark.parametrize("name", ["password", "token", "login", "secret", "pin", "api_key", "auth", "key.json"])
+@pytest.mark.parametrize(
+    "name", ["password", "token", "login", "secret", "pin", "api_key", "auth", "key.json"]
+)
 def test_what_a_run_is_made_from_again_is_as_it_was_whatever_it_is_called(tmp_path, name):
     spec = {
         "words": {name: ["a1b2c3d4e5f6a7b8", "4711"]},
@@ -119,7 +121,10 @@ def test_what_a_run_is_made_from_again_is_as_it_was_whatever_it_is_called(tmp_pa
         "classes": [name, "x1y2z3w4v5u6t7s8"],
     }
     files = {name: "0123456789abcdef" * 4, f"{name}.text": "ab" * 32}
-    run, word = RunDirectory(tmp_path / "r"), "-".join(("hunter", "2x"))  # in no line of this file, see its difference
+    run, word = (
+        RunDirectory(tmp_path / "r"),
+        "-".join(("hunter", "2x")),
+    )  # in no line of this file, see its difference
     run.begin({"a": 1, "url": f"https://me:{word}@h"}, {"name": "x"})
     run.update(spec=spec, data=files)
     run.begin({"a": 1}, {"name": "x"})  # goes on

@@ -130,8 +130,12 @@ def test_a_secret_is_known_by_its_shape_and_its_place(text):
     assert "***" in masked
 
 
-@pytest.mark.parametrize("told", [f"me:{WORD}", f"api_key={KEY}", f'{{"password": "{WORD}"}}', f"x ghp_{KEY}{KEY}"])
-@pytest.mark.parametrize("form", ["{}", "Basic {}", "auth: {}", '"auth": "{}"', "b64decode('{}')", "echo {} | base64 -d"])
+@pytest.mark.parametrize(
+    "told", [f"me:{WORD}", f"api_key={KEY}", f'{{"password": "{WORD}"}}', f"x ghp_{KEY}{KEY}"]
+)
+@pytest.mark.parametrize(
+    "form", ["{}", "Basic {}", "auth: {}", '"auth": "{}"', "b64decode('{}')", "echo {} | base64 -d"]
+)
 def test_a_secret_in_base64_is_masked(told, form):
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for word in (encode(told.encode()).decode(), encode(told.encode()).decode().rstrip("=")):
@@ -144,7 +148,12 @@ def test_base64_of_something_else_stays():
     texts = [base64.b64encode(word.encode()).decode() for word in words]
     texts += [hashlib.sha256(bytes([n])).hexdigest()[: 12 + n % 50] for n in range(200)]
     texts += [base64.b64encode(hashlib.sha256(bytes([n])).digest()).decode() for n in range(200)]
-    texts += ["LabelledTextDataModule", "model.hidden_size=256", "non_monotonic_averaging", "multi30k/train.de.gz"]
+    texts += [
+        "LabelledTextDataModule",
+        "model.hidden_size=256",
+        "non_monotonic_averaging",
+        "multi30k/train.de.gz",
+    ]
     for text in texts:
         assert without_secrets(text) == text
 
@@ -188,7 +197,10 @@ def test_a_secret_is_known_beside_what_it_stands_with(given, masked):
     assert without_secrets(given) == masked
 
 
-@pytest.mark.parametrize("letters", ["aа", "eе", "oо", "pр", "cс", "kк", "sѕ", "wｗ", "e\u200be", "k\u00adk", "aА", "eЕ", "kК", "sЅ"])
+@pytest.mark.parametrize(
+    "letters",
+    ["aа", "eе", "oо", "pр", "cс", "kк", "sѕ", "wｗ", "e\u200be", "k\u00adk", "aА", "eЕ", "kК", "sЅ"],
+)
 def test_a_letter_that_looks_like_another_or_is_not_seen_hides_no_name(letters):
     read, written = letters[0], letters[1:]
     for name in ("api_key", "token", "password", "passwd", "client_secret"):

@@ -25,10 +25,51 @@ _LOOK_ALIKE = str.maketrans("асԁеіјкорѕтухαικορ", "acdeijkopst
 _OTHER_LANGUAGES = tuple(
     word.translate(_LOOK_ALIKE)
     for word in (
-        *("passwort", "passwörter", "passwoerter", "kennwort", "kennwörter", "kennwoerter", "geheimnis", "zugangsdaten"),
-        *("motdepasse", "motsdepasse", "contraseña", "contrasena", "secreto", "senha", "segredo", "segreto", "wachtwoord"),
-        *("wachtwoorden", "lösenord", "losenord", "adgangskode", "kodeord", "passord", "salasana", "hasło", "haslo"),
-        *("heslo", "jelszó", "jelszo", "şifre", "sifre", "katasandi", "mậtkhẩu", "пароль", "пароли", "пароля", "密码"),
+        *(
+            "passwort",
+            "passwörter",
+            "passwoerter",
+            "kennwort",
+            "kennwörter",
+            "kennwoerter",
+            "geheimnis",
+            "zugangsdaten",
+        ),
+        *(
+            "motdepasse",
+            "motsdepasse",
+            "contraseña",
+            "contrasena",
+            "secreto",
+            "senha",
+            "segredo",
+            "segreto",
+            "wachtwoord",
+        ),
+        *(
+            "wachtwoorden",
+            "lösenord",
+            "losenord",
+            "adgangskode",
+            "kodeord",
+            "passord",
+            "salasana",
+            "hasło",
+            "haslo",
+        ),
+        *(
+            "heslo",
+            "jelszó",
+            "jelszo",
+            "şifre",
+            "sifre",
+            "katasandi",
+            "mậtkhẩu",
+            "пароль",
+            "пароли",
+            "пароля",
+            "密码",
+        ),
         *("密碼", "口令", "パスワード", "暗証番号", "비밀번호", "암호"),
     )
 )
@@ -60,7 +101,26 @@ _HOLDERS = re.compile(
     "api|auth|access|refresh|hf|github|gitlab|wandb|bearer|session|secret|private|bot|id|service"
 )
 """`api_tokens` are secrets, `tokens` are not."""
-_LEFT_OUT = ("id", "value", "b", "base", "hash", "json", "text", "str", "raw", "plain", "old", "new", "env", "prod", "production", "dev", "staging", "live")
+_LEFT_OUT = (
+    "id",
+    "value",
+    "b",
+    "base",
+    "hash",
+    "json",
+    "text",
+    "str",
+    "raw",
+    "plain",
+    "old",
+    "new",
+    "env",
+    "prod",
+    "production",
+    "dev",
+    "staging",
+    "live",
+)
 """Last parts that change nothing: `private_key_id`, `SECRET_KEY_BASE`, `key_b64`."""
 
 PATH = r"~?/[^\s'\"]{0,300}|\.{1,2}/[^\s'\"]{0,300}|[A-Za-z]:\\[^\s'\"]{0,300}"
@@ -82,7 +142,8 @@ ODD = r"(?![A-Za-z_-]+[\d_]*(?:$|[`\s]))(?![0-9a-f]{32,}$)(?=[^\s`]*\d)(?=[^\s`]
 """Letters and digits mixed, not a name with a number behind it, not a hash: what `login`, `salt`, `--key` are followed
 by where it is a secret."""
 _SINGLE = {"salt": "odd", "login": "odd", "tok": "odd", "pin": "pin", "key": "solid"} | dict.fromkeys(
-    ("clave", "parola", "parol", "sandi", "schlüssel", "schluessel", "mdp", "κωδικός".translate(_LOOK_ALIKE)), "odd"
+    ("clave", "parola", "parol", "sandi", "schlüssel", "schluessel", "mdp", "κωδικός".translate(_LOOK_ALIKE)),
+    "odd",
 )
 """Names by which a secret goes as often as something else, and the kind of their values that are masked."""
 RANDOM = r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])(?![./~])[A-Za-z0-9+/=._~-]{16,}"

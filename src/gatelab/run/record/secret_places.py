@@ -36,9 +36,7 @@ _AFTER_WORDS = (
     r"--from-literal[ =][\w.-]{1,100}=",
 )
 """Commands and the words after them, of which the next is the secret."""
-_READERS = (
-    r"(?:\bsudo[ \t]+-S\b|\bchpasswd\b|--password-stdin|--with-token|--key-file=-|\bpass[ \t]+insert\b|\blogin\b)"
-)
+_READERS = r"(?:\bsudo[ \t]+-S\b|\bchpasswd\b|--password-stdin|--with-token|--key-file=-|\bpass[ \t]+insert\b|\blogin\b)"
 """How commands look that read a password from their input."""
 _QUOTE = r"\\?[\"']"
 _TEXT = r"[rbfu]{0,2}[\"']"
@@ -99,7 +97,10 @@ PLACES = tuple(
         ),
         (r"\b\w{0,20}auth\w{0,20}\(\s{0,9}[\"'][^\"'\n]{0,100}[\"'],\s{0,9}[\"']", r"[^\"'\n]+"),
         (r"\blogin\(\s{0,9}(?:\w{1,20}=)?[\"']", RANDOM),
-        (rf"\blogin\(\s{{0,9}}{_ARGUMENT}{_TEXT}|\blogin\([^()\n]{{0,100}}?\b(?:key|token)={_TEXT}", r"[^\"'\n]+"),
+        (
+            rf"\blogin\(\s{{0,9}}{_ARGUMENT}{_TEXT}|\blogin\([^()\n]{{0,100}}?\b(?:key|token)={_TEXT}",
+            r"[^\"'\n]+",
+        ),
         (
             rf"\b(?:pymysql|MySQLdb|mysql\.connector|psycopg2?|pyodbc|oracledb|cx_Oracle|FTP)\w{{0,9}}(?:\.\w{{1,20}})?"
             rf"\(\s{{0,9}}(?:{_ARGUMENT}){{2}}{_TEXT}",

@@ -19,7 +19,9 @@ _TYPE = (
     r"[ \t]?:[ \t]*(?:typing\.)?(?:str|string|bytes|any|secret\w{0,10}|(?:optional|union)\[[\w., |]{1,60}\])"
     r"(?:[ \t]*\|[ \t]*\w{1,40}){0,3}[ \t]{0,20}"
 )
-_REMARK = r"[ \t](?:\([^()\n]{1,40}\)|for[ \t](?:'[^'\n]{1,99}'|[^\s:']{1,60})|(?:provided|given|used|received)\b)"
+_REMARK = (
+    r"[ \t](?:\([^()\n]{1,40}\)|for[ \t](?:'[^'\n]{1,99}'|[^\s:']{1,60})|(?:provided|given|used|received)\b)"
+)
 """`Password for 'https://host': `, `token (of the bot): `, `Incorrect API key provided: `."""
 _SPACE = r"[ \t\u00a0]"
 _ARROWS = ("->", "→")
@@ -139,7 +141,9 @@ _SHAPES = re.compile(
 )
 
 
-_ENCODED = re.compile(rf"(?<![A-Za-z0-9+/=_.-])(?=[a-z+/_-]{{0,{FURTHEST}}}[A-Z0-9])[A-Za-z0-9+/_-]{{11,}}+={{0,2}}(?![\w+/=-])")
+_ENCODED = re.compile(
+    rf"(?<![A-Za-z0-9+/=_.-])(?=[a-z+/_-]{{0,{FURTHEST}}}[A-Z0-9])[A-Za-z0-9+/_-]{{11,}}+={{0,2}}(?![\w+/=-])"
+)
 _USER_AND_PASSWORD = re.compile(r"[\w.@+-]{1,100}:[!-~]{4,}", re.ASCII)
 
 _KINDS_BESIDE = {"secret": "pair", "weak": "long"}
@@ -176,7 +180,9 @@ def _decoded_mask(found: re.Match[str]) -> str:
     """The mask for Base64 of `USER:PASSWORD` or of a text with a secret, whose name or shape shows it; else the word."""
     word = found[0]
     try:
-        text = base64.b64decode(f"{word}{'=' * (-len(word) % 4)}", altchars=b"-_" if {*word} & {*"-_"} else None)
+        text = base64.b64decode(
+            f"{word}{'=' * (-len(word) % 4)}", altchars=b"-_" if {*word} & {*"-_"} else None
+        )
         told = text.decode()
     except ValueError:
         return word
@@ -211,7 +217,11 @@ def _without_named(text: str, pattern: re.Pattern[str]) -> str:
 def _in_prose(text: str, found: re.Match[str], value: re.Match[str]) -> bool:
     """Whether a quoted name, a colon and words are a sentence: `no score of 'token': every row is the same`."""
     quoted = found["close"][-1:] in ("'", '"') and found["sign"] == ":"
-    return quoted and value["bare"].isalpha() and bool(re.match(r" [a-z]{2,}\b(?![=:])", text[value.end() :][:40]))
+    return (
+        quoted
+        and value["bare"].isalpha()
+        and bool(re.match(r" [a-z]{2,}\b(?![=:])", text[value.end() :][:40]))
+    )
 
 
 def _kind_at(text: str, found: re.Match[str]) -> str:
@@ -225,6 +235,11 @@ def _kind_at(text: str, found: re.Match[str]) -> str:
     if name.lower() == "passe" and before.endswith("mot de "):
         return "secret"
     kind = kind_of_option(name) if name.startswith("-") else kind_of(name)
-    if found.re in (_PAIRED, _IN_A_ROW) or found["sign"] in _ARROWS or " " in (found["close"] or "") or (found.re is _BESIDE and name.isupper()):
+    if (
+        found.re in (_PAIRED, _IN_A_ROW)
+        or found["sign"] in _ARROWS
+        or " " in (found["close"] or "")
+        or (found.re is _BESIDE and name.isupper())
+    ):
         return "pair" if kind in _KINDS_BESIDE else kind
     return _KINDS_BESIDE.get(kind, kind) if found.re is _BESIDE else kind
