@@ -1,4 +1,4 @@
-"""A result belongs to all of the user's code, however one file names another; what is named for nothing does not count."""
+"""A result belongs to all of the user's code, however one file names another; a word that is only spoken of is none."""
 
 import importlib
 import sys

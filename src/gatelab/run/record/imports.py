@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 IMPORTERS = frozenset(
-    "import_module __import__ run_module resolve_name find_spec locate get_class get_method get_object instantiate "
-    "attach".split()
+    (
+        *("import_module", "__import__", "run_module", "resolve_name", "find_spec", "locate", "attach"),
+        *("get_class", "get_method", "get_object", "instantiate"),
+    )
 )
 """Functions that take the name of a module, or of something in one, as a text."""
 BY_MODULE = ("import_module", "__import__")
@@ -64,8 +66,8 @@ def named_in(content: bytes, module: str, *, package: bool) -> Named:
         for argument in [*call.args[:1], *(word.value for word in call.keywords if word.arg == "name")]:
             if isinstance(argument, ast.JoinedStr):
                 begin = argument.values[0] if argument.values else None
-                named = begin.value if isinstance(begin, ast.Constant) else ""
-                found.packages.append(str(named).rpartition(".")[0] or around)
+                named = begin.value if isinstance(begin, ast.Constant) else None
+                found.packages.append((named if isinstance(named, str) else "").rpartition(".")[0] or around)
             elif not isinstance(argument, ast.Constant) and around and _name(call.func) in BY_MODULE:
                 found.packages.append(around)
     found.files.extend(_paths(nodes))

@@ -13,7 +13,9 @@ FURTHEST = 500
 
 _CLIENTS = {
     r"mysql(?:dump|admin|import|show|check|slap|sh|pump)?|mariadb(?:-\w{1,20})?|mycli|7z[azr]?|rar|unrar": r"-p",
-    r"(?:docker|podman|az|buildah|skopeo|nerdctl|oras|crane|helm)[ \t]+(?:(?:registry|auth)[ \t]+)?login": r"-p[ \t]{1,9}",
+    r"(?:docker|podman|az|buildah|skopeo|nerdctl|oras|crane|helm)[ \t]+(?:(?:registry|auth)[ \t]+)?login": (
+        r"-p[ \t]{1,9}"
+    ),
     r"mongo\w{0,10}|twine|ncftp\w{0,9}|rdesktop": r"-p[ \t]{1,9}",
     r"redis-cli|valkey-cli": r"-a[ \t]{1,9}",
     r"ldap\w{1,10}": r"-w[ \t]{0,9}",
@@ -87,7 +89,8 @@ PLACES = tuple(
         ),
         # an answer to a prompt: expect's `send "K\r"`, pexpect's `sendline("K")`
         (
-            rf"\b(?:password|passphrase|assword|passcode|otp)\b[^\n]{{0,100}}\n?[^\n]{{0,60}}?\bsend(?:line)?\b[ \t]*(?:--[ \t]*)?\(?[ \t]*{_TEXT}",
+            r"\b(?:password|passphrase|assword|passcode|otp)\b[^\n]{0,100}\n?[^\n]{0,60}?\bsend(?:line)?\b"
+            rf"[ \t]*(?:--[ \t]*)?\(?[ \t]*{_TEXT}",
             r"[^\"'\n\\]+",
         ),
         (

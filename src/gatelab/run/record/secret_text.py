@@ -36,8 +36,8 @@ _FLAGGED = re.compile(
 )
 _OF = r"(?:(?:of|for|to)[ \t]+(?:(?:the|my|our|a)[ \t]+)?[^\s:'\"]{1,60}[ \t]+)?"
 _BESIDE = re.compile(
-    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:{_OF}(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})|`(?={RANDOM})"
-    rf"|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
+    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:{_OF}(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})"
+    rf"|`(?={RANDOM})|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
     re.IGNORECASE,
 )
 """`ENV API_KEY x`, `password is x`, `the password of the server is x`."""
@@ -177,7 +177,7 @@ def _masked_plainly(text: str) -> str:
 
 
 def _decoded_mask(found: re.Match[str]) -> str:
-    """The mask for Base64 of `USER:PASSWORD` or of a text with a secret, whose name or shape shows it; else the word."""
+    """The mask for Base64 of `USER:PASSWORD` or of a text in which a secret shows; else the word."""
     word = found[0]
     try:
         text = base64.b64decode(

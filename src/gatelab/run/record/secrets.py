@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from gatelab.run.record.secret_names import PATH, is_harmless, kind_of, kind_of_option, secret_name
-from gatelab.run.record.secret_text import FURTHEST, MASK, masked_text
+from gatelab.run.record.secret_places import FURTHEST
+from gatelab.run.record.secret_text import MASK, masked_text
 
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
@@ -141,8 +142,10 @@ def _known() -> list[str]:
 
 
 def _walk(value: Any, known: list[str], kind: str = "", *, inner: bool = False) -> Any:
-    """`kind` of the name that everything below stands under; a value is masked where it is not empty. `inner`: it stands
-    in a list."""
+    """`kind` of the name that everything below stands under; a value is masked where it is not empty.
+
+    inner: it stands in a list.
+    """
     if isinstance(value, Mapping):
         kinds = _kinds_of_values(value)
         below = kind if kind in ("secret", "weak") else ""
