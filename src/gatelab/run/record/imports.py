@@ -89,7 +89,7 @@ def _imports(node: ast.AST, module: str, around: str) -> Iterator[str]:
     elif isinstance(node, ast.Assign) and module == around:
         names = [target.id for target in node.targets if isinstance(target, ast.Name)]
         listed = node.value.elts if isinstance(node.value, ast.List | ast.Tuple) else []
-        values = [one.value for one in listed if isinstance(one, ast.Constant)]
+        values = [one.value for one in listed if isinstance(one, ast.Constant) and isinstance(one.value, str)]
         yield from (f"{module}.{value}" for value in values if "__all__" in names)
 
 

@@ -38,7 +38,15 @@ _AFTER_WORDS = (
     r"--from-literal[ =][\w.-]{1,100}=",
 )
 """Commands and the words after them, of which the next is the secret."""
-_READERS = r"(?:\bsudo[ \t]+-S\b|\bchpasswd\b|--password-stdin|--with-token|--key-file=-|\bpass[ \t]+insert\b|\blogin\b)"
+_READING = (
+    r"\bsudo[ \t]+-S\b",
+    r"\bchpasswd\b",
+    "--password-stdin",
+    "--with-token",
+    "--key-file=-",
+    r"\bpass[ \t]+insert\b",
+)
+_READERS = rf"(?:{'|'.join(_READING)}|\blogin\b)"
 """How commands look that read a password from their input."""
 _QUOTE = r"\\?[\"']"
 _TEXT = r"[rbfu]{0,2}[\"']"
