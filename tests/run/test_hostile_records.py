@@ -172,6 +172,14 @@ def test_an_impossible_size_in_a_record_takes_no_machine_down(lab, place, capsys
     assert all(0 < number <= MOST_THREADS for number in asked)
 
 
+@pytest.mark.parametrize("key", ["accelerator", "devices", "deterministic", "strategy", "precision"])
+def test_an_impossible_trainer_in_a_record_is_a_message(lab, key, capsys):
+    _, bad, good = lab
+    for value in ("nonsense", {"_target_": "os.system"}, [10**6], -3, [None]):
+        (bad / "run.json").write_text(replaced(good / "run.json", ("config", "trainer", key), value))
+        shown([("eval", bad, "--json")], good, capsys)
+
+
 def test_reproducing_takes_no_variable_or_module_of_a_strangers_run(lab, tmp_path, capsys):
     _root, bad, _ = lab
     evil = tmp_path / "evil"
