@@ -4,16 +4,18 @@ import csv
 import io
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
+import plotly.graph_objects as go
 import pytest
 from markupsafe import escape
 
 from gatelab.report import page as module
 from gatelab.report.figures import COLOURS, RANKS
 from gatelab.report.gather import gather
-from gatelab.report.page import to_markdown, to_table, write_page
+from gatelab.report.page import place, to_markdown, to_table, write_page
 from gatelab.study.analysis.leaderboard import columns, leaderboard, to_csv
 
 STYLE = (module.TEMPLATES / "page.css").read_text()
@@ -197,6 +199,31 @@ def test_failures_are_listed_and_hostile_texts_are_texts(make_run, tmp_path):
     assert "alert(1)</script>" not in text
     assert str(escape(f"cccccccc-s0: {hostile}")) in text
     assert figures_of(text)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["<b>x</b>", '<a href="https://x">x</a>', "<s>", "a&lt;b", "<br/>", "R&D", "<!--<script>", "%{x}<i>"],
+)
+def test_a_name_in_a_figure_is_a_text(name):
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[name, "x"], y=[1, 2], name=name, text=[f"a<br>{name}", ""], hovertemplate="%{y}<br>%{text}"
+    )
+    figure.update_layout(xaxis={"title": {"text": name}, "ticktext": [name], "tickvals": [0]})
+    data = str(place(figure, "label")["data"])
+    assert "<" not in data.replace("<br>", "")
+    told = json.loads(data)
+    trace, axis = told["data"][0], told["layout"]["xaxis"]
+    shown = [
+        trace["x"][0],
+        trace["name"],
+        trace["text"][0].removeprefix("a<br>"),
+        axis["title"]["text"],
+        axis["ticktext"][0],
+    ]
+    assert [unescape(text) for text in shown] == [name] * 5
+    assert trace["y"] == [1, 2]
 
 
 def test_an_error_names_no_folder_of_the_machine(make_run, tmp_path, monkeypatch):

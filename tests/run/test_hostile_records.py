@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gatelab.cli.main import main
+from gatelab.run.config import MOST_THREADS
 from gatelab.run.load import _where_it_ran
 from gatelab.run.record.listing import list_runs
 from gatelab.run.reproduce import environment_for
@@ -157,6 +158,26 @@ def test_a_spoilt_checkpoint_is_a_message(lab, name, capsys):
     for content in spoilt(raw).values():
         file.write_bytes(content)
         shown([("generate", bad, "--tokens", "1")], good, capsys)
+
+
+@pytest.mark.parametrize("place", [("threads",), ("data", "eval_batch_size"), ("data", "num_workers")])
+def test_an_impossible_size_in_a_record_takes_no_machine_down(lab, place, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr("torch.set_num_threads", asked.append)
+    _, bad, good = lab
+    file = bad / "run.json"
+    for value in (10**5, 10**12):
+        file.write_text(replaced(file, ("config", *place), value))
+        shown([("eval", bad, "--json")], good, capsys)
+    assert all(0 < number <= MOST_THREADS for number in asked)
+
+
+@pytest.mark.parametrize("key", ["accelerator", "devices", "deterministic", "strategy", "precision"])
+def test_an_impossible_trainer_in_a_record_is_a_message(lab, key, capsys):
+    _, bad, good = lab
+    for value in ("nonsense", {"_target_": "os.system"}, [10**6], -3, [None]):
+        (bad / "run.json").write_text(replaced(good / "run.json", ("config", "trainer", key), value))
+        shown([("eval", bad, "--json")], good, capsys)
 
 
 def test_reproducing_takes_no_variable_or_module_of_a_strangers_run(lab, tmp_path, capsys):

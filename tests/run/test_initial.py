@@ -10,18 +10,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 
 from gatelab.cli.main import main
 from gatelab.core import GRU, LanguageModel
-from gatelab.core.weights.convert import to_keras
+from gatelab.core.weights.convert import from_keras, to_keras
+from gatelab.core.weights.transfer import take_over
 from gatelab.data.text.tokenizer import ByteTokenizer, CharTokenizer
 from gatelab.run import RequestError
 from gatelab.run.config import check, compose
 from gatelab.run.export import export
 from gatelab.run.record.identity import hash_of, identify
 from gatelab.run.source import cell_of, open_source, read_weights
-from gatelab.run.source.initial import start_from_source
+from gatelab.run.source.initial import refusal_of_source, start_from_source
 from gatelab.run.train import train
 from gatelab.tasks import load_checkpoint
 
@@ -157,6 +158,71 @@ def test_a_source_that_does_not_fit_is_refused_with_the_fix(init, model, said, s
     }
     with pytest.raises(RequestError, match=said):
         start_from_source(config, SimpleNamespace(net=net), tokenizer)
+
+
+ABOUT = (
+    "[" * 100_000, '{"a":' * 3000, "3", "[]", '"x"', '{"config": 3}', '{"config": [1]}', '{"config": {"task": [1]}}',
+    '{"config": {"task": "x"}}', '{"config": {"model": [1]}}', '{"config": {"model": {"_target_": 3}}}',
+    '{"config": {"task": {"_target_": ["a"]}}}', '{"config": {"a": ' + "9" * 5000 + "}}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["gatelab", "shared", "packed"])
+@pytest.mark.parametrize("text", ABOUT, ids=range(len(ABOUT)))
+def test_a_file_that_says_nonsense_of_itself_is_refused_in_one_message(key, text, source, folder):
+    name = folder / "about.safetensors"
+    save_file({"core.weight_hh_l0": torch.zeros(24, 8)}, name, {key: text})
+    config = {"init": {"from": str(name), "parts": None}, "model": {"_target_": "gatelab.core.GRU"}}
+    refused = refusal_of_source(config)
+    if key == "gatelab" or text[:2] == "[[":
+        assert refused is not None
+    assert refused is None or (refused.startswith(f"init.from={name}: ") and len(refused) < 1000)
+
+
+WEIGHT = torch.zeros(24, 8)
+NO_WEIGHTS = {
+    "has a shape and not as many values": [
+        torch.as_strided(torch.zeros(1), (1 << 20, 1 << 20), (0, 0)), torch.zeros(24, 8, device="meta"),
+    ],
+    "is no plain tensor": [WEIGHT.to_sparse()],
+    "no floating-point numbers": [WEIGHT.to(kind) for kind in (torch.int8, torch.bool, torch.int64, torch.complex64)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", NO_WEIGHTS)
+@pytest.mark.parametrize("parts", [None, ["core"]])
+def test_what_can_be_no_weight_is_refused_by_its_name(said, parts, folder):
+    for number, tensor in enumerate(NO_WEIGHTS[said]):
+        name = folder / f"{number}.pt"
+        torch.save({"core.weight_hh_l0": tensor, "core.weight_ih_l0": WEIGHT}, name)
+        with pytest.raises(RequestError, match=rf"init.from={name}: core.weight_hh_l0 .*{said}"):
+            read_weights(name, "init.from")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (24,), (24, 8, 1)])
+def test_weights_of_other_dimensions_are_refused_with_and_without_growth(shape, folder):
+    net = LanguageModel(5, partial(GRU, hidden_size=8), embedding_size=8, tied=False)
+    given = {
+        name: torch.zeros(shape) if "weight_hh" in name else value for name, value in net.state_dict().items()
+    }
+    for grow in (False, True):
+        with pytest.raises(ValueError, match=r"core\.weight_hh_l0 is"):
+            take_over(net, given, grow=grow)
+    with pytest.raises(ValueError, match="must be"):
+        from_keras([torch.zeros(8, 24), torch.zeros(shape), torch.zeros(2, 24)], reset_after=True)
+
+
+@pytest.mark.parametrize("options", [{"int8": True}, {"prune": 0.5}, {"int8": True, "prune": 0.9}], ids=repr)
+def test_compressed_weights_are_taken_as_what_they_stand_for(options, source, folder):
+    export(source, "safetensors", folder / "packed.safetensors", force=True, **options)
+    weights, _ = read_weights(folder / "packed.safetensors", "init.from")
+    own = {name.removeprefix("net."): value for name, value in weights_of(source).items()}
+    assert weights.keys() == own.keys()
+    for name, value in weights.items():
+        assert value.dtype == torch.float32
+        step = own[name].abs().amax() / 127 if "int8" in options else 0
+        kept = (value != 0) | (own[name] == 0) if "prune" in options else slice(None)
+        assert ((value - own[name])[kept].abs() <= step).all()
 
 
 @pytest.mark.parametrize(

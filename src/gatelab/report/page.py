@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,12 +126,26 @@ def place(figure: go.Figure, label: str, note: str = "") -> dict[str, Any]:
     from markupsafe import Markup
 
     return {
-        "data": Markup(figure.to_json().replace("</", "<\\/")),
+        "data": Markup(json.dumps(_as_text(json.loads(figure.to_json()))).replace("</", "<\\/")),
         "label": label,
         "note": note,
         "height": int(figure.layout.height or 420),
         "width": (figure.layout.meta or {}).get("width"),
     }
+
+
+def _as_text(value: Any, key: str = "") -> Any:
+    """A figure whose names and labels are shown as they are: Plotly takes `<b>` or a link in one for markup.
+
+    Line breaks stay, and the templates of what is shown beside the pointer, which hold no names.
+    """
+    if isinstance(value, dict):
+        return {name: _as_text(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_text(inner, key) for inner in value]
+    if not isinstance(value, str) or key == "hovertemplate":
+        return value
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace("&lt;br>", "<br>")
 
 
 def section(

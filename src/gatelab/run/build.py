@@ -18,6 +18,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from gatelab.run import RequestError
+from gatelab.run.config import MOST_THREADS
 from gatelab.run.config.explain import MARKS
 from gatelab.run.config.signatures import locate
 from gatelab.run.record.secrets import without_secrets
@@ -211,7 +212,7 @@ def build_trainer(
 def prepare_process(config: Mapping[str, Any]) -> None:
     """Threads, denormals and the noise of libraries, for the whole process."""
     if config["threads"] is not None:
-        torch.set_num_threads(int(config["threads"]))
+        torch.set_num_threads(min(int(config["threads"]), MOST_THREADS))  # a record may say anything
     torch.set_flush_denormal(bool(config["flush_denormal"]))
     # PyTorch lets cuDNN, whose GRU we train with on a GPU, read 10 bits of 23; `matmul_precision` asks for that
     torch.backends.cudnn.allow_tf32 = False

@@ -30,7 +30,7 @@ from gatelab.run.build import REQUEST_ERRORS, make
 from gatelab.run.diff import environments
 from gatelab.run.load import changed_data
 from gatelab.run.record.code import changed_code, targets
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run.record.directory import RunDirectory, masked_record
 from gatelab.run.record.environment import describe
 from gatelab.run.record.identity import Identity, first_difference
 from gatelab.run.record.secrets import without_secrets
@@ -168,7 +168,7 @@ def _copy(shorter: RunDirectory, run: RunDirectory, config: Mapping[str, Any], i
             "tracker_id": secrets.token_hex(4),
             "extends": str(Path(os.path.relpath(shorter.path, run.path))),
         }
-        write_json(new.run_file, without_secrets(record))
+        write_json(new.run_file, masked_record(record))
         os.rename(new.path, run.path)
     finally:
         shutil.rmtree(new.path, ignore_errors=True)

@@ -185,3 +185,9 @@ def test_a_boundary_between_two_streams_needs_no_window_of_its_own():
     windows = StreamWindows(train_streams(positions(20), 2, SEED_TOKEN, (10,)), 3)
     assert windows.cuts.tolist() == [0, 3, 6, 9, 10]
     assert windows[0].inputs[0].tolist() == [SEED_TOKEN, SEED_TOKEN]
+
+
+def test_very_many_streams_are_cut_down_at_once():
+    for streams in (10**6, 10**12):
+        cut = eval_streams(positions(50), streams, 20, SEED_TOKEN)
+        assert (cut.starts == eval_streams(positions(50), 30, 20, SEED_TOKEN).starts).all()

@@ -108,3 +108,41 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     assert not any(path.exists() for path in left)
     assert run.last.exists()
     assert run.run_file.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "token", "login", "secret", "pin", "api_key", "auth", "key.json"]
+)
+def test_what_a_run_is_made_from_again_is_as_it_was_whatever_it_is_called(tmp_path, name):
+    spec = {
+        "words": {name: ["a1b2c3d4e5f6a7b8", "4711"]},
+        "codes": {name: 5},
+        "scales": {name: [0.99, 0.81]},
+        "classes": [name, "x1y2z3w4v5u6t7s8"],
+    }
+    files = {name: "0123456789abcdef" * 4, f"{name}.text": "ab" * 32}
+    run, word = (
+        RunDirectory(tmp_path / "r"),
+        "-".join(("hunter", "2x")),
+    )  # in no line of this file, see its difference
+    run.begin({"a": 1, "url": f"https://me:{word}@h"}, {"name": "x"})
+    run.update(spec=spec, data=files)
+    run.begin({"a": 1}, {"name": "x"})  # goes on
+    run.stop("interrupted")
+    assert run.read()["spec"] == spec
+    assert run.read()["data"] == files
+    assert word not in run.run_file.read_text()
+
+
+@pytest.mark.parametrize("key", ["data", "data_notes", "spec", "task", "init", "state"])
+@pytest.mark.parametrize("value", [None, 3, [None], "x", {"a": 3}, True], ids=repr)
+def test_a_value_of_another_type_is_a_damaged_record(tmp_path, key, value):
+    run = RunDirectory(tmp_path / "r")
+    run.begin({"a": 1}, {"name": "x"})
+    run.run_file.write_text(json.dumps({**run.read(), key: value}))
+    fits = isinstance(value, {"state": str, "data_notes": list}.get(key, dict)) and key != "data"
+    if fits:
+        assert run.read()[key] == value
+    else:
+        with pytest.raises(RequestError, match=rf"run\.json: '{key}' .*damaged"):
+            run.read()

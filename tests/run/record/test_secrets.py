@@ -1,5 +1,7 @@
 """Nothing secret is recorded: by the name of its key, its shape, its place in a URL, or the variable that holds it."""
 
+import base64
+import hashlib
 import json
 import os
 import stat
@@ -24,7 +26,11 @@ NAMES = (
     "PGPASSWORD", "SSHPASS", "DB_PASS", "GITHUB_PAT", "MYSQL_PWD", "client_secret", "clientSecret", "passphrase",
     "aws_secret_access_key", "credentials", "private_key", "api_tokens", "dbpass", "rootpw", "sentry_dsn", "jwt",
     "slackWebhook", "SECRET_KEY_BASE", "password2", "KAGGLE_KEY", "fernet_key", "deployKey",
-    "credentials_json", "basic_auth",
+    "credentials_json", "basic_auth", "requirepass", "storepass", "API_KEY_PROD", "wpa_psk", "Passwort", "DB_PASSWORT",
+    "kennwörter", "mot_de_passe", "motDePasse", "contraseña", "contrasena", "senha", "wachtwoord", "lösenord",
+    "passord",
+    "adgangskode", "salasana", "hasło", "heslo", "jelszó", "şifre", "kata_sandi", "mật_khẩu", "пароль", "DB_ПАРОЛЬ",
+    "密码", "パスワード", "비밀번호", "zugangsdaten",
 )  # fmt: skip
 FORMS = (
     "{name}={value}", "{name} = '{value}'", '+{name} = "{value}"', '"{name}": "{value}",', "{name}: {value}",
@@ -45,6 +51,11 @@ FORMS = (
     "x: ${{oc.decode:${{oc.env:{name},'{value}'}}}}", "setattr(c, '{name}', '{value}')", '{name}("{value}")',
     "env:\n- name: {name}\n  value: {value}\n", '{{"name":"{name}","value":"{value}"}}', "{name} (of mine): {value}",
     '<add key="{name}" value="{value}"/>', "{name} for 'https://h': {value}", "the {name} was {value}",
+    "{name}\u00a0=\u00a0{value}", "{name}：{value}", "{name} → {value}", "{name} -> {value}", "**{name}**: {value}",
+    "**{name}:** {value}", "| {name} | {value} |", "`{name}`: `{value}`", "{name}=''{value}''",
+    "{name} =\r\n  '{value}'\r\n", "{name}:\r\n{value}\r\nx", "{name} of the server is {value}",
+    "{name} provided: {value}",
+    "<{name} value='{value}'/>",
 )  # fmt: skip
 
 
@@ -99,6 +110,22 @@ def test_a_secret_key_masks_whatever_stands_below_it(name, value):
         "https://h/?auth={key}", "unknown-tool -p{key}", "echo {key} | docker login -u me --password-stdin",
         "printf '%s' '{key}' | gh auth login --with-token", "gh auth login --with-token <<< {key}",
         "gh auth login --with-token <<EOF\n{key}\nEOF", "echo {key} | sudo -S ls", "echo 'me:{key}' | chpasswd",
+        "h:5432:db:me:{key}", "+*:*:*:me:{key}", "spawn ssh h\nexpect \"*assword:*\"\nsend -- \"{key}\\r\"",
+        "c.expect('Password: ')\nc.sendline('{key}')", "sqlcmd -U me -P {key}", "twine upload -p {key} d/x",
+        "helm registry login h -u me -p {key}", "ssh-keygen -N {key} -f k", "ssh-keygen -p -P {key} -f k",
+        "lftp -u me,{key} h",
+        "http -a me:{key} u", "xfreerdp /u:me /p:{key}", "sqlplus me/{key}@db", "net use Z: \\\\h\\s {key} /user:me",
+        "htpasswd -b f me {key}", "htpasswd -nb me {key}", "poetry config http-basic.x me {key}",
+        "rclone obscure {key}",
+        "wpa_passphrase net {key}", "mc alias set m https://h me {key}",
+        "kubectl create secret generic s --from-literal=a={key}",
+        "vault kv put secret/x a=b c={key}", "fly secrets set A={key}", "pass insert -e x <<< {key}",
+        "gcloud auth activate-service-account --key-file=- <<< {key}", "conda install -c https://h/t/{key}/c x",
+        "smtp.login('me', '{key}')", "pymysql.connect('h', 'me', '{key}', 'db')", "Fernet(b'{key}')",
+        "hmac.new(b'{key}', m)",
+        "jwt.encode(p, '{key}')", "wandb.login(relogin=True, key='{key}')", "me:{key}:1000:1000::/home/me:/bin/sh",
+        "conf.set('fs.azure.account.key.a.blob', '{key}')", "ALTER USER me IDENTIFIED WITH x BY '{key}'",
+        "Incorrect API key provided: {key}{key}.",
     ],
 )  # fmt: skip
 def test_a_secret_is_known_by_its_shape_and_its_place(text):
@@ -107,6 +134,34 @@ def test_a_secret_is_known_by_its_shape_and_its_place(text):
     assert KEY not in masked
     assert "AKIA" not in masked
     assert "***" in masked
+
+
+@pytest.mark.parametrize(
+    "told", [f"me:{WORD}", f"api_key={KEY}", f'{{"password": "{WORD}"}}', f"x ghp_{KEY}{KEY}"]
+)
+@pytest.mark.parametrize(
+    "form", ["{}", "Basic {}", "auth: {}", '"auth": "{}"', "b64decode('{}')", "echo {} | base64 -d"]
+)
+def test_a_secret_in_base64_is_masked(told, form):
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        for word in (encode(told.encode()).decode(), encode(told.encode()).decode().rstrip("=")):
+            assert word not in without_secrets(form.format(word))
+            assert word not in str(without_secrets({"a": {"auths": [form.format(word)]}}))
+
+
+def test_base64_of_something_else_stays():
+    words = ["a sentence that nobody hides", "x: 3", "{}", "1.5 2.5 3.5", "<svg width='3'/>"]
+    texts = [base64.b64encode(word.encode()).decode() for word in words]
+    texts += [hashlib.sha256(bytes([n])).hexdigest()[: 12 + n % 50] for n in range(200)]
+    texts += [base64.b64encode(hashlib.sha256(bytes([n])).digest()).decode() for n in range(200)]
+    texts += [
+        "LabelledTextDataModule",
+        "model.hidden_size=256",
+        "non_monotonic_averaging",
+        "multi30k/train.de.gz",
+    ]
+    for text in texts:
+        assert without_secrets(text) == text
 
 
 @pytest.mark.parametrize(
@@ -148,7 +203,10 @@ def test_a_secret_is_known_beside_what_it_stands_with(given, masked):
     assert without_secrets(given) == masked
 
 
-@pytest.mark.parametrize("letters", ["aа", "eе", "oо", "pр", "cс", "kк", "sѕ", "wｗ", "e\u200be", "k\u00adk"])
+@pytest.mark.parametrize(
+    "letters",
+    ["aа", "eе", "oо", "pр", "cс", "kк", "sѕ", "wｗ", "e\u200be", "k\u00adk", "aА", "eЕ", "kК", "sЅ"],
+)
 def test_a_letter_that_looks_like_another_or_is_not_seen_hides_no_name(letters):
     read, written = letters[0], letters[1:]
     for name in ("api_key", "token", "password", "passwd", "client_secret"):
@@ -236,6 +294,12 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
         ["token", "secret"],
         [["date", "token"], ["password", "text"]],
         "2 passed, pass: 3, compass=4, path=/a/b, author=me, monitor=val/loss",
+        "no MASE of 'api_key': every training row repeats the one before; token -> embedding, key -> value",
+        {"password": 0.9909, "token": [0.25, 1e-05], "val": {"secret": 3.5}},
+        {"target": ["pass", "co2_level"], "channels": ["token", "h2o_temp1"]},
+        "src/x.py:1234:name:other and 10:20:30; http -a x; ssh-keygen -t ed25519; sqlplus /nolog",
+        "| token | the word |\n|---|---|\n| key | value |",
+        "qpsk=3 parola=ciao clave=valor mdp=chain schlüssel=4",
     ],
 )
 def test_what_is_no_secret_stays(harmless):
@@ -330,6 +394,9 @@ def test_the_working_folder_is_no_secret(monkeypatch):
         "token = (\n", '"username":"a","key":"', "mysql -p", "tokens=[a,", "oc.env:", "${oc.env:TOKEN,", 'token("',
         "name: token\n", "token (a", "token for ", "eyJaaaaaaaaaa.", "---- BEGIN PRIVATE KEY ----", 'auth("a",', "${",
         "Private-Lines: 1\n", "smb -U a", "%3A%2F%2F",
+        "h:5432:a:b:", "password send \"", "| token ", "token of the ", "YWJjZGVmZ2hpams ", "vault write a ",
+        "sqlplus a/",
+        "htpasswd -b a ", "login(a=", "token\r\n", "a:b:1:1:", "FTP('a',", "net use a \\\\", "jwt.encode(a",
     ],
 )  # fmt: skip
 def test_masking_takes_time_in_proportion_to_the_text(unit):

@@ -109,7 +109,7 @@ def from_keras(weights: Sequence[Any], *, reset_after: bool, batch_first: bool =
             f"weights must be [kernel, recurrent_kernel, bias] or without bias, got {len(weights)}"
         )
     kernel, recurrent, *rest = (torch.as_tensor(w) for w in weights if w is not None)
-    hidden = recurrent.shape[0]
+    hidden = recurrent.shape[0] if recurrent.dim() else 0
     if recurrent.shape != (hidden, 3 * hidden):
         raise ValueError(f"recurrent_kernel must be [H, 3H], got {list(recurrent.shape)}")
     if kernel.dim() != 2 or kernel.shape[1] != 3 * hidden:

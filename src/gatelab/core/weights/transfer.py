@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+SHOWN = 20
+"""Names of a list that a message gives."""
 Tokens = Mapping[str, Sequence[str]]
 """Side -> the tokens in the order of their ids; "" where there are no sides."""
 DROPPED = re.compile(r"parametrizations\.(\w+)\.original$")
@@ -46,6 +48,12 @@ def parts_of(names: Iterable[str]) -> list[str]:
     return sorted(found, key=lambda part: part == "head")
 
 
+def _listed(names: Sequence[str]) -> str:
+    """The names, the first of very many."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
 def choose_parts(asked: Sequence[str], known: Sequence[str], whose: str) -> list[str]:
     """Those of `known` that are asked for, in their order.
 
@@ -53,7 +61,7 @@ def choose_parts(asked: Sequence[str], known: Sequence[str], whose: str) -> list
     """
     for name in asked:
         if not any(part == name or part.startswith(f"{name}.") for part in known):
-            raise ValueError(f"{whose} has no part {name!r}; its parts are {', '.join(known)}")
+            raise ValueError(f"{whose} has no part {name!r}; its parts are {_listed(known)}")
     return [part for part in known if any(part == name or part.startswith(f"{name}.") for name in asked)]
 
 
@@ -118,7 +126,7 @@ def take_over(
         wanted = [part for part in known if part in theirs and part not in (*skip, *unnamed)]
         if not wanted:
             raise ValueError(
-                f"the two networks have no part in common: {', '.join(theirs)} there, {', '.join(known)} here"
+                f"the two networks have no part in common: {_listed(theirs)} there, {_listed(known)} here"
             )
     else:
         choose_parts(parts, theirs, "the source")
@@ -145,7 +153,7 @@ def take_over(
             wrong.append(f"{name} is {list(values[name].shape)} there and {list(own[name].shape)} here")
     if wrong:
         raise ValueError(
-            f"{'; '.join(wrong)}. Give this network the source's sizes, or leave the part out of init.parts"
+            f"{'; '.join(wrong[:SHOWN])}. Give this network the source's sizes, or leave the part out of init.parts"
         )
     filled = set()
     for name in names:
@@ -201,6 +209,9 @@ def grown(
     Raises ValueError where the larger network is not k times as wide throughout, and for an adaptive softmax, whose
     clusters have widths of their own.
     """
+    for name, tensor in weights.items():
+        if tensor.dim() != target[name].dim():
+            raise ValueError(f"{name} is {list(tensor.shape)} there and {list(target[name].shape)} here")
     hidden = {tensor.shape[1] for name, tensor in weights.items() if "weight_hh_l" in name}
     wider = {target[name].shape[1] for name in weights if "weight_hh_l" in name}
     if len(hidden) != 1 or len(wider) != 1:
@@ -225,7 +236,7 @@ def grown(
     found = {}
     for name, tensor in weights.items():
         for dim, size in enumerate(tensor.shape):
-            if tensor.dim() != target[name].dim() or target[name].shape[dim] == size:
+            if target[name].shape[dim] == size:
                 continue
             if target[name].shape[dim] != k * size or size % units or not GROWS.search(name):
                 raise ValueError(

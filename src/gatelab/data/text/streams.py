@@ -131,9 +131,8 @@ def eval_streams(
     n = len(tokens)
     if n < world_size:
         raise DataError(f"{n} tokens cannot be evaluated by {world_size} processes; use fewer devices")
-    usable = streams
-    while usable > world_size and n < burn_in + usable:
-        usable -= world_size
+    too_many = max(0, burn_in + streams - n)
+    usable = streams - world_size * min(-(-too_many // world_size), max(0, (streams - 1) // world_size))
     # rounding up: q * usable + burn == n with the smallest burn >= burn_in
     scored = max(1, (n - (burn_in if usable > 1 else 0)) // usable)
     burn = n - usable * scored

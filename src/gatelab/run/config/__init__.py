@@ -57,6 +57,8 @@ SUPPLIED = {
     "save_dir",
 }  # arguments that `run/build.py` gives, never a configuration
 GROUPS = ("data", "task", "model", "optim", "schedule", "trainer", "callbacks", "logger", "paths")
+MOST_THREADS = 1024
+"""Of the tensor library: with many more the process ends without a message."""
 
 
 @dataclass(frozen=True)
@@ -326,7 +328,7 @@ def _check_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if group not in config or not (isinstance(node, dict) or (optional and node is None)):
             chosen = ", ".join(choices_of(group, [CONF_DIR]))
             yield group, f"a run needs one, {group}=NAME. Choices for {group}: {chosen}."
-    for key, least, most in (("seed", 0, 2**32 - 1), ("threads", 1, 1024)):
+    for key, least, most in (("seed", 0, 2**32 - 1), ("threads", 1, MOST_THREADS)):
         value = config.get(key)
         if isinstance(value, int) and not least <= value <= most:
             yield key, f"{value} is out of range: {least} to {most}."

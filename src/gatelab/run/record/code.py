@@ -6,12 +6,12 @@ nor continued in silence; the names of the files that differ are told.
 
 from __future__ import annotations
 
-import ast
 import dis
 import functools
 import hashlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from gatelab.run.record.imports import code_files, defines, named_in
 
 RESULT_RINGS = ("core", "data", "tasks", "run")  # what only shows results or starts runs cannot change one
 PATTERNS = ("*.py", "*.c", "*.h", "dispatch.json")
@@ -88,12 +90,34 @@ def _own_files(config: Mapping[str, Any]) -> Iterator[OwnFile]:
         package = spec.submodule_search_locations is not None
         name, suffix = module.replace(".", "/"), Path(spec.origin).suffix
         yield OwnFile(f"{name}/__init__{suffix}" if package else f"{name}{suffix}", content, read)
-        waiting += _imported(read, module, package=package)
-        for file in _files_named(read, Path(spec.origin).parent):
+        named = named_in(read, module, package=package)
+        waiting += [*named.modules, *(found for text in named.texts if (found := _module_of(text)))]
+        waiting += [inner for around in named.packages for inner in _modules_in(around)]
+        folder = Path(spec.origin).parent.resolve()
+        base = Path(name) if package else Path(name).parent
+        for file in code_files(named.files, folder):
             held = file.read_bytes()
-            yield OwnFile(
-                f"{(Path(name) if package else Path(name).parent) / file.name} (a file)", held, held
-            )
+            shown = base / os.path.relpath(file, folder)
+            yield OwnFile(f"{Path(os.path.normpath(shown)).as_posix()} (a file)", held, held)
+
+
+def _module_of(text: str) -> str | None:
+    """The module of the user's that a text names, as `mine.cells` or as something in it, `mine.cells.Cell`."""
+    if _own_spec(text) is not None:
+        return text
+    module, _, name = text.rpartition(".")
+    spec = _own_spec(module) if module else None
+    return module if spec is not None and defines(spec.loader.get_data(spec.origin), name) else None
+
+
+def _modules_in(package: str) -> Iterator[str]:
+    """The modules of a package of the user's, and of those in it."""
+    spec = _spec(package)
+    for place in (spec and spec.submodule_search_locations) or ():
+        if not _is_installed(place):
+            for file in sorted(Path(place).rglob("*.py")):
+                inner = file.relative_to(place).with_suffix("").parts
+                yield ".".join([package, *inner]).removesuffix(".__init__")
 
 
 def targets(config: Any) -> Iterator[str]:
@@ -249,36 +273,3 @@ def _installed() -> tuple[Path, ...]:
         Path(entry).resolve() for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")
     }
     return tuple(folders)
-
-
-def _files_named(content: bytes, folder: Path) -> Iterator[Path]:
-    """Python files beside a source file that it names in a text, e.g. for `runpy.run_path` or `exec`."""
-    found = sorted({name.decode() for name in re.findall(rb"""["']([\w-]+\.py)["']""", content)})
-    yield from (folder / name for name in found if (folder / name).is_file())
-
-
-def _imported(content: bytes, module: str, *, package: bool) -> Iterator[str]:
-    """The modules that a source file names in its imports; of `from a import b` both `a` and `a.b`.
-
-    `import_module("a")` and `__import__("a")` are imports too, where the name is written out.
-    """
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parts = module.split(".")
-                kept = parts[: len(parts) - node.level + (1 if package else 0)]
-                base = ".".join([*kept, base] if base else kept)
-            yield from (base, *(f"{base}.{alias.name}" for alias in node.names if alias.name != "*"))
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
-                inner = node.args[0].value
-                around = module if package else module.rpartition(".")[0]
-                yield f"{around}{inner}" if inner.startswith(".") else inner

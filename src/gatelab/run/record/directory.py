@@ -33,6 +33,8 @@ from gatelab.run.record.find import find_run, has
 from gatelab.run.record.secrets import without_secrets
 
 RUN_FORMAT = 1
+KNOWN_LATER = {"data": dict, "data_notes": list, "spec": dict, "task": dict, "init": dict, "state": str}
+"""Keys of `run.json` that are not there from the first moment on."""
 DAMAGED_FIX = "It is damaged: bring it back, or move the directory away and make it again."
 COMMAND: ContextVar[str | None] = ContextVar("COMMAND", default=None)
 RATE = re.compile(r"time/(\w+)_per_second")
@@ -91,9 +93,11 @@ class RunDirectory:
         Raises:
             RequestError: the file is damaged.
         """
-        record = read_record(self.run_file, {"config": dict, "attempts": list})
+        record = read_record(self.run_file, {"config": dict, "attempts": list}, KNOWN_LATER)
         if not record["attempts"] or not all(isinstance(attempt, dict) for attempt in record["attempts"]):
             raise RequestError(f"{self.run_file}: 'attempts' holds no attempt. {DAMAGED_FIX}")
+        if not all(isinstance(sha256, str) for sha256 in record.get("data", {}).values()):
+            raise RequestError(f"{self.run_file}: 'data' holds what is no sha256. {DAMAGED_FIX}")
         return record
 
     def result(self) -> dict[str, Any] | None:
@@ -132,14 +136,14 @@ class RunDirectory:
                 "config": dict(config),
                 "attempts": [attempt],
             }
-        self._write(without_secrets(record))
+        self._write(masked_record(record))
         for file in (self.rows_file, self.calibration_file):  # they are of the checkpoint that was the best
             file.unlink(missing_ok=True)
         self.result_file.unlink(missing_ok=True)  # not before what it says stands in run.json
 
     def update(self, **values: Any) -> None:
         """Add facts to `run.json` that are known only later (the data's sha256, the parameter count...)."""
-        self._write({**self.read(), **without_secrets(values)})
+        self._write({**self.read(), **masked_record(values)})
 
     def _write(self, record: Mapping[str, Any]) -> None:
         """Replace `run.json`; what a user has changed in a repository is for no other eyes."""
@@ -215,17 +219,34 @@ class RunDirectory:
             lock.release()
 
 
-def read_record(path: Path, kinds: Mapping[str, type] | None = None) -> dict[str, Any]:
+def masked_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Content of `run.json` without secrets, but for what the run is made from again, which stays as it is.
+
+    That is the spec and the sha256 of each file of the data: their keys are names of columns, classes and files, which
+    may be `password` or `token.json` and hide nothing.
+    """
+    masked: dict[str, Any] = without_secrets(dict(record))
+    if "spec" in record:
+        masked["spec"] = record["spec"]
+    if isinstance(files := record.get("data"), Mapping):
+        masked["data"] = {without_secrets(name): sha256 for name, sha256 in files.items()}
+    return masked
+
+
+def read_record(
+    path: Path, kinds: Mapping[str, type] | None = None, may_lack: Mapping[str, type] | None = None
+) -> dict[str, Any]:
     """The JSON object in one of a run's files.
 
     Raises:
-        RequestError: it is damaged: a key of `kinds` is missing or holds another type.
+        RequestError: it is damaged: a key of `kinds` is missing, or one of `kinds` or `may_lack` holds another type.
     """
     try:
         value = read_json(path)
     except DataError as error:
         raise RequestError(f"{error}. {DAMAGED_FIX}") from None
-    for key, kind in (kinds or {}).items():
+    there = {key: kind for key, kind in (may_lack or {}).items() if key in value}
+    for key, kind in {**(kinds or {}), **there}.items():
         if not isinstance(value.get(key), kind):
             how = f"'{key}' is not a {kind.__name__}" if key in value else f"has no '{key}'"
             raise RequestError(f"{path}: {how}. {DAMAGED_FIX}")

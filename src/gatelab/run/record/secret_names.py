@@ -22,14 +22,67 @@ UNSEEN = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 _LOOK_ALIKE = str.maketrans("асԁеіјкорѕтухαικορ", "acdeijkopstyxaikop", UNSEEN)
 """Cyrillic and Greek letters that are read as Latin ones, and what is not seen at all, in the name of a secret."""
 
+_OTHER_LANGUAGES = tuple(
+    word.translate(_LOOK_ALIKE)
+    for word in (
+        *(
+            "passwort",
+            "passwörter",
+            "passwoerter",
+            "kennwort",
+            "kennwörter",
+            "kennwoerter",
+            "geheimnis",
+            "zugangsdaten",
+        ),
+        *(
+            "motdepasse",
+            "motsdepasse",
+            "contraseña",
+            "contrasena",
+            "secreto",
+            "senha",
+            "segredo",
+            "segreto",
+            "wachtwoord",
+        ),
+        *(
+            "wachtwoorden",
+            "lösenord",
+            "losenord",
+            "adgangskode",
+            "kodeord",
+            "passord",
+            "salasana",
+            "hasło",
+            "haslo",
+        ),
+        *(
+            "heslo",
+            "jelszó",
+            "jelszo",
+            "şifre",
+            "sifre",
+            "katasandi",
+            "mậtkhẩu",
+            "пароль",
+            "пароли",
+            "пароля",
+            "密码",
+        ),
+        *("密碼", "口令", "パスワード", "暗証番号", "비밀번호", "암호"),
+    )
+)
+"""Password and secret in other languages, as a name's joined parts."""
 _ENDS = re.compile(
-    r"(?:password|passwd|passwort|kennwort|contraseña|contrasena|motdepasse|senha|passphrase|passcode|secret|credential"
+    rf"(?:password|passwd|{'|'.join(_OTHER_LANGUAGES)}|passphrase|passcode|secret|secretstring|credential"
     r"|apikey|accesskey|secretkey|privatekey|privkey|sshkey|signingkey|encryptionkey|licensekey|masterkey|accountkey"
-    r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring)s?$"
+    r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring|presharedkey"
+    r"|(?:zugangs|geheim|api)schl(?:ü|ue)ssel|requirepass|masterauth|bindpw|rootpw|storepass|keypass)s?$"
 )
 """How a name of a secret ends, its parts joined."""
 _WEAK = re.compile(
-    r"(?:.+_)?(?:pass|pwd|pw|pat|auth|oauth|otp|totp|creds?|dsn|jwt|cookies?|cookie_?jar|csrf|sas|auth_?header"
+    r"(?:.+_)?(?:pass|pwd|pw|pat|auth|oauth|otp|totp|creds?|dsn|jwt|cookies?|cookie_?jar|csrf|sas|psk|auth_?header"
     r"|(?:php)?sess(?:ion)?id|(?:ssh|db|user|root|smtp|mysql|pg|redis|admin)(?:pass|pw|pwd))|(?:.*[^n])?token"
 )
 """Names that may mean something harmless too: a path, a small number, a symbol."""
@@ -48,7 +101,26 @@ _HOLDERS = re.compile(
     "api|auth|access|refresh|hf|github|gitlab|wandb|bearer|session|secret|private|bot|id|service"
 )
 """`api_tokens` are secrets, `tokens` are not."""
-_LEFT_OUT = ("id", "value", "b", "base", "hash", "json", "text", "str", "raw", "plain", "old", "new", "env")
+_LEFT_OUT = (
+    "id",
+    "value",
+    "b",
+    "base",
+    "hash",
+    "json",
+    "text",
+    "str",
+    "raw",
+    "plain",
+    "old",
+    "new",
+    "env",
+    "prod",
+    "production",
+    "dev",
+    "staging",
+    "live",
+)
 """Last parts that change nothing: `private_key_id`, `SECRET_KEY_BASE`, `key_b64`."""
 
 PATH = r"~?/[^\s'\"]{0,300}|\.{1,2}/[^\s'\"]{0,300}|[A-Za-z]:\\[^\s'\"]{0,300}"
@@ -66,12 +138,13 @@ _HARMLESS_WEAK = re.compile(
     rf"[-+]?\d{{1,6}}(?:\.\d*)?(?:e-?\d+)?|{PATH}|\[[A-Z]{{2,8}}\]|</?\w{{0,8}}>|yes|no|on|off|basic|digest|ntlm|kerberos",
     re.IGNORECASE,
 )
-_ODD = re.compile(
-    r"(?![A-Za-z_-]+[\d_]*$)(?![0-9a-f]{32,}$)(?=\S*\d)(?=\S*[A-Za-z])[A-Za-z0-9+/_~-]{8,}={0,2}"
-)
+ODD = r"(?![A-Za-z_-]+[\d_]*(?:$|[`\s]))(?![0-9a-f]{32,}$)(?=[^\s`]*\d)(?=[^\s`]*[A-Za-z])[A-Za-z0-9+/_~-]{8,}={0,2}"
 """Letters and digits mixed, not a name with a number behind it, not a hash: what `login`, `salt`, `--key` are followed
 by where it is a secret."""
-_SINGLE = {"salt": "odd", "login": "odd", "tok": "odd", "pin": "pin", "key": "solid"}
+_SINGLE = {"salt": "odd", "login": "odd", "tok": "odd", "pin": "pin", "key": "solid"} | dict.fromkeys(
+    ("clave", "parola", "parol", "sandi", "schlüssel", "schluessel", "mdp", "κωδικός".translate(_LOOK_ALIKE)),
+    "odd",
+)
 """Names by which a secret goes as often as something else, and the kind of their values that are masked."""
 RANDOM = r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])(?![./~])[A-Za-z0-9+/=._~-]{16,}"
 """What nobody would write as a word."""
@@ -86,7 +159,7 @@ def secret_name(name: object) -> bool:
 def kind_of(name: str) -> str:
     """The kind of a name; empty where it is harmless."""
     name = normalize("NFKC", unquote(name[-200:])).translate(_LOOK_ALIKE)
-    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().translate(_LOOK_ALIKE)  # of capitals too
     parts = [stripped for part in re.split(r"[\W_]+", split) if (stripped := part.rstrip("0123456789"))]
     if parts[-2:] == ["session", "id"]:
         return "odd"
@@ -114,7 +187,7 @@ def kind_of_option(name: str) -> str:
 
 def is_harmless(value: Any, kind: str) -> bool:
     """Whether a value under the name of a secret tells none."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool | float):  # a measured number
         return True
     if isinstance(value, list | tuple):
         return all(is_harmless(inner, kind) for inner in value)
@@ -125,10 +198,10 @@ def is_harmless(value: Any, kind: str) -> bool:
 
 
 _SHAPED = {
-    "odd": _ODD,
+    "odd": re.compile(ODD),
     "pin": re.compile(r"\d{4,12}"),
     "random": re.compile(rf"(?![0-9a-f]{{32,}}$){RANDOM}"),
-    "pair": re.compile(rf"{_ODD.pattern}|{RANDOM}"),
+    "pair": re.compile(rf"{ODD}|{RANDOM}"),
     "long": re.compile(RANDOM),
     "solid": re.compile(r"[0-9a-f]{32}|(?=.*\d)(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9]{20,}"),
 }

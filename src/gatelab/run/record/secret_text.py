@@ -5,36 +5,49 @@ Every pattern takes time linear in the text: none looks further than `FURTHEST` 
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 
-from gatelab.run.record.secret_names import RANDOM, UNSEEN, is_harmless, kind_of, kind_of_option
+from gatelab.run.record.secret_names import ODD, RANDOM, UNSEEN, is_harmless, kind_of, kind_of_option
+from gatelab.run.record.secret_places import FURTHEST, PLACES
 
 MASK = "***"
-FURTHEST = 500
 
 _NAME = rf"(?<![\w.%-])(?P<name>[\w.%{UNSEEN}-]++)"
 _TYPE = (
     r"[ \t]?:[ \t]*(?:typing\.)?(?:str|string|bytes|any|secret\w{0,10}|(?:optional|union)\[[\w., |]{1,60}\])"
     r"(?:[ \t]*\|[ \t]*\w{1,40}){0,3}[ \t]{0,20}"
 )
-_REMARK = r"[ \t](?:\([^()\n]{1,40}\)|for[ \t](?:'[^'\n]{1,99}'|[^\s:']{1,60}))"
-"""`Password for 'https://host': `, `token (of the bot): `."""
+_REMARK = (
+    r"[ \t](?:\([^()\n]{1,40}\)|for[ \t](?:'[^'\n]{1,99}'|[^\s:']{1,60})|(?:provided|given|used|received)\b)"
+)
+"""`Password for 'https://host': `, `token (of the bot): `, `Incorrect API key provided: `."""
+_SPACE = r"[ \t\u00a0]"
+_ARROWS = ("->", "→")
 _ASSIGNED = re.compile(
-    rf"{_NAME}(?P<close>\\?[\"'`]?[\])]?(?:{_REMARK})?)[ \t]{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])|[:?+]=|=>"
-    r"|::?(?=[\s\"'\[\\])|:(?!//|:|$)|(?<=\w)>(?=[^<>\n]{1,500}</))",
+    rf"{_NAME}(?P<close>\\?[\"'`]?[\])]?(?:\*\*)?(?:{_REMARK})?){_SPACE}{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])"
+    rf"|[:?+]=|=>|[：＝]|{'|'.join(_ARROWS)}|::?(?=[\s\"'\[\\*])|:(?!//|:|$)|(?<=\w)>(?=[^<>\n]{{1,500}}</))(?:\*\*)?",
     re.IGNORECASE,
 )
 _FLAGGED = re.compile(
-    r"(?<![\w.%-])(?P<name>--?[A-Za-z][\w.-]*+)(?P<close>[\"']?)"
+    r"(?<![\w.%-])(?P<name>--?[^\W\d_][\w.-]*+)(?P<close>[\"']?)"
     rf"(?P<sign>[ \t]{{1,20}}(?!\\\n)|[ \t]{{0,20}}\\\n[ \t]{{0,80}})(?:(?!-)|(?={RANDOM}))"
 )
+_OF = r"(?:(?:of|for|to)[ \t]+(?:(?:the|my|our|a)[ \t]+)?[^\s:'\"]{1,60}[ \t]+)?"
 _BESIDE = re.compile(
-    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})|`(?={RANDOM})"
-    rf"|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
+    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:{_OF}(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})"
+    rf"|`(?={RANDOM})|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
     re.IGNORECASE,
 )
-"""`ENV API_KEY x`, `password is x`."""
+"""`ENV API_KEY x`, `password is x`, `the password of the server is x`."""
+_IN_A_ROW = re.compile(
+    rf"\|[ \t]{{0,20}}[`*]{{0,2}}{_NAME}(?P<close>[`*]{{0,2}})(?P<sign>[ \t]{{0,20}}\|)(?=[^\n|]{{1,{FURTHEST}}}\|)",
+    re.IGNORECASE,
+)
+"""`| password | x |`."""
+_ELEMENT = re.compile(r"<(?P<name>[\w.:-]{1,100})(?P<close>)(?P<sign>[ \t]{1,9}value=)", re.IGNORECASE)
+"""`<Password Value="x"/>`."""
 _PAIRED = re.compile(
     rf"{_NAME}(?:(?P<close>\\?[\"']),|\()(?P<sign>)(?=[ \t]{{0,9}}[rbfu]{{0,2}}\\?[\"'])", re.IGNORECASE
 )
@@ -49,15 +62,17 @@ _NAME_AND_VALUE = re.compile(
 """`{"name": "API_KEY", "value": "x"}`."""
 _AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
 _VALUE = re.compile(
-    rf"[ \t]{{0,40}}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
+    rf"{_SPACE}{{0,40}}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
     rf"(?:(?P<below_quote>[\"'])(?P<below>[^\s\"']{{4,{FURTHEST}}})(?P=below_quote)"
     rf"|(?P<under>(?={RANDOM})[^\s:'\"]{{1,{FURTHEST}}})(?=[ \t]*(?:\n|$)))"
     rf"|[|>][+-]?\d?[ \t]*\n[ +-]?[ \t]+(?P<block>[^\n]+)"
     rf"|(?:\n\s{{0,9}}['\"]?|[<`])(?P<random>{RANDOM})(?=['\"]?[ \t]*(?:\n|$)|[>`])"
+    rf"|`(?P<ticked>{ODD})(?=`)"
     rf"|(?P<listed>(?:\n[ +-]?[ \t]*-[ \t]+[^\n]+)+)"
     rf"|(?:(?:bearer|basic|digest|token|apikey)[ \t]+)?(?:[rbfu]{{1,2}}(?=[\"']))?(?:"
     rf"(?P<three>'''|\"\"\")(?P<long>.{{1,{FURTHEST}}}?)(?P=three)"
     rf"|\\(?P<escaped>[\"'])(?P<inner>(?!\\)(?:(?!\\(?P=escaped))[^\n]){{1,{FURTHEST}}})"
+    rf"|(?P<twice>''|\"\")(?P<twiced>[^\s'\",;)\]}}][^\s'\"]{{0,{FURTHEST}}})(?P=twice)"
     rf"|(?P<quote>[\"'])(?P<quoted>(?:\\.|(?!(?P=quote))[^\\\n]){{1,{FURTHEST}}})(?P=quote)"
     rf"|[\"'](?P<open>[^\s\"',;)\]}}][^\"'\n]{{0,{FURTHEST}}})"
     rf"|(?P<call>[A-Za-z_][\w.]{{0,80}}[(\[][^)\]\n]{{0,{FURTHEST}}}[)\]]?(?:{_AFTER}){{0,80}})"
@@ -73,9 +88,11 @@ _PARTS = (
     "under",
     "block",
     "random",
+    "ticked",
     "listed",
     "long",
     "inner",
+    "twiced",
     "quoted",
     "open",
     "call",
@@ -85,87 +102,6 @@ _PARTS = (
     "bare",
 )
 
-_CLIENTS = {
-    r"mysql(?:dump|admin|import|show|check|slap|sh|pump)?|mariadb(?:-\w{1,20})?|mycli|7z[azr]?|rar|unrar": r"-p",
-    r"mongo\w{0,10}|(?:docker|podman|az|buildah|skopeo)[ \t]+login": r"-p[ \t]{1,9}",
-    r"redis-cli|valkey-cli": r"-a[ \t]{1,9}",
-    r"ldap\w{1,10}": r"-w[ \t]{0,9}",
-    r"zip|unzip|zipcloak": r"-P[ \t]{0,9}",
-    r"openssl": r"(?:-k[ \t]{1,9}|-pass\w{0,3}[ \t]{1,9}pass:)",
-    r"smb\w{1,10}|rpcclient": r"(?:-U|--user=?)[ \t]{0,9}[^\s%]{1,100}%",
-}
-"""Commands that take a password, and what stands before it."""
-_QUOTE = r"\\?[\"']"
-_READERS = r"(?:\bsudo[ \t]+-S\b|\bchpasswd\b|--password-stdin|--with-token|\blogin\b)"
-"""How commands look that read a password from their input."""
-
-_PLACES = tuple(
-    re.compile(rf"(?P<kept>{before})(?:{secret})", re.IGNORECASE)
-    for before, secret in (
-        # user and password in a URL; not a port
-        (
-            r"\b[a-z][a-z0-9+.-]{0,30}://",
-            rf"(?:[^\s/@'\":]{{0,{FURTHEST}}}:(?!\d{{1,5}}(?:[/?]|$))[^\s'\"]{{0,{FURTHEST}}}|[^\s/@'\"]{{1,{FURTHEST}}})(?=@)",
-        ),
-        (
-            r"[?&#;](?:sig|key|code|signature|awsaccesskeyid|x-(?:amz|goog)-(?:signature|credential))=",
-            r"[^\s&'\"#]+",
-        ),
-        (
-            r"(?:token|key|secret|password|passwd|pwd|auth|sig|signature)(?:%22)?%3[AD](?:%20|\+)?(?:%22)?",
-            r"[^\s&'\"%]+",
-        ),
-        (r"%3A%2F%2F[^\s%/'\"]{0,200}%3A", rf"[^\s&'\"]{{1,{FURTHEST}}}?(?=%40)"),
-        (
-            r"authorization\\?[\"']?[ \t]*[:=][ \t]*\\?[\"']?"
-            r"(?:basic|bearer|negotiate|ntlm|hawk|token|apikey|key|aws4-[\w-]+)[ \t]+",
-            r"[^'\n]+?(?=\\?\"[ \t]*[,})\]\n]|['\n]|$)",
-        ),
-        (r"authorization:[ \t]*digest[ \t]+", r"[^'\n]+"),
-        (r"\b(?:set-)?cookie:[ \t]*", r"[^'\"\n]+"),
-        (r"\bbearer[ \t]{1,20}", r"[A-Za-z0-9+/=._~-]{8,}"),
-        (r"(?:[ \t]-u|--user|--proxy-user)[ \t=]{0,9}['\"]?[^\s:'\"/]{1,100}:", r"[^\s'\":]+"),
-        (r"\bsshpass[ \t]+-p[ \t]*", r"\S+"),
-        *(
-            (rf"(?<![\w.-])(?:{command})\b[^\n|;]{{0,200}}?[ \t](?-i:{flag})", r"(?!-)[^\s'\";|]+")
-            for command, flag in _CLIENTS.items()
-        ),
-        (
-            r"\bidentified[ \t]+by[ \t]+['\"]|\bpassword[ \t]+(?=')'|\bConvertTo-SecureString[ \t]+['\"]",
-            r"[^'\"\n]+",
-        ),
-        (r"\b\w{0,20}auth\w{0,20}\(\s{0,9}[\"'][^\"'\n]{0,100}[\"'],\s{0,9}[\"']", r"[^\"'\n]+"),
-        (r"\blogin\(\s{0,9}(?:\w{1,20}=)?[\"']", RANDOM),
-        # kaggle.json
-        (
-            rf"{_QUOTE}username{_QUOTE}[ \t]*:\s{{0,20}}{_QUOTE}[^\s'\"]{{0,100}}{_QUOTE},\s{{0,20}}{_QUOTE}key{_QUOTE}"
-            rf"[ \t]*:\s{{0,20}}{_QUOTE}",
-            r"[^\s'\"\\]+",
-        ),
-        (
-            rf"{_QUOTE}key{_QUOTE}[ \t]*:\s{{0,20}}{_QUOTE}",
-            rf"[^\s'\"\\]{{1,200}}(?={_QUOTE},\s{{0,20}}{_QUOTE}username{_QUOTE}[ \t]*:)",
-        ),
-        (r"(?<![^\s'\"])-p", rf"(?={RANDOM})[A-Za-z0-9+=_~-]{{16,}}"),
-        # echo K | docker login --password-stdin, and <<< K behind it
-        (
-            r"\b(?:echo|printf)[ \t]+(?:-\w+[ \t]+|['\"]?%s\S{0,3}[ \t]+)?['\"]?",
-            rf"[^\s'\"|]{{4,{FURTHEST}}}(?=['\"]?[ \t]*\|[^\n|;]{{0,200}}?{_READERS})",
-        ),
-        (rf"{_READERS}[^\n|;]{{0,99}}<<(?:<[ \t]*|-?[ \t]*['\"]?\w+['\"]?\n)['\"]?", r"[^\s'\"]{4,}"),
-        (
-            r"\b(?:wandb|hf|huggingface-cli|npm|vault|neptune|comet)[ \t]+(?:auth[ \t]+)?login[ \t]+"
-            r"(?:--?\w+[ \t]+){0,3}",
-            RANDOM,
-        ),
-        (r"\blogin[ \t]+\S{1,200}[ \t\n+-]+password[ \t]+", r"\S+"),  # .netrc
-        (
-            r"\b(?:discord(?:app)?\.com/api/webhooks/\d{1,25}|outlook\.office(?:365)?\.com/webhook\w*)/",
-            r"[^\s'\"]+",
-        ),
-        (r"\bhooks\.slack\.com/services/", r"[A-Za-z0-9/_-]{8,}"),
-    )
-)
 _SHAPES = re.compile(
     "|".join(
         (
@@ -205,6 +141,11 @@ _SHAPES = re.compile(
 )
 
 
+_ENCODED = re.compile(
+    rf"(?<![A-Za-z0-9+/=_.-])(?=[a-z+/_-]{{0,{FURTHEST}}}[A-Z0-9])[A-Za-z0-9+/_-]{{11,}}+={{0,2}}(?![\w+/=-])"
+)
+_USER_AND_PASSWORD = re.compile(r"[\w.@+-]{1,100}:[!-~]{4,}", re.ASCII)
+
 _KINDS_BESIDE = {"secret": "pair", "weak": "long"}
 """Without a sign between name and value, the value has to look like a secret too."""
 
@@ -213,12 +154,41 @@ def masked_text(text: str, known: Iterable[str] = ()) -> str:
     """Return the text with `***` for every secret; `known`: secrets that are masked wherever they stand."""
     for secret in known:
         text = text.replace(secret, MASK)
+    plain = text.replace("\r\n", "\n")
+    masked = _masked(plain)
+    if masked == plain:
+        return text
+    ends = text.count("\r\n")
+    return masked.replace("\n", "\r\n") if ends and ends == text.count("\n") else masked
+
+
+def _masked(text: str) -> str:
+    return _masked_plainly(_ENCODED.sub(_decoded_mask, _SHAPES.sub(MASK, text)))
+
+
+def _masked_plainly(text: str) -> str:
+    """The text without what stands in it as it is, not in Base64."""
     text = _SHAPES.sub(MASK, text)
-    for place in _PLACES:
+    for place in PLACES:
         text = place.sub(rf"\g<kept>{MASK}", text)
-    for pattern in (_ASSIGNED, _FLAGGED, _BESIDE, _PAIRED, _DEFAULT, _NAME_AND_VALUE):
+    for pattern in (_ASSIGNED, _FLAGGED, _BESIDE, _PAIRED, _DEFAULT, _NAME_AND_VALUE, _IN_A_ROW, _ELEMENT):
         text = _without_named(text, pattern)
     return text
+
+
+def _decoded_mask(found: re.Match[str]) -> str:
+    """The mask for Base64 of `USER:PASSWORD` or of a text in which a secret shows; else the word."""
+    word = found[0]
+    try:
+        text = base64.b64decode(
+            f"{word}{'=' * (-len(word) % 4)}", altchars=b"-_" if {*word} & {*"-_"} else None
+        )
+        told = text.decode()
+    except ValueError:
+        return word
+    if not all(letter.isprintable() or letter in "\n\t\r" for letter in told):
+        return word
+    return MASK if _USER_AND_PASSWORD.fullmatch(told) or _masked_plainly(told) != told else word
 
 
 def _without_named(text: str, pattern: re.Pattern[str]) -> str:
@@ -231,6 +201,8 @@ def _without_named(text: str, pattern: re.Pattern[str]) -> str:
         if value is None or part is None:
             continue
         told = value[part]
+        if part == "bare" and _in_prose(text, found, value):
+            continue
         if part == "call" and (kind == "random" or not _CALLED.search(told)):
             continue  # code
         if told.lower() == found["name"].lower() or is_harmless(told.strip(), kind):  # password=password
@@ -242,16 +214,32 @@ def _without_named(text: str, pattern: re.Pattern[str]) -> str:
     return "".join([*kept, text[done:]])
 
 
+def _in_prose(text: str, found: re.Match[str], value: re.Match[str]) -> bool:
+    """Whether a quoted name, a colon and words are a sentence: `no score of 'token': every row is the same`."""
+    quoted = found["close"][-1:] in ("'", '"') and found["sign"] == ":"
+    return (
+        quoted
+        and value["bare"].isalpha()
+        and bool(re.match(r" [a-z]{2,}\b(?![=:])", text[value.end() :][:40]))
+    )
+
+
 def _kind_at(text: str, found: re.Match[str]) -> str:
     """The kind of a name in a text; `api key: x` is one name too."""
     name = found["name"]
     if found["sign"] == ">" and text[found.start() - 1 : found.start()] != "<":
         return ""
-    if name.lower() in ("key", "keys") and re.search(
-        r"(?i)\b(?:api|secret|access|private) $", text[max(0, found.start() - 10) : found.start()]
-    ):
+    before = text[max(0, found.start() - 10) : found.start()].lower()
+    if name.lower() in ("key", "keys") and re.search(r"\b(?:api|secret|access|private) $", before):
+        return "secret"
+    if name.lower() == "passe" and before.endswith("mot de "):
         return "secret"
     kind = kind_of_option(name) if name.startswith("-") else kind_of(name)
-    if found.re is _PAIRED or " " in (found["close"] or "") or (found.re is _BESIDE and name.isupper()):
+    if (
+        found.re in (_PAIRED, _IN_A_ROW)
+        or found["sign"] in _ARROWS
+        or " " in (found["close"] or "")
+        or (found.re is _BESIDE and name.isupper())
+    ):
         return "pair" if kind in _KINDS_BESIDE else kind
     return _KINDS_BESIDE.get(kind, kind) if found.re is _BESIDE else kind

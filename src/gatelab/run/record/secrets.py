@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import quote
 
 from gatelab.run.record.secret_names import PATH, is_harmless, kind_of, kind_of_option, secret_name
-from gatelab.run.record.secret_text import FURTHEST, MASK, masked_text
+from gatelab.run.record.secret_places import FURTHEST
+from gatelab.run.record.secret_text import MASK, masked_text
 
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
@@ -140,8 +141,11 @@ def _known() -> list[str]:
     return sorted(written, key=len, reverse=True)
 
 
-def _walk(value: Any, known: list[str], kind: str = "") -> Any:
-    """`kind` of the name that everything below stands under; a value is masked where it is not empty."""
+def _walk(value: Any, known: list[str], kind: str = "", *, inner: bool = False) -> Any:
+    """`kind` of the name that everything below stands under; a value is masked where it is not empty.
+
+    inner: it stands in a list.
+    """
     if isinstance(value, Mapping):
         kinds = _kinds_of_values(value)
         below = kind if kind in ("secret", "weak") else ""
@@ -154,7 +158,7 @@ def _walk(value: Any, known: list[str], kind: str = "") -> Any:
     if kind in ("secret", "weak"):
         return value
     if isinstance(value, list | tuple):
-        return _walk_list(value, known)
+        return _walk_list(value, known, inner)
     return masked_text(value, known) if isinstance(value, str) else value
 
 
@@ -172,16 +176,21 @@ def _kinds_of_values(value: Mapping[Any, Any]) -> dict[Any, str]:
     return kinds
 
 
-def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str]) -> list[Any]:
-    """A list may be a command: what follows `--password`; or a pair of a name and what it holds."""
+def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str], inner: bool) -> list[Any]:
+    """A list may be a command: what follows `--password`; or a pair of a name and what it holds.
+
+    Two words of a list may be columns or classes, so that what stands second is masked where it looks like a secret,
+    in a tuple or in a list of lists where it is odd already.
+    """
     if len(value) == 2 and isinstance(value[0], str) and secret_name(value[0]):
-        return [_walk(value[0], known), _walk(value[1], known, "pair" * isinstance(value[1], str))]
+        kind = "pair" if inner or isinstance(value, tuple) else "long"
+        return [_walk(value[0], known), _walk(value[1], known, kind * isinstance(value[1], str))]
     walked = []
     for place, item in enumerate(value):
         before = str(value[place - 1]) if place else ""
         option = before.startswith("-") and isinstance(value[place - 1], str)
         if not isinstance(item, str) or not (option or item.startswith("-")):
-            walked.append(_walk(item, known))
+            walked.append(_walk(item, known, inner=True))
             continue
         follows = option and "=" not in before and not item.startswith("-")
         walked.append(

@@ -177,18 +177,19 @@ def score(
     reading = copy.copy(data)
     reading.trainer = None  # the split is scored whole, not a rank's share of it
     while True:
-        trainer = pl.Trainer(
-            accelerator=accelerator,
-            devices=devices,
-            deterministic=deterministic,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            # this process alone, also where torchrun or srun has started several
-            plugins=[LightningEnvironment()],
-        )
+        with request_errors("trainer", (Exception,)):
+            trainer = pl.Trainer(
+                accelerator=accelerator,
+                devices=devices,
+                deterministic=deterministic,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                # this process alone, also where torchrun or srun has started several
+                plugins=[LightningEnvironment()],
+            )
         run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
         run(task, dataloaders=reading.dataloader(split), verbose=False)
         metrics = dict(task.results[prefix])

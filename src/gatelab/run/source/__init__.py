@@ -19,9 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatelab.core.weights.compression import unpack
 from gatelab.core.weights.convert import from_keras, with_own_names
+from gatelab.data.messages import few
 from gatelab.run import RequestError
-from gatelab.run.record.directory import read_record
+from gatelab.run.record.directory import DAMAGED, read_record
 from gatelab.run.record.sources import RECORDED, checked_file, sources_of
 from gatelab.tasks import CheckpointError, load_checkpoint
 
@@ -90,8 +92,15 @@ def open_source(config: Mapping[str, Any], key: str = "init.from") -> Source:
     for folder in (file.parent, file.parent.parent):  # checkpoints/best.ckpt, export/model.safetensors
         if not recorded and (folder / "run.json").is_file():
             recorded = read_record(folder / "run.json", {"config": dict})["config"]
+    if any(not _names_a_class(recorded.get(group)) for group in ("task", "model")):
+        raise RequestError(f"{key}={file}: what it says of itself is damaged; {READS}.")
     sha256 = (config.get(RECORDED) or {}).get(key, "")
     return Source(key, sources_of(config)[key], file, sha256, weights, recorded, _tokenizer_near(file))
+
+
+def _names_a_class(node: Any) -> bool:
+    """Whether a group of a recorded configuration is what it is in ours; None says nothing."""
+    return node is None or (isinstance(node, dict) and isinstance(node.get("_target_"), str))
 
 
 def read_weights(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -112,13 +121,26 @@ def read_weights(file: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any
             )
         else:
             weights, config = _torch(file)
-    except (CheckpointError, ValueError, TypeError, KeyError, OSError) as error:
-        raise RequestError(f"{key}={file}: {str(error).rstrip('.')}; {READS}.") from None
-    except AttributeError:  # a list where a mapping belongs
+    except (AttributeError, RecursionError):  # a list where a mapping belongs
         raise RequestError(f"{key}={file}: what it says of itself is damaged; {READS}.") from None
+    except (CheckpointError, OSError, MemoryError, RuntimeError, *DAMAGED) as error:
+        raise RequestError(f"{key}={file}: {str(error).rstrip('.')}; {READS}.") from None
     if not weights or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise RequestError(f"{key}={file}: holds no weights by name; {READS}.")
+    if wrong := [f"{name} {why}" for name, tensor in weights.items() if (why := _no_weight(tensor))]:
+        raise RequestError(f"{key}={file}: {few(wrong)}; {READS}.")
     return with_own_names(weights), config
+
+
+def _no_weight(tensor: Tensor) -> str | None:
+    """Why a tensor of a file cannot be a weight; None if it can."""
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        return "is no plain tensor"
+    if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return "has a shape and not as many values"
+    if not tensor.is_floating_point():
+        return f"holds {str(tensor.dtype).removeprefix('torch.')}, no floating-point numbers"
+    return None
 
 
 def _safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -130,6 +152,7 @@ def _safetensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"damaged, or no safetensors ({error})") from None
+    weights = unpack(weights, json.loads(note.get("packed", "{}")))
     shared = json.loads(note.get("shared", "{}"))
     weights |= {name: weights[source] for name, source in shared.items()}
     return weights, dict(json.loads(note.get("gatelab", "{}")).get("config") or {})
@@ -142,6 +165,8 @@ def _keras(file: Path) -> dict[str, Tensor]:
         file.open("rb") as opened,
         np.load(opened, allow_pickle=False) as arrays,
     ):
+        if wrong := [name for name in arrays.files if arrays[name].dtype.kind != "f"]:
+            raise ValueError(f"{wrong[0]} holds no floating-point numbers")
         found = [torch.from_numpy(arrays[name]) for name in arrays.files]
         biases = found[2].dim() if len(found) > 2 else 2
         return dict(from_keras(found, reset_after=biases == 2).state_dict())
