@@ -190,3 +190,26 @@ def test_texts_that_train_and_are_scored_as_well_are_told(table):
     )
     assert sum(dropped.spec.examples.values()) == 9
     assert any("21 of 30 examples repeat another one" in note for note in dropped.notes)
+
+
+def test_all_problems_of_a_table_of_texts_stand_in_one_message(tmp_path):
+    (tmp_path / "t.csv").write_text("text,mood,part\n,+,train\nb,,tset\n\u200b,+,train\n")
+    given = {"text": "text", "label": "mood", "split_column": "part", "cache": str(tmp_path / "c")}
+    with pytest.raises(
+        DataError, match=r"(?s)3 problems:.*'mood' is empty in row 2.*'tset' is no split.*row 1, row 3: the"
+    ):
+        LabelledTableDataModule(str(tmp_path / "t.csv"), **given).setup()
+    with pytest.raises(DataError, match=r"(?s)3 problems:.*data.label.*'tset'.*data.text"):
+        LabelledTableDataModule(str(tmp_path / "t.csv"), **given | {"text": "x", "label": "y"}).setup()
+
+
+@pytest.mark.parametrize("cell", ['"hi" he said', '"he said \\"hi\\", ok"', '"never closed'])
+def test_a_quote_that_parsers_would_guess_is_refused_by_its_line(table, tmp_path, cell):
+    frame = texts()
+    table(frame, **REVIEW)
+    path = tmp_path / "my.csv"
+    path.write_text(path.read_text() + f"{cell},+\n")
+    with pytest.raises(DataError, match=f"line {len(frame) + 2}: a quote begins a field and is not closed"):
+        LabelledTableDataModule(str(path), cache=str(tmp_path / "cache"), **REVIEW).setup()
+    path.write_text(path.read_text().replace(cell, '"he said ""hi""" '))
+    LabelledTableDataModule(str(path), cache=str(tmp_path / "cache"), **REVIEW).setup()
