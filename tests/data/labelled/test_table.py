@@ -213,3 +213,22 @@ def test_a_quote_that_parsers_would_guess_is_refused_by_its_line(table, tmp_path
         LabelledTableDataModule(str(path), cache=str(tmp_path / "cache"), **REVIEW).setup()
     path.write_text(path.read_text().replace(cell, '"he said ""hi""" '))
     LabelledTableDataModule(str(path), cache=str(tmp_path / "cache"), **REVIEW).setup()
+
+
+@pytest.mark.parametrize("level", [0.0, 1e5, -1e6, 1.7e9])
+@pytest.mark.parametrize("step", [1e-3, 1.0, 1e3])
+def test_small_steps_on_a_large_level_are_what_the_network_reads(table, level, step):
+    frame = series().assign(x=lambda f: level + step * f["second"], c=0.1)
+    data = table(frame, channels=["x", "c"], **WALKS)
+    exact = frame["x"].to_numpy()
+    batch = next(iter(data.val_dataloader()))
+    wanted = (exact[:: len(exact) // 5][:5] - exact.mean()) / exact.std()
+    assert np.allclose(batch.inputs[0, :, 0], wanted, atol=2e-3)
+    assert batch.inputs[..., 1].abs().max() < 1e-6
+    assert [note for note in data.notes if "constant" in note] == ["constant in training: c"]
+
+
+@pytest.mark.parametrize("value", [3e38, -1e39, 1e308, float("inf")])
+def test_a_value_that_no_network_holds_is_refused_by_its_row(table, value):
+    with pytest.raises(DataError, match=r"column 'x', row 4: .* is no number below 3e38"):
+        table(changed(series(), 3, "x", value), channels=["x"], **WALKS)

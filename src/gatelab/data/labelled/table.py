@@ -8,7 +8,7 @@ Dimensions: `N` rows, `n` examples, `C` channels.
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,9 @@ from gatelab.data.messages import DataError, Problems, counted, did_you_mean, fe
 from gatelab.data.series.calendar import read_times
 from gatelab.data.series.table import read_frame
 from gatelab.data.specs import SPLIT_NAMES, SPLITS
+
+MOST: Final = 3e38
+"""What a channel may hold; networks compute in 32 bits."""
 
 
 class TableColumns(NamedTuple):
@@ -134,9 +137,9 @@ def series_of(frame: pd.DataFrame, id: str, time: str | None, channels: Sequence
         if (missing := frame[name].isna()).any():
             rows = [f"row {i + 1}" for i in np.flatnonzero(missing)]
             raise DataError(f"column {name!r} is empty in {few(rows)}; fill the values or remove these rows")
-    values = frame[list(channels)].to_numpy(np.float32)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
+    values = frame[list(channels)].to_numpy(np.float64)  # small steps on a large level are kept
+    if not (inside := np.abs(values) < MOST).all():
+        row, column = np.argwhere(~inside)[0]
         raise DataError(
             f"column {channels[column]!r}, row {row + 1}: {frame[channels[column]].iloc[row]} is no number below 3e38"
         )
@@ -205,7 +208,9 @@ def _series(
         )
         sequences = first_steps(sequences, options.max_length)
     trained = sequences.take(np.flatnonzero(chosen == TRAIN)).values.astype(np.float64)
-    std = trained.std(0)
+    std = np.where(
+        trained.min(0) == trained.max(0), 0.0, trained.std(0)
+    )  # rounding leaves a constant a tiny one
     if constant := [name for name, one in zip(channels, std, strict=True) if one == 0]:
         notes.append(f"constant in training: {few(constant)}")
     return Labelled(

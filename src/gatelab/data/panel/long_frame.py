@@ -81,7 +81,7 @@ def read_long_frame(
     for file in files:
         told: list[str] = []
         given = {name: file_format.get(name) for name in ("separator", "decimal", "encoding")}
-        frame = read_frame(file, told, **given, text=text)
+        frame = read_frame(file, told, given["separator"], given["decimal"], given["encoding"], text=text)
         for name in frame.columns.intersection(list(text)):
             frame[name] = frame[name].str.strip()
         parts = file.relative_to(place).parts[:-1] if place.is_dir() else ()
