@@ -7,9 +7,14 @@ import difflib
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+from unicodedata import category, normalize
 
+Found = TypeVar("Found")
 MOST_CHARACTERS = 4000
+MOST_PROBLEMS = 12
+"""Of one file, that a message lists."""
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves a terminal's cursor, colours, title or direction of writing, or cannot be written; not line breaks and
 tabs."""
@@ -33,6 +38,48 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = [name for name in others if name.lower() == word.lower()]
     near = near or difflib.get_close_matches(word, others, n=1)
     return f" Did you mean '{near[0]}'?" if near else ""
+
+
+class Problems(list[str]):
+    """The problems of one file, found by several looks at it."""
+
+    def of(self, look: Callable[[], Found]) -> Found | None:
+        """Return what `look` finds; None where it raises `DataError`, whose message is kept."""
+        try:
+            return look()
+        except DataError as error:
+            self.append(str(error))
+            return None
+
+    def refuse(self) -> None:
+        """Raise `DataError` with the first of them and their number, if there are any."""
+        if len(self) == 1:
+            raise DataError(self[0])
+        if self:
+            left = [f"and {len(self) - MOST_PROBLEMS:,} more"] * (len(self) > MOST_PROBLEMS)
+            raise DataError("\n  ".join([f"{len(self):,} problems:", *self[:MOST_PROBLEMS], *left]))
+
+
+def shows(text: str) -> bool:
+    """Whether a text has a sign that shows: no space, and none without width."""
+    return any(not sign.isspace() and category(sign) != "Cf" for sign in text)
+
+
+def refuse_lookalikes(kind: str, names: Iterable[str]) -> None:
+    """Raise `DataError` where two names differ only in what nobody sees.
+
+    That is an accent in one character or in two, the kind and number of spaces, or signs without width. `kind` says
+    what the names are, in the plural.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        visible = "".join(sign for sign in normalize("NFC", name) if category(sign) != "Cf")
+        other = seen.setdefault(" ".join(visible.split()), name)
+        if other != name:
+            raise DataError(
+                f"the {kind} {other!a} and {name!a} look the same and are written differently; write them "
+                "alike"
+            )
 
 
 def say(text: str) -> None:

@@ -19,6 +19,12 @@ if TYPE_CHECKING:  # a spec is read where torch is not loaded
 
 SPLITS: Final = ("train", "valid", "test")
 """In the order of time or text."""
+SPLIT_NAMES: Final = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"),
+    "test": "test",
+}
+"""What splits are called in files -> their name."""
 
 
 def check_fractions(split: list[float]) -> None:

@@ -120,7 +120,7 @@ def test_connected_letters_are_read_from_a_manifest(manifest):
     rows = zip(batch.targets.tolist(), batch.target_lengths.tolist(), strict=True)
     assert {data.spec.text(row[:n]) for row, n in rows} <= set(texts)
     assert data.spec.most_stride == 38 // 3  # "aa" and "bb" need three of their 38 frames
-    assert data.spec.tightest in ("manifest.csv, row 9 (clips/7.wav)", "manifest.csv, row 11 (clips/9.wav)")
+    assert data.spec.tightest in ("manifest.csv, line 9 (clips/7.wav)", "manifest.csv, line 11 (clips/9.wav)")
     words = speech(manifest(["one two", "two one", "one one", "two two", "two", "one"] * 2), level="word")
     assert words.spec.symbols == ("one", "two")
     assert words.spec.text([2, 1]) == "two one"
@@ -129,14 +129,14 @@ def test_connected_letters_are_read_from_a_manifest(manifest):
 def test_speakers_are_not_in_two_splits(manifest):
     data = speech(manifest(["ab"] * 12, "speaker=" + "/".join("uvw"[n % 3] for n in range(12))))
     examples = data.corpus.examples.values()
-    speakers = [{int(e.name.split("row ")[1].split()[0]) % 3 for e in found} for found in examples]
+    speakers = [{int(e.name.split("line ")[1].split()[0]) % 3 for e in found} for found in examples]
     assert sorted(map(tuple, speakers)) == [(0,), (1,), (2,)]
 
 
 def test_an_unknown_character_is_named_with_its_row(manifest):
     splits = "split=" + "/".join(["train"] * 3 + ["valid"] * 3)
     with pytest.raises(
-        DataError, match=r"row 6 \(clips/4.wav\): its transcript has 'x', which no transcript of the tr"
+        DataError, match=r"line 6 \(clips/4.wav\): its transcript has 'x', which no transcript of the tr"
     ):
         speech(manifest(["ab", "ba", "aa", "ab", "ax", "b"], splits))
 
@@ -145,15 +145,15 @@ def test_a_transcript_too_long_for_its_frames_is_named(manifest, write_wav):
     path = manifest(["ab"] * 6, "split=" + "/".join(["train"] * 3 + ["valid"] * 3))
     write_wav("clips/1.wav", tone(500, 0.03))
     with pytest.raises(
-        DataError, match=r"row 3 \(clips/1.wav\): its transcript needs 2 frames and the sound has 1"
+        DataError, match=r"line 3 \(clips/1.wav\): its transcript needs 2 frames and the sound has 1"
     ):
         speech(path)
 
 
 def test_a_manifest_that_does_not_fit_is_refused(manifest, tmp_path):
     for texts, more, message in (
-        (["ab", ""], (), r"manifest.csv, row 3 \(clips/1.wav\): its transcript is empty"),
-        (["ab", "a"], ("split=train/vali",), r"row 3 .*: split 'vali'; .*Did you mean 'valid'"),
+        (["ab", ""], (), r"manifest.csv, line 3 \(clips/1.wav\): its transcript is empty"),
+        (["ab", "a"], ("split=train/vali",), r"line 3 .*: split 'vali'; .*Did you mean 'valid'"),
         (["ab", "a"], (), r"only 2 examples .* each of train, valid, test needs one"),
         (["ab", "a"], ("split=train/train",), r"no sound is in the split valid"),
     ):
@@ -163,7 +163,7 @@ def test_a_manifest_that_does_not_fit_is_refused(manifest, tmp_path):
     with pytest.raises(DataError, match=r"has no column label .*; take data=transcribed"):
         sounds(path)
     path.write_text("path,transcript\nclips/9.wav,ab\n")
-    with pytest.raises(DataError, match=r"row 2 \(clips/9.wav\): there is no such file"):
+    with pytest.raises(DataError, match=r"line 2 \(clips/9.wav\): there is no such file"):
         speech(path)
     with pytest.raises(DataError, match=r"transcripts stand in a manifest"):
         speech(tmp_path / "clips")
@@ -201,7 +201,7 @@ def test_a_class_with_too_few_examples_is_named(folder, write_wav):
 
 def test_a_class_that_training_lacks_is_named(manifest):
     path = manifest(["a", "b", "c", "a"], "split=train/train/valid/valid", column="label")
-    with pytest.raises(DataError, match=r"row 4 .*: the class 'c' is in the split valid and not in train"):
+    with pytest.raises(DataError, match=r"line 4 .*: the class 'c' is in the split valid and not in train"):
         sounds(path)
 
 

@@ -190,3 +190,45 @@ def test_texts_that_train_and_are_scored_as_well_are_told(table):
     )
     assert sum(dropped.spec.examples.values()) == 9
     assert any("21 of 30 examples repeat another one" in note for note in dropped.notes)
+
+
+def test_all_problems_of_a_table_of_texts_stand_in_one_message(tmp_path):
+    (tmp_path / "t.csv").write_text("text,mood,part\n,+,train\nb,,tset\n\u200b,+,train\n")
+    given = {"text": "text", "label": "mood", "split_column": "part", "cache": str(tmp_path / "c")}
+    with pytest.raises(
+        DataError, match=r"(?s)3 problems:.*'mood' is empty in row 2.*'tset' is no split.*row 1, row 3: the"
+    ):
+        LabelledTableDataModule(str(tmp_path / "t.csv"), **given).setup()
+    with pytest.raises(DataError, match=r"(?s)3 problems:.*data.label.*'tset'.*data.text"):
+        LabelledTableDataModule(str(tmp_path / "t.csv"), **given | {"text": "x", "label": "y"}).setup()
+
+
+@pytest.mark.parametrize("cell", ['"hi" he said', '"he said \\"hi\\", ok"', '"never closed'])
+def test_a_quote_that_parsers_would_guess_is_refused_by_its_line(table, tmp_path, cell):
+    frame = texts()
+    table(frame, **REVIEW)
+    path = tmp_path / "my.csv"
+    path.write_text(path.read_text() + f"{cell},+\n")
+    with pytest.raises(DataError, match=f"line {len(frame) + 2}: a quote begins a field and is not closed"):
+        LabelledTableDataModule(str(path), cache=str(tmp_path / "cache"), **REVIEW).setup()
+    path.write_text(path.read_text().replace(cell, '"he said ""hi""" '))
+    LabelledTableDataModule(str(path), cache=str(tmp_path / "cache"), **REVIEW).setup()
+
+
+@pytest.mark.parametrize("level", [0.0, 1e5, -1e6, 1.7e9])
+@pytest.mark.parametrize("step", [1e-3, 1.0, 1e3])
+def test_small_steps_on_a_large_level_are_what_the_network_reads(table, level, step):
+    frame = series().assign(x=lambda f: level + step * f["second"], c=0.1)
+    data = table(frame, channels=["x", "c"], **WALKS)
+    exact = frame["x"].to_numpy()
+    batch = next(iter(data.val_dataloader()))
+    wanted = (exact[:: len(exact) // 5][:5] - exact.mean()) / exact.std()
+    assert np.allclose(batch.inputs[0, :, 0], wanted, atol=2e-3)
+    assert batch.inputs[..., 1].abs().max() < 1e-6
+    assert [note for note in data.notes if "constant" in note] == ["constant in training: c"]
+
+
+@pytest.mark.parametrize("value", [3e38, -1e39, 1e308, float("inf")])
+def test_a_value_that_no_network_holds_is_refused_by_its_row(table, value):
+    with pytest.raises(DataError, match=r"column 'x', row 4: .* is no number below 3e38"):
+        table(changed(series(), 3, "x", value), channels=["x"], **WALKS)

@@ -154,9 +154,9 @@ def test_pairs_that_cannot_be_used_are_refused_by_file_and_line(sources, targets
         (
             "a.tsv",
             ["De\tEn", "ja\tyes"],
-            r"has no column 'de' \(data\.source\), only De, En\. Did you mean 'De'",
+            r"data\.source names the column 'de', which does not exist\. Did you mean 'De'",
         ),
-        ("a.csv", ["de,en", '"ja,yes'], "line 2 cannot be read"),
+        ("a.csv", ["de,en", '"ja,yes'], "line 2: a quote begins a field and is not closed"),
         ("a.json", ["{}"], r"data\.path=.*a\.json: give a \.tsv or \.csv file"),
     ],
 )

@@ -96,7 +96,7 @@ def test_the_real_splits_are_the_published_ones():
             | {"wikitext-103/wiki.train.tokens": WIKI["wikitext-103/wiki.train.tokens"].replace("c", "d")},
             r"7 different ones, not 8",
         ),
-        ("text8", {"text8": "a" * 999 + "\0"}, r"text8\.zip:text8: is a binary file"),
+        ("text8", {"text8": "a" * 999 + "\0"}, r"text8\.zip:text8: line 1 holds a NUL byte"),
     ],
 )
 def test_an_archive_that_is_not_the_published_one_is_refused(imitation, name, members, message):

@@ -141,3 +141,23 @@ def test_errors_that_are_not_known_calibrate_nothing() -> None:
     data.dataloader = lambda split: [wild]
     conformal = fit_conformal(lambda b, levels: torch.zeros(*b.future.shape, len(levels)), data, (0.5,))
     assert np.abs(conformal.shifts.numpy()).max() < 10
+
+
+@pytest.mark.parametrize("known", [0, 3, 38, 39])
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_step_whose_truths_are_missing_has_no_interval(known, step):
+    """Levels .025 and .975 need 39 errors; a step with fewer is named, whatever the number of windows."""
+    scored = torch.ones(60, 3, 1, dtype=torch.bool)
+    scored[known:, step] = False
+    batch = SeriesBatch(torch.zeros(60, 4, 1), torch.arange(180.0).reshape(60, 3, 1), scored=scored)
+    data = SimpleNamespace(spec=SimpleNamespace(windows={"valid": 60}), dataloader=lambda split: [batch])
+
+    def fit():
+        return fit_conformal(lambda part, at: torch.zeros(*part.future.shape, len(at)), data, [0.5])
+
+    if known < 39:
+        with pytest.raises(ValueError, match=rf"step {step + 1} of target 1 has {known} "):
+            fit()
+        return
+    truths = np.sort(batch.future[:known, step, 0].numpy())
+    assert fit().shifts[[0, -1], step, 0].tolist() == [truths[0], truths[-1]]  # ranks floor(1) and ceil(39)

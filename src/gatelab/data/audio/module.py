@@ -24,7 +24,7 @@ from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.features import Features
 from gatelab.data.audio.frames import EpochOrder, Frames, Normalization, Sounds, padded, statistics
 from gatelab.data.audio.fsdd import connected_digits, single_digits
-from gatelab.data.audio.own_files import Column, Row, manifest, own_sounds, sounds_in
+from gatelab.data.audio.own_files import MANIFESTS, Column, Row, manifest, own_sounds, sounds_in
 from gatelab.data.audio.recordings import Corpus, Example
 from gatelab.data.audio.spec import Level, SpeechBatch, SpeechSpec
 from gatelab.data.audio.speech_commands import speech_commands
@@ -36,6 +36,7 @@ from gatelab.data.labelled.scores import class_figures, class_sums
 from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
 from gatelab.data.messages import DataError, counted, few
 from gatelab.data.specs import check_fractions
+from gatelab.data.text_table import is_table
 
 
 class SoundOptions(Loading, total=False):
@@ -264,7 +265,7 @@ class AudioDataModule(GatelabDataModule):
         Raises:
             DataError: naming the file that cannot be read or has another rate than the run's sounds.
         """
-        if file.suffix.lower() == ".csv":
+        if is_table(file, *MANIFESTS):
             rows = manifest(file, None)
         else:
             found = sounds_in(file) if file.is_dir() else [file]

@@ -1,15 +1,18 @@
 """Sounds of your own: a folder with one folder a class, or a manifest, a CSV file with a row for each sound.
 
-A manifest has the columns `path` (from the manifest's folder on) and `label` (its class) or `transcript`; and, if they
-are there, `split` (train, valid or test) and `speaker`. Without `split`, sounds are shared out at random: of every
-class its part, or, where there are speakers, whole speakers.
+A manifest (.csv or .tsv, see `text_table`) has the columns `path` (from the manifest's folder on) and `label` (its
+class) or `transcript`; and, if they are there, `split` (train, valid or test) and `speaker`, in every row. Words are
+read in NFC. Without `split`, sounds are shared out at random: of every class its part, or, where there are speakers,
+whole speakers.
 """
 
-import csv
 import hashlib
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
@@ -17,10 +20,13 @@ from gatelab.data.audio.recordings import Corpus, Example, read_recordings
 from gatelab.data.audio.wav import ENDINGS
 from gatelab.data.fetch import sha256_of
 from gatelab.data.files import files_of
-from gatelab.data.messages import DataError, counted, did_you_mean, few
-from gatelab.data.specs import SPLITS
+from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few, refuse_lookalikes, shows
+from gatelab.data.specs import SPLIT_NAMES, SPLITS
+from gatelab.data.text.text_files import blocks, characters
+from gatelab.data.text_table import Line, TextTable, is_table, text_table
 
 FRACTIONS: Final = (0.8, 0.1, 0.1)
+MANIFESTS: Final = (".csv", ".tsv")
 Column = str
 """Of a manifest: "label" or "transcript"."""
 
@@ -51,13 +57,15 @@ def own_sounds(
         DataError: naming file and row of what is wrong.
     """
     place = Path(path).expanduser()
-    rows = manifest(place, column) if place.suffix.lower() == ".csv" else folder(place, column)
-    root = place.parent if place.suffix.lower() == ".csv" else place
+    listed = is_table(place, *MANIFESTS) and not place.is_dir()
+    rows, notes = (manifest(place, column), list[str]()) if listed else folder(place, column)
+    root = place.parent if listed else place
+
+    def named(file: Path) -> Path:
+        return file.relative_to(root) if file.is_relative_to(root) else file
 
     def sha256() -> str:
-        lines = [
-            f"{row.file.relative_to(root)}\t{sha256_of(row.file)}\t{row.text}\t{row.split}\n" for row in rows
-        ]
+        lines = [f"{named(row.file)}\t{sha256_of(row.file)}\t{row.text}\t{row.split}\n" for row in rows]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def files() -> Iterator[tuple[str, bytes]]:
@@ -86,25 +94,37 @@ def own_sounds(
                 f"data.path={path}: no sound is in the split {split}; give more, or a column `split`"
             )
     label = place.resolve().name
-    return Corpus(recordings, found, {label: sha256()}, [note])
+    return Corpus(recordings, found, {label: sha256()}, [*notes, note])
 
 
-def folder(place: Path, column: Column) -> list[Row]:
-    """The sounds below `place`, each of the class that the first folder on its way is called."""
+def folder(place: Path, column: Column) -> tuple[list[Row], list[str]]:
+    """The sounds below `place`, each of the class that the first folder on its way is called, and notes."""
     if not place.is_dir():
-        raise DataError(f"data.path={place}: there is no such folder, and it does not end in .csv")
+        raise DataError(
+            f"data.path={place}: there is no such folder, and it ends in none of {few(MANIFESTS)}"
+        )
     if column != "label":
         raise DataError(
             f"data.path={place}: is a folder; transcripts stand in a manifest, a .csv with path,transcript"
         )
+    sounds, notes = sounds_in(place), []
     rows = [
         Row(str(file.relative_to(place)), file, file.relative_to(place).parts[0])
-        for file in sounds_in(place)
+        for file in sounds
         if file.parent != place
     ]
     if not rows:
         raise DataError(f"data.path={place}: has no folder with sounds; give one folder for each class")
-    return rows
+    classes = dict.fromkeys(row.text for row in rows)
+    if {name.lower() for name in classes} <= SPLIT_NAMES.keys():
+        raise DataError(
+            f"data.path={place}: its folders are splits ({few(list(classes))}) and no classes; write a manifest, "
+            "a .csv with the columns path, label and split"
+        )
+    refuse_lookalikes(f"folders of classes in {place},", classes)
+    if loose := [file.name for file in sounds if file.parent == place]:
+        notes.append(f"{counted(len(loose), 'sound')} in no folder of a class left out: {few(loose)}")
+    return rows, notes
 
 
 def sounds_in(place: Path) -> list[Path]:
@@ -116,43 +136,78 @@ def manifest(place: Path, column: Column | None) -> list[Row]:
     """The rows of a manifest; `column` None: paths alone.
 
     Raises:
-        DataError: a column is missing, a file is not there, a text is empty, or a split is none.
+        DataError: a column is missing, a file is not there, a text is empty, a split is none or not everywhere, a
+            speaker not everywhere, or a file has two texts or splits; all problems in one message.
     """
     if not place.is_file():
         raise DataError(f"data.path={place}: there is no such file")
-    try:
-        with place.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            names, lines = list(reader.fieldnames or ()), list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{place}: is not a CSV file in UTF-8 ({error})") from None
-    for wanted in ("path", column) if column else ("path",):
-        if wanted not in names:
-            other = {"label": "transcript", "transcript": "label"}.get(wanted, "")
-            fix = "; take data=transcribed" if other == "transcript" else "; take data=audio"
-            raise DataError(
-                f"{place}: has no column {wanted} (it has {', '.join(names) or 'none'})"
-                + (fix if other in names else did_you_mean(wanted, names))
-            )
-    rows = [_row(place, number, line, column) for number, line in enumerate(lines, 2)]
-    if not rows:
+    table = _table(place, column)
+    if not table.lines:
         raise DataError(f"{place}: has no rows")
+    problems = Problems()
+    found = [problems.of(partial(_row, place, line, column)) for line in table.lines]
+    rows = [row for row in found if row is not None]
+    problems.of(lambda: _refuse_gaps(rows))
+    problems.of(lambda: _refuse_contradictions(rows))
+    if column == "label":
+        problems.of(lambda: refuse_lookalikes("classes", dict.fromkeys(row.text for row in rows)))
+    try:
+        problems.refuse()
+    except DataError as error:
+        raise DataError(f"{place}: {error}" if len(problems) > 1 else str(error)) from None
     return rows
 
 
-def _row(place: Path, number: int, line: dict[str, Any], column: Column | None) -> Row:
-    where = f"{place.name}, row {number} ({line['path']})"
-    file, text = place.parent / line["path"], " ".join(line[column].split()) if column else ""
+def _table(place: Path, column: Column | None) -> TextTable:
+    """The cells of a manifest."""
+    text = "".join(characters(str(place), blocks(place), "char", as_bytes=False))
+    wanted = [("", name) for name in ("path", column) if name is not None]
+    try:
+        return text_table(text, wanted, tabs=is_table(place, ".tsv"))
+    except DataError as error:
+        other = {"label": "transcript", "transcript": "label"}.get(column or "", "")
+        header = [name.strip() for name in re.split(r"[,;|\t]", next(iter(text.splitlines()), ""))]
+        fix = "data=transcribed" if other == "transcript" else "data=audio"
+        raise DataError(f"{place}: {error}" + f"; take {fix}" * (other in header)) from None
+
+
+def _row(place: Path, line: Line, column: Column | None) -> Row:
+    fields = {name: normalize("NFC", " ".join(text.split())) for name, text in line.fields.items()}
+    where = f"{place.name}, line {line.number} ({fields['path']})"
+    file, text = place.parent / line.fields["path"].strip(), fields[column] if column else ""
     if not file.is_file():
-        raise DataError(f"{where}: there is no such file (looked for {file})")
-    if column and not text:
+        windows = "; write / between folders" if "\\" in fields["path"] else ""
+        raise DataError(f"{where}: there is no such file (looked for {file}){windows}")
+    if column and not shows(text):
         raise DataError(f"{where}: its {column} is empty; fill it in or remove the row")
-    split = (line.get("split") or "").strip()
-    if split not in ("", *SPLITS):
+    split = fields.get("split", "")
+    if split.lower() not in ("", *SPLIT_NAMES):
         raise DataError(
             f"{where}: split {split!r}; give one of {', '.join(SPLITS)}.{did_you_mean(split, SPLITS)}"
         )
-    return Row(where, file, text, split, (line.get("speaker") or "").strip())
+    return Row(where, file, text, SPLIT_NAMES.get(split.lower(), ""), fields.get("speaker", ""))
+
+
+def _refuse_gaps(rows: list[Row]) -> None:
+    """Raise `DataError` where some rows have a split or a speaker and others have none."""
+    for name in ("split", "speaker"):
+        lacking = [row.where for row in rows if not getattr(row, name)]
+        if lacking and len(lacking) < len(rows):
+            raise DataError(
+                f"{few(lacking)}: the {name} is empty and other rows have one; fill it in, or take the column out"
+            )
+
+
+def _refuse_contradictions(rows: list[Row]) -> None:
+    """Raise `DataError` for a file that stands in several rows with different texts or splits."""
+    first: dict[Path, Row] = {}
+    for row in rows:
+        before = first.setdefault(row.file.resolve(), row)
+        if before[2:] != row[2:]:
+            what = "another text" if before.text != row.text else "another split or speaker"
+            raise DataError(
+                f"{row.where}: is the file of {before.where} with {what}; keep one row for each file"
+            )
 
 
 def shared_out(

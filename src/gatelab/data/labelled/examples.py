@@ -19,7 +19,7 @@ from gatelab.data.labelled.spec import LabelledBatch
 class Sequences(NamedTuple):
     """`values[starts[i]:starts[i+1]]` is sequence i.
 
-    values: `[S]` token ids or `[S, C]` channels; starts: `[n+1]` int64.
+    values: `[S]` token ids or `[S, C]` channels, in float64 where they are scaled in it; starts: `[n+1]` int64.
     """
 
     values: np.ndarray
@@ -54,11 +54,12 @@ class Sequences(NamedTuple):
         values = self.values[place]
         if values.ndim == 2:
             return torch.from_numpy(np.where(inside, values, 0).astype(np.int64)), torch.from_numpy(lengths)
-        scaled = values.astype(np.float32)
+        scaled = values.astype(np.float64 if values.dtype == np.float64 else np.float32)
         if len(mean):
-            level, spread = np.array([mean, std], dtype=np.float32)
+            level, spread = np.array([mean, std], dtype=scaled.dtype)
             scaled = (scaled - level) / spread
-        return torch.from_numpy(np.where(inside[..., None], scaled, np.float32(0))), torch.from_numpy(lengths)
+        filled = np.where(inside[..., None], scaled, 0).astype(np.float32)
+        return torch.from_numpy(filled), torch.from_numpy(lengths)
 
 
 class Examples(Dataset):

@@ -1,31 +1,29 @@
 """A table with labels: a text in each row, or numeric columns whose rows belong together by an id.
 
 CSV files are read by the rules of tables (`gatelab.data.series.table`). All errors are `DataError`s that name column
-and row (counted from 1 after the header).
+and row (counted from 1 after the header); what is wrong with the columns of words stands in one message.
 
 Dimensions: `N` rows, `n` examples, `C` channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from gatelab.data.fetch import sha256_of
 from gatelab.data.labelled.examples import Labelled, Sequences
-from gatelab.data.labelled.split import TEST, TRAIN, VALID, check_parts, complete_parts
-from gatelab.data.labelled.texts import UNGIVEN, TextOptions, Texts, labelled_texts
-from gatelab.data.messages import DataError, counted, did_you_mean, few
+from gatelab.data.labelled.split import TRAIN, VALID, check_parts, complete_parts
+from gatelab.data.labelled.texts import UNGIVEN, TextOptions, Texts, labelled_texts, refuse_empty
+from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few, refuse_lookalikes
 from gatelab.data.series.calendar import read_times
 from gatelab.data.series.table import read_frame
+from gatelab.data.specs import SPLIT_NAMES, SPLITS
 
-SPLIT_WORDS: Final = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("valid", "validation", "val", "dev"), VALID),
-    "test": TEST,
-}
+MOST: Final = 3e38
+"""What a channel may hold; networks compute in 32 bits."""
 
 
 class TableColumns(NamedTuple):
@@ -39,10 +37,18 @@ class TableColumns(NamedTuple):
     split_column: str | None = None
 
 
-def read_rows(file: Path, notes: list[str], **file_format: str | None) -> pd.DataFrame:
-    """Return the table as it stands; file_format: separator, decimal, encoding."""
+def read_rows(
+    file: Path, notes: list[str], words: Collection[str | None], sentences: bool, **file_format: str | None
+) -> pd.DataFrame:
+    """Return the table as it stands; words, sentences: columns of text, see `read_frame`; file_format: separator,
+    decimal, encoding.
+    """
     given = {"separator": None, "decimal": None, "encoding": None} | file_format
-    return read_frame(file, notes, **given).reset_index(drop=True)
+    text = [name for name in words if name is not None]
+    frame = read_frame(
+        file, notes, given["separator"], given["decimal"], given["encoding"], text=text, sentences=sentences
+    )
+    return frame.reset_index(drop=True)
 
 
 def read_labelled_table(
@@ -50,14 +56,21 @@ def read_labelled_table(
 ) -> Labelled:
     """Return the examples of a table; `DataError` names the file."""
     file, notes = Path(path).expanduser(), list[str]()
-    frame = read_rows(file, notes, **file_format)
+    words = (columns.label, columns.text, columns.id, columns.split_column)
+    frame = read_rows(file, notes, words, columns.text is not None, **file_format)
+    problems = Problems()
+    where = [f"row {number}" for number in range(1, len(frame) + 1)]
+    labels = problems.of(lambda: _words(frame, "label", columns.label)) or []
+    problems.of(lambda: refuse_lookalikes(f"classes in column {columns.label!r},", dict.fromkeys(labels)))
+    parts = problems.of(lambda: _parts(frame, columns.split_column))
+    texts = [] if columns.text is None else problems.of(lambda: column_of(frame, "text", columns.text or ""))
+    problems.of(lambda: refuse_empty(texts or [], where[: len(texts or [])]))
     try:
-        labels = _words(frame, "label", columns.label)
-        parts = _parts(frame, columns.split_column)
+        problems.refuse()
+        assert parts is not None
+        assert texts is not None
         fingerprint = {file.name: sha256_of(file)}
         if columns.text is not None:
-            where = [f"row {number}" for number in range(1, len(frame) + 1)]
-            texts = column_of(frame, "text", columns.text)
             raw = Texts(texts, labels, parts.tolist(), where, (), fingerprint, notes)
             return labelled_texts(raw, options)
         return _series(frame, columns, labels, parts, options, fingerprint, notes)
@@ -68,7 +81,7 @@ def read_labelled_table(
 def column_of(frame: pd.DataFrame, key: str, name: str) -> list[str]:
     """Return a column as text, empty where a cell is empty."""
     _known(frame, key, name)
-    return [_text(value) for value in frame[name]]
+    return [value or "" for value in frame[name]]
 
 
 def _known(frame: pd.DataFrame, key: str, name: str) -> None:
@@ -77,20 +90,12 @@ def _known(frame: pd.DataFrame, key: str, name: str) -> None:
         raise DataError(f"data.{key} names the column {name!r}, which does not exist.{hint}")
 
 
-def _text(value: Any) -> str:
-    """A cell as it is read: whole numbers without a decimal point."""
-    if pd.isna(value):
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def _words(frame: pd.DataFrame, key: str, name: str) -> list[str]:
     """Return a column whose cells must not be empty, without space around them."""
     words = [word.strip() for word in column_of(frame, key, name)]
     if empty := [f"row {i}" for i, word in enumerate(words, 1) if not word]:
         raise DataError(
-            f"column {name!r} is empty in {few(empty)}; fill or remove {'it' if len(empty) == 1 else 'them'} "
-            "(NA, null and nan count as empty)"
+            f"column {name!r} is empty in {few(empty)}; fill or remove {'it' if len(empty) == 1 else 'them'}"
         )
     return words
 
@@ -101,9 +106,9 @@ def _parts(frame: pd.DataFrame, name: str | None) -> np.ndarray:
         return np.full(len(frame), UNGIVEN, dtype=np.int8)
     words = [word.lower() for word in _words(frame, "split_column", name)]
     for row, word in enumerate(words, 1):
-        if word not in SPLIT_WORDS:
+        if word not in SPLIT_NAMES:
             raise DataError(f"column {name!r}, row {row}: {word!r} is no split; write train, valid or test")
-    parts = np.array([SPLIT_WORDS[word] for word in words], dtype=np.int8)
+    parts = np.array([SPLITS.index(SPLIT_NAMES[word]) for word in words], dtype=np.int8)
     if not (parts == VALID).any():  # some of train will validate
         parts[parts == TRAIN] = UNGIVEN
     return parts
@@ -121,6 +126,7 @@ class _Series(NamedTuple):
 def series_of(frame: pd.DataFrame, id: str, time: str | None, channels: Sequence[str]) -> _Series:
     """Return the rows of each id, in order of `time` or as they come, ids in order of their first row."""
     names = _words(frame, "id", id)
+    refuse_lookalikes(f"ids in column {id!r},", dict.fromkeys(names))
     owner, ids = pd.factorize(np.array(names))
     for name in channels:
         _known(frame, "channels", name)
@@ -131,9 +137,9 @@ def series_of(frame: pd.DataFrame, id: str, time: str | None, channels: Sequence
         if (missing := frame[name].isna()).any():
             rows = [f"row {i + 1}" for i in np.flatnonzero(missing)]
             raise DataError(f"column {name!r} is empty in {few(rows)}; fill the values or remove these rows")
-    values = frame[list(channels)].to_numpy(np.float32)
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
+    values = frame[list(channels)].to_numpy(np.float64)  # small steps on a large level are kept
+    if not (inside := np.abs(values) < MOST).all():
+        row, column = np.argwhere(~inside)[0]
         raise DataError(
             f"column {channels[column]!r}, row {row + 1}: {frame[channels[column]].iloc[row]} is no number below 3e38"
         )
@@ -202,7 +208,9 @@ def _series(
         )
         sequences = first_steps(sequences, options.max_length)
     trained = sequences.take(np.flatnonzero(chosen == TRAIN)).values.astype(np.float64)
-    std = trained.std(0)
+    std = np.where(
+        trained.min(0) == trained.max(0), 0.0, trained.std(0)
+    )  # rounding leaves a constant a tiny one
     if constant := [name for name, one in zip(channels, std, strict=True) if one == 0]:
         notes.append(f"constant in training: {few(constant)}")
     return Labelled(

@@ -19,6 +19,7 @@ from gatelab.data.labelled.texts import (
 )
 from gatelab.data.messages import DataError
 from gatelab.data.text.kept_vocabulary import vocabulary_sha256
+from gatelab.data.text.text_files import lines_of
 
 
 class TextArguments(LabelledOptions, total=False):
@@ -111,12 +112,12 @@ class LabelledTextDataModule(LabelledDataModule):
         self, file: Path, column: str, spec: LabelledSpec, tokenizer: Any, **file_format: str | None
     ) -> tuple[dict[str, Any], Any]:
         if file.suffix.lower() == ".txt":
-            texts = file.read_text("utf-8").splitlines()
+            texts = lines_of(file)
             where = [f"line {number}" for number in range(1, len(texts) + 1)]
         else:
             from gatelab.data.labelled.table import column_of, read_rows
 
-            frame = read_rows(file, [], **file_format)
+            frame = read_rows(file, [], [column], True, **file_format)
             texts = column_of(frame, "text", column)
             where = [f"row {number}" for number in range(1, len(texts) + 1)]
         if not texts:
@@ -187,7 +188,8 @@ class LabelledTableDataModule(LabelledTextDataModule):
             return self._new_texts(file, text, spec, tokenizer, **self.file_format)
         from gatelab.data.labelled.table import first_steps, read_rows, series_of
 
-        series = series_of(read_rows(file, [], **self.file_format), str(id), time, spec.names)
+        rows = read_rows(file, [], [id], False, **self.file_format)
+        series = series_of(rows, str(id), time, spec.names)
         most = self.options.max_length
         sequences = series.sequences if most is None else first_steps(series.sequences, most)
         return {str(id): series.ids}, self._batches(sequences, spec)

@@ -17,7 +17,7 @@ import numpy as np
 from gatelab.data.fetch import SOURCES, Fetched, fetch, sha256_of
 from gatelab.data.labelled.examples import Labelled, Sequences
 from gatelab.data.labelled.split import TEST, TRAIN, check_parts, complete_parts
-from gatelab.data.messages import DataError, counted, few
+from gatelab.data.messages import DataError, counted, few, shows
 from gatelab.data.specs import SPLITS
 from gatelab.data.text.kept_vocabulary import kept_vocabulary, vocabulary_sha256
 from gatelab.data.text.tokenizer import EOS, UNKNOWN, Tokenizer, train_tokenizer
@@ -145,7 +145,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], options: TextOptions) -> 
 
 def refuse_empty(texts: Sequence[str], where: Sequence[str]) -> None:
     """Raise `DataError` for texts without a character that shows."""
-    if empty := [place for text, place in zip(texts, where, strict=True) if not text.strip()]:
+    if empty := [place for text, place in zip(texts, where, strict=True) if not shows(text)]:
         raise DataError(f"{few(empty)}: the text is empty; remove {'it' if len(empty) == 1 else 'them'}")
 
 

@@ -4,14 +4,14 @@ Every message names the file and the line. White space at the ends of a sentence
 both sides is left out.
 """
 
-import csv
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
+from unicodedata import normalize
 
-from gatelab.data.messages import DataError, counted, did_you_mean
-from gatelab.data.text.text_files import find_files, text_of
+from gatelab.data.messages import DataError, Problems, counted, few, shows
+from gatelab.data.text.text_files import find_files, split_lines, text_of
+from gatelab.data.text_table import is_table, text_table
 
 
 class Pairs(NamedTuple):
@@ -32,7 +32,7 @@ def read_files(source_key: str, source: str, target_key: str, target: str) -> Pa
     for key, name in ((source_key, source), (target_key, target)):
         files = find_files(key, name)
         sha256[files.label if files.label not in sha256 else name] = files.sha256()
-        sides.append(str(text_of(files.files, "word")).removesuffix("\n").split("\n"))
+        sides.append(split_lines(str(text_of(files.files, "word", as_bytes=False))))
     lines, translations = sides
     if len(lines) != len(translations):
         raise DataError(
@@ -44,58 +44,46 @@ def read_files(source_key: str, source: str, target_key: str, target: str) -> Pa
 
 
 def read_table(key: str, path: str, source: str, target: str) -> Pairs:
-    """Return two columns of a file whose name ends in .tsv (tabs, no quotes) or .csv (commas, with quotes).
+    """Return two columns of a file whose name ends in .tsv or .csv, or of several, each with its own header.
 
-    Its first line names the columns; `.gz` and `.zst` are unpacked.
+    Quotes enclose fields in .csv; how they are read in .tsv, see `text_table`. `.gz` and `.zst` are unpacked.
     """
     files = find_files(key, path)
-    tabs = ".tsv" in Path(path).suffixes
-    if not tabs and ".csv" not in Path(path).suffixes:
+    if odd := [str(file) for file in files.files if not is_table(file, ".tsv", ".csv")]:
         raise DataError(
-            f"{key}={path}: give a .tsv or .csv file, or two text files as data.source and data.target"
+            f"{key}={few(odd)}: give a .tsv or .csv file, or two text files as data.source and data.target"
         )
-    text = str(text_of(files.files, "word"))
-    style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"delimiter": ",", "strict": True}
-    reader = csv.reader(text.split("\n") if tabs else text.splitlines(keepends=True), **style)  # type: ignore[arg-type]
-    try:
-        names = next(reader, [])
-        for column, name in (("source", source), ("target", target)):
-            if name not in names:
-                known = ", ".join(names)
-                raise DataError(
-                    f"{path}: has no column {name!r} (data.{column}), only {known}.{did_you_mean(name, names)}"
-                )
-        first, second = names.index(source), names.index(target)
-        rows = []
-        for row in reader:
-            if len(row) not in (0, len(names)):
-                raise DataError(
-                    f"{path}: line {reader.line_num} has {counted(len(row), 'field')}, and {len(names)} columns "
-                    "are named"
-                )
-            if row:
-                rows.append((reader.line_num, row[first], row[second]))
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num} cannot be read ({error})") from None
-    return _checked(
-        rows, f"{path}, column {source}", f"{path}, column {target}", {files.label: files.sha256()}
-    )
+    wanted = [("data.source", source), ("data.target", target)]
+    parts = []
+    for file in files.files:
+        text = str(text_of([file], "word", as_bytes=False))
+        try:
+            table = text_table(text, wanted, tabs=is_table(file, ".tsv"))
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from None
+        one, other = (normalize("NFC", name) for name in (source, target))
+        rows = [(line.number, line.fields[one], line.fields[other]) for line in table.lines]
+        parts.append(_checked(rows, f"{file}, column {source}", f"{file}, column {target}", {}))
+    sources = [sentence for part in parts for sentence in part.sources]
+    targets = [sentence for part in parts for sentence in part.targets]
+    return Pairs(sources, targets, {files.label: files.sha256()})
 
 
 def _checked(rows: Iterable[tuple[int, str, str]], source: str, target: str, sha256: dict[str, str]) -> Pairs:
-    """The pairs of (line, source, target); `DataError` names the line where one side has no text."""
-    found = Pairs([], [], sha256)
+    """The pairs of (line, source, target); `DataError` names the lines where one side has no text."""
+    found, problems = Pairs([], [], sha256), Problems()
     for number, *sides in rows:
         one, other = (" ".join(side.split()) for side in sides)
-        if bool(one) != bool(other):
-            empty, there = (source, other) if other else (target, one)
-            raise DataError(
+        if shows(one) != shows(other):
+            empty, there = (source, other) if shows(other) else (target, one)
+            problems.append(
                 f"{empty}: line {number} is empty, and its other side is {there[:60]!r}; remove that pair, or "
                 "translate the sentence"
             )
-        if one:
+        elif shows(one):
             found.sources.append(one)
             found.targets.append(other)
+    problems.refuse()
     if not found.sources:
         raise DataError(f"{source}: holds no sentence")
     return found

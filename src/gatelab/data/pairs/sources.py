@@ -87,6 +87,9 @@ def load_pairs(options: PairOptions, mirror: str | None = None, cache: str | Non
     if options.folds is not None and options.fold is not None:
         _take_fold(corpus, options.folds, options.fold)
     _note_repeated(corpus)
+    train = corpus.pairs["train"]
+    if train.sources == train.targets:
+        corpus.notes.append("source and target are the same in every pair of train: the task is to copy")
     return corpus
 
 

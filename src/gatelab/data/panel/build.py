@@ -7,19 +7,24 @@ that changes, text among numbers, missing ids and times; missing values and abse
 Dimensions: `N` rows, `S` series, `C` channels, `F`/`G` known covariates (numbers/categories), `M` times of the grid.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError, counted, did_you_mean, few
+from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few, refuse_lookalikes
 from gatelab.data.panel.grid import panel_grid
 from gatelab.data.panel.long_frame import LongFrame, fingerprint, read_long_frame
 from gatelab.data.panel.panel import Columns, Panel
 from gatelab.data.panel.rows import first_of
 from gatelab.data.series.calendar import read_times, shown
+from gatelab.data.series.table import DECORATED
 
+_TIME: Final = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.*|\d{1,2}:\d{2}\b.*"
+_SIGN: Final = r"[^\w\s.,'+\-]"
+_AS_WORDS: Final = " (NA, None, null and nan count as missing but in data.categorical, where they are words)"
 _SPARSEST: Final = 100
 """Rows of the grid for each row that is there."""
 
@@ -40,7 +45,8 @@ def read_panel(
     them as missing. Raises `DataError`.
     """
     notes: list[str] = []
-    long = read_long_frame(path, notes, {"separator": separator, "decimal": decimal, "encoding": encoding})
+    file_format = {"separator": separator, "decimal": decimal, "encoding": encoding}
+    long = read_long_frame(path, notes, file_format, (columns.id, *columns.categorical))
     try:
         panel = build_panel(long, columns, gaps, missing, notes)
     except DataError as error:
@@ -54,8 +60,13 @@ def build_panel(
 ) -> Panel:
     """Return the panel of a long frame, see `read_panel`. step: that of a run, taken if no other one fits better."""
     _check_columns(long.frame, columns)
-    codes, names = _ids(long, columns.id)
-    stamps = None if columns.time is None else _stamps(long, columns.time, notes)
+    problems = Problems()
+    found = problems.of(lambda: _ids(long, columns.id))
+    stamps = None if (time := columns.time) is None else problems.of(lambda: _stamps(long, time, notes))
+    cells, words = _cells(long, columns, problems)
+    problems.refuse()
+    assert found is not None
+    codes, names = found
     order = np.argsort(codes, kind="stable") if stamps is None else np.lexsort((stamps[0], codes))
     if (order[1:] < order[:-1]).any():
         notes.append(
@@ -69,7 +80,7 @@ def build_panel(
     def name(one: int, first: int, last: int) -> str:
         return f"series {shown(names[one])} ({long.rows(rows[[first]])} to {long.rows(rows[[last]])[4:]})"
 
-    panel = Panel(names, starts, np.zeros((0, 0)), columns.target + columns.past)
+    panel = Panel(names, starts, np.zeros((0, 0)), columns.target + columns.past, words=words)
     inside = np.arange(len(rows)) - starts[series]
     if stamps is not None:
         grid = panel_grid(stamps[0][rows], stamps[1][rows], stamps[2], starts, name, step)
@@ -77,8 +88,8 @@ def build_panel(
         panel.place = grid.place[starts[:-1]]
         inside = grid.place - panel.place[series]
         panel.starts = _fill_gaps(panel, inside, starts, name, gaps, notes)
-    _fill_columns(panel, long, columns, rows, panel.starts[series] + inside, missing, notes)
-    _fill_static(panel, long, columns, rows, series, missing)
+    _fill_columns(panel, long, columns, cells, rows, panel.starts[series] + inside, missing, notes)
+    _fill_static(panel, long, columns, cells, rows, series, missing)
     return panel
 
 
@@ -93,19 +104,21 @@ def _check_columns(frame: pd.DataFrame, columns: Columns) -> None:
         "data.static": columns.static,
     }
     taken: dict[str, str] = {}
+    problems = Problems()
     for key, names in keys.items():
         for name in names:
             if name not in frame.columns:
                 hint = did_you_mean(name, frame.columns) or f" There are {few(list(frame.columns), 12)}."
-                raise DataError(f"{key} names the column {name!r}, which does not exist.{hint}")
+                problems.append(f"{key} names the column {name!r}, which does not exist.{hint}")
             if name in taken and {key, taken[name]} != {"data.id", "data.static"}:
-                raise DataError(f"{key} and {taken[name]} both name the column {name!r}; it has one part")
+                problems.append(f"{key} and {taken[name]} both name the column {name!r}; it has one part")
             taken[name] = key
     for name in columns.categorical:
         if name not in columns.known + columns.static:
-            raise DataError(
+            problems.append(
                 f"data.categorical names {name!r}, which is neither in data.known_future nor in data.static"
             )
+    problems.refuse()
 
 
 def _ids(long: LongFrame, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -115,8 +128,10 @@ def _ids(long: LongFrame, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
         raise DataError(
             f"column {column!r}: {long.rows(np.flatnonzero(empty))} without an id; fill it in or remove them"
         )
-    codes, names = pd.factorize(values)
-    return codes, tuple(str(name) for name in names)
+    codes, found = pd.factorize(values)
+    names = tuple(str(name) for name in found)
+    refuse_lookalikes(f"ids in column {column!r},", names)
+    return codes, names
 
 
 def _stamps(long: LongFrame, column: str, notes: list[str]) -> tuple[np.ndarray, np.ndarray, str]:
@@ -222,6 +237,30 @@ def _numbers(long: LongFrame, column: str, key: str, fix: str = "") -> np.ndarra
     return numbers
 
 
+def _refuse_half_numbers(long: LongFrame, column: str, key: str) -> None:
+    """Raise `DataError` for a column that is no clear words: lists, times, and numbers of which some are not plain."""
+    cells = long.frame[column]
+    try:
+        codes, found = pd.factorize(cells)
+    except TypeError:
+        raise DataError(
+            f"{key}: column {column!r} holds {shown(cells.iloc[0])} in row 1; write one value in a cell"
+        ) from None
+    words = pd.Series(found).astype(str).str.strip()
+    fix = f"or name {column!r} in data.categorical if each of them is a word"
+    times = pd.api.types.is_datetime64_any_dtype(cells) or pd.api.types.is_timedelta64_dtype(cells)
+    if times or words.str.fullmatch(_TIME).all():
+        raise DataError(f"{key}: column {column!r} holds times; write numbers (hours, days), {fix}")
+    plain = pd.to_numeric(words, errors="coerce").notna()
+    decorated = words.str.fullmatch(DECORATED) & words.str.contains(_SIGN)
+    if not plain.all() and 2 * (plain | decorated).sum() > len(words):
+        odd = np.flatnonzero(np.isin(codes, np.flatnonzero(~plain.to_numpy())))
+        raise DataError(
+            f"{key}: column {column!r} holds {shown(cells.iloc[odd[0]])} in {long.rows(odd)}; write plain numbers, "
+            f"without signs of percent or currency, and leave cells without one empty, {fix}"
+        )
+
+
 def _is_text(cells: pd.Series) -> bool:
     return not (pd.api.types.is_numeric_dtype(cells) or pd.api.types.is_bool_dtype(cells))
 
@@ -238,9 +277,28 @@ def _covariate(
     long: LongFrame, column: str, key: str, columns: Columns, words: dict[str, list[str]]
 ) -> np.ndarray:
     if column in columns.categorical or _is_text(long.frame[column]):
+        if column not in columns.categorical:
+            _refuse_half_numbers(long, column, key)
         codes, words[column] = _coded(long.frame[column])
+        refuse_lookalikes(f"categories in column {column!r},", words[column])
         return codes
     return _numbers(long, column, key)
+
+
+def _cells(
+    long: LongFrame, columns: Columns, problems: Problems
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Each column with a part, as numbers or as places among its words, and the words."""
+    past = "; past covariates are numbers: a category goes into data.known_future or data.static"
+    cells: dict[str, np.ndarray | None] = {}
+    words: dict[str, list[str]] = {}
+    for key, names, fix in (("data.target", columns.target, ""), ("data.past", columns.past, past)):
+        for name in names:
+            cells[name] = problems.of(partial(_numbers, long, name, key, fix))
+    for key, names in (("data.known_future", columns.known), ("data.static", columns.static)):
+        for name in names:
+            cells[name] = problems.of(partial(_covariate, long, name, key, columns, words))
+    return {name: column for name, column in cells.items() if column is not None}, words
 
 
 def _absent(values: np.ndarray) -> np.ndarray:
@@ -251,13 +309,13 @@ def _fill_columns(
     panel: Panel,
     long: LongFrame,
     columns: Columns,
+    read: Mapping[str, np.ndarray],
     rows: np.ndarray,
     places: np.ndarray,
     missing: str,
     notes: list[str],
 ) -> None:
     """Put the cells of `rows` at `places` of the panel."""
-    text = "; past covariates are numbers: a category goes into data.known_future or data.static"
     total, told = int(panel.starts[-1]), []
 
     def spread(cells: np.ndarray, column: str, key: str) -> np.ndarray:
@@ -265,7 +323,7 @@ def _fill_columns(
             raise DataError(
                 f"{key}: column {column!r} has {counted(int(holes.sum()), 'missing value')} (series "
                 f"{shown(str(long.frame[columns.id].iloc[rows[holes][0]]))}, {long.rows(rows[holes])}); fill them in, "
-                "or mask them with data.missing=mask"
+                f"or mask them with data.missing=mask{_AS_WORDS * (cells.dtype == np.int32)}"
             )
         whole = np.full(total, -1 if cells.dtype == np.int32 else np.nan, cells.dtype)
         whole[places] = cells[rows]
@@ -276,20 +334,25 @@ def _fill_columns(
     panel.values = np.empty((total, len(panel.channels)))
     for place, column in enumerate(panel.channels):
         key = "data.target" if column in columns.target else "data.past"
-        panel.values[:, place] = spread(_numbers(long, column, key, text * (key == "data.past")), column, key)
+        panel.values[:, place] = spread(read[column], column, key)
     for column in columns.known:
-        cells = _covariate(long, column, "data.known_future", columns, panel.words)
-        panel.known[column] = spread(cells, column, "data.known_future")
+        panel.known[column] = spread(read[column], column, "data.known_future")
     if told:
         notes.append(f"missing, and masked: {few(told, 12)} of the rows")
 
 
 def _fill_static(
-    panel: Panel, long: LongFrame, columns: Columns, rows: np.ndarray, series: np.ndarray, missing: str
+    panel: Panel,
+    long: LongFrame,
+    columns: Columns,
+    read: Mapping[str, np.ndarray],
+    rows: np.ndarray,
+    series: np.ndarray,
+    missing: str,
 ) -> None:
     """One value a series of each static column; `DataError` where it changes within a series or is missing."""
     for column in columns.static:
-        cells = _covariate(long, column, "data.static", columns, panel.words)[rows]
+        cells = read[column][rows]
         there = ~_absent(cells)
         value = np.full(len(panel.ids), -1 if cells.dtype == np.int32 else np.nan, cells.dtype)
         value[series[there][::-1]] = cells[there][::-1]  # the first one stays
@@ -307,6 +370,6 @@ def _fill_static(
             names = [shown(panel.ids[one]) for one in np.flatnonzero(empty)[:4]]
             raise DataError(
                 f"data.static: {column!r} has no value in series {', '.join(names)} ({int(empty.sum()):,} in all); "
-                "fill it in, or mask it with data.missing=mask"
+                f"fill it in, or mask it with data.missing=mask{_AS_WORDS * (value.dtype == np.int32)}"
             )
         panel.static[column] = value

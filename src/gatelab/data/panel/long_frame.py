@@ -6,7 +6,7 @@ column `region` holds `north`, always text). Each file is read by the rules of t
 All errors are `DataError`s that name file and row (counted from 1 after the header).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote
@@ -69,16 +69,31 @@ def fingerprint(path: str) -> dict[str, str]:
     }
 
 
-def read_long_frame(path: str, notes: list[str], file_format: Mapping[str, str | None]) -> LongFrame:
-    """Return the rows of all files; `DataError` where one has other columns than the first."""
+def read_long_frame(
+    path: str, notes: list[str], file_format: Mapping[str, str | None], text: Collection[str] = ()
+) -> LongFrame:
+    """Return the rows of all files; `DataError` where one has other columns than the first.
+
+    text: columns of ids and categories, which are read as they stand, without space around them.
+    """
     files, place = panel_files(path), Path(path).expanduser()
     frames: list[pd.DataFrame] = []
     for file in files:
         told: list[str] = []
-        frame = read_frame(file, told, **file_format)
+        given = {name: file_format.get(name) for name in ("separator", "decimal", "encoding")}
+        frame = read_frame(file, told, given["separator"], given["decimal"], given["encoding"], text=text)
+        for name in frame.columns.intersection(list(text)):
+            frame[name] = frame[name].str.strip()
         parts = file.relative_to(place).parts[:-1] if place.is_dir() else ()
         for name, _, value in (part.partition("=") for part in parts if "=" in part):
-            frame[name] = None if value == _NO_VALUE else unquote(value)
+            part = None if value == _NO_VALUE else unquote(value)
+            if name in frame and (other := frame[name].astype(str) != str(part)).any():
+                at = int(other.to_numpy().argmax())
+                raise DataError(
+                    f"{file}: column {name!r} holds {frame[name].iloc[at]!r} in row {at + 1}, and the folder is called "
+                    f"{name}={value}; rename the folder, or leave the column out"
+                )
+            frame[name] = part
         notes += [note for note in told if note not in notes]
         if frames and set(frame.columns) != set(frames[0].columns):
             odd = sorted(set(frame.columns) ^ set(frames[0].columns))

@@ -53,7 +53,10 @@ def read_panel_input(
     """Return the rows to forecast from; options: `gaps`, `missing` and the format of files; features: see `encode`."""
     notes: list[str] = []
     file_format = {name: options[name] for name in ("separator", "decimal", "encoding")}
-    long = read_long_frame(path, notes, file_format)
+    # what was words in training is words here, whatever these rows hold of it
+    columns = columns._replace(categorical=tuple(dict.fromkeys([*columns.categorical, *spec.words])))
+    text = (columns.id, *columns.categorical)
+    long = read_long_frame(path, notes, file_format, text)
     try:
         history = whole = build_panel(long, columns, options["gaps"], "mask", notes, spec.frequency)
         _check_step(history, spec)
@@ -61,7 +64,7 @@ def read_panel_input(
         if future is not None:
             if not columns.known:
                 raise DataError(f"--future {future}: the run has no data.known_future; leave it out")
-            long = _below(long, read_long_frame(future, notes, file_format), columns)
+            long = _below(long, read_long_frame(future, notes, file_format, text), columns)
             whole = build_panel(long, columns, options["gaps"], "mask", [], spec.frequency)
             if only := whole.ids[len(history.ids) :]:
                 raise DataError(

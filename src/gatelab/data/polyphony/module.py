@@ -17,6 +17,7 @@ from gatelab.data.messages import DataError
 from gatelab.data.orders import SimilarLengths
 from gatelab.data.polyphony.spec import LOWEST, FramesBatch, PolyphonySpec
 from gatelab.data.specs import SPLITS
+from gatelab.data.text.text_files import lines_of
 
 FILE: Final = "jsb/JSB_Chorales.mat"
 
@@ -31,7 +32,7 @@ def read_chorales(path: Path) -> dict[str, list[np.ndarray]]:
 
 def read_frames(path: Path, keys: int) -> np.ndarray:
     """Return frames `[T, K]` of a text file: a line each, the MIDI numbers of the keys that sound, empty for none."""
-    lines = path.read_text("utf-8").splitlines()
+    lines = lines_of(path)
     frames = np.zeros((len(lines), keys), dtype=np.uint8)
     for number, line in enumerate(lines, 1):
         for word in line.split():

@@ -201,7 +201,12 @@ def _one_reading(text: pd.Series) -> pd.Series:
             else "can be read day first or month first"
         )
         raise DataError(f"column {text.name!r}, {row(both)}: {_of(text, both)} {why}; {ISO}")
-    return pd.to_datetime(text, errors="coerce", format="mixed", dayfirst=bool(day_first.any()))
+    year_first = text.str.match(r"\d{4}[/.\- ]")  # which parsers would turn with the others
+    others, ordered = (
+        pd.to_datetime(part, errors="coerce", format="mixed", dayfirst=day)
+        for part, day in ((text.where(~year_first), bool(day_first.any())), (text.where(year_first), False))
+    )
+    return others.where(~year_first, ordered)
 
 
 def holds_times_of_day(column: pd.Series) -> bool:

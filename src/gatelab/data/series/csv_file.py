@@ -1,7 +1,8 @@
 """CSV files as their owners mean them.
 
 Encoding, separator, header and decimal commas are found out where the file leaves no doubt, and noted; otherwise the
-file is refused with the setting to give. How numbers are written is csv_numbers.py's business.
+file is refused with the setting to give. How numbers are written is csv_numbers.py's business. Columns of text (ids,
+classes, sentences) are what stands in the file: `007`, `NA`, `1,5` and `true` stay these words.
 
 All errors are `DataError`s; the caller adds the file. `read_csv` returns what the header says, not what pandas makes of
 it: names that occur twice are told, and a first row of numbers is no header.
@@ -15,6 +16,7 @@ import io
 import itertools
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ import pandas as pd
 from gatelab.data.messages import DataError, counted
 from gatelab.data.series.calendar import shown
 from gatelab.data.series.csv_numbers import DECIMALS, as_numbers, decimal_sign, texts
+from gatelab.data.text.text_files import nul_told
 
 SEPARATORS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": r"\s+"}
 _BYTE_ORDER_MARKS: Final = (
@@ -44,6 +47,11 @@ _NOT_TEXT: Final = {
     b"PAR1": "a Parquet file: let its name end in .parquet",
     b"\x1f\x8b": "compressed: let its name end in .csv.gz",
 }
+_NO_VALUE: Final = (
+    *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "None"),
+    *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""What stands for no value where a column is not of text."""
 _UNNAMED: Final = "Unnamed: "
 """How pandas begins the name of a column without one."""
 
@@ -62,43 +70,92 @@ def check_settings(separator: str | None, decimal: str | None) -> None:
 
 
 def read_csv(
-    path: Path, notes: list[str], *, separator: str | None, decimal: str | None, encoding: str | None
+    path: Path,
+    notes: list[str],
+    *,
+    separator: str | None,
+    decimal: str | None,
+    encoding: str | None,
+    text: Collection[str] = (),
+    sentences: bool = False,
 ) -> pd.DataFrame:
-    """Return the table with the names of its header; None: found out from the file."""
+    """Return the table with the names of its header; None: found out from the file.
+
+    text: columns whose cells are read as they stand, None where they are blank. sentences: whether quotes may stand
+    within them, so that each line is looked at.
+    """
     check_settings(separator, decimal)
     raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if kind := next((kind for mark, kind in _NOT_TEXT.items() if raw.startswith(mark)), None):
         raise DataError(f"the file is {kind}")
-    text = _decode(raw, encoding, notes)
-    if "\n" not in text:
-        text = text.replace("\r", "\n")  # as old spreadsheets end their lines
-    if told := re.match(_SPREADSHEET, text, re.IGNORECASE):
-        text, separator = text[told.end() :], separator or told[1]
-    text = _without_comments(text, notes)
-    lines = list(itertools.islice((line for line in io.StringIO(text) if line.strip()), _LOOKED_AT))
+    content = _decode(raw, encoding, notes)
+    if "\n" not in content:
+        content = content.replace("\r", "\n")  # as old spreadsheets end their lines
+    if told := re.match(_SPREADSHEET, content, re.IGNORECASE):
+        content, separator = content[told.end() :], separator or told[1]
+    content = _without_comments(content, notes)
+    lines = list(itertools.islice((line for line in io.StringIO(content) if line.strip()), _LOOKED_AT))
     if not lines:
         raise DataError("the file is empty; it needs a header and rows")
     mark = SEPARATORS.get(separator or "", separator) or _separator(lines, notes)
-    names, quote = _header(text, mark, notes)
-    frame = _parse(text, mark, quote, names)
+    names, quote = _header(content, mark, notes)
+    if sentences:
+        _refuse_quotes(content, mark, quote)
+    words = [name for name in names if name in text]
+    others = [name for name in names if name not in text]
+    whole = _parse(content, mark, quote, names, words)
+    frame = whole[others]
     _refuse_units(frame)
     sign, given = DECIMALS.get(decimal or "", decimal), decimal is not None
-    every = functools.cache(lambda: _parse(text, mark, quote, names, dtype=str))
+    every = functools.cache(lambda: _parse(content, mark, quote, names, words, cells=True)[others])
     sign = sign or decimal_sign(frame, every, semicolons=mark == ";", notes=notes)
     if sign == ",":
-        return pd.DataFrame(
-            {name: as_numbers(column, sign, given=given, notes=notes) for name, column in every().items()}
-        )
-    for name, _ in texts(frame):
-        frame[name] = as_numbers(frame[name], sign, given=given, notes=notes)
-    return frame
+        numbers = {
+            name: as_numbers(column, sign, given=given, notes=notes) for name, column in every().items()
+        }
+    else:
+        numbers = {name: as_numbers(whole[name], sign, given=given, notes=notes) for name, _ in texts(frame)}
+    for name, column in numbers.items():
+        whole[name] = column
+    return whole
 
 
-def _parse(text: str, mark: str, quote: str, names: list[str], **options: Any) -> pd.DataFrame:
-    """Return the rows below the header, with these names."""
+def _refuse_quotes(text: str, mark: str, quote: str) -> None:
+    """Raise `DataError` for a field that begins with a quote and does not end with it, which parsers would guess."""
+    delimiter = " " if mark == SEPARATORS["space"] else mark
+    if delimiter != " ":
+        text = re.sub(rf"(?<={quote})[ \t]+(?={re.escape(delimiter)}|[\r\n])", "", text)
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quotechar=quote,
+        skipinitialspace=True,
+        strict=True,
+    )
+    begins = 0
+    try:
+        for _ in reader:
+            begins = reader.line_num
+    except csv.Error as error:
+        raise DataError(
+            f"line {begins + 1}: {'a quote' if quote == chr(34) else 'an apostrophe'} begins a field and is not "
+            f"closed at its end ({error}); write each quote within a quoted field twice"
+        ) from None
+
+
+def _parse(
+    text: str, mark: str, quote: str, names: list[str], words: list[str], *, cells: bool = False
+) -> pd.DataFrame:
+    """Return the rows below the header, with these names.
+
+    The columns `words` come as they stand, "" where a cell is empty. cells: the others are text too, NaN where empty.
+    """
     one = len(names) == 1  # an empty line is then an empty cell
     source = text.strip("\r\n") + "\n" if one else text
-    options |= {
+    options: dict[str, Any] = {
+        "dtype": dict.fromkeys(names if cells else words, str),
+        "keep_default_na": False,
+        "na_values": {name: _NO_VALUE for name in names if name not in words},
         "sep": mark,
         "header": 0,
         "quotechar": quote,
@@ -111,6 +168,7 @@ def _parse(text: str, mark: str, quote: str, names: list[str], **options: Any) -
             return frame
         # pandas takes the first fields for an index and shifts the rest
         more = [f"{_UNNAMED}{len(names) + place}" for place in range(frame.index.nlevels)]
+        options["na_values"] |= dict.fromkeys(more, _NO_VALUE)
         frame = pd.read_csv(io.StringIO(source), names=[*names, *more], **options)
     except pd.errors.ParserError as error:
         if wide := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
@@ -119,9 +177,10 @@ def _parse(text: str, mark: str, quote: str, names: list[str], **options: Any) -
                 "header, and put fields that hold the separator in quotes"
             ) from None
         raise
-    if not frame[more].isna().all(axis=None):
+    if (wide := frame[more].notna().any(axis=1)).any():
         raise DataError(
-            "the rows have more fields than the header: name every column, and remove what stands above the header"
+            f"row {int(wide.to_numpy().argmax()) + 1} has more fields than the header has names: name every column, "
+            "put fields that hold the separator in quotes, and remove what stands above the header"
         )
     return frame[names]
 
@@ -164,6 +223,12 @@ def _refuse_units(frame: pd.DataFrame) -> None:
 
 def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
     name = encoding or next((name for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark)), "utf-8")
+    if name == "utf-8" and b"\0" in raw:
+        told = nul_told(raw)
+        utf_16 = re.search("UTF-16..", told)
+        raise DataError(
+            told + (f", or give data.encoding={utf_16[0].lower().replace('16', '16-')}" if utf_16 else "")
+        )
     if name != "utf-8" and encoding is None:
         notes.append(f"the file is in {name.upper()}")
     try:
@@ -178,10 +243,8 @@ def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
             f"line {line} is not {name.upper()}: convert the file to UTF-8, or give its encoding (data.encoding=cp1252 "
             "or latin-1 for Western Europe)"
         ) from None
-    if "\0" in text[:1000]:
-        raise DataError(
-            "the file is no text in UTF-8; if it is UTF-16 without a mark, give data.encoding=utf-16-le"
-        )
+    if "\0" in text:
+        raise DataError(nul_told(text.encode("utf-8", "replace")))
     return text
 
 

@@ -12,7 +12,7 @@ import csv
 import hashlib
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 from unicodedata import normalize
@@ -20,7 +20,7 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError, counted, did_you_mean, to_type
+from gatelab.data.messages import DataError, Problems, counted, did_you_mean, to_type
 from gatelab.data.series.calendar import (
     Stamps,
     clock_change,
@@ -37,7 +37,7 @@ from gatelab.data.series.protocol import Series
 
 CSV: Final = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 PARQUET: Final = (".parquet", ".pq")
-_DECORATED: Final = r"[^\w]{0,3}\d[\d.,'_ ]*(?:[^\w\s]|\s?[^\W\d]{1,4}(?:[/²³]\w*)?|\s[^\w\s]){0,3}"
+DECORATED: Final = r"[^\w]{0,3}\d[\d.,'_ ]*(?:[^\w\s]|\s?[^\W\d]{1,4}(?:[/²³]\w*)?|\s[^\w\s]){0,3}"
 """A number with something around it: 12 %, $12, (12), 12 MW/h."""
 _MOST: Final = 6
 """Problems, or columns of one, that a message lists."""
@@ -78,7 +78,7 @@ def read_table(
     """
     path = Path(path).expanduser()
     notes: list[str] = []
-    problems: list[str] = []
+    problems = Problems()
     frame = read_frame(path, notes, separator, decimal, encoding)
     if time is not None and (empty := frame.isna().all(axis=1)).any():
         notes.append(f"{counted(int(empty.sum()), 'empty row')} left out (first: {row(empty[empty])})")
@@ -101,8 +101,10 @@ def read_table(
         numbers, stamps = _in_order(str(time), numbers, stamps, problems, notes)
         rows = _on_grid(numbers, stamps, step, gaps, problems, notes, settings)
     rows = _complete(rows, missing, problems, notes, settings)
-    if problems:
-        raise DataError(_message(path, problems))
+    try:
+        problems.refuse()
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Series(
         rows.numbers.to_numpy(np.float64),
@@ -117,22 +119,25 @@ def read_table(
     )
 
 
-def _message(path: Path, problems: Sequence[str]) -> str:
-    """All problems of a file in one message of bounded length."""
-    if len(problems) == 1:
-        return f"{path}: {problems[0]}"
-    return "\n  ".join([f"{path}: {len(problems)} problems:", *problems])
-
-
 def _listed(items: Sequence[str]) -> str:
     more = f"; and {len(items) - _MOST:,} more" if len(items) > _MOST else ""
     return "; ".join(items[:_MOST]) + more
 
 
 def read_frame(
-    path: Path, notes: list[str], separator: str | None, decimal: str | None, encoding: str | None
+    path: Path,
+    notes: list[str],
+    separator: str | None,
+    decimal: str | None,
+    encoding: str | None,
+    *,
+    text: Collection[str] = (),
+    sentences: bool = False,
 ) -> pd.DataFrame:
-    """Return a CSV or Parquet file as it stands, with names of columns that differ; raises `DataError`."""
+    """Return a CSV or Parquet file as it stands, with names of columns that differ; raises `DataError`.
+
+    text, sentences: columns of text, see `read_csv`; in Parquet too they come as `str`, None where they are blank.
+    """
     if path.is_dir():
         raise DataError(f"data.path={path}: is a folder; name one file in it")
     if not path.is_file():
@@ -146,7 +151,15 @@ def read_frame(
             if not isinstance(frame.index, pd.RangeIndex):
                 frame = frame.reset_index()  # Parquet may keep the time as an index
         else:
-            frame = read_csv(path, notes, separator=separator, decimal=decimal, encoding=encoding)
+            frame = read_csv(
+                path,
+                notes,
+                separator=separator,
+                decimal=decimal,
+                encoding=encoding,
+                text=text,
+                sentences=sentences,
+            )
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     except (ValueError, OSError, EOFError, zlib.error, csv.Error) as error:  # also pandas' and pyarrow's own
@@ -159,7 +172,32 @@ def read_frame(
     shown = pd.Index([normalize("NFC", name) for name in frame.columns])  # ä in one character or in two
     if repeated := sorted(shown[shown.duplicated()]):
         raise DataError(f"{path}: column {repeated[0]!r} occurs twice; give every column its own name")
+    for name in frame.columns.intersection(list(text)):
+        try:
+            frame[name] = _as_text(frame[name])
+        except DataError as error:
+            raise DataError(f"{path}: column {name!r}, {error}") from None
     return frame
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """A column as text, None where a cell is blank: whole numbers without a point, bytes as UTF-8."""
+    try:
+        codes, values = pd.factorize(column)
+    except TypeError:  # cells that cannot be compared: lists
+        raise DataError(f"row 1 holds {shown(column.iloc[0])}; write one word or text in a cell") from None
+    words: list[str | None] = []
+    for code, value in enumerate(values):
+        text: str = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        if isinstance(value, bytes):
+            try:
+                text = value.decode()
+            except UnicodeDecodeError:
+                raise DataError(
+                    f"{row(pd.Series(codes == code))} holds bytes that are not UTF-8; write text"
+                ) from None
+        words.append(text if text.strip() else None)
+    return pd.Series(np.array([*words, None], object)[codes], index=column.index, dtype=object)
 
 
 def _columns(
@@ -199,7 +237,7 @@ def _columns(
                 f"column {place} has no name; name it, or choose the columns with data.channels=[...]"
             )
     if problems:
-        raise DataError(_message(path, [_listed(problems)]))
+        raise DataError(f"{path}: {_listed(problems)}")
     if not columns:
         raise DataError(f"{path}: there is no column beside the time column {time!r}")
     return columns
@@ -240,7 +278,7 @@ def _numbers(
             a_list = isinstance(cell, np.ndarray | list | dict)
             wrong[column] = f"{row(text)} holds {'a list' if a_list else shown(cell)}"
             some_numbers = some_numbers or bool(converted.notna().any())
-            decorated = decorated or bool(re.fullmatch(_DECORATED, str(cell).strip()))
+            decorated = decorated or bool(re.fullmatch(DECORATED, str(cell).strip()))
         elif (endless := converted.abs() == np.inf).any():
             infinite.append(f"{column!r}, {row(endless)}")
         else:

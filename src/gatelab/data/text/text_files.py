@@ -22,6 +22,10 @@ from gatelab.data.messages import DataError, counted
 from gatelab.data.text.long_text import LongText
 
 _BLOCK: Final = 1 << 20
+_BINARY: Final = bytes({*range(1, 9), *range(14, 27)})
+"""Bytes that stand in no text."""
+_UTF_16: Final = {"UTF-16LE": (codecs.BOM_UTF16_LE, 1), "UTF-16BE": (codecs.BOM_UTF16_BE, 0)}
+"""The mark of each, and the place of the NUL byte in the two bytes of a Latin letter."""
 
 
 class TextFiles(NamedTuple):
@@ -63,13 +67,16 @@ def find_files(key: str, name: str) -> TextFiles:
     return TextFiles(f"{label} ({counted(len(files), 'file')})", files, root)
 
 
-def text_of(files: Sequence[Path], level: str) -> LongText:
-    """Return the text of the files, one after the other; a newline is put where a file does not end with one."""
+def text_of(files: Sequence[Path], level: str, *, as_bytes: bool = True) -> LongText:
+    """Return the text of the files, one after the other; a newline is put where a file does not end with one.
+
+    as_bytes: see `characters`.
+    """
 
     def read() -> Iterator[str]:
         last = "\n"
         for file in files:
-            for number, piece in enumerate(characters(str(file), blocks(file), level)):
+            for number, piece in enumerate(characters(str(file), blocks(file), level, as_bytes=as_bytes)):
                 if number == 0 and last != "\n" and level != "byte":
                     yield "\n"
                 yield piece
@@ -131,11 +138,44 @@ def _open_zst(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: cannot be unpacked ({error}); is it whole?") from None
 
 
-def characters(name: str, raw: Iterator[bytes], level: str) -> Iterator[str]:
+def lines_of(file: Path) -> list[str]:
+    """Return the lines of a text file in UTF-8, which `\\n`, `\\r\\n` or, in a file without these, `\\r` ends."""
+    return split_lines("".join(characters(str(file), blocks(file), "char", as_bytes=False)))
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text; no other sign than a line end parts them."""
+    text = text if "\n" in text else text.replace("\r", "\n")
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def nul_told(block: bytes, before: int = 0, lines: int = 0) -> str:
+    """Say what a block of bytes with a NUL byte is: UTF-16, a binary file, or a text with a stray one.
+
+    before, lines: bytes and whole lines of the file before the block.
+    """
+    place, count = block.index(0), block.count(0)
+    for name, (mark, odd) in _UTF_16.items():
+        if (not before and block.startswith(mark)) or 3 * block[odd::2].count(0) > len(block) > 5 * block[
+            1 - odd :: 2
+        ].count(0):
+            return f"is {name}; convert it to UTF-8 (iconv -f {name} -t UTF-8 OLD > NEW)"
+    if any(byte in _BINARY for byte in block):
+        return f"is a binary file (byte {before + place} is 0x00); give a text in UTF-8"
+    line = lines + block.count(b"\n", 0, place) + 1
+    return (
+        f"line {line} holds a NUL byte (byte {before + place} is 0x00{f', {count:,} in all' if count > 1 else ''}); "
+        "remove it (tr -d '\\000' < OLD > NEW)"
+    )
+
+
+def characters(name: str, raw: Iterator[bytes], level: str, *, as_bytes: bool = True) -> Iterator[str]:
     """Yield the text of blocks of bytes; at level "byte" each byte as one character.
 
-    `DataError` names the file (`name`), the line and the byte where it is not UTF-8, and a file that is no text.
+    as_bytes: whether messages may offer that level. `DataError` names the file (`name`), the line and the byte where it
+    is not UTF-8, and a file that is no text.
     """
+    fix = ", or read its bytes with data.level=byte" * as_bytes
     if level == "byte":
         yield from (block.decode("latin-1") for block in raw)
         return
@@ -146,10 +186,7 @@ def characters(name: str, raw: Iterator[bytes], level: str) -> Iterator[str]:
         if fed == 0 and block.startswith(codecs.BOM_UTF8):
             fed, block = len(codecs.BOM_UTF8), block[len(codecs.BOM_UTF8) :]
         if b"\0" in block:
-            raise DataError(
-                f"{name}: is a binary file (byte {fed + block.index(0)} is 0x00); read its bytes with "
-                "data.level=byte, or give a text in UTF-8"
-            )
+            raise DataError(f"{name}: {nul_told(block, fed, lines)}{fix}")
         try:
             text = held + decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
@@ -157,7 +194,7 @@ def characters(name: str, raw: Iterator[bytes], level: str) -> Iterator[str]:
             line = lines + error.object[: error.start].count(b"\n") + 1
             raise DataError(
                 f"{name}: line {line} is not UTF-8 (byte {before + error.start} is "
-                f"0x{error.object[error.start]:02x}); convert the file to UTF-8, or read its bytes with data.level=byte"
+                f"0x{error.object[error.start]:02x}); convert the file to UTF-8{fix}"
             ) from None
         fed, lines = fed + len(block), lines + block.count(b"\n")
         held = "\r" if block and text.endswith("\r") else ""

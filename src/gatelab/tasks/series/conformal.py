@@ -78,7 +78,7 @@ def fit_conformal(
         own: as `Conformal.quantiles`. A point forecast has the one level .5.
 
     Raises:
-        ValueError: there are too few windows for the outermost level.
+        ValueError: there are too few windows for the outermost level, or too few of them have a truth at some step.
     """
     total = int(data.spec.windows["valid"])
     kept = np.unique(np.linspace(0, total - 1, min(total, MOST_WINDOWS)).astype(int))
@@ -100,5 +100,13 @@ def fit_conformal(
                 error = error.masked_fill(~part.scored[..., None], torch.nan)
             errors.append(error.float().cpu().numpy())
     found = np.concatenate(errors)
+    known = np.isfinite(found).all(-1).sum(0)  # [P, K]
+    if (least := int(known.min())) < need:
+        step, target = np.unravel_index(known.argmin(), known.shape)
+        raise ValueError(
+            f"conformal intervals need at least {need} validation windows with a truth at every step for level "
+            f"{min(levels)}, and step {step + 1} of target {target + 1} has {least} (the others are missing); "
+            "give a larger validation split"
+        )
     shifts = [error_quantile(found[..., asked.index(nearest(level, own))], level) for level in levels]
     return Conformal(tuple(levels), torch.from_numpy(np.stack(shifts)).double(), len(kept))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from gatelab.core.text.head import token_loss, token_nll
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
+from gatelab.data.text.text_files import lines_of
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import (
     GraphInterface,
@@ -310,7 +311,8 @@ class LanguageModelTask(Task):
         """Continue every line of a text file."""
         import pandas as pd
 
-        prompts = file.read_text("utf-8").splitlines()
+        if not (prompts := lines_of(file)):
+            raise ValueError("the file is empty; write a line to continue")
         texts = [self.generate(run, prompt, Generation())[0] for prompt in prompts]
         return pd.DataFrame({"prompt": prompts, "text": texts})
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from gatelab.core.attribution import replaced
+from gatelab.data.text.text_files import blocks, characters
 from gatelab.tasks.contract import RunSource
 from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded, powers
 from gatelab.tasks.text.perplexity import nll_in_parts
@@ -77,7 +78,7 @@ def _validation(data: Any) -> Tensor:
 
 def _of_file(file: Path, tokenizer: Any) -> Tensor:
     """Tokens [T + 1, R] of a file, which is cut into streams where it is long."""
-    ids = tokenizer.encode(file.read_text("utf-8")).long()
+    ids = tokenizer.encode("".join(characters(str(file), blocks(file), "char"))).long()
     ids = torch.cat((torch.tensor([tokenizer.seed_token]), ids))
     if len(ids) < 9:
         raise ValueError(f"{file}: {len(ids) - 1} tokens are too few to look at; give at least 8")

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from gatelab.core.attribution import replaced
 from gatelab.core.text.head import token_nll
 from gatelab.data.specs import IGNORE
+from gatelab.data.text.text_files import lines_of
 from gatelab.tasks.contract import HeatMap, RunSource
 from gatelab.tasks.explanation.reading import Part, Prediction, Reading, decoded, powers, with_context
 from gatelab.tasks.labels.reading import FURTHEST, positions
@@ -79,7 +80,7 @@ def _validation(task: Any, run: RunSource) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 def _of_file(task: Any, run: RunSource, file: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    lines = [line for line in file.read_text("utf-8").splitlines() if line.strip()][:PAIRS]
+    lines = [line for line in lines_of(file) if line.strip()][:PAIRS]
     if not lines:
         raise ValueError(f"{file}: holds no sentence")
     ids = [run.tokenizer.encode(line) for line in lines]

@@ -22,6 +22,7 @@ from gatelab.data.messages import few
 from gatelab.data.pairs.scores import check_scores, signatures, translation_scores
 from gatelab.data.pairs.spec import PairBatch, PairSpec
 from gatelab.data.specs import IGNORE
+from gatelab.data.text.text_files import lines_of
 from gatelab.data.text.tokenizer import PairTokenizer
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import (
@@ -236,7 +237,8 @@ class TranslationTask(Task):
         """Translate a text file, a sentence a line."""
         import pandas as pd
 
-        lines = file.read_text("utf-8").removesuffix("\n").split("\n")
+        if not (lines := lines_of(file)):
+            raise ValueError("the file is empty; write a sentence a line")
         if empty := [number for number, line in enumerate(lines, 1) if not line.strip()]:
             raise ValueError(f"line {empty[0]} is empty: there is nothing to translate; remove it")
         unknown = list(dict.fromkeys(word for line in lines for word in run.tokenizer.unknown_in(line)))

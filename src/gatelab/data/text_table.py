@@ -1,0 +1,132 @@
+"""Tables whose cells are all text: sentence pairs and lists of sound files.
+
+Separator, quoting and header are found out as far as the file leaves no doubt. All problems of a file stand in one
+message, with its lines; errors are `DataError`s.
+"""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+from unicodedata import normalize
+
+from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few
+
+_MARKS: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
+_SPREADSHEET: Final = re.compile(r'"?sep=(.)"?[,;\t|]*\r?\n', re.IGNORECASE)
+_QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
+_MOST: Final = 5
+"""Lines that a message names."""
+
+
+class Line(NamedTuple):
+    """A row: the number of its first line in the file, from 1, and its fields by column."""
+
+    number: int
+    fields: dict[str, str]
+
+
+class TextTable(NamedTuple):
+    """names: of the columns, in NFC, without space around them."""
+
+    names: list[str]
+    lines: list[Line]
+
+
+def is_table(path: str | Path, *endings: str) -> bool:
+    """Whether a file's name ends so, packed or not, in any case."""
+    return any(suffix.lower() in endings for suffix in Path(path).suffixes)
+
+
+def text_table(text: str, wanted: Sequence[tuple[str, str]], *, tabs: bool = False) -> TextTable:
+    """Return the rows of a table.
+
+    wanted: options (or "") and the columns that they name, which must be there. tabs: by its name the file is one of
+    tabs, in which a quote is mostly a quote of the text: there it encloses a field only if every field that begins with
+    one is enclosed, and all fields of a column, or one with a doubled quote in it, show that this is meant.
+    """
+    first = 1
+    mark = None
+    if told := _SPREADSHEET.match(text):
+        text, mark, first = text[told.end() :], told[1], 2
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    if not header:
+        raise DataError("the file is empty; it needs a line with the names of its columns")
+    mark = mark or _separator(header, wanted)
+    quoted = mark != "\t" or not tabs or _encloses(text)
+    style = {
+        "quoting": csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        "strict": True,
+        "skipinitialspace": quoted,
+    }
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, **style)  # type: ignore[arg-type]
+    rows: list[tuple[int, list[str]]] = []
+    begins = 0
+    try:
+        for fields in reader:
+            if any(field.strip() for field in fields):
+                rows.append((begins + first, fields))
+            begins = reader.line_num
+    except csv.Error as error:
+        raise DataError(
+            f"line {begins + first}: a quote begins a field and is not closed at its end ({error}); write each "
+            "quote within a quoted field twice"
+        ) from None
+    names = [normalize("NFC", name.strip()) for name in rows[0][1]]
+    _check_names(names, wanted)
+    return TextTable(names, _lines(names, rows[1:]))
+
+
+def _separator(header: str, wanted: Sequence[tuple[str, str]]) -> str:
+    """The sign that parts the wanted names in the header; the commonest one where they are not there."""
+    names = {normalize("NFC", name) for _, name in wanted}
+    for mark in _MARKS.values():
+        if names <= {normalize("NFC", name.strip().strip('"')) for name in header.split(mark)}:
+            return mark
+    return max(_MARKS.values(), key=header.count) if any(map(header.count, _MARKS.values())) else ","
+
+
+def _encloses(text: str) -> bool:
+    """Whether quotes in a table of tabs enclose fields."""
+    rows = [line.split("\t") for line in text.splitlines()[1:] if line.strip()]
+    begin = [field for row in rows for field in row if field.startswith('"')]
+    if not begin or not all(map(_QUOTED.fullmatch, begin)):
+        return False
+    columns = zip(*(row for row in rows if len(row) == len(rows[0])), strict=True)
+    return any('""' in field[1:-1] for field in begin) or any(
+        all(f[:1] == '"' for f in column) for column in columns
+    )
+
+
+def _check_names(names: list[str], wanted: Sequence[tuple[str, str]]) -> None:
+    problems = Problems()
+    if twice := [name for name, times in Counter(names).items() if name and times > 1]:
+        problems.append(
+            f"column {few([repr(name) for name in twice])} occurs twice; give every column its own name"
+        )
+    for option, name in wanted:
+        if normalize("NFC", name) not in names:
+            there = few([name for name in names if name], 12) or "none"
+            hint = did_you_mean(name, names)
+            if option:
+                hint = hint or f" There are {there}."
+                problems.append(f"{option} names the column {name!r}, which does not exist.{hint}")
+            else:
+                problems.append(f"has no column {name} (it has {there}){hint}")
+    problems.refuse()
+
+
+def _lines(names: list[str], rows: Sequence[tuple[int, list[str]]]) -> list[Line]:
+    """The rows by column; empty fields behind the last column are none, as spreadsheets write them."""
+    width = len(names)
+    wrong = {n: len(row) for n, row in rows if len(row) < width or any(map(str.strip, row[width:]))}
+    if wrong:
+        listed = [f"line {number} has {counted(fields, 'field')}" for number, fields in wrong.items()]
+        raise DataError(
+            f"{few(listed, _MOST)}, and {counted(width, 'column')} {'are' if width > 1 else 'is'} named; put "
+            "fields that hold the separator in quotes"
+        )
+    return [Line(number, dict(zip(names, row, strict=False))) for number, row in rows]
