@@ -1,5 +1,6 @@
 """A padded batch is its single sequences, pooling is a loop over steps, and what does not fit is named."""
 
+import math
 from functools import partial
 
 import pytest
@@ -111,9 +112,23 @@ def test_dropout_acts_in_training_only_and_a_locked_one_is_the_same_at_all_steps
     assert (seen[0] != 0).any()
 
 
+def test_embeddings_start_as_large_as_asked_for():
+    torch.manual_seed(0)
+    plain = SequenceClassifier(50, 2, partial(GRU, hidden_size=4), embedding_size=20)
+    torch.manual_seed(0)
+    small = SequenceClassifier(50, 2, partial(GRU, hidden_size=4), embedding_size=20, embedding_std=0.1)
+    torch.testing.assert_close(small.embedding.weight, 0.1 * plain.embedding.weight, rtol=0, atol=0)
+    assert float(small.embedding.weight.std()) == pytest.approx(0.1, rel=0.1)
+    for name, value in plain.state_dict().items():  # nothing else starts elsewhere
+        if name != "embedding.weight":
+            assert torch.equal(value, small.state_dict()[name])
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        *(({"embedding_std": std}, f"embedding_std={std}: give a finite") for std in (0.0, -1.0, math.inf)),
+        ({"vocab_size": 0, "channels": 3, "embedding_std": 0.1}, "embedding_std=0.1 is of words"),
         ({"pooling": "sum"}, "pooling must be one of last, mean, max, concat, attention, got 'sum'"),
         ({"channels": 3}, "give vocab_size or channels"),
         ({"heads": 2}, "heads=2 are of pooling=attention"),

@@ -9,6 +9,7 @@ from gatelab.data.audio.wav import read_sound
 from .conftest import tone
 
 CHANGES = {"speed": 0.1, "shift": 10.0, "noise": 0.5, "time_masks": 1, "time_mask": 3, "frequency_masks": 1}
+CHANGES |= {"vtlp": 0.1, "filter": 6.0}
 
 
 def sounds(path, **options):

@@ -6,6 +6,7 @@ side are those of ULMFiT (Howard and Ruder 2018, arXiv:1801.06146). What lies be
 Dimensions: T time, B batch, V vocabulary, C channels, E the core's input, F the core's output, N classes, A heads.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
@@ -34,6 +35,8 @@ class SequenceClassifier(nn.Module):
         channels: C, where `vocab_size` is 0.
         embedding_size: E of token ids, None: the core's hidden size; of channels, the width of a linear map before the
             core, None: the core reads the channels themselves.
+        embedding_std: of token ids, standard deviation that the vectors start with. With 1 (torch's) a word that is
+            rare in training stays where chance put it; with less it says little until it has learned something.
         bidirectional: the core reads in both directions.
         pooling: of the core's outputs [T, B, F]:
             last: the one that has seen every step, of each direction;
@@ -63,6 +66,7 @@ class SequenceClassifier(nn.Module):
         *,
         channels: int = 0,
         embedding_size: int | None = None,
+        embedding_std: float = 1.0,
         bidirectional: bool = False,
         pooling: Pooling = "concat",
         heads: int = 1,
@@ -82,6 +86,10 @@ class SequenceClassifier(nn.Module):
         sizes = {"classes": classes, "embedding_size": embedding_size, "heads": heads, "head_size": head_size}
         if wrong := [f"{name}={n}" for name, n in sizes.items() if n is not None and n < 1]:
             raise ValueError(f"{', '.join(wrong)}: give at least 1")
+        if not embedding_std > 0 or not math.isfinite(embedding_std):
+            raise ValueError(f"embedding_std={embedding_std}: give a finite number above 0")
+        if channels and embedding_std != 1.0:
+            raise ValueError(f"embedding_std={embedding_std} is of words, and the inputs are channels")
         if heads > 1 and pooling != "attention":
             raise ValueError(f"heads={heads} are of pooling=attention; leave them out with pooling={pooling}")
         self.pooling, self.locked = pooling, locked_dropout
@@ -97,6 +105,8 @@ class SequenceClassifier(nn.Module):
         if vocab_size:
             embedding_size = embedding_size or core_hidden_size(core)
             self.embedding = nn.Embedding(vocab_size, embedding_size)
+            with torch.no_grad():
+                self.embedding.weight.mul_(embedding_std)
         elif embedding_size:
             self.embedding = nn.Linear(channels, embedding_size)
         make = partial(core, bidirectional=True) if bidirectional else core
