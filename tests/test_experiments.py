@@ -28,7 +28,7 @@ LONG = {
     *("m4_hourly_gru", "m4_weekly_gru", "exchange_gru", "names_gru"),  # large baselines
     *("mnist_rows_gru", "mnist_permuted_gru"),
     *("bai_copy_memory", "bai_adding"),  # a thousand steps are walked
-    *("fsdd_gru", "connected_digits_gru"),  # hours are heard
+    *("fsdd_gru", "fsdd_speaker_gru", "connected_digits_gru"),  # hours are heard
     *("multi30k_gru", "multi30k_en_de_gru", "multi30k_small"),  # or translated
 }
 """Whose two steps take more than a few seconds."""

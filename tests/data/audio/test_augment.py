@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from gatelab.data import DataError
-from gatelab.data.audio.augment import Augmentation, faster, shifted
+from gatelab.data.audio.augment import KNEE, Augmentation, faster, shifted, warped
+from gatelab.data.audio.features import Features, triangles
 
 RATE = 8000
 NOTHING = np.zeros(0, np.float32)
@@ -54,6 +55,75 @@ def test_masks_are_as_many_and_as_wide_as_allowed():
     assert widest == [5, 6]
 
 
+@pytest.mark.parametrize("factor", [0.8, 0.95, 1.0, 1.1, 1.3])
+@pytest.mark.parametrize("top", [4000.0, 8000.0])
+def test_frequencies_are_warped_as_the_paper_says(factor, top):
+    """Jaitly and Hinton 2013, equation 1, point by point in plain Python."""
+    knee = KNEE * top
+
+    def by_hand(f):
+        if f <= knee * min(factor, 1) / factor:
+            return f * factor
+        edge = knee * min(factor, 1)
+        return top - (top - edge) / (top - edge / factor) * (top - f)
+
+    frequency = torch.linspace(0, top, 41, dtype=torch.float64)
+    found = warped(frequency, factor, top)
+    assert found.tolist() == pytest.approx([by_hand(f) for f in frequency.tolist()], abs=1e-9)
+    assert float(found[-1]) == pytest.approx(top)  # nothing leaves the spectrum
+    assert bool((found.diff() > 0).all())  # and nothing is folded
+
+
+def test_vtlp_moves_the_peak_of_a_tone_and_not_its_length():
+    """A tone of 1000 Hz lies in the bands of a 1200 Hz, and of 800 Hz, in as many frames."""
+    features, augmentation = Features(mels=30), Augmentation(vtlp=0.2)
+
+    class Ends:
+        def __init__(self, end):
+            self.end = end
+
+        def uniform(self, low, high):
+            return (low, high)[self.end]
+
+    for end, hertz in ((0, 800), (1, 1200)):
+        bands = augmentation.bands(features, RATE, Ends(end))
+        found, plain = features(sine(1000, 4000), RATE, bands), features(sine(hertz, 4000), RATE)
+        assert found.shape == plain.shape
+        assert abs(int(found.mean(0).argmax()) - int(plain.mean(0).argmax())) <= 1
+
+
+def test_a_filter_is_a_line_of_decibels_between_its_bands():
+    features, augmentation = Features(mels=24), Augmentation(filter=6.0)
+    kinks = set()
+    for seed in range(60):
+        bands = augmentation.bands(features, RATE, draw(seed))
+        ratio = bands.sum(0) / features.bands(RATE).sum(0)
+        decibels = 10 * ratio.log10()
+        assert decibels.abs().max() <= 6.0 + 1e-9
+        kinks.add(int((decibels.diff().diff().abs() > 1e-9).sum()))
+        # every point of a band is multiplied by the same, so a frame's log energy moves by a constant
+        sound = torch.randn(4000, generator=torch.Generator().manual_seed(seed))
+        moved = features(sound, RATE, bands) - features(sound, RATE)
+        assert torch.allclose(moved, ratio.log().float().expand_as(moved), atol=1e-4)
+    assert kinks == {1, 2, 3, 4}  # inner ends of two to five bands
+
+
+def test_a_filter_has_a_gain_at_every_band_where_there_are_few():
+    for seed in range(20):
+        bands = Augmentation(filter=6.0).bands(Features(mels=2, cepstra=2), RATE, draw(seed))
+        assert bands.shape == (129, 2)
+
+
+def test_warped_bands_are_those_of_the_warped_points():
+    features = Features(mels=24, low=100, high=3800)
+    stream = draw(5)
+    factor = draw(5).uniform(0.9, 1.1)
+    points = torch.arange(129, dtype=torch.float64) * (RATE / 256)
+    expected = triangles(warped(points, factor, RATE / 2), 24, 100, 3800)
+    assert torch.equal(Augmentation(vtlp=0.1).bands(features, RATE, stream), expected)
+    assert torch.equal(triangles(warped(points, 1.0, RATE / 2), 24, 100, 3800), features.bands(RATE))
+
+
 def test_what_is_drawn_depends_on_the_draw_alone():
     augmentation = Augmentation(0.1, 20, 0.5, time_masks=2, time_mask=5)
 
@@ -70,11 +140,16 @@ def test_nothing_is_changed_unless_asked_for():
     sound, frames = sine(400, 800), torch.ones(5, 4)
     assert torch.equal(Augmentation().sound(sound, RATE, draw(), NOTHING), sound)
     assert torch.equal(Augmentation().frames(frames, draw()), frames)
+    assert Augmentation().bands(Features(), RATE, draw()) is None
 
 
 @pytest.mark.parametrize(
-    "options", [{"speed": 0.9}, {"noise": 2}, {"snr": (9, 3)}, {"time_mask": -1}, {"time_masks": 10**8}]
+    "options",
+    [
+        *({"speed": 0.9}, {"noise": 2}, {"snr": (9, 3)}, {"time_mask": -1}, {"time_masks": 10**8}),
+        *({"vtlp": 0.6}, {"vtlp": -0.1}, {"vtlp": float("nan")}, {"filter": -1.0}, {"filter": 61.0}),
+    ],
 )
 def test_options_out_of_range_are_named(options):
-    with pytest.raises(DataError, match=f"data.{next(iter(options))}"):
+    with pytest.raises(DataError, match=f"data.{next(iter(options))}="):
         Augmentation(**options)

@@ -60,7 +60,9 @@ def test_every_split_has_a_part_of_every_class_and_the_draw_is_seeded(folder):
 
 def test_augmentation_depends_on_seed_epoch_and_example_alone(folder):
     def epoch(number, skip=0, **options):
-        data = sounds(folder, **{"seed": 3, "frequency_mask": 3, **CHANGES, **options})
+        data = sounds(
+            folder, **{"seed": 3, "frequency_mask": 3, "vtlp": 0.1, "filter": 6.0, **CHANGES, **options}
+        )
         data.first_epoch, data.skip_batches = number, skip
         return list(data.train_dataloader())
 

@@ -83,10 +83,21 @@ class Features:
         window, hop = self.sizes(rate)
         return 1 + max(0, samples - window) // hop
 
-    def __call__(self, samples: Tensor, rate: int) -> Tensor:
-        """Return the frames `[T, C]` of `samples [S]`, or `[B, T, C]` of `[B, S]`."""
+    def points(self, rate: int) -> int:
+        """N, the points of the transform at a rate."""
+        return 1 << (self.sizes(rate)[0] - 1).bit_length()
+
+    def bands(self, rate: int) -> Tensor:
+        """W `[N/2 + 1, M]` at a rate; see `mel_matrix` for what it raises."""
+        return mel_matrix(self.mels, self.points(rate), rate, self.low, self.high)
+
+    def __call__(self, samples: Tensor, rate: int, bands: Tensor | None = None) -> Tensor:
+        """Return the frames `[T, C]` of `samples [S]`, or `[B, T, C]` of `[B, S]`.
+
+        bands: another W `[N/2 + 1, M]`, of augmentation; None: that of the equations.
+        """
         window, hop = self.sizes(rate)
-        points = 1 << (window - 1).bit_length()
+        points = self.points(rate)
         # torch.stft puts the window in the middle of N points: with this padding it begins at sample t hop
         left = (points - window) // 2
         missing = max(0, window - samples.shape[-1])
@@ -94,7 +105,7 @@ class Features:
         hann = _window(window).to(samples)
         spectrum = torch.stft(padded, points, hop, window, hann, center=False, return_complex=True)
         power = (spectrum.real.square() + spectrum.imag.square()).mT
-        energy = power @ mel_matrix(self.mels, points, rate, self.low, self.high).to(samples)
+        energy = power @ (self.bands(rate) if bands is None else bands).to(samples)
         log_mel = energy.clamp(min=FLOOR).log()
         return log_mel if self.kind == "log_mel" else log_mel @ cosines(self.mels, self.cepstra).to(samples)
 
@@ -115,20 +126,24 @@ def mel_matrix(mels: int, points: int, rate: int, low: float, high: float | None
         raise DataError(
             f"data.low={low:g}, data.high={high:g}: sounds of {rate} Hz hold up to {rate / 2:g} Hz"
         )
-    frequency = torch.arange(points // 2 + 1, dtype=torch.float64) * (rate / points)
-    ends = torch.tensor([low, high], dtype=torch.float64)
-    mel, (first, last) = (1127.0 * torch.log1p(hertz / 700.0) for hertz in (frequency, ends))
-    edges = torch.linspace(float(first), float(last), mels + 2, dtype=torch.float64)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    rising = (mel[:, None] - left) / (centre - left)
-    falling = (right - mel[:, None]) / (right - centre)
-    matrix = torch.minimum(rising, falling).clamp(min=0.0)
+    matrix = triangles(torch.arange(points // 2 + 1, dtype=torch.float64) * (rate / points), mels, low, high)
     if (empty := int((matrix.sum(0) == 0).sum())) > 0:
         raise DataError(
             f"data.mels={mels}: {empty} bands lie between two points of the transform ({rate / points:g} Hz apart); "
             "give fewer bands or a longer data.window"
         )
     return matrix
+
+
+def triangles(frequency: Tensor, mels: int, low: float, high: float) -> Tensor:
+    """Return W `[n, M]` float64 of points at `frequency [n]` Hz float64, for `mels` bands from `low` to `high` Hz."""
+    ends = torch.tensor([low, high], dtype=torch.float64)
+    mel, (first, last) = (1127.0 * torch.log1p(hertz / 700.0) for hertz in (frequency, ends))
+    edges = torch.linspace(float(first), float(last), mels + 2, dtype=torch.float64)
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    rising = (mel[:, None] - left) / (centre - left)
+    falling = (right - mel[:, None]) / (right - centre)
+    return torch.minimum(rising, falling).clamp(min=0.0)
 
 
 @cache

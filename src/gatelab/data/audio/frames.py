@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from gatelab.data.audio.augment import Augmentation
 from gatelab.data.audio.features import Features
-from gatelab.data.audio.recordings import Example, Recordings
+from gatelab.data.audio.recordings import Anew, Example, Recordings
 from gatelab.data.orders import SimilarLengths
 
 Normalization = Literal["utterance", "global", "none"]
@@ -47,7 +47,8 @@ class Frames:
         """The frames of training example `number` in an epoch, changed as (seed, epoch, number) decides."""
         draw = np.random.Generator(np.random.PCG64([self.seed, epoch, number]))
         sound = self.augmentation.sound(sound, self.rate, draw, self.background)
-        return self.augmentation.frames(self.normalized(self.features(sound, self.rate)), draw)
+        bands = self.augmentation.bands(self.features, self.rate, draw)
+        return self.augmentation.frames(self.normalized(self.features(sound, self.rate, bands)), draw)
 
     def normalized(self, frames: Tensor) -> Tensor:
         """Return frames `[T, C]` normalised."""
@@ -77,7 +78,10 @@ def padded(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
 
 
 class Sounds(Dataset):
-    """The examples of a split as batches. It is asked with item numbers, or with an epoch and item numbers."""
+    """The examples of a split as batches. It is asked with item numbers, or with an epoch and item numbers.
+
+    redrawn: what the examples are instead in an epoch.
+    """
 
     def __init__(
         self,
@@ -85,15 +89,21 @@ class Sounds(Dataset):
         examples: list[Example],
         frames: Frames,
         batch: Callable[[list[Tensor], list[Example]], Any],
+        redrawn: Anew | None = None,
     ) -> None:
         self.recordings, self.examples, self.frames, self.batch = recordings, examples, frames, batch
+        self.redrawn = redrawn
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def __getitem__(self, index: Any) -> Any:
         epoch, numbers = index if isinstance(index, tuple) else (None, index)
-        examples = [self.examples[number] for number in numbers]
+        if epoch is None or self.redrawn is None:
+            examples = [self.examples[number] for number in numbers]
+        else:
+            seed = self.frames.seed
+            examples = [self.redrawn.example(seed, epoch, int(number)) for number in numbers]
         sounds = [self.recordings.sound(example.pieces) for example in examples]
         if epoch is None:
             frames = [self.frames.of(sound) for sound in sounds]

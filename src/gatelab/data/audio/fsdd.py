@@ -62,74 +62,137 @@ def check_speaker(key: str, speaker: str | None) -> None:
         )
 
 
-def single_digits(leave_out: str | None, mirror: str | None, cache: str | None) -> Corpus:
+def _check_apart(valid_speaker: str | None, test_key: str, test_speaker: str | None) -> None:
+    check_speaker(test_key, test_speaker)
+    check_speaker("data.valid_speaker", valid_speaker)
+    if valid_speaker is not None and valid_speaker == test_speaker:
+        raise DataError(f"data.valid_speaker={valid_speaker}: is the test speaker as well; give another")
+
+
+def single_digits(
+    leave_out: str | None, valid_speaker: str | None, mirror: str | None, cache: str | None
+) -> Corpus:
     """Single digits. leave_out: the test split is all recordings of that speaker instead of the official one.
 
-    The validation split is takes 5 to 9 of every digit and speaker; of the speakers that are left, takes 0 to 4.
+    The validation split is all other recordings of `valid_speaker`, or, where that is None, takes 5 to 9 of every digit
+    and speaker; of the speakers that are left, takes 0 to 4.
     """
-    check_speaker("data.leave_out", leave_out)
+    _check_apart(valid_speaker, "data.leave_out", leave_out)
     recordings, takes, fingerprint = read_fsdd(mirror, cache)
     examples: dict[str, list[Example]] = {"train": [], "valid": [], "test": []}
     first = 0 if leave_out else TEST_TAKES
     for take in takes:
         test = take.speaker == leave_out if leave_out else take.take < TEST_TAKES
-        split = "test" if test else "valid" if take.take < first + VALID_TAKES else "train"
+        valid = take.speaker == valid_speaker if valid_speaker else take.take < first + VALID_TAKES
+        split = "test" if test else "valid" if valid else "train"
         piece = recordings.piece(take.number)
         examples[split].append(Example(recordings.names[take.number], (piece,), str(take.digit)))
     which = f"all recordings of {leave_out}" if leave_out else "the official split, takes 0 to 4"
-    note = f"FSDD: test is {which}; valid is takes {first} to {first + VALID_TAKES - 1} of the others"
+    valid_takes = f"takes {first} to {first + VALID_TAKES - 1} of the others"
+    note = f"FSDD: test is {which}; valid is {f'{valid_speaker}, apart from it' if valid_speaker else valid_takes}"
     return Corpus(recordings, examples, fingerprint, [note], tuple(map(str, range(10))))
 
 
+class Speech(NamedTuple):
+    """What utterances of a split are made of.
+
+    takes: the recordings of each speaker and digit. speakers: whom an utterance may be of.
+    """
+
+    recordings: Recordings
+    takes: dict[tuple[str, int], list[int]]
+    speakers: list[str]
+
+    def utterances(self, count: int, draw: np.random.Generator) -> list[Example]:
+        """So many utterances: speaker, number of digits, digits, takes and gaps are drawn."""
+        made = []
+        for number in range(count):
+            speaker = self.speakers[int(draw.integers(len(self.speakers)))]
+            digits = int(draw.integers(DIGITS[0], DIGITS[1] + 1))
+            made.append(self.utterance(f"utterance {number} of {speaker}", speaker, digits, draw))
+        return made
+
+    def utterance(self, name: str, speaker: str, count: int, draw: np.random.Generator) -> Example:
+        """One utterance of `count` digits: the digits, their takes and the gaps are drawn."""
+        digits = [int(d) for d in draw.integers(10, size=count)]
+        pieces: list[Piece] = []
+        for digit in digits:
+            pool = self.takes[speaker, digit]
+            gap = int(draw.uniform(*GAP) * self.recordings.rate)
+            pieces.append(self.recordings.piece(pool[int(draw.integers(len(pool)))])._replace(before=gap))
+        pieces.append(Piece(0, 0, int(draw.uniform(*GAP) * self.recordings.rate)))
+        return Example(name, tuple(pieces), " ".join(WORDS[digit] for digit in digits))
+
+
+class Redrawn(NamedTuple):
+    """Training utterances that are put together anew in every epoch, each of the speaker and as long as at first.
+
+    So it stays among those of similar length. What is drawn depends on (seed, epoch, number) alone.
+    """
+
+    speech: Speech
+    first: list[Example]
+
+    def example(self, seed: int, epoch: int, number: int) -> Example:
+        """Training utterance `number` of an epoch."""
+        name, pieces, _ = self.first[number]
+        draw = np.random.Generator(np.random.PCG64([seed, epoch, number, 1]))  # Frames takes the first three
+        return self.speech.utterance(name, name.split(" of ")[1], len(pieces) - 1, draw)
+
+    def tightest(self) -> list[Example]:
+        """Of each training speaker and digit, the shortest that could be drawn: that digit again and again."""
+        found = []
+        for speaker, digit in self.speech.takes:
+            if speaker in self.speech.speakers:
+                pieces = map(self.speech.recordings.piece, self.speech.takes[speaker, digit])
+                piece = min(pieces, key=lambda piece: piece.stop - piece.start)
+                gap = int(GAP[0] * self.speech.recordings.rate)
+                text = " ".join([WORDS[digit]] * DIGITS[1])
+                whole = (*[piece._replace(before=gap)] * DIGITS[1], Piece(0, 0, gap))
+                found.append(
+                    Example(f"the shortest {WORDS[digit]} of {speaker}, {DIGITS[1]} times", whole, text)
+                )
+        return found
+
+
 def connected_digits(
-    valid_speaker: str,
+    valid_speaker: str | None,
     test_speaker: str,
     utterances: dict[str, int],
+    redraw: bool,
     seed: int,
     mirror: str | None,
     cache: str | None,
 ) -> Corpus:
-    """So many utterances of each split: one speaker, 3 to 7 digits, takes and gaps drawn from (seed, split)."""
-    for key, speaker in (("data.valid_speaker", valid_speaker), ("data.test_speaker", test_speaker)):
-        check_speaker(key, speaker)
-    if valid_speaker == test_speaker:
-        raise DataError(f"data.valid_speaker={valid_speaker}: is the test speaker as well; give another")
+    """So many utterances of each split: one speaker, 3 to 7 digits, takes and gaps drawn from (seed, split).
+
+    valid_speaker: whom validation is of, and training not; None: of the training speakers, of takes 0 to 4, which
+    training then lacks. redraw: the training utterances are put together anew in every epoch.
+    """
+    _check_apart(valid_speaker, "data.test_speaker", test_speaker)
     recordings, takes, fingerprint = read_fsdd(mirror, cache)
-    pools: dict[tuple[str, int], list[int]] = {}
-    for take in takes:
-        pools.setdefault((take.speaker, take.digit), []).append(take.number)
     others = [speaker for speaker in SPEAKERS if speaker not in (valid_speaker, test_speaker)]
-    speakers = {"train": others, "valid": [valid_speaker], "test": [test_speaker]}
+    speakers = {
+        "train": others,
+        "valid": [valid_speaker] if valid_speaker else others,
+        "test": [test_speaker],
+    }
+    speech: dict[str, Speech] = {}
+    for split, whom in speakers.items():
+        pools: dict[tuple[str, int], list[int]] = {}
+        for take in takes:
+            early = take.take < VALID_TAKES
+            if take.speaker in whom and (valid_speaker or split == "test" or early == (split == "valid")):
+                pools.setdefault((take.speaker, take.digit), []).append(take.number)
+        speech[split] = Speech(recordings, pools, whom)
     examples = {
-        split: _utterances(
-            recordings, pools, speakers[split], count, np.random.Generator(np.random.PCG64([seed, place]))
-        )
+        split: speech[split].utterances(count, np.random.Generator(np.random.PCG64([seed, place])))
         for place, (split, count) in enumerate(utterances.items())
     }
+    valid = valid_speaker or f"takes 0 to {VALID_TAKES - 1} of the training speakers"
     note = (
-        f"connected digits from FSDD, drawn from data_seed {seed}: test is {test_speaker}, valid {valid_speaker}, "
+        f"connected digits from FSDD, drawn from data_seed {seed}: test is {test_speaker}, valid {valid}, "
         f"train {counted(len(others), 'other speaker')}"
     )
-    return Corpus(recordings, examples, fingerprint, [note], WORDS)
-
-
-def _utterances(
-    recordings: Recordings,
-    pools: dict[tuple[str, int], list[int]],
-    speakers: list[str],
-    count: int,
-    draw: np.random.Generator,
-) -> list[Example]:
-    made = []
-    for number in range(count):
-        speaker = speakers[int(draw.integers(len(speakers)))]
-        digits = [int(d) for d in draw.integers(10, size=int(draw.integers(DIGITS[0], DIGITS[1] + 1)))]
-        pieces: list[Piece] = []
-        for digit in digits:
-            pool = pools[speaker, digit]
-            gap = int(draw.uniform(*GAP) * recordings.rate)
-            pieces.append(recordings.piece(pool[int(draw.integers(len(pool)))])._replace(before=gap))
-        pieces.append(Piece(0, 0, int(draw.uniform(*GAP) * recordings.rate)))
-        text = " ".join(WORDS[digit] for digit in digits)
-        made.append(Example(f"utterance {number} of {speaker}", tuple(pieces), text))
-    return made
+    redrawn = Redrawn(speech["train"], examples["train"]) if redraw else None
+    return Corpus(recordings, examples, fingerprint, [note], WORDS, redrawn=redrawn)

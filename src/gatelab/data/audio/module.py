@@ -58,6 +58,8 @@ class SoundOptions(Loading, total=False):
     time_mask: int
     frequency_masks: int
     frequency_mask: int
+    vtlp: float
+    filter: float
     split: list[float] | None
     rate: int | None
     channels: Literal["error", "mix", "first"]
@@ -75,8 +77,8 @@ class AudioDataModule(GatelabDataModule):
     features, window, hop, mels, low, high, cepstra: what a frame is, see `Features`.
     normalize: each channel over all training frames ("global"), over the utterance (which takes the microphone away,
         and of a short sound much of what it is), or "none".
-    speed, shift, noise, snr, time_masks, time_mask, frequency_masks, frequency_mask: augmentation of the training
-        split, see `Augmentation`.
+    speed, shift, noise, snr, time_masks, time_mask, frequency_masks, frequency_mask, vtlp, filter: augmentation of the
+        training split, see `Augmentation`.
     path: of your own files, a folder or a manifest (see own_files.py). split: of them, fractions [train, valid] or
         [train, valid, test]; None: .8, .1, .1. rate: samples a second that they are brought to; None: all have the
         same. channels: of files with several, "mix", "first" or "error".
@@ -113,6 +115,8 @@ class AudioDataModule(GatelabDataModule):
         time_mask: int = 0,
         frequency_masks: int = 0,
         frequency_mask: int = 0,
+        vtlp: float = 0.0,
+        filter: float = 0.0,
         split: list[float] | None = None,
         rate: int | None = None,
         channels: Literal["error", "mix", "first"] = "error",
@@ -126,8 +130,8 @@ class AudioDataModule(GatelabDataModule):
         super().__init__(batch_size, eval_batch_size, **loading)
         self.features = Features(features, window, hop, mels, low, high, cepstra)
         noises = (5.0, 30.0) if snr is None else tuple(snr)
-        masks = (time_masks, time_mask, frequency_masks, frequency_mask)
-        self.augmentation = Augmentation(speed, shift, noise, noises, *masks)  # type: ignore[arg-type]
+        bands = (time_masks, time_mask, frequency_masks, frequency_mask, vtlp, filter)
+        self.augmentation = Augmentation(speed, shift, noise, noises, *bands)  # type: ignore[arg-type]
         if normalize not in ("utterance", "global", "none"):
             raise DataError(f"data.normalize={normalize}: give utterance, global or none")
         self.normalize = normalize
@@ -248,7 +252,8 @@ class AudioDataModule(GatelabDataModule):
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
         assert self.corpus is not None
         examples = self.corpus.examples[split]
-        sounds = Sounds(self.corpus.recordings, examples, self.frames, self._batch)
+        redrawn = self.corpus.redrawn if split == "train" else None
+        sounds = Sounds(self.corpus.recordings, examples, self.frames, self._batch, redrawn)
         if split != "train":
             return sounds, self._order(split, len(examples), rank, world_size)
         lengths = np.array([example.samples for example in examples])
@@ -305,6 +310,7 @@ class SoundDataModule(AudioDataModule):
     corpus: "fsdd" (digits), "speech_commands", or "files": `path` is a folder with one folder a class, or a manifest
         with the columns path and label (see own_files.py).
     leave_out: of fsdd, the speaker that the test split is made of; None: the official split.
+    valid_speaker: of fsdd, the speaker that validates and does not train; None: five takes of the training speakers.
     classes: of speech_commands, 12 or 35.
     options: see `AudioDataModule`.
     """
@@ -317,15 +323,16 @@ class SoundDataModule(AudioDataModule):
         corpus: Literal["fsdd", "speech_commands", "files"] = "fsdd",
         path: str | None = None,
         leave_out: str | None = None,
+        valid_speaker: str | None = None,
         classes: Literal[12, 35] = 12,
         **options: Unpack[SoundOptions],
     ) -> None:
         super().__init__(corpus, path, **options)
-        self.leave_out, self.classes = leave_out, classes
+        self.leave_out, self.valid_speaker, self.classes = leave_out, valid_speaker, classes
 
     def _published(self) -> Corpus:
         if self.source == "fsdd":
-            return single_digits(self.leave_out, self.mirror, self.cache)
+            return single_digits(self.leave_out, self.valid_speaker, self.mirror, self.cache)
         return speech_commands(self.classes, self.data_seed, self.mirror, self.cache)
 
     def _publish(self, corpus: Corpus) -> LabelledSpec:
@@ -383,6 +390,8 @@ class SpeechDataModule(AudioDataModule):
         own_files.py).
     level: what a symbol is, a character or a word.
     train_utterances, eval_utterances, valid_speaker, test_speaker: of connected digits; the other speakers train.
+        valid_speaker None: five takes of the training speakers validate.
+    redraw: connected digits of training are put together anew in every epoch.
     options: see `AudioDataModule`.
     """
 
@@ -396,8 +405,9 @@ class SpeechDataModule(AudioDataModule):
         level: Level = "char",
         train_utterances: int = 4000,
         eval_utterances: int = 400,
-        valid_speaker: str = "theo",
+        valid_speaker: str | None = "theo",
         test_speaker: str = "yweweler",
+        redraw: bool = False,
         **options: Unpack[SoundOptions],
     ) -> None:
         super().__init__(corpus, path, **options)
@@ -406,11 +416,13 @@ class SpeechDataModule(AudioDataModule):
                 raise DataError(f"data.{name}={value}: give at least 1")
         self.level = level
         self.utterances = {"train": train_utterances, "valid": eval_utterances, "test": eval_utterances}
-        self.valid_speaker, self.test_speaker = valid_speaker, test_speaker
+        self.valid_speaker, self.test_speaker, self.redraw = valid_speaker, test_speaker, redraw
 
     def _published(self) -> Corpus:
         speakers = (self.valid_speaker, self.test_speaker)
-        return connected_digits(*speakers, self.utterances, self.data_seed, self.mirror, self.cache)
+        return connected_digits(
+            *speakers, self.utterances, self.redraw, self.data_seed, self.mirror, self.cache
+        )
 
     def _symbols(self, text: str) -> list[str]:
         return text.split() if self.level == "word" else list(text)
@@ -421,7 +433,8 @@ class SpeechDataModule(AudioDataModule):
         self.output = {symbol: place + 1 for place, symbol in enumerate(symbols)}
         rate = corpus.recordings.rate
         strides: list[tuple[int, str]] = []
-        for split, examples in corpus.examples.items():
+        could_be = {} if corpus.redrawn is None else {"train": corpus.redrawn.tightest()}
+        for split, examples in (*corpus.examples.items(), *could_be.items()):
             fastest = self.augmentation.fastest if split == "train" else 1.0
             for example in examples:
                 needed = self._needed(example, split)

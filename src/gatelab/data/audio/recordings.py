@@ -8,7 +8,7 @@ Dimensions: `S` samples of all recordings together.
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -74,11 +74,22 @@ class Example(NamedTuple):
         return sum(piece.before + piece.stop - piece.start for piece in self.pieces)
 
 
+class Anew(Protocol):
+    """Training examples that are made anew in every epoch."""
+
+    def example(self, seed: int, epoch: int, number: int) -> Example:
+        """Training example `number` of an epoch, about as long as it is in `Corpus.examples`."""
+
+    def tightest(self) -> list[Example]:
+        """Examples among which are those with the least samples for their symbols that could be made."""
+
+
 class Corpus(NamedTuple):
     """Recordings and the examples that are made of them.
 
     examples: of each split. classes: their names in order; empty: as they occur. background: recordings of noise, for
-    augmentation. fingerprint, notes: see `GatelabDataModule`.
+    augmentation. redrawn: what the training examples are instead in an epoch; None: the same in all.
+    fingerprint, notes: see `GatelabDataModule`.
     """
 
     recordings: Recordings
@@ -87,6 +98,7 @@ class Corpus(NamedTuple):
     notes: list[str]
     classes: tuple[str, ...] = ()
     background: tuple[Piece, ...] = ()
+    redrawn: Anew | None = None
 
 
 def read_recordings(
