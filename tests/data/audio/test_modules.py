@@ -79,6 +79,20 @@ def test_augmentation_depends_on_seed_epoch_and_example_alone(folder):
     )  # training alone is changed
 
 
+def test_a_batch_does_not_depend_on_the_number_of_threads(folder):
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            data = sounds(folder, normalize="utterance", vtlp=0.1, filter=6.0, **CHANGES)
+            found.append([*data.train_dataloader(), *data.dataloader("valid")])
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(same(a, b) for a, b in zip(found[0], other, strict=True))
+
+
 def test_workers_draw_the_same(folder):
     one, two = (sounds(folder, **CHANGES, num_workers=n).train_dataloader() for n in (0, 1))
     two.sampler.set_epoch(0)

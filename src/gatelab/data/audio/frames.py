@@ -3,6 +3,7 @@
 Dimensions: `B` batch, `T` frames, `C` channels.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -77,8 +78,21 @@ def padded(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return torch.nn.utils.rnn.pad_sequence(list(frames), batch_first=True), lengths
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute in one thread, as the workers of a loader do: products round otherwise with more of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Sounds(Dataset):
     """The examples of a split as batches. It is asked with item numbers, or with an epoch and item numbers.
+
+    A batch is the same in every process and with any number of threads.
 
     redrawn: what the examples are instead in an epoch.
     """
@@ -105,11 +119,12 @@ class Sounds(Dataset):
             seed = self.frames.seed
             examples = [self.redrawn.example(seed, epoch, int(number)) for number in numbers]
         sounds = [self.recordings.sound(example.pieces) for example in examples]
-        if epoch is None:
-            frames = [self.frames.of(sound) for sound in sounds]
-        else:
-            pairs = zip(sounds, numbers, strict=True)
-            frames = [self.frames.changed(sound, epoch, int(number)) for sound, number in pairs]
+        with one_thread():
+            if epoch is None:
+                frames = [self.frames.of(sound) for sound in sounds]
+            else:
+                pairs = zip(sounds, numbers, strict=True)
+                frames = [self.frames.changed(sound, epoch, int(number)) for sound, number in pairs]
         return self.batch(frames, examples)
 
 
