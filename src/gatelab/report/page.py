@@ -125,8 +125,9 @@ def place(figure: go.Figure, label: str, note: str = "") -> dict[str, Any]:
     """The values of the template's `figure`; `label` is what a screen reader says."""
     from markupsafe import Markup
 
+    compact = json.dumps(_as_text(json.loads(figure.to_json())), separators=(",", ":"))
     return {
-        "data": Markup(json.dumps(_as_text(json.loads(figure.to_json()))).replace("</", "<\\/")),
+        "data": Markup(compact.replace("</", "<\\/")),
         "label": label,
         "note": note,
         "height": int(figure.layout.height or 420),
