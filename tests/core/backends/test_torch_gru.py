@@ -56,7 +56,9 @@ def test_it_equals_the_reference_on_every_shape(
     tensors = _tensors(steps, batch, width, hidden, reset_after, bias)
     pairs = zip(_results(torch_gru, tensors, **options), _results(reference, tensors, **options), strict=True)
     for got, want in pairs:
-        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12)
+        # an element may be the small rest of large terms: it is known as well as the largest of its tensor
+        largest = float(want.detach().abs().max()) if want.numel() else 0.0
+        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12 * max(1.0, largest))
 
 
 @pytest.mark.parametrize("hidden", [63, 64, 65])
