@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -40,9 +41,76 @@ def _results(backend: Any, tensors: list[Tensor | None], **options: Any) -> Iter
     yield from torch.autograd.grad((h,), leaves, (dh,))
 
 
+def _exact(
+    tensors: list[Tensor | None], reset_after: bool, lengths: Tensor | None, reset_mask: Tensor | None
+) -> Iterator[Tensor]:
+    """What `_results` yields, written out in extended precision.
+
+    Large random weights amplify rounding so much that in float64 the plain loop itself is up to twice the bar away from
+    it (17 steps of 17 units: 1.92, where the written gradient is 0.16), by the processor.
+    """
+    wide = [None if t is None else t.detach().numpy().astype(np.longdouble) for t in tensors]
+    x, h, w_ih, w_hh, *biases = wide
+    b_ih, b_hh = (np.zeros(len(w_ih), np.longdouble) if b is None else b for b in biases)
+    n, (steps, batch, _) = h.shape[1], x.shape
+    every = np.full(batch, steps) if lengths is None else lengths.numpy()
+    resets = np.zeros((steps, batch), bool) if reset_mask is None else reset_mask.numpy()
+    y, tape = np.zeros((steps, *h.shape), np.longdouble), []
+    for t in range(steps):
+        on = (t < every)[:, None]
+        before = np.where(on & resets[t][:, None], 0, h)
+        a, u = x[t] @ w_ih.T + b_ih, before @ w_hh.T + b_hh
+        r, z = (1 / (1 + np.exp(-(a + u)[:, k * n : (k + 1) * n])) for k in range(2))
+        read = before if reset_after else r * before
+        m = u[:, 2 * n :] if reset_after else read @ w_hh[2 * n :].T
+        new = np.tanh(a[:, 2 * n :] + (r * m if reset_after else m))
+        keep = z if reset_after else 1 - z
+        h = np.where(on, (1 - keep) * new + keep * before, h)
+        y[t] = np.where(on, h, 0)
+        tape.append((on, before, r, z, m, new, keep))
+    yield from (torch.from_numpy(part.astype(np.float64)) for part in (y, h))
+
+    dy, dh = (
+        torch.linspace(low, 1, part.size, dtype=torch.float64).view(part.shape).numpy().astype(np.longdouble)
+        for low, part in ((-1, y), (-2, h))
+    )
+    for by_y, by_h in ((dy, dh), (dy, 0 * dh), (0 * dy, dh)):
+        d, gradients = by_h, [np.zeros_like(part) for part in (x, w_ih, w_hh, b_ih, b_hh)]
+        dx, *sums = gradients
+        for t in reversed(range(steps)):
+            on, before, r, z, m, new, keep = tape[t]
+            d = d + np.where(on, by_y[t], 0)
+            now = np.where(on, d, 0)
+            by_new = now * (1 - keep) * (1 - new * new)
+            by_z = now * (before - new) * z * (1 - z) * (1 if reset_after else -1)
+            by_read = by_new @ w_hh[2 * n :]  # of the variant that resets before the product
+            by_r = (by_new * m if reset_after else by_read * before) * r * (1 - r)
+            inside = np.concatenate((by_r, by_z, by_new), 1)
+            beside = np.concatenate((by_r, by_z, by_new * r), 1) if reset_after else inside
+            read = np.concatenate((before, before if reset_after else r * before), 1)
+            dx[t] = inside @ w_ih
+            by_gates = np.concatenate(
+                (beside[:, : 2 * n].T @ read[:, :n], beside[:, 2 * n :].T @ read[:, n:])
+            )
+            for total, part in zip(
+                sums, (inside.T @ x[t], by_gates, inside.sum(0), beside.sum(0)), strict=True
+            ):
+                total += part
+            back = now * keep + (
+                beside @ w_hh if reset_after else by_read * r + beside[:, : 2 * n] @ w_hh[: 2 * n]
+            )
+            d = np.where(on, np.where(resets[t][:, None], 0, back), d)
+        found = (dx, d, *sums)
+        yield from (
+            torch.from_numpy(part.astype(np.float64))
+            for part, tensor in zip(found, tensors, strict=True)
+            if tensor is not None
+        )
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data(), reset_after=st.booleans(), bias=st.booleans(), steps=SIZES, batch=SIZES)
-def test_it_equals_the_reference_on_every_shape(
+def test_it_is_exact_on_every_shape(
     data: st.DataObject, reset_after: bool, bias: bool, steps: int, batch: int
 ) -> None:
     torch.manual_seed(0)
@@ -54,11 +122,9 @@ def test_it_equals_the_reference_on_every_shape(
         mask = torch.rand(steps, batch) < data.draw(st.sampled_from([0.1, 0.5, 1.0]))
     options = {"reset_after": reset_after, "lengths": lengths, "reset_mask": mask}
     tensors = _tensors(steps, batch, width, hidden, reset_after, bias)
-    pairs = zip(_results(torch_gru, tensors, **options), _results(reference, tensors, **options), strict=True)
+    pairs = zip(_results(torch_gru, tensors, **options), _exact(tensors, **options), strict=True)
     for got, want in pairs:
-        # an element may be the small rest of large terms: it is known as well as the largest of its tensor
-        largest = float(want.detach().abs().max()) if want.numel() else 0.0
-        torch.testing.assert_close(got, want, rtol=1e-11, atol=1e-12 * max(1.0, largest))
+        torch.testing.assert_close(got.detach(), want, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("hidden", [63, 64, 65])
