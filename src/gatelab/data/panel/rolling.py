@@ -45,10 +45,10 @@ class PanelOrigins:
             f"the test split (data.test_windows={self.protocol.test_windows}, data.step={self.protocol.step})"
         )
         if seen:  # the shortest series keeps a row to train on
-            shortest = int(self.panel.lengths[self.series].argmin())
-            name, rows = self.panel.ids[self.series[shortest]], int(self.panel.lengths[self.series].min())
+            shortest = self.series[self.panel.lengths[self.series].argmin()]
+            rows = int(self.panel.lengths[shortest])
             first = self.rows - rows + self.protocol.held_back + self.protocol.valid_rows + 1
-            where = f"what can be forecast of the shortest series, {name!r} with {rows:,} rows,"
+            where = f"what can be forecast of the shortest series, {self.panel.ids[shortest]!r} with {rows:,} rows,"
         horizon = self.protocol.horizon
         return [
             self._window(row)
