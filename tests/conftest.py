@@ -1,7 +1,9 @@
 """What every test may ask for: the folder of real corpora, a cache of its own, and two threads so that runs compare."""
 
 import os
+import random
 import signal
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,18 @@ import torch
 from .studies_by_hand import Maker, choice, interval
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `quick(n)`, n cases drawn from all of its family are quick and the others slow."""
+    families = defaultdict(list)
+    for item in items:
+        if (found := item.get_closest_marker("quick")) is not None:
+            families[item.nodeid.partition("[")[0], found.args[0]].append(item)
+    for (name, quick), family in families.items():
+        for item in random.Random(name).sample(family, max(0, len(family) - quick)):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

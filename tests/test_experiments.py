@@ -61,6 +61,7 @@ def test_an_experiment_is_short(name):
 @pytest.mark.parametrize(
     "group", ["data", "model", "optim", "schedule", "trainer", "callbacks", "logger", "debug"]
 )
+@pytest.mark.quick(4)
 def test_every_choice_of_a_group_passes_the_checks(group):
     for file in sorted((CONF_DIR / group).glob("[!_]*.yaml")):
         given = {

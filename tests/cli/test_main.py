@@ -241,6 +241,7 @@ def test_lost_output_fails_a_sweep_that_has_done_nothing_else(more, code, monkey
 @needs_dev_full
 @pytest.mark.parametrize("stream", [full, read_only, reader_gone, terminal_closed])
 @pytest.mark.parametrize("names", [["stdout"], ["stderr"], ["stdout", "stderr"]])
+@pytest.mark.quick(4)
 def test_a_run_trains_to_its_end_whatever_becomes_of_its_output(names, stream, tmp_path, monkeypatch):
     request = ["train", "data=adding", "trainer.max_steps=1", "model.hidden_size=2", "data.steps=4"]
     request += [

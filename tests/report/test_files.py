@@ -58,6 +58,7 @@ def test_a_winning_value_that_is_the_default_is_named_too(best_of):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.quick(4)
 def test_the_experiment_is_the_trial_and_short(best_of, case):
     overrides, params = CASES[case]
     file, state, frozen = best_of(overrides, params)

@@ -38,6 +38,7 @@ def request(folder, steps=2):
 
 
 @pytest.mark.parametrize("file", ["own_cell.py", "own_helper.py"])
+@pytest.mark.quick(1)
 def test_a_finished_run_is_not_reported_for_edited_code(own, file, capsys):
     first = train(request(own))
     assert train(request(own))["already"]

@@ -65,6 +65,7 @@ def extended(request, root, capsys):
 
 
 @pytest.mark.parametrize("case", [*GOES_ON, "text"])
+@pytest.mark.quick(3)
 def test_more_epochs_go_on_from_the_shorter_run_to_the_same_bits(case, tmp_path, capsys):
     request = TEXT if case == "text" else [*SMALL, *GOES_ON[case]]
     after, said = extended(request, tmp_path, capsys)
@@ -78,6 +79,7 @@ def test_more_epochs_go_on_from_the_shorter_run_to_the_same_bits(case, tmp_path,
 
 
 @pytest.mark.parametrize("case", FROM_THE_START)
+@pytest.mark.quick(1)
 def test_where_the_bits_would_differ_the_run_starts_from_the_beginning_and_says_why(case, tmp_path, capsys):
     more, why = FROM_THE_START[case]
     after, said = extended([*SMALL, *more], tmp_path, capsys)

@@ -351,6 +351,7 @@ def test_an_optimiser_of_torch_takes_the_arguments_of_the_group_that_fit_it(name
     "more", [[], ["trainer.check_val_every_n_epoch=2"], ["trainer.accumulate_grad_batches=2"]]
 )
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
+@pytest.mark.quick(4)
 def test_the_last_step_is_validated(steps, more, tmp_path):
     given = [*TINY, "data.train_items=16", "trainer.max_epochs=-1", f"trainer.max_steps={steps}", *more]
     result = train([*given, f"paths.root={tmp_path}"])

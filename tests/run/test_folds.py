@@ -69,6 +69,7 @@ class Killed(BaseException):
     """Stands for kill -9: nothing is saved on the way out."""
 
 
+@pytest.mark.slow
 def test_a_fold_that_was_killed_around_its_gap_is_the_undisturbed_one(tmp_path, text, monkeypatch):
     every_step = ["trainer.log_every_n_steps=1", "callbacks.checkpoints.every_n_steps=1"]
     request = [*text, "data.folds=3", "data.fold=1", *every_step]

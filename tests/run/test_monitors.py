@@ -39,6 +39,7 @@ CASES = {
         *(("bytes", f"callbacks.{name}.monitor") for name in ("checkpoints", "stop")),
     ],
 )
+@pytest.mark.quick(3)
 def test_check_refuses_the_metric_that_train_refuses(case, key, tmp_path):
     make, options, metric, said = CASES[case]
     overrides = [*make(tmp_path, *options), *SMALL, f"paths.root={tmp_path}"]

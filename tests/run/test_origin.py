@@ -75,6 +75,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.quick(1)
 def test_the_last_line_names_the_part_of_the_configuration_and_the_run_goes_on(case, request_of, capsys):
     overrides, kind, place = CASES[case]
     make, flag = request_of

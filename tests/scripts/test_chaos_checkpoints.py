@@ -26,6 +26,7 @@ def test_what_is_corrupt_and_what_is_lost_is_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kills", "full"), [(1, 1), pytest.param(3, 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_whole_checkpoints(kills: int, full: int, tmp_path: Path) -> None:
     """`kills` on each of two file systems."""
     script = ["-m", "scripts.chaos.checkpoints"]

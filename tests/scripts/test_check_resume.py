@@ -56,6 +56,7 @@ def test_folders_and_times_are_no_difference(tmp_path: Path) -> None:
         ),
     ],
 )
+@pytest.mark.slow
 def test_runs_killed_inside_and_between_epochs_are_exact(task: str, ranks: str, steps: list[str]) -> None:
     command = [
         sys.executable,

@@ -13,6 +13,7 @@ SLOW = [pytest.param("5", ranks, marks=pytest.mark.slow) for ranks in "12"]
 
 
 @pytest.mark.parametrize(("moments", "ranks"), [("1", "1"), *SLOW])
+@pytest.mark.slow
 def test_a_run_can_be_stopped_in_every_phase_and_goes_on_exactly(moments: str, ranks: str) -> None:
     command = [sys.executable, "-m", "scripts.checks.signals", "--imports", "0", "--sweeps", "0"]
     command += ["--moments", moments, "--ranks", ranks, "--limit", "100"]

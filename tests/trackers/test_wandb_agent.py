@@ -77,6 +77,7 @@ def agent(monkeypatch, tmp_path):
     return begin
 
 
+@pytest.mark.slow
 def test_two_agents_with_one_configuration_each_get_all_of_the_one_run(agent, tmp_path, monkeypatch):
     assert main(["train", *agent("first001", "sweepone", **{"model.hidden_size": 8})]) == 0
     request = agent("second02", "sweeptwo", **{"model.hidden_size": 8})

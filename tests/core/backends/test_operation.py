@@ -60,6 +60,7 @@ def equal(found: list[Tensor], wanted: list[Tensor]) -> None:
 @pytest.mark.parametrize("extra", EXTRAS)
 @pytest.mark.parametrize("reset_after", [True, False], ids=["after", "before"])
 @pytest.mark.parametrize("zoneout", [0.0, 0.3])
+@pytest.mark.quick(4)
 def test_backend_torch_gives_the_same_bits_in_one_graph(
     zoneout: float, reset_after: bool, extra: str, dtype: torch.dtype
 ) -> None:
@@ -72,6 +73,7 @@ def test_backend_torch_gives_the_same_bits_in_one_graph(
 
 
 @pytest.mark.parametrize("frozen", range(16))
+@pytest.mark.quick(6)
 def test_only_what_learns_gets_a_gradient_in_a_graph_too(frozen: int) -> None:
     layer = GRU(WIDTH, HIDDEN, backend="torch")
     for place, parameter in enumerate(layer.parameters()):
@@ -96,6 +98,7 @@ def test_a_changing_number_of_rows_and_steps_is_compiled_once(backend: str) -> N
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("reset_after", [True, False], ids=["after", "before"])
 @pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.quick(4)
 def test_the_operation_is_registered_as_pytorch_wants_it(extra: str, reset_after: bool) -> None:
     layer = GRU(WIDTH, HIDDEN, reset_after=reset_after, backend="torch")
     tensors = [torch.randn(STEPS, BATCH, WIDTH).requires_grad_(), torch.randn(BATCH, HIDDEN).requires_grad_()]
@@ -110,6 +113,7 @@ def test_the_operation_is_registered_as_pytorch_wants_it(extra: str, reset_after
 @pytest.mark.parametrize("where", list(itertools.product((False, True), repeat=2)))
 @pytest.mark.parametrize("compiler", ["eager", "aot_eager"])
 @pytest.mark.parametrize("backend", NAMED)
+@pytest.mark.quick(4)
 def test_autocast_does_not_change_the_digits_of_a_compiled_layer(
     backend: str, compiler: str, where: tuple[bool, bool]
 ) -> None:

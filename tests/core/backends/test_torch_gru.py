@@ -142,6 +142,7 @@ def test_it_equals_the_reference_around_vector_widths(reset_after: bool, hidden:
     ("ragged", "resets"), [(False, False), (True, True)], ids=["whole", "ragged, resets"]
 )
 @VARIANTS
+@pytest.mark.quick(2)
 def test_first_and_second_derivatives_pass_gradcheck(reset_after: bool, ragged: bool, resets: bool) -> None:
     tensors = [t for t in _tensors(4, 3, 2, 2, reset_after) if t is not None]
     lengths = torch.tensor([2, 4, 0]) if ragged else None

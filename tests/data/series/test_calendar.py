@@ -50,6 +50,7 @@ def table(tmp_path, stamps, **options) -> Series:
 
 
 @pytest.mark.parametrize("frequency", FREQUENCIES)
+@pytest.mark.quick(80)
 def test_the_first_forecast_is_the_last_row_plus_one_step(tmp_path, frequency):
     for start in STARTS:
         every = pd.date_range(start, periods=40, freq=frequency)

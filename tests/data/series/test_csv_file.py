@@ -354,6 +354,7 @@ def test_all_problems_of_a_file_come_in_one_short_message(tmp_path):
     assert len(message) < 3000
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_take_linear_time(tmp_path):
     def seconds(columns: int) -> float:
         names = [f"sensor_{i}" for i in range(columns)]

@@ -113,6 +113,7 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
 @pytest.mark.parametrize(
     "name", ["password", "token", "login", "secret", "pin", "api_key", "auth", "key.json"]
 )
+@pytest.mark.quick(3)
 def test_what_a_run_is_made_from_again_is_as_it_was_whatever_it_is_called(tmp_path, name):
     spec = {
         "words": {name: ["a1b2c3d4e5f6a7b8", "4711"]},
@@ -136,6 +137,7 @@ def test_what_a_run_is_made_from_again_is_as_it_was_whatever_it_is_called(tmp_pa
 
 @pytest.mark.parametrize("key", ["data", "data_notes", "spec", "task", "init", "state"])
 @pytest.mark.parametrize("value", [None, 3, [None], "x", {"a": 3}, True], ids=repr)
+@pytest.mark.quick(12)
 def test_a_value_of_another_type_is_a_damaged_record(tmp_path, key, value):
     run = RunDirectory(tmp_path / "r")
     run.begin({"a": 1}, {"name": "x"})

@@ -399,6 +399,7 @@ def test_the_working_folder_is_no_secret(monkeypatch):
         "htpasswd -b a ", "login(a=", "token\r\n", "a:b:1:1:", "FTP('a',", "net use a \\\\", "jwt.encode(a",
     ],
 )  # fmt: skip
+@pytest.mark.quick(15)
 def test_masking_takes_time_in_proportion_to_the_text(unit):
     short, long = (
         min(_seconds(unit * (length // len(unit))) for _ in range(2)) for length in (5_000, 40_000)
