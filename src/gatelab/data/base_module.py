@@ -39,7 +39,11 @@ class BatchOrder(DistributedSampler):
 
     It is a `DistributedSampler` by name only, so that Lightning recognises that the sharing is done and
     leaves it be.
+
+    tells_epoch: yield (epoch, item numbers) instead, for what is drawn anew in every epoch, by whatever worker.
     """
+
+    tells_epoch = False
 
     def __init__(
         self, items: int, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
@@ -65,14 +69,15 @@ class BatchOrder(DistributedSampler):
         # PCG64 gives the same numbers on every machine; SeedSequence hashes the pair, so no two overlap
         return np.random.Generator(np.random.PCG64([self.seed, self.epoch])).permutation(self.items)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
+    def __iter__(self) -> Iterator[Any]:
         """Yield item numbers batch by batch, from batch `start` on the first pass and from 0 ever after."""
         # a generator on purpose: a loader with workers asks for two iterators and draws from the second alone, so
         # `start` is used up by the first drawn batch, not by the asking
         start, self.start = self.start, 0
         order = self.permutation()
         for batch in range(start, len(self)):
-            yield self._share(order, batch)
+            numbers = self._share(order, batch)
+            yield (self.epoch, numbers) if self.tells_epoch else numbers
 
     def _share(self, order: np.ndarray, batch: int) -> np.ndarray:
         """Return this rank's part of a global batch: near-equal parts, in order."""
@@ -206,14 +211,23 @@ class GatelabDataModule(pl.LightningDataModule):
         )
 
     def _order(
-        self, split: str, items: Any, rank: int, world_size: int, kind: Any = BatchOrder, *more: Any
+        self,
+        split: str,
+        items: Any,
+        rank: int,
+        world_size: int,
+        kind: Any = BatchOrder,
+        *more: Any,
+        tells_epoch: bool = False,
     ) -> BatchOrder:
         """Return the order of the batches of `split`: by (seed, epoch) in training, else as they come.
 
         items, more: what a `kind` of other than `BatchOrder` takes first, and after the size of a batch.
         """
         shared = {"shuffle": split == "train", "seed": self.seed, "rank": rank, "world_size": world_size}
-        return kind(items, self._batch_size(split), *more, **shared)
+        order: BatchOrder = kind(items, self._batch_size(split), *more, **shared)
+        order.tells_epoch = tells_epoch
+        return order
 
     def _batch_size(self, split: str) -> int:
         return self.batch_size if split == "train" else self.eval_batch_size

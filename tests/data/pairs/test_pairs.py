@@ -266,3 +266,33 @@ def test_multi30k_is_the_published_one(mirror):
     assert data.spec.pairs == {"train": 300, "valid": 1014, "test": 1000}
     assert data.pairs["test"].targets[0] == "Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt."
     assert len(data.fingerprint) == 6
+
+
+@pytest.mark.parametrize("joint", [True, False])
+def test_pieces_are_drawn_anew_as_seed_epoch_and_number_decide(files, joint):
+    def epoch(number, skip=0, **options):
+        options = {"bpe_dropout": 0.3, "batch_size": 8, **options}
+        data = pairs(**files, level="bpe", joint=joint, vocabulary_size=320, lower=True, **options)
+        data.first_epoch, data.skip_batches = number, skip
+        return data, list(data.train_dataloader())
+
+    def same(some, others):
+        return len(some) == len(others) and all(
+            all(map(torch.equal, a[:4], b[:4])) for a, b in zip(some, others, strict=True)
+        )
+
+    data, whole = epoch(2)
+    assert same(whole, epoch(2)[1])
+    assert same(whole[2:], epoch(2, skip=2)[1])  # a run that goes on inside an epoch sees the same
+    assert same(whole, epoch(2, num_workers=1)[1])
+    for other in (epoch(1), epoch(2, seed=1), epoch(2, bpe_dropout=0.0)):
+        assert not same(whole, other[1])
+    read = [data.tokenizer.decode(row[row != IGNORE]) for batch in whole for row in batch.targets.T]
+    assert sorted(read) == sorted(text.lower() for text in data.pairs["train"].targets)
+    plain = epoch(2, bpe_dropout=0.0)[0]
+    assert same(list(data.val_dataloader()), list(plain.val_dataloader()))
+
+
+def test_dropout_of_pieces_is_refused_for_words(files):
+    with pytest.raises(DataError, match=r"data\.bpe_dropout=0\.1 is for pieces: take data\.level=bpe"):
+        pairs(**files, bpe_dropout=0.1)

@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 from gatelab.data.audio.augment import Augmentation
 from gatelab.data.audio.features import Features
 from gatelab.data.audio.recordings import Anew, Example, Recordings
-from gatelab.data.orders import SimilarLengths
 
 Normalization = Literal["utterance", "global", "none"]
 SMALLEST = 0.1
@@ -126,12 +125,3 @@ class Sounds(Dataset):
                 pairs = zip(sounds, numbers, strict=True)
                 frames = [self.frames.changed(sound, epoch, int(number)) for sound, number in pairs]
         return self.batch(frames, examples)
-
-
-class EpochOrder(SimilarLengths):
-    """Yields the epoch with the item numbers, for what is drawn anew in every epoch, by whatever worker."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield (epoch, item numbers) batch by batch."""
-        for numbers in super().__iter__():
-            yield self.epoch, numbers

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from gatelab.data.audio.augment import Augmentation
 from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.features import Features
-from gatelab.data.audio.frames import EpochOrder, Frames, Normalization, Sounds, padded, statistics
+from gatelab.data.audio.frames import Frames, Normalization, Sounds, padded, statistics
 from gatelab.data.audio.fsdd import connected_digits, single_digits
 from gatelab.data.audio.own_files import MANIFESTS, Column, Row, manifest, own_sounds, sounds_in
 from gatelab.data.audio.recordings import Corpus, Example
@@ -35,6 +35,7 @@ from gatelab.data.folds import item_cuts
 from gatelab.data.labelled.scores import class_figures, class_sums
 from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
 from gatelab.data.messages import DataError, counted, few
+from gatelab.data.orders import SimilarLengths
 from gatelab.data.specs import check_fractions
 from gatelab.data.text_table import is_table
 
@@ -257,7 +258,7 @@ class AudioDataModule(GatelabDataModule):
         if split != "train":
             return sounds, self._order(split, len(examples), rank, world_size)
         lengths = np.array([example.samples for example in examples])
-        return sounds, self._order(split, lengths, rank, world_size, EpochOrder)
+        return sounds, self._order(split, lengths, rank, world_size, SimilarLengths, tells_epoch=True)
 
     def new_sounds(
         self, file: Path, spec: Any

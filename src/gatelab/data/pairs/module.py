@@ -3,61 +3,21 @@
 from typing import Literal, Unpack
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.messages import DataError
 from gatelab.data.orders import LengthOrder
 from gatelab.data.pairs.baselines import pair_baselines
+from gatelab.data.pairs.encoded import EncodedPairs, Redrawn
 from gatelab.data.pairs.read import Pairs
 from gatelab.data.pairs.scores import check_scores
 from gatelab.data.pairs.sources import PairOptions, check_sources, load_pairs
-from gatelab.data.pairs.spec import PairBatch, PairSpec, PairTexts
+from gatelab.data.pairs.spec import PairBatch, PairSpec
 from gatelab.data.pairs.vocabulary import Vocabulary, encode
-from gatelab.data.specs import IGNORE
+from gatelab.data.text.bpe_dropout import check_bpe_dropout
 from gatelab.data.text.tokenizer import PairTokenizer
-
-Ids = list[np.ndarray]
-
-
-class EncodedPairs(Dataset):
-    """Pairs as token ids; an array of numbers gives the `PairBatch` of those.
-
-    texts: whether a batch has the sentences too.
-    """
-
-    def __init__(self, pairs: Pairs, tokenizer: PairTokenizer, ids: tuple[Ids, Ids], *, texts: bool) -> None:
-        self.pairs, self.tokenizer, self.texts = pairs, tokenizer, texts
-        self.sources, self.targets = ids
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """The tokens of the longer side of each pair [n]."""
-        return np.array([max(map(len, pair)) for pair in zip(self.sources, self.targets, strict=True)])
-
-    def __getitem__(self, index: np.ndarray) -> PairBatch:
-        sources, targets = (
-            [torch.from_numpy(side[i]).long() for i in index] for side in (self.sources, self.targets)
-        )
-        seed = torch.tensor([self.tokenizer.seed_token])
-        inputs = [torch.cat((seed, target[:-1])) for target in targets]
-        texts = None
-        if self.texts:
-            sources_as_read = [self.pairs.sources[i] for i in index]
-            texts = PairTexts(sources_as_read, [self.pairs.targets[i] for i in index], self.tokenizer)
-        return PairBatch(
-            source=pad_sequence(sources, padding_value=self.tokenizer.source.seed_token),
-            lengths=torch.tensor([len(source) for source in sources]),
-            inputs=pad_sequence(inputs, padding_value=self.tokenizer.seed_token),
-            targets=pad_sequence(targets, padding_value=IGNORE),
-            texts=texts,
-        )
 
 
 class PairsDataModule(GatelabDataModule):
@@ -71,6 +31,8 @@ class PairsDataModule(GatelabDataModule):
         are cut in their order. max_pairs: only the first pairs of training.
     level: what a token is: "word" (words and punctuation marks, see `SentenceTokenizer`), "bpe" (pieces; Sennrich et
         al. 2016, arXiv:1508.07909) or "char". joint: one vocabulary for both sides. lower: read both in lower case.
+    bpe_dropout: share of the merges that are left out when a training sentence is cut into pieces, anew in every epoch
+        (`BPEDropout`). Batches are made by the lengths without it, which are shorter: one may then hold more tokens.
     vocabulary_size: of each side, the most frequent words or characters, or the pieces that BPE learns (None: all;
         4096). min_count: leave out what occurs less often in training.
     batch_size, batch_tokens: the most pairs of a batch, and the most tokens of one side, padding included (None: no
@@ -103,6 +65,7 @@ class PairsDataModule(GatelabDataModule):
         level: Literal["word", "bpe", "char"] = "word",
         joint: bool = False,
         lower: bool = False,
+        bpe_dropout: float = 0.0,
         vocabulary_size: int | None = None,
         min_count: int = 1,
         batch_size: int = 80,
@@ -130,6 +93,8 @@ class PairsDataModule(GatelabDataModule):
         if batch_tokens is not None and batch_tokens < 1:
             raise DataError(f"data.batch_tokens={batch_tokens}: give at least 1, or null for no limit")
         self.vocabulary = Vocabulary(level, joint, lower, vocabulary_size, min_count)
+        check_bpe_dropout(bpe_dropout, level)
+        self.bpe_dropout = bpe_dropout
         self.batch_tokens, self.bleu_tokenizer = batch_tokens, bleu_tokenizer
         self.mirror, self.cache = mirror, cache
         self.pairs: dict[str, Pairs] = {}
@@ -175,5 +140,13 @@ class PairsDataModule(GatelabDataModule):
         return pairs[np.asarray(index)]
 
     def _dataset(self, split: str, rank: int, world_size: int) -> tuple[Dataset, BatchOrder]:
-        pairs = EncodedPairs(self.pairs[split], self.tokenizer, self._ids[split], texts=split != "train")
-        return pairs, self._order(split, pairs.lengths, rank, world_size, LengthOrder, self.batch_tokens)
+        anew = split == "train" and self.bpe_dropout > 0
+        pairs = EncodedPairs(
+            self.pairs[split],
+            self.tokenizer,
+            self._ids[split],
+            texts=split != "train",
+            redrawn=Redrawn(self.tokenizer, self.bpe_dropout, self.seed) if anew else None,
+        )
+        lengths, limit = pairs.lengths, self.batch_tokens
+        return pairs, self._order(split, lengths, rank, world_size, LengthOrder, limit, tells_epoch=anew)

@@ -395,7 +395,15 @@ class PairTokenizer(Tokenizer):
 
     def read(self, text: str, side: Tokenizer) -> Tensor:
         """Return the ids `[n]` of a sentence of one side, its end included."""
-        ids = side.encode(text.lower() if self.lower else text)
+        return self.ended(side.encode(self.as_read(text)), side)
+
+    def as_read(self, text: str) -> str:
+        """Return a sentence in the case in which it is read."""
+        return text.lower() if self.lower else text
+
+    @staticmethod
+    def ended(ids: Tensor, side: Tokenizer) -> Tensor:
+        """Return the ids `[n]` of a sentence of one side with its end `[n + 1]`."""
         return torch.cat((ids, ids.new_tensor([side.seed_token])))
 
     def encode(self, text: str) -> Tensor:
@@ -408,7 +416,7 @@ class PairTokenizer(Tokenizer):
 
     def unknown_in(self, text: str) -> list[str]:
         """The words or characters of a sentence that the source vocabulary lacks, each once."""
-        return self.source.unknown_in(text.lower() if self.lower else text)
+        return self.source.unknown_in(self.as_read(text))
 
     def to_dict(self) -> dict[str, Any]:
         """Return both sides."""
