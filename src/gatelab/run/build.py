@@ -22,6 +22,7 @@ from gatelab.run.config import MOST_THREADS
 from gatelab.run.config.explain import MARKS
 from gatelab.run.config.signatures import locate
 from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.sources import own_files
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -87,11 +88,12 @@ def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRO
 
 
 def build_data(config: Mapping[str, Any]) -> Any:
-    """The DataModule, with its data read and its `spec` ready."""
+    """The DataModule, with its data read, its `spec` ready, and the files of own classes in its `fingerprint`."""
     data = make(config["data"], "data")
     with request_errors("data"):
         data.prepare_data()
         data.setup("fit")
+        data.fingerprint = {**data.fingerprint, **own_files(config, data)}
     return data
 
 

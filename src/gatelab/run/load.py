@@ -27,6 +27,7 @@ from gatelab.run.build import build_data, build_task, make, prepare_process, req
 from gatelab.run.config.signatures import locate
 from gatelab.run.record.code import changed_code, targets
 from gatelab.run.record.directory import RunDirectory, read_record, reading
+from gatelab.run.record.sources import named_files
 from gatelab.tasks import CheckpointError, load_checkpoint
 
 TRUSTED = ("gatelab.", "torch.nn.", "torch.optim.", "pytorch_lightning.")
@@ -212,7 +213,8 @@ def load_data(record: dict[str, Any]) -> Any:
     """
     with reading("run.json"), _where_it_ran(record["attempts"][-1]):
         data = build_data(record["config"])
-    if unknown := sorted(data.fingerprint.keys() - record.get("data", {}).keys()):
+    own = {key for key, _ in named_files(record["config"])}  # accepted with the code that reads them
+    if unknown := sorted(data.fingerprint.keys() - record.get("data", {}).keys() - own):
         raise RequestError(f"data: run.json has no sha256 of {few(unknown)}, so it is not the run's data.")
     if changed := changed_data(record, data):
         raise RequestError(
