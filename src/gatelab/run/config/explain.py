@@ -170,7 +170,7 @@ def explain_key(
         return f"{key_of(swept[1])}: several values; `gatelab sweep` tries them all.{text}"
     match = re.search(r"Could not (override|append to config|delete from config)[^']*'([^']+)'", message)
     if match is None:
-        return f"the configuration does not compose: {message.splitlines()[0]}"
+        return explain_composition(ValueError(message))
     early = re.match(r"In '([^']+)': Could not override '([^'.@]+)'", message)
     if early and (CONF_DIR / early[2]).is_dir():
         return (
