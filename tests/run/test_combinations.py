@@ -267,3 +267,25 @@ def test_a_loader_without_a_batch_is_refused_before_the_first_step(tmp_path):
     given = [module if item.startswith("+data.module") else item for item in PLAIN]
     with pytest.raises(RequestError, match="val_dataloader gives no batch"):
         train([*given, "trainer.max_steps=2", f"paths.root={tmp_path}"])
+
+
+@pytest.mark.parametrize("model", ["gru", "nn_gru", "lstm", "nn_lstm", "rnn", "nn_rnn", "mingru"])
+@pytest.mark.parametrize("data", ["adding", "etth1"])
+def test_layers_without_end_are_refused_at_once(model, data):
+    text = refusal(
+        composed(f"data={data}", f"model={model}", "model.hidden_size=2", "model.num_layers=10000000")
+    )
+    assert "weight tensors; give fewer layers" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("data=adding", "data.train_items=10000000000"), "data.train_items=10000000000"),
+        (("data=adding", "data.steps=100000000"), "each item has 100,000,000"),
+        (("data=copy_memory", "data.eval_items=10000000000"), "data.eval_items=10000000000"),
+        (("data=copy_memory", "data.delay=100000000"), "at most 100,000,000 steps in all"),
+    ],
+)
+def test_drawn_data_fit_into_memory(given, said):
+    assert said in refusal(composed(*given))

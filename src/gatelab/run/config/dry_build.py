@@ -132,13 +132,11 @@ def _try_data(node: Any) -> str | None:
 
 @_once
 def _try_model(model: Any, net: Any, transfer: Any) -> str | None:
-    import torch
-
     from gatelab.core.contract import check_call
-    from gatelab.run.build import instantiate
+    from gatelab.run.build import instantiate, sizes_only
     from gatelab.tasks.fine_tuning import FineTuning
 
-    with torch.device("meta"):
+    with sizes_only():
         core, factory = instantiate(model), instantiate(net)
         if not callable(core):
             return "model: the network is made once the data is known; give model._partial_=true."
@@ -358,13 +356,11 @@ def _try_task(config: Mapping[str, Any], read: bool) -> str | None:
 
 @_once
 def _try_task_of(config: Any) -> str | None:
-    import torch
-
-    from gatelab.run.build import build_task, request_errors
+    from gatelab.run.build import build_task, request_errors, sizes_only
     from gatelab.tasks.fine_tuning import FineTuning
 
     try:
-        with torch.device("meta"), request_errors("", (ValueError,)):
+        with sizes_only(), request_errors("", (ValueError,)):
             task: Any = build_task(config, _reading(config["data"]).spec)
             FineTuning(task.net, **(config["transfer"] or {}))
     except RequestError as error:
@@ -475,6 +471,8 @@ def _refused(group: str, node: Mapping[str, Any], construct: Callable[[], object
             return text
         named = max((k for k in node if not k.startswith("_") and k in text), key=len, default="")
         return f"{group}.{named}: {text}" if named else f"{group}: {text}"
+    except RequestError as error:
+        return str(error)
     except Exception:  # a limit of this machine or of the meta device says nothing about the run
         return None
     return None
