@@ -14,7 +14,8 @@ from gatelab.data.plain_module import KINDS, Passes
 from gatelab.run import RequestError
 from gatelab.run.config import check, compose, problems
 from gatelab.run.config.dry_build import refusal
-from gatelab.run.config.trainer_problems import REWIRES, directions
+from gatelab.run.config.monitors import directions
+from gatelab.run.config.trainer_problems import REWIRES
 from gatelab.run.train import train
 
 from .test_flags import PLAIN, TINY, PlainData, composed, verdict

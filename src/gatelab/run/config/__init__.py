@@ -46,8 +46,8 @@ from gatelab.run.config.explain import (
     keys_of,
     where,
 )
+from gatelab.run.config.monitors import directions, wrong_way
 from gatelab.run.config.signatures import Signature, locate, signature_of, type_problems
-from gatelab.run.config.trainer_problems import directions, wrong_way
 from gatelab.run.hydra_habits import refuse_key
 from gatelab.run.record.sources import with_sources
 

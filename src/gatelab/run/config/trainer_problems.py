@@ -8,6 +8,7 @@ from typing import Any
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
+from gatelab.run.config.monitors import directions, wrong_way
 from gatelab.run.config.signatures import locate
 
 COMMANDS_OWN = {
@@ -144,20 +145,6 @@ def device_problems(nodes: Mapping[str, Any]) -> Iterator[str]:
                 torch.zeros(1, device=device).item()
             except (RuntimeError, AssertionError):  # an AssertionError of a PyTorch without CUDA
                 yield f"callbacks.{name}.device={device}: not a device of this machine; null takes the run's own."
-
-
-def directions(task: Any) -> dict[str, str | None]:
-    """The metrics that a task logs -> whether min or max is better, None of counts; empty if it does not say so."""
-    return {f"val/{figure.name}": figure.better for figure in getattr(task, "figures", ())}
-
-
-def wrong_way(key: str, monitor: str, mode: str | None, better: Mapping[str, str | None]) -> str | None:
-    """Why a metric is not followed that way round, and what to give as `key`; None if it is right, or not known."""
-    right = better.get(monitor)
-    if right is None or mode in (right, None):
-        return None
-    side = "lower" if right == "min" else "higher"
-    return f"{monitor} is better the {side} it is, and {mode} would take the worst; give {key}={right}."
 
 
 def _monitor_problems(
