@@ -173,6 +173,50 @@ def test_an_impossible_size_in_a_record_takes_no_machine_down(lab, place, capsys
     assert all(0 < number <= MOST_THREADS for number in asked)
 
 
+SIZES = ("data", "task", "model", "optim", "schedule", "init", "transfer")
+"""Groups whose numbers say how large something is; of threads there is a test of its own."""
+
+
+def whole_numbers(node, path=()):
+    """The places of whole numbers and of null, which may stand for one, at any depth."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, dict | list):
+            yield from whole_numbers(value, (*path, key))
+        elif value is None or type(value) is int:
+            yield (*path, key)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("value", [10**7, 10**18])
+def test_no_absurd_number_of_a_record_takes_a_machine_down(lab, value, capsys):
+    _, bad, good = lab
+    file = bad / "run.json"
+    before, record = file.read_text(), json.loads(file.read_text())
+    groups = {group: record["config"][group] for group in SIZES}
+    places = [("config", *place) for place in whole_numbers(groups)]
+    places += [("spec", *place) for place in whole_numbers(record["spec"])]
+    assert len(places) > 40
+    for place in places:
+        file.write_text(replaced(file, place, value))
+        shown([("eval", bad, "--json"), ("generate", bad, "--tokens", "1")], good, capsys)
+        file.write_text(before)
+
+
+@pytest.mark.parametrize("command", ["eval", "generate", "export", "reproduce"])
+@pytest.mark.parametrize(
+    "place", [("model", "num_layers"), ("model", "hidden_size"), ("task", "net", "embedding_size")]
+)
+def test_a_network_is_no_larger_than_its_checkpoint(lab, command, place, capsys):
+    _, bad, _ = lab
+    file = bad / "run.json"
+    for value in (200, 10**7):
+        file.write_text(replaced(file, ("config", *place), value))
+        assert main([command, str(bad)]) == 2
+        text = capsys.readouterr().err
+        assert "a checkpoint of another model" in text or "weight tensors; give fewer layers" in text
+
+
 @pytest.mark.parametrize("key", ["accelerator", "devices", "deterministic", "strategy", "precision"])
 def test_an_impossible_trainer_in_a_record_is_a_message(lab, key, capsys):
     _, bad, good = lab

@@ -1,6 +1,7 @@
-"""Compose a configuration and check every key, type, target and constructor, without reading data or training.
+"""Compose a configuration and check every key, type, target and constructor, without training.
 
-Prints the configuration as it would run, and which run directory it would be.
+Files of your own are read as a run would read them; nothing is downloaded. Prints the configuration as it would run,
+and which run directory it would be.
 """
 
 from __future__ import annotations

@@ -175,17 +175,17 @@ class Recurrent(nn.Module):
         self.directions = 2 if bidirectional else 1
         self.output_size = self.directions * hidden_size
         names = [name for name in self._parameter_names() if bias or not name.startswith("bias")]
-        self._names = [
-            [
-                tuple([f"{name}_{suffix}" if name in names else None for name in NAMES + GAINS])
-                for suffix in self._suffixes(layer)
-            ]
-            for layer in range(num_layers)
-        ]
+        self._names: list[list[tuple[str | None, ...]]] = []
         rows = self.gates * hidden_size
         for layer in range(num_layers):
             width = input_size if layer == 0 else self.output_size
             shapes = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size)}
+            self._names.append(
+                [
+                    tuple([f"{name}_{suffix}" if name in names else None for name in NAMES + GAINS])
+                    for suffix in self._suffixes(layer)
+                ]
+            )
             for suffix in self._suffixes(layer):
                 for name in names:
                     value = torch.empty(shapes.get(name, (rows,)), device=device, dtype=dtype)

@@ -7,7 +7,8 @@ a skin over the pure parts of this ring and the only files that import Lightning
 
 import signal
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from os import PathLike
 from typing import Any, TypedDict
 
 import numpy as np
@@ -175,6 +176,14 @@ class GatelabDataModule(pl.LightningDataModule):
     def at_hand(self) -> bool:
         """Whether `setup` needs nothing but this machine's own files, so that it never downloads."""
         return False
+
+    def data_files(self) -> Iterable[str | PathLike[str]]:
+        """Name files, folders and patterns that this module reads with code of its own; none by default.
+
+        It is asked once the data is set up. Their sha256 are recorded, and where one has changed, the run is neither
+        continued nor reported.
+        """
+        return ()
 
     @abstractmethod
     def baselines(self, split: str) -> dict[str, dict[str, float]]:

@@ -8,15 +8,16 @@
 Its loaders give the batches of the task: a `SeriesBatch` or `TokenBatch`, or plain tuples of the same tensors.
 """
 
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import islice
+from os import PathLike
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from gatelab.data.base_module import GatelabDataModule
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, counted
 from gatelab.data.specs import SeriesBatch, SeriesSpec, Spec, TextSpec, TokenBatch
 
 KINDS: dict[str, tuple[type[Spec], Any]] = {
@@ -48,8 +49,15 @@ class Passes:
         yield from islice((self._as_batch(item) for item in _chained(first, batches)), skip, None)
 
     def _as_batch(self, item: Any) -> Any:
-        plain = isinstance(item, list | tuple) and not hasattr(item, "_fields")
-        return self.batch(*item) if plain and self.batch is not None else item
+        if self.batch is None or not isinstance(item, list | tuple) or hasattr(item, "_fields"):
+            return item
+        least, most = len(self.batch._fields) - len(self.batch._field_defaults), len(self.batch._fields)
+        if not least <= len(item) <= most:
+            raise DataError(
+                f"data.module: a batch of {counted(len(item), 'tensor')}; a {self.batch.__name__} is "
+                f"({', '.join(self.batch._fields)}), of which the first {least} are needed"
+            )
+        return self.batch(*item)
 
 
 def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
@@ -60,7 +68,8 @@ def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
 class PlainDataModule(GatelabDataModule):
     """Hand on the loaders of another DataModule.
 
-    Its files are not known, so a change of them is not noticed, and it has no baselines.
+    Its files are those that its configuration names, and what its `data_files()`, if it has one, returns; a change of
+    others is not noticed. It has no baselines.
 
     Args:
         module: the DataModule. Its `val_dataloader` must visit the windows in the same order each time.
@@ -81,7 +90,9 @@ class PlainDataModule(GatelabDataModule):
             raise DataError(f"data.spec.kind={spec.get('kind')}: give one of {', '.join(KINDS)}")
         self.module, self.batch = module, batch
         self.spec = kind.from_dict(spec) if kind is not None else spec  # type: ignore[arg-type]
-        self.notes = [f"{type(module).__name__}: a change of its data is not noticed; it has no baselines"]
+        self.notes = [f"{type(module).__name__}: it has no baselines"]
+        if not hasattr(module, "data_files"):
+            self.notes[0] += ", and of its files only those that the configuration names are recorded"
 
     def prepare_data(self) -> None:
         """Let the module prepare its data."""
@@ -92,6 +103,10 @@ class PlainDataModule(GatelabDataModule):
         for each in ("fit", "test") if self._tests else ("fit",):
             self.module.setup(each)
         self.splits = ("train", "valid", "test") if self._tests else ("train", "valid")
+
+    def data_files(self) -> Iterable[str | PathLike[str]]:
+        """Return what the module says that it reads, if it says so."""
+        return getattr(self.module, "data_files", tuple)()
 
     @property
     def _tests(self) -> bool:
@@ -112,6 +127,10 @@ class PlainDataModule(GatelabDataModule):
         if not isinstance(loader, Sized):
             raise DataError(
                 f"data.module: {name} returns a {type(loader).__name__}; give one loader that has a length"
+            )
+        if not len(loader):
+            raise DataError(
+                f"data.module: {name} gives no batch; a run needs some to train on and to validate"
             )
         epoch, skip = 0, 0
         if split == "train":

@@ -24,6 +24,8 @@ from gatelab.data.specs import SeriesBatch, SeriesSpec, TextSpec, TokenBatch
 from gatelab.data.synthetic import MEMORY, SYMBOLS, adding, copy_memory, generator
 
 Arrays = tuple[np.ndarray, np.ndarray]
+MOST_NUMBERS = 100_000_000
+"""Steps of a split, which are drawn into memory; three times those of Bai et al.'s adding problem."""
 
 
 class _Items(Dataset):
@@ -90,6 +92,13 @@ class _SyntheticDataModule(GatelabDataModule):
 
     at_hand = True
 
+    def _check_size(self, steps: int) -> None:
+        if max(self.train_items, self.eval_items) * steps > MOST_NUMBERS:
+            raise DataError(
+                f"data.train_items={self.train_items}, data.eval_items={self.eval_items}: at most {MOST_NUMBERS:,} "
+                f"steps in all, and each item has {steps:,}"
+            )
+
     @abstractmethod
     def _draw(self, items: int, draw: np.random.Generator) -> Arrays:
         """Return the two arrays of `items` items."""
@@ -145,6 +154,7 @@ class AddingDataModule(_SyntheticDataModule):
         if steps < 2:
             raise DataError(f"data.steps={steps}: the adding problem needs at least 2")
         self.steps = steps
+        self._check_size(steps)
 
     def _draw(self, items: int, draw: np.random.Generator) -> Arrays:
         return adding(items, self.steps, draw)
@@ -194,6 +204,7 @@ class CopyMemoryDataModule(_SyntheticDataModule):
         if delay < 1:
             raise DataError(f"data.delay={delay}: give at least 1 step")
         self.delay = delay
+        self._check_size(delay + 2 * MEMORY)
 
     def _draw(self, items: int, draw: np.random.Generator) -> Arrays:
         return copy_memory(items, self.delay, draw)

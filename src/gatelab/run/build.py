@@ -6,6 +6,7 @@ An argument that a constructor refuses becomes a `RequestError` that names its g
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import warnings
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from gatelab.run import RequestError
 from gatelab.run.config import MOST_THREADS
 from gatelab.run.config.explain import MARKS
 from gatelab.run.config.signatures import locate
 from gatelab.run.record.secrets import without_secrets
+from gatelab.run.record.sources import own_files
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -36,6 +39,8 @@ REQUEST_ERRORS = (
     MisconfigurationException,
 )
 
+MOST_TENSORS = 5_000
+"""Weights of a network: fifty times those of the largest that is configured here."""
 TOO_LARGE = ("allocate memory", "out of memory", "size calculation overflowed")
 """What PyTorch says of a tensor that finds no room."""
 
@@ -86,12 +91,40 @@ def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRO
         raise RequestError(f"{where}: {text}" if where else text) from error
 
 
+@contextlib.contextmanager
+def few_weights(most: int = MOST_TENSORS) -> Iterator[None]:
+    """Stop a network that is made inside at more than `most` weight tensors: layers without end would be made.
+
+    Raises:
+        RequestError: it has more.
+    """
+    made = itertools.count(1)
+
+    def count(_module: object, _name: str, _weight: object) -> None:
+        if next(made) > most:
+            raise RequestError(f"model: a network of more than {most:,} weight tensors; give fewer layers.")
+
+    counting = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        counting.remove()
+
+
+@contextlib.contextmanager
+def sizes_only(most: int = MOST_TENSORS) -> Iterator[None]:
+    """Make networks on torch's meta device, which allocates nothing; raises as `few_weights`."""
+    with few_weights(most), torch.device("meta"):
+        yield
+
+
 def build_data(config: Mapping[str, Any]) -> Any:
-    """The DataModule, with its data read and its `spec` ready."""
+    """The DataModule, with its data read, its `spec` ready, and the files of own classes in its `fingerprint`."""
     data = make(config["data"], "data")
     with request_errors("data"):
         data.prepare_data()
         data.setup("fit")
+        data.fingerprint = {**data.fingerprint, **own_files(config, data)}
     return data
 
 
@@ -116,7 +149,7 @@ def build_task(config: Mapping[str, Any], spec: Any, teacher: Any = None) -> pl.
         )
     net_factory, core_factory = make(node.pop("net"), "task.net"), make(config["model"], "model")
     try:
-        with request_errors("model"):
+        with request_errors("model"), few_weights():
             net = kind.build_net(net_factory, core_factory, spec)
     except RuntimeError as error:
         if not any(words in str(error) for words in TOO_LARGE):

@@ -23,10 +23,19 @@ from torch import Tensor
 from gatelab.data.fetch import default_cache
 from gatelab.data.messages import few, say
 from gatelab.run import RequestError
-from gatelab.run.build import build_data, build_task, make, prepare_process, request_errors, task_class
+from gatelab.run.build import (
+    build_data,
+    build_task,
+    make,
+    prepare_process,
+    request_errors,
+    sizes_only,
+    task_class,
+)
 from gatelab.run.config.signatures import locate
 from gatelab.run.record.code import changed_code, targets
 from gatelab.run.record.directory import RunDirectory, read_record, reading
+from gatelab.run.record.sources import named_files
 from gatelab.tasks import CheckpointError, load_checkpoint
 
 TRUSTED = ("gatelab.", "torch.nn.", "torch.optim.", "pytorch_lightning.")
@@ -178,21 +187,64 @@ def _load(path: str | Path, run: RunDirectory, record: dict[str, Any]) -> Loaded
     prepare_process(record["config"])
     with request_errors(str(run.run_file)):
         spec = task_class(record["config"]).spec_type.from_dict(record["spec"])
+    weights = _weights(checkpoint)
+    _require_sizes(record["config"], spec, weights, checkpoint)
     task = build_task(record["config"], spec)
     if names := changed_code(record):  # now its modules are imported, and found where they are
         say(
             f"note: {path}: the code has changed since this run ({few(names)}), so its outputs may have changed too"
         )
+    _require_shapes(weights, task, checkpoint)
+    task.load_state_dict(weights)
+    return LoadedRun(run, record, task.eval(), checkpoint)
+
+
+def _weights(checkpoint: Path) -> dict[str, Tensor]:
     try:
         weights = load_checkpoint(checkpoint).get("state_dict", {})
     except CheckpointError as error:
         raise RequestError(str(error)) from None
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in weights.items()):
         raise RequestError(f"{checkpoint}: holds no weights; it is not a checkpoint of a run.")
+    return dict(weights)
+
+
+def require_sizes(run: RunDirectory, record: dict[str, Any]) -> None:
+    """See to it that a record names the network of its checkpoint, if there is one, before any of it is allocated.
+
+    Raises:
+        RequestError: it does not.
+    """
+    checkpoint = run.best if run.best.is_file() else run.last
+    if checkpoint.is_file() and "spec" in record:
+        with request_errors(str(run.run_file)):
+            spec = task_class(record["config"]).spec_type.from_dict(record["spec"])
+        _require_sizes(record["config"], spec, _weights(checkpoint), checkpoint)
+
+
+def _require_sizes(
+    config: Mapping[str, Any], spec: Any, weights: Mapping[str, Tensor], checkpoint: Path
+) -> None:
+    """See to it that a record names no larger network than its checkpoint holds, before any of it is allocated.
+
+    Raises:
+        RequestError: it does.
+    """
+    if foreign_targets([config.get(group) for group in BUILT]):  # trusted; it may need more than shapes
+        return
+    try:
+        with sizes_only(max(4 * len(weights), 100)):  # one that is tied is made twice
+            task = build_task(config, spec)
+    except RequestError:
+        raise
+    except Exception:  # a limit of the meta device says nothing about the run
+        return
+    _require_shapes(weights, task, checkpoint)
+
+
+def _require_shapes(weights: Mapping[str, Tensor], task: Any, checkpoint: Path) -> None:
     if found := mismatch(weights, task.state_dict()):
         raise RequestError(f"{checkpoint}: a checkpoint of another model, {found} in this run's.")
-    task.load_state_dict(weights)
-    return LoadedRun(run, record, task.eval(), checkpoint)
 
 
 def mismatch(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str | None:
@@ -212,7 +264,8 @@ def load_data(record: dict[str, Any]) -> Any:
     """
     with reading("run.json"), _where_it_ran(record["attempts"][-1]):
         data = build_data(record["config"])
-    if unknown := sorted(data.fingerprint.keys() - record.get("data", {}).keys()):
+    own = {key for key, _ in named_files(record["config"])}  # accepted with the code that reads them
+    if unknown := sorted(data.fingerprint.keys() - record.get("data", {}).keys() - own):
         raise RequestError(f"data: run.json has no sha256 of {few(unknown)}, so it is not the run's data.")
     if changed := changed_data(record, data):
         raise RequestError(

@@ -27,7 +27,7 @@ from gatelab.run.config import problems
 from gatelab.run.config.explain import explain_grammar
 from gatelab.run.diff import Difference, Divergence, between, divergence, environments
 from gatelab.run.frozen_run import FROZEN_RUN, Tail, child_environment, end_of, write_request
-from gatelab.run.load import require_trusted_targets, with_own_places
+from gatelab.run.load import require_sizes, require_trusted_targets, with_own_places
 from gatelab.run.process_group import ProcessGroup
 from gatelab.run.record.directory import RunDirectory, reading
 from gatelab.run.record.environment import VARIABLES
@@ -106,6 +106,7 @@ def reproduce(
         with reading(run.run_file):
             record = record if trust else with_own_places(run, record)
             config = frozen_config(record, overrides, place, trust=trust)
+            require_sizes(run, record)
             new = _SecondRun(record, config, place, trust=trust)
         with new:
             _compare(expected, new, found, on_step)
@@ -249,7 +250,8 @@ def frozen_config(
                     _set(config, follower, value)
         _set(config, key, value)
     require_trusted_targets(config, trust=trust)
-    if found := problems(config):
+    # an old run may have followed its metric the wrong way round; that is done again
+    if found := [(key, text) for key, text in problems(config) if key != "task.mode"]:
         raise RequestError("\n".join(f"{key}: {text}" for key, text in found))
     trainer, callbacks = config["trainer"], config["callbacks"] or {}
     if (nodes := trainer.get("num_nodes") or 1) > 1:  # as many processes on this machine give the same values

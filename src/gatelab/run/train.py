@@ -39,6 +39,7 @@ from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_
 from gatelab.run.origin import origin
 from gatelab.run.record.directory import RunDirectory, now, resources
 from gatelab.run.record.identity import Identity, identify
+from gatelab.run.record.sources import has_own_code
 from gatelab.run.resume import (
     find_checkpoint,
     require_loaded_code,
@@ -277,7 +278,7 @@ def _facts(run: RunDirectory, config: Mapping[str, Any], trainer: Any) -> dict[s
 def _score_finished(run: RunDirectory, config: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """The result of a finished run, with the test scores added if they are asked for only now."""
     wants_test = config["test"] and "test" not in result["splits"]
-    if wants_test or config["data"].get("path") is not None:
+    if wants_test or config["data"].get("path") is not None or has_own_code(config):
         data = build_data(config)
         require_same_data(run, data)
         if wants_test and "test" in data.splits:

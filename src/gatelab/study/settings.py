@@ -27,6 +27,10 @@ OPERATIONAL = frozenset(
     }
 )
 """Settings that decide how a study is run, not what it is: the same study may be continued with others."""
+MOST_RUNS = 1000
+"""Runs of a point (seeds, folds) and runs or workers at a time: as many as Slurm takes into an array by default."""
+MOST_TRIALS = 1_000_000
+"""Points of a study."""
 
 
 class StudySettings(BaseModel):
@@ -43,7 +47,9 @@ class StudySettings(BaseModel):
         "listed, else tpe",
     )
     sampler_options: dict[str, Any] = Field({}, description="keyword arguments of the sampler")
-    n_trials: int | None = Field(None, ge=1, description="points to try; by default the grid's size, else 20")
+    n_trials: int | None = Field(
+        None, ge=1, le=MOST_TRIALS, description="points to try; by default the grid's size, else 20"
+    )
     pruner: str = Field(
         "none",
         description="none, median, successive_halving, hyperband, wilcoxon, or a pruner class of Optuna",
@@ -54,7 +60,9 @@ class StudySettings(BaseModel):
         description="every point is run with each: [0,1,2], or 3, which means the same; by default the "
         "configuration's seed alone",
     )
-    folds: int | None = Field(None, ge=2, description="every point is run on this many folds of the data")
+    folds: int | None = Field(
+        None, ge=2, le=MOST_RUNS, description="every point is run on this many folds of the data"
+    )
     budget: str | None = Field(
         None,
         description="parameters:1e6 solves model.hidden_size for equal size; parameters:match(gru) gives every "
@@ -70,8 +78,8 @@ class StudySettings(BaseModel):
         None,
         description="of Optuna: a database's URL or grpc://host:port; by default a journal in the folder",
     )
-    workers: int = Field(1, ge=1, description="processes that the launcher starts")
-    slots: int = Field(1, ge=1, description="runs at the same time in each worker")
+    workers: int = Field(1, ge=1, le=MOST_RUNS, description="processes that the launcher starts")
+    slots: int = Field(1, ge=1, le=MOST_RUNS, description="runs at the same time in each worker")
     threads: int | None = Field(
         None,
         ge=1,
@@ -102,8 +110,10 @@ class StudySettings(BaseModel):
         """`study.seeds=3` means three seeds: 0, 1, 2."""
         if type(value) is not int:
             return value
-        if value < 1:
-            raise ValueError("give a number of seeds (3 means 0, 1, 2), or list them: [0,1,2]")
+        if not 1 <= value <= MOST_RUNS:
+            raise ValueError(
+                f"give a number of seeds (3 means 0, 1, 2) up to {MOST_RUNS:,}, or list them: [0,1,2]"
+            )
         return list(range(value))
 
     @field_validator("seeds")

@@ -8,12 +8,13 @@ function adds values that depend on others.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
 import random
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     import optuna
 
 WHOLE = re.compile(r"interval\(\s*(?:start=)?[-+]?\d+\s*,\s*(?:end=)?[-+]?\d+\s*\)")
+
+MOST_VALUES = 10_000
+"""Of one key in a grid; each is a job that is checked before the first one starts."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,18 @@ def parameter(override: Override, *, group: bool, options: Sequence[str] = (), s
             raise RequestError(f"{line}: no choice of {key} matches. Choices: {', '.join(options)}.")
     else:
         assert isinstance(value, ChoiceSweep | RangeSweep)
-        choices = _listed(value)
+        if value.tags:
+            raise RequestError(
+                f"{line}: {', '.join(sorted(value.tags))} is of an interval, tag(log, interval(a, b))."
+            )
+        try:
+            choices = list(itertools.islice(_listed(value), MOST_VALUES + 1))
+        except (ValueError, ArithmeticError) as error:  # a step of 0
+            raise RequestError(f"{line}: {error}.") from None
+        if len(choices) > MOST_VALUES:
+            raise RequestError(
+                f"{line}: lists more than {MOST_VALUES:,} values; interval(a, b) samples them."
+            )
         if value.shuffle:  # Hydra's own shuffling would give another order each time
             random.Random(f"{seed}:{key}").shuffle(choices)
     if not choices:
@@ -150,16 +165,16 @@ def parameter(override: Override, *, group: bool, options: Sequence[str] = (), s
     return made
 
 
-def _listed(value: ChoiceSweep | RangeSweep) -> list[Any]:
+def _listed(value: ChoiceSweep | RangeSweep) -> Iterable[Any]:
     """The choices in the order they are written, as plain data."""
     if isinstance(value, ChoiceSweep):
-        return [_plain(item) for item in value.list]
+        return map(_plain, value.list)
     numbers = value.range()
     if not isinstance(numbers, range):
         # from the numbers as they are written: of Hydra's own, 0.1 and two steps of 0.1 are 0.30000000000000004
         numbers = FloatRange(*(Decimal(str(n)) for n in (value.start, value.stop, value.step)))
-        return [float(n) for n in numbers]
-    return list(numbers)
+        return map(float, numbers)
+    return numbers
 
 
 def _plain(item: Any) -> Any:

@@ -12,6 +12,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
+MOST_BEAM = 1000
+"""Hypotheses of a search: each is a row of a batch."""
+
+
+def check_beam(beam: int) -> None:
+    """Raise ValueError unless an evaluation can search with so many hypotheses."""
+    if not 1 <= beam <= MOST_BEAM:
+        raise ValueError(f"beam must be 1 to {MOST_BEAM}, not {beam}")
+
 
 @dataclass(frozen=True)
 class Metric:

@@ -80,12 +80,30 @@ def test_jobs_that_would_be_the_same_run_are_refused(swept):
         (["paths.root=a,b"], "cannot be swept"),
         (["optim.lr=0.1,0.2", "optim.lr=0.3,0.4"], "swept twice"),
         (["name=a"], "a study decides this itself"),
+        (["model.hidden_size=range(2,5,0)"], "model.hidden_size=range(2,5,0): "),
+        (["data.steps=range(2,9,0)", "optim.lr=0.1,0.2"], "data.steps=range(2,9,0): "),
+        (["model.hidden_size=range(1,1000000000000)"], "lists more than 10,000 values; interval(a, b)"),
+        (["optim.lr=range(0.0,1000000.0,0.001)"], "lists more than 10,000 values; interval(a, b)"),
+        (["optim.lr=tag(log,choice(0.1,0.2))"], "log is of an interval"),
+        (["model.hidden_size=tag(log,range(1,3))"], "log is of an interval"),
+        (["optim.lr=0.1,0.2", "optim.lr=0.3"], "is swept, and optim.lr=0.3 after it says one value"),
+        (["model=gru,lstm", "model=rnn"], "is swept, and model=rnn after it says one value"),
+        (["optim.lr=0.1,0.2", "++optim.lr=0.3"], "is swept, and ++optim.lr=0.3 after it says one value"),
+        *(
+            ([f"study.{key}=1000000000"], f"study.{key}=1000000000: ")
+            for key in ("seeds", "folds", "workers", "slots", "n_trials")
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(lines, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert expected in refused(*lines)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_value_may_be_swept_after_one_was_given():
+    made = planned("study=mine", *TINY, "model.hidden_size=8", "model.hidden_size=4,16")
+    assert [point["model.hidden_size"] for point in made.points] == [4, 16]
 
 
 def test_swept_seeds_are_replicates():

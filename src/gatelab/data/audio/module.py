@@ -23,7 +23,7 @@ from gatelab.data.audio.augment import Augmentation
 from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.features import Features
 from gatelab.data.audio.frames import Frames, Normalization, Sounds, padded, statistics
-from gatelab.data.audio.fsdd import connected_digits, single_digits
+from gatelab.data.audio.fsdd import check_apart, connected_digits, single_digits
 from gatelab.data.audio.own_files import MANIFESTS, Column, Row, manifest, own_sounds, sounds_in
 from gatelab.data.audio.recordings import Corpus, Example
 from gatelab.data.audio.spec import Level, SpeechBatch, SpeechSpec
@@ -329,6 +329,8 @@ class SoundDataModule(AudioDataModule):
         **options: Unpack[SoundOptions],
     ) -> None:
         super().__init__(corpus, path, **options)
+        if corpus == "fsdd":
+            check_apart(valid_speaker, "data.leave_out", leave_out)
         self.leave_out, self.valid_speaker, self.classes = leave_out, valid_speaker, classes
 
     def _published(self) -> Corpus:
@@ -417,6 +419,8 @@ class SpeechDataModule(AudioDataModule):
                 raise DataError(f"data.{name}={value}: give at least 1")
         self.level = level
         self.utterances = {"train": train_utterances, "valid": eval_utterances, "test": eval_utterances}
+        if corpus == "connected_digits":
+            check_apart(valid_speaker, "data.test_speaker", test_speaker)
         self.valid_speaker, self.test_speaker, self.redraw = valid_speaker, test_speaker, redraw
 
     def _published(self) -> Corpus:

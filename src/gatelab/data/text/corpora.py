@@ -20,6 +20,7 @@ from gatelab.data.messages import DataError
 from gatelab.data.specs import SPLITS, check_fractions
 from gatelab.data.text.long_text import LongText
 from gatelab.data.text.text_files import TextFiles, characters, find_files, text_of, text_of_member
+from gatelab.data.text.tokenizer import check_pieces
 
 _FILES: Final[dict[str, dict[str, str]]] = {
     "ptb_word": {split: f"ptb/ptb.{split}.txt" for split in SPLITS},
@@ -105,6 +106,8 @@ def check_corpus(options: TextOptions) -> None:
         raise DataError(
             f"data.vocabulary_size={options.vocabulary_size}: at level byte it is 256; leave it out"
         )
+    if level == "bpe" and options.vocabulary_size is not None:
+        check_pieces(options.vocabulary_size)
 
 
 def corpus_sources(

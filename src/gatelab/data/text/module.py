@@ -16,7 +16,7 @@ from gatelab.data.messages import DataError, counted
 from gatelab.data.orders import SHORTEST, RandomWindows
 from gatelab.data.specs import TextSpec
 from gatelab.data.text.baselines import text_baselines
-from gatelab.data.text.corpora import TextOptions
+from gatelab.data.text.corpora import TextOptions, check_corpus
 from gatelab.data.text.encoded import encoded_text
 from gatelab.data.text.streams import StreamWindows, eval_streams, train_streams
 from gatelab.data.text.tokenizer import Tokenizer
@@ -100,6 +100,7 @@ class TextDataModule(GatelabDataModule):
         self.options = TextOptions(
             corpus, level, paths, split, vocabulary_size, max_characters, self.folds, self.fold, vocabulary
         )
+        check_corpus(self.options)
         self.window, self.eval_window, self.burn_in = window, eval_window, burn_in
         self.random_window = random_window
         self.mirror, self.cache = mirror, cache

@@ -22,6 +22,8 @@ from gatelab.data.messages import DataError
 
 EOS: Final = "<eos>"
 """Ends a line at level "word"; stands before the first token of a stream at levels "word" and "bpe"."""
+FEWEST_PIECES: Final = 257
+"""Of byte pairs: every byte and `<eos>`."""
 UNKNOWN: Final = "<unk>"
 """A word outside the vocabulary (PTB and WikiText-2 contain it as a word of their own)."""
 UNKNOWN_CHARACTER: Final = "\ufffd"
@@ -30,6 +32,14 @@ JOINER: Final = "\uffed"
 """Marks the side on which a token of a sentence touches its neighbour."""
 PARTS: Final = re.compile(r"(?<=\w)['’]\w+|\w+|[^\w\s]")
 """A word; what an apostrophe inside a word begins; any other character."""
+
+
+def check_pieces(size: int) -> None:
+    """Raise `DataError` unless so many pieces of byte pairs can be learned."""
+    if size < FEWEST_PIECES:
+        raise DataError(
+            f"data.vocabulary_size={size} is too small for level=bpe: give at least {FEWEST_PIECES} (all bytes, {EOS})"
+        )
 
 
 class Tokenizer(ABC):
@@ -294,10 +304,7 @@ class BPETokenizer(Tokenizer):
         from tokenizers import decoders, models, pre_tokenizers, trainers
 
         size = 4096 if size is None else size
-        if size < 257:
-            raise DataError(
-                f"data.vocabulary_size={size} is too small for level=bpe: give at least 257 (all bytes, {EOS})"
-            )
+        check_pieces(size)
         backend = Backend(models.BPE())
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()

@@ -46,6 +46,7 @@ from gatelab.run.config.explain import (
     keys_of,
     where,
 )
+from gatelab.run.config.monitors import directions, wrong_way
 from gatelab.run.config.signatures import Signature, locate, signature_of, type_problems
 from gatelab.run.hydra_habits import refuse_key
 from gatelab.run.record.sources import with_sources
@@ -133,7 +134,7 @@ def compose(
                 return compose([f"{key}=0", *overrides], config_dirs=config_dirs, conf_dir=conf_dir)
         raise RequestError(explain_key(str(error), overrides, without, _takes)) from None
     except CANNOT_COMPOSE as error:
-        raise RequestError(explain_composition(error)) from None
+        raise RequestError(explain_composition(error, hydra_overrides, folders)) from None
     choices = {k: v for k, v in config.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
     experiment = choices.get("experiment")
     config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
@@ -307,6 +308,10 @@ def _check_monitor(task: Any) -> Iterator[tuple[str, str]]:
     if known and monitor not in known:
         hint = did_you_mean(monitor, known)
         yield "task.monitor", f"the task logs no '{monitor}'.{hint} It logs {', '.join(known)}."
+    elif known and (
+        why := wrong_way("task.mode", monitor, task.get("mode"), directions(locate(task["_target_"])))
+    ):
+        yield "task.mode", why
 
 
 def _check_root(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,9 +1,9 @@
 """Dry construction: what a run would refuse before its first step, found without training.
 
 `gatelab check`, the first look of a sweep and `gatelab train` ask the same function, so their verdicts are the same.
-Networks are made on torch's meta device, which allocates nothing; of a DataModule only the constructor runs, unless an
-interval or a length has to fit into an epoch and the data are this machine's own files; callbacks and the Trainer are
-made as they are.
+Networks are made on torch's meta device, which allocates nothing. Data that are this machine's own files are read, once
+for all jobs that share them, and the network is made in their sizes; of other data only the constructor runs. Callbacks
+and the Trainer are made as they are.
 """
 
 from __future__ import annotations
@@ -15,17 +15,25 @@ import json
 import math
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gatelab.run import RequestError
 from gatelab.run.config.signatures import locate, signature_of
-from gatelab.run.config.trainer_problems import callback_problems, device_problems, trainer_problems
+from gatelab.run.config.trainer_problems import (
+    callback_problems,
+    device_problems,
+    rewiring_problems,
+    trainer_problems,
+)
 
 SIZES = {"vocab_size": 10_000_000, "channels": 7, "horizon": 24}
 """Sizes that a data set decides, for a network that is only tried; the vocabulary is larger than any cutoff."""
 OTHER_SIZE = 8
 """Any other such size: an argument of a network that is an `int` and has no default."""
+PRECISIONS = {"64": "float64", "bf16": "bfloat16", "16": "float16"}
+"""Beginning of `trainer.precision` -> numbers of the weights, where it does not end in `mixed`; else float32."""
 STEPS = 10_000_000
 """Steps of the run that a schedule is tried for where its length is not known: more than any run has."""
 
@@ -41,9 +49,9 @@ PACKAGES = {
 """Loggers and the package that each of them needs."""
 
 
-def _once(attempt: Callable[..., Any], most: int | None = None) -> Callable[..., Any]:
+def _once(attempt: Callable[..., Any]) -> Callable[..., Any]:
     """Remember what a function says of nodes, by what they hold; it gets nodes of its own."""
-    known = functools.lru_cache(most)(lambda *texts: attempt(*map(json.loads, texts)))
+    known = functools.cache(lambda *texts: attempt(*map(json.loads, texts)))
     return lambda *nodes: known(*(json.dumps(node, sort_keys=True, default=str) for node in nodes))
 
 
@@ -51,8 +59,7 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
     """What the run would refuse before its first step, with its key; None where everything is accepted.
 
     Nodes that occur in several configurations are tried once. `here`: the run is to be on this machine, so its devices
-    have to be here too. `read`: an epoch's length and the metrics there are are looked up in the data, where these are
-    at hand; the run itself finds what does not fit.
+    and its files have to be here too. `read`: data that are at hand are read; the run itself finds what does not fit.
     """
     from gatelab.run.source.initial import refusal_of_source
     from gatelab.run.source.teacher import refusal_of_teacher
@@ -61,13 +68,16 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
     tries: tuple[tuple[Callable[..., str | None], tuple[Any, ...]], ...] = (
         (_try_contracts, (config["data"], task)),
         (_try_data, (config["data"],)),
-        (_try_model, (config["model"], net)),
+        (_try_model, (config["model"], net, config.get("transfer"))),
+        (_try_backend, (config["model"], trainer)),
         (_try_lengths, (config["optim"], config["schedule"], trainer, config["data"], read)),
         (_try_averaging, ((config["callbacks"] or {}).get("averaging"), config["schedule"], trainer)),
         (_try_loggers, (config["logger"],)),
         (_try_trainer, (trainer, config["callbacks"], task, here)),
         (_try_monitors, (task, config["callbacks"], config["data"], read)),
         (_try_compile, (config.get("compile"), trainer, here)),
+        (_try_read, (config["data"], read and here)),
+        (_try_task, (config, read)),
     )
     if text := refusal_of_teacher(config) or refusal_of_source(config):
         return text
@@ -121,13 +131,12 @@ def _try_data(node: Any) -> str | None:
 
 
 @_once
-def _try_model(model: Any, net: Any) -> str | None:
-    import torch
-
+def _try_model(model: Any, net: Any, transfer: Any) -> str | None:
     from gatelab.core.contract import check_call
-    from gatelab.run.build import instantiate
+    from gatelab.run.build import instantiate, sizes_only
+    from gatelab.tasks.fine_tuning import FineTuning
 
-    with torch.device("meta"):
+    with sizes_only():
         core, factory = instantiate(model), instantiate(net)
         if not callable(core):
             return "model: the network is made once the data is known; give model._partial_=true."
@@ -151,9 +160,39 @@ def _try_model(model: Any, net: Any) -> str | None:
         tries = [given]
         if "vocab_size" in needed and "channels" in parameters:  # the data decide which of them it reads
             tries.append({**given, "vocab_size": 0, "channels": SIZES["channels"]})
-        makes = (functools.partial(factory, **sizes, core=core) for sizes in tries)
+        makes = (
+            lambda sizes=sizes: FineTuning(factory(**sizes, core=core), **(transfer or {})) for sizes in tries
+        )
         refused = [_refused("task.net", net, make) for make in makes]
-        return None if None in refused else refused[0]
+        return None if None in refused else refused[-1]
+
+
+@_once
+def _try_backend(model: Any, trainer: Any) -> str | None:
+    """Whether a backend that is named computes in the precision of the run, tried with a few units on the processor."""
+    import torch
+
+    from gatelab.core import BackendError
+    from gatelab.run.build import instantiate
+
+    precision = str(trainer.get("precision"))
+    if (
+        model.get("backend") in (None, "auto")
+        or "hidden_size" not in model
+        or trainer.get("accelerator") != "cpu"
+    ):
+        return None
+    dtype = next((kind for name, kind in PRECISIONS.items() if precision.startswith(name)), "float32")
+    numbers = getattr(torch, "float32" if precision.endswith("mixed") else dtype)
+    try:
+        core = instantiate({**model, "hidden_size": OTHER_SIZE})(input_size=OTHER_SIZE).to(numbers)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision.endswith("mixed")):
+            core(torch.zeros(2, 1, OTHER_SIZE, dtype=numbers))
+    except BackendError as error:
+        return f"model.backend: {str(error).splitlines()[0]}"
+    except Exception:  # another try says what is wrong
+        return None
+    return None
 
 
 @_once
@@ -175,21 +214,20 @@ def _try_lengths(optim: Any, schedule: Any, trainer: Any, data: Any, read: bool)
         if not all(math.isfinite(group.get("lr", 0.0)) for group in made[0].param_groups):
             raise ValueError("the learning rate lr has to be finite")
         check_serializable(made[0].state_dict(), "its state")
-        if type(made[0]).__module__.startswith("torch."):
-            for weight in weights:
-                weight.grad = torch.zeros_like(weight)
-            try:
-                made[0].step(lambda: 0.0)
-            except (
-                RuntimeError,
-                AssertionError,
-            ) as error:  # e.g. one for sparse gradients only, or for a GPU
-                if isinstance(error, RuntimeError) or trainer.get("accelerator") == "cpu":
-                    raise ValueError(str(error)) from None
+        zero: Any = functools.partial(torch.zeros, ())
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight)
+        try:
+            made[0].step(zero)
+        except (RuntimeError, AssertionError) as error:  # e.g. one for sparse gradients only, or for a GPU
+            if isinstance(error, RuntimeError) or trainer.get("accelerator") == "cpu":
+                raise ValueError(str(error)) from None
 
     if text := _refused("optim", optim, construct):
         return text
-    batches = _most_batches(schedule, trainer, data, read)
+    if text := _too_small_a_share(trainer, data, read):
+        return text
+    batches = _most_batches(trainer, data, read)
     interval, per_epoch = (
         trainer.get("val_check_interval"),
         trainer.get("check_val_every_n_epoch", 1) is not None,
@@ -206,6 +244,8 @@ def _try_lengths(optim: Any, schedule: Any, trainer: Any, data: Any, read: bool)
 
     def construct_schedule() -> None:
         made.append(scheduler_for(instantiate(schedule), made[0], steps or STEPS))
+        if isinstance(made[-1], torch.optim.lr_scheduler.ReduceLROnPlateau):
+            _refuse_no_validation(trainer, "it follows the metric of the validations")
         if made[-1] is not None:
             check_serializable(made[-1].state_dict(), "its state")
 
@@ -229,6 +269,7 @@ def _try_averaging(averaging: Any, schedule: Any, trainer: Any) -> str | None:
         made = instantiate(averaging)
         if not isinstance(made, NonMonotonicAveraging):
             return
+        _refuse_no_validation(trainer, "it begins after validations that were no better")
         if trainer.get("val_check_interval") in (None, 1.0) and trainer.get("max_steps", -1) == -1:
             made.check_length(trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch", 1))
         if schedule is not None:
@@ -238,39 +279,95 @@ def _try_averaging(averaging: Any, schedule: Any, trainer: Any) -> str | None:
     return None if averaging is None else _refused("callbacks.averaging", averaging, construct)
 
 
-@_once
-def _most_batches(schedule: Any, trainer: Any, node: Any, read: bool) -> int | None:
-    """Training batches of an epoch, or what they are limited to; None where only the data could tell.
+def _refuse_no_validation(trainer: Mapping[str, Any], why: str) -> None:
+    if trainer.get("limit_val_batches") == 0:
+        raise ValueError(
+            f"{why}, and trainer.limit_val_batches=0 leaves these out; give 1, or another choice"
+        )
 
-    The data are read if they are at hand and something has to fit into an epoch or the run.
-    """
-    limit, interval = trainer.get("limit_train_batches"), trainer.get("val_check_interval")
+
+def _too_small_a_share(trainer: Mapping[str, Any], node: Any, read: bool) -> str | None:
+    """What is wrong with a share of the batches that is less than one batch; None where the data cannot tell."""
+    reading = _reading(node) if read else None
+    for name, batches in (reading.batches if reading else {}).items():
+        share = trainer.get(f"limit_{name}_batches")
+        if isinstance(share, float) and share > 0 and int(share * batches) < 1:
+            return (
+                f"trainer.limit_{name}_batches={share}: less than one of {batches:,} batches; give a larger share, "
+                "or a number of batches."
+            )
+    return None
+
+
+def _most_batches(trainer: Mapping[str, Any], node: Any, read: bool) -> int | None:
+    """Training batches of an epoch, or what they are limited to; None where only the data could tell."""
+    limit = trainer.get("limit_train_batches")
     limited = limit if type(limit) is int and limit > 0 else None
-    lengths = [value for value in (schedule or {}).values() if isinstance(value, int | float) and value > 1]
-    if not read or not (lengths or (type(interval) is int and interval > 1)):
+    reading = _reading(node) if read else None
+    if reading is None or reading.refused:
         return limited
-    data = _data_at_hand(node)
-    if data is None:
-        return limited
-    batches = len(data.train_dataloader())
+    batches = reading.batches["train"]
     return min(batches, limited) if limited else int(batches * limit) if type(limit) is float else batches
 
 
-@functools.partial(_once, most=1)
-def _data_at_hand(node: Any) -> Any:
-    """The DataModule with its data read, if these are this machine's own; None if not, or if they cannot be read."""
-    from gatelab.run.build import instantiate
+@dataclass(frozen=True)
+class Reading:
+    """What was found in data that are at hand: their spec and the batches of a pass, or why they cannot be read."""
+
+    spec: Any = None
+    batches: Mapping[str, int] = field(default_factory=dict)
+    refused: str | None = None
+
+
+@_once
+def _reading(node: Any) -> Reading | None:
+    """The reading of a DataModule whose data are this machine's own; None of others."""
+    from gatelab.run.build import build_data, instantiate, request_errors
 
     try:
-        data = instantiate(node)
-        if not getattr(data, "at_hand", False):
+        if not getattr(instantiate(node), "at_hand", False):
             return None
-        data.prepare_data()
-        data.setup("fit")
-        data.train_dataloader()
-    except Exception:  # the run says what is wrong with the data
+        data = build_data({"data": node})
+        with request_errors("data"):
+            return Reading(
+                data.spec, {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
+            )
+    except RequestError as error:
+        return Reading(refused=str(error))
+    except Exception:  # the run says what is wrong
         return None
-    return data
+
+
+def _try_read(node: Any, here: bool) -> str | None:
+    reading = _reading(node) if here else None
+    return reading.refused if reading else None
+
+
+def _try_task(config: Mapping[str, Any], read: bool) -> str | None:
+    """Whether the task takes its network in the sizes that the data have, where these are at hand."""
+    reading = _reading(config["data"]) if read else None
+    if reading is None or reading.refused:
+        return None
+    text: str | None = _try_task_of(
+        {group: config.get(group) for group in ("model", "task", "optim", "schedule", "data", "transfer")}
+    )
+    return text
+
+
+@_once
+def _try_task_of(config: Any) -> str | None:
+    from gatelab.run.build import build_task, request_errors, sizes_only
+    from gatelab.tasks.fine_tuning import FineTuning
+
+    try:
+        with sizes_only(), request_errors("", (ValueError,)):
+            task: Any = build_task(config, _reading(config["data"]).spec)
+            FineTuning(task.net, **(config["transfer"] or {}))
+    except RequestError as error:
+        return str(error)
+    except Exception:  # a limit of the meta device says nothing about the run
+        return None
+    return None
 
 
 @_once
@@ -296,9 +393,9 @@ def _try_monitors(node: Any, callbacks: Any, data_node: Any, read: bool) -> str 
     watched = {key: m for key, m in watched.items() if isinstance(m, str) and m not in first}
     if not read or not watched or not hasattr(task, "why_without"):
         return None
-    if (data := _data_at_hand(data_node)) is None:
+    if (reading := _reading(data_node)) is None or reading.refused:
         return None
-    found = ((key, monitor, task.why_without(monitor, data.spec)) for key, monitor in watched.items())
+    found = ((key, monitor, task.why_without(monitor, reading.spec)) for key, monitor in watched.items())
     return next((f"{key}: {monitor}: {why}." for key, monitor, why in found if why), None)
 
 
@@ -348,13 +445,14 @@ def _try_trainer(trainer: Any, nodes: Any, task: Any, here: bool) -> str | None:
         trainer |= {} if str(trainer.get("precision")).startswith("32") else {"precision": None}
     quiet()
     found = [_without_target(f"callbacks.{name}", item) for name, item in (nodes or {}).items()]
-    found += trainer_problems(trainer)
+    if not any(found):
+        found += [*trainer_problems(trainer), *rewiring_problems(nodes or {})]
     if text := next((text for text in found if text), None):
         return text
     try:
         made = build_callbacks({"callbacks": nodes}, checkpoints={"directory": "checkpoints"})
         names = [name for name, item in (nodes or {}).items() if item is not None]
-        wrong = [*callback_problems(dict(zip(names, made, strict=True)), trainer, locate(task["_target_"]))]
+        wrong = [*callback_problems(dict(zip(names, made, strict=True)), trainer, task)]
         if wrong := wrong or [*(device_problems(nodes or {}) if here else ())]:
             return wrong[0]
         build_trainer({"trainer": trainer}, callbacks=made, loggers=[], run_dir=Path("unused"))
@@ -369,10 +467,12 @@ def _refused(group: str, node: Mapping[str, Any], construct: Callable[[], object
         construct()
     except (ValueError, TypeError) as error:
         text = str(error).splitlines()[0]
-        if text.startswith(group):
+        if text.startswith((group, "transfer.")):
             return text
         named = max((k for k in node if not k.startswith("_") and k in text), key=len, default="")
         return f"{group}.{named}: {text}" if named else f"{group}: {text}"
+    except RequestError as error:
+        return str(error)
     except Exception:  # a limit of this machine or of the meta device says nothing about the run
         return None
     return None

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.data.messages import did_you_mean, to_type
-from gatelab.run import RequestError
+from gatelab.run import CONF_DIR, RequestError
 
 MARKS = {
     "_target_": str,
@@ -170,7 +170,14 @@ def explain_key(
         return f"{key_of(swept[1])}: several values; `gatelab sweep` tries them all.{text}"
     match = re.search(r"Could not (override|append to config|delete from config)[^']*'([^']+)'", message)
     if match is None:
-        return f"the configuration does not compose: {message.splitlines()[0]}"
+        return explain_composition(ValueError(message))
+    early = re.match(r"In '([^']+)': Could not override '([^'.@]+)'", message)
+    if early and (CONF_DIR / early[2]).is_dir():
+        return (
+            f"{early[1]}.yaml: cannot choose {early[2]}, which stands after {early[1].partition('/')[0]} in "
+            "train.yaml; an experiment can: experiment=NAME, a file with "
+            f"`- override /{early[2]}: ...` in its defaults."
+        )
     key, mark = key_of(match[2]), {"override": "", "append to config": "+"}.get(match[1], "~")
     if "@" in match[2]:
         return (
@@ -226,11 +233,18 @@ def keys_of(config: Any, prefix: str = "") -> list[str]:
     return found
 
 
-def explain_composition(error: Exception) -> str:
-    """What is wrong with a file that Hydra or OmegaConf cannot use."""
+def explain_composition(error: Exception, overrides: Sequence[str] = (), folders: Sequence[Path] = ()) -> str:
+    """What is wrong with a file that Hydra or OmegaConf cannot use; `overrides` say which files were chosen."""
     if isinstance(error, yaml.YAMLError):
         return f"not valid YAML: {' '.join(str(error).split())}"
-    return f"the configuration does not compose: {str(error).splitlines()[0]}"
+    for group, _, choice in (override.lstrip("+").partition("=") for override in overrides):
+        for file in (folder / group / f"{choice}.yaml" for folder in folders):
+            if file.is_file() and not isinstance(held := yaml.safe_load(file.read_text()), dict | None):
+                return f"{file}: holds a {type(held).__name__}; a configuration file holds keys and values."
+    text = f"the configuration does not compose: {str(error).splitlines()[0]}"
+    if twice := re.search(r"To override a value use 'override (\w+): ([^']*)'", text):
+        return f"{text}; in the defaults of an experiment that is `- override /{twice[1]}: {twice[2]}`."
+    return f"{text}; --config-dir DIR adds a folder." if "hydra.searchpath" in text else text
 
 
 CANNOT_COMPOSE = (

@@ -8,6 +8,8 @@ from typing import Any
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
+from gatelab.run.config.monitors import directions, wrong_way
+from gatelab.run.config.signatures import locate
 
 COMMANDS_OWN = {
     "logger": "logger=csv, logger=tensorboard, ... choose the loggers",
@@ -31,6 +33,7 @@ SEARCHES = ("BatchSizeFinder", "LearningRateFinder")
 REWIRES = {
     "BackboneFinetuning": "it wants a network with a `backbone`",
     "BaseFinetuning": "it is a base class: name a class derived from it",
+    "GradientAccumulationScheduler": "a record keeps its epochs as texts; trainer.accumulate_grad_batches is for all",
     "BasePredictionWriter": "it is a base class, and `gatelab predict` writes predictions",
     "LambdaCallback": "its functions cannot be written in a configuration; name a Callback class of your own",
     "ProgressBar": "it is a base class: take TQDMProgressBar or RichProgressBar",
@@ -87,8 +90,22 @@ def _seconds(duration: Any) -> float:
     return float(sum(map(int, parts))) if all(part.isdigit() for part in parts) else 1.0
 
 
-def callback_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], task: Any) -> Iterator[str]:
-    """What a run cannot do with its callbacks: no checkpoints, a search of its own, a monitor that nobody logs."""
+def rewiring_problems(nodes: Mapping[str, Any]) -> Iterator[str]:
+    """Callbacks of Lightning that do not work here, told before they are made: some cannot be."""
+    for name, node in nodes.items():
+        kind = locate(node["_target_"]) if node else None
+        called = str(getattr(kind, "__name__", ""))
+        if called in REWIRES and str(getattr(kind, "__module__", "")).startswith("pytorch_lightning."):
+            yield f"callbacks.{name}: {called} does not work here: {REWIRES[called]}."
+
+
+def callback_problems(
+    callbacks: Mapping[str, Any], trainer: Mapping[str, Any], task: Mapping[str, Any]
+) -> Iterator[str]:
+    """What a run cannot do with its callbacks: no checkpoints, a search of its own, a metric that nobody logs.
+
+    `task` is the node of the configuration.
+    """
     import pytorch_lightning as pl
 
     from gatelab.run.build import saver_of
@@ -103,8 +120,6 @@ def callback_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], 
                 yield f"callbacks.{name}: {kind.__name__} trains before the run; `gatelab sweep` searches."
             if kind.__name__ == "DeviceStatsMonitor" and importlib.util.find_spec("psutil") is None:
                 yield f"callbacks.{name}: DeviceStatsMonitor needs a package: pip install psutil"
-            if kind.__name__ in REWIRES:
-                yield f"callbacks.{name}: {kind.__name__} does not work here: {REWIRES[kind.__name__]}."
         else:
             try:
                 check_serializable(callback.state_dict(), "its state")
@@ -132,20 +147,31 @@ def device_problems(nodes: Mapping[str, Any]) -> Iterator[str]:
                 yield f"callbacks.{name}.device={device}: not a device of this machine; null takes the run's own."
 
 
-def _monitor_problems(callbacks: Mapping[str, Any], trainer: Mapping[str, Any], task: Any) -> Iterator[str]:
-    known = [f"val/{figure.name}" for figure in getattr(task, "figures", ())]
+def _monitor_problems(
+    callbacks: Mapping[str, Any], trainer: Mapping[str, Any], node: Mapping[str, Any]
+) -> Iterator[str]:
+    from gatelab.tasks.callbacks import Checkpoints
+
+    task = locate(node["_target_"])
+    better = {**directions(task), "train/loss": "min"}
+    known = [*directions(task)]
     known += ["train/loss", "train/lr", "time/epoch_seconds"]
     ours = ("gatelab.", "pytorch_lightning.")
     others = any(not type(c).__module__.startswith(ours) for c in callbacks.values())
     open_ended = others or not str(task.__module__).startswith(ours)
     for name, callback in callbacks.items():
         monitor = getattr(callback, "monitor", None)
+        if isinstance(callback, Checkpoints) and monitor is None:
+            monitor = node.get("monitor")
         if not isinstance(monitor, str):
             continue
         if monitor not in known and not (open_ended and not monitor.startswith(("val/", "train/"))):
             lightnings = monitor.replace("_", "/", 1)  # `val_loss`
             hint = f" Did you mean '{lightnings}'?" if lightnings in known else did_you_mean(monitor, known)
             yield f"callbacks.{name}.monitor: nothing logs '{monitor}'.{hint} The run logs {', '.join(known)}."
+        key, mode = f"callbacks.{name}.mode", getattr(callback, "mode", None) or node.get("mode")
+        if why := wrong_way(key, monitor, mode, better):
+            yield f"{key}={mode}: {why}"
         stops = type(callback).__name__ == "EarlyStopping" and getattr(callback, "strict", False)
         if stops and monitor.startswith("val/") and trainer.get("limit_val_batches") == 0:
             yield f"callbacks.{name}.monitor: with trainer.limit_val_batches=0 nothing logs '{monitor}'."

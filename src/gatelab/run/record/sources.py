@@ -2,16 +2,20 @@
 
 A configuration says where they lie (`init.from=RUN`), which is not part of a run's identity; `source_sha256` in the
 resolved configuration says what they hold, and is. A further key is one more line of `SOURCES`.
+
+Files that a user's own classes read are recorded beside the data's, in `data` of `run.json` (`own_files`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from gatelab.data.fetch import sha256_of
+from gatelab.data.files import files_of
 from gatelab.data.messages import DataError
 from gatelab.data.text.kept_vocabulary import vocabulary_file
 from gatelab.run import RequestError
@@ -109,3 +113,76 @@ def without_places(config: dict[str, Any]) -> dict[str, Any]:
         group, _, name = key.rpartition(".")
         config[group] = {inner: value for inner, value in config[group].items() if inner != name}
     return config
+
+
+READING = ("data", "task", "model", "optim", "schedule")
+"""Groups of a configuration whose files make a result; those of callbacks and loggers may be written by them."""
+NOT_OWN = ("gatelab", "torch", "pytorch_lightning")
+"""Packages whose classes record what they read themselves, or read nothing."""
+
+
+def own_files(config: Mapping[str, Any], data: Any) -> dict[str, str]:
+    """The sha256 of the files that a user's own classes read, as far as these are named.
+
+    They are named by the configuration, as a text that an own class gets and that is the path of a file
+    (`model.table`, by its key), and by `data_files()` of the DataModule `data` (by their names, from the folder on that
+    they share).
+
+    Raises:
+        RequestError: `data_files()` names something that is not there.
+    """
+    named = {key: sha256_of(Path(file).expanduser()) for key, file in named_files(config)}
+    return named | _digests(getattr(data, "data_files", tuple)())
+
+
+def has_own_code(config: Mapping[str, Any]) -> bool:
+    """Whether a class that reads files is neither Gatelab's nor one of torch or Lightning."""
+    return any(_is_own(node) for _, node in _nodes({key: config.get(key) for key in READING}, ""))
+
+
+def named_files(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The dotted keys of an own class's arguments whose values are paths of files, with the values."""
+    for path, node in _nodes({key: config.get(key) for key in READING}, ""):
+        for key, value in _texts(node, path) if _is_own(node) else ():
+            if os.path.isfile(os.path.expanduser(value)):
+                yield key, value
+
+
+def _nodes(item: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every node with a `_target_`, at any depth, with its dotted key."""
+    if isinstance(item, Mapping) and "_target_" in item:
+        yield path, item
+    for key, value in _items(item):
+        yield from _nodes(value, f"{path}.{key}" if path else str(key))
+
+
+def _texts(item: Any, path: str) -> Iterator[tuple[str, str]]:
+    """The texts in a node, also in lists and dicts of it, but not those of a node inside with a class of its own."""
+    for key, value in _items(item):
+        if isinstance(value, str):
+            yield f"{path}.{key}", value
+        elif not (isinstance(value, Mapping) and "_target_" in value):
+            yield from _texts(value, f"{path}.{key}")
+
+
+def _items(item: Any) -> Iterable[tuple[Any, Any]]:
+    return item.items() if isinstance(item, Mapping) else enumerate(item) if isinstance(item, list) else ()
+
+
+def _is_own(node: Mapping[str, Any]) -> bool:
+    return str(node["_target_"]).partition(".")[0] not in NOT_OWN
+
+
+def _digests(given: Iterable[str | os.PathLike[str]]) -> dict[str, str]:
+    """The sha256 of files, and of those in folders, by their names from the folder on that all of them share."""
+    files: set[Path] = set()
+    for name in given:
+        try:
+            found = [Path(name)] if os.path.isfile(name) else files_of("data_files()", Path(name))
+        except DataError as error:
+            raise RequestError(f"data: {error}.") from None
+        if not found:
+            raise RequestError(f"data: data_files() names {name}, and there is no such file.")
+        files |= {Path(os.path.abspath(file)) for file in found}
+    shared = os.path.commonpath([file.parent for file in files]) if files else ""
+    return {file.relative_to(shared).as_posix(): sha256_of(file) for file in sorted(files)}

@@ -96,7 +96,14 @@ def read_request(overrides: Sequence[str], sources: Sequence[Path]) -> Request:
         _set(given, override, value)
     named = {_key(override) for override in rest}
     rest = [override for key, override in inherited.items() if key not in named] + rest
+    swept: dict[str, Override] = {}
     for override in rest:
+        if override.is_sweep_override():
+            swept[_key(override)] = override
+        elif (earlier := swept.get(_key(override))) is not None:
+            raise RequestError(
+                f"{earlier.input_line}: is swept, and {override.input_line} after it says one value; leave one out."
+            )
         if refused := refuse_key(str(override.input_line)):
             raise RequestError(refused)
     launchers = [str(value) for override, value in ours["launcher"] if "." not in override.key_or_group]

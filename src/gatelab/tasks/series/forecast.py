@@ -180,13 +180,16 @@ class ForecastTask(Task):
             "static": len(spec.static),
             "static_codes": list(spec.static_codes.values()),
         }
-        return net(
+        made = net(
             channels=len(spec.channels),
             horizon=spec.horizon,
             targets=list(spec.target_index),
             core=core,
             **{name: value for name, value in covariates.items() if value},
         )
+        if spec.lookback % (patch := getattr(made, "patch", 1)):
+            raise ValueError(f"task.net.patch={patch} does not divide the look-back of {spec.lookback} steps")
+        return made
 
     @property
     def output(self) -> Output:

@@ -19,7 +19,7 @@ from gatelab.core.speech.decoding import BLANK, decode
 from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.spec import SpeechBatch, SpeechSpec
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample
+from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample, check_beam
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.speech.reading import read_speech
 
@@ -98,8 +98,7 @@ class RecognitionTask(Task):
 
     def __init__(self, net: nn.Module, *, beam: int = 1, **options: Unpack[TaskOptions]) -> None:
         super().__init__(net, **options)
-        if beam < 1:
-            raise ValueError(f"beam must be at least 1, not {beam}")
+        check_beam(beam)
         self.beam = beam
         self.metric = ErrorRates()
 

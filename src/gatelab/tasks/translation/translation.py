@@ -36,6 +36,7 @@ from gatelab.tasks.contract import (
     Sample,
     ScoredRow,
     TableSample,
+    check_beam,
 )
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import TokenLoss
@@ -103,8 +104,7 @@ class TranslationTask(Task):
         super().__init__(net, **options)
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing must be in [0, 1), not {label_smoothing}")
-        if beam < 1:
-            raise ValueError(f"beam must be at least 1, not {beam}")
+        check_beam(beam)
         if length_penalty < 0:
             raise ValueError(f"length_penalty must not be negative, not {length_penalty}")
         check_scores(self.spec.bleu_tokenizer)
