@@ -35,6 +35,20 @@ def default_season(frequency: str) -> int:
     return _SEASONS.get(frequency.partition("-")[0], 1)
 
 
+def check_step(frequency: str | None, time: str | None) -> None:
+    """Raise `DataError` for a step `data.frequency` that is none, or that has no column of times."""
+    if frequency is None:
+        return
+    from gatelab.data.series.calendar import check_frequency
+
+    check_frequency(frequency)
+    if time is None:
+        raise DataError(
+            f"data.frequency={frequency} is the step of times: give their column, data.time=COLUMN; without times, "
+            "data.season=STEPS says the season"
+        )
+
+
 @dataclass
 class Series:
     """`N` rows of `C` channels in order of time, without gaps.
