@@ -1,6 +1,7 @@
 """Few rows that fit several steps: one is taken and the others are told; `data.frequency` says which is right."""
 
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from gatelab.data.series.calendar import following
 from gatelab.data.series.module import SeriesDataModule
 from gatelab.data.series.protocol import Series
 from gatelab.data.series.table import read_table
+from gatelab.tasks.series.samples import predicted_samples
 
 PAIRS = [
     *combinations(("D", "B"), 2),
@@ -194,3 +196,42 @@ def test_the_note_says_the_zone_that_forecasts_are_stamped_with(tmp_path):
     series = table(tmp_path, days)
     assert series.zone == "UTC"
     assert [note for note in series.notes if note.endswith("forecasts are stamped in UTC")]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "UTC"])
+@pytest.mark.parametrize("frequency", ["h", "D", "30min"])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_windows_are_dated_by_the_clock_of_the_table(tmp_path, zone, frequency, ending):
+    """In reports, backtests, explanations and pictures, over a change of the clock and a gap, and out of the cache."""
+    every = pd.date_range("2024-10-20", periods=400, freq=frequency, tz=zone)
+    frame = pd.DataFrame({"t": every, "x": np.random.default_rng(0).normal(size=400)}).drop(index=90)
+    path = tmp_path / f"mine.{ending}"
+    frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    given = {
+        "time": "t",
+        "gaps": "fill",
+        "lookback": 5,
+        "horizon": 3,
+        "season": 2,
+        "cache": str(tmp_path / "c"),
+    }
+    for _ in range(2):
+        data = SeriesDataModule("table", str(path), **given)
+        data.setup()
+        for split in data.splits:
+            for window in (0, data.spec.windows[split] - 1):
+                origin = int(data.origins[split][window])
+                shown = [time.strftime("%Y-%m-%dT%H:%M") for time in every[origin - 5 : origin + 3]]
+                assert data.times(split, window) == shown
+        window = data.rolling(1)[0]
+        assert window.time == every[window.row].strftime("%Y-%m-%dT%H:%M")
+
+
+def test_a_picture_of_a_forecast_goes_on_where_the_rows_end(tmp_path):
+    every = pd.date_range("2024-10-26 12:00", periods=30, freq="h", tz="Europe/Paris").tz_convert("UTC+01:00")
+    series = table(tmp_path, every[:24])
+    spec = SimpleNamespace(targets=("x",), horizon=6)
+    frame = pd.DataFrame({"t": every[24:], "x": np.zeros(6)})
+    (sample,) = predicted_samples(series, frame, spec)
+    shown = [time.strftime("%Y-%m-%dT%H:%M") for time in every[12:]]
+    assert sample.windows[0].times == shown

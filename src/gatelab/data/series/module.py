@@ -284,8 +284,7 @@ class SeriesDataModule(GatelabDataModule):
         if self.data is None or self.data.times is None:
             return None
         origin = int(self.origins[split][window])
-        rows = self.data.times[origin - self.lookback : origin + self.horizon]
-        return np.datetime_as_string(rows.astype("datetime64[m]")).tolist()
+        return self.data.shown_times(slice(origin - self.lookback, origin + self.horizon))
 
     def rolling(
         self, windows: int | None = None, step: int | None = None, *, seen: bool = False
@@ -341,7 +340,7 @@ class SeriesDataModule(GatelabDataModule):
     def _time(self, row: int) -> str | None:
         if self.data is None or self.data.times is None:
             return None
-        return str(np.datetime_as_string(self.data.times[row].astype("datetime64[m]")))
+        return self.data.shown_times(slice(row, row + 1))[0]
 
     def rolling_baselines(self, rows: Sequence[int], more: Sequence[str] = ()) -> dict[str, BaselineForecast]:
         """Return what the trivial models say to windows that begin at `rows`; `more` as statistical.py names them.

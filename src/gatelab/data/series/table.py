@@ -48,13 +48,14 @@ _MOST: Final = 6
 
 
 class _Rows(NamedTuple):
-    """Channels `[N, C]` in order of time, where they were filled `[N, C]`, and their times."""
+    """Channels `[N, C]` in order of time, where they were filled `[N, C]`, and their times; wall: see `Series`."""
 
     numbers: pd.DataFrame
     filled: np.ndarray
     frequency: str = ""
     times: np.ndarray | None = None
     zone: str = ""
+    wall: np.ndarray | None = None
 
 
 def read_table(
@@ -124,6 +125,7 @@ def read_table(
         notes,
         rows.zone,
         rows.filled if rows.filled.any() else None,
+        rows.wall,
     )
 
 
@@ -364,7 +366,12 @@ def _on_grid(
     """
     times = pd.DatetimeIndex(stamps.times)
     rows = _Rows(
-        numbers.set_axis(times, axis=0), np.zeros(numbers.shape, bool), "", times.to_numpy(), stamps.zone
+        numbers.set_axis(times, axis=0),
+        np.zeros(numbers.shape, bool),
+        "",
+        times.to_numpy(),
+        stamps.zone,
+        stamps.wall.to_numpy() if stamps.zone else None,
     )
     if times.has_duplicates:
         return rows
@@ -415,7 +422,11 @@ def _on_grid(
     # only whole rows that are absent: a missing value inside a row is data.missing's question
     filled = np.repeat(absent[:, None], numbers.shape[1], axis=1)
     on_grid = rows.numbers.iloc[grid.source].set_axis(grid.times, axis=0)
-    return _Rows(on_grid, filled, grid.step, grid.times.to_numpy(), grid.zone)
+    # an absent row has the offset from UTC of the row before it
+    wall = grid.times + pd.TimedeltaIndex(stamps.wall - stamps.times)[grid.source]
+    return _Rows(
+        on_grid, filled, grid.step, grid.times.to_numpy(), grid.zone, wall.to_numpy() if stamps.zone else None
+    )
 
 
 def _off_grid(times: pd.DatetimeIndex) -> str:
