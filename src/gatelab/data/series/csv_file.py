@@ -199,6 +199,9 @@ def _without_comments(text: str, notes: list[str]) -> str:
     if comments and all(map(_is_value, filter(None, map(str.strip, re.split(r"[,;\t|]", line))))):
         end, header = comments.pop()
         end += len(header) - len(header.lstrip("# \t"))
+        notes.append(
+            f"line {text.count(chr(10), 0, end) + 1} ({shown(header.strip())}) was taken for the header"
+        )
     if comments:
         notes.append(
             f"{counted(len(comments), 'line')} above the header that begin{'s' * (len(comments) == 1)} with #"
