@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             code = _main(given, early)
         except StopRequested as stop:  # Ctrl-C twice before the command has begun
-            code = 128 + stop.number
+            code = 75 if {*given[:1]} & {*RESUMABLE} else 128 + stop.number
         except SystemExit as leave:  # argparse's, after a help or arguments that it refuses
             if leave.code not in (None, 0) or not _lost(out):
                 raise
