@@ -489,8 +489,10 @@ def test_the_working_folder_is_no_secret(monkeypatch):
         "h:5432:a:b:", "password send \"", "| token ", "token of the ", "YWJjZGVmZ2hpams ", "vault write a ",
         "sqlplus a/",
         "htpasswd -b a ", "login(a=", "token\r\n", "a:b:1:1:", "FTP('a',", "net use a \\\\", "jwt.encode(a",
-        "\\u0061", "user,password\na,b\n", "user,password,", "<password> ", "ssh a:", "insert into a (password) values (a),",
-        '"value": "a", "name": "', '"type": "password", ', "login a:", "пароль от ", "&#97;", "user password\na b\n", "a,b\n",
+        "\\u0061", "user,password\na,b\n", "user,password,", "<password> ", "ssh a:",
+        "insert into a (password) values (a),",
+        '"value": "a", "name": "', '"type": "password", ', "login a:", "пароль от ", "&#97;", "user password\na b\n",
+        "a,b\n",
         "รหัสผ่าน", "insert into a (a, ",
     ],
 )  # fmt: skip
