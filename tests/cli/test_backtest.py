@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import os
+import re
+import signal
+import sys
 
 import numpy as np
 import pandas as pd
@@ -167,3 +171,43 @@ def test_each_window_can_have_a_run_of_its_own(trained, capsys):
     before = [file.stat().st_mtime_ns for file in inner]
     assert json.loads(asked(capsys, *given))["metrics"] == report["metrics"]
     assert [file.stat().st_mtime_ns for file in inner] == before  # reported, not trained again
+
+
+class Striking(io.StringIO):
+    """An output during whose first write a signal comes."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number: int | None = number
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        if text.strip() and self.number is not None:
+            number, self.number = self.number, None
+            os.kill(os.getpid(), number)
+        return written
+
+
+COMMANDS = {
+    "backtest": ["--windows", "2"],
+    "backtest --json": ["--windows", "2", "--json"],
+    "eval": [],
+    "eval --json": ["--json"],
+    "export --json": ["--output", "{root}/shown.safetensors", "--json", "--force"],
+    "predict": ["--input", "{root}/mine.csv", "--output", "{root}/shown.csv", "--force"],
+}
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_signal_while_the_outcome_is_printed_takes_nothing_from_it(trained, monkeypatch, command, name):
+    """The work is done: 0, and all of the output."""
+    run, root = trained
+    arguments = [command.split()[0], str(run), *(word.format(root=root) for word in COMMANDS[command])]
+    shown = []
+    for number in (signal.SIGCONT, getattr(signal, name)):
+        out = Striking(number)
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(arguments) == 0
+        shown.append(len(re.sub(r"[\d.]+", "", out.getvalue())))
+    assert shown[0] == shown[1] > 0

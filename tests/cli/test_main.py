@@ -151,6 +151,34 @@ ARGUMENTS |= {
 }
 
 
+LATE = """
+import os, signal, sys
+from gatelab.cli.main import main
+
+class Late:  # taken down with the module, when the interpreter handles no signal any more
+    def __init__(self, number):
+        self.number, self.kill, self.process = number, os.kill, os.getpid()
+
+    def __del__(self):
+        self.kill(self.process, self.number)
+
+late = Late(getattr(signal, sys.argv[1]))
+sys.argv = ["gatelab", *sys.argv[2:]]
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", STOP, ids=lambda number: number.name)
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["nothing"], 2)])
+def test_a_signal_while_the_interpreter_is_taken_down_changes_no_exit_code(number, arguments, code):
+    """The process of work that is done is not ended by the signal's name."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, number.name, *arguments], capture_output=True, check=False
+    )
+    assert done.returncode == code
+    assert done.stdout or done.stderr
+
+
 @pytest.mark.usefixtures("no_alarm")
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("place", ["add_arguments", "run"])

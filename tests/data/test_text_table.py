@@ -46,6 +46,41 @@ def test_the_same_rows_are_read_from_every_writing(style):
     assert [(line.fields["de"], line.fields["en"]) for line in table.lines] == ROWS
 
 
+COMMENTS = {
+    "one": (
+        "# of 2024\n",
+        "de{0}en\n",
+        "line 2 was taken for the header; 1 line above it that begins with # left out",
+    ),
+    "two": (
+        "#\n\n# a{0}b\n",
+        "de{0}en\n",
+        "line 4 was taken for the header; 2 lines above it that begin with #",
+    ),
+    "names": ("# de{0}en and more{0}x\n", "de{0}en\n", "line 2 was taken for the header; 1 line"),
+    "header": ("# of 2024\n", "# de{0}en\n", "line 2 was taken for the header; 1 line"),
+    "close": ("", "#de{0}en\n", "line 1 was taken for the header"),
+    "rows": ("# of 2024\n", "de{0}en\n# 1{0}# eins\n", "line 2 was taken for the header"),
+}
+
+
+@pytest.mark.parametrize("mark", ",;|\t")
+@pytest.mark.parametrize("case", COMMENTS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_above_the_header_that_begin_with_a_hash_are_left_out_and_told(mark, case, end):
+    above, header, told = COMMENTS[case]
+    text = (above + header + "Haus{0}house\n").format(mark).replace("\n", end)
+    notes: list[str] = []
+    table = text_table(text, WANTED, notes, tabs=mark == "\t")
+    assert list(table.lines[-1].fields.values()) == ["Haus", "house"]
+    assert table.lines[-1].number == text.count("\n")
+    assert table.lines[0].fields["de"] == ("# 1" if case == "rows" else "Haus")
+    assert [note for note in notes if note.startswith(told)] == notes
+    if case not in ("header", "close"):
+        with pytest.raises(DataError, match=r"'sv', which does not exist.* There are de, en"):
+            text_table(text, [("data.source", "sv")], tabs=mark == "\t")
+
+
 @pytest.mark.parametrize(
     ("header", "before"),
     [((" de", "en "), ""), (("de", "en"), "\n\n"), (("de", "en"), "sep=;\n"), (("x", "de", "en"), "")],

@@ -17,9 +17,12 @@ from gatelab.tasks.signals import (
     RANK_OF,
     STOP,
     RunInterrupted,
+    StopRequested,
     StopSignals,
     blocked,
+    finish,
     noted,
+    raising,
     stoppable,
 )
 
@@ -50,6 +53,29 @@ def stop_and_mend(number):
         except Exception:  # what mends a damaged file must not mend a signal
             return "taken for an error"
         return "went on"
+
+
+@pytest.mark.parametrize("number", STOP)
+def test_a_signal_after_the_work_is_done_changes_nothing_and_a_second_one_ends_it(number):
+    before = [signal.getsignal(one) for one in STOP]
+
+    def print_after(*numbers):
+        with raising():
+            finish()
+            for one in numbers:
+                os.kill(os.getpid(), one)
+
+    print_after(number)
+    assert [signal.getsignal(one) for one in STOP] == before
+    with pytest.raises(StopRequested):
+        print_after(number, signal.SIGINT)
+    assert [signal.getsignal(one) for one in STOP] == before
+
+
+def test_the_end_of_the_work_is_no_one_elses_business_outside_a_command():
+    before = [signal.getsignal(one) for one in STOP]
+    finish()
+    assert [signal.getsignal(one) for one in STOP] == before
 
 
 @pytest.mark.parametrize("name", [number.name for number in STOP])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.cli.common import add_run_dir, figures_table, loading, print_json, print_table, scores_table
 from gatelab.run.record.outputs import check_picture
+from gatelab.tasks.signals import finish
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -82,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
         write_forecasts([sample], plot)
         report["plot"] = str(plot)
+    finish()
     if options.format:
         from gatelab.data.files import csv_text
         from gatelab.run.scoring.leaderboard import backtest_rows

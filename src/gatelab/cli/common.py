@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatelab.tasks.signals import finish
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -117,7 +119,8 @@ class _ConfigDir(argparse.Action):
 
 
 def print_json(value: Any) -> None:
-    """One strict JSON document on stdout: a number that is not finite is null."""
+    """One strict JSON document on stdout, the last that a command does: a number that is not finite is null."""
+    finish()
     print(json.dumps(_finite(value), indent=1, default=str, allow_nan=False))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
 from gatelab.data.messages import printable, say
+from gatelab.tasks.signals import finish
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
         accelerator=options.accelerator,
         trust=options.trust,
     )
+    finish()
     if report["checkpoint"] != "best.ckpt":
         say(f"warning: {report['run']} has no best.ckpt; this is the score of {report['checkpoint']}")
     if options.format:

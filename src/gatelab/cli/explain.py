@@ -18,6 +18,7 @@ from pathlib import Path
 from gatelab.cli.common import add_run_dir, loading, print_json
 from gatelab.cli.report import check_output
 from gatelab.run import RequestError
+from gatelab.tasks.signals import finish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         )
     if output is not None:
         write_explanation(found, output)
+    finish()
     if options.json:
         print_json(found)
     else:

@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 from gatelab.cli.common import add_run_dir, loading, print_json
+from gatelab.tasks.signals import finish
 
 FORMATS = ("safetensors", "onnx", "torch-export")
 
@@ -72,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
         force=options.force,
         trust=options.trust,
     )
+    finish()
     if options.json:
         print_json(vars(done))
         return 0

@@ -16,6 +16,7 @@ import sys
 
 from gatelab.cli.common import add_run_dir, loading, print_json
 from gatelab.run import RequestError
+from gatelab.tasks.signals import finish
 
 OPTIONS = (
     "tokens",
@@ -104,6 +105,7 @@ def run(options: argparse.Namespace) -> int:
     texts = generate_several(options.run_dir, options.prompt, trust=options.trust, show=show, **settings)
     if settings["temperature"] is None and options.beam is None:
         settings["temperature"] = TEMPERATURE
+    finish()
     if options.json:
         print_json(
             {"run": options.run_dir, "prompt": options.prompt, **settings, "text": texts[0], "texts": texts}

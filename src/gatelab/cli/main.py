@@ -6,6 +6,7 @@ Heavy imports happen inside a command's `run`, after its arguments are read, so 
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import errno
 import importlib
@@ -20,7 +21,7 @@ from typing import Any
 
 from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.run.hydra_habits import refuse_option
-from gatelab.tasks.signals import STOP, StopRequested, StopSignals, noted, raising
+from gatelab.tasks.signals import STOP, StopRequested, StopSignals, raising
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
@@ -59,11 +60,36 @@ EPILOG = """exit codes: 0 done, 1 failed, 2 the request was wrong, 75 interrupte
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Without `arguments` it is that of this process, which ends with it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    with noted() as early, unbreakable_output() as out:
+    if arguments is None:
+        atexit.register(_ignore_stops)  # before any library's, hence after them
+    early = StopSignals()
+    early.listen()
+    try:
+        code = _outcome(given, early)
+    except BaseException:
+        early.release()
+        raise
+    if arguments is not None:
+        early.release()
+        return code
+    for number in STOP:  # ends what the interpreter still takes down, and changes nothing of what is done
+        signal.signal(number, lambda *_: os._exit(code))
+    return code
+
+
+def _ignore_stops() -> None:
+    """The interpreter's last step with handlers of its own: from then on a signal would end the process by its name."""
+    for number in STOP:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _outcome(given: list[str], early: StopSignals) -> int:
+    """The exit code of a command."""
+    with unbreakable_output() as out:
         try:
             code = _main(given, early)
         except StopRequested as stop:  # Ctrl-C twice before the command has begun
-            code = 128 + stop.number
+            code = 75 if {*given[:1]} & {*RESUMABLE} else 128 + stop.number
         except SystemExit as leave:  # argparse's, after a help or arguments that it refuses
             if leave.code not in (None, 0) or not _lost(out):
                 raise
@@ -74,11 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code == 0 and _lost(out):
             stored = given[0] in RESUMABLE and not {"--json", "--dry-run"} & {*given}
             code = 0 if stored else 1
-    if (
-        arguments is None
-    ):  # a signal ends what the interpreter still takes down, and changes nothing of what is done
-        for number in STOP:
-            signal.signal(number, lambda *_: os._exit(code))
     return code
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
 from gatelab.data.messages import say
+from gatelab.tasks.signals import finish
 
 if TYPE_CHECKING:
     from gatelab.tasks.contract import TokenScores
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
         each=rows.add if rows else None,
         trust=options.trust,
     )
+    finish()
     if options.json:
         report = {"run": options.run_dir, "file": options.file, **scores}
         print_json(report if rows is None else {**report, "per_token": rows.kept})

@@ -19,6 +19,7 @@ from gatelab.cli.common import add_run_dir, loading, print_json
 from gatelab.data.files import atomic_write_bytes
 from gatelab.run import RequestError
 from gatelab.run.record.outputs import check_output, check_picture
+from gatelab.tasks.signals import finish
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
         from gatelab.report.forecast_picture import write_forecasts
 
         write_forecasts(samples, plot)
+    finish()
     if options.json:
         plotted = {} if plot is None else {"plot": options.plot}
         facts = {"output": options.output, "rows": len(frame), "columns": list(frame.columns)}

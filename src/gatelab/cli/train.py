@@ -27,6 +27,7 @@ from gatelab.cli.common import (
 from gatelab.data.messages import counted, say
 from gatelab.run.record.directory import RunDirectory
 from gatelab.tasks.contract import best_of, metric_of
+from gatelab.tasks.signals import finish
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         return 0  # an agent counts every other code as a failure, and gives up after a few
     if result["outcome"] == "rank":
         return 0
+    finish()
     print_json(result) if options.json else print_summary(result)
     return 0
 

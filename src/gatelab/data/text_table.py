@@ -41,17 +41,23 @@ def is_table(path: str | Path, *endings: str) -> bool:
     return any(suffix.lower() in endings for suffix in Path(path).suffixes)
 
 
-def text_table(text: str, wanted: Sequence[tuple[str, str]], *, tabs: bool = False) -> TextTable:
+def text_table(
+    text: str, wanted: Sequence[tuple[str, str]], notes: list[str] | None = None, *, tabs: bool = False
+) -> TextTable:
     """Return the rows of a table.
 
+    Lines above the header that begin with # are left out; one of them that holds the wanted names is the header.
     wanted: options (or "") and the columns that they name, which must be there. tabs: by its name the file is one of
     tabs, in which a quote is mostly a quote of the text: there it encloses a field only if every field that begins with
-    one is enclosed, and all fields of a column, or one with a doubled quote in it, show that this is meant.
+    one is enclosed, and all fields of a column, or one with a doubled quote in it, show that this is meant. notes: what
+    was left out is added.
     """
     first = 1
     mark = None
     if told := _SPREADSHEET.match(text):
         text, mark, first = text[told.end() :], told[1], 2
+    text, above = _from_header(text, wanted, [] if notes is None else notes, first)
+    first += above
     header = next((line for line in text.splitlines() if line.strip()), "")
     if not header:
         raise DataError("the file is empty; it needs a line with the names of its columns")
@@ -76,16 +82,53 @@ def text_table(text: str, wanted: Sequence[tuple[str, str]], *, tabs: bool = Fal
             "quote within a quoted field twice"
         ) from None
     names = [normalize("NFC", name.strip()) for name in rows[0][1]]
-    _check_names(names, wanted)
+    check_names(names, wanted)
     return TextTable(names, _lines(names, rows[1:]))
+
+
+def _from_header(
+    text: str, wanted: Sequence[tuple[str, str]], notes: list[str], first: int
+) -> tuple[str, int]:
+    """The text from its header on, and the number of lines before that."""
+    lines = text.splitlines(keepends=True)
+    begins = [place for place, line in enumerate(lines) if line.strip()]
+    plain = next((place for place in begins if not lines[place].startswith("#")), len(lines))
+    comments = [place for place in begins if place < plain]
+    if not comments:
+        return text, 0
+    named = [
+        place for place in (plain, *comments[::-1]) if _names_all("".join(lines[place : place + 1]), wanted)
+    ]
+    header = named[0] if named else plain
+    left_out = len(comments) - (header < plain)
+    notes.append(
+        f"line {header + first} was taken for the header"
+        + f"; {counted(left_out, 'line')} above it that begin{'s' * (left_out == 1)} with # left out"
+        * bool(left_out)
+    )
+    rest = "".join(lines[header:])
+    return rest if _has_all(rest.partition("\n")[0], wanted) else rest.lstrip("# "), header
+
+
+def _names_all(line: str, wanted: Sequence[tuple[str, str]]) -> bool:
+    """Whether a line is a header with the wanted names, or would be without its #."""
+    return _has_all(line, wanted) or _has_all(line.lstrip("# "), wanted)
+
+
+def _has_all(line: str, wanted: Sequence[tuple[str, str]], mark: str = "") -> bool:
+    """Whether all wanted names stand in a line, parted by `mark` ("": by any)."""
+    names = {normalize("NFC", name) for _, name in wanted}
+    return any(
+        names <= {normalize("NFC", name.strip().strip('"')) for name in line.split(sign)}
+        for sign in ([mark] if mark else _MARKS.values())
+    )
 
 
 def _separator(header: str, wanted: Sequence[tuple[str, str]]) -> str:
     """The sign that parts the wanted names in the header; the commonest one where they are not there."""
-    names = {normalize("NFC", name) for _, name in wanted}
-    for mark in _MARKS.values():
-        if names <= {normalize("NFC", name.strip().strip('"')) for name in header.split(mark)}:
-            return mark
+    found = next((mark for mark in _MARKS.values() if _has_all(header, wanted, mark)), None)
+    if found is not None:
+        return found
     return max(_MARKS.values(), key=header.count) if any(map(header.count, _MARKS.values())) else ","
 
 
@@ -101,7 +144,8 @@ def _encloses(text: str) -> bool:
     )
 
 
-def _check_names(names: list[str], wanted: Sequence[tuple[str, str]]) -> None:
+def check_names(names: list[str], wanted: Sequence[tuple[str, str]]) -> None:
+    """Raise `DataError` for a name that occurs twice, and a wanted one that does not."""
     problems = Problems()
     if twice := [name for name, times in Counter(names).items() if name and times > 1]:
         problems.append(

@@ -3,6 +3,7 @@
 import gzip
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -54,6 +55,79 @@ def test_two_files_a_tsv_and_a_csv_are_the_same_pairs(files, tmp_path):
         assert data.spec == ways[0].spec
     assert ways[0].fingerprint.keys() == {"a.de", "a.en"}
     assert ways[0].notes == ["cut into train 36, valid 2, test 2 pairs, in their order"]
+
+
+def parquet(folder, name, frame):
+    frame.to_parquet(folder / name)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "pq"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_pairs_in_parquet_are_those_of_a_table(files, tmp_path, ending, nested):
+    """In two columns, or as fields of one."""
+    frame = pd.DataFrame({"n": range(40), "de": SOURCES, "en": TARGETS})
+    if nested:
+        frame = pd.DataFrame({"translation": frame[["de", "en"]].to_dict("records")})
+    data = pairs(path=parquet(tmp_path, f"both.{ending}", frame), source="de", target="en")
+    assert data.spec == pairs(**files).spec
+    assert data.pairs["train"][:2] == (SOURCES[:36], TARGETS[:36])
+    assert list(data.fingerprint) == [f"both.{ending}"]
+    parts = {f"{name}path": frame[a:b] for name, a, b in (("", 0, 30), ("valid_", 30, 36), ("test_", 36, 40))}
+    split = pairs(
+        **{key: parquet(tmp_path, f"{key}.{ending}", part) for key, part in parts.items()},
+        source="de",
+        target="en",
+    )
+    assert {name: len(part.sources) for name, part in split.pairs.items()} == {
+        "train": 30,
+        "valid": 6,
+        "test": 4,
+    }
+
+
+BAD_PARQUET = {
+    "column": (
+        {"de": ["a"], "en": ["b"]},
+        {"target": "sv"},
+        r"data\.target names the column 'sv', .*There are de, en",
+    ),
+    "near": ({"de": ["a"], "english": ["b"]}, {"target": "englisch"}, "Did you mean 'english'"),
+    "empty": (
+        {"de": ["a", None], "en": ["b", "c"]},
+        {},
+        r"column de: row 2 is empty, and its other side is 'c'",
+    ),
+    "blank": (
+        {"de": ["a", "x"], "en": ["b", "  "]},
+        {},
+        r"column en: row 2 is empty, and its other side is 'x'",
+    ),
+    "none": ({"de": [None], "en": [None]}, {}, "holds no sentence"),
+    "rows": ({"de": [], "en": []}, {}, "the table has no rows"),
+    "lists": ({"de": [["a"]], "en": [["b"]]}, {}, "write one word or text in a cell"),
+    "field": ({"translation": [{"de": "a", "en": "b"}]}, {"target": "sv"}, "'sv', which does not exist"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PARQUET)
+def test_parquet_that_cannot_be_used_is_refused_by_its_row(tmp_path, case):
+    columns, options, said = BAD_PARQUET[case]
+    options = {"source": "de", "target": "en"} | options
+    with pytest.raises(DataError, match=said):
+        pairs(
+            path=parquet(tmp_path, "both.parquet", pd.DataFrame(columns)),
+            **{"source": "de", "target": "en"} | options,
+        )
+
+
+def test_a_comment_above_a_table_of_pairs_is_told(tmp_path):
+    rows = [f"{one}\t{other}" for one, other in zip(SOURCES, TARGETS, strict=True)]
+    data = pairs(path=write(tmp_path, "both.tsv", ["# of 2024", "de\ten", *rows]), source="de", target="en")
+    assert data.notes[0] == (
+        "both.tsv: line 2 was taken for the header; 1 line above it that begins with # left out"
+    )
+    assert len(data.pairs["train"].sources) == 36
 
 
 def test_a_batch_is_the_sentences_and_nothing_else(files):
@@ -157,7 +231,7 @@ def test_pairs_that_cannot_be_used_are_refused_by_file_and_line(sources, targets
             r"data\.source names the column 'de', which does not exist\. Did you mean 'De'",
         ),
         ("a.csv", ["de,en", '"ja,yes'], "line 2: a quote begins a field and is not closed"),
-        ("a.json", ["{}"], r"data\.path=.*a\.json: give a \.tsv or \.csv file"),
+        ("a.json", ["{}"], r"data\.path=.*a\.json: give a \.tsv, \.csv or \.parquet file"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_by_its_line(name, lines, said, tmp_path):

@@ -457,8 +457,8 @@ BAD = {
         {},
         r"series 'a': 2024-01-01 04:00:00 stands in rows 5, 136",
     ),
-    "step": (other_step(30), {}, r"series 'b' \(row 61 to 105\): its usual step is 0 days 00:30:00"),
-    "slower": (other_step(120), {}, r"series 'b' .*usual step is 0 days 02:00:00.*step h"),
+    "step": (other_step(30), {}, r"series 'b' \(rows 61 to 105\): its step is 30min"),
+    "slower": (other_step(120), {}, r"series 'b' .*its step is 2h.*step h"),
     "static": (
         lambda t: t.assign(s=np.where(t.index == 70, "x", "y")),
         {"static": ["s"]},
@@ -490,7 +490,11 @@ BAD = {
     "one": (lambda t: t[:2], {}, "too few rows to tell the time step"),
     "far": (cell("y", 131, 1e30), {}, r"series 'c', .*column 'y': 1e\+30 is too far"),
     "large": (lambda t: t.assign(y=1e300), {}, r"series 'a', .*column 'y': 1e\+300 .*or cannot be squared"),
-    "stray": (cell("ds", 104, "2924-01-01"), {"gaps": "mask"}, "hardly any time"),
+    "stray": (
+        cell("ds", 104, "2924-01-01"),
+        {"gaps": "mask"},
+        "series 'b' .* hardly any of its times is there",
+    ),
     "calendar": (same, {"calendar": ["hours"]}, "expected some of hour.*Did you mean 'hour'"),
     "fourier": (same, {"fourier": {24: 13}}, "data.fourier: 24: 13: give 1 to 12 pairs"),
     "untimed": (same, {"calendar": ["hour"], "time": None}, "need the stamps"),

@@ -272,9 +272,11 @@ def test_what_programs_write_above_the_header_is_left_out(tmp_path, above, note,
 
 
 def test_a_header_may_begin_like_a_comment(tmp_path):
-    assert read_table(
-        written(tmp_path, "# of 2024\n" + lines(header="# date{}load")), time="date"
-    ).channels == ("load",)
+    series = read_table(written(tmp_path, "# of 2024\n" + lines(header="# date{}load")), time="date")
+    assert series.channels == ("load",)
+    assert "line 2 was taken for the header" in series.notes
+    with pytest.raises(DataError, match="every line begins with #: write the names of the columns"):
+        read_table(written(tmp_path, "# of 2024\n# by the plant\n"), time="date")
 
 
 @pytest.mark.parametrize(

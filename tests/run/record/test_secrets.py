@@ -30,7 +30,9 @@ NAMES = (
     "kennwörter", "mot_de_passe", "motDePasse", "contraseña", "contrasena", "senha", "wachtwoord", "lösenord",
     "passord",
     "adgangskode", "salasana", "hasło", "heslo", "jelszó", "şifre", "kata_sandi", "mật_khẩu", "пароль", "DB_ПАРОЛЬ",
-    "密码", "パスワード", "비밀번호", "zugangsdaten",
+    "密码", "パスワード", "비밀번호", "zugangsdaten", "password_de", "passwort_en", "DB_PASSWORD_FR", "geslo", "токен",
+    "סיסמה", "סיסמא", "كلمة_السر", "كلمة_المرور", "رمز_عبور", "密钥", "令牌", "トークン", "토큰", "รหัสผ่าน", "โทเค็น",
+    "पासवर्ड", "κωδικός_πρόσβασης", "parolă",
 )  # fmt: skip
 FORMS = (
     "{name}={value}", "{name} = '{value}'", '+{name} = "{value}"', '"{name}": "{value}",', "{name}: {value}",
@@ -55,7 +57,11 @@ FORMS = (
     "**{name}:** {value}", "| {name} | {value} |", "`{name}`: `{value}`", "{name}=''{value}''",
     "{name} =\r\n  '{value}'\r\n", "{name}:\r\n{value}\r\nx", "{name} of the server is {value}",
     "{name} provided: {value}",
-    "<{name} value='{value}'/>",
+    "<{name} value='{value}'/>", "{name}[0]={value}", "x.{name}[12] = '{value}'", "user,{name}\njoe,{value}",
+    "{name};host\n{value};h\n{value};x", '"url","{name}"\r\n"https://h","{value}"\r\n',
+    "| user | {name} |\n|---|:---:|\n| joe | {value} |", "id\tusername\t{name}\n1\tjoe\t{value}",
+    "+email,{name}\n+a@b,{value}", '{{"type": "{name}", "value": "{value}"}}', "value: {value}\nname: {name}\n",
+    '{{"value": "{value}", "name": "{name}"}}',
 )  # fmt: skip
 
 
@@ -215,6 +221,76 @@ def test_a_letter_that_looks_like_another_or_is_not_seen_hides_no_name(letters):
 
 
 @pytest.mark.parametrize(
+    "written", ["\\u{:04x}", "\\x{:02x}", "\\\\u{:04X}", "\\u{{{:x}}}", "&#{};", "&#x{:x};"]
+)
+@pytest.mark.parametrize("place", [0, 3, -1])
+def test_a_letter_that_is_written_by_its_number_hides_no_name(written, place):
+    for name in ("api_key", "token", "password", "client_secret"):
+        spelt = list(name)
+        spelt[place] = written.format(ord(spelt[place]))
+        name = "".join(spelt)
+        for form in ("{}={}", "{} = '{}'", '"{}": "{}"', "--{} {}"):
+            assert KEY not in without_secrets(form.format(name, KEY)), (form, name)
+        assert without_secrets({name: WORD}) == {name: "***"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_json_writes_in_ascii_are_read(name):
+    assert KEY not in without_secrets(json.dumps({name: KEY}))
+
+
+@pytest.mark.parametrize(
+    "key", ["type", "kind", "id", "field", "label", "variable", "header", "title", "name", "key"]
+)
+@pytest.mark.parametrize("value", ["value", "val", "content", "data", "default"])
+def test_what_a_secrets_name_stands_beside_is_masked(key, value):
+    for name in ("password", "API_KEY", "db_password"):
+        assert without_secrets([{key: name, value: WORD}]) == [{key: name, value: "***"}]
+        assert WORD not in without_secrets(json.dumps({key: name, value: WORD}))
+    for word in ("the", "embedding_128", "12"):  # a token of a text
+        if key not in ("name", "key"):
+            assert without_secrets({key: "token", value: word}) == {key: "token", value: word}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [["user", "password"], ["joe", WORD], ["ann", WORD]],
+        {"columns": ["user", "password"], "data": [["joe", WORD]]},
+        f"user password\njoe {WORD}",
+        f"ssh joe:{WORD}@host ls",
+        f"scp a joe:{WORD}@host:b",
+        f"INSERT INTO users (name, password) VALUES ('joe', '{WORD}'), ('ann', '{WORD}')",
+        f"<db>\n  <password>\n    {WORD}\n  </password>",
+        f"пароль от сервера: {WORD}",
+        f"passw0rd={WORD}",
+        f"login joe:{WORD}",
+        f"password ⇒ {WORD}",
+        f"password ≔ {WORD}",
+        f"[password] {WORD}",
+        f"net user joe {WORD} /add",
+        f"useradd -p {WORD} joe",
+        f"snmpwalk -A {WORD} -X {WORD} h",
+        f"كلمة المرور: {WORD}",
+        f"κωδικός πρόσβασης: {WORD}",
+        f"רשת סיסמה: {WORD}",
+    ],
+)
+def test_a_secret_is_known_in_rows_and_commands_and_words_of_other_languages(given):
+    masked = str(without_secrets(given))
+    assert WORD not in masked
+    assert "***" in masked
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", " | "])
+def test_a_column_is_masked_as_far_as_its_table_goes(mark):
+    table = [["user", "password", "note"], ["joe", WORD, "a"], ["ann", "hunter", "b"]]
+    text = "\n".join(map(mark.join, table))
+    masked = text.replace(WORD, "***").replace("hunter", "***")
+    assert without_secrets(f"x\n{text}\nand then\na, b, c") == f"x\n{masked}\nand then\na, b, c"
+
+
+@pytest.mark.parametrize(
     "given",
     [
         ["curl", "-u", f"me:{WORD}", "h"],
@@ -300,6 +376,22 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
         "src/x.py:1234:name:other and 10:20:30; http -a x; ssh-keygen -t ed25519; sqlplus /nolog",
         "| token | the word |\n|---|---|\n| key | value |",
         "qpsk=3 parola=ciao clave=valor mdp=chain schlüssel=4",
+        "date,token\n2024-01-01,the\nuser,token\n3,the",
+        "from a import (\n    user,\n    password,\n)\nx, y = f(a, 3)",
+        "the user, the password\nare asked for, in this order",
+        "user,password\n\n\nsee below, and beside",
+        "INSERT INTO t (name, size) VALUES ('joe', 'a1b2c3d4e5')",
+        "rsync -a runs/x:y@h; login: me; the user name\nis the last; useradd joe",
+        {"columns": ["date", "load"], "data": [["a", "b"]], "rows": [["user", "age"], ["joe", 3]]},
+        {
+            "type": "token",
+            "content": "the",
+            "label": "pass",
+            "data": "etth1",
+            "keys": ["lr", "hidden_size_128"],
+        },
+        "hidden_size=4 tokens=3 key_size=12 monitor=val/loss keys[0]=lr token_it=3 embedding_de=4 x[0]=y",
+        "\\u0041 and \\x41 and &#65; and a\\u00e9b: 3",
     ],
 )
 def test_what_is_no_secret_stays(harmless):
@@ -397,6 +489,11 @@ def test_the_working_folder_is_no_secret(monkeypatch):
         "h:5432:a:b:", "password send \"", "| token ", "token of the ", "YWJjZGVmZ2hpams ", "vault write a ",
         "sqlplus a/",
         "htpasswd -b a ", "login(a=", "token\r\n", "a:b:1:1:", "FTP('a',", "net use a \\\\", "jwt.encode(a",
+        "\\u0061", "user,password\na,b\n", "user,password,", "<password> ", "ssh a:",
+        "insert into a (password) values (a),",
+        '"value": "a", "name": "', '"type": "password", ', "login a:", "пароль от ", "&#97;", "user password\na b\n",
+        "a,b\n",
+        "รหัสผ่าน", "insert into a (a, ",
     ],
 )  # fmt: skip
 @pytest.mark.quick(15)

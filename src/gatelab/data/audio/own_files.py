@@ -58,7 +58,8 @@ def own_sounds(
     """
     place = Path(path).expanduser()
     listed = is_table(place, *MANIFESTS) and not place.is_dir()
-    rows, notes = (manifest(place, column), list[str]()) if listed else folder(place, column)
+    told: list[str] = []
+    rows, notes = (manifest(place, column, told), told) if listed else folder(place, column)
     root = place.parent if listed else place
 
     def named(file: Path) -> Path:
@@ -132,7 +133,7 @@ def sounds_in(place: Path) -> list[Path]:
     return [file for file in files_of("data.path", place) if file.suffix.lower() in ENDINGS]
 
 
-def manifest(place: Path, column: Column | None) -> list[Row]:
+def manifest(place: Path, column: Column | None, notes: list[str] | None = None) -> list[Row]:
     """The rows of a manifest; `column` None: paths alone.
 
     Raises:
@@ -141,7 +142,7 @@ def manifest(place: Path, column: Column | None) -> list[Row]:
     """
     if not place.is_file():
         raise DataError(f"data.path={place}: there is no such file")
-    table = _table(place, column)
+    table = _table(place, column, notes)
     if not table.lines:
         raise DataError(f"{place}: has no rows")
     problems = Problems()
@@ -158,12 +159,12 @@ def manifest(place: Path, column: Column | None) -> list[Row]:
     return rows
 
 
-def _table(place: Path, column: Column | None) -> TextTable:
+def _table(place: Path, column: Column | None, notes: list[str] | None) -> TextTable:
     """The cells of a manifest."""
     text = "".join(characters(str(place), blocks(place), "char", as_bytes=False))
     wanted = [("", name) for name in ("path", column) if name is not None]
     try:
-        return text_table(text, wanted, tabs=is_table(place, ".tsv"))
+        return text_table(text, wanted, notes, tabs=is_table(place, ".tsv"))
     except DataError as error:
         other = {"label": "transcript", "transcript": "label"}.get(column or "", "")
         header = [name.strip() for name in re.split(r"[,;|\t]", next(iter(text.splitlines()), ""))]

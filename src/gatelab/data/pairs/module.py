@@ -24,8 +24,8 @@ class PairsDataModule(GatelabDataModule):
     """Sentence pairs of Multi30k or of any files.
 
     corpus: "multi30k"; "pairs" reads `source` and `target`, two text files whose lines correspond (a folder or a glob
-        is joined), and `valid_source`, ... `test_target`; or, with `path`, the columns of a TSV or CSV file that
-        `source` and `target` name, and `valid_path`, `test_path`.
+        is joined), and `valid_source`, ... `test_target`; or, with `path`, the columns of a TSV, CSV or Parquet file
+        that `source` and `target` name, and `valid_path`, `test_path`.
     pair: which side of Multi30k is the source: "de-en" or "en-de".
     split: fractions [train, valid] or [train, valid, test] of the pairs where validation has no file of its own; they
         are cut in their order. max_pairs: only the first pairs of training.

@@ -1,17 +1,20 @@
-"""Reads sentence pairs: two text files whose lines correspond, or two columns of a TSV or CSV file.
+"""Reads sentence pairs: two text files whose lines correspond, or two columns of a TSV, CSV or Parquet file.
 
-Every message names the file and the line. White space at the ends of a sentence is dropped, a pair without text on
-both sides is left out.
+Every message names the file and the line, of a Parquet file the row. White space at the ends of a sentence is
+dropped, a pair without text on both sides is left out.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
 from gatelab.data.messages import DataError, Problems, counted, few, shows
 from gatelab.data.text.text_files import find_files, split_lines, text_of
-from gatelab.data.text_table import is_table, text_table
+from gatelab.data.text_table import check_names, is_table, text_table
+
+PARQUET = (".parquet", ".pq")
 
 
 class Pairs(NamedTuple):
@@ -43,24 +46,32 @@ def read_files(source_key: str, source: str, target_key: str, target: str) -> Pa
     return _checked(rows, f"{source_key}={source}", f"{target_key}={target}", sha256)
 
 
-def read_table(key: str, path: str, source: str, target: str) -> Pairs:
-    """Return two columns of a file whose name ends in .tsv or .csv, or of several, each with its own header.
+def read_table(key: str, path: str, source: str, target: str, notes: list[str] | None = None) -> Pairs:
+    """Return two columns of a file whose name ends in .tsv, .csv or .parquet, or of several, each with its own header.
 
-    Quotes enclose fields in .csv; how they are read in .tsv, see `text_table`. `.gz` and `.zst` are unpacked.
+    Quotes enclose fields in .csv; how they are read in .tsv, see `text_table`. `.gz` and `.zst` are unpacked. In
+    Parquet both sides may be fields of one column, as in `{"de": ..., "en": ...}`.
     """
     files = find_files(key, path)
-    if odd := [str(file) for file in files.files if not is_table(file, ".tsv", ".csv")]:
+    if odd := [str(file) for file in files.files if not is_table(file, ".tsv", ".csv", *PARQUET)]:
         raise DataError(
-            f"{key}={few(odd)}: give a .tsv or .csv file, or two text files as data.source and data.target"
+            f"{key}={few(odd)}: give a .tsv, .csv or .parquet file, or two text files as data.source and data.target"
         )
     wanted = [("data.source", source), ("data.target", target)]
     parts = []
     for file in files.files:
+        if is_table(file, *PARQUET):
+            rows = list(_of_parquet(file, wanted))
+            parts.append(_checked(rows, f"{file}, column {source}", f"{file}, column {target}", {}, "row"))
+            continue
         text = str(text_of([file], "word", as_bytes=False))
+        told: list[str] = []
         try:
-            table = text_table(text, wanted, tabs=is_table(file, ".tsv"))
+            table = text_table(text, wanted, told, tabs=is_table(file, ".tsv"))
         except DataError as error:
             raise DataError(f"{file}: {error}") from None
+        if notes is not None:
+            notes += [f"{file.name}: {note}" for note in told]
         one, other = (normalize("NFC", name) for name in (source, target))
         rows = [(line.number, line.fields[one], line.fields[other]) for line in table.lines]
         parts.append(_checked(rows, f"{file}, column {source}", f"{file}, column {target}", {}))
@@ -69,7 +80,31 @@ def read_table(key: str, path: str, source: str, target: str) -> Pairs:
     return Pairs(sources, targets, {files.label: files.sha256()})
 
 
-def _checked(rows: Iterable[tuple[int, str, str]], source: str, target: str, sha256: dict[str, str]) -> Pairs:
+def _of_parquet(file: Path, wanted: list[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
+    """The rows of a Parquet file: number, source, target."""
+    from gatelab.data.series.table import read_frame  # takes half a second
+
+    names = [name for _, name in wanted]
+    frame = read_frame(file, [], None, None, None, text=names)
+    for column in [name for name in frame.columns if isinstance(frame[name].iloc[0], dict)]:
+        for name in names:
+            if name not in frame and name in frame[column].iloc[0]:
+                frame[name] = [(cell or {}).get(name) for cell in frame[column]]
+    try:
+        check_names(list(frame.columns), wanted)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+    source, target = ([str(side or "") for side in frame[name]] for name in names)
+    yield from zip(range(1, len(frame) + 1), source, target, strict=True)
+
+
+def _checked(
+    rows: Iterable[tuple[int, str, str]],
+    source: str,
+    target: str,
+    sha256: dict[str, str],
+    counted_in: str = "line",
+) -> Pairs:
     """The pairs of (line, source, target); `DataError` names the lines where one side has no text."""
     found, problems = Pairs([], [], sha256), Problems()
     for number, *sides in rows:
@@ -77,7 +112,7 @@ def _checked(rows: Iterable[tuple[int, str, str]], source: str, target: str, sha
         if shows(one) != shows(other):
             empty, there = (source, other) if shows(other) else (target, one)
             problems.append(
-                f"{empty}: line {number} is empty, and its other side is {there[:60]!r}; remove that pair, or "
+                f"{empty}: {counted_in} {number} is empty, and its other side is {there[:60]!r}; remove that pair, or "
                 "translate the sentence"
             )
         elif shows(one):

@@ -60,7 +60,7 @@ def check_sources(options: PairOptions) -> None:
     elif not (options.sources["train"] and options.targets["train"]):
         raise DataError(
             "data=pairs needs data.source=FILE and data.target=FILE, two text files whose lines correspond; or "
-            "data.path=FILE.tsv with data.source and data.target naming its columns"
+            "data.path=FILE.tsv (.csv, .parquet) with data.source and data.target naming its columns"
         )
     for split in ("valid", "test"):
         if bool(options.sources[split]) != bool(options.targets[split]):
@@ -74,9 +74,9 @@ def check_sources(options: PairOptions) -> None:
 def load_pairs(options: PairOptions, mirror: str | None = None, cache: str | None = None) -> PairCorpus:
     """Return the pairs of each split; `DataError` or `FetchError` say what is missing or wrong."""
     check_sources(options)
-    corpus = PairCorpus(
-        _multi30k(options.pair, mirror, cache) if options.corpus == "multi30k" else _own(options)
-    )
+    notes: list[str] = []
+    pairs = _multi30k(options.pair, mirror, cache) if options.corpus == "multi30k" else _own(options, notes)
+    corpus = PairCorpus(pairs, notes)
     if options.max_pairs is not None:
         corpus.pairs["train"] = corpus.pairs["train"].part(0, options.max_pairs)
         corpus.notes.append(f"train: the first {len(corpus.pairs['train'].sources):,} pairs")
@@ -104,7 +104,7 @@ def _multi30k(pair: str, mirror: str | None, cache: str | None) -> dict[str, Pai
     return found
 
 
-def _own(options: PairOptions) -> dict[str, Pairs]:
+def _own(options: PairOptions, notes: list[str]) -> dict[str, Pairs]:
     """The pairs of the user's files: `path` with two columns, or two files a split."""
     found: dict[str, Pairs] = {}
     columns = options.sources["train"], options.targets["train"]
@@ -117,7 +117,7 @@ def _own(options: PairOptions) -> dict[str, Pairs]:
                     f"data.{prefix}source: with data.path the columns are named once; give data.{prefix}path"
                 )
             if path and columns[0] and columns[1]:
-                found[split] = read_table(f"data.{prefix}path", path, *columns)  # type: ignore[arg-type]
+                found[split] = read_table(f"data.{prefix}path", path, *columns, notes)  # type: ignore[arg-type]
         elif path:
             raise DataError(
                 f"data.{prefix}path goes with data.path; give data.{prefix}source and data.{prefix}target"

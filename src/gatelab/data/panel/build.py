@@ -7,6 +7,7 @@ that changes, text among numbers, missing ids and times; missing values and abse
 Dimensions: `N` rows, `S` series, `C` channels, `F`/`G` known covariates (numbers/categories), `M` times of the grid.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal
@@ -19,7 +20,7 @@ from gatelab.data.panel.grid import panel_grid
 from gatelab.data.panel.long_frame import LongFrame, fingerprint, read_long_frame
 from gatelab.data.panel.panel import Columns, Panel
 from gatelab.data.panel.rows import first_of
-from gatelab.data.series.calendar import read_times, shown
+from gatelab.data.series.calendar import Stamps, check_frequency, read_times, shown, told_step, zone_note
 from gatelab.data.series.table import DECORATED
 
 _TIME: Final = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.*|\d{1,2}:\d{2}\b.*"
@@ -33,6 +34,7 @@ def read_panel(
     path: str,
     columns: Columns,
     *,
+    frequency: str | None = None,
     gaps: Literal["error", "mask"] = "error",
     missing: Literal["error", "mask"] = "error",
     separator: str | None = None,
@@ -41,14 +43,14 @@ def read_panel(
 ) -> Panel:
     """Return the panel in a file, in the files of a pattern or in those of a folder.
 
-    gaps: what to do with times that a series lacks between its rows; missing: with cells without a value. "mask" takes
-    them as missing. Raises `DataError`.
+    frequency: the step; None: found from the times. gaps: what to do with times that a series lacks between its rows;
+    missing: with cells without a value. "mask" takes them as missing. Raises `DataError`.
     """
     notes: list[str] = []
     file_format = {"separator": separator, "decimal": decimal, "encoding": encoding}
     long = read_long_frame(path, notes, file_format, (columns.id, *columns.categorical))
     try:
-        panel = build_panel(long, columns, gaps, missing, notes)
+        panel = build_panel(long, columns, gaps, missing, notes, frequency=check_frequency(frequency))
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     panel.fingerprint, panel.notes = fingerprint(path), notes
@@ -56,9 +58,18 @@ def read_panel(
 
 
 def build_panel(
-    long: LongFrame, columns: Columns, gaps: str, missing: str, notes: list[str], step: str = ""
+    long: LongFrame,
+    columns: Columns,
+    gaps: str,
+    missing: str,
+    notes: list[str],
+    step: str = "",
+    frequency: str = "",
 ) -> Panel:
-    """Return the panel of a long frame, see `read_panel`. step: that of a run, taken if no other one fits better."""
+    """Return the panel of a long frame, see `read_panel`.
+
+    step: that of a run, taken if no other one fits better; frequency: the only one that is taken.
+    """
     _check_columns(long.frame, columns)
     problems = Problems()
     found = problems.of(lambda: _ids(long, columns.id))
@@ -78,12 +89,19 @@ def build_panel(
     starts = np.searchsorted(series, np.arange(len(names) + 1))
 
     def name(one: int, first: int, last: int) -> str:
-        return f"series {shown(names[one])} ({long.rows(rows[[first]])} to {long.rows(rows[[last]])[4:]})"
+        if first == last:
+            return f"series {shown(names[one])} ({long.rows(rows[[first]])})"
+        return f"series {shown(names[one])} (rows {long.rows(rows[[first]])[4:]} to {long.rows(rows[[last]])[4:]})"
 
     panel = Panel(names, starts, np.zeros((0, 0)), columns.target + columns.past, words=words)
     inside = np.arange(len(rows)) - starts[series]
     if stamps is not None:
-        grid = panel_grid(stamps[0][rows], stamps[1][rows], stamps[2], starts, name, step)
+        read = Stamps(pd.Series(stamps[0][rows]), pd.Series(stamps[1][rows]), stamps[2])
+        grid = panel_grid(read, starts, name, step, frequency)
+        if grid.others and not step:
+            notes.append(told_step(grid.step, grid.others))
+        if grid.zone:
+            notes.append(zone_note(str(columns.time), grid.zone))
         panel.frequency, panel.zone, panel.times, panel.wall = grid.step, grid.zone, grid.times, grid.wall
         panel.place = grid.place[starts[:-1]]
         inside = grid.place - panel.place[series]
@@ -142,7 +160,12 @@ def _stamps(long: LongFrame, column: str, notes: list[str]) -> tuple[np.ndarray,
             f"column {column!r}: {long.rows(np.flatnonzero(empty))} without a time; fill it in or remove them"
         )
     codes, _ = pd.factorize(values)
-    read = read_times(values.iloc[first_of(codes)], notes)
+    try:
+        read = read_times(values.iloc[first_of(codes)], notes)
+    except DataError as error:  # of rows that are counted over all files
+        raise DataError(
+            re.sub(r"\brow (\d+)", lambda found: long.rows([int(found[1]) - 1]), str(error))
+        ) from None
     microseconds = [part.to_numpy().astype("datetime64[us]")[codes] for part in (read.times, read.wall)]
     return microseconds[0], microseconds[1], read.zone
 

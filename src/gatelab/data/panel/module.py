@@ -36,7 +36,7 @@ from gatelab.data.panel.rolling import PanelOrigins
 from gatelab.data.panel.rows import bounds, ranges, sums
 from gatelab.data.panel.sources import read_series_panel
 from gatelab.data.panel.windows import PanelArrays, PanelScaler, PanelWindows, Protocol, Windows
-from gatelab.data.series.protocol import default_season
+from gatelab.data.series.protocol import check_step, default_season
 from gatelab.data.series.rolling import BaselineForecast, RollingWindow
 from gatelab.data.specs import SeriesSpec
 
@@ -57,6 +57,7 @@ class PanelDataModule(GatelabDataModule):
     id, time, target: columns (time None: the rows of a series are in order and equally spaced). past: further inputs,
         known up to now. known_future: covariates that are known for the steps to forecast. static: facts of each series
         (a column that changes within one is refused). Text is categorical, and so are the numbers of `categorical`.
+    frequency: the step (None: found from the times, see calendar.py).
     calendar: features made from the stamps, some of hour, weekday, day, month. fourier: season in steps -> pairs of
         sine and cosine.
     gaps, missing: "error" refuses absent rows and empty cells; "mask" takes them as missing: zero to the network with
@@ -94,6 +95,7 @@ class PanelDataModule(GatelabDataModule):
         known_future: list[str] | None = None,
         static: list[str] | None = None,
         categorical: list[str] | None = None,
+        frequency: str | None = None,
         calendar: list[str] | None = None,
         fourier: dict[Any, int] | None = None,
         gaps: Literal["error", "mask"] = "error",
@@ -149,8 +151,17 @@ class PanelDataModule(GatelabDataModule):
             if path is None or not target:
                 missing_key = "path=FILE (a file, pattern or folder)" if path is None else "target=[COLUMN]"
                 raise DataError(f"data=panel needs data.{missing_key}")
+            check_step(frequency, time)
         elif given := [
-            name for name, v in {"path": path, "time": time, **names, **self.file_format}.items() if v
+            name
+            for name, v in {
+                "path": path,
+                "time": time,
+                **names,
+                **self.file_format,
+                "frequency": frequency,
+            }.items()
+            if v
         ]:
             raise DataError(f"data.{given[0]} is for data=panel; {series} has its own")
         elif horizon != GROUPS[series].horizon or test_windows != 1 or leave_out:
@@ -166,7 +177,7 @@ class PanelDataModule(GatelabDataModule):
         self.gaps, self.missing, self.scaling, self.weighting = gaps, missing, scaling, weighting
         self.lookback, self.horizon, self.step, self.min_past = lookback, horizon, step or horizon, min_past
         self.valid_windows, self.test_windows, self.season = valid_windows, test_windows, season
-        self.leave_out = leave_out
+        self.leave_out, self.frequency = leave_out, frequency
         self.data_seed, self.mirror, self.cache = data_seed, mirror, cache
         self.panel: Panel | None = None
 
@@ -256,7 +267,7 @@ class PanelDataModule(GatelabDataModule):
 
     @property
     def _options(self) -> dict[str, Any]:
-        return {"gaps": self.gaps, "missing": self.missing, **self.file_format}
+        return {"frequency": self.frequency, "gaps": self.gaps, "missing": self.missing, **self.file_format}
 
     def _windows(
         self, panel: Panel, protocol: Protocol, measured: np.ndarray, usable: np.ndarray

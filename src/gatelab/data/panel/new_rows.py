@@ -20,7 +20,7 @@ from gatelab.data.panel.long_frame import LongFrame, read_long_frame
 from gatelab.data.panel.panel import Columns, Panel
 from gatelab.data.panel.rows import bounds, ranges
 from gatelab.data.panel.windows import PanelArrays, PanelScaler, PanelWindows, Scaling, Windows
-from gatelab.data.series.calendar import following, same_step, shown
+from gatelab.data.series.calendar import check_frequency, following, same_step, shown, zone_note
 from gatelab.data.specs import SeriesSpec
 
 
@@ -50,22 +50,38 @@ def read_panel_input(
     features: tuple[list[str], dict[Any, int]],
     scaling: Scaling,
 ) -> PanelInput:
-    """Return the rows to forecast from; options: `gaps`, `missing` and the format of files; features: see `encode`."""
+    """Return the rows to forecast from.
+
+    options: `frequency`, `gaps`, `missing` and the format of files; features: see `encode`.
+    """
     notes: list[str] = []
     file_format = {name: options[name] for name in ("separator", "decimal", "encoding")}
     # what was words in training is words here, whatever these rows hold of it
     columns = columns._replace(categorical=tuple(dict.fromkeys([*columns.categorical, *spec.words])))
     text = (columns.id, *columns.categorical)
     long = read_long_frame(path, notes, file_format, text)
+    ahead = None if future is None else read_long_frame(future, notes, file_format, text)
     try:
-        history = whole = build_panel(long, columns, options["gaps"], "mask", notes, spec.frequency)
+        history = whole = build_panel(
+            long,
+            columns,
+            options["gaps"],
+            "mask",
+            notes,
+            spec.frequency,
+            check_frequency(options["frequency"]),
+        )
         _check_step(history, spec)
         ends = history.lengths
-        if future is not None:
+        if future is not None and ahead is not None:
             if not columns.known:
                 raise DataError(f"--future {future}: the run has no data.known_future; leave it out")
-            long = _below(long, read_long_frame(future, notes, file_format, text), columns)
-            whole = build_panel(long, columns, options["gaps"], "mask", [], spec.frequency)
+            long = _below(long, ahead, columns)
+            # a gap is told as what is not known of the steps to forecast
+            whole = build_panel(long, columns, "mask", "mask", [], frequency=history.frequency)
+            if whole.zone != history.zone:
+                told = zone_note(str(columns.time), history.zone)
+                notes = [zone_note(str(columns.time), whole.zone) if note == told else note for note in notes]
             if only := whole.ids[len(history.ids) :]:
                 raise DataError(
                     f"{len(only):,} series without history in {future}: {few(only)} "

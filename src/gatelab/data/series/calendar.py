@@ -6,7 +6,7 @@ midnight that ends the day. Large numbers are UNIX time: seconds, milli-, micro-
 The step is taken from the stamps: `W-MON` for Mondays, `QS-FEB` for quarters from February, `90min`, `B`. A fixed day
 of the month has no name in pandas; here it is `MS-15`, or `3MS-15` every third month. A step counts elapsed time if it
 is shorter than a day, days of the wall clock otherwise: a day with a change of the clock has 23 or 25 hours, and one
-midnight.
+midnight, also where clocks skip it. Where several steps fit equally well, one is taken and the others are told.
 
 All errors are `DataError`s that name column and row (counted from 1 after the header); the caller adds the file.
 """
@@ -42,6 +42,9 @@ _UNANCHORED: Final = ("W", "QS", "QE", "YS", "YE")
 _FIXED_DAY: Final = r"(\d*)MS-(\d{1,2})"
 _SPARSEST: Final = 100
 """Times of a grid for each row that is there; with more, it is not called a grid with gaps."""
+_AHEAD: Final = 12
+"""Steps after the last row within which two steps that fit the rows must part to be told: months and business months
+do so within six, years and business years too."""
 
 
 class Stamps(NamedTuple):
@@ -57,12 +60,16 @@ class Stamps(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Regular times `[M]` with the row `[M]` at or before each, the name of the step, and the zone of its stamps."""
+    """Regular times `[M]` with the row `[M]` at or before each, the name of the step, and the zone of its stamps.
+
+    others: steps that the times fit as well, and that lead elsewhere after the last one.
+    """
 
     times: pd.DatetimeIndex
     source: np.ndarray
     step: str
     zone: str
+    others: tuple[str, ...] = ()
 
 
 # reading
@@ -84,9 +91,26 @@ def read_times(column: pd.Series, notes: list[str]) -> Stamps:
         )
     else:
         stamps = _read_text(column.astype(str).str.strip())
-    if stamps.zone:
-        written = f"with {stamps.zone}" if stamps.zone != "UTC" else "in UTC"
-        notes.append(f"times of {name!r} were converted to UTC; forecasts are stamped {written}")
+    return _with_skipped_midnights(stamps) if stamps.zone else stamps
+
+
+def zone_note(name: str, zone: str) -> str:
+    """What is told of a column of times with a zone; zone: that of the grid that was found."""
+    written = f"with {zone}" if zone != "UTC" else "in UTC"
+    return f"times of {name!r} were converted to UTC; forecasts are stamped {written}"
+
+
+def _with_skipped_midnights(stamps: Stamps) -> Stamps:
+    """Put days whose time of day a clock that was put forward skipped at that time on their wall."""
+    clock, offsets = stamps.wall - stamps.wall.dt.normalize(), stamps.wall - stamps.times
+    usual = clock.mode().iloc[0]
+    late = clock - usual
+    odd = late != pd.Timedelta(0)
+    others = offsets[~odd]
+    # the day before has the offset from which the clock was put forward, the day after the one since then
+    changes = (offsets[odd] - late[odd]).isin(others) & offsets[odd].isin(others)
+    if odd.any() and (late[odd] > pd.Timedelta(0)).all() and changes.all():
+        return stamps._replace(wall=stamps.wall.where(~odd, stamps.wall - late))
     return stamps
 
 
@@ -234,29 +258,83 @@ def _of(text: pd.Series, where: pd.Series) -> str:
 # the step
 
 
-def find_grid(stamps: Stamps, expected: str = "") -> Grid | None:
+def find_grid(stamps: Stamps, expected: str = "", frequency: str = "") -> Grid | None:
     """Return the grid on which all times lie and which they fill best; None if there is none.
 
-    stamps: in order. expected: the step of a run, which is taken if no other one fits better.
+    stamps: in order. expected: the step of a run, which is taken if no other one fits better. frequency: the only step
+    that is tried, "" for all.
     """
     times, wall = pd.DatetimeIndex(stamps.times), pd.DatetimeIndex(stamps.wall)
     if not stamps.zone:
-        return _best(times, times, expected, "")
-    if usual_step(times) < pd.Timedelta(hours=20):
-        return _best(times, times, expected, stamps.zone)
-    return _best(wall, times, expected, stamps.zone) or _best(times, times, expected, "UTC")
+        return _best(times, times, expected, frequency, "")
+    if is_elapsed(frequency) if frequency else usual_step(times) < pd.Timedelta(hours=20):
+        return _best(times, times, expected, frequency, stamps.zone)
+    by_wall = _best(wall, times, expected, frequency, stamps.zone)
+    return by_wall or _best(times, times, expected, frequency, "UTC")
 
 
-def _best(index: pd.DatetimeIndex, times: pd.DatetimeIndex, expected: str, zone: str) -> Grid | None:
+def _best(
+    index: pd.DatetimeIndex, times: pd.DatetimeIndex, expected: str, frequency: str, zone: str
+) -> Grid | None:
     """The grid of the times `index` of one clock; `times`: the same in UTC."""
     best: Grid | None = None
-    for step in _steps(index, expected):
+    others: list[str] = []
+    for step in [frequency] if frequency else _steps(index, expected):
         grid = _range(index[0], index[-1], step, _SPARSEST * len(index))
-        if grid is not None and index.isin(grid).all() and (best is None or len(grid) < len(best.times)):
+        if grid is None or not index.isin(grid).all():
+            continue
+        if best is None or len(grid) < len(best.times):
             source = index.searchsorted(grid, side="right") - 1
             # an absent row has the offset from UTC of the row before it
-            best = Grid(grid - (index - times)[source], source, step, zone)
-    return best
+            best, others = Grid(grid - (index - times)[source], source, step, zone), []
+        elif len(grid) == len(best.times) and step not in (best.step, *others):
+            others.append(step)
+    if best is None or best.step == expected or not others:
+        return best
+    return best._replace(others=tuple(_elsewhere(index[-1], best.step, others)))
+
+
+def _elsewhere(last: pd.Timestamp, step: str, others: list[str]) -> Iterator[str]:
+    """Those of the other steps that lead elsewhere after the last row, each way once."""
+    ways = [following(last, step, _AHEAD)]
+    for other in others:
+        way = following(last, other, _AHEAD)
+        if not any(way.equals(known) for known in ways):
+            ways.append(way)
+            yield other
+
+
+def told_step(step: str, others: tuple[str, ...]) -> str:
+    """What is told where the times fit several steps."""
+    fits = " and ".join(others)
+    return (
+        f"the times fit the step {step}, which was taken, and {fits}: give "
+        f"{' or '.join(f'data.frequency={other}' for other in (step, *others))} to say which is right"
+    )
+
+
+def check_frequency(frequency: str | None) -> str:
+    """Return the name of a step that the user gave as this module writes it; "" for None. Raises `DataError`."""
+    if frequency is None:
+        return ""
+    try:
+        offset = offset_of(frequency)
+        if offset is None or pd.Timestamp(0) + offset <= pd.Timestamp(0):
+            raise ValueError("a step leads forward")
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"data.frequency={frequency}: no such step ({' '.join(str(error).split())[:200]}); give a name of pandas: "
+            "h, 15min, D, B, W-MON, MS, ME, QS-JAN, YS-JAN, 2W-FRI; or MS-15 for the 15th of each month"
+        ) from None
+    if re.fullmatch(_FIXED_DAY, frequency):
+        return frequency
+    return str(offset.freqstr)
+
+
+def is_elapsed(step: str) -> bool:
+    """Whether a step counts elapsed time, not days of the wall clock."""
+    offset = offset_of(step)
+    return isinstance(offset, Tick) and not isinstance(offset, Day)
 
 
 def usual_step(index: pd.DatetimeIndex) -> pd.Timedelta:
@@ -276,22 +354,28 @@ def _steps(index: pd.DatetimeIndex, expected: str) -> Iterator[str]:
     elif usual >= pd.Timedelta(days=1):
         yield from _half_month_steps(index)
         days = index.to_numpy().astype("datetime64[D]")
-        if (business := _usual(np.busday_count(days[:-1], days[1:]))) % 5:
-            yield _times(business, "B")
+        business = _usual(np.busday_count(days[:-1], days[1:]))
+        if business == 1:
+            yield "B"
     if usual == pd.Timedelta(days=7):
         yield f"W-{_DAYS[index[0].day_of_week]}"
     elif usual == pd.Timedelta(days=usual.days):
         yield _times(usual.days, "D")  # pandas 3 calls whole days "24h" when they are measured
     else:
         yield str(to_offset(usual).freqstr)
+    # rarer ones, which a few rows may fit by chance
+    if usual >= pd.Timedelta(days=27):
+        yield from _weekday_steps(index)
+    elif usual >= pd.Timedelta(days=1) and business % 5 and business > 1:
+        yield _times(business, "B")
 
 
 def _month_steps(index: pd.DatetimeIndex) -> Iterator[str]:
-    """Steps of whole months: by the first or last (business) day, a fixed one, or a weekday such as the third Friday.
+    """Steps of whole months: by the first or last (business) day, or a fixed one.
 
     A fixed day that a month lacks (30 February) is the last one of that month.
     """
-    months = _usual(np.diff(12 * index.year + index.month))
+    months = _months_between(index)
     month = int(index.month[0]) - 1
     # pandas' own names: quarters begin in JAN, FEB or MAR, and end in OCT, NOV or DEC
     for name, quarter in (
@@ -306,9 +390,18 @@ def _month_steps(index: pd.DatetimeIndex) -> Iterator[str]:
         else:
             yield _times(months, name)
     yield f"{_times(months, 'MS')}-{index.day.max()}"
+
+
+def _weekday_steps(index: pd.DatetimeIndex) -> Iterator[str]:
+    """Steps of whole months by a weekday, such as the third or the last Friday."""
+    months = _months_between(index)
     weekday = _DAYS[index[0].day_of_week]
     yield _times(months, f"WOM-{(int(index.day[0]) + 6) // 7}{weekday}")
     yield _times(months, f"LWOM-{weekday}")
+
+
+def _months_between(index: pd.DatetimeIndex) -> int:
+    return _usual(np.diff(12 * index.year + index.month))
 
 
 def _half_month_steps(index: pd.DatetimeIndex) -> Iterator[str]:
@@ -351,9 +444,16 @@ def _range(first: pd.Timestamp, last: pd.Timestamp, step: str, most: int) -> pd.
 
 
 def _shortest(offset: BaseOffset) -> pd.Timedelta:
-    """The shortest time that the step may take, about."""
-    start = pd.Timestamp("2024-02-01")
-    return pd.Timedelta(start + 2 * offset - (start + offset))
+    """The shortest time that the step takes: from Friday a business day takes three, from Monday one."""
+    return pd.Timedelta(pd.date_range("2023-01-01", periods=_AHEAD + 2, freq=offset).to_series().diff().min())
+
+
+def off_step(times: pd.DatetimeIndex, step: str) -> str:
+    """Say to which of the times in order a step does not lead from the first."""
+    grid = _range(times[0], times[-1], step, _SPARSEST * len(times))
+    if grid is None:
+        return f"does not begin at {times[0]}, or hardly any of its times is there"
+    return f"does not lead from {times[0]} to {times[~times.isin(grid)][0]}"
 
 
 def grid_around(anchor: pd.Timestamp, first: pd.Timestamp, last: pd.Timestamp, step: str) -> pd.DatetimeIndex:
@@ -379,7 +479,7 @@ def following(last: pd.Timestamp, step: str, steps: int, zone: str = "") -> pd.D
     offset = offset_of(step)
     if not zone:
         return pd.date_range(last, periods=steps + 1, freq=offset)[1:]
-    if isinstance(offset, Tick) and not isinstance(offset, Day):
+    if is_elapsed(step):
         return pd.date_range(last, periods=steps + 1, freq=offset)[1:].tz_localize("UTC").tz_convert(zone)
     wall = last.tz_localize("UTC").tz_convert(zone).tz_localize(None)
     days = pd.date_range(wall, periods=steps + 1, freq=offset)[1:]

@@ -195,10 +195,15 @@ def _without_comments(text: str, notes: list[str]) -> str:
         comments += [(end, line)] if line.strip() else []
         end += len(line)
     else:
+        if comments:
+            raise DataError("every line begins with #: write the names of the columns, and rows below them")
         return text
+    header = ""
     if comments and all(map(_is_value, filter(None, map(str.strip, re.split(r"[,;\t|]", line))))):
         end, header = comments.pop()
         end += len(header) - len(header.lstrip("# \t"))
+    if header or comments:
+        notes.append(f"line {text.count(chr(10), 0, end) + 1} was taken for the header")
     if comments:
         notes.append(
             f"{counted(len(comments), 'line')} above the header that begin{'s' * (len(comments) == 1)} with #"

@@ -30,6 +30,7 @@ from gatelab.data.series.protocol import (
     Scaler,
     Series,
     SeriesWindows,
+    check_step,
     default_season,
     fraction_borders,
     mase_scale,
@@ -55,9 +56,10 @@ class SeriesDataModule(GatelabDataModule):
     """Forecasting windows `past [B, lookback, C]` -> `future [B, horizon, K]`.
 
     series: which data; "table" reads `path` (CSV or Parquet) with the time column `time` (None: rows are in
-        order), the columns `channels` (None: all) and the answers `gaps` and `missing` to holes (see
-        table.py), `missing_marks` such as -999 among them (see missing_marks.py); `separator`, `decimal` and
-        `encoding` of a CSV file (None: found out, see csv_file.py). What was filled is not scored.
+        order), the columns `channels` (None: all), the step `frequency` (None: found from the times, see
+        calendar.py) and the answers `gaps` and `missing` to holes (see table.py), `missing_marks` such as -999 among
+        them (see missing_marks.py); `separator`, `decimal` and `encoding` of a CSV file (None: found out, see
+        csv_file.py). What was filled is not scored.
     target: names of the channels to forecast (None: all). season: steps (None: from the frequency).
     split: fractions [train, valid, test] where the data set does not prescribe its borders (None: 0.7/0.1/0.2).
     borders: instead, the rows at which train, valid and test end, e.g. [8640, 11520, 14400], also in place of
@@ -81,6 +83,7 @@ class SeriesDataModule(GatelabDataModule):
         time: str | None = None,
         target: list[str] | None = None,
         channels: list[str] | None = None,
+        frequency: str | None = None,
         gaps: Literal["error", "fill", "ignore"] = "error",
         missing: Literal["error", "fill"] = "error",
         missing_marks: list[float] | None = None,
@@ -113,7 +116,10 @@ class SeriesDataModule(GatelabDataModule):
             if len(borders) not in (2, 3) or any(b <= a for a, b in pairwise((0, *borders))):
                 raise DataError(f"data.borders={borders}: give two or three rising numbers of rows")
         check_marks(missing_marks)
+        if series == "table":
+            check_step(frequency, time)
         self.file_format: dict[str, Any] = {
+            "frequency": frequency,
             "separator": separator,
             "decimal": decimal,
             "encoding": encoding,
@@ -278,8 +284,7 @@ class SeriesDataModule(GatelabDataModule):
         if self.data is None or self.data.times is None:
             return None
         origin = int(self.origins[split][window])
-        rows = self.data.times[origin - self.lookback : origin + self.horizon]
-        return np.datetime_as_string(rows.astype("datetime64[m]")).tolist()
+        return self.data.shown_times(slice(origin - self.lookback, origin + self.horizon))
 
     def rolling(
         self, windows: int | None = None, step: int | None = None, *, seen: bool = False
@@ -335,7 +340,7 @@ class SeriesDataModule(GatelabDataModule):
     def _time(self, row: int) -> str | None:
         if self.data is None or self.data.times is None:
             return None
-        return str(np.datetime_as_string(self.data.times[row].astype("datetime64[m]")))
+        return self.data.shown_times(slice(row, row + 1))[0]
 
     def rolling_baselines(self, rows: Sequence[int], more: Sequence[str] = ()) -> dict[str, BaselineForecast]:
         """Return what the trivial models say to windows that begin at `rows`; `more` as statistical.py names them.

@@ -35,6 +35,20 @@ def default_season(frequency: str) -> int:
     return _SEASONS.get(frequency.partition("-")[0], 1)
 
 
+def check_step(frequency: str | None, time: str | None) -> None:
+    """Raise `DataError` for a step `data.frequency` that is none, or that has no column of times."""
+    if frequency is None:
+        return
+    from gatelab.data.series.calendar import check_frequency
+
+    check_frequency(frequency)
+    if time is None:
+        raise DataError(
+            f"data.frequency={frequency} is the step of times: give their column, data.time=COLUMN; without times, "
+            "data.season=STEPS says the season"
+        )
+
+
 @dataclass
 class Series:
     """`N` rows of `C` channels in order of time, without gaps.
@@ -44,6 +58,7 @@ class Series:
     borders: ends of train, valid (and test) in rows if the data set prescribes them, else None.
     zone: of the stamps in the file, whose times are then UTC ("Europe/Paris", "+01:00"); "" if they have none.
     filled: `[N, C]` bool, True where a value was carried forward, not measured; None: nowhere.
+    wall: `[N]` datetime64, the times as the file writes them, without their offsets from UTC; None: `times` are that.
     """
 
     values: np.ndarray
@@ -55,6 +70,13 @@ class Series:
     notes: list[str] = field(default_factory=list)
     zone: str = ""
     filled: np.ndarray | None = None
+    wall: np.ndarray | None = None
+
+    def shown_times(self, rows: slice = slice(None)) -> list[str]:
+        """Return the times of rows by their own clock, in ISO format to the minute, for a person to read."""
+        clock = self.times if self.wall is None else self.wall
+        assert clock is not None
+        return np.datetime_as_string(clock[rows].astype("datetime64[m]")).tolist()
 
 
 def fraction_borders(rows: int, split: Sequence[float]) -> tuple[int, ...]:

@@ -71,7 +71,7 @@ def _keep(series: Series) -> CacheEntry:
         name: getattr(series, name)
         for name in ("channels", "frequency", "borders", "fingerprint", "notes", "zone")
     }
-    optional = {"times": series.times, "filled": series.filled}
+    optional = {"times": series.times, "filled": series.filled, "wall": series.wall}
     arrays = {name: array for name, array in optional.items() if array is not None}
     return CacheEntry({"values": series.values, **arrays}, facts)
 

@@ -23,13 +23,17 @@ import pandas as pd
 from gatelab.data.messages import DataError, Problems, counted, did_you_mean, to_type
 from gatelab.data.series.calendar import (
     Stamps,
+    check_frequency,
     clock_change,
     find_grid,
     holds_times_of_day,
+    off_step,
     read_times,
     row,
     shown,
+    told_step,
     usual_step,
+    zone_note,
 )
 from gatelab.data.series.csv_file import is_unnamed, read_csv
 from gatelab.data.series.missing_marks import without_marks
@@ -44,13 +48,14 @@ _MOST: Final = 6
 
 
 class _Rows(NamedTuple):
-    """Channels `[N, C]` in order of time, where they were filled `[N, C]`, and their times."""
+    """Channels `[N, C]` in order of time, where they were filled `[N, C]`, and their times; wall: see `Series`."""
 
     numbers: pd.DataFrame
     filled: np.ndarray
     frequency: str = ""
     times: np.ndarray | None = None
     zone: str = ""
+    wall: np.ndarray | None = None
 
 
 def read_table(
@@ -58,6 +63,7 @@ def read_table(
     *,
     time: str | None = None,
     channels: Sequence[str] | None = None,
+    frequency: str | None = None,
     gaps: Literal["error", "fill", "ignore"] = "error",
     missing: Literal["error", "fill"] = "error",
     missing_marks: Sequence[float] | None = None,
@@ -70,15 +76,16 @@ def read_table(
     """Return the table at `path` as a `Series` in order of time.
 
     time: name of the time column; None: the rows are already in order and equally spaced. channels: columns
-    to use (None: all but `time`). gaps: "error", "fill" (repeat the row before the gap) or "ignore" (take the
-    rows as consecutive). missing: "error" or "fill" (the last value before). missing_marks: numbers that stand for a
-    missing value.
+    to use (None: all but `time`). frequency: the step (None: found from the times). gaps: "error", "fill" (repeat the
+    row before the gap) or "ignore" (take the rows as consecutive). missing: "error" or "fill" (the last value before).
+    missing_marks: numbers that stand for a missing value.
     separator, decimal, encoding: of a CSV file (see csv_file.py; None: found out). step: the step that is taken if no
     other fits better. settings: whether the fixes may name settings of the data. Raises `DataError`.
     """
     path = Path(path).expanduser()
     notes: list[str] = []
     problems = Problems()
+    stated = check_frequency(frequency)
     frame = read_frame(path, notes, separator, decimal, encoding)
     if time is not None and (empty := frame.isna().all(axis=1)).any():
         notes.append(f"{counted(int(empty.sum()), 'empty row')} left out (first: {row(empty[empty])})")
@@ -99,7 +106,9 @@ def read_table(
     rows = _Rows(numbers, np.zeros(numbers.shape, bool))
     if stamps is not None:
         numbers, stamps = _in_order(str(time), numbers, stamps, problems, notes)
-        rows = _on_grid(numbers, stamps, step, gaps, problems, notes, settings)
+        rows = _on_grid(numbers, stamps, step, stated, gaps, problems, notes, settings)
+        if stamps.zone:
+            notes.append(zone_note(str(time), rows.zone))
     rows = _complete(rows, missing, problems, notes, settings)
     try:
         problems.refuse()
@@ -116,6 +125,7 @@ def read_table(
         notes,
         rows.zone,
         rows.filled if rows.filled.any() else None,
+        rows.wall,
     )
 
 
@@ -343,6 +353,7 @@ def _on_grid(
     numbers: pd.DataFrame,
     stamps: Stamps,
     step: str,
+    frequency: str,
     gaps: str,
     problems: list[str],
     notes: list[str],
@@ -350,28 +361,44 @@ def _on_grid(
 ) -> _Rows:
     """Return the rows on a grid without gaps, with its frequency ("" if there is none).
 
-    gaps: "error" refuses, "fill" repeats the row before a gap, "ignore" takes the rows as consecutive.
+    step: of a run; frequency: what the user says, "" for nothing. gaps: "error" refuses, "fill" repeats the row before
+    a gap, "ignore" takes the rows as consecutive.
     """
     times = pd.DatetimeIndex(stamps.times)
     rows = _Rows(
-        numbers.set_axis(times, axis=0), np.zeros(numbers.shape, bool), "", times.to_numpy(), stamps.zone
+        numbers.set_axis(times, axis=0),
+        np.zeros(numbers.shape, bool),
+        "",
+        times.to_numpy(),
+        stamps.zone,
+        stamps.wall.to_numpy() if stamps.zone else None,
     )
     if times.has_duplicates:
         return rows
-    if len(times) < 3 and not step:
-        problems.append(f"{counted(len(times), 'row')}: too few to tell the time step")
+    if len(times) < 3 and not step and not frequency:
+        give = " (data.frequency=D, and the like, says it)" if settings else ""
+        problems.append(f"{counted(len(times), 'row')}: too few to tell the time step{give}")
         return rows
-    grid = find_grid(stamps, step)
+    grid = find_grid(stamps, step, frequency)
+    if grid is not None and grid.others and settings:
+        notes.append(told_step(grid.step, grid.others))
     if grid is not None and len(grid.times) == len(times):
         return rows._replace(frequency=grid.step, zone=grid.zone)
+    if grid is None and frequency:
+        found = find_grid(stamps)
+        fits = f"; the times fit {' and '.join((found.step, *found.others))}" if found else ""
+        off = off_step(pd.DatetimeIndex(stamps.wall), frequency)
+        problems.append(f"data.frequency={frequency}: the step {off}{fits}")
+        return rows
     if gaps == "ignore":
         notes.append("the time grid is not regular; rows were taken as consecutive (data.gaps=ignore)")
         return rows
     ignore = ", or take the rows as consecutive with data.gaps=ignore" if settings else ""
+    utc = " (UTC)" if stamps.zone else ""
     if grid is None:
         problems.append(
-            f"the times lie on no regular grid (or hardly any of it is there): the usual step from {times[0]} on is "
-            f"{_off_grid(times)}; resample the file to one step{ignore}"
+            f"the times lie on no regular grid (or hardly any of it is there): the usual step from "
+            f"{times[0]}{utc} on is {_off_grid(times)}; resample the file to one step{ignore}{_clock_fix(stamps)}"
         )
         return rows
     absent = np.diff(grid.source, prepend=-1) == 0
@@ -384,17 +411,22 @@ def _on_grid(
         )
         problems.append(
             f"{counted(int(absent.sum()), 'time')} {'is' if absent.sum() == 1 else 'are'} missing in the {grid.step} "
-            f"grid, the first is {first}; add {'the row' if absent.sum() == 1 else 'the rows'}"
+            f"grid, the first is {first}{utc}; add {'the row' if absent.sum() == 1 else 'the rows'}"
             f"{fill}{change}"
         )
         return rows
     notes.append(
-        f"{counted(int(absent.sum()), 'missing time')} (first {first}) were given the values of the row before them"
+        f"{counted(int(absent.sum()), 'missing time')} (first {first}{utc}) were given the values of the row before "
+        "them"
     )
     # only whole rows that are absent: a missing value inside a row is data.missing's question
     filled = np.repeat(absent[:, None], numbers.shape[1], axis=1)
     on_grid = rows.numbers.iloc[grid.source].set_axis(grid.times, axis=0)
-    return _Rows(on_grid, filled, grid.step, grid.times.to_numpy(), grid.zone)
+    # an absent row has the offset from UTC of the row before it
+    wall = grid.times + pd.TimedeltaIndex(stamps.wall - stamps.times)[grid.source]
+    return _Rows(
+        on_grid, filled, grid.step, grid.times.to_numpy(), grid.zone, wall.to_numpy() if stamps.zone else None
+    )
 
 
 def _off_grid(times: pd.DatetimeIndex) -> str:
@@ -404,6 +436,21 @@ def _off_grid(times: pd.DatetimeIndex) -> str:
     leads = f", which does not lead to {odd[0]}" if len(odd) else ""
     name = pd.tseries.frequencies.to_offset(usual).freqstr
     return f"{name}{leads}"
+
+
+def _clock_fix(stamps: Stamps) -> str:
+    """What to do about times that are regular but for changes of the clock; "" elsewhere."""
+    times = pd.DatetimeIndex(stamps.times)
+    usual = usual_step(times)
+    aside = ((times - times[0] + usual / 2) % usual - usual / 2).to_series().abs()
+    if stamps.zone and find_grid(Stamps(stamps.wall, stamps.wall, "")) is not None:
+        return " (by its own clock they do: a step shorter than a day is counted in hours that pass)"
+    if usual >= pd.Timedelta(days=1) and aside.max() <= pd.Timedelta(hours=1):
+        return (
+            " (days of a zone whose clocks change? write them as they begin there, 2024-10-27 or "
+            "2024-10-27 00:00+01:00)"
+        )
+    return ""
 
 
 def _complete(rows: _Rows, missing: str, problems: list[str], notes: list[str], settings: bool) -> _Rows:

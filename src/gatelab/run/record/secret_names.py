@@ -15,16 +15,62 @@ from __future__ import annotations
 import functools
 import re
 from typing import Any
-from unicodedata import normalize
+from unicodedata import category, normalize
 from urllib.parse import unquote
 
+MARKS = (
+    "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f"
+    "\u0981-\u0983\u09bc-\u09cd\u0b82\u0bbe-\u0bcd\u0c3e-\u0c4d\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
+)
+"""Vowels and accents that are written on letters, and are no letters to a regular expression; for its brackets."""
 UNSEEN = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
 _LOOK_ALIKE = str.maketrans("асԁеіјкорѕтухαικορ", "acdeijkopstyxaikop", UNSEEN)
 """Cyrillic and Greek letters that are read as Latin ones, and what is not seen at all, in the name of a secret."""
 
 _OTHER_LANGUAGES = tuple(
-    word.translate(_LOOK_ALIKE)
+    re.sub(f"[{MARKS}]", "", normalize("NFKC", word)).translate(_LOOK_ALIKE)
     for word in (
+        *(
+            "geslo",
+            "lozinka",
+            "parolă",
+            "slaptažodis",
+            "κωδικόςπρόσβασης",
+            "συνθηματικό",
+            "şifrə",
+            "құпиясөз",
+        ),
+        *(
+            "סיסמה",
+            "סיסמא",
+            "סיסמאות",
+            "ססמה",
+            "ססמא",
+            "סוד",
+            "رقمسري",
+            "كلمةالسر",
+            "كلمةالمرور",
+            "كلمةسر",
+            "كلمةمرور",
+            "رمزعبور",
+            "گذرواژه",
+            "پسورد",
+        ),
+        *(
+            "密钥",
+            "密鑰",
+            "秘钥",
+            "令牌",
+            "口令",
+            "秘密鍵",
+            "合言葉",
+            "トークン",
+            "アクセスキー",
+            "비밀키",
+            "토큰",
+            "암호키",
+        ),
+        *("รหัสผ่าน", "รหัสลับ", "โทเค็น", "पासवर्ड", "कूटशब्द", "পাসওয়ার্ড", "கடவுச்சொல்", "గుప్తపదం", "ключапи", "токен"),
         *(
             "passwort",
             "passwörter",
@@ -75,7 +121,7 @@ _OTHER_LANGUAGES = tuple(
 )
 """Password and secret in other languages, as a name's joined parts."""
 _ENDS = re.compile(
-    rf"(?:password|passwd|{'|'.join(_OTHER_LANGUAGES)}|passphrase|passcode|secret|secretstring|credential"
+    rf"(?:password|passw0rd|passwd|{'|'.join(_OTHER_LANGUAGES)}|passphrase|passcode|secret|secretstring|credential"
     r"|apikey|accesskey|secretkey|privatekey|privkey|sshkey|signingkey|encryptionkey|licensekey|masterkey|accountkey"
     r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring|presharedkey"
     r"|(?:zugangs|geheim|api)schl(?:ü|ue)ssel|requirepass|masterauth|bindpw|rootpw|storepass|keypass)s?$"
@@ -120,8 +166,35 @@ _LEFT_OUT = (
     "dev",
     "staging",
     "live",
+    *(
+        "de",
+        "en",
+        "fr",
+        "es",
+        "it",
+        "pt",
+        "nl",
+        "sv",
+        "da",
+        "fi",
+        "pl",
+        "cs",
+        "hu",
+        "tr",
+        "ru",
+        "uk",
+        "el",
+        "he",
+        "ar",
+    ),
+    *("fa", "hi", "zh", "ja", "ko", "th", "vi"),
 )
-"""Last parts that change nothing: `private_key_id`, `SECRET_KEY_BASE`, `key_b64`."""
+"""Last parts that change nothing: `private_key_id`, `SECRET_KEY_BASE`, `key_b64`, `password_de`."""
+_ESCAPED = re.compile(
+    r"\\{1,2}(?:u([0-9a-f]{4})|u\{([0-9a-f]{1,5})\}|x([0-9a-f]{2}))|&#(?:x([0-9a-f]{2,4})|(\d{2,5}));",
+    re.IGNORECASE,
+)
+"""A letter by its number: `\\u0077`, `\\x77`, `&#119;`."""
 
 PATH = r"~?/[^\s'\"]{0,300}|\.{1,2}/[^\s'\"]{0,300}|[A-Za-z]:\\[^\s'\"]{0,300}"
 _WORDS = (
@@ -141,7 +214,14 @@ _HARMLESS_WEAK = re.compile(
 ODD = r"(?![A-Za-z_-]+[\d_]*(?:$|[`\s]))(?![0-9a-f]{32,}$)(?=[^\s`]*\d)(?=[^\s`]*[A-Za-z])[A-Za-z0-9+/_~-]{8,}={0,2}"
 """Letters and digits mixed, not a name with a number behind it, not a hash: what `login`, `salt`, `--key` are followed
 by where it is a secret."""
-_SINGLE = {"salt": "odd", "login": "odd", "tok": "odd", "pin": "pin", "key": "solid"} | dict.fromkeys(
+_SINGLE = {
+    "salt": "odd",
+    "login": "odd",
+    "tok": "odd",
+    "pin": "pin",
+    "key": "solid",
+    "keys": "solid",
+} | dict.fromkeys(
     ("clave", "parola", "parol", "sandi", "schlüssel", "schluessel", "mdp", "κωδικός".translate(_LOOK_ALIKE)),
     "odd",
 )
@@ -155,10 +235,21 @@ def secret_name(name: object) -> bool:
     return kind_of(str(name)) in ("secret", "weak")
 
 
+def unescaped(text: str) -> str:
+    """The text with the letters that are written by their numbers."""
+
+    def letter(found: re.Match[str]) -> str:
+        sign = chr(int(found[5]) if found[5] else int(next(filter(None, found.groups())), 16))
+        return sign if sign.isalnum() or sign in "_-." or category(sign)[0] == "M" else found[0]
+
+    return _ESCAPED.sub(letter, text)
+
+
 @functools.lru_cache(10_000)
 def kind_of(name: str) -> str:
     """The kind of a name; empty where it is harmless."""
-    name = normalize("NFKC", unquote(name[-200:])).translate(_LOOK_ALIKE)
+    name = normalize("NFKC", unquote(unescaped(name[-200:])))
+    name = re.sub(f"[{MARKS}]", "", name).translate(_LOOK_ALIKE)
     split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().translate(_LOOK_ALIKE)  # of capitals too
     parts = [stripped for part in re.split(r"[\W_]+", split) if (stripped := part.rstrip("0123456789"))]
     if parts[-2:] == ["session", "id"]:

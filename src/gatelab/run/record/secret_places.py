@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from gatelab.run.record.secret_names import RANDOM
+from gatelab.run.record.secret_names import ODD, RANDOM
 
 FURTHEST = 500
 
@@ -26,12 +26,16 @@ _CLIENTS = {
     r"lftp": r"-u[ \t]{1,9}[^\s,]{1,100},",
     r"https?|xh": r"(?:-a|--auth)[ \t=]{1,9}['\"]?[^\s:'\"]{1,100}:",
     r"[wx]freerdp": r"/p:",
+    r"user(?:add|mod)": r"-p[ \t]{1,9}",
+    r"snmp\w{1,12}": r"-A[ \t]{1,9}",
+    r"snmp[a-z]{1,12}": r"-X[ \t]{1,9}",
 }
 """Commands that take a password, and what stands before it."""
 _AFTER_WORDS = (
     r"\bnet[ \t]+use[ \t]+\S{1,99}[ \t]+\\\\\S{1,200}[ \t]+(?![/*])",
     r"\bhtpasswd[ \t]+-\w{0,9}b\w{0,9}[ \t]+(?:\S{1,200}[ \t]+(?=\S+[ \t]+\S))?\S{1,200}[ \t]+",
     r"\bhttp-basic\.\S{1,99}[ \t]+\S{1,99}[ \t]+",  # poetry
+    r"\bnet[ \t]+user[ \t]+\S{1,99}[ \t]+(?![/*])",
     r"\brclone[ \t]+obscure[ \t]+",
     r"\bwpa_passphrase[ \t]+\S{1,99}[ \t]+",
     r"\bmc[ \t]+(?:alias[ \t]+set|config[ \t]+host[ \t]+add)(?:[ \t]+\S{1,200}){3}[ \t]+",
@@ -79,6 +83,9 @@ PLACES = tuple(
         (r"\b(?:set-)?cookie:[ \t]*", r"[^'\"\n]+"),
         (r"\bbearer[ \t]{1,20}", r"[A-Za-z0-9+/=._~-]{8,}"),
         (r"(?:[ \t]-u|--user|--proxy-user)[ \t=]{0,9}['\"]?[^\s:'\"/]{1,100}:", r"[^\s'\":]+"),
+        (r"\b(?:ssh|scp|sftp|rsync)\b[^\n|;]{0,200}?[ \t'\"][\w.-]{1,60}:", r"[^\s'\"@/]+(?=@[\w.-])"),
+        (r"\blogin:?[ \t]+[\w.@-]{1,60}:", ODD),
+        (r"<[\w:.-]{0,40}(?:password|passwd|secret|api[-_]?key)\w{0,10}>\s{1,80}", r"[^\s<>]+(?=\s{1,80}</)"),
         (r"\bsshpass[ \t]+-p[ \t]*", r"\S+"),
         *(
             (rf"(?<![\w.-])(?:{command})\b[^\n|;]{{0,200}}?[ \t](?-i:{flag})", r"(?!-)[^\s'\";|]+")

@@ -9,34 +9,45 @@ import base64
 import re
 from collections.abc import Iterable
 
-from gatelab.run.record.secret_names import ODD, RANDOM, UNSEEN, is_harmless, kind_of, kind_of_option
+from gatelab.run.record.secret_names import (
+    MARKS,
+    ODD,
+    RANDOM,
+    UNSEEN,
+    is_harmless,
+    kind_of,
+    kind_of_option,
+    unescaped,
+)
 from gatelab.run.record.secret_places import FURTHEST, PLACES
+from gatelab.run.record.secret_tables import without_columns
 
 MASK = "***"
 
-_NAME = rf"(?<![\w.%-])(?P<name>[\w.%{UNSEEN}-]++)"
+_NAME = rf"(?<![\w.%{MARKS}-])(?P<name>[\w.%{UNSEEN}{MARKS}-]++)"
 _TYPE = (
     r"[ \t]?:[ \t]*(?:typing\.)?(?:str|string|bytes|any|secret\w{0,10}|(?:optional|union)\[[\w., |]{1,60}\])"
     r"(?:[ \t]*\|[ \t]*\w{1,40}){0,3}[ \t]{0,20}"
 )
 _REMARK = (
-    r"[ \t](?:\([^()\n]{1,40}\)|for[ \t](?:'[^'\n]{1,99}'|[^\s:']{1,60})|(?:provided|given|used|received)\b)"
+    r"[ \t](?:\([^()\n]{1,40}\)|(?:for|от|для|к|für|von|pour|para|per)[ \t](?:'[^'\n]{1,99}'|[^\s:']{1,60})"
+    r"|(?:provided|given|used|received)\b)"
 )
 """`Password for 'https://host': `, `token (of the bot): `, `Incorrect API key provided: `."""
 _SPACE = r"[ \t\u00a0]"
-_ARROWS = ("->", "→")
+_ARROWS = ("->", "→", "⇒", "⟶", "➜", "≔")
 _ASSIGNED = re.compile(
-    rf"{_NAME}(?P<close>\\?[\"'`]?[\])]?(?:\*\*)?(?:{_REMARK})?){_SPACE}{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])"
+    rf"{_NAME}(?P<close>(?:\[\d{{1,4}}\])?\\?[\"'`]?[\])]?(?:\*\*)?(?:{_REMARK})?){_SPACE}{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])"
     rf"|[:?+]=|=>|[：＝]|{'|'.join(_ARROWS)}|::?(?=[\s\"'\[\\*])|:(?!//|:|$)|(?<=\w)>(?=[^<>\n]{{1,500}}</))(?:\*\*)?",
     re.IGNORECASE,
 )
 _FLAGGED = re.compile(
-    r"(?<![\w.%-])(?P<name>--?[^\W\d_][\w.-]*+)(?P<close>[\"']?)"
+    rf"(?<![\w.%{MARKS}-])(?P<name>--?[^\W\d_][\w.{MARKS}-]*+)(?P<close>[\"']?)"
     rf"(?P<sign>[ \t]{{1,20}}(?!\\\n)|[ \t]{{0,20}}\\\n[ \t]{{0,80}})(?:(?!-)|(?={RANDOM}))"
 )
 _OF = r"(?:(?:of|for|to)[ \t]+(?:(?:the|my|our|a)[ \t]+)?[^\s:'\"]{1,60}[ \t]+)?"
 _BESIDE = re.compile(
-    rf"{_NAME}(?P<close>[\"']?)(?P<sign>[ \t]{{1,20}}(?:{_OF}(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})"
+    rf"{_NAME}(?P<close>[\"'\]]?)(?P<sign>[ \t]{{1,20}}(?:{_OF}(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})"
     rf"|`(?={RANDOM})|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
     re.IGNORECASE,
 )
@@ -46,20 +57,37 @@ _IN_A_ROW = re.compile(
     re.IGNORECASE,
 )
 """`| password | x |`."""
-_ELEMENT = re.compile(r"<(?P<name>[\w.:-]{1,100})(?P<close>)(?P<sign>[ \t]{1,9}value=)", re.IGNORECASE)
+_ELEMENT = re.compile(
+    rf"<(?P<name>[\w.:{MARKS}-]{{1,100}})(?P<close>)(?P<sign>[ \t]{{1,9}}value=)", re.IGNORECASE
+)
 """`<Password Value="x"/>`."""
 _PAIRED = re.compile(
     rf"{_NAME}(?:(?P<close>\\?[\"']),|\()(?P<sign>)(?=[ \t]{{0,9}}[rbfu]{{0,2}}\\?[\"'])", re.IGNORECASE
 )
 """`setattr(settings, "api_key", "x")`, `SecretStr("x")`."""
-_DEFAULT = re.compile(r"\boc\.env:[ \t]{0,9}(?P<name>[\w.-]++)(?P<close>)(?P<sign>[ \t]{0,9},)")
+_DEFAULT = re.compile(rf"\boc\.env:[ \t]{{0,9}}(?P<name>[\w.{MARKS}-]++)(?P<close>)(?P<sign>[ \t]{{0,9}},)")
 """`${oc.env:API_KEY,x}`."""
+_ESCAPED_QUOTE = r"\\?[\"']?"
+_IS = rf"{_ESCAPED_QUOTE}[ \t]*[:=][ \t]*{_ESCAPED_QUOTE}"
+_NEXT = rf"[\s,;+-]{{1,80}}{_ESCAPED_QUOTE}"
 _NAME_AND_VALUE = re.compile(
-    r"\b(?:name|key)\\?[\"']?[ \t]*[:=][ \t]*\\?[\"']?(?P<name>[\w.-]{1,100})(?P<close>\\?[\"']?)"
-    r"(?P<sign>[\s,;+-]{1,80}\\?[\"']?val(?:ue)?\\?[\"']?[ \t]*[:=])",
+    rf"\b(?:name|key){_IS}(?P<name>[\w.{MARKS}-]{{1,100}})(?P<close>{_ESCAPED_QUOTE})"
+    rf"(?P<sign>{_NEXT}val(?:ue)?{_ESCAPED_QUOTE}[ \t]*[:=])",
     re.IGNORECASE,
 )
 """`{"name": "API_KEY", "value": "x"}`."""
+_TYPE_AND_VALUE = re.compile(
+    rf"\b(?:name|key|type|kind|id|field|label|variable|header|title){_IS}(?P<name>[\w.{MARKS}-]{{1,100}})"
+    rf"(?P<close>{_ESCAPED_QUOTE})(?P<sign>{_NEXT}(?:val(?:ue)?|content|data|default){_ESCAPED_QUOTE}[ \t]*[:=])",
+    re.IGNORECASE,
+)
+"""`{"type": "password", "content": "x"}`."""
+_VALUE_AND_NAME = re.compile(
+    rf"(?P<kept>\b(?:val(?:ue)?|content|data|default){_IS})(?P<value>[^\s\"'\\,]{{1,{FURTHEST}}})"
+    rf"(?P<rest>{_ESCAPED_QUOTE}{_NEXT}(?:name|key|type|variable){_IS}(?P<name>[\w.{MARKS}-]{{1,100}}))",
+    re.IGNORECASE,
+)
+"""`{"value": "x", "name": "API_KEY"}`."""
 _AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
 _VALUE = re.compile(
     rf"{_SPACE}{{0,40}}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
@@ -146,6 +174,11 @@ _ENCODED = re.compile(
 )
 _USER_AND_PASSWORD = re.compile(r"[\w.@+-]{1,100}:[!-~]{4,}", re.ASCII)
 
+_NAMED = (
+    *(_ASSIGNED, _FLAGGED, _BESIDE, _PAIRED, _DEFAULT, _NAME_AND_VALUE, _TYPE_AND_VALUE, _IN_A_ROW, _ELEMENT),
+)
+_KINDS_OF_TYPES = {"secret": "secret", "weak": "long"}
+"""`{"type": "token", "content": "the"}` is a word of a text."""
 _KINDS_BESIDE = {"secret": "pair", "weak": "long"}
 """Without a sign between name and value, the value has to look like a secret too."""
 
@@ -163,6 +196,13 @@ def masked_text(text: str, known: Iterable[str] = ()) -> str:
 
 
 def _masked(text: str) -> str:
+    if (plain := unescaped(text)) != text:  # of names that are spelt by numbers
+        masked = _masked_once(plain)
+        return masked if masked != plain else _masked_once(text)
+    return _masked_once(text)
+
+
+def _masked_once(text: str) -> str:
     return _masked_plainly(_ENCODED.sub(_decoded_mask, _SHAPES.sub(MASK, text)))
 
 
@@ -171,9 +211,15 @@ def _masked_plainly(text: str) -> str:
     text = _SHAPES.sub(MASK, text)
     for place in PLACES:
         text = place.sub(rf"\g<kept>{MASK}", text)
-    for pattern in (_ASSIGNED, _FLAGGED, _BESIDE, _PAIRED, _DEFAULT, _NAME_AND_VALUE, _IN_A_ROW, _ELEMENT):
+    for pattern in _NAMED:
         text = _without_named(text, pattern)
-    return text
+    return without_columns(_VALUE_AND_NAME.sub(_value_masked, text), MASK)
+
+
+def _value_masked(found: re.Match[str]) -> str:
+    kind = _KINDS_OF_TYPES.get(kind_of(found["name"]), "")
+    masked = bool(kind) and not is_harmless(found["value"], kind)
+    return f"{found['kept']}{MASK}{found['rest']}" if masked else found[0]
 
 
 def _decoded_mask(found: re.Match[str]) -> str:
@@ -235,6 +281,11 @@ def _kind_at(text: str, found: re.Match[str]) -> str:
     if name.lower() == "passe" and before.endswith("mot de "):
         return "secret"
     kind = kind_of_option(name) if name.startswith("-") else kind_of(name)
+    if not kind and not name.isascii():  # of two or three words
+        words = re.findall(rf"[\w{MARKS}]+ ", text[max(0, found.start() - 40) : found.start()])[-2:]
+        kind = next(filter(None, (kind_of("".join([*words[i:], name])) for i in range(len(words)))), "")
+    if found.re is _TYPE_AND_VALUE:
+        return _KINDS_OF_TYPES.get(kind, "")
     if (
         found.re in (_PAIRED, _IN_A_ROW)
         or found["sign"] in _ARROWS

@@ -19,9 +19,13 @@ from urllib.parse import quote
 
 from gatelab.run.record.secret_names import PATH, is_harmless, kind_of, kind_of_option, secret_name
 from gatelab.run.record.secret_places import FURTHEST
+from gatelab.run.record.secret_tables import kinds_of_columns
 from gatelab.run.record.secret_text import MASK, masked_text
 
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
+TYPES = ("name", "key", "type", "kind", "id", "field", "label", "variable", "header", "title")
+TYPED = {"secret": "secret", "weak": "long"}
+"""`{"type": "password", "content": "x"}`; with `token` it may be a word of a text."""
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
 _PASSWORD = re.compile(
     rf"\b[a-z][a-z0-9+.-]{{0,30}}://[^\s/@:]{{0,{FURTHEST}}}:([^\s/@]{{1,{FURTHEST}}})@", re.IGNORECASE
@@ -149,6 +153,13 @@ def _walk(value: Any, known: list[str], kind: str = "", *, inner: bool = False) 
     if isinstance(value, Mapping):
         kinds = _kinds_of_values(value)
         below = kind if kind in ("secret", "weak") else ""
+        names, rows = value.get("columns"), value.get("data")
+        if (
+            isinstance(names, list)
+            and isinstance(rows, list)
+            and (columns := _kinds_of_table([names, *rows]))
+        ):
+            value = {**value, "data": [_walk_row(row, known, columns) for row in rows]}
         return {
             masked_text(k, known) if isinstance(k, str) else k: _walk(inner, known, below or kinds[k])
             for k, inner in value.items()
@@ -173,6 +184,13 @@ def _kinds_of_values(value: Mapping[Any, Any]) -> dict[Any, str]:
     for word in ("value", "val"):
         if word in small:
             kinds[small[word]] = kinds[small[word]] or pair
+    types = [value[small[word]] for word in TYPES if word in small]
+    pair = next(
+        (TYPED[kind] for name in types if isinstance(name, str) and (kind := kind_of(name)) in TYPED), ""
+    )
+    for word in ("value", "val", "content", "data", "default"):
+        if word in small:
+            kinds[small[word]] = kinds[small[word]] or pair
     return kinds
 
 
@@ -185,6 +203,8 @@ def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str], inner: bool
     if len(value) == 2 and isinstance(value[0], str) and secret_name(value[0]):
         kind = "pair" if inner or isinstance(value, tuple) else "long"
         return [_walk(value[0], known), _walk(value[1], known, kind * isinstance(value[1], str))]
+    if kinds := _kinds_of_table(value):
+        return [value[0], *(_walk_row(row, known, kinds) for row in value[1:])]
     walked = []
     for place, item in enumerate(value):
         before = str(value[place - 1]) if place else ""
@@ -197,6 +217,21 @@ def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str], inner: bool
             _walk(_in_command(value[:place], item), known, kind_of_option(before) if follows else "")
         )
     return walked
+
+
+def _kinds_of_table(rows: Sequence[Any]) -> dict[int, str]:
+    """The kinds of the columns of lists of equal length, the first of which holds names: those that are secrets."""
+    width = len(rows[0]) if rows and isinstance(rows[0], list | tuple) else 0
+    if len(rows) < 2 or width < 2 or not all(isinstance(name, str) for name in rows[0]):
+        return {}
+    if not all(isinstance(row, list | tuple) and len(row) == width for row in rows):
+        return {}
+    kinds = kinds_of_columns(rows[0])
+    return {place: kind for place, kind in kinds.items() if kind in ("secret", "weak")}
+
+
+def _walk_row(row: Sequence[Any], known: list[str], kinds: Mapping[int, str]) -> list[Any]:
+    return [_walk(cell, known, kinds.get(place, ""), inner=True) for place, cell in enumerate(row)]
 
 
 def _in_command(before: Sequence[Any], word: str) -> str:

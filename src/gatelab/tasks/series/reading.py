@@ -99,7 +99,7 @@ def _of_file(spec: Any, reader: Any, file: Path) -> tuple[SeriesBatch, list[list
     past, future = windows[:, : spec.lookback], windows[:, spec.lookback :, list(spec.target_index)]
     if series.times is None:
         return SeriesBatch(past, future), [None] * len(starts)
-    texts = np.datetime_as_string(series.times.astype("datetime64[m]")).tolist()
+    texts = series.shown_times()
     return SeriesBatch(past, future), [texts[start : start + need] for start in starts]
 
 

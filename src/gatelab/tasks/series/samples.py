@@ -76,9 +76,8 @@ def predicted_samples(series: Series, frame: "pd.DataFrame", spec: SeriesSpec) -
     stamps = [name for name in frame.columns if name not in spec.targets and frame[name].dtype.kind == "M"]
     times: list[str] | None = None
     if stamps and series.times is not None:
-        ahead = frame[stamps[0]].dt.tz_localize(None).to_numpy()
-        all_times = np.concatenate([series.times[-steps:], ahead]).astype("datetime64[m]")
-        times = np.datetime_as_string(all_times).tolist()
+        ahead = frame[stamps[0]].dt.tz_localize(None).to_numpy().astype("datetime64[m]")
+        times = [*series.shown_times(slice(-steps, None)), *np.datetime_as_string(ahead).tolist()]
     for target in spec.targets:
         past = series.values[-steps:, series.channels.index(target)].tolist()
         window = Window(
