@@ -319,9 +319,14 @@ class Reading:
     refused: str | None = None
 
 
+def _reading(node: Mapping[str, Any]) -> Reading | None:
+    """The reading of a DataModule whose data are this machine's own, whatever its seed; None of others."""
+    found: Reading | None = _read({**node, "seed": 0} if "seed" in node else node)
+    return found
+
+
 @_once
-def _reading(node: Any) -> Reading | None:
-    """The reading of a DataModule whose data are this machine's own; None of others."""
+def _read(node: Any) -> Reading | None:
     from gatelab.run.build import build_data, instantiate, request_errors
 
     try:
@@ -361,7 +366,9 @@ def _try_task_of(config: Any) -> str | None:
 
     try:
         with sizes_only(), request_errors("", (ValueError,)):
-            task: Any = build_task(config, _reading(config["data"]).spec)
+            reading = _reading(config["data"])
+            assert reading is not None
+            task: Any = build_task(config, reading.spec)
             FineTuning(task.net, **(config["transfer"] or {}))
     except RequestError as error:
         return str(error)
