@@ -15,10 +15,10 @@ $(READY): constraints.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-run: $(READY)  ## two small studies: which hidden size, and GRU beside nn.GRU (under 5 minutes on 2 cores)
+run: $(READY)  ## two small studies: which hidden size, and GRU beside nn.GRU (8 minutes on 2 slow cores)
 	$(BIN)/python -m scripts.quickstart
 
-test: $(READY)  ## every test but the slow ones, in two processes (8 minutes on 2 cores)
+test: $(READY)  ## every test but the slow ones, in two processes (20 minutes on 2 slow cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 coverage: $(READY)  ## the same, with the lines that no test reaches (twice as long)

@@ -78,7 +78,6 @@ def single_digits(
     The validation split is all other recordings of `valid_speaker`, or, where that is None, takes 5 to 9 of every digit
     and speaker; of the speakers that are left, takes 0 to 4.
     """
-    check_apart(valid_speaker, "data.leave_out", leave_out)
     recordings, takes, fingerprint = read_fsdd(mirror, cache)
     examples: dict[str, list[Example]] = {"train": [], "valid": [], "test": []}
     first = 0 if leave_out else TEST_TAKES
@@ -170,7 +169,6 @@ def connected_digits(
     valid_speaker: whom validation is of, and training not; None: of the training speakers, of takes 0 to 4, which
     training then lacks. redraw: the training utterances are put together anew in every epoch.
     """
-    check_apart(valid_speaker, "data.test_speaker", test_speaker)
     recordings, takes, fingerprint = read_fsdd(mirror, cache)
     others = [speaker for speaker in SPEAKERS if speaker not in (valid_speaker, test_speaker)]
     speakers = {

@@ -76,14 +76,17 @@ _NAME_AND_VALUE = re.compile(
     re.IGNORECASE,
 )
 """`{"name": "API_KEY", "value": "x"}`."""
+TYPES = ("name", "key", "type", "kind", "id", "field", "label", "variable", "header", "title")
+CONTENTS = ("value", "val", "content", "data", "default")
+_CONTENT = "|".join(CONTENTS)
 _TYPE_AND_VALUE = re.compile(
-    rf"\b(?:name|key|type|kind|id|field|label|variable|header|title){_IS}(?P<name>[\w.{MARKS}-]{{1,100}})"
-    rf"(?P<close>{_ESCAPED_QUOTE})(?P<sign>{_NEXT}(?:val(?:ue)?|content|data|default){_ESCAPED_QUOTE}[ \t]*[:=])",
+    rf"\b(?:{'|'.join(TYPES)}){_IS}(?P<name>[\w.{MARKS}-]{{1,100}})"
+    rf"(?P<close>{_ESCAPED_QUOTE})(?P<sign>{_NEXT}(?:{_CONTENT}){_ESCAPED_QUOTE}[ \t]*[:=])",
     re.IGNORECASE,
 )
 """`{"type": "password", "content": "x"}`."""
 _VALUE_AND_NAME = re.compile(
-    rf"(?P<kept>\b(?:val(?:ue)?|content|data|default){_IS})(?P<value>[^\s\"'\\,]{{1,{FURTHEST}}})"
+    rf"(?P<kept>\b(?:{_CONTENT}){_IS})(?P<value>[^\s\"'\\,]{{1,{FURTHEST}}})"
     rf"(?P<rest>{_ESCAPED_QUOTE}{_NEXT}(?:name|key|type|variable){_IS}(?P<name>[\w.{MARKS}-]{{1,100}}))",
     re.IGNORECASE,
 )
@@ -175,9 +178,17 @@ _ENCODED = re.compile(
 _USER_AND_PASSWORD = re.compile(r"[\w.@+-]{1,100}:[!-~]{4,}", re.ASCII)
 
 _NAMED = (
-    *(_ASSIGNED, _FLAGGED, _BESIDE, _PAIRED, _DEFAULT, _NAME_AND_VALUE, _TYPE_AND_VALUE, _IN_A_ROW, _ELEMENT),
+    _ASSIGNED,
+    _FLAGGED,
+    _BESIDE,
+    _PAIRED,
+    _DEFAULT,
+    _NAME_AND_VALUE,
+    _TYPE_AND_VALUE,
+    _IN_A_ROW,
+    _ELEMENT,
 )
-_KINDS_OF_TYPES = {"secret": "secret", "weak": "long"}
+KINDS_OF_TYPES = {"secret": "secret", "weak": "long"}
 """`{"type": "token", "content": "the"}` is a word of a text."""
 _KINDS_BESIDE = {"secret": "pair", "weak": "long"}
 """Without a sign between name and value, the value has to look like a secret too."""
@@ -217,7 +228,7 @@ def _masked_plainly(text: str) -> str:
 
 
 def _value_masked(found: re.Match[str]) -> str:
-    kind = _KINDS_OF_TYPES.get(kind_of(found["name"]), "")
+    kind = KINDS_OF_TYPES.get(kind_of(found["name"]), "")
     masked = bool(kind) and not is_harmless(found["value"], kind)
     return f"{found['kept']}{MASK}{found['rest']}" if masked else found[0]
 
@@ -285,7 +296,7 @@ def _kind_at(text: str, found: re.Match[str]) -> str:
         words = re.findall(rf"[\w{MARKS}]+ ", text[max(0, found.start() - 40) : found.start()])[-2:]
         kind = next(filter(None, (kind_of("".join([*words[i:], name])) for i in range(len(words)))), "")
     if found.re is _TYPE_AND_VALUE:
-        return _KINDS_OF_TYPES.get(kind, "")
+        return KINDS_OF_TYPES.get(kind, "")
     if (
         found.re in (_PAIRED, _IN_A_ROW)
         or found["sign"] in _ARROWS

@@ -20,12 +20,9 @@ from urllib.parse import quote
 from gatelab.run.record.secret_names import PATH, is_harmless, kind_of, kind_of_option, secret_name
 from gatelab.run.record.secret_places import FURTHEST
 from gatelab.run.record.secret_tables import kinds_of_columns
-from gatelab.run.record.secret_text import MASK, masked_text
+from gatelab.run.record.secret_text import CONTENTS, KINDS_OF_TYPES, MASK, TYPES, masked_text
 
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
-TYPES = ("name", "key", "type", "kind", "id", "field", "label", "variable", "header", "title")
-TYPED = {"secret": "secret", "weak": "long"}
-"""`{"type": "password", "content": "x"}`; with `token` it may be a word of a text."""
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
 _PASSWORD = re.compile(
     rf"\b[a-z][a-z0-9+.-]{{0,30}}://[^\s/@:]{{0,{FURTHEST}}}:([^\s/@]{{1,{FURTHEST}}})@", re.IGNORECASE
@@ -184,11 +181,10 @@ def _kinds_of_values(value: Mapping[Any, Any]) -> dict[Any, str]:
     for word in ("value", "val"):
         if word in small:
             kinds[small[word]] = kinds[small[word]] or pair
-    types = [value[small[word]] for word in TYPES if word in small]
-    pair = next(
-        (TYPED[kind] for name in types if isinstance(name, str) and (kind := kind_of(name)) in TYPED), ""
-    )
-    for word in ("value", "val", "content", "data", "default"):
+    types = (value[small[word]] for word in TYPES if word in small)
+    found = (KINDS_OF_TYPES.get(kind_of(name), "") for name in types if isinstance(name, str))
+    pair = next(filter(None, found), "")
+    for word in CONTENTS:
         if word in small:
             kinds[small[word]] = kinds[small[word]] or pair
     return kinds
