@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatelab.data.audio.module import SoundDataModule, SpeechDataModule
+    from gatelab.data.audio.sound_module import SoundDataModule
+    from gatelab.data.audio.speech_module import SpeechDataModule
     from gatelab.data.labelled.mnist_module import MNISTDataModule
     from gatelab.data.labelled.module import LabelledDataModule
     from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
@@ -66,7 +67,8 @@ __all__ = [
 
 
 _HOME = {
-    "audio.module": ("SoundDataModule", "SpeechDataModule"),
+    "audio.sound_module": ("SoundDataModule",),
+    "audio.speech_module": ("SpeechDataModule",),
     "labelled.mnist_module": ("MNISTDataModule",),
     "labelled.module": ("LabelledDataModule",),
     "labelled.spec": ("LabelledBatch", "LabelledSpec"),

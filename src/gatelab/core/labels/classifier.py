@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from gatelab.core.contract import core_hidden_size, make_core
 from gatelab.core.labels.convolutions import FrameConvolutions
+from gatelab.core.labels.n_grams import NGramMap
 from gatelab.core.regularization import check_probability, drop_weights, dropout, embed
 from gatelab.core.unroll import padding
 
@@ -48,6 +49,8 @@ class SequenceClassifier(nn.Module):
         convolutions: filters of layers that convolve the channels over time before all else (`FrameConvolutions`);
             None: none. convolution_width: steps that each filter reads.
         head_size: units of a layer with a ReLU between pooling and logits; None: none.
+        n_grams: tokens of the longest n-grams whose linear map is added to the logits (`NGramMap`); 0: none.
+        n_gram_dropout: share of them that is dropped.
         dropout: on the core's input and on what is pooled. (Between the core's layers it is the core's own.)
         input_dropout, output_dropout: the same where they differ; None: `dropout`.
         locked_dropout: the input's draws one mask for all steps.
@@ -75,6 +78,8 @@ class SequenceClassifier(nn.Module):
         convolutions: Sequence[int] | None = None,
         convolution_width: int = 5,
         head_size: int | None = None,
+        n_grams: int = 0,
+        n_gram_dropout: float = 0.0,
         dropout: float = 0.0,
         input_dropout: float | None = None,
         output_dropout: float | None = None,
@@ -129,6 +134,13 @@ class SequenceClassifier(nn.Module):
         width *= {"concat": 3, "attention": heads, "query": heads}.get(pooling, 1)
         layers: list[nn.Module] = [nn.Linear(width, head_size), nn.ReLU()] if head_size else []
         self.head = nn.Sequential(*layers, nn.Linear(head_size or width, classes))
+        if channels and n_grams:
+            raise ValueError(f"n_grams={n_grams} are of tokens, and the inputs are channels: leave them out")
+        if n_gram_dropout and not n_grams:
+            raise ValueError(
+                f"n_gram_dropout={n_gram_dropout} is of n_grams: give n_grams=2, or leave it out"
+            )
+        self.n_grams = NGramMap(classes, n_grams, dropout=n_gram_dropout) if n_grams else None
 
     def features(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The core's outputs [T, B, F], zero behind a sequence's end."""
@@ -151,7 +163,7 @@ class SequenceClassifier(nn.Module):
         y = self.features(inputs, lengths)
         pooled = dropout(self.pooled(y, lengths), self.output_dropout, self.training)
         logits: Tensor = self.head(pooled)
-        return logits
+        return logits if self.n_grams is None else logits + self.n_grams(inputs, lengths)
 
     def pooled(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
         """One vector [B, ...] of each sequence from the core's outputs y [T, B, F], zero behind its end."""

@@ -4,9 +4,9 @@ Dimensions: `B` batch, `T` frames, `C` channels.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -17,17 +17,29 @@ from gatelab.data.audio.augment import Augmentation
 from gatelab.data.audio.features import Features
 from gatelab.data.audio.recordings import Anew, Example, Recordings
 
-Normalization = Literal["utterance", "global", "none"]
+Normalization = Literal["utterance", "speaker", "global", "none"]
 SMALLEST = 0.1
 """Least standard deviation of a channel that is divided by: one that hardly moves is not blown up."""
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of every channel `[C]` over many sounds."""
+
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+
+    def of(self, frames: Tensor) -> Tensor:
+        """Frames `[T, C]` with mean 0 and standard deviation 1, where they are like those sounds'."""
+        return (frames - torch.tensor(self.mean)) / torch.tensor(self.std)
 
 
 @dataclass(frozen=True)
 class Frames:
     """How a sound becomes frames `[T, C]`.
 
-    normalize: each channel to mean 0 and standard deviation 1 over the utterance, over all training frames ("global",
-    by `mean` and `std` `[C]`), or not. seed: of the augmentation. background: recordings of noise.
+    normalize: each channel to mean 0 and standard deviation 1 over the utterance; over the sounds of its speaker
+    ("speaker"); over all training frames ("global", by `scale`); or not. seed: of the augmentation. background:
+    recordings of noise.
     """
 
     features: Features
@@ -35,31 +47,34 @@ class Frames:
     rate: int
     normalize: Normalization
     seed: int = 0
-    mean: Sequence[float] = ()
-    std: Sequence[float] = ()
+    scale: Scale = field(default_factory=Scale)
     background: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
-    def of(self, sound: Tensor) -> Tensor:
-        """The frames of a sound `[S]` as it is."""
-        return self.normalized(self.features(sound, self.rate))
+    def of(self, sound: Tensor, speaker: Scale | None = None) -> Tensor:
+        """The frames of a sound `[S]` as it is; speaker: of the sounds of whoever speaks, for normalize="speaker"."""
+        return self.normalized(self.features(sound, self.rate), speaker)
 
-    def changed(self, sound: Tensor, epoch: int, number: int) -> Tensor:
+    def changed(self, sound: Tensor, epoch: int, number: int, speaker: Scale | None = None) -> Tensor:
         """The frames of training example `number` in an epoch, changed as (seed, epoch, number) decides."""
         draw = np.random.Generator(np.random.PCG64([self.seed, epoch, number]))
         sound = self.augmentation.sound(sound, self.rate, draw, self.background)
         bands = self.augmentation.bands(self.features, self.rate, draw)
-        return self.augmentation.frames(self.normalized(self.features(sound, self.rate, bands)), draw)
+        frames = self.normalized(self.features(sound, self.rate, bands), speaker)
+        return self.augmentation.frames(frames, draw)
 
-    def normalized(self, frames: Tensor) -> Tensor:
+    def normalized(self, frames: Tensor, speaker: Scale | None = None) -> Tensor:
         """Return frames `[T, C]` normalised."""
         if self.normalize == "none":
             return frames
+        if self.normalize == "utterance":
+            return (frames - frames.mean(0)) / frames.std(0, correction=0).clamp(min=SMALLEST)
         if self.normalize == "global":
-            return (frames - torch.tensor(self.mean)) / torch.tensor(self.std)
-        return (frames - frames.mean(0)) / frames.std(0, correction=0).clamp(min=SMALLEST)
+            return self.scale.of(frames)
+        assert speaker is not None
+        return speaker.of(frames)
 
 
-def statistics(frames: Iterator[Tensor]) -> tuple[list[float], list[float]]:
+def scale_of(frames: Iterator[Tensor]) -> Scale:
     """Mean and standard deviation of every channel over frames `[T, C]` of many sounds, summed in float64."""
     count, sums = 0, torch.zeros(2, 1, dtype=torch.float64)
     for each in frames:
@@ -68,7 +83,7 @@ def statistics(frames: Iterator[Tensor]) -> tuple[list[float], list[float]]:
         sums = sums + torch.stack((wide.sum(0), wide.square().sum(0)))
     mean = sums[0] / count
     std = (sums[1] / count - mean.square()).clamp(min=0).sqrt()
-    return mean.tolist(), std.clamp(min=SMALLEST).tolist()
+    return Scale(mean.tolist(), std.clamp(min=SMALLEST).tolist())
 
 
 def padded(frames: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -93,7 +108,7 @@ class Sounds(Dataset):
 
     A batch is the same in every process and with any number of threads.
 
-    redrawn: what the examples are instead in an epoch.
+    speakers: of normalize="speaker", the scale of each. redrawn: what the examples are instead in an epoch.
     """
 
     def __init__(
@@ -102,10 +117,11 @@ class Sounds(Dataset):
         examples: list[Example],
         frames: Frames,
         batch: Callable[[list[Tensor], list[Example]], Any],
+        speakers: Mapping[str, Scale],
         redrawn: Anew | None = None,
     ) -> None:
         self.recordings, self.examples, self.frames, self.batch = recordings, examples, frames, batch
-        self.redrawn = redrawn
+        self.speakers, self.redrawn = speakers, redrawn
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -117,11 +133,12 @@ class Sounds(Dataset):
         else:
             seed = self.frames.seed
             examples = [self.redrawn.example(seed, epoch, int(number)) for number in numbers]
-        sounds = [self.recordings.sound(example.pieces) for example in examples]
         with one_thread():
-            if epoch is None:
-                frames = [self.frames.of(sound) for sound in sounds]
-            else:
-                pairs = zip(sounds, numbers, strict=True)
-                frames = [self.frames.changed(sound, epoch, int(number)) for sound, number in pairs]
+            frames = []
+            for number, example in zip(numbers, examples, strict=True):
+                sound, speaker = self.recordings.sound(example.pieces), self.speakers.get(example.speaker)
+                if epoch is None:
+                    frames.append(self.frames.of(sound, speaker))
+                else:
+                    frames.append(self.frames.changed(sound, epoch, int(number), speaker))
         return self.batch(frames, examples)

@@ -86,7 +86,8 @@ def single_digits(
         valid = take.speaker == valid_speaker if valid_speaker else take.take < first + VALID_TAKES
         split = "test" if test else "valid" if valid else "train"
         piece = recordings.piece(take.number)
-        examples[split].append(Example(recordings.names[take.number], (piece,), str(take.digit)))
+        name = recordings.names[take.number]
+        examples[split].append(Example(name, (piece,), str(take.digit), take.speaker))
     which = f"all recordings of {leave_out}" if leave_out else "the official split, takes 0 to 4"
     valid_takes = f"takes {first} to {first + VALID_TAKES - 1} of the others"
     note = f"FSDD: test is {which}; valid is {f'{valid_speaker}, apart from it' if valid_speaker else valid_takes}"
@@ -121,7 +122,7 @@ class Speech(NamedTuple):
             gap = int(draw.uniform(*GAP) * self.recordings.rate)
             pieces.append(self.recordings.piece(pool[int(draw.integers(len(pool)))])._replace(before=gap))
         pieces.append(Piece(0, 0, int(draw.uniform(*GAP) * self.recordings.rate)))
-        return Example(name, tuple(pieces), " ".join(WORDS[digit] for digit in digits))
+        return Example(name, tuple(pieces), " ".join(WORDS[digit] for digit in digits), speaker)
 
 
 class Redrawn(NamedTuple):
@@ -135,9 +136,9 @@ class Redrawn(NamedTuple):
 
     def example(self, seed: int, epoch: int, number: int) -> Example:
         """Training utterance `number` of an epoch."""
-        name, pieces, _ = self.first[number]
+        name, pieces, _, speaker = self.first[number]
         draw = np.random.Generator(np.random.PCG64([seed, epoch, number, 1]))  # Frames takes the first three
-        return self.speech.utterance(name, name.split(" of ")[1], len(pieces) - 1, draw)
+        return self.speech.utterance(name, speaker, len(pieces) - 1, draw)
 
     def tightest(self) -> list[Example]:
         """Of each training speaker and digit, the shortest that could be drawn: that digit again and again."""

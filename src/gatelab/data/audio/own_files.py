@@ -66,8 +66,12 @@ def own_sounds(
         return file.relative_to(root) if file.is_relative_to(root) else file
 
     def sha256() -> str:
-        lines = [f"{named(row.file)}\t{sha256_of(row.file)}\t{row.text}\t{row.split}\n" for row in rows]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        lines = [
+            f"{named(row.file)}\t{sha256_of(row.file)}\t{row.text}\t{row.split}"
+            + f"\t{row.speaker}" * bool(row.speaker)
+            for row in rows
+        ]
+        return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
     def files() -> Iterator[tuple[str, bytes]]:
         return ((row.where, row.file.read_bytes()) for row in rows)
@@ -75,7 +79,10 @@ def own_sounds(
     recordings = read_recordings(
         lambda: {"source": sha256()}, files, channels=channels, rate=rate, cache=cache
     )
-    examples = [Example(row.where, (recordings.piece(number),), row.text) for number, row in enumerate(rows)]
+    examples = [
+        Example(row.where, (recordings.piece(number),), row.text, row.speaker)
+        for number, row in enumerate(rows)
+    ]
     if any(row.split for row in rows):
         shares = [row.split for row in rows]
         note = "splits as the column `split` says"

@@ -62,11 +62,12 @@ class Piece(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A sound and what it is. name: of its file, for messages; text: its class, or its transcript."""
+    """A sound and what it is. name: of its file, for messages; text: its class, or its transcript; speaker: or ""."""
 
     name: str
     pieces: tuple[Piece, ...]
     text: str
+    speaker: str = ""
 
     @property
     def samples(self) -> int:

@@ -145,6 +145,10 @@ def _prediction(task: Any, batch: LabelledBatch, steps: list[str], kind: Any) ->
 
     features = () if kind == "text" else spec.names or [f"channel {c}" for c in range(x.shape[-1])]
     note = f"The log-probability of the class {spec.classes[said]!r} that the first example is said to have."
+    if getattr(net, "n_grams", None) is not None:
+        note += (
+            " What the map of n-grams adds to it is fixed here: the embedding's share alone is attributed."
+        )
     return Prediction(note, score, x, baseline, steps, kind, features)
 
 

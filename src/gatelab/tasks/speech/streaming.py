@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gatelab.core.speech.decoding import BLANK, collapse
+from gatelab.data.audio.frames import Scale
 
 
 class StreamState(NamedTuple):
@@ -40,12 +41,14 @@ class StreamingRecognizer:
     def __init__(self, task: Any, reader: Any) -> None:
         if not task.net.streams:
             raise ValueError("task.net.bidirectional=true reads the whole utterance first: it cannot stream")
-        if reader.normalize == "utterance":
+        whole = {"utterance": "the whole utterance", "speaker": "all sounds of a speaker"}
+        if reader.normalize in whole:
             raise ValueError(
-                "data.normalize=utterance needs the whole utterance: train with data.normalize=global to stream"
+                f"data.normalize={reader.normalize} needs {whole[reader.normalize]}: train with data.normalize=global "
+                "to stream"
             )
         self.net, self.spec = task.net, task.spec
-        self.frames = reader.frames_of(self.spec.rate, list(self.spec.mean), list(self.spec.std))
+        self.frames = reader.frames_of(self.spec.rate, Scale(self.spec.mean, self.spec.std))
 
     def start(self) -> StreamState:
         """The state before the first sample."""
