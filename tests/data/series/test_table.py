@@ -207,6 +207,11 @@ def test_infinite_values_are_refused(frame, save):
         ("a.csv", "x, x\n1,2\n3,4\n", "column 'x' occurs twice"),
         ("a.csv", "\u00e4,a\u0308\n1,2\n3,4\n", "column 'ä' occurs twice"),
         ("a.csv", "t,x\n1,2\n3,4,5\n", "line 3 has 3 fields"),
+        (
+            "a.csv",
+            '"t","x"\n"Mazda","2024-01-01",1\n"Fiat","2024-01-02",2\n',
+            r"as R writes them.*row.names=FALSE",
+        ),
         ("a.xls", "x\n1\n", "expected a file named"),
         ("a.parquet", "no parquet", "could not be read"),
         ("a.csv", "t\n2024-01-01\n2024-01-02\n2024-01-03\n", "no column beside the time"),
@@ -231,3 +236,14 @@ def test_real_tables(mirror):
     assert (spots.frequency, len(spots.values)) == ("MS", 2820)
     ett = read_table(mirror / "ett" / "ETTm2.csv", time="date")
     assert (ett.frequency, ett.values.shape, ett.notes) == ("15min", (69680, 7), [])
+
+
+@pytest.mark.parametrize(("yes", "no"), [("TRUE", "FALSE"), ("True", "False"), ("true", "false")])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_column_of_true_and_false_is_read_as_1_and_0_and_it_is_said(tmp_path, yes, no, quote):
+    rows = [f"2024-01-{day:02d},{day}.5,{quote}{yes if day % 3 else no}{quote}" for day in range(1, 20)]
+    (tmp_path / "a.csv").write_text("\n".join(["t,x,open", *rows]) + "\n")
+    series = read_table(tmp_path / "a.csv", time="t")
+    assert series.values[:, 1].tolist() == [float(day % 3 > 0) for day in range(1, 20)]
+    assert [note for note in series.notes if "'open' says true or false" in note]
+    assert not [note for note in series.notes if "'x'" in note]

@@ -248,6 +248,9 @@ def _columns(
             )
     if problems:
         raise DataError(f"{path}: {_listed(problems)}")
+    for column in columns:
+        if frame[column].dtype == bool:
+            notes.append(f"column {column!r} says true or false, which is read as 1 and 0")
     if not columns:
         raise DataError(f"{path}: there is no column beside the time column {time!r}")
     return columns
