@@ -37,7 +37,7 @@ class NGramMap(nn.Module):
 
     def __init__(self, classes: int, order: int, buckets: int = 1 << 16, dropout: float = 0.0) -> None:
         super().__init__()
-        sizes = {"classes": classes, "n_grams": order, "n_gram_buckets": buckets}
+        sizes = {"classes": classes, "n_grams": order, "buckets": buckets}
         if wrong := [f"{name}={n}" for name, n in sizes.items() if n < 1]:
             raise ValueError(f"{', '.join(wrong)}: give at least 1")
         self.order, self.dropout = order, check_probability("n_gram_dropout", dropout)
