@@ -10,7 +10,7 @@ from gatelab.data import DataError
 from gatelab.data.audio.features import FLOOR, Features
 
 RATE = 8000
-SOUND = np.random.default_rng(0).standard_normal(700)
+SOUND = np.random.default_rng(0).standard_normal(700) * np.repeat([1.0, 0.01, 0.3], [300, 250, 150])
 
 
 def by_definition(samples, features: Features) -> np.ndarray:
@@ -26,7 +26,7 @@ def by_definition(samples, features: Features) -> np.ndarray:
 
     step = (mel(high) - mel(features.low)) / (features.mels + 1)
     n = np.arange(window)
-    rows = []
+    every = []
     for start in range(0, len(samples) - window + 1, hop):
         frame = samples[start : start + window] * hann
         power = [
@@ -37,9 +37,10 @@ def by_definition(samples, features: Features) -> np.ndarray:
             left = mel(features.low) + band * step
             weights = [1 - abs(mel(k * RATE / points) - left - step) / step for k in range(points // 2 + 1)]
             energies.append(sum(max(0.0, w) * p for w, p in zip(weights, power, strict=True)))
-        logs = [math.log(max(energy, FLOOR)) for energy in energies]
-        rows.append(logs if features.kind == "log_mel" else dct(logs)[: features.cepstra])
-    return np.array(rows)
+        every.append(energies)
+    limit = 0.0 if features.top_db is None else max(map(max, every)) / 10 ** (features.top_db / 10)
+    logs = [[math.log(max(energy, FLOOR, limit)) for energy in energies] for energies in every]
+    return np.array(logs if features.kind == "log_mel" else [dct(row)[: features.cepstra] for row in logs])
 
 
 def dct(values) -> list[float]:
@@ -53,7 +54,12 @@ def dct(values) -> list[float]:
 
 @pytest.mark.parametrize(
     "features",
-    [Features(mels=20), Features("mfcc", window=20, hop=7, mels=18, low=60, high=3800, cepstra=10)],
+    [
+        Features(mels=20),
+        Features(mels=20, top_db=25.0),
+        Features("mfcc", window=20, hop=7, mels=18, low=60, high=3800, cepstra=10),
+        Features("mfcc", mels=18, top_db=30.0),
+    ],
 )
 def test_features_equal_their_definition(features):
     expected = by_definition(SOUND, features)
@@ -110,3 +116,19 @@ def test_a_sound_shorter_than_a_window_has_one_frame():
 def test_options_that_make_no_features_are_named(options, message):
     with pytest.raises(DataError, match=message):
         Features(**options)(torch.zeros(400), RATE)
+
+
+def test_the_limit_of_range_is_each_sounds_own():
+    features = Features(mels=20, top_db=20.0)
+    sounds = torch.from_numpy(np.stack([SOUND, 0.1 * SOUND]))
+    both = features(sounds, RATE)
+    for one, sound in zip(both, sounds, strict=True):
+        torch.testing.assert_close(one, features(sound, RATE))
+        assert float(one.max() - one.min()) == pytest.approx(20 * math.log(10) / 10)
+    assert float(Features(mels=20)(sounds[0], RATE).min()) < float(both[0].min()) - 1
+
+
+@pytest.mark.parametrize("top_db", [0.0, -3.0, math.nan])
+def test_a_limit_of_range_that_is_none_is_refused(top_db):
+    with pytest.raises(DataError, match=r"data\.top_db=.*more than 0, in dB"):
+        Features(top_db=top_db)

@@ -137,6 +137,8 @@ def test_it_cannot_stream():
         net = type("Net", (), {"streams": True})
         spec = None
 
+    with pytest.raises(ValueError, match=r"data.top_db needs a sound's loudest moment.*top_db=null"):
+        StreamingRecognizer(Task(), SpeechDataModule("connected_digits", top_db=50))
     reader = SpeechDataModule("connected_digits", normalize="speaker")
     with pytest.raises(
         ValueError, match=r"data.normalize=speaker needs all sounds of a speaker.*normalize=global"

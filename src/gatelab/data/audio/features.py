@@ -3,7 +3,7 @@
     frames          x_t[n] = x[t hop + n] w[n],  0 <= n < window      (w: Hann, 0.5 - 0.5 cos(2 pi n / (window - 1)))
     power           P_t[k] = |sum_n x_t[n] exp(-2 pi i k n / N)|^2    (N: the next power of 2 at or above the window)
     mel             m(f) = 1127 ln(1 + f / 700);  E_t[b] = sum_k W[b, k] P_t[k], triangles of equal width in m
-    log_mel         ln max(E_t[b], FLOOR)
+    log_mel         ln max(E_t[b], FLOOR); with `top_db` ln max(E_t[b], FLOOR, 10^(-top_db / 10) max_{t,b} E_t[b])
     mfcc            orthonormal DCT-II of log_mel over b, the first `cepstra` of them (Davis and Mermelstein 1980)
 
 These are the conventions of Kaldi without dither, pre-emphasis and removal of the mean: a frame where a whole window
@@ -32,7 +32,8 @@ class Features:
     """What a frame is; `features(samples, rate)` gives the frames of a sound.
 
     kind: "log_mel" or "mfcc". window, hop: milliseconds. mels: bands between `low` and `high` Hz (high None: half of
-    the rate). cepstra: of "mfcc", how many are kept.
+    the rate). cepstra: of "mfcc", how many are kept. top_db: energies lower than so many decibels below a sound's
+    highest are raised to that; None: as they are. (So do librosa and Whisper; it hides how quiet the background is.)
     """
 
     kind: Literal["log_mel", "mfcc"] = "log_mel"
@@ -42,6 +43,7 @@ class Features:
     low: float = 20.0
     high: float | None = None
     cepstra: int = 13
+    top_db: float | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("log_mel", "mfcc"):
@@ -56,6 +58,8 @@ class Features:
             )
         if not 0 <= self.low < (self.high or math.inf):
             raise DataError(f"data.low={self.low:g}, data.high={self.high}: give 0 <= low < high, in Hz")
+        if self.top_db is not None and not self.top_db > 0:
+            raise DataError(f"data.top_db={self.top_db:g}: give more than 0, in dB, or null: no limit")
 
     @property
     def channels(self) -> int:
@@ -106,6 +110,8 @@ class Features:
         spectrum = torch.stft(padded, points, hop, window, hann, center=False, return_complex=True)
         power = (spectrum.real.square() + spectrum.imag.square()).mT
         energy = power @ (self.bands(rate) if bands is None else bands).to(samples)
+        if self.top_db is not None:
+            energy = energy.maximum(energy.amax((-2, -1), keepdim=True) * 10 ** (-self.top_db / 10))
         log_mel = energy.clamp(min=FLOOR).log()
         return log_mel if self.kind == "log_mel" else log_mel @ cosines(self.mels, self.cepstra).to(samples)
 

@@ -42,6 +42,7 @@ class SoundOptions(Loading, total=False):
     low: float
     high: float | None
     cepstra: int
+    top_db: float | None
     normalize: Normalization
     speed: float
     shift: float
@@ -67,7 +68,7 @@ class AudioDataModule(GatelabDataModule):
     """The base of both: sounds as frames.
 
     corpus: which sounds; "files" are your own.
-    features, window, hop, mels, low, high, cepstra: what a frame is, see `Features`.
+    features, window, hop, mels, low, high, cepstra, top_db: what a frame is, see `Features`.
     normalize: each channel over all training frames ("global"); over the utterance (which takes the microphone away,
         and of a short sound much of what it is); over all sounds of its speaker in the split ("speaker", which needs no
         label, but must know who speaks: fsdd, connected_digits, or a manifest with a column `speaker`); or "none".
@@ -100,6 +101,7 @@ class AudioDataModule(GatelabDataModule):
         low: float = 20.0,
         high: float | None = None,
         cepstra: int = 13,
+        top_db: float | None = None,
         normalize: Normalization = "global",
         speed: float = 0.0,
         shift: float = 0.0,
@@ -122,7 +124,7 @@ class AudioDataModule(GatelabDataModule):
         **loading: Unpack[Loading],
     ) -> None:
         super().__init__(batch_size, eval_batch_size, **loading)
-        self.features = Features(features, window, hop, mels, low, high, cepstra)
+        self.features = Features(features, window, hop, mels, low, high, cepstra, top_db)
         noises = (5.0, 30.0) if snr is None else tuple(snr)
         bands = (time_masks, time_mask, frequency_masks, frequency_mask, vtlp, filter)
         self.augmentation = Augmentation(speed, shift, noise, noises, *bands)  # type: ignore[arg-type]

@@ -47,6 +47,10 @@ class StreamingRecognizer:
                 f"data.normalize={reader.normalize} needs {whole[reader.normalize]}: train with data.normalize=global "
                 "to stream"
             )
+        if reader.features.top_db is not None:
+            raise ValueError(
+                "data.top_db needs a sound's loudest moment: train with data.top_db=null to stream"
+            )
         self.net, self.spec = task.net, task.spec
         self.frames = reader.frames_of(self.spec.rate, Scale(self.spec.mean, self.spec.std))
 
