@@ -97,6 +97,7 @@ def test_the_map_learns_what_two_words_in_a_row_decide():
     ("options", "said"),
     [
         ({"n_grams": -1}, "n_grams=-1: give at least 1"),
+        ({"n_grams": 10**7}, "n_grams=10000000: give at most 10"),
         ({"n_grams": 2, "n_gram_dropout": 1.0}, "n_gram_dropout must be a probability"),
         ({"n_gram_dropout": 0.3}, "n_gram_dropout=0.3 is of n_grams: give n_grams=2"),
         (

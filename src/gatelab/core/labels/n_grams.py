@@ -19,6 +19,8 @@ from gatelab.core.unroll import padding
 MODULUS: Final = 2**31 - 1
 FACTOR: Final = 1_000_003
 """Of a polynomial hash (Karp and Rabin 1987), a prime and a factor whose products stay below 2**63."""
+LONGEST: Final = 10
+"""Tokens of an n-gram: longer ones hardly occur twice."""
 
 
 class NGramMap(nn.Module):
@@ -28,11 +30,11 @@ class NGramMap(nn.Module):
 
     Args:
         classes: N.
-        order: tokens of the longest n-grams.
+        order: tokens of the longest n-grams, at most `LONGEST`.
         buckets: rows of weights that the n-grams are hashed into.
         dropout: share of a sequence's n-grams that is dropped in training; the rest is scaled by 1 / (1 - p).
 
-    Raises ValueError for sizes below 1, and where `dropout` is no probability.
+    Raises ValueError for sizes that are below 1 or too large, and where `dropout` is no probability.
     """
 
     def __init__(self, classes: int, order: int, buckets: int = 1 << 16, dropout: float = 0.0) -> None:
@@ -40,6 +42,8 @@ class NGramMap(nn.Module):
         sizes = {"classes": classes, "n_grams": order, "buckets": buckets}
         if wrong := [f"{name}={n}" for name, n in sizes.items() if n < 1]:
             raise ValueError(f"{', '.join(wrong)}: give at least 1")
+        if order > LONGEST:
+            raise ValueError(f"n_grams={order}: give at most {LONGEST}")
         self.order, self.dropout = order, check_probability("n_gram_dropout", dropout)
         self.weights = nn.Embedding(buckets, classes)
         nn.init.zeros_(self.weights.weight)

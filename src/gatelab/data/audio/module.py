@@ -187,11 +187,9 @@ class AudioDataModule(GatelabDataModule):
         rate = corpus.recordings.rate
         if self.normalize == "speaker":
             self._refuse_unknown_speakers(corpus)
-        scale = (
-            self._scales(corpus, {"": corpus.examples["train"]})[""]
-            if self.normalize == "global"
-            else Scale()
-        )
+        scale = Scale()
+        if self.normalize == "global":
+            scale = self._scales(corpus, {"": corpus.examples["train"]})[""]
         self.frames = self.frames_of(rate, scale, self._background(corpus))
         self.spec = self._publish(corpus)
         self.splits, self.corpus = tuple(corpus.examples), corpus
