@@ -178,14 +178,14 @@ def _parse(
             ) from None
         raise
     if (wide := frame[more].notna().any(axis=1)).any():
-        if wide.all() and len(more) == 1:
-            raise DataError(
-                "every row has one field more than the header has names: name each column; if the first one holds the "
-                "names of rows, as R writes them, leave them out (row.names=FALSE)"
-            )
+        named = (
+            ", or, as R writes them, the names of rows (row.names=FALSE)"
+            if wide.all() and len(more) == 1
+            else ""
+        )
         raise DataError(
             f"row {int(wide.to_numpy().argmax()) + 1} has more fields than the header has names: name every column, "
-            "put fields that hold the separator in quotes, and remove what stands above the header"
+            f"put fields that hold the separator in quotes, and remove what stands above the header{named}"
         )
     return frame[names]
 
