@@ -290,3 +290,17 @@ def test_layers_without_end_are_refused_at_once(model, data):
 )
 def test_drawn_data_fit_into_memory(given, said):
     assert said in refusal(composed(*given))
+
+
+@pytest.mark.parametrize("option", ["embedding_dropout=0.1", "n_grams=2", "convolutions=[4,1]"])
+@pytest.mark.parametrize("data", ["trec", "names", "mnist", "fsdd", "speech_commands", "audio"])
+def test_what_reads_words_or_channels_alone_is_refused_where_the_data_have_the_other(data, option):
+    tokens = data in ("trec", "names")
+    given = [f"data={data}", "model=gru", "model.hidden_size=4", f"task.net.{option}"]
+    given += ["data.path=sounds"] * (data == "audio")
+    said = refusal(composed(*given), read=False)
+    if tokens == (not option.startswith("convolutions")):
+        assert said is None
+    else:
+        assert said.startswith("task.net.")
+        assert ("the inputs are tokens" if tokens else "the inputs are channels") in said

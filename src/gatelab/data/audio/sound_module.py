@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from gatelab.data.audio.module import AudioDataModule, SoundOptions
 from gatelab.data.audio.recordings import Corpus, Example
 from gatelab.data.audio.speech_commands import speech_commands
 from gatelab.data.labelled.scores import class_figures, class_sums
-from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
+from gatelab.data.labelled.spec import Inputs, LabelledBatch, LabelledSpec
 from gatelab.data.messages import DataError
 
 
@@ -29,6 +29,7 @@ class SoundDataModule(AudioDataModule):
     """
 
     spec: LabelledSpec
+    inputs: ClassVar[Inputs] = "channels"
     column = "label"
 
     def __init__(

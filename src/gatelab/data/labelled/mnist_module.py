@@ -52,6 +52,8 @@ class MNISTDataModule(LabelledDataModule):
     The other arguments are those of `LabelledDataModule`.
     """
 
+    inputs = "channels"
+
     def __init__(
         self,
         order: Order = "rows",

@@ -5,7 +5,7 @@ A kind says how its examples are read (`_read`); the splits, their checks and al
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -14,7 +14,7 @@ from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached, sha256_of_array
 from gatelab.data.labelled.baselines import Part, label_baselines
 from gatelab.data.labelled.examples import Examples, Labelled, Sequences
-from gatelab.data.labelled.spec import LabelledSpec
+from gatelab.data.labelled.spec import Inputs, LabelledSpec
 from gatelab.data.messages import DataError
 from gatelab.data.orders import SimilarLengths
 from gatelab.data.specs import SPLITS, check_fractions
@@ -49,6 +49,7 @@ class LabelledDataModule(GatelabDataModule):
     """
 
     spec: LabelledSpec
+    inputs: ClassVar[Inputs | None] = None  # what a batch holds, where the class alone decides it
 
     def __init__(
         self,

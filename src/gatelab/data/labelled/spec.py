@@ -4,12 +4,14 @@ Dimensions: `B` batch, `T` time, `C` channels.
 """
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from gatelab.data.specs import Spec
 
 if TYPE_CHECKING:  # a spec is read where torch is not loaded
     from torch import Tensor
+
+Inputs = Literal["tokens", "channels"]
 
 
 class LabelledBatch(NamedTuple):

@@ -2,13 +2,13 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.fetch import sha256_of
 from gatelab.data.labelled.examples import Labelled, Sequences
 from gatelab.data.labelled.module import LabelledDataModule, LabelledOptions
-from gatelab.data.labelled.spec import LabelledSpec
+from gatelab.data.labelled.spec import Inputs, LabelledSpec
 from gatelab.data.labelled.texts import (
     TextOptions,
     corpus_sources,
@@ -50,6 +50,8 @@ class LabelledTextDataModule(LabelledDataModule):
 
     The other arguments are those of `LabelledDataModule`.
     """
+
+    inputs: ClassVar[Inputs | None] = "tokens"
 
     def __init__(
         self,
@@ -137,6 +139,8 @@ class LabelledTableDataModule(LabelledTextDataModule):
     split_column: the column that says train, valid or test; None: `split` shares the examples out.
     separator, decimal, encoding: of a CSV file; None: found out.
     """
+
+    inputs = None
 
     def __init__(
         self,

@@ -68,7 +68,7 @@ def refusal(config: Mapping[str, Any], *, here: bool = True, read: bool = True) 
     tries: tuple[tuple[Callable[..., str | None], tuple[Any, ...]], ...] = (
         (_try_contracts, (config["data"], task)),
         (_try_data, (config["data"],)),
-        (_try_model, (config["model"], net, config.get("transfer"))),
+        (_try_model, (config["model"], net, config.get("transfer"), config["data"]["_target_"])),
         (_try_backend, (config["model"], trainer)),
         (_try_lengths, (config["optim"], config["schedule"], trainer, config["data"], read)),
         (_try_averaging, ((config["callbacks"] or {}).get("averaging"), config["schedule"], trainer)),
@@ -131,7 +131,7 @@ def _try_data(node: Any) -> str | None:
 
 
 @_once
-def _try_model(model: Any, net: Any, transfer: Any) -> str | None:
+def _try_model(model: Any, net: Any, transfer: Any, data: str) -> str | None:
     from gatelab.core.contract import check_call
     from gatelab.run.build import instantiate, sizes_only
     from gatelab.tasks.fine_tuning import FineTuning
@@ -159,7 +159,9 @@ def _try_model(model: Any, net: Any, transfer: Any) -> str | None:
         given = {name: SIZES.get(name, OTHER_SIZE) for name in needed}
         tries = [given]
         if "vocab_size" in needed and "channels" in parameters:  # the data decide which of them it reads
-            tries.append({**given, "vocab_size": 0, "channels": SIZES["channels"]})
+            of_channels = {**given, "vocab_size": 0, "channels": SIZES["channels"]}
+            known = {"tokens": [given], "channels": [of_channels]}
+            tries = known.get(getattr(locate(data), "inputs", ""), [given, of_channels])
         makes = (
             lambda sizes=sizes: FineTuning(factory(**sizes, core=core), **(transfer or {})) for sizes in tries
         )
