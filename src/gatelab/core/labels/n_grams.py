@@ -1,4 +1,4 @@
-"""A linear map of which n-grams occur, beside a recurrent network: what it says is added to the network's logits.
+"""A linear map of how often n-grams occur, beside a recurrent network: it is added to the network's logits.
 
 The map is that of fastText (Joulin et al. 2016, arXiv:1607.01759), which hashes n-grams into buckets; training it
 together with a network is Cheng et al. 2016 ("Wide and Deep", arXiv:1606.07792). What a few words decide alone, the map
@@ -26,7 +26,7 @@ LONGEST: Final = 10
 class NGramMap(nn.Module):
     """Logits of the n-grams of up to `order` tokens: `module(tokens [B, T], lengths=None) -> [B, N]`.
 
-    Every occurrence counts. The weights begin at 0, so that a network beside it begins as it would alone.
+    The weights begin at 0, so that a network beside it begins as it would alone.
 
     Args:
         classes: N.

@@ -49,7 +49,7 @@ class LabelledDataModule(GatelabDataModule):
     """
 
     spec: LabelledSpec
-    inputs: ClassVar[Inputs | None] = None  # what a batch holds, where the class alone decides it
+    inputs: ClassVar[Inputs | None] = None  # where the class alone decides it
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # a spec is read where torch is not loaded
     from torch import Tensor
 
 Inputs = Literal["tokens", "channels"]
+"""What the inputs of a batch are."""
 
 
 class LabelledBatch(NamedTuple):

@@ -140,7 +140,7 @@ class LabelledTableDataModule(LabelledTextDataModule):
     separator, decimal, encoding: of a CSV file; None: found out.
     """
 
-    inputs = None
+    inputs = None  # its columns decide
 
     def __init__(
         self,
