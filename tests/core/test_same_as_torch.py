@@ -9,6 +9,7 @@ import io
 import itertools
 import multiprocessing
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -596,6 +597,61 @@ def test_an_edit_between_forward_and_backward_is_seen_as_nn_gru_sees_it(backend:
     given = [torch.randn(size) for size in sizes]
     found = [gradients(layer, *(t.clone().requires_grad_() for t in given)) for layer in pair(backend)]
     near(*found)
+
+
+READ = ("x", "h0", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("what", READ)
+@pytest.mark.parametrize("backend", CHOICES)
+def test_an_edit_in_place_before_backward_is_refused_where_nn_gru_refuses_it(
+    backend: str, what: str, steps: int
+) -> None:
+    """Whatever needs a gradient: only what a gradient reads again may not be edited between the two passes."""
+
+    def found(layer: nn.Module, needed: tuple[str, ...], x: Tensor, h0: Tensor) -> Any:
+        every = {"x": x.clone(), "h0": h0.clone(), **dict(layer.named_parameters())}
+        for name, tensor in every.items():
+            tensor.requires_grad_(name in needed)
+        y, h_n = layer(every["x"], every["h0"])
+        with torch.no_grad():
+            every[what].add_(0.5)
+        outer = [torch.ones_like(y), torch.full_like(h_n, 2)]
+        try:
+            return torch.autograd.grad([y, h_n], [every[name] for name in needed], outer)
+        except RuntimeError as error:
+            return re.sub(r".*modified (by an )?inplace.*", "refused", str(error), flags=re.DOTALL)
+
+    for needed in (n for k in range(1, 7) for n in itertools.combinations(READ, k)):
+        x, h0 = torch.randn(steps, BATCH, WIDTH), torch.randn(1, BATCH, HIDDEN)
+        near(*(found(layer, needed, x, h0) for layer in pair(backend)))
+
+
+@pytest.mark.parametrize("what", READ[2:])
+@pytest.mark.parametrize("backend", CHOICES)
+def test_a_second_pass_over_a_graph_sees_an_edit_as_nn_gru_sees_it(backend: str, what: str) -> None:
+    def gradients(layer: nn.Module, x: Tensor) -> Any:
+        x = x.clone().requires_grad_()
+        y = layer(x)[0].square().sum()
+        first = torch.autograd.grad(y, [x, *layer.parameters()], retain_graph=True)
+        layer.get_parameter(what).data.mul_(0.5)
+        return *first, *torch.autograd.grad(y, [x, *layer.parameters()])
+
+    x = torch.randn(STEPS, BATCH, WIDTH)
+    near(*(gradients(layer, x) for layer in pair(backend)))
+
+
+@pytest.mark.parametrize("what", READ[4:])
+@pytest.mark.parametrize("backend", [name for name in NAMED if name != "reference"])
+def test_a_second_derivative_refuses_a_bias_that_was_edited(backend: str, what: str) -> None:
+    layer, x = GRU(WIDTH, HIDDEN, backend=backend), torch.randn(STEPS, BATCH, WIDTH).requires_grad_()
+    y = layer(x)[0].square().sum()
+    with torch.no_grad():
+        layer.get_parameter(what).mul_(0.5)
+    torch.autograd.grad(y, x, retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(y, x, create_graph=True)
 
 
 @pytest.mark.parametrize("again", [False, True])

@@ -74,3 +74,23 @@ def test_hooks_of_a_module_are_told() -> None:
         assert not torch_internals.is_hooked(module)
         getattr(module, register)(lambda *_: None)
         assert torch_internals.is_hooked(module)
+
+
+def test_a_kept_graph_is_told() -> None:
+    told = []
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: object, grad: torch.Tensor) -> torch.Tensor:
+            told.append(torch_internals.keeps_graph())
+            return grad * 2
+
+    x = torch.ones(2, requires_grad=True)
+    y = Watched.apply(x).sum()
+    torch.autograd.grad(y, x, retain_graph=True)
+    torch.autograd.grad(y, x)
+    assert told == [True, False]

@@ -87,6 +87,11 @@ def is_transformed() -> bool:
     return bool(torch._C._are_functorch_transforms_active())
 
 
+def keeps_graph() -> bool:
+    """Whether the backward pass that runs now leaves its graph for another one (`retain_graph`)."""
+    return bool(torch._C._autograd._get_current_graph_task_keep_graph())
+
+
 def is_exporting() -> bool:
     """Whether `torch.export` records what is computed; `torch.compiler.is_exporting` is true in code that
     `torch.compile` of PyTorch 2.11 compiles, too.

@@ -219,6 +219,8 @@ class SeriesSpec(Spec):
         OWA: M4's Naive2.
     scales: mean and standard deviation, on the training rows, of the covariates that are numbers in the file. words:
         the values of the categorical ones in the order of their codes, which begin at 1.
+    clock: what the features of the calendar went by: the zone of the stamps ("Europe/Paris", "+01:00"), "none" if they
+        had none; "" where there are no such features.
     """
 
     kind: ClassVar[str] = "forecasting"
@@ -242,3 +244,4 @@ class SeriesSpec(Spec):
     reference: dict[str, float] = field(default_factory=dict)
     scales: dict[str, list[float]] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)
+    clock: str = field(default_factory=str)

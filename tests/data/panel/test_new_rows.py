@@ -81,6 +81,18 @@ def test_windows_begin_after_the_last_row(run, one_file):
     assert found.stamps.ds.tolist()[:4] == list(pd.date_range("2024-01-02 06:00", periods=4, freq="h"))
 
 
+@pytest.mark.parametrize("begin", [0, 1, 29, 30])
+def test_a_future_may_repeat_rows_of_the_history(run, begin):
+    """As a calendar of the whole year does; targets in it are not read."""
+    _, read = run
+    want = read(rows("ab", 30), rows("ab", 4, 30))
+    found = read(rows("ab", 30), rows("ab", 34 - begin, begin).assign(y=-1.0))
+    for one, other in zip(want.windows[np.arange(2)], found.windows[np.arange(2)], strict=True):
+        if one is not None:
+            np.testing.assert_array_equal(one, other)
+    assert found.stamps.equals(want.stamps)
+
+
 def test_a_series_shorter_than_the_look_back_is_padded(run):
     _, read = run
     found = read(pd.concat([rows("a", 30), rows("b", 3)]), pd.concat([rows("a", 4, 30), rows("b", 4, 3)]))
@@ -111,7 +123,11 @@ BAD = {
         rows("ab", 4, 30).drop(columns="kind"),
         "the column 'kind' is not in the file",
     ),
-    "overlap": (rows("ab", 30), rows("ab", 5, 29), "2024-01-02 05:00:00 stands in rows .* different values"),
+    "overlap": (
+        rows("ab", 30),
+        rows("ab", 5, 29).assign(price=1.0),
+        "2024-01-02 05:00:00 stands in rows .* different values",
+    ),
     "missing": (
         rows("ab", 30).assign(y=lambda t: t.y.where(t.index != 3)),
         rows("ab", 4, 30),
@@ -141,3 +157,33 @@ def test_a_future_of_a_run_without_known_covariates_is_refused(run, tmp_path):
     plain.setup()
     with pytest.raises(DataError, match=r"no data\.known_future; leave it out"):
         plain.panel_input(data.path, plain.spec, data.path)
+
+
+@pytest.mark.parametrize(
+    ("trained", "here"),
+    [(a, b) for a in ("", "+01:00", "Z") for b in ("", "+01:00", "+02:00", "Z")],
+)
+def test_calendar_features_by_another_clock_are_told(tmp_path, monkeypatch, trained, here):
+    """Of two offsets nobody knows whether they are of one place: summer and winter."""
+    monkeypatch.setenv("GATELAB_CACHE", str(tmp_path / "cache"))
+
+    def write(zone: str, name: str) -> str:
+        table = rows()[["unique_id", "ds", "y"]]
+        path = tmp_path / name
+        table.assign(ds=table.ds.dt.strftime("%Y-%m-%dT%H:%M:%S") + zone).to_csv(path, index=False)
+        return str(path)
+
+    for calendar in (["hour"], []):
+        data = PanelDataModule(
+            path=write(trained, "train.csv"),
+            time="ds",
+            target=["y"],
+            calendar=calendar,
+            lookback=6,
+            horizon=4,
+        )
+        data.setup()
+        notes = data.panel_input(write(here, "input.csv"), data.spec, None).notes
+        told = [note for note in notes if "read by their own clock" in note]
+        differ = trained != here and not (trained[:1] == "+" and here[:1] == "+")
+        assert len(told) == (differ and bool(calendar)), notes

@@ -9,7 +9,7 @@ backends with a hand-written gradient one that can be differentiated again.
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -97,6 +97,8 @@ def run(
     ):  # a loop would be recorded for this number of steps, this is one operation for any
         y, h = gru(x, h0.unsqueeze(0), [w for w in weights if w is not None], b_ih is not None, True)
         return y, h.squeeze(0)
+    if not w_hh.requires_grad:
+        h0 = h0.clone()  # as with `nn.GRU`, only the gradient of W_hh reads h0 again: else it may be edited
     step = gru_step_after if reset_after else gru_step_before
     y, (h,) = unroll(
         lambda i_t, state: (step(i_t, state[0], w_hh, b_hh, g_hh),),
@@ -171,22 +173,53 @@ def gradient(
     return [by_index.get(i) for i in range(len(inputs))]
 
 
-def as_read(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """The tensors of a forward pass for its backward pass: they keep the memory that was read, and its version, where
-    `.data` gives the tensors themselves another one, as what autograd saves for torch.nn's layers does.
-    """
-    return [None if t is None else t.detach() for t in tensors]
+class Saved(NamedTuple):
+    """The six tensors of a call, x, h0, w_ih, w_hh, b_ih and b_hh, for its backward pass."""
+
+    read: list[Any]  # with the memory that forward read, also where `.data` gave them another one since
+    tensors: list[Any]  # themselves, for a gradient that is differentiated again
 
 
-def check_unmoved(tensors: Sequence[Tensor | None], read: Sequence[Tensor | None]) -> None:
-    """Raise RuntimeError if a tensor has other memory than the one that forward `read`: a gradient that is computed
-    from the tensors again would be that of another function.
+def save(ctx: Any, tensors: Sequence[Tensor | None], *others: Tensor | None) -> None:
+    """Keep the six tensors of a call, and what else its backward pass reads, in an autograd function's context.
+
+    Autograd refuses a backward pass after an edit in place of what it keeps. It keeps, as for `nn.GRU`, only what the
+    gradients that are asked for read again: x for that of W_ih, W_ih for that of x, h0 for that of W_hh, and W_hh for
+    that of an earlier state. What may be edited is kept beside, with its version.
     """
-    for tensor, before in zip(tensors, read, strict=True):
-        if tensor is not None and before is not None and tensor.data_ptr() != before.data_ptr():
+    x, h0, w_ih, w_hh = ctx.needs_input_grad[-6:-2]
+    several = cast(Tensor, tensors[0]).shape[0] > 1
+    guarded = (w_ih, w_hh, x, h0 or several, False, False) * 2
+    read = [None if t is None else t.detach() for t in tensors]
+    both = [*zip((*read, *tensors), guarded, strict=True)]
+    ctx.save_for_backward(*others, *(t if guard else None for t, guard in both))
+    ctx.beside = [None if guard else t for t, guard in both]
+    ctx.versions = [None if t is None or t.is_inference() else t._version for t in read]
+
+
+def saved(ctx: Any) -> tuple[Saved, Sequence[Any]]:
+    """What `save` kept: the six tensors, and the others."""
+    every = ctx.saved_tensors
+    both = [one if other is None else other for one, other in zip(every[-12:], ctx.beside, strict=True)]
+    return Saved(both[:6], both[6:]), every[:-12]
+
+
+def check_unmoved(ctx: Any, found: Saved) -> None:
+    """Raise RuntimeError if a tensor is not what forward read: a gradient that is computed from the tensors again
+    would be that of another function.
+    """
+    for tensor, read, version in zip(found.tensors, found.read, ctx.versions, strict=True):
+        if tensor is None or read is None:
+            continue
+        if tensor.data_ptr() != read.data_ptr():
             raise RuntimeError(
                 "a tensor that the GRU reads was given other memory through .data (by .to, .double, ...) between the "
                 "forward pass and a backward pass that is differentiated again: change it after both"
+            )
+        if version is not None and read._version != version:
+            raise RuntimeError(
+                "a tensor that the GRU reads was modified by an inplace operation between the forward pass and a "
+                "backward pass that is differentiated again: change it after both"
             )
 
 

@@ -63,22 +63,20 @@ class _TorchGRU(torch.autograd.Function):
         ctx.reset_after, ctx.resets = reset_after, _reset_steps(reset_mask)
         drawn, ctx.p = reference.split_zoneout(zoneout)
         states, gates = forward(x, h0, Weights(*weights), ctx.resets, drawn, ctx.p)
-        read = reference.as_read(tensors)
-        ctx.save_for_backward(lengths, reset_mask, drawn, states, gates, *read, *tensors)
+        reference.save(ctx, tensors, lengths, reset_mask, drawn, states, gates)
         ctx.set_materialize_grads(False)
         return _outputs(states, lengths)
 
     @staticmethod
     @reference.without_autocast
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        lengths, reset_mask, drawn, states, gates, *saved = ctx.saved_tensors
-        read, tensors = saved[:6], saved[6:]
+        found, (lengths, reset_mask, drawn, states, gates) = reference.saved(ctx)
         dy, dh = grads
         needed = ctx.needs_input_grad[4:]
         if reference.must_be_plain(grads):
-            reference.check_unmoved(tensors, read)
+            reference.check_unmoved(ctx, found)
             twice = reference.gradient(
-                tensors,
+                found.tensors,
                 needed,
                 (dy, dh),
                 reset_after=ctx.reset_after,
@@ -88,7 +86,7 @@ class _TorchGRU(torch.autograd.Function):
             )
             return (*[None] * 4, *twice)
         how = (ctx.resets, reset_mask, ctx.reset_after, ctx.p, needed)
-        return (*[None] * 4, *_gradients(dy, dh, read, lengths, states, gates, *how))
+        return (*[None] * 4, *_gradients(dy, dh, found.read, lengths, states, gates, *how))
 
 
 def _gradients(

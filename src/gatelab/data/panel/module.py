@@ -366,6 +366,7 @@ class PanelDataModule(GatelabDataModule):
             reference=dict(GROUPS[self.series].naive2) if self.series in GROUPS else {},
             scales=scales,
             words=words,
+            clock=(panel.zone or "none") if self.calendar or self.fourier else "",
         )
 
     def _tell(self, usable: np.ndarray) -> None:

@@ -72,6 +72,7 @@ def read_panel_input(
             check_frequency(options["frequency"]),
         )
         _check_step(history, spec)
+        notes += _clock_note(spec.clock, history.zone or "none")
         ends = history.lengths
         if future is not None and ahead is not None:
             if not columns.known:
@@ -113,12 +114,39 @@ def read_panel_input(
     return PanelInput(panel.ids, dataset, _stamps(panel, ends, columns, spec.horizon), notes, panel, ends)
 
 
+def _clock_note(trained: str, here: str) -> list[str]:
+    """What is told where hours and weekdays go by another clock than in training; of two offsets nobody can know."""
+    offsets = trained[:1] in "+-" and here[:1] in "+-"
+    if not trained or trained == here or offsets:
+        return []
+    with_zone, without = "a zone ({})", "no zone"
+    then, now = (without if zone == "none" else with_zone.format(zone) for zone in (trained, here))
+    return [
+        f"the run's calendar features went by times with {then}, these times have {now}: they are read by their own "
+        "clock; write them as training's were, if they are of the same place"
+    ]
+
+
 def _below(history: LongFrame, future: LongFrame, columns: Columns) -> LongFrame:
-    """The future's rows below the history's, without what nobody knows yet."""
+    """The future's rows below the history's, without what nobody knows yet.
+
+    A row of a series and time that the history has too, as of a calendar of the whole year, gets the history's other
+    columns: then it repeats that row, or its known values differ and `build_panel` refuses both.
+    """
     missing = [c for c in (columns.id, columns.time, *columns.known) if c and c not in future.frame.columns]
     if missing:
         raise DataError(f"{future.files[0]}: the column {missing[0]!r} is not in the file of the future")
     known = future.frame.drop(columns=[*columns.target, *columns.past], errors="ignore")
+    if columns.time is not None:
+        keys = [
+            pd.MultiIndex.from_frame(f[[columns.id, columns.time]].astype(str))
+            for f in (history.frame, known)
+        ]
+        first = ~keys[0].duplicated()
+        place = np.flatnonzero(first)[keys[0][first].get_indexer(keys[1])]
+        there = keys[1].isin(keys[0])
+        for name in history.frame.columns.difference(known.columns):
+            known[name] = history.frame[name].iloc[place].where(there).to_numpy()
     frame = pd.concat([history.frame, known], ignore_index=True)
     begins = np.append(history.begins, future.begins + len(history.frame))
     return LongFrame(frame, history.files + future.files, begins)

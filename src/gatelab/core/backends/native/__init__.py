@@ -15,7 +15,6 @@ and backward works on a copy, which would cost an eager call more than the call 
 Dimensions: T time, B batch, D input, H hidden.
 """
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -27,7 +26,7 @@ from gatelab.core.backends.native.kernel import NativeError, Tensors, check_call
 from gatelab.core.backends.native.layer import Batch, plan
 from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import is_transformed
+from gatelab.core.torch_internals import is_transformed, keeps_graph
 
 __all__ = ["BACKEND", "NativeError", "load", "run", "unavailable"]
 
@@ -46,8 +45,9 @@ class _Native(torch.autograd.Function):
         reset_mask: Tensor | None,
         *tensors: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        y, h_n, ctx.tape = _forward(tensors, batch, reset_after)
-        ctx.save_for_backward(lengths, reset_mask, *reference.as_read(tensors), *tensors)
+        x, h0, *weights = cast(Any, tensors)
+        y, h_n, ctx.tape = layer.forward(x, h0, weights, batch, reset_after=reset_after, training=True)
+        reference.save(ctx, tensors, lengths, reset_mask)
         ctx.batch, ctx.reset_after = batch, reset_after
         ctx.set_materialize_grads(False)
         return y, h_n
@@ -55,13 +55,12 @@ class _Native(torch.autograd.Function):
     @staticmethod
     @reference.without_autocast
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        lengths, reset_mask, *saved = ctx.saved_tensors
-        read, tensors = saved[:6], saved[6:]
+        found, (lengths, reset_mask) = reference.saved(ctx)
         batch, needed = ctx.batch, ctx.needs_input_grad[4:]
         if reference.must_be_plain((dy, dh_n)):
-            reference.check_unmoved(tensors, read)
-            found = reference.gradient(
-                tensors,
+            reference.check_unmoved(ctx, found)
+            plain = reference.gradient(
+                found.tensors,
                 needed,
                 (dy, dh_n),
                 reset_after=ctx.reset_after,
@@ -70,18 +69,15 @@ class _Native(torch.autograd.Function):
                 zoneout=(batch.p or None) if batch.drawn is None else batch.drawn,
                 reverse=batch.reverse,
             )
-            return (*[None] * 4, *found)
-        tape, ctx.tape = ctx.tape, None
-        if tape is None:  # an earlier backward pass (retain_graph) has overwritten the gates
-            _, _, tape = _forward(read, batch, ctx.reset_after)
-        grads = layer.backward(tape, dy, dh_n, read[1], cast(Tensors, read[2:]), needed)
+            return (*[None] * 4, *plain)
+        if keeps_graph():  # for another backward pass: this one overwrites the gates
+            tape = ctx.tape.copied()
+        else:
+            tape, ctx.tape = ctx.tape, None
+        _, h0, *weights = found.read
+        grads = layer.backward(tape, dy, dh_n, h0, cast(Tensors, weights), needed)
         tape.release()
         return (*[None] * 4, *grads)
-
-
-def _forward(tensors: Sequence[Any], batch: Batch, reset_after: bool) -> tuple[Tensor, Tensor, Any]:
-    x, h0, *weights = tensors
-    return layer.forward(x, h0, cast(Tensors, weights), batch, reset_after=reset_after, training=True)
 
 
 _TENSORS = (

@@ -112,6 +112,11 @@ class Tape:
     memory: Tensor
     reset_after: bool
 
+    def copied(self) -> "Tape":
+        """One whose gates may be overwritten while this one is kept."""
+        empty = self.gates.new_empty(0)
+        return replace(self, gates=torch.empty_like(self.gates).copy_(self.gates), memory=empty)
+
     def release(self) -> None:
         """Return the large buffer to the pool; the tape must not be used any more."""
         POOL.release(self.memory)

@@ -37,8 +37,7 @@ class _Triton(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         x, h0, *weights = cast(Any, tensors)
         y, h_n, states, gates = _module().forward(x, h0, Weights(*weights), walk, training=True)
-        read = reference.as_read(tensors)
-        ctx.save_for_backward(lengths, reset_mask, states, gates, *read, *tensors)
+        reference.save(ctx, tensors, lengths, reset_mask, states, gates)
         ctx.walk = walk
         ctx.set_materialize_grads(False)
         return y, h_n
@@ -46,16 +45,17 @@ class _Triton(torch.autograd.Function):
     @staticmethod
     @reference.without_autocast
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None) -> tuple[Tensor | None, ...]:
-        lengths, reset_mask, states, gates, *saved = ctx.saved_tensors
-        read, tensors = saved[:6], saved[6:]
+        saved, (lengths, reset_mask, states, gates) = reference.saved(ctx)
         walk, needed = ctx.walk, ctx.needs_input_grad[3:]
         if reference.must_be_plain((dy, dh_n)):
-            reference.check_unmoved(tensors, read)
+            reference.check_unmoved(ctx, saved)
             how = {"reset_after": walk.reset_after, "lengths": lengths, "reset_mask": reset_mask}
             kept = (walk.p or None) if walk.drawn is None else walk.drawn
-            found = reference.gradient(tensors, needed, (dy, dh_n), **how, zoneout=kept, reverse=walk.reverse)
+            found = reference.gradient(
+                saved.tensors, needed, (dy, dh_n), **how, zoneout=kept, reverse=walk.reverse
+            )
             return (*[None] * 3, *found)
-        x, _, *weights = read
+        x, _, *weights = saved.read
         found = _module().backward(dy, dh_n, x, Weights(*weights), walk, states, gates, needed)
         return (*[None] * 3, *found)
 
