@@ -1,5 +1,6 @@
 """Panels of several steps, zones or futures: one step and one clock for all series, or a refusal that names both."""
 
+from functools import partial
 from itertools import permutations
 
 import numpy as np
@@ -101,6 +102,28 @@ def test_calendar_features_are_of_the_hour_on_the_wall_in_either_season(tmp_path
     assert len(set(every.map(lambda time: time.utcoffset()))) == 2
     assert (found.wall == every.tz_localize(None).to_numpy()).all()
     assert (found.times == every.tz_convert(None).to_numpy()).all()
+
+
+SKIPPED = {
+    "Pacific/Apia": "2011-12-30",
+    "Pacific/Fakaofo": "2011-12-30",
+    "Pacific/Kiritimati": "1994-12-31",
+    "Pacific/Kwajalein": "1993-08-21",
+}
+
+
+@pytest.mark.parametrize(("zone", "day"), SKIPPED.items())
+def test_a_day_that_a_zone_left_out_is_missing_and_no_second_clock(tmp_path, zone, day):
+    """They moved to the other side of the date line."""
+    days = pd.date_range(pd.Timestamp(day) - pd.Timedelta("30D"), periods=60)
+    rows = pd.DataFrame({"unique_id": "a", "ds": days[days != day].tz_localize(zone), "y": 1.0})
+    pd.concat([rows, rows.assign(unique_id="b")]).to_parquet(tmp_path / "p.parquet", index=False)
+    read = partial(read_panel, str(tmp_path / "p.parquet"), Columns("unique_id", "ds", ("y",)))
+    with pytest.raises(DataError, match=rf"2 times of 2 series missing in the D grid, .* {day}"):
+        read()
+    found = read(gaps="mask")
+    assert np.isnan(found.values[:, 0]).sum() == 2
+    assert (found.frequency, found.zone, found.lengths.tolist()) == ("D", zone, [60, 60])
 
 
 # what is known of the future

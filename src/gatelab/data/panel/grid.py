@@ -132,10 +132,12 @@ def _laid_out(rows: _Rows, step: str, found_zone: str, reference: int) -> PanelG
     if slower.any():
         raise DataError(_other_step(rows, int(slower.argmax()), step, reference))
     utc, local = _both_clocks(grid, zone, by_wall)
-    if zone:
+    if (
+        zone and "/" not in zone
+    ):  # a zone by its name is one clock, whatever its offsets were (Pacific/Apia's)
         _refuse_two_clocks(rows, place, len(grid))
-        if not by_wall:
-            local[place] = rows.wall  # with the offset of the season
+    if zone and not by_wall:
+        local[place] = rows.wall  # with the offset of the season
     return PanelGrid(step, zone if by_wall or fixed else zone and "UTC", utc, local, place)
 
 
