@@ -1,12 +1,17 @@
 """A record of a stranger, or a damaged one: nothing that it names is run, one message, the others are still shown."""
 
+import functools
 import json
 import os
+import random
 import shutil
 import sys
+import wave
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from gatelab.cli.main import main
@@ -333,3 +338,138 @@ def test_a_hostile_name_is_text_in_the_page(lab, name):
     assert "<script>alert" not in body
     assert body.count("<script") == body.count('<script type="application/json">')
     assert all(href.startswith(("./", "#", "data:")) for href in body.split('href="')[1:])
+
+
+KINDS = {
+    "panel": ["data=panel", "data.time=ds", "data.target=[y]", "data.lookback=10", "data.horizon=3"],
+    "labelled": ["data=labelled", "data.text=text", "data.label=label"],
+    "sounds": ["data=audio"],
+    "transcribed": ["data=transcribed"],
+    "pairs": ["data=pairs", "data.source=source", "data.target=target"],
+}
+
+
+def write_inputs(folder):
+    """A few examples for each kind, alike in every row; returns the path of each."""
+    steps = np.arange(60)
+    days = pd.date_range("2024-01-01", periods=60).strftime("%Y-%m-%d")
+    rows = [
+        {"unique_id": name, "ds": day, "y": np.sin(step)} for name in "ab" for step, day in enumerate(days)
+    ]
+    words = ["red fox", "blue bird", "green frog"]
+    texts = [{"text": f"{words[i % 3]} {i}", "label": "xy"[i % 2]} for i in range(80)]
+    pairs = [{"source": f"{words[i % 3]} {i}", "target": f"{i} {words[i % 3]}"} for i in range(80)]
+    spoken = []
+    for name, width in (("ah", 0.05), ("oh", 0.2)):
+        for number in range(12):
+            file = folder / "sounds" / name / f"{number}.wav"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            sound = 8000 * np.sin(width * np.arange(3000) + number)
+            with wave.open(str(file), "wb") as out:
+                out.setparams((1, 2, 8000, 0, "NONE", ""))
+                out.writeframes(sound.astype("<i2").tobytes())
+            spoken.append(
+                {"path": f"sounds/{name}/{number}.wav", "transcript": name, "speaker": steps[number % 3]}
+            )
+    for name, table in (("panel", rows), ("labelled", texts), ("transcribed", spoken), ("pairs", pairs)):
+        pd.DataFrame(table).to_csv(folder / f"{name}.csv", index=False)
+    return {kind: folder / ("sounds" if kind == "sounds" else f"{kind}.csv") for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """A finished run of each kind of data, made when it is first asked for."""
+    root = tmp_path_factory.mktemp("kinds")
+    paths = write_inputs(root)
+
+    @functools.cache
+    def made(kind):
+        given = [f"data.path={paths[kind]}", "trainer.max_steps=2", "model.hidden_size=4"]
+        train(
+            [
+                *KINDS[kind],
+                *given,
+                "callbacks.progress=null",
+                "test=false",
+                f"name={kind}",
+                f"paths.root={root}",
+            ]
+        )
+        return next((root / "runs" / kind).glob("*-s0"))
+
+    return made
+
+
+def leaves(node, path=()):
+    """The places of all values that are no mapping and no list."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, dict | list) and value:
+            yield from leaves(value, (*path, key))
+        else:
+            yield (*path, key)
+
+
+@pytest.mark.quick(4)
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"_target_": "os.system", "command": "true"},
+        "${oc.env:HOME}",
+        10**7,
+        -3,
+        None,
+        float("nan"),
+        [],
+        1e308,
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_value_in_a_record_of_any_kind_of_data_is_more_than_a_message(
+    run_of, tmp_path, kind, value, capsys, monkeypatch
+):
+    monkeypatch.setattr("os.system", lambda *_: pytest.fail("a stranger's command was run"))
+    bad = tmp_path / "runs" / kind / "x-s0"
+    shutil.copytree(run_of(kind), bad)
+    good = tmp_path / "good.json"
+    shutil.copy(bad / "run.json", good)
+    record = json.loads(good.read_text())
+    groups = {group: record["config"][group] for group in ("data", "task", "model", "optim", "schedule")}
+    places = [
+        *(("config", *place) for place in leaves(groups)),
+        *(("spec", *place) for place in leaves(record["spec"])),
+    ]
+    assert len(places) > 40
+    random.Random(f"{kind}{value}").shuffle(places)
+    for place in places[:10]:
+        (bad / "run.json").write_text(replaced(good, place, value))
+        shown([("eval", bad, "--json")], bad, capsys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_group_that_is_none_is_a_message(run_of, tmp_path, kind, capsys):
+    bad = tmp_path / "runs" / kind / "x-s0"
+    shutil.copytree(run_of(kind), bad)
+    good = tmp_path / "good.json"
+    shutil.copy(bad / "run.json", good)
+    for group in ("data", "task", "model", "optim"):
+        (bad / "run.json").write_text(replaced(good, ("config", group), 10**7))
+        assert main(["eval", str(bad)]) == 2
+        assert "run.json: damaged" in capsys.readouterr().err
+
+
+def test_a_vocabulary_that_is_not_the_checkpoints_is_named(run_of, tmp_path, capsys):
+    bad = tmp_path / "runs" / "pairs" / "x-s0"
+    shutil.copytree(run_of("pairs"), bad)
+    text = replaced(bad / "run.json", ("config", "data", "min_count"), 10**7)
+    (bad / "run.json").write_text(text)
+    assert main(["eval", str(bad)]) == 2
+    assert "vocabulary is 2, in the run's record" in capsys.readouterr().err
+
+
+def test_a_value_of_another_type_in_a_record_is_named(lab, capsys):
+    _, bad, good = lab
+    for key, value in (("reset_after", "x"), ("num_layers", "two"), ("hidden_size", 1.5), ("bias", [1])):
+        (bad / "run.json").write_text(replaced(good / "run.json", ("config", "model", key), value))
+        assert main(["eval", str(bad)]) == 2
+        assert f"run.json: config.model.{key}: " in capsys.readouterr().err

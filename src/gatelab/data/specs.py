@@ -119,9 +119,13 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 class Spec:
-    """Base of a spec (a frozen dataclass): `to_dict` and `from_dict`; `kind` tells specs apart in plain data."""
+    """Base of a spec (a frozen dataclass): `to_dict` and `from_dict`; `kind` tells specs apart in plain data.
+
+    sizes: the names of fields that a network and its checkpoint are made for; data that differ in one are other data.
+    """
 
     kind: ClassVar[str]
+    sizes: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the spec as plain data, `kind` included."""
@@ -162,6 +166,7 @@ class TextSpec(Spec):
     """
 
     kind: ClassVar[str] = "language_model"
+    sizes: ClassVar[tuple[str, ...]] = ("vocabulary", "seed_token")
 
     vocabulary: int
     level: str
@@ -224,6 +229,10 @@ class SeriesSpec(Spec):
     """
 
     kind: ClassVar[str] = "forecasting"
+    sizes: ClassVar[tuple[str, ...]] = (
+        *("channels", "targets", "lookback", "horizon"),
+        *("known", "known_codes", "static", "static_codes"),
+    )
 
     channels: tuple[str, ...]
     targets: tuple[str, ...]

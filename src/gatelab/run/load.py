@@ -32,9 +32,10 @@ from gatelab.run.build import (
     sizes_only,
     task_class,
 )
+from gatelab.run.config import check_node
 from gatelab.run.config.signatures import locate
 from gatelab.run.record.code import changed_code, targets
-from gatelab.run.record.directory import RunDirectory, read_record, reading
+from gatelab.run.record.directory import DAMAGED_FIX, RunDirectory, read_record, reading
 from gatelab.run.record.sources import named_files
 from gatelab.tasks import CheckpointError, load_checkpoint
 
@@ -155,9 +156,20 @@ def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
     record = run.read()
     require_trusted_targets([record["config"].get(group) for group in BUILT], trust=trust)
     with reading(run.run_file):
+        _require_types(run, record["config"])
         record = record if trust else with_own_places(run, record)
     with reading(run.run_file), request_errors(str(run.run_file), (RuntimeError, ArgumentError)):
         return _load(path, run, record)
+
+
+def _require_types(run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """See to it that a recorded configuration has the keys and types that its classes take, as a composed one has."""
+    for group in BUILT:
+        node = config[group]
+        if not isinstance(node, dict) and not (group == "schedule" and node is None):
+            raise RequestError(f"{run.run_file}: damaged, config.{group} is no group of keys. {DAMAGED_FIX}")
+        for key, text in check_node(node, group):
+            raise RequestError(f"{run.run_file}: config.{key}: {text}")
 
 
 def with_own_places(run: RunDirectory, record: dict[str, Any]) -> dict[str, Any]:
@@ -264,6 +276,14 @@ def load_data(record: dict[str, Any]) -> Any:
     """
     with reading("run.json"), _where_it_ran(record["attempts"][-1]):
         data = build_data(record["config"])
+        recorded = type(data.spec).from_dict(record["spec"])
+    for name in recorded.sizes:
+        then, now = getattr(recorded, name), getattr(data.spec, name)
+        if then != now:
+            raise RequestError(
+                f"data: {name} is {str(now)[:40]}, in the run's record {str(then)[:40]}: the checkpoint is of other "
+                "data, or run.json was edited"
+            )
     own = {key for key, _ in named_files(record["config"])}  # accepted with the code that reads them
     if unknown := sorted(data.fingerprint.keys() - record.get("data", {}).keys() - own):
         raise RequestError(f"data: run.json has no sha256 of {few(unknown)}, so it is not the run's data.")

@@ -104,6 +104,7 @@ def test_a_sound_shorter_than_a_window_has_one_frame():
     [
         ({"kind": "fft"}, "data.features=fft"),
         ({"hop": 30}, "data.window=25, data.hop=30"),
+        ({"window": 1e7}, r"data.window=1e\+07, data.hop=10: give 0 < hop <= window <= 10000, in ms"),
         ({"mels": 1}, "data.mels=1"),
         ({"cepstra": 41}, "data.cepstra=41"),
         ({"low": 5000, "high": 4000}, "data.low=5000"),

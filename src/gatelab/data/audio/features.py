@@ -25,6 +25,8 @@ from gatelab.data.messages import DataError
 
 FLOOR: Final = 1e-6
 """Least energy of a band: 60 dB or more below speech, a little above what rounding to 16 bits leaves of silence."""
+LONGEST_WINDOW: Final = 10_000
+"""Milliseconds: four hundred times what speech has; a longer one could take more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,9 @@ class Features:
     def __post_init__(self) -> None:
         if self.kind not in ("log_mel", "mfcc"):
             raise DataError(f"data.features={self.kind}: give log_mel or mfcc")
-        if not 0 < self.hop <= self.window:
+        if not 0 < self.hop <= self.window <= LONGEST_WINDOW:
             raise DataError(
-                f"data.window={self.window:g}, data.hop={self.hop:g}: give 0 < hop <= window, in ms"
+                f"data.window={self.window:g}, data.hop={self.hop:g}: give 0 < hop <= window <= {LONGEST_WINDOW}, in ms"
             )
         if self.mels < 2 or not 1 <= self.cepstra <= self.mels:
             raise DataError(

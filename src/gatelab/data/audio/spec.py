@@ -44,6 +44,7 @@ class SpeechSpec(Spec):
     """
 
     kind: ClassVar[str] = "recognition"
+    sizes: ClassVar[tuple[str, ...]] = ("symbols", "channels")
 
     symbols: tuple[str, ...]
     level: str

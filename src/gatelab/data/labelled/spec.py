@@ -43,6 +43,7 @@ class LabelledSpec(Spec):
     """
 
     kind: ClassVar[str] = "classification"
+    sizes: ClassVar[tuple[str, ...]] = ("classes", "vocabulary", "channels")
 
     classes: tuple[str, ...]
     vocabulary: int

@@ -50,6 +50,7 @@ class PairSpec(Spec):
     """
 
     kind: ClassVar[str] = "translation"
+    sizes: ClassVar[tuple[str, ...]] = ("vocabulary", "source_vocabulary", "seed_token", "unknown_token")
 
     vocabulary: int
     source_vocabulary: int

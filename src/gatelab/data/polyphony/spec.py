@@ -37,6 +37,7 @@ class PolyphonySpec(Spec):
     """keys: K; pieces, frames: how many each split has, of frames those that are scored."""
 
     kind: ClassVar[str] = "polyphony"
+    sizes: ClassVar[tuple[str, ...]] = ("keys",)
 
     keys: int
     pieces: dict[str, int]
