@@ -9,6 +9,7 @@ import optuna
 import pytest
 from optuna.storages.journal import JournalFileBackend
 
+from gatelab.cli.main import main
 from gatelab.run import RequestError
 from gatelab.study.analysis.read import StudyReader, read_study
 from gatelab.study.engine.directory import Heartbeat, Owner, birth, machine
@@ -67,6 +68,16 @@ def test_a_damaged_line_is_named(grid):
     journal.write_bytes(b"".join([*lines[:3], b'{"op_code": 8,\n', *lines[3:]]))
     with pytest.raises(RequestError, match=r"journal\.log: line 4 is damaged"):
         read_study(grid)
+
+
+@pytest.mark.parametrize("overrides", [-3, "data=adding", [-3], [None], [["a=1"]], {"a": 1}], ids=repr)
+def test_overrides_that_are_no_texts_are_named(grid, overrides, capsys):
+    file = grid / "study.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "overrides": overrides}))
+    with pytest.raises(RequestError, match=r"study\.json: damaged, 'overrides' is no list of texts"):
+        read_study(grid)
+    assert main(["sweep", f"study={grid.name}", f"paths.root={grid.parent.parent}", "--dry-run"]) == 2
+    assert "'overrides' is no list of texts" in capsys.readouterr().err
 
 
 def test_a_study_without_a_journal_is_empty(make_study):

@@ -87,6 +87,9 @@ class StudyDirectory:
             raise RequestError(
                 f"{self.file}: not a study of this version of Gatelab (format {STUDY_FORMAT})."
             )
+        overrides = record.get("overrides", [])
+        if not isinstance(overrides, list) or not all(isinstance(one, str) for one in overrides):
+            raise RequestError(f"{self.file}: damaged, 'overrides' is no list of texts.")
         return record
 
     def write(self, record: Mapping[str, Any]) -> None:
