@@ -34,6 +34,7 @@ class SortingSpec(Spec):
     """length: T, the numbers of a list; lists: how many each split has."""
 
     kind: ClassVar[str] = "sorting"
+    sizes: ClassVar[tuple[str, ...]] = ("length",)  # what a checkpoint is made for: other data are refused
 
     length: int
     lists: dict[str, int]
