@@ -272,18 +272,12 @@ def load_data(record: dict[str, Any]) -> Any:
     """The run's DataModule, with the data as it was; its target is one that `load_task` has accepted.
 
     Raises:
-        RequestError: a file is gone, or is not the one that the run was trained on.
+        RequestError: a file is gone, or is not the one that the run was trained on; or the data have other sizes than
+            the checkpoint is made for.
     """
     with reading("run.json"), _where_it_ran(record["attempts"][-1]):
         data = build_data(record["config"])
         recorded = type(data.spec).from_dict(record["spec"])
-    for name in recorded.sizes:
-        then, now = getattr(recorded, name), getattr(data.spec, name)
-        if then != now:
-            raise RequestError(
-                f"data: {name} is {str(now)[:40]}, in the run's record {str(then)[:40]}: the checkpoint is of other "
-                "data, or run.json was edited"
-            )
     own = {key for key, _ in named_files(record["config"])}  # accepted with the code that reads them
     if unknown := sorted(data.fingerprint.keys() - record.get("data", {}).keys() - own):
         raise RequestError(f"data: run.json has no sha256 of {few(unknown)}, so it is not the run's data.")
@@ -292,6 +286,13 @@ def load_data(record: dict[str, Any]) -> Any:
             f"{changed}. The run's figures belong to the data that it was trained on: put the file back as it was, "
             "or train anew."
         )
+    for name in recorded.sizes:
+        then, now = getattr(recorded, name), getattr(data.spec, name)
+        if then != now:
+            raise RequestError(
+                f"data: {name} is {str(now)[:40]}, in the run's record {str(then)[:40]}: the checkpoint is of other "
+                "data, or run.json was edited"
+            )
     return data
 
 
