@@ -132,9 +132,8 @@ def _laid_out(rows: _Rows, step: str, found_zone: str, reference: int) -> PanelG
     if slower.any():
         raise DataError(_other_step(rows, int(slower.argmax()), step, reference))
     utc, local = _both_clocks(grid, zone, by_wall)
-    if (
-        zone and "/" not in zone
-    ):  # a zone by its name is one clock, whatever its offsets were (Pacific/Apia's)
+    # a zone by its name is one clock, whatever its offsets were (Pacific/Apia)
+    if zone and "/" not in zone:
         _refuse_two_clocks(rows, place, len(grid))
     if zone and not by_wall:
         local[place] = rows.wall  # with the offset of the season
