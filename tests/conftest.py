@@ -13,6 +13,7 @@ import torch
 from .studies_by_hand import Maker, choice, interval
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, here and in every process that a test starts
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

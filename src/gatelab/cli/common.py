@@ -58,9 +58,11 @@ def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
     return rest, Path(compose(overrides).resolved()["paths"]["root"])
 
 
-def add_run_dir(parser: argparse.ArgumentParser) -> None:
+def add_run_dir(
+    parser: argparse.ArgumentParser, what: str = "a run directory, as `gatelab runs` lists them"
+) -> None:
     """`RUN_DIR [--trust] [--json]`."""
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="a run directory, as `gatelab runs` lists them")
+    parser.add_argument("run_dir", metavar="RUN_DIR", help=what)
     parser.add_argument(
         "--trust",
         action="store_true",

@@ -1,18 +1,25 @@
 """Score a run's best checkpoint on a split, beside the trivial baselines. Needs nothing but the run directory.
 
+Of a study every finished run is scored, by the order of the leaderboard, which the validation split has made. Scores on
+test are kept in result.json, so that study, report and record show them; a second call scores what is missing.
+
 examples:
   gatelab eval runs/ptb_gru/1a2b3c4d-s0 --split valid
   gatelab eval runs/etth1_gru/1a2b3c4d-s0 --rows conformal --format gift
+  gatelab eval studies/hidden                          every run of a study on its test split
   gatelab eval runs/ptb_gru/1a2b3c4d-s0 --rows cache,dynamic cache.theta=0.3 dynamic.rate=1e-4,3e-4
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
-from gatelab.data.messages import printable, say
+from gatelab.data.messages import counted, printable, say
+from gatelab.run import RequestError
 from gatelab.tasks.signals import finish
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    add_run_dir(parser)
+    add_run_dir(parser, "a run directory, as `gatelab runs` lists them, or a study: its name or folder")
     parser.add_argument(
         "overrides",
         nargs="*",
@@ -53,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Score and print."""
+    from gatelab.study.members import study_of_place
+
+    rows = [name.strip() for name in options.rows.split(",") if name.strip()]
+    if (study := study_of_place(options.run_dir)) is not None:
+        return _score_study(study, rows, options)
     with loading():
         from gatelab.run.scoring.evaluate import evaluate
 
@@ -60,11 +72,13 @@ def run(options: argparse.Namespace) -> int:
         options.run_dir,
         options.split,
         overrides=options.overrides,
-        rows=[name.strip() for name in options.rows.split(",") if name.strip()],
+        rows=rows,
         accelerator=options.accelerator,
         trust=options.trust,
     )
     finish()
+    if report["kept"]:
+        say(f"the scores on {report['split']} are {report['kept']}")
     if report["checkpoint"] != "best.ckpt":
         say(f"warning: {report['run']} has no best.ckpt; this is the score of {report['checkpoint']}")
     if options.format:
@@ -83,6 +97,39 @@ def run(options: argparse.Namespace) -> int:
         print_table(_rows_table(report["rows"]))
         for row in report["rows"]:
             print(printable(f"{row['title']}: {row['what']}"))
+    return 0
+
+
+def _score_study(directory: Path, rows: list[str], options: argparse.Namespace) -> int:
+    """Score every finished run of a study, telling each, and print what the test split says of its trials."""
+    with loading():
+        from gatelab.report.text import render
+        from gatelab.study.analysis.read import read_study
+        from gatelab.study.score import finished_runs, score_study
+
+    if options.format:
+        raise RequestError(f"--format {options.format} is of one run, and {directory} is a study.")
+    state, split = read_study(directory, trust=options.trust), options.split or "test"
+    if not (total := len(finished_runs(state))):
+        raise RequestError(f"{directory}: no trial has finished yet.")
+    asked = {"overrides": options.overrides, "rows": rows, "accelerator": options.accelerator}
+    metric, found = state.objectives[0].name, []
+    for done, one in enumerate(score_study(state, split, **asked, trust=options.trust), 1):
+        found.append(one)
+        figure = f", {metric} {number(one.metrics[metric])}" if metric in one.metrics else ""
+        how = one.error or one.kept or "scored"
+        say(f"{done} of {total}, trial {one.trial}, {os.path.relpath(one.run)}{figure}: {how}")
+    finish()
+    failed = [one for one in found if one.error]
+    if options.json:
+        print_json({"study": str(directory), "split": split, "runs": [vars(one) for one in found]})
+    elif len(failed) < total:
+        for part in render(read_study(directory, trust=options.trust)):
+            print(part) if isinstance(part, str) else print_table(part)
+    if failed:
+        raise RequestError(
+            f"{len(failed)} of {counted(total, 'run')} could not be scored; they are named above."
+        )
     return 0
 
 

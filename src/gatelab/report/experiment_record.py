@@ -48,9 +48,6 @@ SETTINGS = (
 COLUMNS = ("study", "trial", "state", "seed", "fold")
 LAST = ("solved_size", "parameters", "seconds", "steps", "run", "error")
 PLACES = ("paths.", "data.mirror=", "data.cache=", "launcher", "hydra.")
-ON_TEST = (
-    "The best checkpoints on the test split, by which nothing was chosen; `by` names another way of scoring."
-)
 LONG, SHORT = 40, 30  # rows of a table
 
 
@@ -337,7 +334,7 @@ def _page(record: Path, conclusion: str) -> str:
         mine = [row for row in results if row["study"] == state.name]
         blocks += [f"### {state.name}"] * (len(states) > 1) + sections(state)
         if cells := final_scores.section(mine, study.get("test_baselines", {})):
-            blocks += [ON_TEST, table(list(cells), [*zip(*cells.values(), strict=True)])]
+            blocks += [final_scores.MARK, table(list(cells), [*zip(*cells.values(), strict=True)])]
     environments = dict.fromkeys(ran_on(study["environment"]) for study in asked["studies"])
     blocks += [
         "## Conclusion",

@@ -6,15 +6,22 @@ it. Scores of another kind (`gatelab eval --rows`) stand beside the static ones,
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gatelab.run.record.directory import RunDirectory
+from gatelab.run import RequestError
+from gatelab.run.record.directory import DAMAGED, RunDirectory
 from gatelab.run.record.rows import readable_rows
+from gatelab.study.analysis.leaderboard import Row
+from gatelab.study.analysis.state import StudyState, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, summarise
 
 PREFIX = "test/"
+MARK = (
+    "The best checkpoints on the test split, by which nothing was chosen; `by` names another way of scoring."
+)
 
 
 def scores(directory: Path, result: Mapping[str, Any]) -> dict[str, float]:
@@ -44,20 +51,52 @@ def trivial(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {name: dict(figures) for name, figures in found.items()}
 
 
+def columns(state: StudyState, leaderboard: Sequence[Row]) -> dict[str, list[str]]:
+    """`section` of a leaderboard's trials in its order, read from their runs; empty where none was scored on test.
+
+    With the trials' parameters, and with `runs` where not all of a trial's were scored. A run that cannot be read is
+    passed over.
+    """
+    rows: list[dict[str, str]] = []
+    models: dict[str, dict[str, float]] = {}
+    counts: dict[int, int] = {}
+    for row in leaderboard:
+        for run in row.trial.runs:
+            with contextlib.suppress(RequestError, OSError, *DAMAGED):
+                result = RunDirectory(run.directory).result() or {}
+                if figures := scores(run.directory, result):
+                    texts = {name: repr(float(figure)) for name, figure in figures.items()}
+                    rows.append({"trial": str(row.trial.number), **texts})
+                    counts[row.trial.number] = counts.get(row.trial.number, 0) + 1
+                    models = models or trivial(result)
+    found = section(rows, models)
+    if not found:
+        return {}
+    trials = [row.trial for row in leaderboard if row.trial.number in counts]
+    facts = {
+        name: [show(trial.params[key]) if key in trial.params else "" for trial in trials]
+        for key, name in short_names(state.keys).items()
+    }
+    if any(counts[trial.number] < len(trial.runs) for trial in trials):
+        facts["runs"] = [f"{counts[trial.number]} of {len(trial.runs)}" for trial in trials]
+    beside = {name: [*texts, *[""] * len(models)] for name, texts in facts.items()}
+    return {"": found.pop(""), **beside, **found}
+
+
 def section(
     rows: Sequence[Mapping[str, str]], models: Mapping[str, Mapping[str, float]]
 ) -> dict[str, list[str]]:
     """Title -> one text a line, of rows of results.csv: a line a trial, then one for each trivial model."""
-    names = [name for name in (rows[0] if rows else ()) if name.startswith(PREFIX)]
+    names = [*dict.fromkeys(name for row in rows for name in row if name.startswith(PREFIX))]
     trials: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
-        if any(row[name] for name in names):
+        if any(row.get(name) for name in names):
             trials.setdefault(row["trial"], []).append(row)
     if not trials:
         return {}
     columns: dict[str, list[str]] = {"": [f"trial {trial}" for trial in trials] + list(models)}
     for name in names:
-        found = [_summary([float(row[name]) for row in part if row[name]]) for part in trials.values()]
+        found = [_summary([float(row[name]) for row in part if row.get(name)]) for part in trials.values()]
         if any(found):
             figures = [models[model].get(name.removeprefix(PREFIX)) for model in models]
             known = [Summary(1, figure) for figure in figures if figure is not None]

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from gatelab.data.files import atomic_write_text, csv_text
 from gatelab.data.messages import counted
+from gatelab.report import final_scores
 from gatelab.report.experiment_record import about, environment_of, ran_on, sections, shown_command
 from gatelab.report.figures import (
     draw_curves,
@@ -168,6 +169,7 @@ def section(
         "about": [about(state), verdict(state, rows)],
         "ranking": _ranking(state, rows, facts, page) if rows else None,
         "otherwise": _otherwise(state.name, rows),
+        "on_test": _on_test(state, rows),
         "figures": list(_pictures(state, rows, facts)) if rows else [],
         "importance_bars": bars and place(bars, "Importance of the parameters"),
         "importance": " ".join(shares.notes) if shares else "",
@@ -276,6 +278,14 @@ def _otherwise(name: str, rows: Sequence[Row]) -> dict[str, Any] | None:
         "table": table(f"Trials of {name} scored otherwise", shown),
         "sentences": otherwise.sentences(found),
     }
+
+
+def _on_test(state: StudyState, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """What was scored on the test split."""
+    cells: dict[str, Sequence[Cell]] = dict(final_scores.columns(state, rows))
+    if not cells:
+        return None
+    return {"mark": final_scores.MARK, "table": table(f"Trials of {state.name} on the test split", cells)}
 
 
 def _steps(trial: Trial, facts: Facts) -> str:

@@ -11,11 +11,12 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.messages import counted, printable, say
+from gatelab.report import final_scores
 from gatelab.run.frozen_run import EventReader, events_file
 from gatelab.run.record.rows import readable_rows
 from gatelab.study.analysis import otherwise
@@ -48,26 +49,39 @@ def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table
         yield table(state, rows, limit)
         yield " ".join(filter(None, (answer(state, rows), verdict(state, rows))))
         yield from _otherwise(rows)
+        yield from on_test(state, rows)
         yield from _importance(state)
     yield from failures(state)
 
 
 def _otherwise(rows: Sequence[Row]) -> Iterator[str | Table]:
     """The trials scored otherwise, below the leaderboard that only static figures rank."""
-    from rich.markup import escape
-    from rich.table import Table
-
     found = otherwise.scored_otherwise(rows)
     if not found:
         return
-    grid = Table(title="Scored otherwise", title_justify="left")
-    cells = otherwise.columns(found)
-    for title in cells:
-        grid.add_column(escape(printable(title)))
+    yield texts_table("Scored otherwise", otherwise.columns(found))
+    yield printable("\n".join([otherwise.MARK, *otherwise.sentences(found)]))
+
+
+def on_test(state: StudyState, rows: Sequence[Row]) -> Iterator[str | Table]:
+    """What was scored on the test split, in the order of the leaderboard."""
+    cells = final_scores.columns(state, rows)
+    if cells:
+        yield texts_table("On the test split", cells)
+        yield printable(final_scores.MARK)
+
+
+def texts_table(title: str, cells: Mapping[str, Sequence[str]]) -> Table:
+    """A table of texts by column."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    grid = Table(title=title, title_justify="left")
+    for name in cells:
+        grid.add_column(escape(printable(name)))
     for texts in zip(*cells.values(), strict=True):
         grid.add_row(*(escape(printable(text)) for text in texts))
-    yield grid
-    yield printable("\n".join([otherwise.MARK, *otherwise.sentences(found)]))
+    return grid
 
 
 def headline(state: StudyState, *, starting: bool = False) -> str:

@@ -282,8 +282,8 @@ def _score_finished(run: RunDirectory, config: dict[str, Any], result: dict[str,
         data = build_data(config)
         require_same_data(run, data)
         if wants_test and "test" in data.splits:
-            result = {**result, "splits": evaluate_splits(run, config, data)}
-            run.finish(result)
+            run.add_scores("test", evaluate_splits(run, config, data)["test"])
+            return run.result() or result
     return result
 
 

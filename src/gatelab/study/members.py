@@ -6,7 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from gatelab.run.record.find import folders_with
+from gatelab.run import RequestError
+from gatelab.run.record.find import default_runs, find_run, folders_with, has
 from gatelab.run.record.identity import Identity
 
 
@@ -28,6 +29,21 @@ def runs_of_place(place: str | os.PathLike[str]) -> list[str]:
     if not (Path(place) / "study.json").is_file():
         return [os.fspath(place)]
     return [os.path.relpath(run) for run in sorted(runs_of_study(Path(place))) if run.is_dir()]
+
+
+def study_of_place(place: str | os.PathLike[str]) -> Path | None:
+    """The folder of the study that a place is, or names where no run does; None where it is none."""
+    given = Path(place)
+    if has(given, "study.json"):
+        return given
+    named = default_runs().parent / "studies" / given
+    if not os.fspath(place) or not has(named, "study.json"):
+        return None
+    try:
+        find_run(given)
+    except RequestError:
+        return named
+    return None
 
 
 def studies_of_runs(studies: Path) -> dict[Path, list[str]]:

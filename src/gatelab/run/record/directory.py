@@ -173,6 +173,13 @@ class RunDirectory:
         self._update_attempt(outcome=str(result["outcome"]), ended=now())
         write_json(self.result_file, without_secrets(dict(result)))
 
+    def add_scores(self, split: str, scored: Mapping[str, Any]) -> None:
+        """Put the scores of a split that a finished run has none of yet into `result.json`; others stay."""
+        result = self.result()
+        if result is not None and result["outcome"] == "done" and split not in result["splits"]:
+            splits = {**result["splits"], split: dict(scored)}
+            write_json(self.result_file, without_secrets({**result, "splits": splits}))
+
     def stop(self, state: str, error: str | None = None) -> None:
         """Note that this attempt ended before the run did: `interrupted`, `refused`, or by an `error`: `crashed`."""
         self._update_attempt(outcome=state, ended=now(), **({"error": error} if error else {}))

@@ -26,6 +26,7 @@ from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
 from gatelab.run.config import check_node
 from gatelab.run.load import LoadedRun, load_data, load_task
+from gatelab.run.record.code import changed_code
 from gatelab.run.record.directory import DAMAGED, DAMAGED_FIX, read_record, reading
 from gatelab.run.record.rows import read_rows
 from gatelab.run.scoring.evaluation_rows import requested, score_rows
@@ -55,6 +56,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
 
+    The scores of a split that a finished run has none of are kept in its `result.json`, as `test=true` does at its end:
+    unless the code has changed since, or the data or the device are not the run's own.
+
     Args:
         overrides: how the data is read, e.g. `["data.eval_window=7"]`; the static score does not depend on it. And
             parameters of rows, e.g. `["cache.theta=0.3"]`.
@@ -65,7 +69,8 @@ def evaluate(
     Returns:
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
         `baselines` (name -> metrics over the same positions), `seconds`, and `rows`: those of this split that are
-        kept with the run or were scored now, see `gatelab.run.record.rows`; `unlisted`: `Task.unlisted`.
+        kept with the run or were scored now, see `gatelab.run.record.rows`; `unlisted`: `Task.unlisted`; `kept`:
+        in words, where the scores are kept from now on, or why they are not; None: they were there, or none are to be.
 
     Raises:
         RequestError: no such run, no checkpoint, changed data, data without that split, no such device here, or a row
@@ -80,11 +85,27 @@ def evaluate(
         deterministic = loaded.config["trainer"].get("deterministic")
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, device=device, deterministic=deterministic)
+    kept_now = None if others or accelerator else _keep(loaded, split, report)
     unlisted = loaded.task.unlisted()
     new = score_rows(loaded, data, split, asked, report["metrics"], torch_device(device)) if asked else []
     shown = {row["method"]: row for row in (*kept, *new) if row["split"] == split}
     about = {"run": str(loaded.run.path), "split": split, "checkpoint": loaded.checkpoint.name}
-    return {**about, **report, "rows": list(shown.values()), "unlisted": unlisted}
+    return {**about, **report, "rows": list(shown.values()), "unlisted": unlisted, "kept": kept_now}
+
+
+def _keep(loaded: LoadedRun, split: str, scored: Mapping[str, Any]) -> str | None:
+    """Keep the scores of a split that a finished run has none of; returns `kept` of `evaluate`."""
+    result, file = loaded.run.result(), loaded.run.result_file
+    if result is None or result["outcome"] != "done" or split in result["splits"]:
+        return None
+    if changed_code(loaded.record):
+        return f"not kept in {file}: the code has changed since the run"
+    try:
+        with loaded.run.locked():
+            loaded.run.add_scores(split, scored)
+    except (OSError, RequestError) as error:
+        return f"not kept in {file}: {getattr(error, 'strerror', None) or error}"
+    return f"kept in {file}"
 
 
 def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

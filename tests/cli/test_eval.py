@@ -1,0 +1,118 @@
+"""`gatelab eval`: scores on test that a finished run has none of are kept, of one run and of a whole study."""
+
+import json
+import shutil
+
+import pytest
+
+from gatelab.cli.main import main
+from gatelab.report.gather import gather
+from gatelab.report.page import write_page
+from gatelab.run.scoring import evaluate
+from gatelab.run.train import train
+
+from ..studies_by_hand import choice
+
+SMALL = [
+    *("data=text", "data.level=char", "data.batch_size=4", "data.window=16", "data.split=[0.6,0.2,0.2]"),
+    *("trainer.max_steps=5", "callbacks=none", "threads=1", "name=one", "test=false"),
+]
+FIRST, SECOND, OTHER = "00000000-s0", "00000000-s1", "00010000-s0"
+"""The runs of the study: two of the better trial, one of the other, whose second is not there."""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run that was not scored on test."""
+    root = tmp_path_factory.mktemp("trained")
+    (root / "t.txt").write_text("".join(f"{n} times\n" for n in range(200)))
+    done = train([*SMALL, "model.hidden_size=4", f"data.path={root / 't.txt'}", f"paths.root={root}"])
+    return done["run_dir"]
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "runs" / "one" / "aaaaaaaa-s0")
+
+
+@pytest.fixture
+def study(trained, make_study):
+    """A study of two trials with copies of the run in the places of its four, of which one has lost its checkpoints."""
+    trials = [
+        {"params": {"model.hidden_size": size}, "values": values}
+        for size, values in ((4, [2.0, 2.1]), (8, [3.0, 3.1]))
+    ]
+    folder = make_study("sizes", [choice("model.hidden_size", 4, 8)], trials, seeds=[0, 1])
+    for place in sorted((folder.parents[1] / "runs" / "sizes").iterdir()):
+        shutil.rmtree(place)
+        shutil.copytree(trained, place)
+    shutil.rmtree(place / "checkpoints")
+    return folder
+
+
+def splits_of(run):
+    return json.loads((run / "result.json").read_text())["splits"]
+
+
+def test_scores_on_test_are_kept_once_and_nothing_else_changes(run, capsys):
+    before, record = splits_of(run), (run / "run.json").read_bytes()
+    assert main(["eval", str(run), "--json"]) == 0
+    told = capsys.readouterr()
+    report, after = json.loads(told.out), splits_of(run)
+    assert f"the scores on test are kept in {run / 'result.json'}" in told.err
+    assert after == {**before, "test": {key: report[key] for key in ("metrics", "baselines", "seconds")}}
+    assert (run / "run.json").read_bytes() == record
+    assert main(["eval", str(run)]) == 0
+    assert "kept" not in capsys.readouterr().err
+    assert splits_of(run) == after
+
+
+def test_scores_that_are_not_the_runs_own_are_not_kept(run, capsys, monkeypatch):
+    assert main(["eval", str(run), "data.eval_window=7"]) == 0
+    assert "test" not in splits_of(run)
+    monkeypatch.setattr(evaluate, "changed_code", lambda record: ["gatelab/core/gru.py"])
+    assert main(["eval", str(run)]) == 0
+    assert "not kept in" in (told := capsys.readouterr().err)
+    assert "the code has changed since the run" in told
+    assert "test" not in splits_of(run)
+
+
+def test_a_study_is_scored_run_by_run_and_one_that_cannot_be_holds_up_no_other(study, capsys, monkeypatch):
+    runs = study.parents[1] / "runs" / "sizes"
+    assert main(["eval", str(study)]) == 2
+    told = capsys.readouterr()
+    assert "1 of 4, trial 0, " in told.err
+    assert "has no checkpoint yet" in told.err
+    assert "1 of 4 runs could not be scored" in told.err
+    assert [("test" in splits_of(place)) for place in sorted(runs.glob("*-s?"))] == [True, True, True, False]
+    assert "On the test split" in told.out
+    assert "1 of 2" in told.out  # of the second trial's runs
+    kept = [(runs / name / "result.json").read_bytes() for name in (FIRST, SECOND, OTHER)]
+
+    def evaluate_once(directory, *rest, **others):
+        assert directory.name not in (FIRST, SECOND, OTHER)
+        return evaluate.evaluate(directory, *rest, **others)
+
+    monkeypatch.setattr("gatelab.study.score.evaluate", evaluate_once)
+    assert main(["eval", str(study)]) == 2
+    assert [(runs / name / "result.json").read_bytes() for name in (FIRST, SECOND, OTHER)] == kept
+
+
+def test_the_order_of_a_studys_scores_is_that_of_validation(study, capsys, tmp_path):
+    runs = study.parents[1] / "runs" / "sizes"
+    for place in runs.glob("*-s?"):
+        result = json.loads((place / "result.json").read_text())
+        better = place.name.startswith("0001")  # on test, and worse on valid
+        result["splits"]["test"] = {"metrics": {"loss": 1.0 if better else 2.0}, "baselines": {}}
+        (place / "result.json").write_text(json.dumps(result))
+    assert main(["eval", str(study)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| trial ")]
+    assert [line.split("|")[1].strip() for line in lines] == ["trial 0", "trial 1"]
+    subjects, _ = gather([str(study)])
+    page = write_page(subjects, tmp_path / "page.html").read_text()
+    assert "On the test split" in page
+
+
+def test_what_is_of_one_run_only_is_refused_of_a_study(study, capsys):
+    assert main(["eval", str(study), "--format", "gift"]) == 2
+    assert "is of one run" in capsys.readouterr().err
