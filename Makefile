@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help run test coverage test-docs test-slow test-newest bench check-gpu docs lint format clean
+.PHONY: help run test test-ci coverage test-docs test-slow test-newest bench check-gpu docs lint format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,10 +18,13 @@ $(READY): constraints.txt pyproject.toml
 run: $(READY)  ## two small studies: which hidden size, and GRU beside nn.GRU (8 minutes on 2 slow cores)
 	$(BIN)/python -m scripts.quickstart
 
-test: $(READY)  ## every test but the slow ones, in two processes (20 minutes on 2 slow cores)
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+test: $(READY)  ## the quick tests, some of each subject, in two processes (8 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not ci and not slow" -n 2 --dist loadfile
 
-coverage: $(READY)  ## the same, with the lines that no test reaches (twice as long)
+test-ci: $(READY)  ## the further tests that CI runs
+	$(BIN)/python -m pytest -m "ci and not slow" -n 2 --dist loadfile
+
+coverage: $(READY)  ## both, with the lines that no test reaches (twice as long)
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
 

@@ -18,14 +18,19 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, here and in ev
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test marked `quick(n)`, n cases drawn from all of its family are quick and the others slow."""
+    """Of a test marked `quick(n)`, n cases drawn from all of its family are quick, and the others slow, or `rest`.
+
+    Of one marked twice, the larger n is drawn first and the smaller from what is left.
+    """
     families = defaultdict(list)
     for item in items:
-        if (found := item.get_closest_marker("quick")) is not None:
-            families[item.nodeid.partition("[")[0], found.args[0]].append(item)
-    for (name, quick), family in families.items():
-        for item in random.Random(name).sample(family, max(0, len(family) - quick)):
-            item.add_marker(pytest.mark.slow)
+        for found in item.iter_markers("quick"):
+            rest = found.kwargs.get("rest", "slow")
+            families[found.args[0], rest, item.nodeid.partition("[")[0]].append(item)
+    for (n, rest, name), family in sorted(families.items(), key=lambda one: one[0], reverse=True):
+        left = [item for item in family if item.get_closest_marker("slow") is None]
+        for item in random.Random(name).sample(left, max(0, len(left) - n)):
+            item.add_marker(rest)
 
 
 @pytest.fixture(scope="session")

@@ -69,6 +69,7 @@ def test_predictions_are_the_same_from_a_table_and_from_its_file(run, place):
         run.generate("x")
 
 
+@pytest.mark.ci
 def test_a_sweep_gives_its_leaderboard_and_its_best_run(place):
     study = gatelab.sweep(*SMALL[:4], *SMALL[5:], "study=size", "model.hidden_size=3,5", "study.seeds=2")
     board = study.leaderboard()

@@ -37,6 +37,7 @@ LONG = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in LONG else n for n in EXPERIMENTS]
 )
+@pytest.mark.quick(1, rest="ci")
 def test_an_experiment_trains_two_steps(name, tmp_path, request, monkeypatch):
     if compose([f"experiment={name}"]).choices["data"] not in NEEDS_NO_FILE:
         mirror = request.getfixturevalue("mirror")

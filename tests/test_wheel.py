@@ -36,6 +36,7 @@ def build(source, folder, **environment):
     return wheel
 
 
+@pytest.mark.ci
 def test_every_configuration_is_in_the_wheel(names):
     configurations = {p.relative_to(ROOT).as_posix() for p in (ROOT / "conf").rglob("*.yaml")}
     assert configurations

@@ -200,6 +200,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.quick(7, rest="ci")
 def test_a_signal_while_the_outcome_is_printed_takes_nothing_from_it(trained, monkeypatch, command, name):
     """The work is done: 0, and all of the output."""
     run, root = trained

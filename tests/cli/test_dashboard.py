@@ -69,6 +69,7 @@ def opened(process):
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
 )
+@pytest.mark.quick(1, rest="ci")
 def test_the_servers_answer_and_none_outlives_the_command(root, how):
     command = [*COMMAND, "sizes", f"paths.root={root}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -19,6 +19,7 @@ def gatelab(*arguments, cwd=None):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.quick(3, rest="ci")
 def test_help_of_every_command_needs_no_heavy_import(command):
     code = (
         "import sys; from gatelab.cli.main import main\n"
@@ -94,6 +95,7 @@ def test_train_eval_and_runs_print_one_json_document(tmp_path):
     assert listed["state"] == "done"
 
 
+@pytest.mark.ci
 def test_the_script_is_the_command():
     done = subprocess.run(
         [sys.executable, "scripts/train.py", "model.hiden_size=3"],
@@ -115,6 +117,7 @@ def test_doctor_tells_the_versions_and_no_secret(capsys, monkeypatch):
     assert key not in text
 
 
+@pytest.mark.ci
 def test_a_command_goes_on_when_the_reader_of_its_output_has_left(tmp_path):
     """`gatelab train ... | head -1` trains to the end."""
     request = "data=lorenz data.lookback=8 data.horizon=4 trainer.max_epochs=1 trainer.limit_train_batches=2"
@@ -125,6 +128,7 @@ def test_a_command_goes_on_when_the_reader_of_its_output_has_left(tmp_path):
     assert len(list(tmp_path.rglob("result.json"))) == 1
 
 
+@pytest.mark.ci
 def test_a_command_works_without_any_output():
     assert (
         subprocess.run(["bash", "-c", f"{sys.executable} -m gatelab >&- 2>&-"], check=False).returncode == 2
@@ -170,6 +174,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("number", STOP, ids=lambda number: number.name)
 @pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["nothing"], 2)])
+@pytest.mark.quick(3, rest="ci")
 def test_a_signal_while_the_interpreter_is_taken_down_changes_no_exit_code(number, arguments, code):
     """The process of work that is done is not ended by the signal's name."""
     done = subprocess.run(
@@ -240,6 +245,7 @@ needs_dev_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no 
 @needs_dev_full
 @pytest.mark.parametrize("stream", [full, read_only, reader_gone, terminal_closed])
 @pytest.mark.parametrize("what", SAYS)
+@pytest.mark.quick(11, rest="ci")
 def test_output_that_is_lost_is_told_unless_nobody_reads_it(what, stream, monkeypatch, capsys):
     with monkeypatch.context() as patched, stream() as out:
         patched.setattr(sys, "stdout", out)
@@ -270,6 +276,7 @@ def test_lost_output_fails_a_sweep_that_has_done_nothing_else(more, code, monkey
 @pytest.mark.parametrize("stream", [full, read_only, reader_gone, terminal_closed])
 @pytest.mark.parametrize("names", [["stdout"], ["stderr"], ["stdout", "stderr"]])
 @pytest.mark.quick(4)
+@pytest.mark.quick(1, rest="ci")
 def test_a_run_trains_to_its_end_whatever_becomes_of_its_output(names, stream, tmp_path, monkeypatch):
     request = ["train", "data=adding", "trainer.max_steps=1", "model.hidden_size=2", "data.steps=4"]
     request += [

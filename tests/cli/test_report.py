@@ -29,6 +29,7 @@ def test_the_format_follows_the_files_ending(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["mine.csv", "README.md", "index.html", "report.md"])
+@pytest.mark.quick(1, rest="ci")
 def test_a_report_replaces_nothing_but_a_report(tmp_path, capsys, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     ask = ["--format", "md"] if name == "report.md" else ["--output", name]

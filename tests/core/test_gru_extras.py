@@ -49,6 +49,7 @@ def _everything(gru: GRU, x: Tensor, h0: Tensor, **options: Any) -> list[Tensor]
 @KINDS
 @AFTER
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.quick(4, rest="ci")
 def test_the_torch_backend_equals_the_reference(kind: str, after: bool, training: bool) -> None:
     torch.manual_seed(0)
     pair = _pair("torch", reset_after=after, dtype=torch.float64, zoneout=0.3)
@@ -63,6 +64,7 @@ def test_the_torch_backend_equals_the_reference(kind: str, after: bool, training
 @KINDS
 @AFTER
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.quick(7, rest="ci")
 def test_the_native_backend_draws_and_computes_the_same_zoneout(
     kind: str, after: bool, training: bool
 ) -> None:
@@ -78,6 +80,7 @@ def test_the_native_backend_draws_and_computes_the_same_zoneout(
 @pytest.mark.parametrize(
     ("backend", "extra"), [*(("reference", extra) for extra in EXTRAS), ("torch", "zoneout")]
 )
+@pytest.mark.quick(3, rest="ci")
 def test_gradients_of_first_and_second_order_are_those_of_differences(
     extra: str, after: bool, backend: Any
 ) -> None:

@@ -433,6 +433,7 @@ def transforms_and_backends() -> list[Any]:
 
 
 @pytest.mark.parametrize(("transform", "backend"), transforms_and_backends())
+@pytest.mark.quick(9, rest="ci")
 def test_a_gru_equals_nn_gru_under(transform: str, backend: str) -> None:
     """Of the heavy ones the quick run has "auto" and each named backend in turns."""
     for options in [SHAPES["one"]] if transform in HEAVY else SHAPES.values():
@@ -446,6 +447,7 @@ def test_a_gru_equals_nn_gru_under(transform: str, backend: str) -> None:
     "transform",
     [t for t in TRANSFORMS if not any(word in t for word in ("compile", "export", "make_fx, "))],
 )
+@pytest.mark.quick(37, rest="ci")
 def test_lstm_and_rnn_equal_torch_nn_under(transform: str, kind: type) -> None:
     ours, theirs = pair(kind=kind, bidirectional=True)
     x = torch.randn(STEPS, BATCH, WIDTH)
@@ -458,6 +460,7 @@ def test_lstm_and_rnn_equal_torch_nn_under(transform: str, kind: type) -> None:
 @pytest.mark.parametrize(
     "transform", ["grad of input", "jvp", "make_fx", "jit.trace", "fake tensors", "meta", "functionalize"]
 )
+@pytest.mark.quick(3, rest="ci")
 def test_ragged_rows_and_resets_hold_under(transform: str, backend: str) -> None:
     lengths, resets = torch.tensor([3, 1]), torch.rand(STEPS, BATCH) < 0.4
 
@@ -565,6 +568,7 @@ EDITS: dict[str, Callable[[Any], Any]] = {
 
 @pytest.mark.parametrize("backend", CHOICES)
 @pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.quick(34, rest="ci")
 def test_every_edit_of_the_weights_is_seen_at_once(edit: str, backend: str) -> None:
     for inference, options in itertools.product((True, False), (SHAPES["one"], SHAPES["stack"])):
         x = torch.randn(STEPS, BATCH, WIDTH)
@@ -605,6 +609,7 @@ READ = ("x", "h0", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("what", READ)
 @pytest.mark.parametrize("backend", CHOICES)
+@pytest.mark.quick(5, rest="ci")
 def test_an_edit_in_place_before_backward_is_refused_where_nn_gru_refuses_it(
     backend: str, what: str, steps: int
 ) -> None:
@@ -694,6 +699,7 @@ def test_a_second_derivative_refuses_weights_with_other_memory(backend: str) -> 
 @pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan"), 1e30])
 @pytest.mark.parametrize("what", ["x", "h0", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"])
 @pytest.mark.parametrize("backend", CHOICES)
+@pytest.mark.quick(52, rest="ci")
 def test_an_endless_number_gives_what_it_gives_nn_gru(backend: str, what: str, value: float) -> None:
     """NaN where it has NaN, infinite where it is infinite, in values and in gradients."""
     for at, options in enumerate((SHAPES["one"], SHAPES["stack"])):
@@ -731,6 +737,7 @@ def test_an_endless_state_gives_what_the_equation_gives(backend: str, value: flo
 
 
 @pytest.mark.parametrize("backend", ["auto", "native"])
+@pytest.mark.quick(1, rest="ci")
 def test_a_compiled_graph_gives_of_an_endless_number_what_nn_gru_gives(backend: str) -> None:
     torch._dynamo.reset()
     layer, theirs = pair(backend)
@@ -886,6 +893,7 @@ def test_explain_tells_what_is_in_the_way() -> None:
         assert word in one.reason
 
 
+@pytest.mark.ci
 def test_what_would_kill_the_process_does_not() -> None:
     """Tensors without memory reach a layer in every way that skips the usual modes."""
     code = """

@@ -110,6 +110,7 @@ def test_the_report_shows_its_sample_and_its_words(run, tmp_path, capsys):
     assert "right numbers" in page
 
 
+@pytest.mark.ci
 def test_a_killed_run_continues_to_the_same_bits(tmp_path):
     request = [*CONF, *SMALL, "callbacks.checkpoints.every_n_steps=10", "test=false"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -127,6 +128,7 @@ def test_a_killed_run_continues_to_the_same_bits(tmp_path):
     assert read_trace(first) == read_trace(second)
 
 
+@pytest.mark.ci
 def test_it_is_swept_and_ranked_by_its_own_metric(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *filter(None, sys.path)]))
     request = [

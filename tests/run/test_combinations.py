@@ -86,6 +86,7 @@ FOLLOWING = (
 
 
 @pytest.mark.parametrize(("given", "none"), [*itertools.product(FOLLOWING, ("0", "0.0"))])
+@pytest.mark.quick(1, rest="ci")
 def test_what_follows_the_validations_needs_some(given, none):
     assert refusal(composed(*TINY, *given)) is None
     text = refusal(composed(*TINY, *given, f"trainer.limit_val_batches={none}"))
@@ -124,6 +125,7 @@ NUMBERS = {"32-true": torch.float32, "64-true": torch.float64, "bf16-true": torc
     ("backend", "precision"),
     [*itertools.product(("reference", "torch", "native", "auto"), (*NUMBERS, "bf16-mixed"))],
 )
+@pytest.mark.quick(2, rest="ci")
 def test_a_named_backend_has_the_runs_precision(backend, precision):
     text = refusal(composed(*TINY, f"model.backend={backend}", f"trainer.precision={precision}"))
     dtype = NUMBERS.get(precision, torch.float32)
@@ -182,6 +184,7 @@ OWN = [
 
 
 @pytest.mark.parametrize(("base", "given", "said"), OWN)
+@pytest.mark.quick(1, rest="ci")
 def test_what_own_files_do_not_allow_is_refused_by_check_as_by_the_run(base, given, said, own_files, capsys):
     overrides = [item.format(own_files) for item in (*base, given, "threads=1", "test=false")]
     for command in ("check", "train"):
@@ -207,6 +210,7 @@ def test_files_that_are_on_another_machine_are_not_asked_for(tmp_path):
         (("data=connected_digits", "data.valid_speaker=yweweler"), "is the test speaker as well"),
     ],
 )
+@pytest.mark.quick(2, rest="ci")
 def test_what_contradicts_itself_is_refused_before_anything_is_downloaded(given, said, monkeypatch):
     monkeypatch.setattr("gatelab.data.fetch.fetch", None)
     assert said in refusal(composed(*given))
@@ -272,6 +276,7 @@ def test_a_loader_without_a_batch_is_refused_before_the_first_step(tmp_path):
 
 @pytest.mark.parametrize("model", ["gru", "nn_gru", "lstm", "nn_lstm", "rnn", "nn_rnn", "mingru"])
 @pytest.mark.parametrize("data", ["adding", "etth1"])
+@pytest.mark.quick(1, rest="ci")
 def test_layers_without_end_are_refused_at_once(model, data):
     text = refusal(
         composed(f"data={data}", f"model={model}", "model.hidden_size=2", "model.num_layers=10000000")
@@ -294,6 +299,7 @@ def test_drawn_data_fit_into_memory(given, said):
 
 @pytest.mark.parametrize("option", ["embedding_dropout=0.1", "n_grams=2", "convolutions=[4,1]"])
 @pytest.mark.parametrize("data", ["trec", "names", "mnist", "fsdd", "speech_commands", "audio"])
+@pytest.mark.quick(1, rest="ci")
 def test_what_reads_words_or_channels_alone_is_refused_where_the_data_have_the_other(data, option):
     tokens = data in ("trec", "names")
     given = [f"data={data}", "model=gru", "model.hidden_size=4", f"task.net.{option}"]

@@ -69,6 +69,7 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["text", "series", "awd"])
+@pytest.mark.quick(1, rest="ci")
 def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_path):
     done = export(run(kind), "safetensors", tmp_path / "x.safetensors")
     assert done.difference == 0
@@ -101,6 +102,7 @@ def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_p
         ),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     pytest.importorskip("onnxscript")
     done = export(run(kind), "onnx", tmp_path / "x.onnx")
@@ -129,6 +131,7 @@ OTHERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("text", "cho",
 
 
 @pytest.mark.parametrize("kind", ["lstm", "awd", *OTHERS])
+@pytest.mark.quick(1, rest="ci")
 def test_time_is_free_in_torch_export_of_a_language_model_of_any_cell(kind, run, tmp_path):
     done = export(run(kind), "torch-export", tmp_path / "x.pt2")
     assert done.inputs["tokens"] == ["time", "batch"]

@@ -66,6 +66,7 @@ def extended(request, root, capsys):
 
 @pytest.mark.parametrize("case", [*GOES_ON, "text"])
 @pytest.mark.quick(3)
+@pytest.mark.quick(1, rest="ci")
 def test_more_epochs_go_on_from_the_shorter_run_to_the_same_bits(case, tmp_path, capsys):
     request = TEXT if case == "text" else [*SMALL, *GOES_ON[case]]
     after, said = extended(request, tmp_path, capsys)
@@ -95,6 +96,7 @@ def test_a_rate_that_depends_on_the_length_is_seen(case):
     assert _same_rates(compose([*SMALL, "trainer.max_epochs=4"]).resolved(), epochs=2, steps=6)
 
 
+@pytest.mark.ci
 def test_only_a_finished_run_of_the_same_seed_code_and_machine_is_gone_on_from(tmp_path, capsys):
     root = f"paths.root={tmp_path}"
     short = Path(train([*SMALL, "trainer.max_epochs=2", root])["run_dir"])

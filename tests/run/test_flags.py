@@ -130,6 +130,7 @@ def test_null_names_the_choices(group, capsys):
         (["model.hidden_size=1000000000000000000"], "model: "),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_a_refusal_names_the_fix(given, said, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("FLAGS_TEST_N", "4")
     base = [] if given[0] == "data=text" else ["data=adding"]
@@ -141,6 +142,7 @@ def test_a_refusal_names_the_fix(given, said, capsys, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "mark", [*"äßé漢 ()[]{}'#%@|*=~:$&;!,?<>`^+", "\u00a0", "~/x", "a b/ß (1)", "{a,b", "[1"]
 )
+@pytest.mark.quick(7, rest="ci")
 def test_the_line_to_type_is_one_that_hydra_and_the_shell_read(mark, capsys):
     value = f"f{mark}.csv"
     code, text = verdict("check", ["data=table", f"data.path={value}"], capsys)
@@ -152,11 +154,13 @@ def test_the_line_to_type_is_one_that_hydra_and_the_shell_read(mark, capsys):
 
 
 @pytest.mark.parametrize("name", ["adding.yaml", "./adding", "/adding"])
+@pytest.mark.quick(1, rest="ci")
 def test_a_choice_may_be_written_as_its_file(name):
     assert compose([f"data={name}"]).resolved() == compose(["data=adding"]).resolved()
 
 
 @pytest.mark.parametrize("debug", choices_of("debug", [CONF_DIR]))
+@pytest.mark.quick(1, rest="ci")
 def test_an_experiment_with_an_interval_can_be_debugged(debug):
     assert refusal(compose(["experiment=quickstart", f"debug={debug}"]).resolved()) is None
 
@@ -310,6 +314,7 @@ PLAIN = [
 ]
 
 
+@pytest.mark.ci
 def test_a_plain_datamodule_trains_with_a_spec_given_in_yaml_and_continues_exactly(tmp_path):
     whole = train([*PLAIN, "trainer.max_steps=5", f"paths.root={tmp_path / 'a'}"])
     assert set(whole["splits"]) == {"valid"}
@@ -318,6 +323,7 @@ def test_a_plain_datamodule_trains_with_a_spec_given_in_yaml_and_continues_exact
 
 
 @pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.quick(1, rest="ci")
 def test_a_plain_logger_gets_configuration_and_metrics_and_cannot_stop_the_run(fails, tmp_path, capsys):
     PlainLogger.kept.clear()
     logger = f"+logger.x={{_target_: {__name__}.PlainLogger, fails: {fails}}}"
@@ -341,6 +347,7 @@ def test_lightnings_own_logger_writes_below_the_run(tmp_path):
     "name",
     ["RMSprop", "Adadelta", "Adagrad", "NAdam", "RAdam", "Adamax", "Rprop", "ASGD", "Adafactor", "LBFGS"],
 )
+@pytest.mark.quick(4, rest="ci")
 def test_an_optimiser_of_torch_takes_the_arguments_of_the_group_that_fit_it(name, tmp_path):
     config = compose([*TINY, f"optim._target_=torch.optim.{name}", "optim.lr=0.5"]).resolved()
     assert config["optim"]["lr"] == 0.5
@@ -353,6 +360,7 @@ def test_an_optimiser_of_torch_takes_the_arguments_of_the_group_that_fit_it(name
 )
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 @pytest.mark.quick(4)
+@pytest.mark.quick(1, rest="ci")
 def test_the_last_step_is_validated(steps, more, tmp_path):
     given = [*TINY, "data.train_items=16", "trainer.max_epochs=-1", f"trainer.max_steps={steps}", *more]
     result = train([*given, f"paths.root={tmp_path}"])

@@ -47,6 +47,7 @@ def check_folds(capsys, request, unit):
 @pytest.mark.parametrize(
     ("data", "windows"), [("embedded_series", 1724), pytest.param("etth1", 2857, marks=pytest.mark.slow)]
 )
+@pytest.mark.ci
 def test_every_fold_of_a_series_trains_a_step(data, windows, capsys, tmp_path, request, monkeypatch):
     if data == "etth1":
         monkeypatch.setenv("GATELAB_DATA_MIRROR", str(request.getfixturevalue("mirror")))
@@ -57,6 +58,7 @@ def test_every_fold_of_a_series_trains_a_step(data, windows, capsys, tmp_path, r
     assert again["metrics"] == results[1]["splits"]["test"]["metrics"]
 
 
+@pytest.mark.ci
 def test_every_fold_of_a_text_trains_a_step(capsys, tmp_path, text):
     results = check_folds(capsys, [*text, f"paths.root={tmp_path}"], "tokens")
     valid = [r["splits"]["valid"]["metrics"]["tokens"] for r in results]

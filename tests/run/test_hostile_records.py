@@ -110,6 +110,7 @@ def shown(commands, good, capsys):
 
 @pytest.mark.parametrize("name", ["run.json", "result.json", "metrics.csv", "trace.csv", "tokenizer.json"])
 @pytest.mark.quick(2)
+@pytest.mark.quick(1, rest="ci")
 def test_a_spoilt_file_of_a_run_is_a_message_and_hides_no_other_run(lab, name, capsys):
     root, bad, good = lab
     file = bad / name
@@ -138,6 +139,7 @@ def test_a_spoilt_file_of_a_run_is_a_message_and_hides_no_other_run(lab, name, c
 
 @pytest.mark.parametrize("name", ["run.json", "result.json"])
 @pytest.mark.parametrize("value", [..., None, "x", [], -3, float("inf")], ids=repr)
+@pytest.mark.quick(1, rest="ci")
 def test_a_wrong_value_in_a_record_is_a_message_and_hides_no_other_run(lab, name, value, capsys):
     root, bad, good = lab
     file = bad / name
@@ -152,6 +154,7 @@ def test_a_wrong_value_in_a_record_is_a_message_and_hides_no_other_run(lab, name
 
 
 @pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+@pytest.mark.quick(1, rest="ci")
 def test_a_spoilt_checkpoint_is_a_message(lab, name, capsys):
     _, bad, good = lab
     file = bad / "checkpoints" / name
@@ -167,6 +170,7 @@ def test_a_spoilt_checkpoint_is_a_message(lab, name, capsys):
 
 
 @pytest.mark.parametrize("place", [("threads",), ("data", "eval_batch_size"), ("data", "num_workers")])
+@pytest.mark.quick(1, rest="ci")
 def test_an_impossible_size_in_a_record_takes_no_machine_down(lab, place, capsys, monkeypatch):
     asked = []
     monkeypatch.setattr("torch.set_num_threads", asked.append)
@@ -223,6 +227,7 @@ def test_a_network_is_no_larger_than_its_checkpoint(lab, command, place, capsys)
 
 
 @pytest.mark.parametrize("key", ["accelerator", "devices", "deterministic", "strategy", "precision"])
+@pytest.mark.quick(1, rest="ci")
 def test_an_impossible_trainer_in_a_record_is_a_message(lab, key, capsys):
     _, bad, good = lab
     for value in ("nonsense", {"_target_": "os.system"}, [10**6], -3, [None]):
@@ -230,6 +235,7 @@ def test_an_impossible_trainer_in_a_record_is_a_message(lab, key, capsys):
         shown([("eval", bad, "--json")], good, capsys)
 
 
+@pytest.mark.ci
 def test_reproducing_takes_no_variable_or_module_of_a_strangers_run(lab, tmp_path, capsys):
     _root, bad, _ = lab
     evil = tmp_path / "evil"
@@ -276,6 +282,7 @@ ESCAPES = ("\x1b]0;title\x07", "\x9b31m", "\u202eabc", "\r")
 
 
 @pytest.mark.parametrize("text", ESCAPES, ids=repr)
+@pytest.mark.quick(1, rest="ci")
 def test_no_escape_sequence_of_a_record_reaches_the_terminal(lab, text, capsys):
     root, bad, good = lab
     for name, key in (("result.json", "monitor"), ("run.json", "state"), ("result.json", "outcome")):
@@ -298,6 +305,7 @@ def test_no_escape_sequence_of_a_record_reaches_the_terminal(lab, text, capsys):
     assert text not in out + err
 
 
+@pytest.mark.ci
 def test_a_folder_whose_name_is_no_text_is_listed_and_linked(lab, capfd):
     root, bad, _ = lab
     named = os.fsencode(bad.parent) + b"/\xff\xfe-s0"
@@ -320,6 +328,7 @@ def test_a_folder_whose_name_is_no_text_is_listed_and_linked(lab, capfd):
         "</script>",
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_a_hostile_name_is_text_in_the_page(lab, name):
     root, bad, _ = lab
     folder = root / "runs" / name.replace("/", "_")
@@ -425,6 +434,7 @@ def leaves(node, path=()):
     ids=repr,
 )
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.quick(1, rest="ci")
 def test_no_value_in_a_record_of_any_kind_of_data_is_more_than_a_message(
     run_of, tmp_path, kind, value, capsys, monkeypatch
 ):
@@ -447,6 +457,7 @@ def test_no_value_in_a_record_of_any_kind_of_data_is_more_than_a_message(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.quick(1, rest="ci")
 def test_a_group_that_is_none_is_a_message(run_of, tmp_path, kind, capsys):
     bad = tmp_path / "runs" / kind / "x-s0"
     shutil.copytree(run_of(kind), bad)

@@ -62,6 +62,7 @@ def weights_of(run):
     return load_checkpoint(Path(run) / "checkpoints" / "best.ckpt")["state_dict"]
 
 
+@pytest.mark.ci
 def test_a_run_takes_what_its_source_has_and_records_it(source, capsys):
     result = train(target(f"init.from={source}", "optim.lr=0", "seed=1"))
     record = json.loads((Path(result["run_dir"]) / "run.json").read_text())
@@ -76,6 +77,7 @@ def test_a_run_takes_what_its_source_has_and_records_it(source, capsys):
     assert not torch.equal(own["net.embedding.weight"][0], theirs["net.embedding.weight"].mean(0))
 
 
+@pytest.mark.ci
 def test_a_source_is_what_it_holds_and_not_where_it_lies(source, folder):
     plain = identify(compose(target()))
     first = identify(compose(target(f"init.from={source}")))
@@ -96,6 +98,7 @@ def test_nothing_taken_over_and_nothing_frozen_is_the_run_of_before_these_keys(s
     assert identify(compose(target("transfer.decay=2.6"))) != identify(compose(target()))
 
 
+@pytest.mark.ci
 def test_a_run_that_was_stopped_goes_on_from_its_own_weights(source, capsys):
     train(target(f"init.from={source}", "name=stopped"))
     run = next(Path("runs/stopped").glob("*-s0"))
@@ -235,6 +238,7 @@ def test_compressed_weights_are_taken_as_what_they_stand_for(options, source, fo
         (["data.vocabulary=SOURCE", "data.level=word"], "its tokens are of level char; give data.level=char"),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_a_request_that_cannot_be_is_refused_with_its_key(overrides, said, source):
     with pytest.raises(RequestError, match=said):
         train(target("name=refused", *[text.replace("SOURCE", str(source)) for text in overrides]))

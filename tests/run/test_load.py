@@ -113,6 +113,7 @@ def edit(run, change):
     (run / "run.json").write_text(json.dumps(record))
 
 
+@pytest.mark.ci
 def test_reading_a_run_writes_to_no_cache_that_it_names_and_follows_no_link_out_of_it(
     trained, tmp_path, capsys
 ):

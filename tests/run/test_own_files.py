@@ -99,6 +99,7 @@ def request(given, *more):
 
 
 @pytest.mark.parametrize("called", NAMED)
+@pytest.mark.quick(1, rest="ci")
 def test_a_changed_file_of_an_own_class_is_told_by_name(called, own):
     given, file = NAMED[called]
     called = called.strip()
@@ -111,6 +112,7 @@ def test_a_changed_file_of_an_own_class_is_told_by_name(called, own):
     assert train(request(given))["already"]
 
 
+@pytest.mark.ci
 def test_no_command_goes_on_with_another_file(own):
     given, file = NAMED["model.table"]
     run = RunDirectory(train(request(given))["run_dir"])

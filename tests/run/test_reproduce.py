@@ -222,6 +222,7 @@ def test_changed_code_is_named_by_file():
     assert environments(base, {**base, "git": {"revision": "2" * 40, "diff": ""}}) == []
 
 
+@pytest.mark.ci
 def test_a_changed_constant_in_the_model_is_caught(series, tmp_path, monkeypatch):
     package = Path(sys.modules["gatelab"].__file__).parent
     copy = tmp_path / "src"

@@ -116,6 +116,7 @@ def change(checkpoint, what):
         ("plain", r"last\.ckpt: not a checkpoint of Gatelab, it has no 'gatelab'"),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_a_foreign_checkpoint_is_refused_and_nothing_is_changed(run, what, named):
     folder, again = run
     path = folder / "checkpoints/last.ckpt"
@@ -169,6 +170,7 @@ def test_a_run_does_not_begin_without_room_for_its_checkpoints(run, monkeypatch)
         ),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_a_disk_that_fills_up_keeps_what_there_is_and_says_so(where, said, run, monkeypatch):
     folder, again = run
     shutil.copy(folder / "checkpoints/previous.ckpt", folder / "checkpoints/last.ckpt")  # one step is left

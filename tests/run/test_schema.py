@@ -54,6 +54,7 @@ def test_an_unknown_group_is_named(tmp_path):
         ("callbacks.checkpoints.every_n_steps=often", "callbacks.checkpoints.every_n_steps"),
     ],
 )
+@pytest.mark.quick(2, rest="ci")
 def test_a_wrong_type_is_named(override, key):
     message = refusal(override)
     assert message.startswith(f"{key}:")
@@ -98,6 +99,7 @@ def test_a_misspelt_monitor_is_named_with_the_nearest_metric():
         ("lr=2", "Did you mean 'optim.lr'?"),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_the_nearest_key_is_looked_for_in_the_same_group_first(override, said):
     assert refusal(override).endswith(said)
 
@@ -123,6 +125,7 @@ def test_an_integer_is_a_fine_float_and_null_a_fine_optional():
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "''"])
+@pytest.mark.quick(1, rest="ci")
 def test_the_name_of_a_run_is_that_of_one_folder(name):
     assert "is not the name of one folder below paths.runs" in refusal(f"name={name}")
 

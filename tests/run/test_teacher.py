@@ -31,6 +31,7 @@ def teacher(tmp_path_factory):
     return Path(train([*SMALL, "model.hidden_size=12", "name=teacher", f"paths.root={root}"])["run_dir"])
 
 
+@pytest.mark.ci
 def test_a_student_learns_and_needs_its_teacher_no_more(teacher, tmp_path):
     mine = tmp_path / "teacher"
     shutil.copytree(teacher, mine)

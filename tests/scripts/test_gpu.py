@@ -91,6 +91,7 @@ def test_a_part_that_fails_is_told_and_the_next_one_runs(
     assert gpu.do_part("export", at, 1.0)["ended"] == "ok"
 
 
+@pytest.mark.ci
 def test_a_kernel_that_fails_is_told_and_one_that_does_not_come_back_is_late() -> None:
     case = Case(Shape("shape", 3, 2, 4, 4), training=False)
     jobs = [("torch", "float32", case), ("no such backend", "float32", case)]

@@ -42,6 +42,7 @@ def same_as_train(plain, identity, overrides):
 
 
 @pytest.mark.parametrize("written", [False, True])
+@pytest.mark.quick(1, rest="ci")
 def test_a_point_is_what_train_would_run(study, written, tmp_path):
     frozen = study(*ETTH1, *SWEPT) if written else drafted(*ETTH1, *SWEPT)
     for point in grid.grid(frozen.space)[::3]:
@@ -60,6 +61,7 @@ def test_a_point_is_what_train_would_run(study, written, tmp_path):
         ["task.net.embedding_size=${model.hidden_size},7"],
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_a_value_that_is_added_merged_or_follows_another_is_what_train_would_run(swept, tmp_path):
     (key, _, values) = swept[0].partition("=")
     made = drafted("data=stdlib", f"paths.root={tmp_path}", *swept)

@@ -163,6 +163,7 @@ def test_resume_of_a_forecaster_is_bitwise_equal(run: Any, series_data: Any, tmp
     assert_same_run(run, series_data, [5, 12, 13, 20], tmp_path)
 
 
+@pytest.mark.ci
 def test_resume_with_loader_workers_is_bitwise_equal(
     run: Any, text_data: Any, series_data: Any, tmp_path: Path
 ) -> None:
@@ -170,10 +171,12 @@ def test_resume_with_loader_workers_is_bitwise_equal(
     assert_same_run(run, lambda: series_data(num_workers=2), [18], tmp_path)
 
 
+@pytest.mark.ci
 def test_resume_of_a_run_limited_in_steps_is_bitwise_equal(run: Any, text_data: Any, tmp_path: Path) -> None:
     assert_same_run(run, text_data, [5, STEPS, STEPS + 4], tmp_path, max_epochs=-1, max_steps=2 * STEPS)
 
 
+@pytest.mark.ci
 def test_resume_around_a_validation_inside_an_epoch_is_bitwise_equal(
     run: Any, text_data: Any, tmp_path: Path
 ) -> None:
@@ -185,6 +188,7 @@ def test_resume_with_accumulated_gradients_is_bitwise_equal(run: Any, text_data:
     assert_same_run(run, text_data, [6, 7, STEPS + 3], tmp_path, accumulate_grad_batches=3)
 
 
+@pytest.mark.ci
 def test_resume_with_a_plateau_schedule_is_bitwise_equal(run: Any, text_data: Any, tmp_path: Path) -> None:
     # a threshold that nothing reaches: the rate falls after every validation but the first
     options = {"schedule": lambda optimizer, steps: plateau(optimizer, steps, threshold=100.0)}
@@ -230,6 +234,7 @@ def test_resume_with_every_regulariser_and_averaging_is_bitwise_equal(
     assert_same_run(run, lambda: text_data(random_window=True), kills, tmp_path, **EVERYTHING)
 
 
+@pytest.mark.ci
 def test_resume_around_a_trigger_is_bitwise_equal(run: Any, text_data: Any, tmp_path: Path) -> None:
     # a rate at which nothing is learnt: the second validation that counts is no better than the first
     averaging = functools.partial(NonMonotonicAveraging, patience=1)

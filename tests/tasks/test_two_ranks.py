@@ -55,6 +55,7 @@ SLOW = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("series", "label
 
 
 @pytest.mark.parametrize("kind", ["text", *SLOW])
+@pytest.mark.ci
 def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     kind: str, text_file: Path, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def recorded(run_dir):
     return [key(to_row(row)) for row in read_metrics(run_dir / "metrics.csv")]
 
 
+@pytest.mark.ci
 def test_two_trackers_of_a_whole_run_both_hold_metrics_csv(tmp_path, capfd, monkeypatch):
     temporary = tmp_path / "temporary"
     temporary.mkdir()
@@ -60,6 +61,7 @@ def test_the_summary_holds_the_best_value_not_the_last(parts):
     assert (segment.summary["val/loss"], segment.summary[f"best/{STEP}"]) == (0.0, 10)
 
 
+@pytest.mark.ci
 def test_a_killed_run_is_marked_failed_and_resumed_it_is_one_run_without_gaps(parts):
     killed = parts.start()
     parts.log(range(13))
@@ -93,6 +95,7 @@ def test_rows_that_a_part_lost_are_logged_by_the_next(parts):
         pytest.param("pruned", 0, False, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.ci
 def test_the_end_is_marked(parts, outcome, exit_code, preempting):
     parts.part(range(5), outcome=outcome, error="why" if outcome == "failed" else None)
     (segment,) = segments(parts.path)
@@ -101,6 +104,7 @@ def test_the_end_is_marked(parts, outcome, exit_code, preempting):
     assert segment.summary.get("error") == ("why" if outcome == "failed" else None)
 
 
+@pytest.mark.ci
 def test_a_crash_in_training_reaches_the_tracker(tmp_path, monkeypatch):
     def crash(*_, **__):
         raise ZeroDivisionError("of all things")
@@ -141,6 +145,7 @@ def test_disabled_by_the_environment_leaves_nothing(tmp_path, monkeypatch):
     assert wandb_logger(str(tmp_path), "abcd1234") is None
 
 
+@pytest.mark.ci
 def test_nothing_secret_is_in_any_file_of_a_run_directory(parts, monkeypatch):
     for name in ("WANDB_API_KEY", "MY_SERVICE_TOKEN"):
         monkeypatch.setenv(name, "deadbeef" * 5)

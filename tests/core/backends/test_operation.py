@@ -61,6 +61,7 @@ def equal(found: list[Tensor], wanted: list[Tensor]) -> None:
 @pytest.mark.parametrize("reset_after", [True, False], ids=["after", "before"])
 @pytest.mark.parametrize("zoneout", [0.0, 0.3])
 @pytest.mark.quick(4)
+@pytest.mark.quick(2, rest="ci")
 def test_backend_torch_gives_the_same_bits_in_one_graph(
     zoneout: float, reset_after: bool, extra: str, dtype: torch.dtype
 ) -> None:

@@ -110,6 +110,7 @@ def _exact(
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data(), reset_after=st.booleans(), bias=st.booleans(), steps=SIZES, batch=SIZES)
+@pytest.mark.ci
 def test_it_is_exact_on_every_shape(
     data: st.DataObject, reset_after: bool, bias: bool, steps: int, batch: int
 ) -> None:
@@ -143,6 +144,7 @@ def test_it_equals_the_reference_around_vector_widths(reset_after: bool, hidden:
 )
 @VARIANTS
 @pytest.mark.quick(2)
+@pytest.mark.quick(1, rest="ci")
 def test_first_and_second_derivatives_pass_gradcheck(reset_after: bool, ragged: bool, resets: bool) -> None:
     tensors = [t for t in _tensors(4, 3, 2, 2, reset_after) if t is not None]
     lengths = torch.tensor([2, 4, 0]) if ragged else None

@@ -98,6 +98,7 @@ def _answer(run: Any, dtype: torch.dtype, case: dict[str, Any]) -> dict[str, Ten
 
 @pytest.mark.usefixtures("interpreted")
 @pytest.mark.parametrize("case", _cases(30), ids=_name)
+@pytest.mark.quick(4, rest="ci")
 def test_like_the_oracle(case: dict[str, Any]) -> None:
     want = _answer(reference.run_either_way, torch.float64, case)
     got = _answer(triton_gru.run, torch.float32, case)

@@ -93,6 +93,7 @@ def test_connected_digits_may_be_validated_with_takes_of_the_training_speakers(m
         assert {speaker for _, speaker, _ in takes[split]} == speakers
 
 
+@pytest.mark.ci
 def test_redrawn_utterances_depend_on_seed_epoch_and_number_alone(mirror):
     sizes = {"train_utterances": 40, "eval_utterances": 4, "level": "word", "normalize": "none"}
 

@@ -507,6 +507,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
+@pytest.mark.quick(12, rest="ci")
 def test_bad_input_is_one_message(panel, case):
     change, options, message = BAD[case]
     with pytest.raises(DataError, match=message):

@@ -28,6 +28,7 @@ def written(stamps: pd.DatetimeIndex) -> list[str]:
 
 
 @pytest.mark.parametrize(("one", "other"), [*permutations(STEPS, 2)])
+@pytest.mark.quick(8, rest="ci")
 def test_two_steps_in_a_panel_are_refused_by_both_names(tmp_path, one, other):
     stamps = {step: pd.date_range("2024-01-01", periods=30, freq=step) for step in (one, other)}
     with pytest.raises(DataError, match=r"the panel has the step|missing in the") as refusal:
@@ -37,6 +38,7 @@ def test_two_steps_in_a_panel_are_refused_by_both_names(tmp_path, one, other):
 
 @pytest.mark.parametrize("step", [*STEPS, "B", "2B", "SMS-15", "WOM-3FRI", "BME", "4W-FRI", "2MS"])
 @pytest.mark.parametrize("earlier", [20, 300])
+@pytest.mark.quick(14, rest="ci")
 def test_a_series_may_begin_long_before_the_one_that_shows_the_step(tmp_path, step, earlier):
     every = pd.date_range("1950-01-01", periods=earlier + 40, freq=step)
     found = panel(tmp_path, {"old": every[:10], "new": every[-40:]})
@@ -163,6 +165,7 @@ def ask(tmp_path):
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("more", [0, 3])
+@pytest.mark.quick(2, rest="ci")
 def test_a_future_in_any_order_and_longer_than_the_horizon_is_read(ask, step, more):
     every, found = ask(step, lambda t: t[:40], lambda t: t[40 : 44 + more][::-1])
     assert found.stamps["ds"].tolist() == [*every[40:44]] * 2
@@ -170,12 +173,14 @@ def test_a_future_in_any_order_and_longer_than_the_horizon_is_read(ask, step, mo
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(("first", "last", "known"), [(40, 43, 3), (41, 46, 0), (45, 60, 0)])
+@pytest.mark.quick(3, rest="ci")
 def test_a_future_that_is_short_or_begins_late_is_told_by_its_steps(ask, step, first, last, known):
     with pytest.raises(DataError, match=rf"'price' of series 'a' is known for {known} of the 4 steps after"):
         ask(step, lambda t: t[:40], lambda t: t[first:last])
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.quick(3, rest="ci")
 def test_a_future_off_the_step_of_the_history_is_refused_with_its_first_time(ask, step):
     off = lambda t: t[40:50] + pd.Timedelta(minutes=7)  # noqa: E731
     with pytest.raises(DataError, match=rf"future\.csv:\d+\): the step is to be {step}, which does not lead"):

@@ -51,6 +51,7 @@ def table(tmp_path, stamps, **options) -> Series:
 
 @pytest.mark.parametrize("frequency", FREQUENCIES)
 @pytest.mark.quick(80)
+@pytest.mark.quick(4, rest="ci")
 def test_the_first_forecast_is_the_last_row_plus_one_step(tmp_path, frequency):
     for start in STARTS:
         every = pd.date_range(start, periods=40, freq=frequency)
@@ -62,6 +63,7 @@ def test_the_first_forecast_is_the_last_row_plus_one_step(tmp_path, frequency):
 
 @pytest.mark.parametrize("months", [1, 2, 3, 6, 12])
 @pytest.mark.parametrize("clock", ["", " 12:30"])
+@pytest.mark.quick(1, rest="ci")
 def test_a_fixed_day_of_the_month_is_a_step(tmp_path, months, clock):
     for day in (2, 15, 28, 29, 30, 31):
         first = pd.Timestamp("2023-01-01") + pd.DateOffset(day=day)
@@ -144,6 +146,7 @@ def test_records_of_old_hold_the_step_without_its_anchor(recorded):
     ],
 )
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.quick(17, rest="ci")
 def test_forecasts_keep_the_zone_of_the_table(tmp_path, zone, frequency, start, ending):
     every = pd.date_range(start, periods=50, freq=frequency, tz=zone)
     frame = pd.DataFrame({"t": every[:40], "x": np.random.default_rng(0).normal(size=40)})

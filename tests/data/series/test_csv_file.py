@@ -31,6 +31,7 @@ def lines(mark: str = ",", decimal: str = ".", header: str = "date{}load", date:
 )
 @pytest.mark.parametrize("name", ["date{}load", "date{}load (MW, net)", "Zeit{}Größe"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.quick(16, rest="ci")
 def test_separators_decimals_and_encodings_without_doubt_are_found_out(
     tmp_path, mark, decimal, name, encoding
 ):
@@ -228,6 +229,7 @@ GROUPS = [".", ",", " ", "\u00a0", "\u202f", "'"]
 @pytest.mark.parametrize(("group", "decimal"), [(g, d) for g in GROUPS for d in ".," if g != d])
 @pytest.mark.parametrize("mark", [",", ";"])
 @pytest.mark.parametrize("size", [1000, 1_000_000])
+@pytest.mark.quick(8, rest="ci")
 def test_thousands_are_read_where_no_doubt_is_left(tmp_path, form, group, decimal, mark, size):
     """Every file is read as it is meant or refused; with `data.decimal` it is read."""
     numbers = np.round(1 + np.abs(VALUES) * size, 2)
@@ -299,6 +301,7 @@ def test_a_row_of_units_is_refused_by_its_place(tmp_path, units):
     "form", ['"{}","{}"', '"{}", "{}"', "'{}','{}'", "{} , {}", "{},{},", "{},{},,,", '"{}";"{}"']
 )
 @pytest.mark.parametrize("below", ["", ",\n,\n", "\x1a", "\n\n"])
+@pytest.mark.quick(9, rest="ci")
 def test_quotes_spaces_and_what_is_empty_are_no_content(tmp_path, form, below):
     rows = [form.format(*cells) for cells in [("date", "load"), *zip(HOURS, VALUES, strict=True)]]
     for header in (rows[0], rows[0] if form[0] == "'" else "date;load" if ";" in form else "date,load"):

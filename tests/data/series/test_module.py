@@ -48,6 +48,7 @@ def module(**options) -> SeriesDataModule:
     ],
 )
 @pytest.mark.parametrize("lookback", [24, 336])
+@pytest.mark.quick(1, rest="ci")
 def test_no_window_is_dropped_at_any_lookback(mirror, series, horizon, windows, lookback):
     data = module(series=series, lookback=lookback, horizon=horizon, mirror=str(mirror))
     assert {split: data.spec.windows[split] for split in windows} == windows

@@ -51,6 +51,7 @@ def stamps_of(step, rows) -> list[pd.DatetimeIndex]:
 
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
+@pytest.mark.quick(1, rest="ci")
 def test_times_that_fit_two_steps_are_told_with_both(tmp_path, one, other):
     """Whichever of the two made the rows: the one that made them is taken, or named among the others."""
     for step in (one, other):
@@ -201,6 +202,7 @@ def test_the_note_says_the_zone_that_forecasts_are_stamped_with(tmp_path):
 @pytest.mark.parametrize("zone", ["Europe/Paris", "America/New_York", "Australia/Lord_Howe", "UTC"])
 @pytest.mark.parametrize("frequency", ["h", "D", "30min"])
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
+@pytest.mark.quick(8, rest="ci")
 def test_windows_are_dated_by_the_clock_of_the_table(tmp_path, zone, frequency, ending):
     """In reports, backtests, explanations and pictures, over a change of the clock and a gap, and out of the cache."""
     every = pd.date_range("2024-10-20", periods=400, freq=frequency, tz=zone)

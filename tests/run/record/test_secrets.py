@@ -66,6 +66,7 @@ FORMS = (
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.quick(13, rest="ci")
 def test_a_value_under_the_name_of_a_secret_is_masked_in_every_way_of_writing(form):
     for name in NAMES:
         masked = without_secrets(form.format(name=name, value=KEY))
@@ -75,6 +76,7 @@ def test_a_value_under_the_name_of_a_secret_is_masked_in_every_way_of_writing(fo
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", [KEY, 12345678, [KEY, 1], {"user": KEY}, (KEY,)])
+@pytest.mark.quick(107, rest="ci")
 def test_a_secret_key_masks_whatever_stands_below_it(name, value):
     plain = {"logger": [{"inner": {name: value, "kept": 3}}]}
     masked = str(without_secrets(plain))
@@ -497,6 +499,7 @@ def test_the_working_folder_is_no_secret(monkeypatch):
     ],
 )  # fmt: skip
 @pytest.mark.quick(15)
+@pytest.mark.quick(1, rest="ci")
 def test_masking_takes_time_in_proportion_to_the_text(unit):
     short, long = (
         min(_seconds(unit * (length // len(unit))) for _ in range(2)) for length in (5_000, 40_000)
@@ -524,6 +527,7 @@ def test_the_record_masks_what_it_writes(tmp_path, monkeypatch):
     assert WORD not in text
 
 
+@pytest.mark.ci
 def test_a_whole_run_directory_holds_no_secret(tmp_path):
     repository = tmp_path / "own"
     repository.mkdir()

@@ -52,6 +52,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["local", pytest.param("submitit_local", marks=pytest.mark.slow)])
+@pytest.mark.ci
 def test_workers_of_a_launcher_carry_a_study_out(make_study, importable, name):
     if name != "local":
         pytest.importorskip("submitit")

@@ -71,6 +71,7 @@ def plain_run(request):
 
 
 @pytest.mark.parametrize("last", [0, 2])
+@pytest.mark.quick(1, rest="ci")
 def test_a_pruned_run_keeps_its_values_and_is_continued_to_the_undisturbed_end(
     request_of, run, tmp_path, last
 ):

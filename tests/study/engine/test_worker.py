@@ -77,6 +77,7 @@ def wait_gone(pid):
     eventually(lambda: birth(pid) is None)
 
 
+@pytest.mark.ci
 def test_a_study_ends_with_every_row_told(make_study, runner):
     directory = make_study(
         "all",
@@ -132,6 +133,7 @@ def run_times(run):
     return datetime.datetime.fromisoformat(begun).timestamp(), (run.path / "result.json").stat().st_mtime
 
 
+@pytest.mark.ci
 def test_idle_slots_take_the_seeds_of_a_point(make_study, runner, tmp_path):
     def values(name, *settings):
         directory = make_study(name, "study.seeds=[0,1,2]", "optim.lr=choice(1e-2)", *LONG, "trainer.max_steps=60",
@@ -155,6 +157,7 @@ def test_idle_slots_take_the_seeds_of_a_point(make_study, runner, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.quick(1, rest="ci")
 def test_seeds_in_several_slots_wait_again_as_one_trial(make_study, runner, how):
     directory = make_study("again", "study.seeds=[0,1]", "study.slots=2", *LONG, "optim.lr=choice(1e-2)",
                            "trainer.max_steps=60" if how == "killed" else "trainer.max_steps=300")  # fmt: skip
@@ -176,6 +179,7 @@ def test_seeds_in_several_slots_wait_again_as_one_trial(make_study, runner, how)
     assert sorted(attempts) == [1, 2]  # the other one had ended, and is taken as it is
 
 
+@pytest.mark.ci
 def test_a_seed_that_fails_ends_its_trial_and_keeps_what_the_others_found(make_study, runner):
     directory = make_study("one-fails", "study.seeds=[0,1]", "study.slots=2", "optim.lr=choice(1e-2)",
                            "+callbacks.spy._target_=spy.FailsOnSeed", "+callbacks.spy.seed=0")  # fmt: skip
@@ -186,6 +190,7 @@ def test_a_seed_that_fails_ends_its_trial_and_keeps_what_the_others_found(make_s
     assert row.user_attrs["values"] == [None, other]
 
 
+@pytest.mark.ci
 def test_several_objectives_are_told_in_their_order(make_study, runner):
     directory = make_study(
         "several", "study.objectives=[val/bpc,parameters,seconds]", "optim.lr=choice(1e-3)"
@@ -197,6 +202,7 @@ def test_several_objectives_are_told_in_their_order(make_study, runner):
     assert row.values == [bpc, result["parameters"], result["seconds"]["fit"]]
 
 
+@pytest.mark.ci
 def test_the_same_study_has_the_same_values_with_any_number_of_slots(make_study, runner, tmp_path):
     def study(slots):
         space = ["optim.lr=tag(log,interval(1e-4,1e-1))", "model.hidden_size=4,6"]
@@ -252,6 +258,7 @@ def test_killed_runs_servers_and_workers_lose_nothing(make_study, runner):
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "stop file", "stop now", "twice SIGINT"])
+@pytest.mark.quick(1, rest="ci")
 def test_a_worker_that_is_asked_to_stop_requeues_its_trials(make_study, runner, how):
     directory = make_study("stop", *LONG, "optim.lr=1e-2,1e-3")
 
@@ -271,6 +278,7 @@ def test_a_worker_that_is_asked_to_stop_requeues_its_trials(make_study, runner, 
         assert run_of(directory, rows[0]).state() == "interrupted"
 
 
+@pytest.mark.ci
 def test_failures_have_an_end(make_study, runner):
     sizes = "model.hidden_size=" + ",".join(str(-size) for size in range(1, 9))
     directory = make_study("failing", sizes, "study.max_failures=2", "study.slots=2")
@@ -279,6 +287,7 @@ def test_failures_have_an_end(make_study, runner):
     assert sum(row.state is TrialState.WAITING for row in rows_of(directory)) == 8 - said["ended"]["fail"]
 
 
+@pytest.mark.ci
 def test_a_worker_stays_while_another_one_runs_and_takes_over_what_that_one_loses(make_study, runner):
     directory = make_study("linger", "optim.lr=choice(1e-2)")
     queue = Queue(directory)
@@ -309,6 +318,7 @@ def same_values(directory, row):
     return first["lr"]
 
 
+@pytest.mark.ci
 def test_both_ranks_of_a_trial_train_with_the_same_values(make_study, runner):
     directory = make_study("ddp", *DDP, "optim.lr=choice(2e-3)")
     assert work(directory, runner)["ended"] == {"complete": 1}

@@ -34,6 +34,7 @@ def refused(*lines):
         ("trainer.max_epochs=1,2.5", "trainer.max_epochs: 2.5 is no"),
     ],
 )  # fmt: skip
+@pytest.mark.quick(1, rest="ci")
 def test_one_wrong_value_is_named_with_its_job(swept, expected):
     assert expected in refused(swept)
 
@@ -95,6 +96,7 @@ def test_jobs_that_would_be_the_same_run_are_refused(swept):
         ),
     ],
 )
+@pytest.mark.quick(4, rest="ci")
 def test_what_cannot_be_is_refused_before_anything_is_written(lines, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert expected in refused(*lines)
@@ -112,6 +114,7 @@ def test_swept_seeds_are_replicates():
     assert len(made.points) == 2
 
 
+@pytest.mark.ci
 def test_the_name_is_the_experiments_where_none_is_given():
     made = planned("experiment=etth1_gru", "model.hidden_size=8,16")
     assert made.path.name == "etth1_gru"
@@ -136,12 +139,14 @@ def test_a_whole_interval_is_real_where_the_key_is():
         ("optim.lr=1e-3,-1.0", "job 1 (optim.lr=-1.0): optim: "),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_what_a_constructor_refuses_is_known_without_training(swept, expected):
     with pytest.raises(RequestError) as error:
         plan(["study=mine", *TINY, swept])
     assert expected in str(error.value)
 
 
+@pytest.mark.ci
 def test_every_shipped_model_and_optimiser_passes():
     plan(["study=mine", *TINY, "model=glob(*)", "optim=glob(*)"])
     plan(["study=mine", "data=stdlib", "model=glob(*)", "task.net.tied=true,false"])
@@ -158,6 +163,7 @@ def test_every_shipped_model_and_optimiser_passes():
         ),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_what_the_datamodule_refuses_is_known_before_the_first_run(lines, expected):
     kept = TINY if not any(line.startswith("data=") for line in lines) else []
     with pytest.raises(RequestError) as error:

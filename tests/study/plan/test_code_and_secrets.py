@@ -33,6 +33,7 @@ def edit(folder):
         text.write("EDITED = True\n")
 
 
+@pytest.mark.ci
 def test_a_study_does_not_go_on_with_edited_code(own):
     asked = request(own, "model.hidden_size=choice(4)")
     for _ in range(2):

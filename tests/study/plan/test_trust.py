@@ -42,6 +42,7 @@ def study(made, tmp_path, monkeypatch):
     return tmp_path / "w" / "studies" / "s", command
 
 
+@pytest.mark.ci
 def test_only_the_owners_command_or_trust_runs_a_space_function(study, tmp_path, capsys):
     folder, command = study
     ran = tmp_path / "ran"
@@ -121,6 +122,7 @@ READERS = [
 
 
 @pytest.mark.parametrize("url", STORAGES)
+@pytest.mark.quick(1, rest="ci")
 def test_no_command_opens_the_storage_that_a_study_names(study, url, tmp_path, capsys):
     folder, _ = study
     with socket.create_server(("127.0.0.1", 0)) as server:

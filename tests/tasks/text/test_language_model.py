@@ -52,6 +52,7 @@ def scored(
 
 
 @pytest.mark.parametrize(("batch_size", "windows"), [(1, (35,)), (10, (1, 7, None))])
+@pytest.mark.quick(1, rest="ci")
 def test_ppl_does_not_depend_on_window_length_or_batch_size(
     batch_size: int, windows: tuple[int | None, ...], scored: Any, text_data: Make, make_trainer: Make
 ) -> None:

@@ -54,6 +54,7 @@ def test_a_kernel_of_older_source_is_refused(monkeypatch):
     load()
 
 
+@pytest.mark.ci
 def test_there_is_one_openmp_library():
     code = (
         "from gatelab.core.backends.native import load; load();"

@@ -45,6 +45,7 @@ def results(call, gru, x, h0, **options):
     ("name", "after", "ragged"),
     [("native", True, False), ("native", True, True), ("native", False, True), ("auto", True, True)],
 )
+@pytest.mark.quick(2, rest="ci")
 def test_compiled_without_a_break_it_gives_the_same_bits(name, after, ragged):
     gru = GRU(7, 20, 2, bidirectional=True, reset_after=after, backend=name)
     x, h0 = torch.randn(9, 5, 7), torch.randn(4, 5, 20)

@@ -28,6 +28,7 @@ SLOW = [
 
 
 @pytest.mark.parametrize(("isa", "extra", "cases"), [("portable", [], 20), *SLOW])
+@pytest.mark.ci
 def test_the_fuzz_is_clean_under_the_sanitizers(isa, extra, cases, tmp_path):
     if ISAS.index(isa) > ISAS.index(load("portable").processor) or (isa != "portable" and not ISA_FLAGS[isa]):
         pytest.skip(f"this processor cannot run {isa}")
