@@ -11,6 +11,8 @@ import pytest
 
 from gatelab.core.backends.native.compile import CompileError, compiler, isas, object_name
 
+pytestmark = pytest.mark.ci
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -36,7 +38,6 @@ def build(source, folder, **environment):
     return wheel
 
 
-@pytest.mark.ci
 def test_every_configuration_is_in_the_wheel(names):
     configurations = {p.relative_to(ROOT).as_posix() for p in (ROOT / "conf").rglob("*.yaml")}
     assert configurations

@@ -14,6 +14,8 @@ import pytest
 
 from gatelab.cli.main import main
 
+pytestmark = pytest.mark.ci
+
 FEV = (
     "model_name,dataset_path,dataset_config,horizon,num_windows,initial_cutoff,window_step_size,min_context_length,"
     "max_context_length,seasonality,eval_metric,extra_metrics,quantile_levels,id_column,timestamp_column,target,"
@@ -200,7 +202,6 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"])
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.quick(7, rest="ci")
 def test_a_signal_while_the_outcome_is_printed_takes_nothing_from_it(trained, monkeypatch, command, name):
     """The work is done: 0, and all of the output."""
     run, root = trained

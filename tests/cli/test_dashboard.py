@@ -21,6 +21,8 @@ from gatelab.report.dashboard import guarded, link_events, start_servers
 from gatelab.report.gather import gather
 from gatelab.study.analysis.read import open_storage_to_read
 
+pytestmark = pytest.mark.ci
+
 SPEC = importlib.util.spec_from_file_location("made", Path(__file__).parents[1] / "studies_by_hand.py")
 made = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(made)
@@ -69,7 +71,6 @@ def opened(process):
 @pytest.mark.parametrize(
     "how", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)]
 )
-@pytest.mark.quick(1, rest="ci")
 def test_the_servers_answer_and_none_outlives_the_command(root, how):
     command = [*COMMAND, "sizes", f"paths.root={root}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

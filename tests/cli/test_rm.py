@@ -8,6 +8,8 @@ import pytest
 from gatelab.cli.main import main
 from gatelab.run.record.directory import RunDirectory
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch, grid):

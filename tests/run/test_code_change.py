@@ -12,6 +12,8 @@ from gatelab.run.record import code
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.train import train
 
+pytestmark = pytest.mark.ci
+
 CELL = "from gatelab import GRU\nfrom own_helper import SCALE\nclass Own(GRU):\n    pass\n"
 SMALL = ("experiment=quickstart_series", "threads=1", "model.hidden_size=4", "callbacks=none")
 

@@ -10,6 +10,8 @@ from gatelab.run.extend import _same_rates
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.train import train
 
+pytestmark = pytest.mark.ci
+
 SMALL = [
     *("data=lorenz", "data.lookback=8", "data.horizon=4", "data.batch_size=512", "name=small"),
     *("trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "trainer.log_every_n_steps=1"),
@@ -66,7 +68,6 @@ def extended(request, root, capsys):
 
 @pytest.mark.parametrize("case", [*GOES_ON, "text"])
 @pytest.mark.quick(3)
-@pytest.mark.quick(1, rest="ci")
 def test_more_epochs_go_on_from_the_shorter_run_to_the_same_bits(case, tmp_path, capsys):
     request = TEXT if case == "text" else [*SMALL, *GOES_ON[case]]
     after, said = extended(request, tmp_path, capsys)
@@ -96,7 +97,6 @@ def test_a_rate_that_depends_on_the_length_is_seen(case):
     assert _same_rates(compose([*SMALL, "trainer.max_epochs=4"]).resolved(), epochs=2, steps=6)
 
 
-@pytest.mark.ci
 def test_only_a_finished_run_of_the_same_seed_code_and_machine_is_gone_on_from(tmp_path, capsys):
     root = f"paths.root={tmp_path}"
     short = Path(train([*SMALL, "trainer.max_epochs=2", root])["run_dir"])

@@ -15,7 +15,7 @@ from gatelab.run.train import train
 
 from .test_reproduce import InThisProcess
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.ci, pytest.mark.filterwarnings("ignore")]
 
 MODULE = """
     import pytorch_lightning as pl
@@ -99,7 +99,6 @@ def request(given, *more):
 
 
 @pytest.mark.parametrize("called", NAMED)
-@pytest.mark.quick(1, rest="ci")
 def test_a_changed_file_of_an_own_class_is_told_by_name(called, own):
     given, file = NAMED[called]
     called = called.strip()
@@ -112,7 +111,6 @@ def test_a_changed_file_of_an_own_class_is_told_by_name(called, own):
     assert train(request(given))["already"]
 
 
-@pytest.mark.ci
 def test_no_command_goes_on_with_another_file(own):
     given, file = NAMED["model.table"]
     run = RunDirectory(train(request(given))["run_dir"])

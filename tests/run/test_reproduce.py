@@ -43,6 +43,7 @@ def altered(run, tmp_path, step, value):
     return copy
 
 
+@pytest.mark.ci
 def test_an_untouched_run_is_the_same_and_nothing_is_left(series, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = {file: file.stat().st_mtime_ns for file in series.rglob("*")}

@@ -14,6 +14,8 @@ from gatelab.run.load import load_task
 from gatelab.run.train import train
 from gatelab.tasks import Task, load_checkpoint
 
+pytestmark = pytest.mark.ci
+
 STEPS = 6
 SMALL = [
     *("data=lorenz", "data.lookback=8", "data.horizon=4", "data.batch_size=512", "trainer.max_epochs=2"),
@@ -116,7 +118,6 @@ def change(checkpoint, what):
         ("plain", r"last\.ckpt: not a checkpoint of Gatelab, it has no 'gatelab'"),
     ],
 )
-@pytest.mark.quick(1, rest="ci")
 def test_a_foreign_checkpoint_is_refused_and_nothing_is_changed(run, what, named):
     folder, again = run
     path = folder / "checkpoints/last.ckpt"
@@ -170,7 +171,6 @@ def test_a_run_does_not_begin_without_room_for_its_checkpoints(run, monkeypatch)
         ),
     ],
 )
-@pytest.mark.quick(1, rest="ci")
 def test_a_disk_that_fills_up_keeps_what_there_is_and_says_so(where, said, run, monkeypatch):
     folder, again = run
     shutil.copy(folder / "checkpoints/previous.ckpt", folder / "checkpoints/last.ckpt")  # one step is left

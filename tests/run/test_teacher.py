@@ -16,6 +16,8 @@ from gatelab.run.scoring.evaluate import evaluate
 from gatelab.run.train import train
 from gatelab.tasks import load_checkpoint
 
+pytestmark = pytest.mark.ci
+
 SMALL = [
     *("data=stdlib", "data.max_characters=20000", "data.batch_size=4", "data.window=16", "threads=1"),
     *("trainer.limit_train_batches=4", "trainer.limit_val_batches=2", "trainer.max_epochs=1"),
@@ -31,7 +33,6 @@ def teacher(tmp_path_factory):
     return Path(train([*SMALL, "model.hidden_size=12", "name=teacher", f"paths.root={root}"])["run_dir"])
 
 
-@pytest.mark.ci
 def test_a_student_learns_and_needs_its_teacher_no_more(teacher, tmp_path):
     mine = tmp_path / "teacher"
     shutil.copytree(teacher, mine)

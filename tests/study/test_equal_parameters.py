@@ -11,6 +11,8 @@ from gatelab.study.sweep import plan, submit
 
 from .front_tools import TINY, planned
 
+pytestmark = pytest.mark.ci
+
 CELLS = {"gru": GRU, "lstm": LSTM, "mingru": MinGRU}
 
 

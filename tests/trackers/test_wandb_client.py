@@ -8,6 +8,8 @@ import pytest
 
 from gatelab.trackers.wandb.session import asked_to_stop, connect, has_key, history
 
+pytestmark = pytest.mark.ci
+
 KEY = "0123456789" * 4
 
 

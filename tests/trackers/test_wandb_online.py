@@ -11,6 +11,8 @@ from scripts.checks.wandb_files import segments
 
 from .conftest import Parts
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
@@ -39,7 +41,6 @@ def recorded(parts):
     return [key(to_row(row)) for row in read_metrics(parts.path / "metrics.csv")]
 
 
-@pytest.mark.ci
 def test_online_each_row_arrives_once_also_over_a_resume(parts, server):
     parts.part(range(13), "interrupted")
     assert server.runs["abcd1234"]["preempting"]
@@ -50,7 +51,6 @@ def test_online_each_row_arrives_once_also_over_a_resume(parts, server):
     assert (run["upserts"][0]["groupName"], run["upserts"][0]["jobType"]) == ("mine", "train")
 
 
-@pytest.mark.ci
 def test_sync_sends_what_was_offline_once_however_often_it_is_asked(offline, server, capsys):
     assert main(["sync", str(offline.path), "--dry-run"]) == 0
     assert "24 rows, 2 parts" in capsys.readouterr().out
@@ -64,7 +64,6 @@ def test_sync_sends_what_was_offline_once_however_often_it_is_asked(offline, ser
     assert arrived(server) == recorded(offline)
 
 
-@pytest.mark.ci
 def test_sync_sends_a_run_of_the_version_before_which_kept_no_list_of_logged_rows(offline, server):
     (offline.path / "wandb" / "logged.jsonl").unlink()
     assert main(["sync", str(offline.path)]) == 0

@@ -17,6 +17,8 @@ from gatelab.study.engine.launch import check_launcher, launch
 
 from ..study_tools import eventually, rows_of
 
+pytestmark = pytest.mark.ci
+
 CONF = [CONF_DIR]
 
 
@@ -52,7 +54,6 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["local", pytest.param("submitit_local", marks=pytest.mark.slow)])
-@pytest.mark.ci
 def test_workers_of_a_launcher_carry_a_study_out(make_study, importable, name):
     if name != "local":
         pytest.importorskip("submitit")

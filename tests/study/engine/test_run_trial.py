@@ -14,6 +14,8 @@ from gatelab.study.engine import run_trial
 from gatelab.study.engine.runner import answers_file
 from gatelab.study.spec import StudySpec
 
+pytestmark = pytest.mark.ci
+
 # an epoch has 9 steps: validations after steps 3, 6, 9 (the end of the first epoch) and 12
 LONGER = ["trainer.max_steps=12", "trainer.max_epochs=2"]
 
@@ -71,7 +73,6 @@ def plain_run(request):
 
 
 @pytest.mark.parametrize("last", [0, 2])
-@pytest.mark.quick(1, rest="ci")
 def test_a_pruned_run_keeps_its_values_and_is_continued_to_the_undisturbed_end(
     request_of, run, tmp_path, last
 ):

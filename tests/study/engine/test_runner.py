@@ -13,6 +13,8 @@ import pytest
 from gatelab.study.engine.directory import birth
 from gatelab.study.engine.runner import ForkRunner, FreshRunner
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module")
 def runners(importable):
@@ -59,7 +61,6 @@ def told(runners, request, tmp_path_factory):
     return json.loads(out.read_text()), folder
 
 
-@pytest.mark.quick(1, rest="ci")
 def test_a_run_is_a_free_process_with_its_own_everything(told):
     facts, folder = told
     assert facts["session"] == facts["pid"] != os.getpid()
@@ -144,7 +145,6 @@ def test_several_runs_go_on_at_once(either, tmp_path):
         process.wait()
 
 
-@pytest.mark.ci
 def test_runs_die_with_their_fork_server_and_the_next_one_gets_another(runners, tmp_path):
     (tmp_path / "a").mkdir()
     process, out = begin(runners["fork"], tmp_path / "a", "wait")
@@ -168,7 +168,6 @@ runner.start(folder / "request.json", folder / "log", dict(os.environ), folder).
 
 
 @pytest.mark.parametrize("kind", ["fork", "process"])
-@pytest.mark.quick(1, rest="ci")
 def test_everything_dies_with_the_worker(kind, importable, tmp_path):
     worker = subprocess.Popen([sys.executable, "-c", WORKER, kind, str(tmp_path)])
     pid, parent, _ = text_of(tmp_path / "out").split()

@@ -30,6 +30,8 @@ from gatelab.study.plan.request import read_search
 
 from ..front_tools import TINY, submitted
 
+pytestmark = pytest.mark.ci
+
 
 def new_study(storage, name="s"):
     return optuna.create_study(study_name=name, storage=storage, load_if_exists=True)

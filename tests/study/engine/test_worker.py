@@ -157,7 +157,7 @@ def test_idle_slots_take_the_seeds_of_a_point(make_study, runner, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped"])
-@pytest.mark.quick(1, rest="ci")
+@pytest.mark.ci
 def test_seeds_in_several_slots_wait_again_as_one_trial(make_study, runner, how):
     directory = make_study("again", "study.seeds=[0,1]", "study.slots=2", *LONG, "optim.lr=choice(1e-2)",
                            "trainer.max_steps=60" if how == "killed" else "trainer.max_steps=300")  # fmt: skip

@@ -12,6 +12,8 @@ from gatelab.study.sweep import submit
 
 from ..front_tools import TINY, planned, submitted
 
+pytestmark = pytest.mark.ci
+
 GRID = ["study=mine", *TINY, "model.hidden_size=8,16", "optim.lr=1e-3,1e-2"]
 
 

@@ -16,6 +16,8 @@ from gatelab.study.plan.trust import require_own_code
 from gatelab.study.spec import StudySpec
 from gatelab.study.sweep import sweep
 
+pytestmark = pytest.mark.ci
+
 SMALL = [
     *("data=lorenz", "data.lookback=8", "data.horizon=4", "data.batch_size=512", "trainer.max_steps=2"),
     *("trainer.limit_val_batches=1", "model.hidden_size=4", "callbacks.progress=null", "study=s"),
@@ -42,7 +44,6 @@ def study(made, tmp_path, monkeypatch):
     return tmp_path / "w" / "studies" / "s", command
 
 
-@pytest.mark.ci
 def test_only_the_owners_command_or_trust_runs_a_space_function(study, tmp_path, capsys):
     folder, command = study
     ran = tmp_path / "ran"
@@ -122,7 +123,6 @@ READERS = [
 
 
 @pytest.mark.parametrize("url", STORAGES)
-@pytest.mark.quick(1, rest="ci")
 def test_no_command_opens_the_storage_that_a_study_names(study, url, tmp_path, capsys):
     folder, _ = study
     with socket.create_server(("127.0.0.1", 0)) as server:
