@@ -68,18 +68,66 @@ def test_scores_on_test_are_kept_once_and_nothing_else_changes(run, capsys):
 
 
 def test_scores_that_are_not_the_runs_own_are_not_kept(run, capsys, monkeypatch):
-    assert main(["eval", str(run), "data.eval_window=7"]) == 0
-    assert "test" not in splits_of(run)
-    monkeypatch.setattr(evaluate, "changed_code", lambda record: ["gatelab/core/gru.py"])
-    assert main(["eval", str(run)]) == 0
-    assert "not kept in" in (told := capsys.readouterr().err)
-    assert "the code has changed since the run" in told
-    assert "test" not in splits_of(run)
+    def told(*given):
+        assert main(["eval", str(run), *given]) == 0
+        assert "test" not in splits_of(run)
+        return capsys.readouterr().err
+
+    assert f"not kept in {run / 'result.json'}: data.eval_window=7 was given" in told("data.eval_window=7")
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "changed_code", lambda record: ["gatelab/core/gru.py"])
+        assert "the code has changed since the run" in told()
+    best = run / "checkpoints" / "best.ckpt"
+    shutil.copy(best, run / "checkpoints" / "last.ckpt")
+    best.unlink()
+    assert "they are those of last.ckpt, for best.ckpt is gone" in told()
+
+
+def test_the_scores_of_data_that_lie_elsewhere_are_kept(run, tmp_path):
+    text = json.loads((run / "run.json").read_text())["config"]["data"]["path"]
+    (tmp_path / "moved").mkdir()
+    assert main(["eval", str(run), f"data.path={shutil.copy(text, tmp_path / 'moved')}"]) == 0
+    assert "test" in splits_of(run)
+
+
+SPOILT = {
+    "splits is a list": lambda result: result.update(splits=["valid"]),
+    "splits is null": lambda result: result.update(splits=None),
+    "no splits": lambda result: result.pop("splits"),
+    "a text for a score": lambda result: result["splits"].update(test={"metrics": {"loss": "3.0"}}),
+    "a truth value for a score": lambda result: result["splits"].update(test={"metrics": {"loss": True}}),
+    "null for a score": lambda result: result["splits"].update(test={"metrics": {"loss": None}}),
+    "no metrics": lambda result: result["splits"].update(test={}),
+    "null for a split": lambda result: result["splits"].update(test=["metrics"]),
+    "a text for a baseline": lambda result: result["splits"].update(
+        test={"metrics": {"loss": 3.0}, "baselines": {"unigram": {"loss": "3.0"}}}
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_a_damaged_result_is_told_and_hides_no_other(spoil, study, capsys):
+    runs = study.parents[1] / "runs" / "sizes"
+    for place in runs.glob("*-s?"):
+        result = json.loads((place / "result.json").read_text())
+        result["splits"]["test"] = {"metrics": {"loss": 2.0}, "baselines": {"unigram": {"loss": 4.0}}}
+        if place.name == FIRST:
+            spoil(result)
+        (place / "result.json").write_text(json.dumps(result))
+    spoilt = (runs / FIRST / "result.json").read_bytes()
+    whole = spoil is SPOILT["a text for a baseline"]  # the score itself is there
+    assert main(["eval", str(study)]) == (0 if whole else 1)
+    told = capsys.readouterr()
+    assert whole or f"{FIRST}/result.json" in told.err
+    lines = [line for line in told.out.splitlines() if line.startswith("| trial ")]
+    assert [line.split("|")[3].strip() for line in lines] == ["1 of 2", "2 of 2"]
+    assert (runs / FIRST / "result.json").read_bytes() == spoilt
+    assert main(["study", str(study)]) == 0
 
 
 def test_a_study_is_scored_run_by_run_and_one_that_cannot_be_holds_up_no_other(study, capsys, monkeypatch):
     runs = study.parents[1] / "runs" / "sizes"
-    assert main(["eval", str(study)]) == 2
+    assert main(["eval", str(study)]) == 1
     told = capsys.readouterr()
     assert "1 of 4, trial 0, " in told.err
     assert "has no checkpoint yet" in told.err
@@ -94,7 +142,8 @@ def test_a_study_is_scored_run_by_run_and_one_that_cannot_be_holds_up_no_other(s
         return evaluate.evaluate(directory, *rest, **others)
 
     monkeypatch.setattr("gatelab.study.score.evaluate", evaluate_once)
-    assert main(["eval", str(study)]) == 2
+    assert main(["eval", str(study)]) == 1
+    assert capsys.readouterr().err.count("there already") == 3
     assert [(runs / name / "result.json").read_bytes() for name in (FIRST, SECOND, OTHER)] == kept
 
 
@@ -116,3 +165,24 @@ def test_the_order_of_a_studys_scores_is_that_of_validation(study, capsys, tmp_p
 def test_what_is_of_one_run_only_is_refused_of_a_study(study, capsys):
     assert main(["eval", str(study), "--format", "gift"]) == 2
     assert "is of one run" in capsys.readouterr().err
+
+
+def test_a_request_that_no_run_can_meet_is_refused_once(study, capsys):
+    for wrong in (["nonsense=1"], ["--rows", "nonsense"]):
+        assert main(["eval", str(study), *wrong]) == 2
+        assert capsys.readouterr().err.count("nonsense") <= 2
+
+
+def test_without_a_test_split_a_study_is_scored_on_valid(tmp_path, make_study, capsys):
+    (tmp_path / "t.txt").write_text("".join(f"{n} times\n" for n in range(200)))
+    given = [key for key in SMALL if not key.startswith("data.split")]
+    request = [*given, "data.split=[0.8,0.2]", "model.hidden_size=4", f"data.path={tmp_path / 't.txt'}"]
+    done = train([*request, f"paths.root={tmp_path / 'one'}"])
+    trial = {"params": {"model.hidden_size": 4}, "values": [2.0]}
+    folder = make_study("sizes", [choice("model.hidden_size", 4)], [trial])
+    (place,) = (tmp_path / "runs" / "sizes").glob("*-s0")
+    shutil.rmtree(place)
+    shutil.copytree(done["run_dir"], place)
+    assert main(["eval", str(folder)]) == 0
+    assert f"{place.name}, valid, loss " in capsys.readouterr().err
+    assert main(["eval", str(folder), "--split", "test"]) == 2

@@ -1,7 +1,7 @@
-"""Score a run's best checkpoint on a split, beside the trivial baselines. Needs nothing but the run directory.
+"""Score a run, or every run of a study, on a split, beside the trivial baselines. Needs the run directories only.
 
-Of a study every finished run is scored, by the order of the leaderboard, which the validation split has made. Scores on
-test are kept in result.json, so that study, report and record show them; a second call scores what is missing.
+The best checkpoint is scored. Scores that a finished run has none of, those on test, are kept in its result.json, so
+that `gatelab study`, report and record show them; of a study the same command scores what is missing.
 
 examples:
   gatelab eval runs/ptb_gru/1a2b3c4d-s0 --split valid
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
 from gatelab.data.messages import counted, printable, say
-from gatelab.run import RequestError
+from gatelab.run import RequestError, RunFailed
 from gatelab.tasks.signals import finish
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="how the data is read, e.g. data.eval_window=7 or data.mirror=DIR; it does not change the score. "
+        help="how the data is read, e.g. data.eval_window=7 or data.path=FILE; it does not change the score, which "
+        "is kept only if no more than the place of the data is given. "
         "Parameters of --rows, e.g. cache.theta=0.3; of several (0.1,0.3) the best on valid is taken",
     )
     parser.add_argument(
@@ -109,25 +110,26 @@ def _score_study(directory: Path, rows: list[str], options: argparse.Namespace) 
 
     if options.format:
         raise RequestError(f"--format {options.format} is of one run, and {directory} is a study.")
-    state, split = read_study(directory, trust=options.trust), options.split or "test"
+    state = read_study(directory, trust=options.trust)
     if not (total := len(finished_runs(state))):
         raise RequestError(f"{directory}: no trial has finished yet.")
     asked = {"overrides": options.overrides, "rows": rows, "accelerator": options.accelerator}
     metric, found = state.objectives[0].name, []
-    for done, one in enumerate(score_study(state, split, **asked, trust=options.trust), 1):
+    for done, one in enumerate(score_study(state, options.split, **asked, trust=options.trust), 1):
         found.append(one)
         figure = f", {metric} {number(one.metrics[metric])}" if metric in one.metrics else ""
-        how = one.error or one.kept or "scored"
-        say(f"{done} of {total}, trial {one.trial}, {os.path.relpath(one.run)}{figure}: {how}")
+        say(
+            f"{done} of {total}, trial {one.trial}, {os.path.relpath(one.run)}, {one.split}{figure}: {one.how}"
+        )
     finish()
-    failed = [one for one in found if one.error]
+    failed = [one for one in found if not one.metrics]
     if options.json:
-        print_json({"study": str(directory), "split": split, "runs": [vars(one) for one in found]})
+        print_json({"study": str(directory), "runs": [vars(one) for one in found]})
     elif len(failed) < total:
         for part in render(read_study(directory, trust=options.trust)):
             print(part) if isinstance(part, str) else print_table(part)
     if failed:
-        raise RequestError(
+        raise RunFailed(
             f"{len(failed)} of {counted(total, 'run')} could not be scored; they are named above."
         )
     return 0

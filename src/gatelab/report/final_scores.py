@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.run import RequestError
-from gatelab.run.record.directory import DAMAGED, RunDirectory
+from gatelab.run.record.directory import DAMAGED, RunDirectory, figures
 from gatelab.run.record.rows import readable_rows
 from gatelab.study.analysis.leaderboard import Row
 from gatelab.study.analysis.state import StudyState, short_names, show
@@ -30,7 +30,7 @@ def scores(directory: Path, result: Mapping[str, Any]) -> dict[str, float]:
     Args:
         directory: of the run, whose run.json says which metrics rank; result: its result.json.
     """
-    metrics = result.get("splits", {}).get("test", {}).get("metrics", {})
+    metrics = figures(result.get("splits", {}).get("test", {}).get("metrics", {}))
     if not metrics:
         return {}
     task = RunDirectory(directory).read().get("task", {})
@@ -48,7 +48,7 @@ def scores(directory: Path, result: Mapping[str, Any]) -> dict[str, float]:
 def trivial(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The trivial models' figures on the test split, by model; empty where it was not scored."""
     found = result.get("splits", {}).get("test", {}).get("baselines", {})
-    return {name: dict(figures) for name, figures in found.items()}
+    return {name: figures(scored) for name, scored in found.items()}
 
 
 def columns(state: StudyState, leaderboard: Sequence[Row]) -> dict[str, list[str]]:
@@ -64,13 +64,14 @@ def columns(state: StudyState, leaderboard: Sequence[Row]) -> dict[str, list[str
         for run in row.trial.runs:
             with contextlib.suppress(RequestError, OSError, *DAMAGED):
                 result = RunDirectory(run.directory).result() or {}
-                if figures := scores(run.directory, result):
-                    texts = {name: repr(float(figure)) for name, figure in figures.items()}
+                found, beside = scores(run.directory, result), trivial(result)
+                if found:
+                    texts = {name: repr(float(figure)) for name, figure in found.items()}
                     rows.append({"trial": str(row.trial.number), **texts})
                     counts[row.trial.number] = counts.get(row.trial.number, 0) + 1
-                    models = models or trivial(result)
-    found = section(rows, models)
-    if not found:
+                    models = models or beside
+    cells = section(rows, models)
+    if not cells:
         return {}
     trials = [row.trial for row in leaderboard if row.trial.number in counts]
     facts = {
@@ -79,8 +80,8 @@ def columns(state: StudyState, leaderboard: Sequence[Row]) -> dict[str, list[str
     }
     if any(counts[trial.number] < len(trial.runs) for trial in trials):
         facts["runs"] = [f"{counts[trial.number]} of {len(trial.runs)}" for trial in trials]
-    beside = {name: [*texts, *[""] * len(models)] for name, texts in facts.items()}
-    return {"": found.pop(""), **beside, **found}
+    filled = {name: [*texts, *[""] * len(models)] for name, texts in facts.items()}
+    return {"": cells.pop(""), **filled, **cells}
 
 
 def section(

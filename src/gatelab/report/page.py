@@ -17,6 +17,7 @@ from gatelab.data.files import atomic_write_text, csv_text
 from gatelab.data.messages import counted
 from gatelab.report import final_scores
 from gatelab.report.experiment_record import about, environment_of, ran_on, sections, shown_command
+from gatelab.report.experiment_record import table as markdown_table
 from gatelab.report.figures import (
     draw_curves,
     draw_heat_map,
@@ -369,6 +370,8 @@ def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = 
             blocks.append(f"```bash\n{shown_command(state.command)}\n```")
         if state.done:
             blocks += sections(state)
+        if cells := final_scores.columns(state, leaderboard(state)):
+            blocks += [final_scores.MARK, markdown_table(list(cells), [*zip(*cells.values(), strict=True)])]
     return "\n\n".join([*blocks, *(f"Not read: {note}" for note in notes)]) + "\n"
 
 

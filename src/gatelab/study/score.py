@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gatelab.run import RequestError
-from gatelab.run.record.directory import DAMAGED, RunDirectory
+from gatelab.run.record.directory import RunDirectory
 from gatelab.run.scoring.evaluate import evaluate
 from gatelab.study.analysis.leaderboard import leaderboard
 from gatelab.study.analysis.state import StudyState
@@ -21,16 +19,16 @@ class Scored:
 
     Attributes:
         trial: its number; run: the directory.
-        metrics: on the split; empty where it could not be scored.
-        error: why not.
-        kept: as `evaluate` says; None where the scores were there before.
+        split: that was scored.
+        metrics: on it; empty where it could not be scored.
+        how: where the scores are kept, why they are not, or that they were there; or why there are none.
     """
 
     trial: int
     run: Path
+    split: str
+    how: str
     metrics: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
-    kept: str | None = None
 
 
 def finished_runs(state: StudyState) -> list[tuple[int, Path]]:
@@ -40,7 +38,7 @@ def finished_runs(state: StudyState) -> list[tuple[int, Path]]:
 
 def score_study(
     state: StudyState,
-    split: str,
+    split: str | None = None,
     *,
     overrides: Sequence[str] = (),
     rows: Sequence[str] = (),
@@ -51,20 +49,24 @@ def score_study(
 
     The kept scores of a run are taken as they are where nothing else is asked for, so that a second call goes on where
     the first was stopped.
+
+    Raises:
+        RequestError: what was asked for can be had of no run.
     """
+    named = split or "test"
+    asked = bool(overrides or rows or accelerator)
     for number, directory in finished_runs(state):
-        kept: Any = None
-        if not (overrides or rows or accelerator):
-            with contextlib.suppress(RequestError, OSError, *DAMAGED):
-                kept = (RunDirectory(directory).result() or {})["splits"][split]["metrics"]
-        if isinstance(kept, dict):
-            yield Scored(number, directory, metrics=kept)
-            continue
         try:
+            if not asked and (kept := RunDirectory(directory).scores(named)):
+                yield Scored(number, directory, named, "there already", kept)
+                continue
             report = evaluate(
                 directory, split, overrides=overrides, rows=rows, accelerator=accelerator, trust=trust
             )
         except RequestError as error:
-            yield Scored(number, directory, error=str(error))
+            if (asked or split) and str(directory) not in str(error):
+                raise
+            yield Scored(number, directory, named, str(error))
         else:
-            yield Scored(number, directory, metrics=report["metrics"], kept=report["kept"])
+            how = report["kept"] or "there already"
+            yield Scored(number, directory, report["split"], how, report["metrics"])

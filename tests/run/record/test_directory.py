@@ -25,7 +25,7 @@ def test_every_attempt_says_how_it_ended(tmp_path):
     run.stop("interrupted")
     assert run.state() == "interrupted"
     run.begin({}, {})
-    run.finish({"outcome": "done"})
+    run.finish({"outcome": "done", "splits": {}})
     assert [attempt["outcome"] for attempt in run.read()["attempts"]] == ["interrupted", "done"]
     assert run.state() == "done"
 

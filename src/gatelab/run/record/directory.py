@@ -102,7 +102,22 @@ class RunDirectory:
 
     def result(self) -> dict[str, Any] | None:
         """The content of `result.json`, or None while the run is not finished; raises as `read` does."""
-        return read_record(self.result_file, {"outcome": str}) if self.result_file.is_file() else None
+        if not self.result_file.is_file():
+            return None
+        result = read_record(self.result_file, {"outcome": str}, {"splits": dict})
+        if result["outcome"] == "done" and "splits" not in result:
+            raise RequestError(f"{self.result_file}: has no 'splits'. {DAMAGED_FIX}")
+        return result
+
+    def scores(self, split: str) -> dict[str, float]:
+        """The recorded scores of a split; empty where it was not scored. Raises as `read` does."""
+        scored = (self.result() or {}).get("splits", {}).get(split)
+        try:
+            return {} if scored is None else figures(scored["metrics"])
+        except DAMAGED:
+            raise RequestError(
+                f"{self.result_file}: splits.{split} holds what is no score. {DAMAGED_FIX}"
+            ) from None
 
     def state(self) -> str:
         """`done`, `pruned`, `failed`, `refused`, `interrupted`, `crashed`, or `unfinished` (running now, or killed)."""
@@ -224,6 +239,13 @@ class RunDirectory:
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+
+def figures(recorded: Mapping[str, Any]) -> dict[str, float]:
+    """Recorded scores as numbers. Raises TypeError or ValueError where one is none."""
+    if wrong := [name for name, value in recorded.items() if type(value) not in (int, float)]:
+        raise TypeError(f"{wrong[0]} is no number")
+    return {name: value if abs(value) < 2**63 else float(value) for name, value in recorded.items()}
 
 
 def masked_record(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,8 @@ BLOCK = 1 << 20
 """Bytes of a text that are read at once."""
 # How data is read for an evaluation; none of it changes a score.
 READING = ("eval_window", "eval_batch_size", "burn_in", "num_workers", "mirror", "cache", "path")
+PLACES = ("data.mirror", "data.cache", "data.path", "data.num_workers")
+"""Of these, what leaves a score as it is to the last bit."""
 
 
 def evaluate(
@@ -57,7 +59,7 @@ def evaluate(
     """Score the best checkpoint of a run on `split` ("valid" or "test"; None: test, where there is one).
 
     The scores of a split that a finished run has none of are kept in its `result.json`, as `test=true` does at its end:
-    unless the code has changed since, or the data or the device are not the run's own.
+    unless the code has changed since, or the data are read or computed with in another way than the run's own.
 
     Args:
         overrides: how the data is read, e.g. `["data.eval_window=7"]`; the static score does not depend on it. And
@@ -70,7 +72,7 @@ def evaluate(
         `run`, `split`, `checkpoint`, `metrics` (without a prefix, e.g. `{"ppl": ..., "tokens": ...}`),
         `baselines` (name -> metrics over the same positions), `seconds`, and `rows`: those of this split that are
         kept with the run or were scored now, see `gatelab.run.record.rows`; `unlisted`: `Task.unlisted`; `kept`:
-        in words, where the scores are kept from now on, or why they are not; None: they were there, or none are to be.
+        in words, where the scores are kept from now on, or why they are not; None: there were some already.
 
     Raises:
         RequestError: no such run, no checkpoint, changed data, data without that split, no such device here, or a row
@@ -85,7 +87,9 @@ def evaluate(
         deterministic = loaded.config["trainer"].get("deterministic")
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, device=device, deterministic=deterministic)
-    kept_now = None if others or accelerator else _keep(loaded, split, report)
+    kept_now = _keep(
+        loaded, split, report, [*others, *([f"--accelerator {accelerator}"] * bool(accelerator))]
+    )
     unlisted = loaded.task.unlisted()
     new = score_rows(loaded, data, split, asked, report["metrics"], torch_device(device)) if asked else []
     shown = {row["method"]: row for row in (*kept, *new) if row["split"] == split}
@@ -93,13 +97,25 @@ def evaluate(
     return {**about, **report, "rows": list(shown.values()), "unlisted": unlisted, "kept": kept_now}
 
 
-def _keep(loaded: LoadedRun, split: str, scored: Mapping[str, Any]) -> str | None:
-    """Keep the scores of a split that a finished run has none of; returns `kept` of `evaluate`."""
+def _keep(loaded: LoadedRun, split: str, scored: Mapping[str, Any], otherwise: Sequence[str]) -> str | None:
+    """Keep the scores of a split that a finished run has none of; returns `kept` of `evaluate`.
+
+    otherwise: what was given about how to read and compute.
+    """
     result, file = loaded.run.result(), loaded.run.result_file
-    if result is None or result["outcome"] != "done" or split in result["splits"]:
+    if result is not None and result["outcome"] == "done" and split in result["splits"]:
         return None
-    if changed_code(loaded.record):
-        return f"not kept in {file}: the code has changed since the run"
+    why, other = "", [given for given in otherwise if given.partition("=")[0] not in PLACES]
+    if result is None or result["outcome"] != "done":
+        why = "the run is not finished" if result is None else f"the run is {result['outcome']}"
+    elif changed_code(loaded.record):
+        why = "the code has changed since the run"
+    elif other:
+        why = f"{' '.join(other)} was given"
+    elif result.get("validated", True) and loaded.checkpoint != loaded.run.best:
+        why = f"they are those of {loaded.checkpoint.name}, for best.ckpt is gone"
+    if why:
+        return f"not kept in {file}: {why}"
     try:
         with loaded.run.locked():
             loaded.run.add_scores(split, scored)
@@ -193,7 +209,7 @@ def score(
     accelerator, devices = device
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise RequestError(
-            "the run was trained on a GPU and PyTorch sees none here: --accelerator cpu scores it without one."
+            "PyTorch sees no GPU here, and the run is to be scored on one: --accelerator cpu scores it without."
         )
     reading = copy.copy(data)
     reading.trainer = None  # the split is scored whole, not a rank's share of it
