@@ -333,7 +333,7 @@ def _page(record: Path, conclusion: str) -> str:
     for state, study in zip(states, asked["studies"], strict=True):
         mine = [row for row in results if row["study"] == state.name]
         blocks += [f"### {state.name}"] * (len(states) > 1) + sections(state)
-        if cells := final_scores.section(mine, study.get("test_baselines", {})):
+        if cells := final_scores.section(state, mine, study.get("test_baselines", {})):
             blocks += [final_scores.MARK, table(list(cells), [*zip(*cells.values(), strict=True)])]
     environments = dict.fromkeys(ran_on(study["environment"]) for study in asked["studies"])
     blocks += [

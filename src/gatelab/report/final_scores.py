@@ -14,7 +14,7 @@ from typing import Any
 from gatelab.run import RequestError
 from gatelab.run.record.directory import DAMAGED, RunDirectory, figures
 from gatelab.run.record.rows import readable_rows
-from gatelab.study.analysis.leaderboard import Row
+from gatelab.study.analysis.leaderboard import leaderboard
 from gatelab.study.analysis.state import StudyState, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, summarise
 
@@ -51,59 +51,58 @@ def trivial(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {name: figures(scored) for name, scored in found.items()}
 
 
-def columns(state: StudyState, leaderboard: Sequence[Row]) -> dict[str, list[str]]:
-    """`section` of a leaderboard's trials in its order, read from their runs; empty where none was scored on test.
-
-    With the trials' parameters, and with `runs` where not all of a trial's were scored. A run that cannot be read is
-    passed over.
-    """
+def columns(state: StudyState) -> dict[str, list[str]]:
+    """`section` of a study, read from its runs; one that cannot be read is passed over."""
     rows: list[dict[str, str]] = []
     models: dict[str, dict[str, float]] = {}
-    counts: dict[int, int] = {}
-    for row in leaderboard:
-        for run in row.trial.runs:
+    for trial in state.done:
+        for run in trial.runs:
             with contextlib.suppress(RequestError, OSError, *DAMAGED):
                 result = RunDirectory(run.directory).result() or {}
                 found, beside = scores(run.directory, result), trivial(result)
                 if found:
                     texts = {name: repr(float(figure)) for name, figure in found.items()}
-                    rows.append({"trial": str(row.trial.number), **texts})
-                    counts[row.trial.number] = counts.get(row.trial.number, 0) + 1
+                    rows.append({"trial": str(trial.number), **texts})
                     models = models or beside
-    cells = section(rows, models)
-    if not cells:
+    return section(state, rows, models)
+
+
+def section(
+    state: StudyState, rows: Sequence[Mapping[str, str]], models: Mapping[str, Mapping[str, float]]
+) -> dict[str, list[str]]:
+    """Title -> one text a line: a line a trial in the order of the leaderboard, then one for each trivial model.
+
+    With the parameters that were tried, and with `runs` where not all of a trial's were scored. Empty where none was.
+
+    Args:
+        rows: one a run: `trial`, and the figures of `scores` as texts, as results.csv has them.
+        models: as `trivial`.
+    """
+    names = [*dict.fromkeys(name for row in rows for name in row if name.startswith(PREFIX))]
+    of_trial: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        if any(row.get(name) for name in names):
+            of_trial.setdefault(row["trial"], []).append(row)
+    trials = [row.trial for row in leaderboard(state) if str(row.trial.number) in of_trial]
+    if not trials:
         return {}
-    trials = [row.trial for row in leaderboard if row.trial.number in counts]
+    parts = [of_trial[str(trial.number)] for trial in trials]
     facts = {
         name: [show(trial.params[key]) if key in trial.params else "" for trial in trials]
         for key, name in short_names(state.keys).items()
     }
-    if any(counts[trial.number] < len(trial.runs) for trial in trials):
-        facts["runs"] = [f"{counts[trial.number]} of {len(trial.runs)}" for trial in trials]
-    filled = {name: [*texts, *[""] * len(models)] for name, texts in facts.items()}
-    return {"": cells.pop(""), **filled, **cells}
-
-
-def section(
-    rows: Sequence[Mapping[str, str]], models: Mapping[str, Mapping[str, float]]
-) -> dict[str, list[str]]:
-    """Title -> one text a line, of rows of results.csv: a line a trial, then one for each trivial model."""
-    names = [*dict.fromkeys(name for row in rows for name in row if name.startswith(PREFIX))]
-    trials: dict[str, list[Mapping[str, str]]] = {}
-    for row in rows:
-        if any(row.get(name) for name in names):
-            trials.setdefault(row["trial"], []).append(row)
-    if not trials:
-        return {}
-    columns: dict[str, list[str]] = {"": [f"trial {trial}" for trial in trials] + list(models)}
+    if any(len(part) < len(trial.runs) for part, trial in zip(parts, trials, strict=True)):
+        facts["runs"] = [f"{len(part)} of {len(t.runs)}" for part, t in zip(parts, trials, strict=True)]
+    columns: dict[str, list[str]] = {"": [*(f"trial {trial.number}" for trial in trials), *models]}
+    columns |= {name: [*texts, *[""] * len(models)] for name, texts in facts.items()}
     for name in names:
-        found = [_summary([float(row[name]) for row in part if row.get(name)]) for part in trials.values()]
+        found = [_summary([float(row[name]) for row in part if row.get(name)]) for part in parts]
         if any(found):
-            figures = [models[model].get(name.removeprefix(PREFIX)) for model in models]
-            known = [Summary(1, figure) for figure in figures if figure is not None]
+            beside = [models[model].get(name.removeprefix(PREFIX)) for model in models]
+            known = [Summary(1, figure) for figure in beside if figure is not None]
             digits = decimals([summary for summary in found if summary] or known)
             shown = [summary.text(digits) if summary else "" for summary in found]
-            shown += ["" if figure is None else f"{figure:,.{digits}f}" for figure in figures]
+            shown += ["" if figure is None else f"{figure:,.{digits}f}" for figure in beside]
             columns[name.removeprefix(PREFIX)] = shown
     return columns
 

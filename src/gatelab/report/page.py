@@ -170,7 +170,7 @@ def section(
         "about": [about(state), verdict(state, rows)],
         "ranking": _ranking(state, rows, facts, page) if rows else None,
         "otherwise": _otherwise(state.name, rows),
-        "on_test": _on_test(state, rows),
+        "on_test": _on_test(state),
         "figures": list(_pictures(state, rows, facts)) if rows else [],
         "importance_bars": bars and place(bars, "Importance of the parameters"),
         "importance": " ".join(shares.notes) if shares else "",
@@ -281,9 +281,9 @@ def _otherwise(name: str, rows: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def _on_test(state: StudyState, rows: Sequence[Row]) -> dict[str, Any] | None:
+def _on_test(state: StudyState) -> dict[str, Any] | None:
     """What was scored on the test split."""
-    cells: dict[str, Sequence[Cell]] = dict(final_scores.columns(state, rows))
+    cells: dict[str, Sequence[Cell]] = dict(final_scores.columns(state))
     if not cells:
         return None
     return {"mark": final_scores.MARK, "table": table(f"Trials of {state.name} on the test split", cells)}
@@ -370,7 +370,7 @@ def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = 
             blocks.append(f"```bash\n{shown_command(state.command)}\n```")
         if state.done:
             blocks += sections(state)
-        if cells := final_scores.columns(state, leaderboard(state)):
+        if cells := final_scores.columns(state):
             blocks += [final_scores.MARK, markdown_table(list(cells), [*zip(*cells.values(), strict=True)])]
     return "\n\n".join([*blocks, *(f"Not read: {note}" for note in notes)]) + "\n"
 

@@ -49,7 +49,7 @@ def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table
         yield table(state, rows, limit)
         yield " ".join(filter(None, (answer(state, rows), verdict(state, rows))))
         yield from _otherwise(rows)
-        yield from on_test(state, rows)
+        yield from on_test(state)
         yield from _importance(state)
     yield from failures(state)
 
@@ -63,9 +63,9 @@ def _otherwise(rows: Sequence[Row]) -> Iterator[str | Table]:
     yield printable("\n".join([otherwise.MARK, *otherwise.sentences(found)]))
 
 
-def on_test(state: StudyState, rows: Sequence[Row]) -> Iterator[str | Table]:
+def on_test(state: StudyState) -> Iterator[str | Table]:
     """What was scored on the test split, in the order of the leaderboard."""
-    cells = final_scores.columns(state, rows)
+    cells = final_scores.columns(state)
     if cells:
         yield texts_table("On the test split", cells)
         yield printable(final_scores.MARK)

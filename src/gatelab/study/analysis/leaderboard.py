@@ -153,7 +153,8 @@ def _verdict(state: StudyState, rows: list[Row]) -> str:
     rule = f"paired t-test over {pairs} common {of}, p > {ALPHA}, each row by itself"
     if not same:
         return f"Every other row is distinguishably worse than the best ({rule.replace('>', '<=')})."
-    return f"{len(same)} of the {len(rows) - 1} other rows (=) cannot be told from the best ({rule})."
+    some = "The other row (=)" if len(rows) == 2 else f"{len(same)} of the {len(rows) - 1} other rows (=)"
+    return f"{some} cannot be told from the best ({rule})."
 
 
 def table(state: StudyState, rows: list[Row], limit: int | None = None) -> Table:
