@@ -38,6 +38,7 @@ def page(run):
     return output.read_text(), found
 
 
+@pytest.mark.ci
 def test_the_page_loads_nothing_and_shows_every_unit(page):
     text, found = page
     body = re.sub(r"<script>.*?</script>", "", text, flags=re.S)

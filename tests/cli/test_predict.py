@@ -50,6 +50,7 @@ def test_the_forecast_continues_the_table_in_original_units(trained, ending):
 
 
 @pytest.mark.parametrize("decoder", ["direct", "recursive"])
+@pytest.mark.quick(1, rest="ci")
 def test_a_distribution_is_written_with_a_column_a_quantile(trained, decoder, capsys):
     root = trained[1]
     request = [*REQUEST, f"data.path={root}/mine.csv", f"paths.root={root}/{decoder}", "trainer.max_steps=5"]

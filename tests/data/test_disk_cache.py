@@ -217,6 +217,7 @@ def everything_of_a_series(**options) -> list:
 @pytest.mark.parametrize(
     ("name", "fold"), [("embedded_series", None), ("embedded_series", 1), ("exchange", None), ("table", 1)]
 )
+@pytest.mark.quick(1, rest="ci")
 def test_a_series_that_was_found_is_the_one_that_was_read(tmp_path, monkeypatch, mirror, name, fold):
     options = {"cache": str(tmp_path / "cache"), "folds": None if fold is None else 3, "fold": fold}
     if name == "table":

@@ -119,6 +119,7 @@ def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
         pytest.param("quantiles", ["batch", 12, 4], marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.quick(1, rest="ci")
 def test_torch_export_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     steps = next(n for n in inputs if isinstance(n, int))
     done = export(run(kind), "torch-export", tmp_path / "x.pt2", steps=steps)
@@ -131,7 +132,7 @@ OTHERS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("text", "cho",
 
 
 @pytest.mark.parametrize("kind", ["lstm", "awd", *OTHERS])
-@pytest.mark.quick(1, rest="ci")
+@pytest.mark.ci
 def test_time_is_free_in_torch_export_of_a_language_model_of_any_cell(kind, run, tmp_path):
     done = export(run(kind), "torch-export", tmp_path / "x.pt2")
     assert done.inputs["tokens"] == ["time", "batch"]

@@ -110,7 +110,7 @@ def shown(commands, good, capsys):
 
 @pytest.mark.parametrize("name", ["run.json", "result.json", "metrics.csv", "trace.csv", "tokenizer.json"])
 @pytest.mark.quick(2)
-@pytest.mark.quick(1, rest="ci")
+@pytest.mark.ci
 def test_a_spoilt_file_of_a_run_is_a_message_and_hides_no_other_run(lab, name, capsys):
     root, bad, good = lab
     file = bad / name

@@ -40,6 +40,7 @@ CASES = {
     ],
 )
 @pytest.mark.quick(3)
+@pytest.mark.quick(1, rest="ci")
 def test_check_refuses_the_metric_that_train_refuses(case, key, tmp_path):
     make, options, metric, said = CASES[case]
     overrides = [*make(tmp_path, *options), *SMALL, f"paths.root={tmp_path}"]

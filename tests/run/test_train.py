@@ -277,6 +277,7 @@ def test_changed_data_is_refused(tmp_path):
     assert evaluate(result["run_dir"])["metrics"] == result["splits"]["test"]["metrics"]
 
 
+@pytest.mark.ci
 def test_data_that_changed_between_a_kill_and_the_resume_is_refused_and_the_run_left_as_it_was(
     tmp_path, monkeypatch
 ):

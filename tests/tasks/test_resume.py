@@ -195,6 +195,7 @@ def test_resume_with_a_plateau_schedule_is_bitwise_equal(run: Any, text_data: An
     assert_same_run(run, text_data, [STEPS, 2 * STEPS + 3], tmp_path, task_options=options, max_epochs=3)
 
 
+@pytest.mark.ci
 def test_resume_at_each_border_of_gradual_unfreezing_is_bitwise_equal(
     run: Any, text_data: Any, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ def test_nobody_elses_sounds_and_no_label_have_a_part_in_it(spoken):
 
 
 @pytest.mark.parametrize("redraw", [False, True])
+@pytest.mark.quick(1, rest="ci")
 def test_an_epoch_that_goes_on_sees_the_same(redraw):
     options = {
         "train_utterances": 24,

@@ -45,6 +45,7 @@ def scored(forecast, values, origins, spec, train=None):
 
 
 @pytest.mark.parametrize("lookback", [96, pytest.param(192, marks=pytest.mark.slow)])
+@pytest.mark.ci
 def test_etth1_horizon_96(mirror, lookback):
     data = SeriesDataModule("etth1", lookback=lookback, horizon=96, mirror=str(mirror))
     data.setup()

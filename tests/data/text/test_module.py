@@ -180,6 +180,7 @@ def test_the_bigram_of_a_fold_counts_no_pair_across_the_gap(tmp_path):
     assert data.baselines("valid") != text_baselines(train, valid, **options)
 
 
+@pytest.mark.ci
 def test_published_vocabularies_stay_in_every_fold(mirror):
     plain = TextDataModule("ptb_word", mirror=str(mirror))
     plain.setup()

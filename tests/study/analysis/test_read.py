@@ -136,6 +136,7 @@ for number in range(60):
 """
 
 
+@pytest.mark.ci
 def test_a_study_can_be_read_while_another_process_writes_it(grid):
     writer = subprocess.Popen(
         [sys.executable, "-c", WRITER, str(grid / "journal.log")], stderr=subprocess.DEVNULL

@@ -68,6 +68,7 @@ print(json.dumps(mine))
 """
 
 
+@pytest.mark.ci
 def test_eight_processes_get_every_row_once(directory):
     queue = Queue(directory)
     queue.fill([None] * 120)

@@ -119,6 +119,7 @@ def test_seeds_are_the_runs_of_a_point_and_its_value_their_mean(make_study, runn
         assert row.intermediate_values == dict(enumerate(values))
 
 
+@pytest.mark.ci
 def test_a_point_is_pruned_between_its_seeds(make_study, runner):
     pruning = ["study.pruner=ThresholdPruner", "study.pruner_options.upper=0.1"]
     directory = make_study("between", "study.seeds=[0,1,2]", "optim.lr=choice(1e-3)", *pruning)
@@ -258,7 +259,7 @@ def test_killed_runs_servers_and_workers_lose_nothing(make_study, runner):
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "stop file", "stop now", "twice SIGINT"])
-@pytest.mark.quick(1, rest="ci")
+@pytest.mark.ci
 def test_a_worker_that_is_asked_to_stop_requeues_its_trials(make_study, runner, how):
     directory = make_study("stop", *LONG, "optim.lr=1e-2,1e-3")
 
@@ -371,6 +372,7 @@ def test_two_ranks_are_pruned_and_interrupted_together(make_study, runner, tmp_p
     assert run_of(directory, row).state() == "interrupted"
 
 
+@pytest.mark.ci
 def test_a_run_keeps_to_its_slots_threads(make_study, runner):
     """`study.threads=1` of `TINY` is the slot's share, whatever the run's configuration asks for."""
     directory = make_study("threads", "threads=64", "model.hidden_size=4")

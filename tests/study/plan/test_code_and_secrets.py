@@ -51,6 +51,7 @@ def test_a_study_does_not_go_on_with_edited_code(own):
     assert plan(asked, force=True).notes == []
 
 
+@pytest.mark.ci
 def test_a_new_study_takes_no_run_of_other_code(own):
     asked = request(own, "model.hidden_size=4")
     train([*(text for text in asked if text != "study=own")])

@@ -251,6 +251,7 @@ def test_resume_inside_an_epoch_is_bitwise_equal(make_data, make_trainer, tmp_pa
         assert torch.equal(ours, theirs), name
 
 
+@pytest.mark.ci
 def test_it_is_explained_with_its_attention(trained, tmp_path):
     task, data = trained
     reading = task.reading(Run(data))
