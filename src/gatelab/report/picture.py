@@ -34,6 +34,8 @@ FACTS = {"solved_size": "hidden", "parameters": "parameters", "seconds": "second
 """Names that x can have beside a parameter's -> the attribute of the trial."""
 FRONT = "on the Pareto front"
 MOST_LINES, MOST_PANELS, MOST_TICKS = 8, 3, 12
+ABREAST = 2
+"""Studies side by side; more stand below."""
 STYLES = (
     ("#12436d", "o"), ("#ee8a3a", "s"), ("#157a6e", "^"), ("#b08fd8", "D"),
     ("#801650", "v"), ("#9a9a9a", "P"), ("#3d3d3d", "X"), ("#c9a227", "<"),
@@ -326,9 +328,10 @@ def best_point(state: StudyState, found: Curves) -> str:
     rows = leaderboard(state)
     best, others = rows[0], len(tied(rows))
     names = short_names(state.keys)
-    params = [f"{names[key]} {show(value)}" for key, value in best.trial.params.items()]
+    params = ", ".join(f"{names[key]} {show(value)}" for key, value in best.trial.params.items())
+    point = f" with {params}" * bool(params)
     also = f"; {counted(others, 'other')} equal" if others else ""
-    return f"the best: {best.summary.text(decimals([best.summary]))} with {', '.join(params)}{also}"
+    return f"the best: {best.summary.text(decimals([best.summary]))}{point}{also}"
 
 
 def remarks(state: StudyState, found: Curves) -> str:
@@ -352,7 +355,7 @@ def write_picture(
     by: str | None = None,
     note: str | None = None,
 ) -> Path | None:
-    """Draw studies side by side into a PNG file, which is replaced in one step.
+    """Draw studies, two in a row, into a PNG file, which is replaced in one step.
 
     Args:
         states: those without a finished trial are left out. One study over ranges gets a panel for each of its
@@ -376,9 +379,13 @@ def write_picture(
         drawn = [(drawn[0][0], key) for key in slices(drawn[0][0])]
     same = len({state.name for state, _ in drawn}) == 1
     width = WIDTH if len(drawn) == 1 or not same else NARROW
-    figure = Figure(figsize=(width * len(drawn), HEIGHT), layout="constrained")
-    panels = figure.subplots(1, len(drawn), squeeze=False, sharey=same)[0]
-    for axes, (state, key) in zip(panels, drawn, strict=True):
+    across = len(drawn) if same else min(len(drawn), ABREAST)
+    down = math.ceil(len(drawn) / across)
+    figure = Figure(figsize=(width * across, HEIGHT * down), layout="constrained")
+    panels = [*figure.subplots(down, across, squeeze=False, sharey=same).flat]
+    for axes in panels[len(drawn) :]:
+        axes.remove()
+    for axes, (state, key) in zip(panels[: len(drawn)], drawn, strict=True):
         first, last = axes is panels[0] or not same, axes is panels[-1] or not same
         draw(axes, state, x=key, by=by, first=first, last=last)
     path = Path(path)
