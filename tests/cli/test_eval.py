@@ -99,9 +99,6 @@ SPOILT = {
     "null for a score": lambda result: result["splits"].update(test={"metrics": {"loss": None}}),
     "no metrics": lambda result: result["splits"].update(test={}),
     "null for a split": lambda result: result["splits"].update(test=["metrics"]),
-    "a text for a baseline": lambda result: result["splits"].update(
-        test={"metrics": {"loss": 3.0}, "baselines": {"unigram": {"loss": "3.0"}}}
-    ),
 }
 
 
@@ -115,14 +112,26 @@ def test_a_damaged_result_is_told_and_hides_no_other(spoil, study, capsys):
             spoil(result)
         (place / "result.json").write_text(json.dumps(result))
     spoilt = (runs / FIRST / "result.json").read_bytes()
-    whole = spoil is SPOILT["a text for a baseline"]  # the score itself is there
-    assert main(["eval", str(study)]) == (0 if whole else 1)
+    assert main(["eval", str(study)]) == 1
     told = capsys.readouterr()
-    assert whole or f"{FIRST}/result.json" in told.err
+    assert f"{FIRST}/result.json" in told.err
     lines = [line for line in told.out.splitlines() if line.startswith("| trial ")]
     assert [line.split("|")[3].strip() for line in lines] == ["1 of 2", "2 of 2"]
     assert (runs / FIRST / "result.json").read_bytes() == spoilt
     assert main(["study", str(study)]) == 0
+
+
+@pytest.mark.parametrize("spoilt", ["3.0", None, True, {}, 10**400])
+def test_a_trivial_model_whose_score_is_damaged_is_that_of_the_next_trial(spoilt, study, capsys):
+    for place in (study.parents[1] / "runs" / "sizes").glob("*-s?"):
+        result = json.loads((place / "result.json").read_text())
+        beside = spoilt if place.name == FIRST else 4.0 if place.name.startswith("0001") else 5.0
+        result["splits"]["test"] = {"metrics": {"loss": 2.0}, "baselines": {"unigram": {"loss": beside}}}
+        (place / "result.json").write_text(json.dumps(result))
+    assert main(["eval", str(study)]) == 0
+    cells = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    (unigram,) = [line for line in cells if line[1:2] == ["unigram"]]
+    assert float(unigram[3]) == 4.0
 
 
 def test_a_study_is_scored_run_by_run_and_one_that_cannot_be_holds_up_no_other(study, capsys, monkeypatch):
@@ -152,11 +161,14 @@ def test_the_order_of_a_studys_scores_is_that_of_validation(study, capsys, tmp_p
     for place in runs.glob("*-s?"):
         result = json.loads((place / "result.json").read_text())
         better = place.name.startswith("0001")  # on test, and worse on valid
-        result["splits"]["test"] = {"metrics": {"loss": 1.0 if better else 2.0}, "baselines": {}}
+        beside = {"unigram": {"loss": 4.0 if place.name.endswith("s0") else 5.0}}
+        result["splits"]["test"] = {"metrics": {"loss": 1.0 if better else 2.0}, "baselines": beside}
         (place / "result.json").write_text(json.dumps(result))
     assert main(["eval", str(study)]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| trial ")]
-    assert [line.split("|")[1].strip() for line in lines] == ["trial 0", "trial 1"]
+    cells = [[cell.strip() for cell in line.split("|")] for line in capsys.readouterr().out.splitlines()]
+    assert [line[1] for line in cells if line[1:] and line[1].startswith("trial ")] == ["trial 0", "trial 1"]
+    (unigram,) = [line for line in cells if line[1:2] == ["unigram"]]
+    assert float(unigram[3]) == 4.5  # the mean over the runs, whose folds may differ
     subjects, _ = gather([str(study)])
     page = write_page(subjects, tmp_path / "page.html").read_text()
     assert "On the test split" in page

@@ -270,9 +270,10 @@ def test_scores_of_the_test_split_stand_beside_trivial_models(grid, tmp_path):
     assert [float(row["test/loss"]) for row in rows] == [2.0 + n for n in range(18)]
     assert "test/tokens" not in rows[0]
     page = (target / "README.md").read_text()
-    assert "|  | loss |" in page
-    assert "| trial 0 | 3.0 ± 2.5 |" in page  # 2, 3, 4: t = 4.303, sd = 1
-    assert "| unigram | 3.5 |" in page
+    assert "|  | model | hidden_size | loss |" in page
+    assert "| trial 0 | gru | 32 | 3.0 ± 2.5 |" in page  # 2, 3, 4: t = 4.303, sd = 1
+    assert "| unigram |  |  | 3.5 |" in page
+    assert re.findall(r"\| trial (\d)", page) == ["2", "1", "0", "5", "4", "3"]  # as on the leaderboard
     assert check_record(target) == []
     assert [dict(t.params) for t in unpack(target)[0].trials] == [
         dict(t.params) for t in read_study(grid).trials

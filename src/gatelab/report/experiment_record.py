@@ -232,7 +232,7 @@ def _asked(state: StudyState) -> dict[str, Any]:
         "objectives": [vars(objective) for objective in state.objectives],
         "space": [dict(entry) for entry in state.space],
         "baselines": baselines(state),
-        "test_baselines": final_scores.trivial(_json(first.directory / "result.json")),
+        "test_baselines": final_scores.baselines(state),
         "environment": environment,
     }
 

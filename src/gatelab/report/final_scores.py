@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from gatelab.run import RequestError
@@ -54,17 +55,30 @@ def trivial(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 def columns(state: StudyState) -> dict[str, list[str]]:
     """`section` of a study, read from its runs; one that cannot be read is passed over."""
     rows: list[dict[str, str]] = []
-    models: dict[str, dict[str, float]] = {}
     for trial in state.done:
         for run in trial.runs:
             with contextlib.suppress(RequestError, OSError, *DAMAGED):
-                result = RunDirectory(run.directory).result() or {}
-                found, beside = scores(run.directory, result), trivial(result)
-                if found:
-                    texts = {name: repr(float(figure)) for name, figure in found.items()}
-                    rows.append({"trial": str(trial.number), **texts})
-                    models = models or beside
-    return section(state, rows, models)
+                found = scores(run.directory, RunDirectory(run.directory).result() or {})
+                rows += [
+                    {"trial": str(trial.number), **{n: repr(float(v)) for n, v in found.items()}}
+                ] * bool(found)
+    return section(state, rows, baselines(state) if rows else {})
+
+
+def baselines(state: StudyState) -> dict[str, dict[str, float]]:
+    """The trivial models' figures on the test split: the mean over the runs, which may be folds, of the first trial.
+
+    Of the first finished one whose runs can all be read and were scored; empty where there is none.
+    """
+    for trial in state.done:
+        with contextlib.suppress(RequestError, OSError, *DAMAGED):
+            found = [trivial(RunDirectory(run.directory).result() or {}) for run in trial.runs]
+            if all(found):
+                return {
+                    model: {name: fmean(one[model][name] for one in found) for name in figures}
+                    for model, figures in found[0].items()
+                }
+    return {}
 
 
 def section(
