@@ -21,14 +21,14 @@ run: $(READY)  ## two small studies: which hidden size, and GRU beside nn.GRU (8
 test: $(READY)  ## the quick tests, some of each subject, in two processes (8 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not ci and not slow" -n 2 --dist loadfile
 
-test-ci: $(READY)  ## the further tests that CI runs
+test-ci: $(READY)  ## the further tests that CI runs (a quarter of an hour)
 	$(BIN)/python -m pytest -m "ci and not slow" -n 2 --dist loadfile
 
 coverage: $(READY)  ## both, with the lines that no test reaches (twice as long)
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
 
-test-docs: $(READY)  ## every command and snippet of README and manual (2 minutes; in CI)
+test-docs: $(READY)  ## every command and snippet of README and manual (6 minutes on 2 slow cores; in CI)
 	$(BIN)/python -m pytest tests/test_docs.py tests/test_readme.py -n 2
 
 test-slow: $(READY)  ## the slow tests: minutes each
