@@ -171,13 +171,8 @@ def test_the_best_is_named(grid):
 
 
 def test_a_point_without_parameters_is_named_by_its_value(make_study):
-    shown = texts(
-        drawn(
-            read_study(
-                make_study("s", [], [{"params": {}, "values": [1.0, 2.0], "parameters": 9}], seeds=[0, 1])
-            )
-        )
-    )
+    trial = {"params": {}, "values": [1.0, 2.0], "parameters": 9}
+    shown = texts(drawn(read_study(make_study("s", [], [trial], seeds=[0, 1]))))
     assert "the best: 1.5 ± 6.4" in shown
     assert "with" not in shown
 

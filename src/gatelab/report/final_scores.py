@@ -1,7 +1,8 @@
-"""The test split in the record of a study: what each run's best checkpoint scored there, and what trivial models do.
+"""The test split in the views of a study: what each run's best checkpoint scored there, and what trivial models do.
 
-A study ranks by a metric of the validation split. The test split is read once at a run's end, and nothing is chosen by
-it. Scores of another kind (`gatelab eval --rows`) stand beside the static ones, by the name of their method.
+A study ranks by a metric of the validation split. The test split is read once, at a run's end or by `gatelab eval`, and
+nothing is chosen by it. Scores of another kind (`gatelab eval --rows`) stand beside the static ones, by the name of
+their method.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def columns(state: StudyState) -> dict[str, list[str]]:
         for run in trial.runs:
             with contextlib.suppress(RequestError, OSError, *DAMAGED):
                 found = scores(run.directory, RunDirectory(run.directory).result() or {})
-                rows += [
-                    {"trial": str(trial.number), **{n: repr(float(v)) for n, v in found.items()}}
-                ] * bool(found)
+                if found:
+                    texts = {name: repr(float(value)) for name, value in found.items()}
+                    rows.append({"trial": str(trial.number), **texts})
     return section(state, rows, baselines(state) if rows else {})
 
 
@@ -75,8 +76,8 @@ def baselines(state: StudyState) -> dict[str, dict[str, float]]:
             found = [trivial(RunDirectory(run.directory).result() or {}) for run in trial.runs]
             if all(found):
                 return {
-                    model: {name: fmean(one[model][name] for one in found) for name in figures}
-                    for model, figures in found[0].items()
+                    model: {name: fmean(one[model][name] for one in found) for name in first}
+                    for model, first in found[0].items()
                 }
     return {}
 
@@ -107,8 +108,8 @@ def section(
     }
     if any(len(part) < len(trial.runs) for part, trial in zip(parts, trials, strict=True)):
         facts["runs"] = [f"{len(part)} of {len(t.runs)}" for part, t in zip(parts, trials, strict=True)]
-    columns: dict[str, list[str]] = {"": [*(f"trial {trial.number}" for trial in trials), *models]}
-    columns |= {name: [*texts, *[""] * len(models)] for name, texts in facts.items()}
+    cells: dict[str, list[str]] = {"": [*(f"trial {trial.number}" for trial in trials), *models]}
+    cells |= {name: [*texts, *[""] * len(models)] for name, texts in facts.items()}
     for name in names:
         found = [_summary([float(row[name]) for row in part if row.get(name)]) for part in parts]
         if any(found):
@@ -117,8 +118,8 @@ def section(
             digits = decimals([summary for summary in found if summary] or known)
             shown = [summary.text(digits) if summary else "" for summary in found]
             shown += ["" if figure is None else f"{figure:,.{digits}f}" for figure in beside]
-            columns[name.removeprefix(PREFIX)] = shown
-    return columns
+            cells[name.removeprefix(PREFIX)] = shown
+    return cells
 
 
 def _summary(values: Sequence[float]) -> Summary | None:

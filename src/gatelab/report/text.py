@@ -49,7 +49,7 @@ def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table
         yield table(state, rows, limit)
         yield " ".join(filter(None, (answer(state, rows), verdict(state, rows))))
         yield from _otherwise(rows)
-        yield from on_test(state)
+        yield from _on_test(state)
         yield from _importance(state)
     yield from failures(state)
 
@@ -59,19 +59,19 @@ def _otherwise(rows: Sequence[Row]) -> Iterator[str | Table]:
     found = otherwise.scored_otherwise(rows)
     if not found:
         return
-    yield texts_table("Scored otherwise", otherwise.columns(found))
+    yield _texts_table("Scored otherwise", otherwise.columns(found))
     yield printable("\n".join([otherwise.MARK, *otherwise.sentences(found)]))
 
 
-def on_test(state: StudyState) -> Iterator[str | Table]:
+def _on_test(state: StudyState) -> Iterator[str | Table]:
     """What was scored on the test split, in the order of the leaderboard."""
     cells = final_scores.columns(state)
     if cells:
-        yield texts_table("On the test split", cells)
+        yield _texts_table("On the test split", cells)
         yield printable(final_scores.MARK)
 
 
-def texts_table(title: str, cells: Mapping[str, Sequence[str]]) -> Table:
+def _texts_table(title: str, cells: Mapping[str, Sequence[str]]) -> Table:
     """A table of texts by column."""
     from rich.markup import escape
     from rich.table import Table

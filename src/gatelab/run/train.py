@@ -249,10 +249,12 @@ def fit(
     return trainer, None
 
 
-def evaluate_splits(run: RunDirectory, config: Mapping[str, Any], data: Any) -> dict[str, Any]:
-    """Metrics, baselines and seconds of the best checkpoint on valid and, unless `test=false`, on test."""
+def evaluate_splits(
+    run: RunDirectory, config: Mapping[str, Any], data: Any, splits: Sequence[str] = ("valid", "test")
+) -> dict[str, Any]:
+    """Metrics, baselines and seconds of the best checkpoint on those of the splits that there are; test unless off."""
     loaded = load_task(run.path, trust=True)
-    wanted = [s for s in ("valid", "test") if s in data.splits and (s != "test" or config["test"])]
+    wanted = [s for s in splits if s in data.splits and (s != "test" or config["test"])]
     device = device_of(config)
     return {split: evaluate_split(loaded.task, data, split, device=device) for split in wanted}
 
@@ -282,7 +284,7 @@ def _score_finished(run: RunDirectory, config: dict[str, Any], result: dict[str,
         data = build_data(config)
         require_same_data(run, data)
         if wants_test and "test" in data.splits:
-            run.add_scores("test", evaluate_splits(run, config, data)["test"])
+            run.add_scores("test", evaluate_splits(run, config, data, ("test",))["test"])
             return run.result() or result
     return result
 

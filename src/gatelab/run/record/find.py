@@ -58,10 +58,8 @@ def find_run(given: str | Path, runs: str | Path | None = None) -> Path:
         RequestError: no run begins so, or several do; they are named.
     """
     text, folder = str(given), default_runs() if runs is None else Path(runs)
-    is_folder, inside = (
-        bool(text.strip()) and os.path.isdir(text),
-        Path(text),
-    )  # of no error, whatever the text
+    inside = Path(text)
+    is_folder = bool(text.strip()) and os.path.isdir(text)  # `Path.is_dir` raises for some texts
     if is_folder:
         below = [] if has(inside, "run.json") else runs_below(inside)
         if len(below) > 1:

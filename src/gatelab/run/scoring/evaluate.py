@@ -87,9 +87,8 @@ def evaluate(
         deterministic = loaded.config["trainer"].get("deterministic")
     split = split or ("test" if "test" in data.splits else "valid")
     report = evaluate_split(loaded.task, data, split, device=device, deterministic=deterministic)
-    kept_now = _keep(
-        loaded, split, report, [*others, *([f"--accelerator {accelerator}"] * bool(accelerator))]
-    )
+    otherwise = [*others, f"--accelerator {accelerator}"] if accelerator else others
+    kept_now = _keep(loaded, split, report, otherwise)
     unlisted = loaded.task.unlisted()
     new = score_rows(loaded, data, split, asked, report["metrics"], torch_device(device)) if asked else []
     shown = {row["method"]: row for row in (*kept, *new) if row["split"] == split}
@@ -107,7 +106,7 @@ def _keep(loaded: LoadedRun, split: str, scored: Mapping[str, Any], otherwise: S
         return None
     why, other = "", [given for given in otherwise if given.partition("=")[0] not in PLACES]
     if result is None or result["outcome"] != "done":
-        why = "the run is not finished" if result is None else f"the run is {result['outcome']}"
+        why = "the run is not finished" if result is None else f"the run's outcome is {result['outcome']}"
     elif changed_code(loaded.record):
         why = "the code has changed since the run"
     elif other:
