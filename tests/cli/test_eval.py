@@ -67,6 +67,17 @@ def test_scores_on_test_are_kept_once_and_nothing_else_changes(run, capsys):
     assert splits_of(run) == after
 
 
+def test_a_finished_run_that_is_asked_for_with_test_scores_gets_them_and_stays_as_it_is(tmp_path):
+    (tmp_path / "t.txt").write_text("".join(f"{n} times\n" for n in range(200)))
+    request = [*SMALL, "model.hidden_size=4", f"data.path={tmp_path / 't.txt'}", f"paths.root={tmp_path}"]
+    first = train(request)
+    second = train([key for key in request if key != "test=false"])
+    assert second.pop("already")
+    assert not first.pop("already")
+    assert second["splits"].pop("test")["metrics"]["loss"] > 0
+    assert second == first
+
+
 def test_scores_that_are_not_the_runs_own_are_not_kept(run, capsys, monkeypatch):
     def told(*given):
         assert main(["eval", str(run), *given]) == 0
