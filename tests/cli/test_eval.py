@@ -185,6 +185,20 @@ def test_the_order_of_a_studys_scores_is_that_of_validation(study, capsys, tmp_p
     assert "On the test split" in page
 
 
+def test_the_name_of_a_study_means_it_also_where_one_run_begins_so(study, capsys, monkeypatch):
+    for place in (study.parents[1] / "runs" / "sizes").iterdir():
+        if place.name != FIRST:
+            shutil.rmtree(place)
+    monkeypatch.chdir(study.parents[1])
+    assert main(["eval", "sizes"]) == 1
+    assert "3 of 4 runs could not be scored" in capsys.readouterr().err
+    assert main(["eval", "sizes/"]) == 1
+    assert main(["eval", "sizs"]) == 2
+    assert "Did you mean 'sizes'?" in capsys.readouterr().err
+    (study / "study.json").unlink()
+    assert main(["eval", "sizes"]) == 0  # the only run
+
+
 def test_what_is_of_one_run_only_is_refused_of_a_study(study, capsys):
     assert main(["eval", str(study), "--format", "gift"]) == 2
     assert "is of one run" in capsys.readouterr().err

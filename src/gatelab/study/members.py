@@ -6,8 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from gatelab.run import RequestError
-from gatelab.run.record.find import default_runs, find_run, folders_with, has
+from gatelab.run.record.find import default_runs, folders_with, has
 from gatelab.run.record.identity import Identity
 
 
@@ -32,18 +31,14 @@ def runs_of_place(place: str | os.PathLike[str]) -> list[str]:
 
 
 def study_of_place(place: str | os.PathLike[str]) -> Path | None:
-    """The folder of the study that a place is, or names where no run does; None where it is none."""
-    given = Path(place)
-    if has(given, "study.json"):
-        return given
-    named = default_runs().parent / "studies" / given
-    if not os.fspath(place) or not has(named, "study.json"):
-        return None
-    try:
-        find_run(given)
-    except RequestError:
-        return named
-    return None
+    """The folder of the study that a place is, or names; None where it is none. A folder that is there goes before a
+    study's name, and that before the beginning of a run's.
+    """
+    if has(Path(place), "study.json"):
+        return Path(place)
+    named = default_runs().parent / "studies" / place
+    is_name = bool(os.fspath(place).strip()) and not os.path.isdir(place)
+    return named if is_name and has(named, "study.json") else None
 
 
 def studies_of_runs(studies: Path) -> dict[Path, list[str]]:
