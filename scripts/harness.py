@@ -118,6 +118,18 @@ class Command:
             self.kill()
             return None
 
+    def finish(self, silence: float) -> int | None:
+        """Wait for the end; kill the session and return None once it has said nothing for `silence` seconds."""
+        said, since = 0, time.monotonic()
+        while self.poll() is None:
+            if (size := self.log.stat().st_size) != said:
+                said, since = size, time.monotonic()
+            elif time.monotonic() > since + silence:
+                self.kill()
+                return None
+            time.sleep(POLL_SECONDS)
+        return self.poll()
+
     def until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait until the condition holds; False if the command ended or `seconds` passed before."""
         end = time.monotonic() + seconds

@@ -165,7 +165,7 @@ class Stop:
             wrong = f"{self.signal}: exit code {code}{when}:\n{command.tail()}"
             return Outcome(self.what, end, seconds, wrong)
         again = Command(self.arguments, self.folder / "log")
-        if (code := again.wait(2 * limit)) != 0:
+        if (code := again.finish(2 * limit)) != 0:
             wrong = f"{self.signal}: then exit code {code}:\n{again.tail()}"
             return Outcome(self.what, "failed", seconds, wrong)
         return Outcome(self.what, "stopped", seconds, self.compare())
@@ -249,9 +249,12 @@ def main() -> int:
     p.add_argument("--imports", type=int, default=60, help="signals during imports (default: %(default)s)")
     p.add_argument("--sweeps", type=int, default=8, help="sweeps that are stopped (default: %(default)s)")
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: %(default)s)")
-    p.add_argument("--limit", type=float, default=60.0, help="seconds until it counts as hung (%(default)g)")
+    p.add_argument(
+        "--limit", type=float, default=60.0, help="seconds, or silence, that count as hung (%(default)g)"
+    )
     options = p.parse_args()
     began, rng = time.monotonic(), random.Random(0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it, and what is started here would too
     torch.set_num_threads(1)  # a process with more than one thread must not fork
     with place(options.folder, "signals-") as root:
         outcomes = check_runs(options, root, rng) if options.moments else []
