@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gatelab.report.picture import DPI, HEIGHT, STYLES, WIDTH, baselines, curves, draw, slices, write_picture
+from gatelab.report.curves import baselines, curves, slices
+from gatelab.report.picture import DPI, HEIGHT, STYLES, WIDTH, draw, write_picture
 from gatelab.run import RequestError
 from gatelab.study.analysis.read import read_study
 

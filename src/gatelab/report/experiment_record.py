@@ -22,9 +22,10 @@ from typing import Any
 from gatelab.data.files import atomic_write_text, csv_text, write_json
 from gatelab.data.messages import counted
 from gatelab.report import final_scores
-from gatelab.report.picture import baselines, choose_by, choose_x, named, write_picture
+from gatelab.report.curves import baselines, choose_by, choose_x, named
+from gatelab.report.picture import write_picture
 from gatelab.run import RequestError
-from gatelab.study.analysis import otherwise
+from gatelab.study.analysis import one_at_a_time, otherwise
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
 from gatelab.study.analysis.read import read_study
@@ -317,7 +318,7 @@ def _distribution(text: str, entry: Mapping[str, Any] | None) -> tuple[Any, Any]
 
 
 def _page(record: Path, conclusion: str) -> str:
-    asked, states = read_record(record), unpack(record)
+    asked, states = read_record(record), [one_at_a_time.by_change(state) for state in unpack(record)]
     commands = "\n".join(state.command for state in states)
     what = " and ".join(f"{state.objectives[0].name} of {state.name}" for state in states)
     over = choose_x(states[0]).rpartition(".")[2].replace("_", " ")
@@ -369,7 +370,8 @@ def about(state: StudyState) -> str:
 
 
 def sections(state: StudyState) -> list[str]:
-    """A study in Markdown: metric and baselines, leaderboard, verdict, importance, cost."""
+    """A study in Markdown: metric and baselines, leaderboard, verdict, what each parameter or change does, cost."""
+    state = one_at_a_time.by_change(state)
     metric, rows = state.objectives[0].metric, leaderboard(state)
     most = len(rows) if len(rows) <= LONG else SHORT
     cells = columns(state, rows)
@@ -390,6 +392,10 @@ def sections(state: StudyState) -> list[str]:
             table(list(cells), [*zip(*cells.values(), strict=True)]),
         ]
         blocks += otherwise.sentences(marked)
+    if effects := one_at_a_time.effects(state):
+        cells = one_at_a_time.columns(state, effects)
+        blocks += [one_at_a_time.MARK, table(list(cells), [*zip(*cells.values(), strict=True)])]
+        blocks += [one_at_a_time.sentence(state, effects)]
     found, names = importance(state), short_names(state.keys)
     shares = [(names.get(share.key, share.key), f"{share.share:.1%}") for share in found.shares]
     blocks += [verdict(state, rows), *([table(["importance", "share"], shares)] if shares else [])]

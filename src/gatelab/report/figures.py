@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.report.gather import Curve, Facts
-from gatelab.report.picture import (
+from gatelab.report.curves import (
     Curves,
     Frame,
     Point,
@@ -30,10 +29,13 @@ from gatelab.report.picture import (
     value_at,
     widened,
 )
+from gatelab.report.gather import Curve, Facts
 from gatelab.run import RequestError
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
+from gatelab.study.analysis.one_at_a_time import CHANGE, Effect, base_in_words, effects
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
+from gatelab.study.analysis.statistics import over_what, shown_p
 from gatelab.tasks.contract import CurveSample, HeatMap, Sample, SeriesSample
 
 if TYPE_CHECKING:
@@ -80,8 +82,10 @@ def hover(state: StudyState, trial: Trial) -> str:
 def over_parameter(state: StudyState) -> list[tuple[str, str, go.Figure]]:
     """The first objective over hidden size, or over what the study varied: (axis, note, figure) of each.
 
-    Empty with fewer than two finished trials.
+    Of one change at a time the differences from the base. Empty with fewer than two finished trials.
     """
+    if changes := effects(state):
+        return [(CHANGE, f"{base_in_words(state)}; {over_what(state)}", _effects(state, changes))]
     keys = slices(state) if len(state.objectives) == 1 else [None]
     found = [curves(state, key) for key in keys] if len(state.done) > 1 else []
     return [
@@ -89,6 +93,35 @@ def over_parameter(state: StudyState) -> list[tuple[str, str, go.Figure]]:
         for one in found
         if one
     ]
+
+
+def _effects(state: StudyState, changes: Sequence[Effect]) -> go.Figure:
+    """A line a change, the worst at the top; coloured where it can be told from no difference."""
+    figure = new_figure(
+        height=150 + 34 * len(changes),
+        xaxis_title_text=f"{axis_name(state.objectives[0])}: difference from the base",
+    )
+    figure.add_vline(x=0.0, line={"color": FAINT, "width": 1.6}, layer="below")
+    groups = {
+        "worse": ([one for one in changes if one.told and not one.better], COLOURS[1]),
+        "better": ([one for one in changes if one.told and one.better], COLOURS[2]),
+        "cannot be told": ([one for one in changes if not one.told], FAINT),
+    }
+    for name, (some, colour) in groups.items():
+        halves = [one.difference.half for one in some]
+        figure.add_scatter(
+            x=[one.difference.mean for one in some],
+            y=[one.change for one in some],
+            error_x={"array": halves, "thickness": 1.3, "width": 4} if any(halves) else None,
+            customdata=[["" if one.p is None else f"<br>p {shown_p(one.p)}"] for one in some],
+            mode="markers",
+            name=name,
+            marker={"color": colour, "size": 9},
+            hovertemplate="%{x:+.5g}%{customdata[0]}" + NAMED,
+        )
+    names = [one.change for one in reversed(changes)]
+    figure.update_yaxes(categoryorder="array", categoryarray=names, automargin=True)
+    return figure
 
 
 def _over(state: StudyState, found: Curves) -> go.Figure:

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gatelab.report.curves import baselines
 from gatelab.report.experiment_record import joined, read_record, unpack
-from gatelab.report.picture import baselines
 from gatelab.run import RequestError
 from gatelab.run.record import directory
 from gatelab.run.record.directory import RunDirectory, read_metrics

@@ -32,7 +32,7 @@ from gatelab.report.gather import KINDS, Facts, Subject, differences, read_facts
 from gatelab.report.text import cost, headline
 from gatelab.run.record.directory import now
 from gatelab.run.record.environment import versions
-from gatelab.study.analysis import otherwise
+from gatelab.study.analysis import one_at_a_time, otherwise
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, answer, columns, leaderboard, table_of_trials, verdict
 from gatelab.study.analysis.state import StudyState, Trial, show
@@ -155,7 +155,7 @@ def section(
     subject: Subject, page: Path, *, samples: bool, trust: bool, tick: Callable[[], None]
 ) -> dict[str, Any]:
     """The values of one part of the template."""
-    state = subject.state
+    state = one_at_a_time.by_change(subject.state)
     facts = read_facts(state, tick)
     rows = leaderboard(state)
     shares = importance(state) if len(state.done) > 1 else None
@@ -169,6 +169,7 @@ def section(
         "gone": not facts and any(trial.runs for trial in state.trials),
         "about": [about(state), verdict(state, rows)],
         "ranking": _ranking(state, rows, facts, page) if rows else None,
+        "effects": _effects(state),
         "otherwise": _otherwise(state.name, rows),
         "on_test": _on_test(state),
         "figures": list(_pictures(state, rows, facts)) if rows else [],
@@ -268,6 +269,15 @@ def _ranking(state: StudyState, rows: Sequence[Row], facts: Facts, page: Path) -
     return table(f"Leaderboard of {state.name}", shown, marked)
 
 
+def _effects(state: StudyState) -> dict[str, Any] | None:
+    """What each change of the base does."""
+    if not (found := one_at_a_time.effects(state)):
+        return None
+    cells: dict[str, Sequence[Cell]] = dict(one_at_a_time.columns(state, found))
+    marked = ["" if effect.told else "worse" for effect in found]
+    return {"mark": one_at_a_time.MARK, "table": table(f"Changes of {state.name}", cells, marked)}
+
+
 def _otherwise(name: str, rows: Sequence[Row]) -> dict[str, Any] | None:
     """The trials scored otherwise, with a sentence for each method."""
     found = otherwise.scored_otherwise(rows)
@@ -362,7 +372,7 @@ def _why(state: StudyState, trial: Trial) -> str:
 
 def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = ()) -> str:
     """Headline, leaderboard, verdict, importance and cost of each subject."""
-    states = [subject.state for subject in subjects]
+    states = [one_at_a_time.by_change(subject.state) for subject in subjects]
     blocks = [f"# {title}"]
     for state in states:
         blocks += [f"## {state.name}", f"{answer(state, leaderboard(state))} {headline(state)}.".strip()]

@@ -19,7 +19,7 @@ from gatelab.data.messages import counted, printable, say
 from gatelab.report import final_scores
 from gatelab.run.frozen_run import EventReader, events_file
 from gatelab.run.record.rows import readable_rows
-from gatelab.study.analysis import otherwise
+from gatelab.study.analysis import one_at_a_time, otherwise
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, answer, leaderboard, table, verdict
 from gatelab.study.analysis.read import StudyReader
@@ -40,7 +40,8 @@ PATIENCE = 10.0
 
 
 def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table]:
-    """The parts to print, in their order: headline, cost, leaderboard, verdict, importance, failures."""
+    """The parts to print, in their order: headline, cost, leaderboard, verdict, what each adds, failures."""
+    state = one_at_a_time.by_change(state)
     rows = leaderboard(state)
     yield headline(state)
     if rows:
@@ -48,10 +49,18 @@ def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table
         yield f"{', '.join(o.metric for o in state.objectives)}: {over_what(state)}"
         yield table(state, rows, limit)
         yield " ".join(filter(None, (answer(state, rows), verdict(state, rows))))
+        yield from _effects(state)
         yield from _otherwise(rows)
         yield from _on_test(state)
         yield from _importance(state)
     yield from failures(state)
+
+
+def _effects(state: StudyState) -> Iterator[str | Table]:
+    """What each change of the base does."""
+    if found := one_at_a_time.effects(state):
+        yield _texts_table("Beside the base", one_at_a_time.columns(state, found))
+        yield one_at_a_time.MARK
 
 
 def _otherwise(rows: Sequence[Row]) -> Iterator[str | Table]:
@@ -154,7 +163,8 @@ def summary(state: StudyState) -> dict[str, Any]:
     Returns:
         `name`, `state`, `counts`, `best` (a trial, or null), `pareto` (numbers), `trials` (each: `number`, `state`,
         `params`, `value`, `values`, `run_dir` of its first run, `runs`, `rank`, `mean`, `sd`, `low`, `high`, `n`,
-        `p_against_best`, `seconds`, `parameters`, `error`, ...), `importance`, `verdict` and how it was run.
+        `p_against_best`, `seconds`, `parameters`, `error`, ...), `importance`, `effects` (of one change at a time),
+        `verdict` and how it was run.
     """
     from pydantic_core import to_json
 
@@ -171,6 +181,7 @@ def summary(state: StudyState) -> dict[str, Any]:
         "counts": state.counts,
         "best": _trial(best, rows.get(best.number)) if best else None,
         "pareto": [trial.number for trial in state.pareto],
+        "effects": [_effect(one) for one in one_at_a_time.effects(state)],
         "verdict": verdict(state, list(rows.values())),
         "statistics": over_what(state),
         "importance": {
@@ -188,6 +199,15 @@ def summary(state: StudyState) -> dict[str, Any]:
         "trials": [_trial(trial, rows.get(trial.number)) for trial in state.trials],
     }
     return dict(json.loads(to_json(document, inf_nan_mode="null")))
+
+
+def _effect(one: one_at_a_time.Effect) -> dict[str, Any]:
+    s = one.difference
+    return {"change": one.change, "trial": one.trial, "difference": s.mean, "low": s.low, "high": s.high} | {
+        "n": s.n,
+        "p": one.p,
+        "better": one.better,
+    }
 
 
 def _trial(trial: Trial, row: Row | None) -> dict[str, Any]:
@@ -299,7 +319,7 @@ class _View:
 
     def look(self, *, last: bool = False) -> StudyState:
         """Read the study and show it; `last` for the line that stays."""
-        state = self.reader.read()
+        state = one_at_a_time.by_change(self.reader.read())
         self.starting = self.starting and not state.workers and not last
         if self.console.is_terminal:
             self.live.update(dashboard(state), refresh=True)

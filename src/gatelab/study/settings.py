@@ -18,6 +18,9 @@ from gatelab.run import RequestError
 BUDGET = re.compile(r"parameters:(?:match\(([A-Za-z0-9_-]+)\)|([0-9.]+(?:[eE][+-]?[0-9]+)?))")
 OBJECTIVE = re.compile(r"[^:\s]+(:(minimize|maximize))?")
 DEFAULT_TRIALS = 20
+ONE_AT_A_TIME = "one_at_a_time"
+LISTED = ("grid", ONE_AT_A_TIME)
+"""Strategies whose points are listed before the first one runs; of any other a sampler proposes them."""
 LISTS = ("seeds", "objectives", "gpus")
 """Settings that hold several values; on the command line also written without brackets: study.seeds=0,1,2."""
 OPERATIONAL = frozenset(
@@ -43,12 +46,12 @@ class StudySettings(BaseModel):
     )
     strategy: str | None = Field(
         None,
-        description="grid, random, tpe, or a sampler class of Optuna; by default grid if everything can be "
-        "listed, else tpe",
+        description="grid, one_at_a_time (an ablation: the first value of each key, then every other one alone), "
+        "random, tpe, or a sampler class of Optuna; by default grid if everything can be listed, else tpe",
     )
     sampler_options: dict[str, Any] = Field({}, description="keyword arguments of the sampler")
     n_trials: int | None = Field(
-        None, ge=1, le=MOST_TRIALS, description="points to try; by default the grid's size, else 20"
+        None, ge=1, le=MOST_TRIALS, description="points to try; by default as many as are listed, else 20"
     )
     pruner: str = Field(
         "none",
@@ -103,6 +106,11 @@ class StudySettings(BaseModel):
     )
     timeout: float | None = Field(None, ge=1, description="seconds after which no further trial begins")
     seed: int = Field(0, ge=0, description="of the sampler")
+
+    @property
+    def listed(self) -> bool:
+        """Whether the points are listed before the first one runs."""
+        return self.strategy in LISTED
 
     @field_validator("seeds", mode="before")
     @classmethod

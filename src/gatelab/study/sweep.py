@@ -168,7 +168,7 @@ def plan(
 def _plan_new(request: Request, name: str, path: Path, sources: Sequence[Path], exists: bool) -> Plan:
     spec = new_study.draft(request, name, sources)
     total = grid.count(spec.settings, spec.space)
-    listed = grid.grid(spec.space) if spec.settings.strategy == "grid" else []
+    listed = grid.listed(spec.settings, spec.space) if spec.settings.listed else []
     jobs = dict(enumerate(listed))
     if not listed:
         jobs = {-1 - number: point for number, point in enumerate(grid.representatives(spec))}
@@ -201,9 +201,9 @@ def _plan_existing(overrides: Sequence[str], name: str, path: Path, now: Sequenc
     study = new_study.continued(study, request, asked)
     notes = _edited(sources, now)
     total = grid.count(study.settings, study.space)
-    if study.settings.strategy != "grid":
+    if not study.settings.listed:
         return Plan(study, [None] * total, path, request, True, total - before, notes)
-    points = grid.extended(earlier, study.space)
+    points = grid.extended(earlier, study.settings, study.space)
     added = dict(list(enumerate(points))[len(earlier) :])
     check.check(study, added, of=total, here=request.launcher == "local")
     return Plan(study, [*points], path, request, True, len(points) - len(earlier), notes)
@@ -257,10 +257,10 @@ def submit(made: Plan, *, force: bool = False) -> dict[str, int]:
             raise RequestError(
                 f"study {directory.name}: it is being stopped now; try again when its workers have ended."
             )
-        if made.new and made.spec.settings.strategy == "grid" and alive:
+        if made.new and made.spec.settings.listed and alive:
             raise RequestError(
-                f"study {directory.name}: its workers know the grid as it was; let them end, or stop them, and then "
-                "give the command with more choices."
+                f"study {directory.name}: its workers know its points as they were; let them end, or stop them, and "
+                "then give the command with more choices."
             )
         _extend(made, directory)
     directory.clear_stop()

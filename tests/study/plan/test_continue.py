@@ -135,7 +135,7 @@ def test_force_is_refused_while_a_worker_is_alive(there):
     Owner.me().register(there / "workers")
     with pytest.raises(RequestError, match="1 worker at work"):
         submitted(*GRID, force=True)
-    with pytest.raises(RequestError, match="know the grid as it was"):
+    with pytest.raises(RequestError, match="know its points as they were"):
         submitted(*(line.replace("8,16", "4,8,16") for line in GRID))
 
 

@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import csv_text
+from gatelab.study.analysis.one_at_a_time import effects, sentence
 from gatelab.study.analysis.state import Objective, StudyState, Trial, short_names, show
-from gatelab.study.analysis.statistics import Summary, decimals, paired_p, summarise, values_of
+from gatelab.study.analysis.statistics import (
+    ALPHA,
+    Summary,
+    decimals,
+    paired_p,
+    shown_p,
+    summarise,
+    values_of,
+)
 from gatelab.tasks.contract import not_comparable
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,11 @@ def answer(state: StudyState, rows: list[Row]) -> str:
     """What the study found, in one sentence: the best point, the next one and how sure that is, and what was tried.
 
     `hidden_size 128 is best, val/ppl 1.234 ± 0.010; 64 is worse, p = 0.008; tried from 64 to 512, the largest is not
-    the best`. Empty where there is nothing to choose between, or several objectives.
+    the best`. Of a study that changes one thing at a time, which changes matter. Empty where there is nothing to
+    choose between, or several objectives.
     """
+    if found := effects(state):
+        return sentence(state, found)
     varied = {key: name for key, name in short_names(state.keys).items() if len(_tried(rows, key)) > 1}
     if len(rows) < 2 or len(state.objectives) > 1 or not varied:
         return ""
@@ -103,7 +113,7 @@ def answer(state: StudyState, rows: list[Row]) -> str:
         parts.append(f"{other} comes next, {following.summary.text(digits)}")
     else:
         relation = "cannot be told from it" if following.same else "is worse"
-        parts.append(f"{other} {relation}, p {_p(following.p)}")
+        parts.append(f"{other} {relation}, p {_with_sign(shown_p(following.p))}")
     parts += filter(
         None, (_edge(name, _tried(rows, key), best.trial.params.get(key)) for key, name in varied.items())
     )
@@ -124,8 +134,8 @@ def _edge(name: str, tried: list[Any], best: Any) -> str:
     return f"{show(max(tried))} was the largest {name} tried"
 
 
-def _p(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.2g}"
+def _with_sign(p: str) -> str:
+    return p if p.startswith("<") else f"= {p}"
 
 
 def verdict(state: StudyState, rows: list[Row]) -> str:

@@ -5,8 +5,8 @@ deviation (n - 1 in the denominator). With cross-validation and seeds, the seeds
 first and n is the number of folds: runs of one fold share their data, so they are not independent.
 The folds of one series share data too, so their interval is a little too narrow (Bengio & Grandvalet 2004).
 
-Two points are compared run by run (same seed, same fold): a two-sided paired t-test. The decision is made in
-`leaderboard.py`.
+Two points are compared run by run (same seed, same fold): a two-sided paired t-test. The decision, at
+`ALPHA`, is made in `leaderboard.py` and `one_at_a_time.py`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from gatelab.study.analysis.state import Run, StudyState
 
-LEVEL = 0.95
+LEVEL, ALPHA = 0.95, 0.05
 
 
 @dataclass(frozen=True)
@@ -119,3 +119,8 @@ def paired_p(one: Mapping[Any, float], other: Mapping[Any, float]) -> float | No
 
     n = len(differences)
     return float(2 * stdtr(n - 1, -abs(fmean(differences)) / (sd / math.sqrt(n))))
+
+
+def shown_p(p: float) -> str:
+    """A p as a person writes it: `0.032`, `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"

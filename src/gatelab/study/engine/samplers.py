@@ -20,13 +20,14 @@ from optuna.samplers import BaseSampler, RandomSampler
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
+from gatelab.study.settings import LISTED
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.pruners import BasePruner
     from optuna.trial import FrozenTrial
 
-SAMPLERS = {"grid": "RandomByName", "random": "RandomByName", "tpe": "TPESampler"}
+SAMPLERS = {**dict.fromkeys(LISTED, "RandomByName"), "random": "RandomByName", "tpe": "TPESampler"}
 PRUNERS = {
     "none": "NopPruner",
     "median": "MedianPruner",
@@ -88,7 +89,8 @@ def make_sampler(
     """The sampler for one trial.
 
     Args:
-        strategy: grid (values are fixed, so nothing is sampled), random, tpe, or a class of `optuna.samplers`.
+        strategy: grid, one_at_a_time (values are fixed, so nothing is sampled), random, tpe, or a class of
+            `optuna.samplers`.
         seed: the study's; number: the trial's.
         options: keyword arguments of the sampler.
 

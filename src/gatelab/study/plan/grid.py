@@ -1,7 +1,7 @@
-"""The points of a study: the grid in the order of the command line, and representative points of a space.
+"""The points of a study, in the order of the command line, and representative points of a space.
 
-A grid's points are listed once and keep their numbers; new points of a grown grid come at the end. Where a sampler
-proposes the points, representatives are checked in their place.
+Listed points (a grid, or one change at a time) keep their numbers; new ones of a grown study come at the end. Where a
+sampler proposes the points, representatives are checked in their place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatelab.run import RequestError
-from gatelab.study.settings import DEFAULT_TRIALS, StudySettings
+from gatelab.study.settings import DEFAULT_TRIALS, ONE_AT_A_TIME, StudySettings
 from gatelab.study.space import Space
 from gatelab.study.spec import StudySpec
 
@@ -31,10 +31,21 @@ def grid(space: Space) -> list[Point]:
     ]
 
 
-def extended(earlier: Sequence[Mapping[str, Any]], space: Space) -> list[Point]:
-    """The grid of a space, the points of an earlier one first."""
+def one_at_a_time(space: Space) -> list[Point]:
+    """The first value of every key, and then each other value of a key alone."""
+    base = {item.key: item.values()[0] for item in space.parameters}
+    return [base, *({**base, item.key: value} for item in space.parameters for value in item.values()[1:])]
+
+
+def listed(settings: StudySettings, space: Space) -> list[Point]:
+    """The points of a study whose strategy lists them."""
+    return one_at_a_time(space) if settings.strategy == ONE_AT_A_TIME else grid(space)
+
+
+def extended(earlier: Sequence[Mapping[str, Any]], settings: StudySettings, space: Space) -> list[Point]:
+    """The listed points of a space, those of an earlier one first."""
     kept = {as_text(point) for point in earlier}
-    return [*map(dict, earlier), *(point for point in grid(space) if as_text(point) not in kept)]
+    return [*map(dict, earlier), *(point for point in listed(settings, space) if as_text(point) not in kept)]
 
 
 def as_text(value: Any) -> str:
@@ -46,15 +57,17 @@ def count(settings: StudySettings, space: Space) -> int:
     """The number of the study's points.
 
     Raises:
-        RequestError: a number of trials that is not the grid's size.
+        RequestError: a number of trials other than that of the listed points.
     """
-    if settings.strategy != "grid":
+    if not settings.listed:
         return settings.n_trials or DEFAULT_TRIALS
-    size = math.prod(len(item.choices) for item in space.parameters)
+    sizes = [len(item.choices) for item in space.parameters]
+    size = 1 + sum(n - 1 for n in sizes) if settings.strategy == ONE_AT_A_TIME else math.prod(sizes)
     if settings.n_trials not in (None, size):
+        some = f", or take study.strategy=random to try {settings.n_trials} of them"
+        what, more = ("the grid", some) if settings.strategy == "grid" else (f"{settings.strategy}", "")
         raise RequestError(
-            f"study.n_trials={settings.n_trials}: the grid has {size} points. Leave it out to run all of them, or "
-            f"take study.strategy=random to try {settings.n_trials} of them."
+            f"study.n_trials={settings.n_trials}: {what} has {size} points. Leave it out to run all of them{more}."
         )
     return size
 

@@ -88,13 +88,13 @@ def draft(request: Request, name: str, sources: Sequence[Path], function: Path |
     space = _space(swept, settings, templates, function)
     strategy = settings.strategy or ("grid" if space.listed else "tpe")
     settings = settings.model_copy(update={"strategy": strategy})
-    if strategy == "grid" and not space.listed:
+    if settings.listed and not space.listed:
         endless = [p.key for p in space.parameters if p.kind != "choice"] or ["a space function"]
         raise RequestError(
-            f"study.strategy=grid: {', '.join(endless)} cannot be listed. List values, e.g. 1,2,4 or range(1,9), or "
-            "take study.strategy=random or tpe."
+            f"study.strategy={strategy}: {', '.join(endless)} cannot be listed. List values, e.g. 1,2,4 or "
+            "range(1,9), or take study.strategy=random or tpe."
         )
-    space = space if strategy == "grid" else space.ranged()
+    space = space if settings.listed else space.ranged()
     firsts = {p.key: p.values()[0] for p in space.parameters if p.group}
     spec = StudySpec(settings, space, templates)
     config = spec.apply(firsts).config
@@ -377,7 +377,7 @@ def continued(study: StudySpec, request: Request, asked: StudySpec | None) -> St
         )
     changed = {key: value for key, value in request.given.items() if key in OPERATIONAL}
     settings = StudySettings.from_dict({**study.settings.model_dump(), **changed})
-    if settings.strategy != "grid":
+    if not settings.listed:
         trials = max(count(study.settings, study.space), count(settings, study.space))
         settings = settings.model_copy(update={"n_trials": trials})
     study.settings = settings
@@ -406,13 +406,13 @@ def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
             yield f"{key}: was {before.get(key, 'not given')}, now {after.get(key, 'not given')}"
     for key in dict.fromkeys(p.key for p in (*study.space.parameters, *asked.space.parameters)):
         one, other = study.space[key], asked.space[key]
-        if one is None or other is None or not _continues(one, other, study.settings.strategy == "grid"):
+        if one is None or other is None or not _continues(one, other, study.settings.listed):
             yield f"{key}: was {_shown(one)}, now {_shown(other)}"
 
 
-def _continues(before: Parameter, after: Parameter, grid: bool) -> bool:
+def _continues(before: Parameter, after: Parameter, listed: bool) -> bool:
     kept = {*map(as_text, before.choices)} <= {*map(as_text, after.choices)}
-    if grid and before.kind == after.kind == "choice":
+    if listed and before.kind == after.kind == "choice":
         return kept and before.prefix == after.prefix
     return kept and before == after
 
