@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.messages import counted
+from gatelab.report.experiment_record import shown_command
 from gatelab.run.record.directory import RunDirectory, read_metrics
 from scripts import harness
 
@@ -103,7 +104,7 @@ def row_of(
         "score": result["splits"][mark.split]["metrics"][mark.metric],
         "date": result["finished"][:10],
         "commit": git["revision"][:9],
-        "command": attempt["command"],
+        "command": shown_command(attempt["command"]),
         "parameters": result["parameters"],
         "processor": ", ".join(attempt["environment"]["gpus"]) or attempt["environment"]["cpu"],
         "run": f"{record['identity']['hash8']}-s{record['identity']['seed']}",

@@ -31,7 +31,9 @@ def a_run(folder: Path, seconds: float = 600.0, ppl: float = 95.0, **changed: An
         "format": 1,
         "identity": {"name": "x", "hash8": f"{int(seconds):08x}", "seed": 0},
         "config": {"data": {"corpus": "ptb_word"}, "trainer": {"accelerator": "cpu"}},
-        "attempts": [{"command": "gatelab train experiment=x", "environment": environment}],
+        "attempts": [
+            {"command": "__main__.py train experiment=x paths.root=/lab", "environment": environment}
+        ],
     }
     result = {
         "outcome": "done",

@@ -55,6 +55,17 @@ def test_a_match_is_the_nearest_size_at_each_hidden_size_of_the_reference():
         assert frozen.solved({"model": "gru", "model.hidden_size": hidden})["hidden"] == hidden
 
 
+@pytest.mark.parametrize(("layers", "warned"), [(1, ["MinGRU"]), (2, [])])
+def test_a_layer_that_must_be_many_times_as_wide_is_warned_of(layers, warned):
+    lines = ["study=mine", *TINY, "model=gru,lstm,mingru", "model.hidden_size=8,64"]
+    made = plan([*lines, f"model.num_layers={layers}", "study.budget=parameters:match(gru)"])
+    wide = [note for note in made.notes if "So wide a layer" in note]
+    assert [note.split(": ")[2].split()[0] for note in wide] == warned
+    for note in wide:
+        units = made.spec.solved({"model": "mingru", "model.hidden_size": 64})["hidden"]
+        assert f"{units:,} units to have the parameters of 64." in note
+
+
 def test_the_vocabulary_counts(tmp_path):
     (tmp_path / "text.txt").write_text("abcdefgh " * 400)
     lines = ["study=mine", "data=text", f"data.path={tmp_path}/text.txt", "model=gru,lstm"]

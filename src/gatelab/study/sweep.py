@@ -157,7 +157,7 @@ def plan(
     else:
         made = _plan_new(request, name, path, sources, exists)
     new_study.refuse_secrets(made.spec, made.points)
-    made.notes += new_study.remarks(made.spec, made.request.launcher)
+    made.notes += new_study.remarks(made.spec, made.request.launcher, made.points)
     if not force:
         new = made.points if not exists else []
         made.notes += new_study.accept_code(made.spec, new, keep_code_change=keep_code_change)

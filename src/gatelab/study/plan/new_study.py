@@ -43,6 +43,8 @@ DECIDED = {
 }
 ALWAYS = ("parameters", "seconds")
 """Objectives besides the metrics: the network's size and the seconds of training."""
+STRETCHED = 8
+"""Times the hidden size that a budget starts from; a wider network is warned of."""
 
 
 def default_name(request: Request, sources: Sequence[Path]) -> str:
@@ -216,9 +218,11 @@ def record_of(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> di
     }
 
 
-def remarks(spec: StudySpec, launcher: str) -> list[str]:
-    """What to know before the study runs: more threads than a slot has, objectives that do not compare its points."""
-    return [*_threads(spec, launcher), *_incomparable(spec)]
+def remarks(spec: StudySpec, launcher: str, points: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """What to know before the study runs: more threads than a slot has, objectives that do not compare its points, and
+    networks that are far wider than the one whose parameters they get.
+    """
+    return [*_threads(spec, launcher), *_incomparable(spec), *_stretched(spec, points)]
 
 
 def _threads(spec: StudySpec, launcher: str) -> list[str]:
@@ -244,6 +248,25 @@ def _incomparable(spec: StudySpec) -> list[str]:
     keys = [parameter.key for parameter in spec.space.parameters]
     found = (not_comparable(figure.name, figure.same, keys) for figure in asked)
     return [f"warning: {text} Another metric ranks them, study.objectives=..." for text in found if text]
+
+
+def _stretched(spec: StudySpec, points: Sequence[Mapping[str, Any] | None]) -> list[str]:
+    """A warning for each model that gets many times the hidden size of the one whose parameters it gets."""
+    found: dict[str, str] = {}
+    listed = (
+        [point for point in points if point is not None] if "match" in (spec.settings.budget or "") else []
+    )
+    for point in listed:
+        solved, model = spec.solved(point), spec.unsized(point)[0]["model"]
+        name, given = str(model["_target_"]).rpartition(".")[2], int(model["hidden_size"])
+        if solved is not None and solved["hidden"] > STRETCHED * given:
+            found.setdefault(
+                name,
+                f"warning: study.budget={spec.settings.budget}: {name} gets {solved['hidden']:,} units to have the "
+                f"parameters of {given}. So wide a layer is slow and takes much memory; two are narrower, in a "
+                f"study of their own: model.num_layers=2 study.budget=parameters:{solved['parameters']}",
+            )
+    return list(found.values())
 
 
 def accept_code(
