@@ -75,6 +75,13 @@ def test_a_further_value_is_a_further_trial_and_the_base_stays(planned):
         plan(["study=mine", *TINY, "study.strategy=grid", "model.hidden_size=8,4"])
 
 
+def test_a_mistake_is_told_with_its_change(planned):
+    with pytest.raises(RequestError, match=r"  job 2 \(model.hidden_size=x\): "):
+        planned("model=gru,rnn", "model.hidden_size=8,x", "optim.lr=1e-2,1e-3")
+    with pytest.raises(RequestError, match=r"  job 0 \(the base\): "):
+        planned("model=gru,rnn", "model.hidden_size=x,8")
+
+
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [

@@ -16,6 +16,7 @@ from gatelab.run.config.explain import where
 from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF
 from gatelab.study.engine.resources import refuse_several_nodes
 from gatelab.study.plan import grid
+from gatelab.study.settings import ONE_AT_A_TIME
 from gatelab.study.spec import StudySpec
 
 SHOWN = 8
@@ -35,6 +36,7 @@ def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, he
     """
     mistakes: dict[str, str] = {}
     identities: dict[tuple[str, str], int] = {}
+    base = grid.base_of(spec.space) if spec.settings.strategy == ONE_AT_A_TIME else {}
     for number, params in jobs.items():
         try:
             config, identity = spec.unsized(params)
@@ -43,7 +45,7 @@ def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, he
         except RequestError as error:
             found = [str(error)]
         for text in found:
-            mistakes.setdefault(text, describe(number, params))
+            mistakes.setdefault(text, describe(number, params, base))
         if number >= 0 and not found:
             twin = identities.setdefault((identity.name, identity.hash8), number)
             _refuse_twins(twin, number, jobs)
@@ -66,9 +68,10 @@ def _problems(
         yield refused
 
 
-def describe(number: int, params: Mapping[str, Any]) -> str:
-    """`job 7 (model=gru optim.lr=0.01)`; without a number for a representative point."""
-    values = " ".join(f"{key}={value}" for key, value in params.items())
+def describe(number: int, params: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> str:
+    """`job 7 (model=gru optim.lr=0.01)`, as far as it differs from a base; without a number for a representative."""
+    shown = {k: v for k, v in params.items() if not base or base.get(k) != v}
+    values = " ".join(f"{key}={value}" for key, value in shown.items()) or "the base"
     return f"job {number} ({values})" if number >= 0 else f"a job with {values}"
 
 

@@ -31,9 +31,14 @@ def grid(space: Space) -> list[Point]:
     ]
 
 
+def base_of(space: Space) -> Point:
+    """The first value of every key."""
+    return {item.key: item.values()[0] for item in space.parameters}
+
+
 def one_at_a_time(space: Space) -> list[Point]:
-    """The first value of every key, and then each other value of a key alone."""
-    base = {item.key: item.values()[0] for item in space.parameters}
+    """The base, and then each other value of a key alone."""
+    base = base_of(space)
     return [base, *({**base, item.key: value} for item in space.parameters for value in item.values()[1:])]
 
 
