@@ -9,6 +9,7 @@ import scipy.stats
 from gatelab.cli.main import main
 from gatelab.report.curves import choose_x
 from gatelab.report.experiment_record import check_record, unpack, write_record
+from gatelab.report.figures import parallel_coordinates
 from gatelab.report.gather import gather
 from gatelab.report.page import to_markdown, write_page
 from gatelab.report.picture import draw
@@ -164,6 +165,7 @@ def test_the_answer_names_the_changes_that_matter(folder):
 def test_it_is_told_by_its_changes_everywhere_and_kept_by_its_keys(folder, tmp_path, capsys):
     assert main(["study", str(folder), "--write"]) == 0
     terminal = capsys.readouterr().out
+    assert parallel_coordinates(by_change(read_study(folder))) is None
     subjects, _ = gather([str(folder)])
     page = write_page(subjects, tmp_path / "page.html").read_text()
     markdown = to_markdown(subjects, "title")
