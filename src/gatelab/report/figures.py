@@ -305,8 +305,8 @@ def in_sight(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def parallel_coordinates(state: StudyState) -> tuple[str, go.Figure] | None:
-    """Note and figure: one line a finished trial through all its parameters; None where nothing was varied, or only one change at
-    a time.
+    """Note and figure: one line a finished trial through all its parameters; None where nothing was varied, and of one
+    change at a time.
     """
     trials = [trial for trial in state.done if all(math.isfinite(value) for value in trial.values)]
     keys = [key for key in state.keys if len({repr(trial.params.get(key)) for trial in trials}) > 1]
