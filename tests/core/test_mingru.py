@@ -5,7 +5,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from gatelab.core import baselines
 from gatelab.core.baselines import MinGRU
+
+
+@pytest.fixture(autouse=True, params=["walked", "doubled"])
+def _way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways to compute the scan; which is faster depends on the size of a step."""
+    monkeypatch.setattr(baselines, "WALKED", 0 if request.param == "walked" else 10**9)
 
 
 def _loop(layer: MinGRU, x: Tensor, h: Tensor) -> Tensor:
@@ -64,3 +71,19 @@ def test_first_and_second_derivatives_pass_gradcheck() -> None:
     h = torch.randn(1, 2, 2, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x, h: layer(x, h), (x, h))
     assert torch.autograd.gradgradcheck(lambda x, h: layer(x, h)[0], (x, h))
+
+
+def test_a_state_in_another_precision_gives_the_wider_one() -> None:
+    a, b = torch.rand(3, 2, 4), torch.randn(3, 2, 4)
+    h = baselines.linear_scan(a, b, torch.zeros(2, 4, dtype=torch.float64))
+    assert h.dtype == torch.float64
+    torch.testing.assert_close(h, baselines.linear_scan(a.double(), b.double(), torch.zeros(2, 4).double()))
+
+
+def test_wide_steps_are_walked_and_narrow_ones_doubled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    seen: list[int] = []
+    monkeypatch.setattr(baselines, "_walk", lambda a, b, h0: seen.append(h0.numel()) or b)
+    for size in (baselines.WALKED - 1, baselines.WALKED):
+        baselines.linear_scan(torch.rand(3, 1, size), torch.rand(3, 1, size), torch.rand(1, size))
+    assert seen == [baselines.WALKED]
