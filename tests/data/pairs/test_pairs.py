@@ -197,7 +197,7 @@ WRONG = [
     (["a", "b"], ["a", ""], {}, r"a\.en: line 2 is empty, and its other side is 'b'"),
     (["  ", "b"], ["a", "b"], {}, r"a\.de: line 1 is empty, and its other side is 'a'"),
     ([""], [""], {}, "holds no sentence"),
-    (["a"], ["b"], {}, r"data\.split=.* split of 1 pairs is empty"),
+    (["a"], ["b"], {}, r"data\.split=.* split of 1 pair is empty"),
     (["a"], ["b"], {"valid_source": "x.txt"}, r"data\.valid_source and data\.valid_target: give both"),
     (["a"], ["b"], {"test_source": "{a}", "test_target": "{a}"}, "without validation pairs"),
     (["a"], ["b"], {"valid_path": "x.tsv"}, r"data\.valid_path goes with data\.path"),
