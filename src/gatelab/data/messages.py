@@ -103,7 +103,7 @@ def tell_twins(kind: str, names: Iterable[str], notes: list[str]) -> None:
     """
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(re.sub(r"(-?\d+)\.0+", r"\1", name).casefold(), []).append(name)
+        alike.setdefault(re.sub(r"^(-?\d+)\.0+$", r"\1", name).casefold(), []).append(name)
     if twins := [" and ".join(map(repr, group)) for group in alike.values() if len(group) > 1]:
         notes.append(f"{kind} were taken for different ones: {few(twins)}; write them alike if they are one")
 

@@ -107,6 +107,13 @@ BAD_PARQUET = {
     "rows": ({"de": [], "en": []}, {}, "the table has no rows"),
     "lists": ({"de": [["a"]], "en": [["b"]]}, {}, "write one word or text in a cell"),
     "field": ({"translation": [{"de": "a", "en": "b"}]}, {"target": "sv"}, "'sv', which does not exist"),
+    "near field": ({"t": [{"de": "a", "en": "b"}]}, {"target": "EN"}, "'EN', which .* Did you mean 'en'"),
+    "lists in fields": (
+        {"t": [{"de": ["a", "b"], "en": ["c", "d"]}]},
+        {},
+        "'de', row 1 holds array.*one word or text",
+    ),
+    "no first field": ({"t": [None, {"de": "a", "en": None}]}, {}, "column en: row 2 is empty"),
 }
 
 
