@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import sys
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 
 from gatelab.data import LabelledTableDataModule, PairsDataModule, PanelDataModule, SeriesDataModule
 from gatelab.data.messages import DataError
+from gatelab.data.series.table import read_table
 
 FRAME = pd.DataFrame(
     {"id": ["a", "b"] * 20, "date": pd.date_range("2024", periods=40).astype(str), "y": range(40)}
@@ -77,3 +79,16 @@ def test_headers_in_brackets_are_headers(tmp_path, header):
     )
     data.setup()
     assert data.spec.frequency == "D"
+
+
+def test_a_table_packed_by_zstd_is_read_or_names_the_extra(tmp_path, monkeypatch):
+    rows = "".join(f"2024-01-{day:02d},{day**0.5:.3f}\n" for day in range(1, 29))
+    path = tmp_path / "my.csv.zst"
+    path.write_bytes(b"any")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "zstandard", None)
+        with pytest.raises(DataError, match=r"^\S*my\.csv\.zst: a package is missing.*gatelab\[zst\]"):
+            read_table(path, time="date")
+    zstandard = pytest.importorskip("zstandard", reason="pip install 'gatelab[zst]'")
+    path.write_bytes(zstandard.compress(f"date,load\n{rows}".encode()))
+    assert read_table(path, time="date").frequency == "D"
