@@ -42,7 +42,7 @@ CSV: Final = tuple(f"{name}{packed}" for packed in ("", ".gz", ".zst") for name 
 PARQUET: Final = (".parquet", ".pq")
 _MOST: Final = 6
 """Problems, or columns of one, that a message lists."""
-SEPARATOR: Final = "; if a sign parts several, give it as data.separator"
+SEPARATOR: Final = "; if a sign parts several, give it as data.separator, or write commas"
 
 
 class _Rows(NamedTuple):
@@ -223,7 +223,7 @@ def _columns(
         ("data.channels", name) for name in channels or ()
     ]
     known = set(frame.columns)
-    problems = []
+    problems = Problems()
     for key, name in asked:
         if name not in known:
             problems.append(no_column(key, str(name), list(frame.columns), SEPARATOR))
@@ -243,8 +243,10 @@ def _columns(
             problems.append(
                 f"column {place} has no name; name it, or choose the columns with data.channels=[...]{is_time}"
             )
-    if problems:
-        raise DataError(f"{path}: {_listed(problems)}")
+    try:
+        problems.refuse()
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     for column in columns:
         if pd.api.types.infer_dtype(frame[column]) == "boolean":
             notes.append(f"column {column!r} says true or false, which is read as 1 and 0")
@@ -451,14 +453,14 @@ def _complete(rows: _Rows, missing: str, problems: list[str], notes: list[str], 
     holes = rows.numbers.isna().to_numpy()
     if not holes.any():
         return rows
-    counts = zip(rows.numbers.columns, holes.sum(axis=0), strict=True)
-    listed = _listed([f"{column!r} {int(count):,}" for column, count in counts if count]).replace(";", ",")
+    counts = {str(column): int(count) for column, count in rows.numbers.isna().sum().items()}
+    listed = _listed([f"{column!r} {count:,}" for column, count in counts.items() if count]).replace(";", ",")
     first = rows.numbers.index[int(holes.any(axis=1).argmax())]
     where = f"first at {first}" if isinstance(first, pd.Timestamp) else f"first in row {int(first) + 1}"
     if missing == "error":
         ways = ": the run was trained without any"
         if settings:
-            whole = [column for column, hole in zip(rows.numbers, holes.any(axis=0), strict=True) if not hole]
+            whole = [column for column, count in counts.items() if not count]
             ways = f", or take the other columns alone with {_choice(whole)}" if whole else ""
             ways += ", or carry the last value forward with data.missing=fill" * (not holes[0].any())
         problems.append(f"missing values: {listed} ({where}); fill them in{ways}")
