@@ -10,7 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gatelab.data import LabelledTableDataModule, PairsDataModule, PanelDataModule, SeriesDataModule
+from gatelab.data import (
+    LabelledTableDataModule,
+    PairsDataModule,
+    PanelDataModule,
+    SeriesDataModule,
+    SoundDataModule,
+)
 from gatelab.data.messages import DataError
 from gatelab.data.series.table import read_table
 
@@ -40,12 +46,13 @@ READERS = {
     "panel": lambda path: PanelDataModule("panel", path, id="id", time="date", target=["y"]),
     "labelled": lambda path: LabelledTableDataModule(path, "id", text="date"),
     "pairs": lambda path: PairsDataModule("pairs", path=path, source="id", target="date"),
+    "sounds": lambda path: SoundDataModule("files", path),
 }
 
 
 @pytest.mark.parametrize(("content", "said"), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
-@pytest.mark.quick(14, rest="ci")
+@pytest.mark.quick(20, rest="ci")
 def test_another_kind_of_file_is_told(tmp_path, content, said, reader):
     (tmp_path / "my.csv").write_bytes(content)
     with pytest.raises(

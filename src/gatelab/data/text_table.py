@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from unicodedata import normalize
 
+from gatelab.data.file_kinds import refuse_other_kinds
 from gatelab.data.messages import (
     CLOSE_QUOTE,
     HEADER_AGAIN,
@@ -25,6 +26,7 @@ from gatelab.data.messages import (
     no_column,
     shown,
 )
+from gatelab.data.text.text_files import blocks, characters
 
 _MARKS: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _SPREADSHEET: Final = re.compile(r'"?sep=(.)"?[,;\t|]*\r?\n', re.IGNORECASE)
@@ -51,6 +53,15 @@ class TextTable(NamedTuple):
 def is_table(path: str | Path, *endings: str) -> bool:
     """Whether a file's name ends so, packed or not, in any case."""
     return any(suffix.lower() in endings for suffix in Path(path).suffixes)
+
+
+def text_of_table(file: Path) -> str:
+    """Return the text of a table, unpacked; `DataError` names the file where it is of another kind or not UTF-8."""
+    try:
+        refuse_other_kinds(next(blocks(file), b"")[:100])
+    except DataError as error:
+        raise DataError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
+    return "".join(characters(str(file), blocks(file), "char", as_bytes=False))
 
 
 def text_table(

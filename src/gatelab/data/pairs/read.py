@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from gatelab.data.file_kinds import refuse_other_kinds
 from gatelab.data.messages import DataError, Problems, counted, few, shows
-from gatelab.data.text.text_files import blocks, find_files, split_lines, text_of
-from gatelab.data.text_table import check_names, is_table, text_table
+from gatelab.data.text.text_files import find_files, split_lines, text_of
+from gatelab.data.text_table import check_names, is_table, text_of_table, text_table
 
 PARQUET = (".parquet", ".pq")
 
@@ -65,7 +64,7 @@ def read_table(key: str, path: str, source: str, target: str, notes: list[str] |
             rows = list(_of_parquet(file, wanted))
             parts.append(_checked(rows, f"{file}, column {source}", f"{file}, column {target}", {}, "row"))
             continue
-        text = _text_of_table(file)
+        text = text_of_table(file)
         told: list[str] = []
         try:
             table = text_table(text, wanted, told, tabs=is_table(file, ".tsv"))
@@ -79,14 +78,6 @@ def read_table(key: str, path: str, source: str, target: str, notes: list[str] |
     sources = [sentence for part in parts for sentence in part.sources]
     targets = [sentence for part in parts for sentence in part.targets]
     return Pairs(sources, targets, {files.label: files.sha256()})
-
-
-def _text_of_table(file: Path) -> str:
-    try:
-        refuse_other_kinds(next(blocks(file), b"")[:100])
-    except DataError as error:
-        raise DataError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
-    return str(text_of([file], "word", as_bytes=False))
 
 
 def _of_parquet(file: Path, wanted: list[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
