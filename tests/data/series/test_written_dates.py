@@ -40,8 +40,17 @@ def test_dates_of_digits_are_those_dates_and_told(tmp_path, form, step, first, k
         [20240101.5, 20240102.5, 20240103.5],
         [17990101, 17990102, 17990103],
         [20240101, 202402, 20240103],
+        [200101, 200201, 200301],
     ],
-    ids=["no such day", "no such month", "years alone", "parts of days", "long ago", "two forms"],
+    ids=[
+        "no such day",
+        "no such month",
+        "years alone",
+        "parts of days",
+        "long ago",
+        "two forms",
+        "months or days",
+    ],
 )
 def test_digits_that_are_not_all_dates_are_refused(tmp_path, numbers):
     with pytest.raises(DataError, match="'t' holds numbers, not dates"):
@@ -62,6 +71,24 @@ def test_quarters_are_their_first_day(tmp_path, form):
         series = read(tmp_path, [form.format(y=t.year, q=t.quarter) for t in times], ending)
         assert (series.times == times.to_numpy()).all()
         assert series.frequency == "QS-JAN"
+
+
+@pytest.mark.parametrize("form", ["%Y%m%dT%H%M%S", "%Y%m%dT%H%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H"])
+@pytest.mark.parametrize(("offset", "hours"), [("", 0), ("Z", 0), ("+0200", 2), ("-03:00", -3), ("+01", 1)])
+def test_the_basic_form_of_iso_8601_may_end_with_an_offset(tmp_path, form, offset, hours):
+    times = pd.date_range("2024-02-28", periods=30, freq="h")
+    series = read(tmp_path, times.strftime(form) + offset)
+    assert (series.times == (times - pd.Timedelta(hours=hours)).to_numpy()).all()
+    assert bool(series.zone) == bool(offset)
+
+
+@pytest.mark.parametrize("form", ["%s", "%Y%m%d%H", "%Y-%m-%d %H:00", "%d.%m.%Y %H:00"])
+def test_a_note_below_stamps_is_the_row_that_is_named(tmp_path, form):
+    stamps = pd.date_range("2024-02-28", periods=30, freq="h").strftime(form)
+    with pytest.raises(
+        DataError, match=r"row 31: 'Total' is not a date; .*, or remove the row if it is none"
+    ):
+        read(tmp_path, [*stamps, "Total"])
 
 
 @pytest.mark.parametrize("wrong", ["2024Q5", "Q0 2024", "2024Q", "2024Q12"])

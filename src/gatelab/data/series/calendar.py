@@ -28,7 +28,10 @@ from gatelab.data.series.written_dates import as_iso, of_digits
 ISO: Final = "write ISO dates (2024-01-31 13:00; 2024-01 for a month)"
 _MONTHS: Final = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _DAYS: Final = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]
-_OFFSET: Final = r"^(.*(?::\d{2}(?:\.\d+)?(?:\s?[AaPp][Mm])?|[T ]\d{2}))\s?(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+_OFFSET: Final = (
+    r"^(.*(?::\d{2}(?:\.\d+)?(?:\s?[AaPp][Mm])?|[T ]\d{2}(?:\d{2}){0,2}))\s?"
+    r"(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+)
 _NAMED_ZONE: Final = r":\d{2}(?:\.\d+)?\s?(?!AM|PM)(?:[A-Z]{2,5}|[A-Z][a-z]+/[A-Za-z_]+)$"
 _TIME_ONLY: Final = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[AaPp][Mm])?"
 _MIDNIGHT: Final = r"(?<=[T ])24(?=:00(?::00(?:\.0+)?)?$)"
@@ -163,6 +166,8 @@ def _read_text(text: pd.Series) -> Stamps:
             f"column {text.name!r}: the offset from UTC must end the time (2024-01-31 13:00+01:00)"
         )
     if (wrong := wall.isna()).any():
+        words = wrong & pd.to_numeric(text, errors="coerce").isna()  # a note below seconds since 1970
+        wrong = words if words.any() else wrong
         raise DataError(
             f"column {text.name!r}, {row(wrong)}: {_of(text, wrong)} is not a date; {ISO}"
             + ", or remove the row if it is none of the table" * (not wrong.all())

@@ -41,7 +41,8 @@ def _of_quarter(text: str) -> str:
 def of_digits(column: pd.Series) -> pd.Series | None:
     """Return the times of a column of numbers or text, all of it `202401`, `20240131`, `2024013113` and so on.
 
-    None where it is something else; numbers of UNIX time are never all such dates but by chance.
+    None where it is something else or can be read in two ways (`200102`); numbers of UNIX time are never all such dates
+    but by chance.
     """
     if pd.api.types.is_numeric_dtype(column):
         whole = column.between(1, 10 ** max(_DIGITS)) & (column % 1 == 0)
@@ -53,4 +54,6 @@ def of_digits(column: pd.Series) -> pd.Series | None:
     if form is None or not text.str.fullmatch(rf"\d{{{len(text.iloc[0])}}}").all():
         return None
     times = pd.to_datetime(text, format=form, errors="coerce")
+    if form == "%Y%m" and pd.to_datetime(text, format="%y%m%d", errors="coerce").notna().all():
+        return None  # days, with years of two digits
     return times if times.dt.year.between(*_YEARS).all() else None
