@@ -86,7 +86,9 @@ def test_a_table_that_does_not_fit_is_refused(trained, change, expected, capsys)
     run, root, table = trained
     change(table).to_csv(root / "bad.csv", index=False)
     assert main(["predict", str(run), "--input", f"{root}/bad.csv", "--output", f"{root}/o.csv"]) == 2
-    assert expected in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert expected in told
+    assert told.count(f"{root}/bad.csv") == 1
 
 
 def step(table, frequency, rows=100):

@@ -1,8 +1,18 @@
 """A message is short and printable, whatever it quotes."""
 
+import numpy as np
 import pytest
 
-from gatelab.data.messages import few, printable, say
+from gatelab.data.messages import (
+    did_you_mean,
+    few,
+    no_column,
+    printable,
+    say,
+    shown,
+    tell_twins,
+    told_dropped,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,3 +40,38 @@ def test_a_long_text_is_cut_in_its_middle():
 def test_few_names():
     assert few(["a"]) == "a"
     assert few(["a", "b", "c", "d", "e"]) == "a, b, c and 2 more"
+
+
+@pytest.mark.parametrize("hidden", ["date\u200b", "\ufeffdate", "da\u00adte", "date\u00a0"])
+def test_a_name_that_only_looks_the_same_is_shown_by_its_codes(hidden):
+    assert did_you_mean("date", ["load", hidden]) == f" Did you mean {hidden!a}, which looks the same?"
+    assert did_you_mean("date", ["load", "dates"]) == " Did you mean 'dates'?"
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are():
+    assert no_column("data.time", "when", ["a", "b"], "").endswith(" There are a, b.")
+    assert no_column("data.time", "dat", ["date", "b"], "").endswith(" Did you mean 'date'?")
+    told = no_column("data.time", "date", ["date^load"], "; give data.separator")
+    assert told.endswith(" The only column is 'date^load'; give data.separator.")
+    assert len(no_column("data.time", "when", ["x" * 9999] * 99, "")) < 1000
+
+
+@pytest.mark.parametrize("value", [1.5, np.float64(1.5), np.float32(1.5)])
+def test_a_value_is_shown_as_people_write_it(value):
+    assert shown(value) == "1.5"
+    assert (shown(np.int8(2)), shown(np.bool_(True)), shown("a")) == ("2", "True", "'a'")
+
+
+def test_rows_that_were_dropped_are_told_in_grammar():
+    assert told_dropped(1, "row 4") == "1 row that repeats another one exactly was dropped (row 4)"
+    assert told_dropped(2000, "row 4") == "2,000 rows that repeat another one exactly were dropped (row 4)"
+
+
+def test_twins_are_told_once_and_others_not():
+    notes = []
+    tell_twins("ids", ["a", "b", "1", "1.5", "x1.0", "x1"], notes)
+    assert notes == []
+    tell_twins("ids", ["a", "A", "1", "1.0", "1.00"], notes)
+    assert notes == [
+        "ids were taken for different ones: 'a' and 'A', '1' and '1.0' and '1.00'; write them alike if they are one"
+    ]

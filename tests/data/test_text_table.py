@@ -7,7 +7,13 @@ import itertools
 import pandas as pd
 import pytest
 
-from gatelab.data import DataError, LabelledTableDataModule
+from gatelab.data import (
+    DataError,
+    LabelledTableDataModule,
+    PairsDataModule,
+    PanelDataModule,
+    SeriesDataModule,
+)
 from gatelab.data.audio.own_files import folder, manifest
 from gatelab.data.messages import Problems, refuse_lookalikes, shows
 from gatelab.data.pairs.read import read_files, read_table
@@ -360,3 +366,36 @@ def test_problems_are_told_together_and_few_of_many():
         problems.append(f"problem {number}")
     with pytest.raises(DataError, match=r"(?s)20 problems:\n  problem 0\n.*  problem 11\n  and 8 more$"):
         problems.refuse()
+
+
+JOINED = {
+    "table": lambda path: SeriesDataModule("table", path, "date", channels=["y"], lookback=2, horizon=1),
+    "panel": lambda path: PanelDataModule("panel", path, id="id", time="date", target=["y"]),
+    "labelled": lambda path: LabelledTableDataModule(path, "id", text="word"),
+    "pairs": lambda path: PairsDataModule("pairs", path=path, source="id", target="word"),
+}
+
+
+@pytest.mark.parametrize("reader", JOINED.values(), ids=JOINED)
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("header", ["id,date,word,y", '"id","date","word","y"', "id , date, word,y "])
+@pytest.mark.parametrize("below", [0, 20, 40])
+@pytest.mark.quick(12, rest="ci")
+def test_a_header_within_the_rows_is_refused_by_its_place(tmp_path, reader, mark, header, below):
+    header = header.replace(",", mark)
+    rows = [
+        mark.join(["ab"[i % 2], f"2024-{1 + i // 28:02d}-{1 + i % 28:02d}", f"w{i}", f"{i}.5"])
+        for i in range(40)
+    ]
+    path = tmp_path / "my.csv"
+    path.write_text("\n".join([header, *rows[:below], header, *rows[below:]]) + "\n")
+    with pytest.raises(
+        DataError, match=rf"(row {below + 1}|line {below + 2}) is the header again; keep the first"
+    ):
+        reader(str(path)).setup()
+
+
+def test_names_that_stand_in_single_cells_are_content(tmp_path):
+    rows = "".join(f"word {i},{'word' if i % 2 else 'text'}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text(f"text,word\ntext,text\nword,word\n{rows}")
+    LabelledTableDataModule(str(tmp_path / "t.csv"), "word", text="text", cache=str(tmp_path)).setup()

@@ -1,6 +1,7 @@
 """The signature check: unknown keys, wrong types, missing targets, each with its file and line."""
 
 import re
+import shlex
 import time
 
 import pytest
@@ -78,6 +79,21 @@ def test_a_value_that_does_not_fit_is_told_how_to_write_it(overrides, said):
     message = refusal(*overrides)
     assert said in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["2019", "1.5", "-3", "true", "false"])
+@pytest.mark.parametrize(
+    ("key", "value"), [("data.time", "{}"), ("data.target", "[{}]"), ("data.channels", "[load,{}]")]
+)
+def test_names_of_columns_that_look_like_something_else_come_with_the_override_to_type(name, key, value):
+    table = ["data=table", "data.path=my.csv"]
+    message = refusal(*table, f"{key}={value.format(name)}")
+    (fix,) = re.findall(r" is written (.*)\. \(on the command line\)", message)
+    (override,) = shlex.split(fix)
+    composed = compose([*table, override])
+    given = composed.config["data"][key.partition(".")[2]]
+    assert given == (name if value == "{}" else ["load"] * (value != "[{}]") + [name])
+    check(composed)
 
 
 def test_a_misspelt_monitor_is_named_with_the_nearest_metric():

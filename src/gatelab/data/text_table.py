@@ -13,13 +13,27 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from unicodedata import normalize
 
-from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few
+from gatelab.data.file_kinds import refuse_other_kinds
+from gatelab.data.messages import (
+    CLOSE_QUOTE,
+    HEADER_AGAIN,
+    ROWS_ALONE,
+    DataError,
+    Problems,
+    counted,
+    did_you_mean,
+    few,
+    no_column,
+    shown,
+)
+from gatelab.data.text.text_files import blocks, characters
 
 _MARKS: Final = {"tab": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
 _SPREADSHEET: Final = re.compile(r'"?sep=(.)"?[,;\t|]*\r?\n', re.IGNORECASE)
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 _MOST: Final = 5
 """Lines that a message names."""
+_LONGEST: Final = 40
 
 
 class Line(NamedTuple):
@@ -39,6 +53,15 @@ class TextTable(NamedTuple):
 def is_table(path: str | Path, *endings: str) -> bool:
     """Whether a file's name ends so, packed or not, in any case."""
     return any(suffix.lower() in endings for suffix in Path(path).suffixes)
+
+
+def text_of_table(file: Path) -> str:
+    """Return the text of a table, unpacked; `DataError` names the file where it is of another kind or not UTF-8."""
+    try:
+        refuse_other_kinds(next(blocks(file), b"")[:100])
+    except DataError as error:
+        raise DataError(f"{file}: {str(error).removeprefix(f'{file}: ')}") from None
+    return "".join(characters(str(file), blocks(file), "char", as_bytes=False))
 
 
 def text_table(
@@ -78,8 +101,8 @@ def text_table(
             begins = reader.line_num
     except csv.Error as error:
         raise DataError(
-            f"line {begins + first}: a quote begins a field and is not closed at its end ({error}); write each "
-            "quote within a quoted field twice"
+            f"line {begins + first}: a quote begins a field and is not closed at its end ({error}); "
+            f"{CLOSE_QUOTE}"
         ) from None
     names = [normalize("NFC", name.strip()) for name in rows[0][1]]
     check_names(names, wanted)
@@ -153,13 +176,13 @@ def check_names(names: list[str], wanted: Sequence[tuple[str, str]]) -> None:
         )
     for option, name in wanted:
         if normalize("NFC", name) not in names:
-            there = few([name for name in names if name], 12) or "none"
-            hint = did_you_mean(name, names)
             if option:
-                hint = hint or f" There are {there}."
-                problems.append(f"{option} names the column {name!r}, which does not exist.{hint}")
+                problems.append(
+                    no_column(option, name, names, "; part its fields by tabs, commas or semicolons")
+                )
             else:
-                problems.append(f"has no column {name} (it has {there}){hint}")
+                there = few([shown(name, _LONGEST) for name in names if name], 12) or "none"
+                problems.append(f"has no column {name} (it has {there}){did_you_mean(name, names)}")
     problems.refuse()
 
 
@@ -170,7 +193,11 @@ def _lines(names: list[str], rows: Sequence[tuple[int, list[str]]]) -> list[Line
     if wrong:
         listed = [f"line {number} has {counted(fields, 'field')}" for number, fields in wrong.items()]
         raise DataError(
-            f"{few(listed, _MOST)}, and {counted(width, 'column')} {'are' if width > 1 else 'is'} named; put "
-            "fields that hold the separator in quotes"
+            f"{few(listed, _MOST)}, and {counted(width, 'column')} {'are' if width > 1 else 'is'} named: name every "
+            f"column, {ROWS_ALONE}"
         )
+    if again := [
+        n for n, row in rows if width > 1 and [normalize("NFC", f.strip()) for f in row[:width]] == names
+    ]:
+        raise DataError(f"line {again[0]} {HEADER_AGAIN}")
     return [Line(number, dict(zip(names, row, strict=False))) for number, row in rows]

@@ -1,5 +1,8 @@
 """A table becomes examples, and what is wrong with one is told with file, column and row."""
 
+import re
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -232,3 +235,98 @@ def test_small_steps_on_a_large_level_are_what_the_network_reads(table, level, s
 def test_a_value_that_no_network_holds_is_refused_by_its_row(table, value):
     with pytest.raises(DataError, match=r"column 'x', row 4: .* is no number below 3e38"):
         table(changed(series(), 3, "x", value), channels=["x"], **WALKS)
+
+
+WORDS = ["n.a.", "?", "12%", "$3", "-", "#DIV/0!"]
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("rows", [1, 20])
+def test_a_channel_with_words_among_its_numbers_is_refused_not_dropped(table, word, rows):
+    frame = series()
+    for row in range(3, 3 + rows):
+        frame = changed(frame, row, "x", word)
+    said = (
+        rf"column 'x', row 4: {re.escape(repr(word))} is no number; write numbers, or choose other channels"
+    )
+    with pytest.raises(DataError, match=said):
+        table(frame, **WALKS)
+    assert table(frame, channels=["y"], **WALKS).spec.names == ("y",)
+
+
+def test_columns_of_words_are_left_out_and_told(table):
+    frame = series().assign(place="north", note=[f"see {i}" for i in range(60)], on=["A1", "B2"] * 30)
+    data = table(frame, **WALKS)
+    assert data.spec.names == ("x", "y")
+    assert "left out, without numbers: 'place', 'note', 'on'" in data.notes
+    with pytest.raises(DataError, match="no column holds numbers beside those with another meaning"):
+        table(frame.drop(columns=["x", "y"]), **WALKS)
+
+
+@pytest.mark.parametrize(("name", "start"), [("", 0), ("", 7), ("n", 0), ("n", 1)])
+def test_a_counter_of_rows_is_no_channel(table, name, start):
+    frame = series()
+    frame.insert(0, name, range(start, start + len(frame)))
+    data = table(frame, **WALKS)
+    assert data.spec.names == ("x", "y")
+    assert any("counts the rows" in note for note in data.notes)
+    asked = name or "Unnamed: 0"
+    assert table(frame, channels=[asked], **WALKS).spec.names == (asked,)
+
+
+@pytest.mark.parametrize("kind", [Decimal, str, lambda value: float(value) + 0.5])
+def test_numbers_of_parquet_are_channels_however_they_are_kept(tmp_path, kind):
+    frame = series()
+    frame["x"] = [kind(str(value)) for value in frame["x"]]
+    frame.to_parquet(tmp_path / "t.parquet")
+    data = LabelledTableDataModule(str(tmp_path / "t.parquet"), cache=str(tmp_path / "c"), **WALKS)
+    data.setup()
+    assert data.spec.names == ("x", "y")
+
+
+@pytest.mark.parametrize("mark", [-999, 9999, 1e20])
+def test_a_number_that_may_mark_a_missing_value_is_told(table, mark):
+    data = table(changed(series(), 3, "x", float(mark)), **WALKS)
+    (note,) = [note for note in data.notes if "far from all other values" in note]
+    assert note.startswith(f"column 'x': {mark:.10g} (1 time, first in row 4)")
+    assert note.endswith("if it marks missing values, empty these cells")
+
+
+@pytest.mark.parametrize(
+    ("moods", "said"),
+    [
+        (["pos", "POS", "neg"], "'pos' and 'POS'"),
+        (["1", "1.0", "2"], "'1' and '1.0'"),
+        (["-1.00", "-1", "A", "a"], "'-1.00' and '-1', 'A' and 'a'"),
+        (["1", "1.5", "a"], ""),
+        (["v1", "v1.0", "10"], ""),
+    ],
+)
+def test_classes_that_may_be_one_are_told(table, moods, said):
+    data = table(texts(mood=np.resize(moods, 30)), **REVIEW)
+    told = [note for note in data.notes if "were taken for different ones" in note]
+    assert len(told) == bool(said)
+    assert all(said in note for note in told)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (["test"] * 30, "all examples are in the test split"),
+        (["valid"] * 30, "the train split is empty"),
+        (["valid", "test"] * 15, "the train split is empty"),
+        (["train", "test"] + ["test"] * 28, "training example|valid split is empty"),
+    ],
+)
+def test_splits_that_leave_none_to_train_are_refused(table, parts, said):
+    with pytest.raises(DataError, match=rf"my\.csv: .*{said}"):
+        table(texts(part=parts), split_column="part", **REVIEW)
+
+
+def test_a_split_that_changes_within_an_id_is_told_by_its_names(table):
+    frame = series().assign(part="train")
+    frame.loc[7, "part"] = "test"
+    with pytest.raises(
+        DataError, match=r"its split .part. changes, from 'test' in row 8 to 'train' in row 20"
+    ):
+        table(frame, split_column="part", channels=["x"], **WALKS)

@@ -107,6 +107,13 @@ BAD_PARQUET = {
     "rows": ({"de": [], "en": []}, {}, "the table has no rows"),
     "lists": ({"de": [["a"]], "en": [["b"]]}, {}, "write one word or text in a cell"),
     "field": ({"translation": [{"de": "a", "en": "b"}]}, {"target": "sv"}, "'sv', which does not exist"),
+    "near field": ({"t": [{"de": "a", "en": "b"}]}, {"target": "EN"}, "'EN', which .* Did you mean 'en'"),
+    "lists in fields": (
+        {"t": [{"de": ["a", "b"], "en": ["c", "d"]}]},
+        {},
+        "'de', row 1 holds array.*one word or text",
+    ),
+    "no first field": ({"t": [None, {"de": "a", "en": None}]}, {}, "column en: row 2 is empty"),
 }
 
 
@@ -197,7 +204,7 @@ WRONG = [
     (["a", "b"], ["a", ""], {}, r"a\.en: line 2 is empty, and its other side is 'b'"),
     (["  ", "b"], ["a", "b"], {}, r"a\.de: line 1 is empty, and its other side is 'a'"),
     ([""], [""], {}, "holds no sentence"),
-    (["a"], ["b"], {}, r"data\.split=.* split of 1 pairs is empty"),
+    (["a"], ["b"], {}, r"data\.split=.* split of 1 pair is empty"),
     (["a"], ["b"], {"valid_source": "x.txt"}, r"data\.valid_source and data\.valid_target: give both"),
     (["a"], ["b"], {"test_source": "{a}", "test_target": "{a}"}, "without validation pairs"),
     (["a"], ["b"], {"valid_path": "x.tsv"}, r"data\.valid_path goes with data\.path"),

@@ -1,6 +1,8 @@
 """A CSV file is what its owner means (encoding, separator, header, decimals, counters), or is refused with the fix."""
 
+import csv
 import itertools
+import re
 import time
 
 import numpy as np
@@ -329,6 +331,91 @@ def test_files_of_another_kind_are_told(tmp_path, content, said):
     (tmp_path / "t.csv").write_bytes(content + bytes(range(256)))
     with pytest.raises(DataError, match=f"the file is .*{said}"):
         read_table(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("below", ["Total,12", "Source: my plant", "# end", "Sum;12", "Mean,12.5"])
+@pytest.mark.parametrize("place", [1, 20, 48])
+def test_a_line_that_is_no_row_is_one_problem_whose_fix_works(tmp_path, below, place):
+    rows = lines().splitlines()
+    path = written(tmp_path, "\n".join([*rows[: place + 1], below, *rows[place + 1 :]]))
+    said = (
+        rf"t\.csv: column 'date', row {place + 1}: .* is not a date; .*, or remove the row if it is none of"
+    )
+    with pytest.raises(DataError, match=said) as refused:
+        read_table(path, time="date")
+    assert "problems" not in str(refused.value)
+    assert (
+        read_table(written(tmp_path, "\n".join(rows)), time="date").values[:, 0].tolist() == VALUES.tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    "cells", [["DE", "FR"], ["-"], ["yes", "no"], ["#REF!"], ["0x1f"], ["1/2"], ["EUR 5"], ["5 %"]]
+)
+@pytest.mark.parametrize("others", [0, 1, 6, 7])
+def test_columns_that_are_no_numbers_come_with_a_fix_that_works(tmp_path, cells, others):
+    names = [f"x{i}" for i in range(others)]
+    frame = pd.DataFrame({"date": HOURS, "odd": np.resize(cells, 48)} | dict.fromkeys(names, VALUES))
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match=r"'odd' .row 1 holds .*; write plain numbers \(1234\.5\)") as refused:
+        read_table(tmp_path / "t.csv", time="date")
+    fix = re.search(r"alone with data\.channels=\[(.*)\]", str(refused.value))
+    assert (fix is None) == (others == 0)
+    if fix and others <= 6:
+        assert fix[1] == ",".join(names)
+        assert read_table(tmp_path / "t.csv", time="date", channels=names).channels == tuple(names)
+
+
+@pytest.mark.parametrize("row", [0, 5])
+@pytest.mark.parametrize("others", [0, 1])
+def test_missing_values_come_with_the_fixes_that_work(tmp_path, row, others):
+    frame = pd.DataFrame({"date": HOURS, "load": VALUES} | {f"x{i}": VALUES for i in range(others)})
+    frame.loc[row, "load"] = np.nan
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match=r"missing values: 'load' 1 .*; fill them in") as refused:
+        read_table(tmp_path / "t.csv", time="date")
+    assert ("data.channels=[x0]" in str(refused.value)) == bool(others)
+    assert ("data.missing=fill" in str(refused.value)) == (row > 0)
+    if row:
+        assert read_table(tmp_path / "t.csv", time="date", missing="fill").filled.sum() == 1
+
+
+@pytest.mark.parametrize("separator", ["", "\n", '"', "'", "0", "a", ".", "\u00a7", "ab", "\\t"])
+def test_what_cannot_separate_fields_is_refused(tmp_path, separator):
+    with pytest.raises(
+        DataError, match=r"data\.separator=.*: give comma, semicolon, tab, pipe, space or another"
+    ):
+        read_table(written(tmp_path, lines()), time="date", separator=separator)
+
+
+@pytest.mark.parametrize("mark", "^~:#/")
+def test_a_separator_that_is_not_found_out_is_asked_for(tmp_path, mark):
+    days = [f"2024-01-{day:02d}" for day in range(1, 29)]
+    rows = "".join(f"{day}{mark}{value}\n" for day, value in zip(days, VALUES, strict=False))
+    path = written(tmp_path, f"date{mark}load\n{rows}")
+    with pytest.raises(
+        DataError, match=r"only column is .*; if a sign parts several, give it as data\.separator"
+    ):
+        read_table(path, time="date")
+    assert read_table(path, time="date", separator=mark).channels == ("load",)
+
+
+@pytest.mark.parametrize("given", ["utf-16", "utf-16-le", "UTF_32", "ascii", "utf-8"])
+@pytest.mark.parametrize("name", ["Gr\u00f6\u00dfe", "Gr\u00f6\u00dfen"])
+def test_an_encoding_that_is_wrongly_given_is_to_be_left_out(tmp_path, given, name):
+    path = written(tmp_path, lines(header=f"date{{}}{name}"), "cp1252" if given == "utf-8" else "utf-8")
+    fix = "leave data.encoding out if it is in UTF-8, or give the right one"
+    with pytest.raises(DataError, match=rf"line \d+ is not {given.upper()}: {fix}"):
+        read_table(path, time="date", encoding=given)
+
+
+@pytest.mark.parametrize("column", ["load", "note"])
+def test_a_quote_that_is_never_closed_is_told_by_its_line(tmp_path, column):
+    frame = pd.DataFrame({"date": HOURS, "load": VALUES, "note": "x"}).astype(str)
+    frame.loc[6, column] = '"5'
+    frame.to_csv(tmp_path / "t.csv", index=False, quoting=csv.QUOTE_NONE, quotechar="\0")
+    with pytest.raises(DataError, match="line 8: a quote begins a field and is not closed at its end"):
+        read_table(tmp_path / "t.csv", time="date", channels=["load"])
 
 
 @pytest.mark.parametrize("channels", [["load", "load"], ["load", "date"], []])

@@ -51,7 +51,7 @@ def test_rows_are_sorted_and_it_is_said(frame, save):
 def test_rows_that_repeat_exactly_are_dropped_and_it_is_said(frame, save):
     series = read_table(save(pd.concat([frame.iloc[:3], frame.iloc[2:]])), time="date")
     assert len(series.values) == 48
-    assert series.notes == ["1 rows that repeat another one exactly were dropped (first: row 4)"]
+    assert series.notes == ["1 row that repeats another one exactly was dropped (first: row 4)"]
 
 
 def test_two_values_for_one_time_are_refused_with_their_rows(frame, save):

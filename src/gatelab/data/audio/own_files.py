@@ -22,8 +22,7 @@ from gatelab.data.fetch import sha256_of
 from gatelab.data.files import files_of
 from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few, refuse_lookalikes, shows
 from gatelab.data.specs import SPLIT_NAMES, SPLITS
-from gatelab.data.text.text_files import blocks, characters
-from gatelab.data.text_table import Line, TextTable, is_table, text_table
+from gatelab.data.text_table import Line, TextTable, is_table, text_of_table, text_table
 
 FRACTIONS: Final = (0.8, 0.1, 0.1)
 MANIFESTS: Final = (".csv", ".tsv")
@@ -168,7 +167,7 @@ def manifest(place: Path, column: Column | None, notes: list[str] | None = None)
 
 def _table(place: Path, column: Column | None, notes: list[str] | None) -> TextTable:
     """The cells of a manifest."""
-    text = "".join(characters(str(place), blocks(place), "char", as_bytes=False))
+    text = text_of_table(place)
     wanted = [("", name) for name in ("path", column) if name is not None]
     try:
         return text_table(text, wanted, notes, tabs=is_table(place, ".tsv"))

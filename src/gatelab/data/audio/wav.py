@@ -62,7 +62,7 @@ def _pcm(raw: bytes, name: str) -> tuple[np.ndarray, int]:
         if "unknown format" in str(error):
             return _by_soundfile(raw, name)
         raise DataError(
-            f"{name}: not a WAV file, or a damaged one ({error or 'it ends too early'})"
+            f"{name}: not a WAV file, or a damaged one ({str(error) or 'it ends too early'}); copy it anew"
         ) from None
     if not (1 <= width <= 4 and channels >= 1 and rate >= 1):
         raise DataError(f"{name}: a damaged WAV file ({8 * width} bits, {channels} channels, {rate} Hz)")

@@ -83,6 +83,8 @@ def complete_parts(
         notes.append(
             f"data.fold={fold} of data.folds={folds}: valid is {valid:,} of the {of:,} examples before test"
         )
+    elif not pool.any():
+        raise DataError("all examples are in the test split; give some of them to train")
     elif not has_valid:
         parts[pool] = by_fractions(labels[pool], shares, seed)
         sizes = (f"{SPLITS[part]} {(parts[pool] == part).sum():,}" for part in range(len(shares)))
@@ -132,7 +134,7 @@ def check_parts(
     for part in (TRAIN, VALID):
         if not (parts == part).any():
             raise DataError(
-                f"the {SPLITS[part]} split is empty; give more examples, or other data.split fractions"
+                f"the {SPLITS[part]} split is empty; give it examples of its own, or more to share out by data.split"
             )
     trained = set(labels[parts == TRAIN].tolist())
     unseen = [i for i, label in enumerate(labels.tolist()) if label not in trained]

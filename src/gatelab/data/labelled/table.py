@@ -6,7 +6,9 @@ and row (counted from 1 after the header); what is wrong with the columns of wor
 Dimensions: `N` rows, `n` examples, `C` channels.
 """
 
+import contextlib
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,9 +19,21 @@ from gatelab.data.fetch import sha256_of
 from gatelab.data.labelled.examples import Labelled, Sequences
 from gatelab.data.labelled.split import TRAIN, VALID, check_parts, complete_parts
 from gatelab.data.labelled.texts import UNGIVEN, TextOptions, Texts, labelled_texts, refuse_empty
-from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few, refuse_lookalikes
+from gatelab.data.messages import (
+    DataError,
+    Problems,
+    counted,
+    few,
+    no_column,
+    refuse_lookalikes,
+    shown,
+    tell_twins,
+)
 from gatelab.data.series.calendar import read_times
-from gatelab.data.series.table import read_frame
+from gatelab.data.series.csv_file import own_columns
+from gatelab.data.series.csv_numbers import as_float, odd_words
+from gatelab.data.series.missing_marks import without_marks
+from gatelab.data.series.table import SEPARATOR, read_frame
 from gatelab.data.specs import SPLIT_NAMES, SPLITS
 
 MOST: Final = 3e38
@@ -67,6 +81,7 @@ def read_labelled_table(
     problems.of(lambda: refuse_empty(texts or [], where[: len(texts or [])]))
     try:
         problems.refuse()
+        tell_twins(f"classes in column {columns.label!r}", dict.fromkeys(labels), notes)
         assert parts is not None
         assert texts is not None
         fingerprint = {file.name: sha256_of(file)}
@@ -86,8 +101,7 @@ def column_of(frame: pd.DataFrame, key: str, name: str) -> list[str]:
 
 def _known(frame: pd.DataFrame, key: str, name: str) -> None:
     if name not in frame:
-        hint = did_you_mean(name, frame.columns) or f" There are {few(list(frame.columns), 8)}."
-        raise DataError(f"data.{key} names the column {name!r}, which does not exist.{hint}")
+        raise DataError(no_column(f"data.{key}", name, list(frame.columns), SEPARATOR))
 
 
 def _words(frame: pd.DataFrame, key: str, name: str) -> list[str]:
@@ -123,35 +137,46 @@ class _Series(NamedTuple):
     sequences: Sequences
 
 
-def series_of(frame: pd.DataFrame, id: str, time: str | None, channels: Sequence[str]) -> _Series:
-    """Return the rows of each id, in order of `time` or as they come, ids in order of their first row."""
+def _channel(frame: pd.DataFrame, name: str, otherwise: str) -> np.ndarray:
+    """Return a column of numbers `[N]`; otherwise: what else than mending it may be done about one that is none."""
+    _known(frame, "channels", name)
+    numbers, text = as_float(frame[name])
+    if text.any():
+        row = int(text.argmax())
+        raise DataError(
+            f"column {name!r}, row {row + 1}: {shown(frame[name].iloc[row])} is no number; write numbers{otherwise}"
+        )
+    if (missing := np.isnan(numbers)).any():
+        rows = [f"row {i + 1}" for i in np.flatnonzero(missing)]
+        raise DataError(
+            f"column {name!r} is empty in {few(rows)}; fill it in, or remove the row{'s' * (len(rows) > 1)}{otherwise}"
+        )
+    if not (inside := np.abs(numbers) < MOST).all():
+        row = int((~inside).argmax())
+        raise DataError(f"column {name!r}, row {row + 1}: {numbers[row]} is no number below 3e38; correct it")
+    return numbers
+
+
+def series_of(
+    frame: pd.DataFrame, id: str, time: str | None, channels: Sequence[str], otherwise: str = ""
+) -> _Series:
+    """Return the rows of each id, in order of `time` or as they come, ids in order of their first row.
+
+    otherwise: see `_channel`.
+    """
     names = _words(frame, "id", id)
     refuse_lookalikes(f"ids in column {id!r},", dict.fromkeys(names))
     owner, ids = pd.factorize(np.array(names))
-    for name in channels:
-        _known(frame, "channels", name)
-        if not pd.api.types.is_numeric_dtype(frame[name]):
-            numbers = pd.to_numeric(frame[name], errors="coerce")
-            row = int(numbers.isna().to_numpy().argmax()) + 1
-            raise DataError(f"column {name!r}, row {row}: {str(frame[name].iloc[row - 1])!r} is no number")
-        if (missing := frame[name].isna()).any():
-            rows = [f"row {i + 1}" for i in np.flatnonzero(missing)]
-            raise DataError(f"column {name!r} is empty in {few(rows)}; fill the values or remove these rows")
-    values = frame[list(channels)].to_numpy(np.float64)  # small steps on a large level are kept
-    if not (inside := np.abs(values) < MOST).all():
-        row, column = np.argwhere(~inside)[0]
-        raise DataError(
-            f"column {channels[column]!r}, row {row + 1}: {frame[channels[column]].iloc[row]} is no number below 3e38"
-        )
+    problems = Problems()
+    columns = [problems.of(partial(_channel, frame, name, otherwise)) for name in channels]
+    problems.refuse()
+    values = np.stack([column for column in columns if column is not None], axis=1)
     order = np.argsort(owner, kind="stable")
     if time is not None:
         _known(frame, "time", time)
         stamps = frame[time]
-        if not pd.api.types.is_numeric_dtype(stamps):
+        if not pd.api.types.is_numeric_dtype(stamps) or stamps.isna().any():
             stamps = read_times(stamps, []).times
-        if (missing := stamps.isna()).any():
-            row = int(missing.to_numpy().argmax()) + 1
-            raise DataError(f"column {time!r}, row {row}: {str(frame[time].iloc[row - 1])!r} is no time")
         order = np.lexsort((stamps.to_numpy(), owner))
         same = (np.diff(owner[order]) == 0) & (np.diff(pd.factorize(stamps)[0][order]) == 0)
         if same.any():
@@ -164,9 +189,28 @@ def series_of(frame: pd.DataFrame, id: str, time: str | None, channels: Sequence
     return _Series([str(name) for name in ids], first, owner, Sequences(values[order], starts))
 
 
-def numeric_columns(frame: pd.DataFrame, others: Sequence[str | None]) -> list[str]:
-    """Return the columns of numbers that have no other meaning."""
-    return [str(c) for c in frame.columns if c not in others and pd.api.types.is_numeric_dtype(frame[c])]
+def numeric_columns(frame: pd.DataFrame, others: Sequence[str | None], notes: list[str]) -> list[str]:
+    """Return the columns of numbers that have no other meaning, and of those that mostly are; what is left out is told.
+
+    Raises:
+        DataError: there is none.
+    """
+    own = own_columns(frame, [c for c in frame.columns if c not in others], notes)
+    words = {c: frame[c][text] for c in own if (text := as_float(frame[c])[1]).any()}
+    left = [c for c, cells in words.items() if not _mostly_numbers(frame[c])]
+    if left:
+        notes.append(f"left out, without numbers: {few([repr(c) for c in left], 8)}")
+    if not (channels := [c for c in own if c not in left]):
+        raise DataError("no column holds numbers beside those with another meaning; add one")
+    return channels
+
+
+def _mostly_numbers(cells: pd.Series) -> bool:
+    """Whether most of the different cells of a column are numbers, plain or with a sign around them."""
+    words = cells.dropna()
+    with contextlib.suppress(TypeError):  # lists
+        return bool(odd_words(words.drop_duplicates()).any())
+    return False
 
 
 def _series(
@@ -181,11 +225,14 @@ def _series(
     """Return one example for each id, standardised by the rows that train."""
     assert columns.id is not None
     others = (columns.id, columns.time, columns.label, columns.split_column)
-    channels = columns.channels or numeric_columns(frame, others)
-    if not channels:
-        raise DataError("no column holds numbers; name the channels with data.channels=[...]")
-    series = series_of(frame, columns.id, columns.time, channels)
-    for name, key, values in (("label", columns.label, labels), ("split", columns.split_column, parts)):
+    channels = columns.channels or numeric_columns(frame, others, notes)
+    series = series_of(
+        frame, columns.id, columns.time, channels, ", or choose other channels with data.channels=[...]"
+    )
+    read = pd.DataFrame({name: as_float(frame[name])[0] for name in channels})
+    without_marks(read, None, notes, "empty these cells")
+    splits = [SPLITS[part] if part != UNGIVEN else "train" for part in parts]
+    for name, key, values in (("label", columns.label, labels), ("split", columns.split_column, splits)):
         codes = pd.factorize(np.array(values))[0]
         changed = np.flatnonzero(codes != codes[series.first][series.owner])
         if len(changed):

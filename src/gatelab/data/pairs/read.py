@@ -12,7 +12,7 @@ from unicodedata import normalize
 
 from gatelab.data.messages import DataError, Problems, counted, few, shows
 from gatelab.data.text.text_files import find_files, split_lines, text_of
-from gatelab.data.text_table import check_names, is_table, text_table
+from gatelab.data.text_table import check_names, is_table, text_of_table, text_table
 
 PARQUET = (".parquet", ".pq")
 
@@ -64,7 +64,7 @@ def read_table(key: str, path: str, source: str, target: str, notes: list[str] |
             rows = list(_of_parquet(file, wanted))
             parts.append(_checked(rows, f"{file}, column {source}", f"{file}, column {target}", {}, "row"))
             continue
-        text = str(text_of([file], "word", as_bytes=False))
+        text = text_of_table(file)
         told: list[str] = []
         try:
             table = text_table(text, wanted, told, tabs=is_table(file, ".tsv"))
@@ -82,19 +82,19 @@ def read_table(key: str, path: str, source: str, target: str, notes: list[str] |
 
 def _of_parquet(file: Path, wanted: list[tuple[str, str]]) -> Iterator[tuple[int, str, str]]:
     """The rows of a Parquet file: number, source, target."""
-    from gatelab.data.series.table import read_frame  # takes half a second
+    from gatelab.data.series.table import as_text, read_frame  # takes half a second
 
     names = [name for _, name in wanted]
     frame = read_frame(file, [], None, None, None, text=names)
-    for column in [name for name in frame.columns if isinstance(frame[name].iloc[0], dict)]:
-        for name in names:
-            if name not in frame and name in frame[column].iloc[0]:
-                frame[name] = [(cell or {}).get(name) for cell in frame[column]]
+    for column in list(frame.columns):
+        cells = [cell if isinstance(cell, dict) else {} for cell in frame[column]]
+        for name in dict.fromkeys(name for cell in cells for name in cell if name not in frame):
+            frame[name] = [cell.get(name) for cell in cells]
     try:
         check_names(list(frame.columns), wanted)
+        source, target = ([side or "" for side in as_text(frame[name])] for name in names)
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
-    source, target = ([str(side or "") for side in frame[name]] for name in names)
     yield from zip(range(1, len(frame) + 1), source, target, strict=True)
 
 

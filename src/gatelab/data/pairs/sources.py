@@ -10,7 +10,7 @@ from typing import Final
 
 from gatelab.data.fetch import fetch
 from gatelab.data.folds import item_cuts
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, counted
 from gatelab.data.pairs.read import Pairs, read_files, read_table
 from gatelab.data.specs import SPLITS, check_fractions
 
@@ -137,7 +137,8 @@ def _cut(corpus: PairCorpus, split: list[float]) -> None:
     parts = {name: whole.part(a, b) for name, a, b in zip(SPLITS, cuts[:-1], cuts[1:], strict=False)}
     if empty := [name for name, pairs in parts.items() if not pairs.sources]:
         raise DataError(
-            f"data.split={split}: the {empty[0]} split of {count} pairs is empty; give more pairs or other fractions"
+            f"data.split={split}: the {empty[0]} split of {counted(count, 'pair')} is empty; give more pairs or "
+            "other fractions"
         )
     corpus.pairs = parts
     sizes = ", ".join(f"{name} {len(pairs.sources):,}" for name, pairs in parts.items())

@@ -15,16 +15,34 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few, refuse_lookalikes
+from gatelab.data.messages import (
+    DataError,
+    Problems,
+    counted,
+    few,
+    no_column,
+    refuse_lookalikes,
+    shown,
+    tell_twins,
+    told_dropped,
+)
 from gatelab.data.panel.grid import panel_grid
 from gatelab.data.panel.long_frame import LongFrame, fingerprint, read_long_frame
 from gatelab.data.panel.panel import Columns, Panel
 from gatelab.data.panel.rows import first_of
-from gatelab.data.series.calendar import Stamps, check_frequency, read_times, shown, told_step, zone_note
-from gatelab.data.series.table import DECORATED
+from gatelab.data.series.calendar import (
+    Stamps,
+    check_frequency,
+    holds_times_of_day,
+    read_times,
+    told_step,
+    zone_note,
+)
+from gatelab.data.series.csv_numbers import as_float, odd_words
+from gatelab.data.series.missing_marks import without_marks
+from gatelab.data.series.table import SEPARATOR, refuse_two_columns
 
 _TIME: Final = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.*|\d{1,2}:\d{2}\b.*"
-_SIGN: Final = r"[^\w\s.,'+\-]"
 _AS_WORDS: Final = " (NA, None, null and nan count as missing but in data.categorical, where they are words)"
 _SPARSEST: Final = 100
 """Rows of the grid for each row that is there."""
@@ -76,8 +94,13 @@ def build_panel(
     stamps = None if (time := columns.time) is None else problems.of(lambda: _stamps(long, time, notes))
     cells, words = _cells(long, columns, problems)
     problems.refuse()
+    numbers = pd.DataFrame({name: column for name, column in cells.items() if column.dtype == np.float64})
+    without_marks(
+        numbers, None, notes, "empty these cells", lambda where: long.rows(np.flatnonzero(where)[:1])
+    )
     assert found is not None
     codes, names = found
+    tell_twins(f"ids in column {columns.id!r}", names, notes)
     order = np.argsort(codes, kind="stable") if stamps is None else np.lexsort((stamps[0], codes))
     if (order[1:] < order[:-1]).any():
         notes.append(
@@ -126,8 +149,7 @@ def _check_columns(frame: pd.DataFrame, columns: Columns) -> None:
     for key, names in keys.items():
         for name in names:
             if name not in frame.columns:
-                hint = did_you_mean(name, frame.columns) or f" There are {few(list(frame.columns), 12)}."
-                problems.append(f"{key} names the column {name!r}, which does not exist.{hint}")
+                problems.append(no_column(key, name, list(frame.columns), SEPARATOR))
             if name in taken and {key, taken[name]} != {"data.id", "data.static"}:
                 problems.append(f"{key} and {taken[name]} both name the column {name!r}; it has one part")
             taken[name] = key
@@ -144,7 +166,8 @@ def _ids(long: LongFrame, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
     values = long.frame[column]
     if (empty := values.isna().to_numpy()).any():
         raise DataError(
-            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without an id; fill it in or remove them"
+            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without an id; fill it in or remove "
+            f"{'the row' if empty.sum() == 1 else 'these rows'}"
         )
     codes, found = pd.factorize(values)
     names = tuple(str(name) for name in found)
@@ -157,8 +180,11 @@ def _stamps(long: LongFrame, column: str, notes: list[str]) -> tuple[np.ndarray,
     values = long.frame[column]
     if (empty := values.isna().to_numpy()).any():
         raise DataError(
-            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without a time; fill it in or remove them"
+            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without a time; fill it in or remove "
+            f"{'the row' if empty.sum() == 1 else 'these rows'}"
         )
+    if holds_times_of_day(values):
+        refuse_two_columns(long.frame, column, [])
     codes, _ = pd.factorize(values)
     try:
         read = read_times(values.iloc[first_of(codes)], notes)
@@ -193,6 +219,7 @@ def _without_doubles(
     left = cells[~repeats]
     twice = left.duplicated([columns.id, " time"], keep=False).to_numpy()
     if twice.any():
+        refuse_two_columns(long.frame, str(columns.time), [])
         first = left[twice].iloc[0]
         here = np.flatnonzero(
             (codes == codes[left.index[twice][0]]) & (times == first[" time"].to_datetime64())
@@ -203,9 +230,7 @@ def _without_doubles(
             f"for each {columns.id!r} and {columns.time!r}"
         )
     dropped = places[repeats]
-    notes.append(
-        f"{counted(len(dropped), 'row')} that repeat another one exactly were dropped ({long.rows(dropped)})"
-    )
+    notes.append(told_dropped(len(dropped), long.rows(dropped)))
     return order[~np.isin(order, dropped)]
 
 
@@ -244,10 +269,8 @@ def _fill_gaps(
 def _numbers(long: LongFrame, column: str, key: str, fix: str = "") -> np.ndarray:
     """A column as float64, nan where a cell is empty."""
     cells = long.frame[column]
-    numbers = np.full(len(cells), np.nan)
-    if not pd.api.types.is_datetime64_any_dtype(cells):
-        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    if (text := np.isnan(numbers) & cells.notna().to_numpy()).any():
+    numbers, text = as_float(cells)
+    if text.any():
         place = np.flatnonzero(text)
         raise DataError(
             f"{key}: column {column!r} holds {shown(cells.iloc[place[0]])} in {long.rows(place)}; write numbers, leave "
@@ -274,10 +297,8 @@ def _refuse_half_numbers(long: LongFrame, column: str, key: str) -> None:
     times = pd.api.types.is_datetime64_any_dtype(cells) or pd.api.types.is_timedelta64_dtype(cells)
     if times or words.str.fullmatch(_TIME).all():
         raise DataError(f"{key}: column {column!r} holds times; write numbers (hours, days), {fix}")
-    plain = pd.to_numeric(words, errors="coerce").notna()
-    decorated = words.str.fullmatch(DECORATED) & words.str.contains(_SIGN)
-    if not plain.all() and 2 * (plain | decorated).sum() > len(words):
-        odd = np.flatnonzero(np.isin(codes, np.flatnonzero(~plain.to_numpy())))
+    if (places := np.flatnonzero(odd_words(words))).size:
+        odd = np.flatnonzero(np.isin(codes, places))
         raise DataError(
             f"{key}: column {column!r} holds {shown(cells.iloc[odd[0]])} in {long.rows(odd)}; write plain numbers, "
             f"without signs of percent or currency, and leave cells without one empty, {fix}"
@@ -345,8 +366,9 @@ def _fill_columns(
         if missing == "error" and (holes := _absent(cells)[rows]).any():
             raise DataError(
                 f"{key}: column {column!r} has {counted(int(holes.sum()), 'missing value')} (series "
-                f"{shown(str(long.frame[columns.id].iloc[rows[holes][0]]))}, {long.rows(rows[holes])}); fill them in, "
-                f"or mask them with data.missing=mask{_AS_WORDS * (cells.dtype == np.int32)}"
+                f"{shown(str(long.frame[columns.id].iloc[rows[holes][0]]))}, {long.rows(rows[holes])}); fill "
+                f"{'it' if holes.sum() == 1 else 'them'} in, or mask with data.missing=mask"
+                f"{_AS_WORDS * (cells.dtype == np.int32)}"
             )
         whole = np.full(total, -1 if cells.dtype == np.int32 else np.nan, cells.dtype)
         whole[places] = cells[rows]

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError, few
+from gatelab.data.messages import DataError, few, shown
 from gatelab.data.panel.build import build_panel
 from gatelab.data.panel.features import encode
 from gatelab.data.panel.long_frame import LongFrame, read_long_frame
 from gatelab.data.panel.panel import Columns, Panel
 from gatelab.data.panel.rows import bounds, ranges
 from gatelab.data.panel.windows import PanelArrays, PanelScaler, PanelWindows, Scaling, Windows
-from gatelab.data.series.calendar import check_frequency, following, same_step, shown, zone_note
+from gatelab.data.series.calendar import check_frequency, following, same_step, zone_note
 from gatelab.data.specs import SeriesSpec
 
 

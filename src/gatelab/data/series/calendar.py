@@ -2,7 +2,8 @@
 
 A stamp must name its year, month and day; one that could be read in two ways is refused. As in ISO 8601, `2024-01`
 stands for a month, `2024-W05` for a week (its Monday), `2024-W05-3` for a day of it, and `2024-01-31 24:00` for the
-midnight that ends the day. Large numbers are UNIX time: seconds, milli-, micro- or nanoseconds since 1970 in UTC.
+midnight that ends the day. Quarters and dates without signs (`2024Q1`, `20240131`) are those of written_dates.py. Other
+large numbers are UNIX time: seconds, milli-, micro- or nanoseconds since 1970 in UTC.
 The step is taken from the stamps: `W-MON` for Mondays, `QS-FEB` for quarters from February, `90min`, `B`. A fixed day
 of the month has no name in pandas; here it is `MS-15`, or `3MS-15` every third month. A step counts elapsed time if it
 is shorter than a day, days of the wall clock otherwise: a day with a change of the clock has 23 or 25 hours, and one
@@ -21,15 +22,18 @@ import pandas as pd
 from pandas.tseries.frequencies import to_offset
 from pandas.tseries.offsets import BaseOffset, Day, Tick
 
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, shown
+from gatelab.data.series.written_dates import as_iso, of_digits
 
 ISO: Final = "write ISO dates (2024-01-31 13:00; 2024-01 for a month)"
 _MONTHS: Final = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 _DAYS: Final = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]
-_OFFSET: Final = r"^(.*(?::\d{2}(?:\.\d+)?(?:\s?[AaPp][Mm])?|[T ]\d{2}))\s?(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+_OFFSET: Final = (
+    r"^(.*(?::\d{2}(?:\.\d+)?(?:\s?[AaPp][Mm])?|[T ]\d{2}(?:\d{2}){0,2}))\s?"
+    r"(Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
+)
 _NAMED_ZONE: Final = r":\d{2}(?:\.\d+)?\s?(?!AM|PM)(?:[A-Z]{2,5}|[A-Z][a-z]+/[A-Za-z_]+)$"
 _TIME_ONLY: Final = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:\s?[AaPp][Mm])?"
-_WEEK: Final = r"\d{4}-?W\d"
 _MIDNIGHT: Final = r"(?<=[T ])24(?=:00(?::00(?:\.0+)?)?$)"
 _UNIX: Final = {
     "s": ("seconds", 1e9),
@@ -38,6 +42,7 @@ _UNIX: Final = {
     "ns": ("nanoseconds", 1e18),
 }
 """Units of UNIX time, and the least number in each that is taken for a time: September 2001."""
+_YEARS: Final = (1, 9999)
 _UNANCHORED: Final = ("W", "QS", "QE", "YS", "YE")
 _FIXED_DAY: Final = r"(\d*)MS-(\d{1,2})"
 _SPARSEST: Final = 100
@@ -80,7 +85,10 @@ def read_times(column: pd.Series, notes: list[str]) -> Stamps:
     name = column.name
     if (empty := column.isna()).any():
         raise DataError(f"column {name!r}, {row(empty)}: the time is missing; fill it in or remove the row")
-    if pd.api.types.is_numeric_dtype(column):
+    if (digits := of_digits(column)) is not None:
+        notes.append(f"{name!r} was read as dates: {column.iloc[0]} is {digits.iloc[0]}")
+        stamps = Stamps(digits, digits, "")
+    elif pd.api.types.is_numeric_dtype(column):
         stamps = _read_numbers(column, notes)
     elif pd.api.types.is_datetime64_any_dtype(column):
         zone = column.dt.tz
@@ -91,6 +99,10 @@ def read_times(column: pd.Series, notes: list[str]) -> Stamps:
         )
     else:
         stamps = _read_text(column.astype(str).str.strip())
+    if (odd := ~stamps.wall.dt.year.between(*_YEARS)).any():
+        raise DataError(
+            f"column {name!r}, {row(odd)}: {_of(column, odd)} is not of the years 1 to 9999; {ISO}"
+        )
     return _with_skipped_midnights(stamps) if stamps.zone else stamps
 
 
@@ -121,17 +133,9 @@ def _read_numbers(numbers: pd.Series, notes: list[str]) -> Stamps:
             times = pd.to_datetime(numbers, unit=unit)  # type: ignore[call-overload]  # a unit by its name
             return Stamps(times, times, "UTC")
     raise DataError(
-        f"column {numbers.name!r} holds numbers, not dates; {ISO}, or leave data.time out if the rows are in order and "
-        "equally spaced"
+        f"column {numbers.name!r} holds numbers, not dates; {ISO}, or leave data.time out, and remove the column, if "
+        "the rows are in order and equally spaced"
     )
-
-
-def _iso_week(text: str) -> str:
-    """The date of a week's day, for a week its Monday; a text that is none as it is."""
-    try:
-        return datetime.fromisoformat(text).isoformat(" ")
-    except ValueError:
-        return text
 
 
 def _read_text(text: pd.Series) -> Stamps:
@@ -147,9 +151,7 @@ def _read_text(text: pd.Series) -> Stamps:
             f"column {text.name!r}, {row(named)}: {_of(text, named)}: write the offset from UTC instead of the zone's "
             "name (2024-01-31 13:00+01:00)"
         )
-    written = text.where(~zoned, parts[0])
-    if (weeks := written.str.match(_WEEK)).any():
-        written = written.where(~weeks, written[weeks].map(_iso_week))
+    written = as_iso(text.where(~zoned, parts[0]))
     ends_day = written.str.contains(_MIDNIGHT, regex=True)
     written = written.str.replace(_MIDNIGHT, "00", regex=True)
     _complete(written)
@@ -164,7 +166,12 @@ def _read_text(text: pd.Series) -> Stamps:
             f"column {text.name!r}: the offset from UTC must end the time (2024-01-31 13:00+01:00)"
         )
     if (wrong := wall.isna()).any():
-        raise DataError(f"column {text.name!r}, {row(wrong)}: {_of(text, wrong)} is not a date; {ISO}")
+        words = wrong & pd.to_numeric(text, errors="coerce").isna()  # a note below seconds since 1970
+        wrong = words if words.any() else wrong
+        raise DataError(
+            f"column {text.name!r}, {row(wrong)}: {_of(text, wrong)} is not a date; {ISO}"
+            + ", or remove the row if it is none of the table" * (not wrong.all())
+        )
     wall = wall + pd.to_timedelta(ends_day.astype(int), unit="D")
     if not zoned.any():
         return Stamps(wall, wall, "")
@@ -243,12 +250,6 @@ def holds_times_of_day(column: pd.Series) -> bool:
 def row(where: pd.Series) -> str:
     """Name the first row at which `where` is true, as the reader counts it."""
     return f"row {int(where.index[where.to_numpy()][0]) + 1}"
-
-
-def shown(value: object, most: int = 60) -> str:
-    """A value for a message, at most `most` characters of it."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _of(text: pd.Series, where: pd.Series) -> str:

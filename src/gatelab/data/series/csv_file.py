@@ -11,7 +11,6 @@ it: names that occur twice are told, and a first row of numbers is no header.
 import codecs
 import csv
 import functools
-import gzip
 import io
 import itertools
 import re
@@ -20,12 +19,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError, counted
-from gatelab.data.series.calendar import shown
+from gatelab.data.file_kinds import refuse_other_kinds
+from gatelab.data.messages import CLOSE_QUOTE, HEADER_AGAIN, ROWS_ALONE, DataError, counted, shown
 from gatelab.data.series.csv_numbers import DECIMALS, as_numbers, decimal_sign, texts
-from gatelab.data.text.text_files import nul_told
+from gatelab.data.text.text_files import blocks, nul_told
 
 SEPARATORS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": r"\s+"}
 _BYTE_ORDER_MARKS: Final = (
@@ -36,17 +36,13 @@ _BYTE_ORDER_MARKS: Final = (
 )
 _LOOKED_AT: Final = 100
 """Lines from which the separator is found out."""
+_SIGN: Final = r"[\t !#$%&()*+,\-/:;<=>?@\[\\\]^_`{|}~]"
+"""What may separate fields: no letter, digit, point, quote or line end."""
 _DATE: Final = (
     r"\d{1,4}[-/.]\d{1,2}(?:[-/.]\d{1,4})?(?:[T ]\d[\d:.+\-ZAPMapm ]*)?|\d{1,2}:\d{2}[\d:.APMapm ]*"
 )
 _SPREADSHEET: Final = r'"?sep=(.)"?[,;\t|]*\r?\n'
 """A first line by which spreadsheets tell each other the separator."""
-_NOT_TEXT: Final = {
-    b"PK\x03\x04": "a spreadsheet or an archive: save the sheet as CSV",
-    b"\xd0\xcf\x11\xe0": "an old spreadsheet: save the sheet as CSV",
-    b"PAR1": "a Parquet file: let its name end in .parquet",
-    b"\x1f\x8b": "compressed: let its name end in .csv.gz",
-}
 _NO_VALUE: Final = (
     *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "None"),
     *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
@@ -61,10 +57,33 @@ def is_unnamed(column: str) -> bool:
     return column.startswith(_UNNAMED)
 
 
+def own_columns(frame: pd.DataFrame, columns: list[str], notes: list[str]) -> list[str]:
+    """Return the columns without counters of rows, and those that have neither a name nor values; both are told."""
+    counters = [c for c in columns if _counts_rows(frame, c)] if len(columns) > 1 else []
+    for column in counters:
+        name = "has no name and" if is_unnamed(column) else "is the first one and"
+        notes.append(f"column {column!r} was left out: it {name} counts the rows")
+    empty = [c for c in columns if is_unnamed(c) and frame[c].isna().all()]
+    notes += [f"column {column!r} was left out: it has neither a name nor values" for column in empty]
+    return [c for c in columns if c not in {*counters, *empty}]
+
+
+def _counts_rows(frame: pd.DataFrame, column: str) -> bool:
+    """Whether a column is a counter of rows: the first one counts from 0 or 1, one without a name from anywhere."""
+    unnamed = is_unnamed(column)
+    if not unnamed and column != frame.columns[0]:
+        return False
+    values = frame[column]
+    if not pd.api.types.is_numeric_dtype(values) or values.isna().any():
+        return False
+    first = values.iloc[0]
+    return bool((unnamed or first in (0, 1)) and (values.to_numpy() - first == np.arange(len(values))).all())
+
+
 def check_settings(separator: str | None, decimal: str | None) -> None:
     """Raise `DataError` for a separator or a decimal sign that is none."""
-    if separator is not None and separator not in SEPARATORS and len(separator) != 1:
-        raise DataError(f"data.separator={separator}: give {', '.join(SEPARATORS)} or a character")
+    if separator is not None and separator not in SEPARATORS and not re.fullmatch(_SIGN, separator):
+        raise DataError(f"data.separator={separator!r}: give {', '.join(SEPARATORS)} or another ASCII sign")
     if decimal is not None and decimal not in (*DECIMALS, *DECIMALS.values()):
         raise DataError(f"data.decimal={decimal}: give point or comma")
 
@@ -85,9 +104,8 @@ def read_csv(
     within them, so that each line is looked at.
     """
     check_settings(separator, decimal)
-    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    if kind := next((kind for mark, kind in _NOT_TEXT.items() if raw.startswith(mark)), None):
-        raise DataError(f"the file is {kind}")
+    raw = b"".join(blocks(path))
+    refuse_other_kinds(raw[:100])
     content = _decode(raw, encoding, notes)
     if "\n" not in content:
         content = content.replace("\r", "\n")  # as old spreadsheets end their lines
@@ -105,6 +123,7 @@ def read_csv(
     others = [name for name in names if name not in text]
     whole = _parse(content, mark, quote, names, words)
     frame = whole[others]
+    _refuse_headers(whole)
     _refuse_units(frame)
     sign, given = DECIMALS.get(decimal or "", decimal), decimal is not None
     every = functools.cache(lambda: _parse(content, mark, quote, names, words, cells=True)[others])
@@ -139,7 +158,7 @@ def _refuse_quotes(text: str, mark: str, quote: str) -> None:
     except csv.Error as error:
         raise DataError(
             f"line {begins + 1}: {'a quote' if quote == chr(34) else 'an apostrophe'} begins a field and is not "
-            f"closed at its end ({error}); write each quote within a quoted field twice"
+            f"closed at its end ({error}); {CLOSE_QUOTE}"
         ) from None
 
 
@@ -171,21 +190,22 @@ def _parse(
         options["na_values"] |= dict.fromkeys(more, _NO_VALUE)
         frame = pd.read_csv(io.StringIO(source), names=[*names, *more], **options)
     except pd.errors.ParserError as error:
+        if "inside string" in str(error):
+            _refuse_quotes(text, mark, quote)
         if wide := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
             raise DataError(
-                f"line {wide[2]} has {wide[3]} fields, the lines above it {wide[1]}: remove what stands above the "
-                "header, and put fields that hold the separator in quotes"
+                f"line {wide[2]} has {wide[3]} fields, the lines above it {wide[1]}: {ROWS_ALONE}"
             ) from None
         raise
     if (wide := frame[more].notna().any(axis=1)).any():
         named = (
-            ", or, as R writes them, the names of rows (row.names=FALSE)"
+            "; or take out the names of rows, as R writes them (row.names=FALSE)"
             if wide.all() and len(more) == 1
             else ""
         )
         raise DataError(
             f"row {int(wide.to_numpy().argmax()) + 1} has more fields than the header has names: name every column, "
-            f"put fields that hold the separator in quotes, and remove what stands above the header{named}"
+            f"{ROWS_ALONE}{named}"
         )
     return frame[names]
 
@@ -217,6 +237,17 @@ def _without_comments(text: str, notes: list[str]) -> str:
     return text[end:]
 
 
+def _refuse_headers(frame: pd.DataFrame) -> None:
+    """Raise `DataError` for a row that is the header again, as where files were put below each other."""
+    same = np.full(len(frame), len(frame.columns) > 1)
+    for name in filter(lambda name: not is_unnamed(name), frame.columns):
+        if pd.api.types.is_numeric_dtype(frame[name]) or not same.any():
+            return
+        same &= (frame[name].astype(str).str.strip() == name).to_numpy()
+    if same.any():
+        raise DataError(f"row {int(same.argmax()) + 1} {HEADER_AGAIN}")
+
+
 def _refuse_units(frame: pd.DataFrame) -> None:
     """Raise `DataError` for a row between header and values that holds no value."""
     if len(frame) < 2:
@@ -242,6 +273,8 @@ def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
     if name != "utf-8" and encoding is None:
         notes.append(f"the file is in {name.upper()}")
     try:
+        if b"\0" not in raw and re.match(r"utf.?(16|32)", name, re.IGNORECASE):
+            raise UnicodeError("separators and line ends have such bytes there")
         text = raw.decode(name).lstrip("\ufeff").rstrip("\x1a")
     except LookupError:
         raise DataError(
@@ -249,9 +282,10 @@ def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
         ) from None
     except UnicodeError as error:
         line = raw.count(b"\n", 0, getattr(error, "start", 0)) + 1
+        fix = "leave data.encoding out if it is in UTF-8, or give the right one"
+        fix = fix if encoding else "convert the file to UTF-8, or give its encoding"
         raise DataError(
-            f"line {line} is not {name.upper()}: convert the file to UTF-8, or give its encoding (data.encoding=cp1252 "
-            "or latin-1 for Western Europe)"
+            f"line {line} is not {name.upper()}: {fix} (data.encoding=cp1252 or latin-1 for Western Europe)"
         ) from None
     if "\0" in text:
         raise DataError(nul_told(text.encode("utf-8", "replace")))

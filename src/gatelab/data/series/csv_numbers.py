@@ -6,6 +6,7 @@ A number is read where all of its column can be meant in one way only. `12,345` 
 All errors are `DataError`s that name column and row (counted from 1 after the header); the caller adds the file.
 """
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -16,6 +17,9 @@ import pandas as pd
 from gatelab.data.messages import DataError
 
 DECIMALS: Final = {"point": ".", "comma": ","}
+DECORATED: Final = r"[^\w]{0,3}\d[\d.,'_ ]*(?:[^\w\s]|\s?[^\W\d]{1,4}(?:[/²³]\w*)?|\s[^\w\s]){0,3}"
+"""A number with something around it: 12 %, $12, (12), 12 MW/h."""
+_SIGN: Final = r"[^\w\s.,'+\-]"
 _SPACES: Final = "'\u2019 \u00a0\u202f\u2009"
 """What sets thousands apart beside the sign that is not the decimal one."""
 
@@ -34,6 +38,23 @@ def _grouped(decimal: str) -> str:
 
 _ONE_GROUP: Final = {mark: rf"[+-]?[1-9]\d{{0,2}}{re.escape(mark)}\d{{3}}" for mark in ".,"}
 """Thousands or three decimals."""
+
+
+def as_float(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """A column `[N]` as float64, nan where a cell is empty or no number, and where it holds something else."""
+    numbers = np.full(len(cells), np.nan)
+    if not (pd.api.types.is_datetime64_any_dtype(cells) or pd.api.types.is_timedelta64_dtype(cells)):
+        with contextlib.suppress(TypeError):  # lists
+            numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    return numbers, np.isnan(numbers) & cells.notna().to_numpy()
+
+
+def odd_words(words: pd.Series) -> pd.Series:
+    """Where words `[n]` are no plain numbers though most of them are numbers, some with a sign around them."""
+    words = words.astype(str).str.strip()
+    plain = pd.to_numeric(words, errors="coerce").notna()
+    decorated = words.str.fullmatch(DECORATED) & words.str.contains(_SIGN)
+    return ~plain & (2 * (plain | decorated).sum() > len(words))
 
 
 def texts(frame: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:

@@ -6,7 +6,7 @@ number it is: only the owner of a table knows what it means.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -30,26 +30,32 @@ def check_marks(marks: Sequence[float] | None) -> None:
 
 
 def without_marks(
-    numbers: pd.DataFrame, marks: Sequence[float] | None, notes: list[str], *, settings: bool
+    numbers: pd.DataFrame,
+    marks: Sequence[float] | None,
+    notes: list[str],
+    fix: str,
+    named: Callable[[pd.Series], str] = row,
 ) -> pd.DataFrame:
     """Return the channels with NaN where one of the marks stands; note that, and what else may be a mark.
 
-    settings: whether the notes may name settings of the data.
+    fix: what to do about what may be one ({}: the mark; "": nothing). named: names the first row where something is so.
     """
     for column in numbers:
         for mark in marks or ():
             if (marked := numbers[column] == mark).any():
-                notes.append(f"column {column!r}: {_times(mark, marked)} is missing (data.missing_marks)")
+                notes.append(
+                    f"column {column!r}: {_times(mark, marked, named)} is missing (data.missing_marks)"
+                )
                 numbers[column] = numbers[column].mask(marked)
         for mark in _suspected(numbers[column].to_numpy()):
-            fix = f"; if it marks missing values, give data.missing_marks=[{mark:.10g}]" * settings
-            told = _times(mark, numbers[column] == mark)
-            notes.append(f"column {column!r}: {told}, far from all other values, is read as a number{fix}")
+            way = f"; if it marks missing values, {fix.format(f'{mark:.10g}')}" * bool(fix)
+            told = _times(mark, numbers[column] == mark, named)
+            notes.append(f"column {column!r}: {told}, far from all other values, is read as a number{way}")
     return numbers
 
 
-def _times(mark: float, marked: pd.Series) -> str:
-    return f"{mark:.10g} ({counted(int(marked.sum()), 'time')}, first in {row(marked)})"
+def _times(mark: float, marked: pd.Series, named: Callable[[pd.Series], str]) -> str:
+    return f"{mark:.10g} ({counted(int(marked.sum()), 'time')}, first in {named(marked)})"
 
 
 def _suspected(values: np.ndarray) -> list[float]:

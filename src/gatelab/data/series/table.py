@@ -10,7 +10,6 @@ marked. How files are read is csv_file.py's business, how times are calendar.py'
 
 import csv
 import hashlib
-import re
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError, Problems, counted, did_you_mean, to_type
+from gatelab.data.messages import DataError, Problems, counted, no_column, shown, to_type, told_dropped
 from gatelab.data.series.calendar import (
     Stamps,
     check_frequency,
@@ -30,21 +29,20 @@ from gatelab.data.series.calendar import (
     off_step,
     read_times,
     row,
-    shown,
     told_step,
     usual_step,
     zone_note,
 )
-from gatelab.data.series.csv_file import is_unnamed, read_csv
+from gatelab.data.series.csv_file import is_unnamed, own_columns, read_csv
+from gatelab.data.series.csv_numbers import as_float
 from gatelab.data.series.missing_marks import without_marks
 from gatelab.data.series.protocol import Series
 
-CSV: Final = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+CSV: Final = tuple(f"{name}{packed}" for packed in ("", ".gz", ".zst") for name in (".csv", ".tsv", ".txt"))
 PARQUET: Final = (".parquet", ".pq")
-DECORATED: Final = r"[^\w]{0,3}\d[\d.,'_ ]*(?:[^\w\s]|\s?[^\W\d]{1,4}(?:[/²³]\w*)?|\s[^\w\s]){0,3}"
-"""A number with something around it: 12 %, $12, (12), 12 MW/h."""
 _MOST: Final = 6
 """Problems, or columns of one, that a message lists."""
+SEPARATOR: Final = "; if a sign parts several, give it as data.separator, or write commas"
 
 
 class _Rows(NamedTuple):
@@ -91,18 +89,22 @@ def read_table(
         notes.append(f"{counted(int(empty.sum()), 'empty row')} left out (first: {row(empty[empty])})")
         frame = frame[~empty]
     columns = _columns(path, frame, time, channels, notes)
-    if time is not None and (halves := _two_columns(frame, time, columns)):
-        raise DataError(
-            f"{path}: date and time are two columns ({', '.join(halves)}): join them into one (2024-01-01 13:00)"
-        )
+    if time is not None:
+        try:
+            refuse_two_columns(frame, time, columns)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
     numbers = _numbers(frame, columns, time, problems, settings)
-    numbers = without_marks(numbers, missing_marks, notes, settings=settings)
+    numbers = without_marks(numbers, missing_marks, notes, "give data.missing_marks=[{}]" * settings)
     stamps = None
     if time is not None:
         try:
             stamps = read_times(frame[time], notes)
         except DataError as error:
             problems.append(str(error))
+            numbers = numbers.dropna(
+                how="all"
+            )  # a note below the rows has no other cells: one problem, not two
     rows = _Rows(numbers, np.zeros(numbers.shape, bool))
     if stamps is not None:
         numbers, stamps = _in_order(str(time), numbers, stamps, problems, notes)
@@ -171,7 +173,7 @@ def read_frame(
                 sentences=sentences,
             )
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except (ValueError, OSError, EOFError, zlib.error, csv.Error) as error:  # also pandas' and pyarrow's own
         raise DataError(
             f"{path}: could not be read as a table: {' '.join(str(error).split())[:300]}"
@@ -184,18 +186,20 @@ def read_frame(
         raise DataError(f"{path}: column {repeated[0]!r} occurs twice; give every column its own name")
     for name in frame.columns.intersection(list(text)):
         try:
-            frame[name] = _as_text(frame[name])
+            frame[name] = as_text(frame[name])
         except DataError as error:
-            raise DataError(f"{path}: column {name!r}, {error}") from None
+            raise DataError(f"{path}: {error}") from None
     return frame
 
 
-def _as_text(column: pd.Series) -> pd.Series:
+def as_text(column: pd.Series) -> pd.Series:
     """A column as text, None where a cell is blank: whole numbers without a point, bytes as UTF-8."""
     try:
         codes, values = pd.factorize(column)
     except TypeError:  # cells that cannot be compared: lists
-        raise DataError(f"row 1 holds {shown(column.iloc[0])}; write one word or text in a cell") from None
+        raise DataError(
+            f"column {column.name!r}, row 1 holds {shown(column.iloc[0])}; write one word or text in a cell"
+        ) from None
     words: list[str | None] = []
     for code, value in enumerate(values):
         text: str = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -204,7 +208,8 @@ def _as_text(column: pd.Series) -> pd.Series:
                 text = value.decode()
             except UnicodeDecodeError:
                 raise DataError(
-                    f"{row(pd.Series(codes == code))} holds bytes that are not UTF-8; write text"
+                    f"column {column.name!r}, {row(pd.Series(codes == code))} holds bytes that are not UTF-8; write "
+                    "text"
                 ) from None
         words.append(text if text.strip() else None)
     return pd.Series(np.array([*words, None], object)[codes], index=column.index, dtype=object)
@@ -218,12 +223,10 @@ def _columns(
         ("data.channels", name) for name in channels or ()
     ]
     known = set(frame.columns)
-    problems = []
+    problems = Problems()
     for key, name in asked:
         if name not in known:
-            hint = did_you_mean(str(name), frame.columns)
-            hint = hint or f" There are {_listed(list(frame.columns)).replace(';', ',').rstrip('.')}."
-            problems.append(f"{key} names the column {name!r}, which does not exist.{hint}")
+            problems.append(no_column(key, str(name), list(frame.columns), SEPARATOR))
     if channels is not None:
         columns = list(channels)
         twice = sorted({name for name in columns if columns.count(name) > 1})
@@ -233,39 +236,23 @@ def _columns(
         if not columns:
             problems.append("data.channels is empty; give columns, or null for all")
     else:
-        columns = [c for c in frame.columns if c != time]
-        counters = [c for c in columns if _counts_rows(frame, c)] if len(columns) > 1 else []
-        for column in counters:
-            name = "has no name and" if is_unnamed(column) else "is the first one and"
-            notes.append(f"column {column!r} was left out: it {name} counts the rows")
-        empty = [c for c in columns if is_unnamed(c) and frame[c].isna().all()]
-        notes += [f"column {column!r} was left out: it has neither a name nor values" for column in empty]
-        columns = [c for c in columns if c not in {*counters, *empty}]
+        columns = own_columns(frame, [c for c in frame.columns if c != time], notes)
         if unnamed := [c for c in columns if is_unnamed(c)]:
             place = list(frame.columns).index(unnamed[0]) + 1
+            is_time = f", or, if it is the time, give {to_type('data.time', unnamed[0])}" * (time is None)
             problems.append(
-                f"column {place} has no name; name it, or choose the columns with data.channels=[...]"
+                f"column {place} has no name; name it, or choose the columns with data.channels=[...]{is_time}"
             )
-    if problems:
-        raise DataError(f"{path}: {_listed(problems)}")
+    try:
+        problems.refuse()
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     for column in columns:
-        if frame[column].dtype == bool:
+        if pd.api.types.infer_dtype(frame[column]) == "boolean":
             notes.append(f"column {column!r} says true or false, which is read as 1 and 0")
     if not columns:
         raise DataError(f"{path}: there is no column beside the time column {time!r}")
     return columns
-
-
-def _counts_rows(frame: pd.DataFrame, column: str) -> bool:
-    """Whether a column is a counter of rows: the first one counts from 0 or 1, one without a name from anywhere."""
-    unnamed = is_unnamed(column)
-    if not unnamed and column != frame.columns[0]:
-        return False
-    values = frame[column]
-    if not pd.api.types.is_numeric_dtype(values) or values.isna().any():
-        return False
-    first = values.iloc[0]
-    return bool((unnamed or first in (0, 1)) and (values.to_numpy() - first == np.arange(len(values))).all())
 
 
 def _numbers(
@@ -275,39 +262,46 @@ def _numbers(
     wrong: dict[str, str] = {}
     infinite: list[str] = []
     numbers: dict[str, np.ndarray] = {}
-    some_numbers = decorated = False
+    some_numbers = False
     for column in columns:
         values = frame[column]
-        if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
-            wrong[column] = "holds times"
-            continue
-        try:
-            converted = pd.to_numeric(values, errors="coerce").astype(np.float64)
-        except (TypeError, ValueError):
-            wrong[column] = f"row 1 holds {shown(values.iloc[0])}"
-            continue
-        if (text := converted.isna() & values.notna()).any():
-            cell = values[text].iloc[0]
-            a_list = isinstance(cell, np.ndarray | list | dict)
-            wrong[column] = f"{row(text)} holds {'a list' if a_list else shown(cell)}"
-            some_numbers = some_numbers or bool(converted.notna().any())
-            decorated = decorated or bool(re.fullmatch(DECORATED, str(cell).strip()))
-        elif (endless := converted.abs() == np.inf).any():
-            infinite.append(f"{column!r}, {row(endless)}")
+        converted, text = as_float(values)
+        if text.any():
+            cell = values.iloc[text.argmax()]
+            several = {np.ndarray: "a list", list: "a list", dict: "several values"}
+            holds = several.get(type(cell)) or shown(cell)
+            times = pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values)
+            wrong[column] = "holds times" if times else f"{row(pd.Series(text, values.index))} holds {holds}"
+            some_numbers = some_numbers or not np.isnan(converted).all()
+        elif (endless := np.isinf(converted)).any():
+            infinite.append(f"{column!r}, {row(pd.Series(endless, values.index))}")
         else:
-            numbers[column] = converted.to_numpy()
+            numbers[column] = converted
     if infinite:
         problems.append(f"column {_listed(infinite)}: infinite value; correct it or leave it empty")
     if wrong:
         first = next(iter(wrong))
         listed = _listed([f"{column!r} ({why})" for column, why in wrong.items()])
-        fixes = ["leave cells without a number empty"] if some_numbers else []
+        fixes = ["write plain numbers (1234.5)" + ", and leave cells without a number empty" * some_numbers]
         fixes += [f"if it is the time, give {to_type('data.time', first)}"] if time is None else []
-        if decorated:
-            fixes.append("write plain numbers, without signs of percent or currency, units or brackets")
-        fixes += ["choose the numeric columns with data.channels=[...]"] if settings else []
-        problems.append(f"not numeric: {listed}; {'; or '.join(fixes) or 'write numbers'}")
+        fixes += (
+            [f"take the other columns alone with {_choice(list(numbers))}"] if settings and numbers else []
+        )
+        problems.append(f"not numeric: {listed}; {'; or '.join(fixes)}")
     return pd.DataFrame(numbers, index=frame.index)
+
+
+def _choice(columns: list[str]) -> str:
+    """What to type for these channels alone."""
+    return to_type("data.channels", columns) if len(columns) <= _MOST else "data.channels=[...]"
+
+
+def refuse_two_columns(frame: pd.DataFrame, time: str, columns: list[str]) -> None:
+    """Raise `DataError` where dates stand in one column, which is the time, and times of day in another."""
+    if halves := _two_columns(frame, time, columns):
+        raise DataError(
+            f"date and time are two columns ({', '.join(halves)}): join them into one (2024-01-01 13:00)"
+        )
 
 
 def _two_columns(frame: pd.DataFrame, time: str, columns: list[str]) -> tuple[str, str] | None:
@@ -330,9 +324,7 @@ def _in_order(
     if (twice := times.duplicated(keep=False)).any():
         repeated = numbers[twice].assign(**{" time": times[twice]}).duplicated()
         if repeated.any():
-            notes.append(
-                f"{int(repeated.sum())} rows that repeat another one exactly were dropped (first: {row(repeated)})"
-            )
+            notes.append(told_dropped(int(repeated.sum()), f"first: {row(repeated)}"))
             kept = ~numbers.index.isin(repeated.index[repeated])
             numbers, times, stamps = numbers[kept], times[kept], stamps._replace(wall=stamps.wall[kept])
     if (twice := times.duplicated(keep=False)).any():
@@ -341,8 +333,8 @@ def _in_order(
         change = "" if stamps.zone else clock_change(pd.DatetimeIndex(times[twice]))
         problems.append(
             f"column {time!r}: {when} stands in rows {rows} with different values "
-            f"({int(times.duplicated().sum())} such rows in all); keep one row per time (several series in one "
-            f"file: one column each){change}"
+            f"({counted(int(times.duplicated().sum()), 'such row')} in all); keep one row per time "
+            f"(several series in one file: one column each){change}"
         )
     if not times.is_monotonic_increasing:
         notes.append(f"rows were sorted by {time!r}")
@@ -461,17 +453,17 @@ def _complete(rows: _Rows, missing: str, problems: list[str], notes: list[str], 
     holes = rows.numbers.isna().to_numpy()
     if not holes.any():
         return rows
-    counts = zip(rows.numbers.columns, holes.sum(axis=0), strict=True)
-    listed = _listed([f"{column!r} {int(count):,}" for column, count in counts if count]).replace(";", ",")
+    counts = {str(column): int(count) for column, count in rows.numbers.isna().sum().items()}
+    listed = _listed([f"{column!r} {count:,}" for column, count in counts.items() if count]).replace(";", ",")
     first = rows.numbers.index[int(holes.any(axis=1).argmax())]
     where = f"first at {first}" if isinstance(first, pd.Timestamp) else f"first in row {int(first) + 1}"
     if missing == "error":
-        ways = (
-            "leave the columns out with data.channels=[...], or carry the last value forward with data.missing=fill"
-            if settings
-            else "the run was trained without any"
-        )
-        problems.append(f"missing values: {listed} ({where}); fill them in; {ways}")
+        ways = ": the run was trained without any"
+        if settings:
+            whole = [column for column, count in counts.items() if not count]
+            ways = f", or take the other columns alone with {_choice(whole)}" if whole else ""
+            ways += ", or carry the last value forward with data.missing=fill" * (not holes[0].any())
+        problems.append(f"missing values: {listed} ({where}); fill them in{ways}")
         return rows
     filled = rows.numbers.ffill()
     if (still := filled.isna().any()).any():

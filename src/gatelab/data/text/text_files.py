@@ -115,9 +115,9 @@ def blocks(path: Path, member: str | None = None) -> Iterator[bytes]:
 def _open(path: Path, member: str | None) -> AbstractContextManager[Any]:
     if member is not None:
         return zipfile.Path(path, member).open("rb")
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path)
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         return _open_zst(path)
     return path.open("rb")
 

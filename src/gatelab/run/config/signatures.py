@@ -164,12 +164,25 @@ def _hint(key: str, value: Any, hint: Any) -> str:
     parts = (hint, *typing.get_args(hint))
     if list[str] in parts and isinstance(value, str | int | float | list):
         names = value if isinstance(value, list) else [value]
-        return f" A list is written {to_type(key, [str(name) for name in names])}."
+        return f" A list is written {to_type(key, list(map(_as_typed, names)))}."
     if not isinstance(value, str):
-        return ""
+        return (
+            f" A text is written {to_type(key, _as_typed(value))}."
+            if _is_word(value) and str in parts
+            else ""
+        )
     if any(typing.get_origin(part) in (list, Sequence) for part in parts):
         return f" A list is written [{value}]."
     return did_you_mean(value, [str(choice) for choice in _choices(hint)])
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, bool | int | float)
+
+
+def _as_typed(value: Any) -> str:
+    """A value as it was typed: Hydra reads true, null and 2019 as what they look like."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _choices(hint: Any) -> list[Any]:
