@@ -76,6 +76,11 @@ def test_a_further_value_is_a_further_trial_and_the_base_stays(planned):
         plan(["study=mine", *TINY, "study.strategy=grid", "model.hidden_size=8,4"])
 
 
+def test_where_no_change_can_be_told_the_answer_says_so(make_ablation):
+    state = read_study(make_ablation(base=[2.0, 2.7, 2.2]))
+    assert answer(state, leaderboard(state)) == "No change of the base can be told from it (3 changes, p > 0.05)."
+
+
 def test_a_mistake_is_told_with_its_change(planned):
     with pytest.raises(RequestError, match=r"  job 2 \(model.hidden_size=x\): "):
         planned("model=gru,rnn", "model.hidden_size=8,x", "optim.lr=1e-2,1e-3")

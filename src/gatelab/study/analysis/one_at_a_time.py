@@ -132,5 +132,7 @@ def sentence(state: StudyState, found: Sequence[Effect]) -> str:
         if some
     ]
     left = n - len(worse) - len(better)
+    if left == n:
+        return f"No change of the base can be told from it ({counted(n, 'change')}, p > {ALPHA})."
     parts += [f"{left} cannot be told from it (p > {ALPHA})"] if left else []
     return f"Of {counted(n, 'change')} of the base {', '.join(parts)}."
