@@ -50,6 +50,7 @@ COLUMNS = ("study", "trial", "state", "seed", "fold")
 LAST = ("solved_size", "parameters", "seconds", "steps", "run", "error")
 PLACES = ("paths.", "data.mirror=", "data.cache=", "launcher", "hydra.")
 LONG, SHORT = 40, 30  # rows of a table
+PIPE = r"\|"  # in a cell, where a plain one would end it
 
 
 def record_target(given: str | Path) -> Path:
@@ -422,7 +423,9 @@ def _cost(state: StudyState) -> list[str]:
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    head, *lines = (f"| {' | '.join(cells)} |" for cells in (titles, *rows))
+    head, *lines = (
+        f"| {' | '.join(cell.replace('|', PIPE) for cell in cells)} |" for cells in (titles, *rows)
+    )
     return "\n".join([head, "|" + "---|" * len(titles), *lines])
 
 

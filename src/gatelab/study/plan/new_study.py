@@ -30,7 +30,7 @@ from gatelab.study.engine.resources import ON_ONE_MACHINE, slots_on_machine, usa
 from gatelab.study.equal_parameters import HIDDEN, parse_budget
 from gatelab.study.plan.grid import as_text, count
 from gatelab.study.plan.request import Request, parse, value_of
-from gatelab.study.settings import OPERATIONAL, StudySettings
+from gatelab.study.settings import ONE_AT_A_TIME, OPERATIONAL, StudySettings
 from gatelab.study.space import Parameter, Space, function_file, load_function, parameter
 from gatelab.study.spec import FUNCTION, StudySpec, Templates, config_files, copy_sources
 from gatelab.tasks.contract import not_comparable
@@ -431,6 +431,10 @@ def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
         one, other = study.space[key], asked.space[key]
         if one is None or other is None or not _continues(one, other, study.settings.listed):
             yield f"{key}: was {_shown(one)}, now {_shown(other)}"
+        elif study.settings.strategy == ONE_AT_A_TIME and as_text(one.choices[0]) != as_text(
+            other.choices[0]
+        ):
+            yield f"{key}: the base has {one.choices[0]}, now {other.choices[0]} comes first"
 
 
 def _continues(before: Parameter, after: Parameter, listed: bool) -> bool:
