@@ -100,11 +100,28 @@ def test_a_mistake_is_told_with_its_change(planned):
     [
         (["optim.lr=interval(0.1,0.2)"], "study.strategy=one_at_a_time: optim.lr cannot be listed"),
         (["model.hidden_size=8,16,32", "study.n_trials=2"], "one_at_a_time has 3 points"),
+        (["model.hidden_size=8"], "study.strategy=one_at_a_time: no key is given values to change"),
+        (["seed=1,2"], "no key is given values to change"),
+        (
+            ["model.hidden_size=8,16", "threads=1,2"],
+            r"threads: job 0 \(the base\) and job 2 \(threads=2\) are the same",
+        ),
     ],
 )
 def test_what_cannot_be_listed_is_refused(planned, lines, expected):
     with pytest.raises(RequestError, match=expected):
         planned(*lines)
+
+
+def test_a_dry_run_lists_the_base_and_its_changes(planned, capsys):
+    lines = ["model=gru,rnn", "model.hidden_size=8,16", "threads=1"]
+    assert main(["sweep", "study=mine", "study.strategy=one_at_a_time", *TINY, *lines, "--dry-run"]) == 0
+    shown = capsys.readouterr().out.splitlines()[:-1:2]
+    assert [line.strip() for line in shown] == [
+        "0  the base: model=gru model.hidden_size=8",
+        "1  model=rnn",
+        "2  model.hidden_size=16",
+    ]
 
 
 def test_the_base_cannot_become_another(planned):
@@ -335,6 +352,9 @@ def test_a_record_has_the_same_effects_as_its_study(folder, tmp_path):
     assert check_record(record) == []
     (state,) = unpack(record)
     assert effects(state) == effects(read_study(folder))
+    page = (record / "README.md").read_text()
+    assert "**Question.** ablation: what does each change of the base do to val/loss?" in page
+    assert f"ablation: {sentence(state, effects(state))}\n\n<!-- end of the conclusion -->" in page
     assert choose_x(by_change(state)) == "change"
 
 

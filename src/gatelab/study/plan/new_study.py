@@ -96,6 +96,11 @@ def draft(request: Request, name: str, sources: Sequence[Path], function: Path |
             f"study.strategy={strategy}: {', '.join(endless)} cannot be listed. List values, e.g. 1,2,4 or "
             "range(1,9), or take study.strategy=random or tpe."
         )
+    if strategy == ONE_AT_A_TIME and not space.parameters:
+        raise RequestError(
+            f"study.strategy={strategy}: no key is given values to change. List them, the base's first, e.g. "
+            "model.hidden_size=64,128."
+        )
     space = space if settings.listed else space.ranged()
     firsts = {p.key: p.values()[0] for p in space.parameters if p.group}
     spec = StudySpec(settings, space, templates)
