@@ -95,6 +95,8 @@ def _print_jobs(result: dict[str, Any]) -> None:
     known = [job for job in result["jobs"] if job["params"] is not None]
     for job in known:
         values = " ".join(f"{key}={value}" for key, value in job["params"].items())
+        if (change := job.get("change")) is not None:
+            values = f"the base: {values}" if job["job"] == 0 else change
         size = f"  hidden_size {job['hidden']}, {job['parameters']:,} parameters" if "hidden" in job else ""
         print(f"{job['job']:5}  {values}{size}\n       {'  '.join(job['runs'])}")
     unknown = len(result["jobs"]) - len(known)

@@ -20,6 +20,7 @@ from gatelab.run import RequestError
 from gatelab.run.record.directory import DAMAGED
 from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import leaderboard, tied
+from gatelab.study.analysis.one_at_a_time import in_words
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
 
@@ -312,7 +313,7 @@ def best_point(state: StudyState, found: Curves) -> str:
     rows = leaderboard(state)
     best, others = rows[0], len(tied(rows))
     names = short_names(state.keys)
-    params = ", ".join(f"{names[key]} {show(value)}" for key, value in best.trial.params.items())
+    params = in_words(best.trial.params, names)
     point = f" with {params}" * bool(params)
     also = f"; {counted(others, 'other')} equal" if others else ""
     return f"the best: {best.summary.text(decimals([best.summary]))}{point}{also}"

@@ -31,6 +31,7 @@ from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
 from gatelab.study.analysis.read import read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import over_what
+from gatelab.study.settings import ONE_AT_A_TIME
 
 NAME = re.compile(r"(\d{3})-([a-z0-9]+(?:-[a-z0-9]+)*)")
 MARKERS = ("<!-- conclusion: written by hand -->", "<!-- end of the conclusion -->")
@@ -50,6 +51,7 @@ COLUMNS = ("study", "trial", "state", "seed", "fold")
 LAST = ("solved_size", "parameters", "seconds", "steps", "run", "error")
 PLACES = ("paths.", "data.mirror=", "data.cache=", "launcher", "hydra.")
 LONG, SHORT = 40, 30  # rows of a table
+PIPE = r"\|"  # in a cell, where a plain one would end it
 
 
 def record_target(given: str | Path) -> Path:
@@ -98,10 +100,7 @@ def write_record(
             why = f"is {state.state}" if state.done else "has no finished trial"
             raise RequestError(f"{state.directory}: the study {why}; a record is of finished ones.")
     before = read_record(target) if (target / "record.json").is_file() else {}
-    asked = "; ".join(
-        f"{s.name}: which {' and '.join(short_names(s.keys).values()) or 'configuration'} for the best "
-        f"{' and '.join(o.metric for o in s.objectives)}" for s in states
-    ).replace("_", " ")  # fmt: skip
+    asked = "; ".join(map(_question, states))
     found = {
         "format": 2,
         "title": before.get("title") or target.name.replace("-", ": ", 1).replace("-", " "),
@@ -111,11 +110,26 @@ def write_record(
     text = (
         conclusion
         or _conclusion(target)
-        or "\n\n".join(f"{s.name}: {verdict(s, leaderboard(s))}" for s in states)
+        or "\n\n".join(f"{state.name}: {_first_conclusion(state)}" for state in states)
     )
     atomic_write_text(target / "results.csv", _results(states))
     write_json(target / "record.json", found)
     return render(target, text)
+
+
+def _question(state: StudyState) -> str:
+    metrics = " and ".join(objective.metric for objective in state.objectives)
+    if state.settings.get("strategy") == ONE_AT_A_TIME:
+        return f"{state.name}: what does each change of the base do to {metrics}".replace("_", " ")
+    names = " and ".join(short_names(state.keys).values()) or "configuration"
+    return f"{state.name}: which {names} for the best {metrics}".replace("_", " ")
+
+
+def _first_conclusion(state: StudyState) -> str:
+    """Until a person writes one: of one change at a time what the changes do, else which trials are as good."""
+    if effects := one_at_a_time.effects(state):
+        return one_at_a_time.sentence(state, effects)
+    return one_at_a_time.without_base(state) or verdict(state, leaderboard(state))
 
 
 def render(record: Path, conclusion: str | None = None) -> list[Path]:
@@ -422,7 +436,9 @@ def _cost(state: StudyState) -> list[str]:
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
-    head, *lines = (f"| {' | '.join(cells)} |" for cells in (titles, *rows))
+    head, *lines = (
+        f"| {' | '.join(cell.replace('|', PIPE) for cell in cells)} |" for cells in (titles, *rows)
+    )
     return "\n".join([head, "|" + "---|" * len(titles), *lines])
 
 

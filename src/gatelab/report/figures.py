@@ -108,10 +108,10 @@ def _effects(state: StudyState, changes: Sequence[Effect]) -> go.Figure:
         "cannot be told": ([one for one in changes if not one.told], FAINT),
     }
     for name, (some, colour) in groups.items():
-        halves = [one.difference.half for one in some]
+        halves = [None if one.diverged else one.difference.half for one in some]
         figure.add_scatter(
-            x=[one.difference.mean for one in some],
-            y=[one.change for one in some],
+            x=[None if one.diverged else one.difference.mean for one in some],
+            y=[one.label for one in some],
             error_x={"array": halves, "thickness": 1.3, "width": 4} if any(halves) else None,
             customdata=[["" if one.p is None else f"<br>p {shown_p(one.p)}"] for one in some],
             mode="markers",
@@ -119,7 +119,7 @@ def _effects(state: StudyState, changes: Sequence[Effect]) -> go.Figure:
             marker={"color": colour, "size": 9},
             hovertemplate="%{x:+.5g}%{customdata[0]}" + NAMED,
         )
-    names = [one.change for one in reversed(changes)]
+    names = [one.label for one in reversed(changes)]
     figure.update_yaxes(categoryorder="array", categoryarray=names, automargin=True)
     return figure
 

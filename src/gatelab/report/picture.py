@@ -29,6 +29,8 @@ STYLES = (
 """Colour and marker of each line; neighbours are dark and light."""
 FAINT = "#777777"
 WIDTH, NARROW, HEIGHT, DPI = 7.4, 4.4, 4.6, 150
+LONG = 40
+"""Letters of a change on one line."""
 MOST_LETTERS = 80
 """Of the words below an axis; more would overlap, and stand at an angle."""
 
@@ -127,9 +129,9 @@ def _draw_effects(axes: Axes, state: StudyState, changes: Sequence[Effect]) -> N
     for place, one in enumerate(reversed(changes)):
         colour = STYLES[2 if one.better else 4][0] if one.told else FAINT
         axes.errorbar(
-            one.difference.mean,
+            math.nan if one.diverged else one.difference.mean,
             place,
-            xerr=one.difference.half,
+            xerr=None if one.diverged else one.difference.half,
             color=colour,
             marker="o",
             markerfacecolor=colour if one.told else "white",
@@ -137,12 +139,18 @@ def _draw_effects(axes: Axes, state: StudyState, changes: Sequence[Effect]) -> N
             capsize=2.5,
             zorder=4,
         )
-    axes.set_yticks(range(len(changes)), [one.change for one in reversed(changes)])
+    axes.set_yticks(range(len(changes)), [_folded(one.label) for one in reversed(changes)])
+    axes.set_ylim(-0.5, len(changes) - 0.5)
     axes.set_xlabel(f"{label(state.objectives[0])}: difference from the base")
-    tested = (
-        f"95 % interval over {changes[0].difference.n} pairs of runs; filled: p <= {ALPHA}, each by itself"
-    )
-    finish(axes, state.name, base_in_words(state), tested if changes[0].p is not None else over_what(state))
+    tested = [one.difference.n for one in changes if one.p is not None]
+    pairs = " to ".join(map(str, dict.fromkeys([min(tested, default=0), max(tested, default=0)])))
+    of = f"95 % interval over {pairs} pairs of runs; filled: p <= {ALPHA}, each by itself"
+    finish(axes, state.name, base_in_words(state), of if tested else over_what(state))
+
+
+def _folded(change: str) -> str:
+    """A long change on two lines."""
+    return change.replace(" → ", "\n→ ") if len(change) > LONG else change
 
 
 def _scale_axes(axes: Axes, found: Curves) -> None:

@@ -152,7 +152,9 @@ def failures(state: StudyState, most: int = 5) -> Iterator[str]:
     if failed:
         yield f"\nfailed (logs: {state.directory / 'trials'}/NUMBER/)"
     for trial in failed[:most]:
-        yield f"  trial {trial.number}: {trial.error or 'no error was recorded'}"
+        change = trial.params.get(one_at_a_time.CHANGE)
+        which = f"{trial.number}, {change}" if change else f"{trial.number}"
+        yield f"  trial {which}: {trial.error or 'no error was recorded'}"
     if len(failed) > most:
         yield f"  and {len(failed) - most} more"
 
@@ -169,7 +171,7 @@ def summary(state: StudyState) -> dict[str, Any]:
     from pydantic_core import to_json
 
     rows = {row.trial.number: row for row in leaderboard(state)}
-    shares = importance(state)
+    shares = importance(one_at_a_time.by_change(state))
     best = state.best
     document = {
         "name": state.name,
@@ -373,7 +375,7 @@ def _best(state: StudyState) -> str:
         return ""
     summary = summarise(list(values_of(best.runs).values()) or [best.values[0]])
     value, names = summary.text(decimals([summary])), short_names(state.keys)
-    point = ", ".join(f"{names[key]} {show(value)}" for key, value in best.params.items())
+    point = one_at_a_time.in_words(best.params, names)
     return f"best {state.objectives[0].name} {value} (trial {best.number}: {point})"
 
 

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import csv_text
-from gatelab.study.analysis.one_at_a_time import effects, sentence
-from gatelab.study.analysis.state import Objective, StudyState, Trial, short_names, show
+from gatelab.data.messages import printable
+from gatelab.study.analysis.one_at_a_time import effects, sentence, varied_keys, without_base
+from gatelab.study.analysis.state import Objective, StudyState, Trial, short_names, show, texts
 from gatelab.study.analysis.statistics import (
     ALPHA,
     Summary,
     decimals,
+    fixed,
     paired_p,
     shown_p,
     summarise,
@@ -93,6 +95,8 @@ def answer(state: StudyState, rows: list[Row]) -> str:
     """
     if found := effects(state):
         return sentence(state, found)
+    if missing := without_base(state):
+        return missing
     varied = {key: name for key, name in short_names(state.keys).items() if len(_tried(rows, key)) > 1}
     if len(rows) < 2 or len(state.objectives) > 1 or not varied:
         return ""
@@ -140,7 +144,7 @@ def _with_sign(p: str) -> str:
 
 def verdict(state: StudyState, rows: list[Row]) -> str:
     """Which rows cannot be told from the best, by which rule; first, where their values do not compare, that."""
-    varied = {key for key in state.keys if len({str(row.trial.params.get(key)) for row in rows}) > 1}
+    varied = state.changed or varied_keys(state)
     remarks = (not_comparable(o.name, o.same, varied) for o in state.objectives)
     return " ".join([*filter(None, remarks), _verdict(state, rows)])
 
@@ -155,6 +159,8 @@ def _verdict(state: StudyState, rows: list[Row]) -> str:
     if len(rows) == 1:
         return "One trial has finished: there is nothing to compare it with."
     tested = [row for row in rows[1:] if row.p is not None]
+    if not tested and max(row.summary.n for row in rows) > 1:
+        return "No other row has two finite runs in common with the best, so none can be tested."
     if not tested:
         return "One run a point: how much of the differences is chance cannot be told (study.seeds=[0,1,2])."
     same = [row.rank for row in tested if row.same]
@@ -162,13 +168,15 @@ def _verdict(state: StudyState, rows: list[Row]) -> str:
     of = "folds" if state.settings.get("folds") else "seeds"
     rule = f"paired t-test over {pairs} common {of}, p > {ALPHA}, each row by itself"
     if not same:
-        return f"Every other row is distinguishably worse than the best ({rule.replace('>', '<=')})."
+        every = "Every other row" + " that can be tested" * (len(tested) < len(rows) - 1)
+        return f"{every} is distinguishably worse than the best ({rule.replace('>', '<=')})."
     some = "The other row (=)" if len(rows) == 2 else f"{len(same)} of the {len(rows) - 1} other rows (=)"
     return f"{some} cannot be told from the best ({rule})."
 
 
 def table(state: StudyState, rows: list[Row], limit: int | None = None) -> Table:
     """The leaderboard as a table for a terminal; at most `limit` rows."""
+    from rich.markup import escape
     from rich.table import Table
 
     shown = columns(state, rows)
@@ -178,7 +186,7 @@ def table(state: StudyState, rows: list[Row], limit: int | None = None) -> Table
         grid.add_column(title, justify="left" if words else "right", no_wrap=True)
     for index, row in enumerate(rows[:limit]):
         style = "bold" if row.front else "" if row.same or row.p is None else "dim"
-        grid.add_row(*(cells[index] for cells in shown.values()), style=style)
+        grid.add_row(*(escape(printable(cells[index])) for cells in shown.values()), style=style)
     if limit is not None and len(rows) > limit:
         grid.caption = f"and {len(rows) - limit} more"
         grid.caption_justify = "left"
@@ -197,14 +205,15 @@ def columns(state: StudyState, rows: list[Row]) -> dict[str, list[str]]:
         _title(first): [row.summary.text(digits) for row in rows],
     }
     if any(row.summary.sd is not None for row in rows):
-        found["sd"] = ["" if r.summary.sd is None else f"{r.summary.sd:.{digits}f}" for r in rows]
+        found["sd"] = ["" if r.summary.sd is None else fixed(r.summary.sd, digits) for r in rows]
         found["n"] = [str(row.summary.n) for row in rows]
     for index, objective in enumerate(state.objectives[1:], 1):
         values = [Summary(1, trial.values[index]) for trial in trials]
         whole = all(value.mean.is_integer() for value in values)
         found[_title(objective)] = [value.text(0 if whole else decimals(values)) for value in values]
     for key, name in short_names(state.keys).items():
-        found[name] = [show(trial.params[key]) if key in trial.params else "" for trial in trials]
+        mine = iter(texts([trial.params[key] for trial in trials if key in trial.params]))
+        found[name] = [next(mine) if key in trial.params else "" for trial in trials]
     if any(trial.hidden is not None for trial in trials):
         found["solved size"] = ["" if trial.hidden is None else str(trial.hidden) for trial in trials]
     for name, form in (("parameters", ",.0f"), ("seconds", ",.1f")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,6 +135,7 @@ class StudyState:
         command, created, versions: as `study.json` has them.
         now: when this was read.
         baselines: trivial models' values of the first objective; None: they stand in the runs' files.
+        changed: keys that finished trials differ in, where one parameter, the change, stands for them all.
     """
 
     directory: Path
@@ -149,6 +151,7 @@ class StudyState:
     versions: Mapping[str, str] = field(default_factory=dict)
     now: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
     baselines: Mapping[str, float] | None = None
+    changed: frozenset[str] = frozenset()
 
     @property
     def root(self) -> Path:
@@ -293,6 +296,34 @@ def show(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def texts(values: Sequence[Any], longest: int | None = None) -> list[str]:
+    """Each value as `show` has it, in full where different ones would look the same.
+
+    Args:
+        values: of one parameter.
+        longest: letters; the middle of a longer text is left out, and its place among the values added if need be.
+    """
+    shown = [_cut(show(value), longest) for value in values]
+    meant: dict[str, set[str]] = {}
+    for text, value in zip(shown, values, strict=True):
+        meant.setdefault(text, set()).add(repr(value))
+    found = []
+    for place, (text, value) in enumerate(zip(shown, values, strict=True), 1):
+        full = json.dumps(value)
+        if len(meant[text]) == 1:
+            found.append(text)
+        else:
+            found.append(full if len(full) <= (longest or len(full)) else f"{text} (value {place})")
+    return found
+
+
+def _cut(text: str, longest: int | None) -> str:
+    if longest is None or len(text) <= longest:
+        return text
+    half = (longest - 1) // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:

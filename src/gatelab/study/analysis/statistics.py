@@ -20,6 +20,7 @@ from typing import Any
 from gatelab.study.analysis.state import Run, StudyState
 
 LEVEL, ALPHA = 0.95, 0.05
+LARGE = 1e12
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,13 @@ class Summary:
 
     def text(self, digits: int) -> str:
         """`1.8362 ± 0.0041` with that many decimals; the mean alone without an interval."""
-        mean = f"{self.mean:,.{digits}f}"
-        return mean if self.half is None else f"{mean} ± {self.half:,.{digits}f}"
+        mean = fixed(self.mean, digits)
+        return mean if self.half is None else f"{mean} ± {fixed(self.half, digits)}"
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with that many decimals; one too large to be read so, of a run that diverged, as `5.949e+30`."""
+    return f"{value:,.{digits}f}" if abs(value) < LARGE else f"{value:.4g}"
 
 
 def decimals(summaries: Sequence[Summary]) -> int:

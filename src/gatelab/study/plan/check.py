@@ -36,7 +36,7 @@ def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, he
     """
     mistakes: dict[str, str] = {}
     identities: dict[tuple[str, str], int] = {}
-    base = grid.base_of(spec.space) if spec.settings.strategy == ONE_AT_A_TIME else {}
+    base = _base(spec)
     for number, params in jobs.items():
         try:
             config, identity = spec.unsized(params)
@@ -48,7 +48,7 @@ def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, he
             mistakes.setdefault(text, describe(number, params, base))
         if number >= 0 and not found:
             twin = identities.setdefault((identity.name, identity.hash8), number)
-            _refuse_twins(twin, number, jobs)
+            _refuse_twins(twin, number, jobs, base)
     if mistakes:
         lines = [f"{job}: {text}" for text, job in mistakes.items()]
         more = [f"and {len(lines) - SHOWN} more mistakes"] if len(lines) > SHOWN else []
@@ -70,25 +70,38 @@ def _problems(
 
 def describe(number: int, params: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> str:
     """`job 7 (model=gru optim.lr=0.01)`, as far as it differs from a base; without a number for a representative."""
-    shown = {k: v for k, v in params.items() if not base or base.get(k) != v}
-    values = " ".join(f"{key}={value}" for key, value in shown.items()) or "the base"
+    values = in_words(params, base or {})
     return f"job {number} ({values})" if number >= 0 else f"a job with {values}"
 
 
-def _refuse_twins(twin: int, number: int, jobs: Mapping[int, Mapping[str, Any]]) -> None:
+def in_words(params: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+    """`model=gru optim.lr=0.01`, as far as it differs from a base."""
+    shown = {key: value for key, value in params.items() if not base or base.get(key) != value}
+    return " ".join(f"{key}={value}" for key, value in shown.items()) or "the base"
+
+
+def _base(spec: StudySpec) -> Mapping[str, Any]:
+    """The base of a study that changes one thing at a time, else nothing."""
+    return grid.base_of(spec.space) if spec.settings.strategy == ONE_AT_A_TIME else {}
+
+
+def _refuse_twins(
+    twin: int, number: int, jobs: Mapping[int, Mapping[str, Any]], base: Mapping[str, Any]
+) -> None:
     """Two points of a grid may not be the same run: the difference between them would not be what is measured."""
     if twin == number or grid.as_text(jobs[twin]) == grid.as_text(jobs[number]):
         return
     differing = [key for key in jobs[number] if jobs[twin].get(key) != jobs[number][key]]
     left_out = [*LEFT_OUT, *(f"{group}.{key}" for group, keys in LEFT_OUT_OF.items() for key in keys)]
     raise RequestError(
-        f"{' and '.join(differing)}: {describe(twin, jobs[twin])} and {describe(number, jobs[number])} are the same "
-        f"run. These keys do not change what a run is, so they cannot be swept: {', '.join(left_out)}."
+        f"{' and '.join(differing)}: {describe(twin, jobs[twin], base)} and {describe(number, jobs[number], base)} "
+        f"are the same run. These keys do not change what a run is, so they cannot be swept: {', '.join(left_out)}."
     )
 
 
 def listed(spec: StudySpec, jobs: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any]]:
-    """The jobs of `--dry-run`: the values of each, its runs' directories and its solved size."""
+    """The jobs of `--dry-run`: values, change of the base if there is one, runs' directories and solved size."""
+    base = _base(spec)
     found: list[dict[str, Any]] = []
     for number, params in enumerate(jobs):
         entry: dict[str, Any] = {"job": number, "params": params, "runs": None}
@@ -96,5 +109,6 @@ def listed(spec: StudySpec, jobs: Sequence[Mapping[str, Any] | None]) -> list[di
             made = [spec.config(params, seed, fold) for seed, fold in spec.replicates()]
             entry["runs"] = [str(identity.directory(config["paths"]["runs"])) for config, identity in made]
             entry |= spec.solved(params) or {}
+            entry |= {"change": in_words(params, base)} if base else {}
         found.append(entry)
     return found

@@ -30,7 +30,7 @@ from gatelab.study.engine.resources import ON_ONE_MACHINE, slots_on_machine, usa
 from gatelab.study.equal_parameters import HIDDEN, parse_budget
 from gatelab.study.plan.grid import as_text, count
 from gatelab.study.plan.request import Request, parse, value_of
-from gatelab.study.settings import OPERATIONAL, StudySettings
+from gatelab.study.settings import ONE_AT_A_TIME, OPERATIONAL, StudySettings
 from gatelab.study.space import Parameter, Space, function_file, load_function, parameter
 from gatelab.study.spec import FUNCTION, StudySpec, Templates, config_files, copy_sources
 from gatelab.tasks.contract import not_comparable
@@ -95,6 +95,11 @@ def draft(request: Request, name: str, sources: Sequence[Path], function: Path |
         raise RequestError(
             f"study.strategy={strategy}: {', '.join(endless)} cannot be listed. List values, e.g. 1,2,4 or "
             "range(1,9), or take study.strategy=random or tpe."
+        )
+    if strategy == ONE_AT_A_TIME and not space.parameters:
+        raise RequestError(
+            f"study.strategy={strategy}: no key is given values to change. List them, the base's first, e.g. "
+            "model.hidden_size=64,128."
         )
     space = space if settings.listed else space.ranged()
     firsts = {p.key: p.values()[0] for p in space.parameters if p.group}
@@ -431,6 +436,10 @@ def _differences(study: StudySpec, asked: StudySpec) -> Iterator[str]:
         one, other = study.space[key], asked.space[key]
         if one is None or other is None or not _continues(one, other, study.settings.listed):
             yield f"{key}: was {_shown(one)}, now {_shown(other)}"
+        elif study.settings.strategy == ONE_AT_A_TIME and as_text(one.choices[0]) != as_text(
+            other.choices[0]
+        ):
+            yield f"{key}: the base has {one.choices[0]}, now {other.choices[0]} comes first"
 
 
 def _continues(before: Parameter, after: Parameter, listed: bool) -> bool:
