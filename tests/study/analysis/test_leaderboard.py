@@ -54,6 +54,22 @@ def test_with_one_run_a_point_nothing_is_said_about_chance(make_study, entries):
     assert " sd " not in shown(state, rows)
 
 
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        ([[9.0, 9.1, 9.3]], "Every other row is distinguishably worse"),
+        ([[9.0, 9.1, 9.3], [9.0]], "Every other row that can be tested is distinguishably worse"),
+        ([[9.0]], "No other row has two finite runs in common with the best"),
+    ],
+)
+def test_only_rows_that_can_be_tested_are_called_worse(make_study, entries, others, words):
+    choice, _ = entries
+    values = [[1.0, 1.1, 1.2], *others]
+    trials = [{"params": {"a": n}, "values": mine} for n, mine in enumerate(values)]
+    state = read_study(make_study("s", [choice("a", *range(len(values)))], trials, seeds=[0, 1, 2]))
+    assert verdict(state, leaderboard(state)).startswith(words)
+
+
 @pytest.mark.parametrize(("count", "words"), [(0, "No trial has finished"), (1, "nothing to compare")])
 def test_the_verdict_on_none_and_one(make_study, entries, count, words):
     choice, _ = entries

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatelab.study.analysis.state import Objective, Run, StudyState
-from gatelab.study.analysis.statistics import Summary, decimals, over_what, paired_p, summarise, values_of
+from gatelab.study.analysis.statistics import (
+    Summary,
+    decimals,
+    fixed,
+    over_what,
+    paired_p,
+    shown_p,
+    summarise,
+    values_of,
+)
 
 numbers = st.lists(
     st.floats(-1e3, 1e3, allow_subnormal=False).map(lambda x: round(x, 3)), min_size=2, max_size=9
@@ -98,3 +107,24 @@ def test_figures_have_the_digits_that_the_interval_gives_meaning(summaries, text
 def test_it_is_said_what_is_averaged(settings, words):
     state = StudyState(Path("/s"), "s", settings, (), (), (Objective("val/loss"),), ())
     assert words in over_what(state)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1234.5678, "1,234.57"),
+        (-0.004, "-0.00"),
+        (9.9e11, "990,000,000,000.00"),
+        (6e30, "6e+30"),
+        (-2.5e12, "-2.5e+12"),
+    ],
+)
+def test_a_number_too_large_to_be_read_has_a_power(value, text):
+    assert fixed(value, 2) == text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0004, "< 0.001"), (0.001, "0.001"), (0.0324, "0.032"), (1.0, "1")]
+)
+def test_a_p_has_two_digits_and_an_end(p, text):
+    assert shown_p(p) == text
