@@ -27,7 +27,7 @@ from gatelab.report.picture import write_picture
 from gatelab.run import RequestError
 from gatelab.study.analysis import one_at_a_time, otherwise
 from gatelab.study.analysis.importance import importance
-from gatelab.study.analysis.leaderboard import columns, leaderboard, verdict
+from gatelab.study.analysis.leaderboard import answer, columns, leaderboard, verdict
 from gatelab.study.analysis.read import read_study
 from gatelab.study.analysis.state import Objective, Run, StudyState, Trial, duration, short_names, show
 from gatelab.study.analysis.statistics import over_what
@@ -127,9 +127,8 @@ def _question(state: StudyState) -> str:
 
 def _first_conclusion(state: StudyState) -> str:
     """Until a person writes one: of one change at a time what the changes do, else which trials are as good."""
-    if effects := one_at_a_time.effects(state):
-        return one_at_a_time.sentence(state, effects)
-    return one_at_a_time.without_base(state) or verdict(state, leaderboard(state))
+    rows, by_change = leaderboard(state), state.settings.get("strategy") == ONE_AT_A_TIME
+    return (answer(state, rows) if by_change else "") or verdict(state, rows)
 
 
 def render(record: Path, conclusion: str | None = None) -> list[Path]:
@@ -349,7 +348,7 @@ def _page(record: Path, conclusion: str) -> str:
         mine = [row for row in results if row["study"] == state.name]
         blocks += [f"### {state.name}"] * (len(states) > 1) + sections(state)
         if cells := final_scores.section(state, mine, study.get("test_baselines", {})):
-            blocks += [final_scores.MARK, table(list(cells), [*zip(*cells.values(), strict=True)])]
+            blocks += [final_scores.MARK, table_of(cells)]
     environments = dict.fromkeys(ran_on(study["environment"]) for study in asked["studies"])
     blocks += [
         "## Conclusion",
@@ -391,7 +390,7 @@ def sections(state: StudyState) -> list[str]:
     cells = columns(state, rows)
     blocks = [
         about(state).replace(metric, f"`{metric}`", 1),
-        table(list(cells), [*zip(*cells.values(), strict=True)][:most]),
+        table_of({title: texts[:most] for title, texts in cells.items()}),
     ]
     blocks += [f"The other {len(rows) - most} are in `results.csv`."] * (most < len(rows))
     for name in ("pruned", "failed"):
@@ -403,12 +402,12 @@ def sections(state: StudyState) -> list[str]:
         cells = otherwise.columns(marked)
         blocks += [
             "Scored otherwise. " + otherwise.MARK,
-            table(list(cells), [*zip(*cells.values(), strict=True)]),
+            table_of(cells),
         ]
         blocks += otherwise.sentences(marked)
     if effects := one_at_a_time.effects(state):
         cells = one_at_a_time.columns(state, effects)
-        blocks += [one_at_a_time.MARK, table(list(cells), [*zip(*cells.values(), strict=True)])]
+        blocks += [one_at_a_time.MARK, table_of(cells)]
         blocks += [one_at_a_time.sentence(state, effects)]
     found, names = importance(state), short_names(state.keys)
     shares = [(names.get(share.key, share.key), f"{share.share:.1%}") for share in found.shares]
@@ -440,6 +439,11 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f"| {' | '.join(cell.replace('|', PIPE) for cell in cells)} |" for cells in (titles, *rows)
     )
     return "\n".join([head, "|" + "---|" * len(titles), *lines])
+
+
+def table_of(cells: Mapping[str, Sequence[str]]) -> str:
+    """A Markdown table of columns: title -> one text a row."""
+    return table(list(cells), [*zip(*cells.values(), strict=True)])
 
 
 def environment_of(noted: Mapping[str, Any]) -> dict[str, Any]:

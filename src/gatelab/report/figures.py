@@ -33,7 +33,7 @@ from gatelab.report.gather import Curve, Facts
 from gatelab.run import RequestError
 from gatelab.study.analysis.importance import Importance
 from gatelab.study.analysis.leaderboard import Row
-from gatelab.study.analysis.one_at_a_time import CHANGE, Effect, base_in_words, effects
+from gatelab.study.analysis.one_at_a_time import CHANGE, Effect, base_in_words, effects, in_words
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
 from gatelab.study.analysis.statistics import over_what, shown_p
 from gatelab.tasks.contract import CurveSample, HeatMap, Sample, SeriesSample
@@ -75,8 +75,7 @@ def axis_name(objective: Objective) -> str:
 
 def hover(state: StudyState, trial: Trial) -> str:
     """Text about a trial under the pointer."""
-    names = short_names(state.keys)
-    return f"trial {trial.number}: " + ", ".join(f"{names[k]} {show(v)}" for k, v in trial.params.items())
+    return f"trial {trial.number}: {in_words(trial.params, short_names(state.keys))}"
 
 
 def over_parameter(state: StudyState) -> list[tuple[str, str, go.Figure]]:

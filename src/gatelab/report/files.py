@@ -23,8 +23,9 @@ from gatelab.run.config import compose
 from gatelab.run.record.directory import inside
 from gatelab.run.record.identity import LEFT_OUT, identity_of
 from gatelab.study.analysis.leaderboard import leaderboard, to_csv
+from gatelab.study.analysis.one_at_a_time import in_words
 from gatelab.study.analysis.read import read_study
-from gatelab.study.analysis.state import StudyState, Trial, short_names, show
+from gatelab.study.analysis.state import StudyState, Trial, short_names
 from gatelab.study.analysis.statistics import decimals, summarise, values_of
 from gatelab.study.plan.trust import require_own_targets
 from gatelab.study.spec import StudySpec
@@ -138,8 +139,7 @@ def _whole(target: DictConfig) -> DictConfig:
 
 
 def _heading(state: StudyState, trial: Trial, name: str) -> Iterator[str]:
-    names = short_names(list(trial.params))
-    point = ", ".join(f"{names[key]} {show(value)}" for key, value in trial.params.items())
+    point = in_words(trial.params, short_names(list(trial.params)))
     which = "Best" if name == "best" else "On the Pareto front"
     yield f"{which} of the {len(state.done)} finished trials of the study {state.name}: trial {trial.number}, {point}."
     mean = summarise(list(values_of(trial.runs).values()) or [trial.values[0]])

@@ -16,8 +16,7 @@ from urllib.parse import quote
 from gatelab.data.files import atomic_write_text, csv_text
 from gatelab.data.messages import counted
 from gatelab.report import final_scores
-from gatelab.report.experiment_record import about, environment_of, ran_on, sections, shown_command
-from gatelab.report.experiment_record import table as markdown_table
+from gatelab.report.experiment_record import about, environment_of, ran_on, sections, shown_command, table_of
 from gatelab.report.figures import (
     draw_curves,
     draw_heat_map,
@@ -381,7 +380,7 @@ def to_markdown(subjects: Sequence[Subject], title: str, notes: Sequence[str] = 
         if state.done:
             blocks += sections(state)
         if cells := final_scores.columns(state):
-            blocks += [final_scores.MARK, markdown_table(list(cells), [*zip(*cells.values(), strict=True)])]
+            blocks += [final_scores.MARK, table_of(cells)]
     return "\n\n".join([*blocks, *(f"Not read: {note}" for note in notes)]) + "\n"
 
 

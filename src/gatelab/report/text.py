@@ -40,7 +40,7 @@ PATIENCE = 10.0
 
 
 def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table]:
-    """The parts to print, in their order: headline, cost, leaderboard, verdict, what each adds, failures."""
+    """The parts to print, in order: headline, cost, leaderboard, verdict, changes, other scores, importance, failures."""
     state = one_at_a_time.by_change(state)
     rows = leaderboard(state)
     yield headline(state)
@@ -205,11 +205,8 @@ def summary(state: StudyState) -> dict[str, Any]:
 
 def _effect(one: one_at_a_time.Effect) -> dict[str, Any]:
     s = one.difference
-    return {"change": one.change, "trial": one.trial, "difference": s.mean, "low": s.low, "high": s.high} | {
-        "n": s.n,
-        "p": one.p,
-        "better": one.better,
-    }
+    facts = {"change": one.change, "trial": one.trial, "difference": s.mean, "low": s.low, "high": s.high}
+    return facts | {"n": s.n, "p": one.p, "better": one.better}
 
 
 def _trial(trial: Trial, row: Row | None) -> dict[str, Any]:

@@ -70,11 +70,11 @@ def _problems(
 
 def describe(number: int, params: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> str:
     """`job 7 (model=gru optim.lr=0.01)`, as far as it differs from a base; without a number for a representative."""
-    values = in_words(params, base or {})
+    values = as_overrides(params, base or {})
     return f"job {number} ({values})" if number >= 0 else f"a job with {values}"
 
 
-def in_words(params: Mapping[str, Any], base: Mapping[str, Any]) -> str:
+def as_overrides(params: Mapping[str, Any], base: Mapping[str, Any]) -> str:
     """`model=gru optim.lr=0.01`, as far as it differs from a base."""
     shown = {key: value for key, value in params.items() if not base or base.get(key) != value}
     return " ".join(f"{key}={value}" for key, value in shown.items()) or "the base"
@@ -109,6 +109,6 @@ def listed(spec: StudySpec, jobs: Sequence[Mapping[str, Any] | None]) -> list[di
             made = [spec.config(params, seed, fold) for seed, fold in spec.replicates()]
             entry["runs"] = [str(identity.directory(config["paths"]["runs"])) for config, identity in made]
             entry |= spec.solved(params) or {}
-            entry |= {"change": in_words(params, base)} if base else {}
+            entry |= {"change": as_overrides(params, base)} if base else {}
         found.append(entry)
     return found
