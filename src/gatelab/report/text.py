@@ -40,7 +40,7 @@ PATIENCE = 10.0
 
 
 def render(state: StudyState, *, limit: int | None = 20) -> Iterator[str | Table]:
-    """The parts to print, in order: headline, cost, leaderboard, verdict, changes, other scores, importance, failures."""
+    """The parts to print, in order: headline, cost, leaderboard, changes, other scores, importance, failures."""
     state = one_at_a_time.by_change(state)
     rows = leaderboard(state)
     yield headline(state)
