@@ -1,6 +1,7 @@
 """A layer in a compiled graph: one graph without a break, with the bits of the eager layer, on every backend."""
 
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -142,3 +143,43 @@ def test_inductor_compiles_a_model_around_it() -> None:
 
     want = torch.autograd.grad(loss(x), parameters)
     torch.testing.assert_close(torch.autograd.grad(torch.compile(loss, fullgraph=True)(x), parameters), want)
+
+
+READ = ("x", "h0", "weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+SETS = [needed for k in range(1, 7) for needed in itertools.combinations(READ, k)]
+
+
+@pytest.mark.parametrize("needed", SETS, ids="+".join)
+@pytest.mark.parametrize("backend", NAMED)
+@pytest.mark.quick(6)
+@pytest.mark.quick(6, rest="ci")
+def test_an_edit_before_backward_is_refused_in_a_graph_only_where_it_is_without(
+    backend: str, needed: tuple[str, ...]
+) -> None:
+    layer = GRU(WIDTH, HIDDEN, backend=backend)
+    x, h0 = torch.randn(STEPS, BATCH, WIDTH), torch.randn(1, BATCH, HIDDEN)
+    every = {"x": x, "h0": h0, **dict(layer.named_parameters())}
+    for name, tensor in every.items():
+        tensor.requires_grad_(name in needed)
+
+    def found(call: Callable[..., Any], edited: str) -> list[Tensor] | str:
+        kept = every[edited].detach().clone()
+        y, h_n = call(x, h0)
+        with torch.no_grad():
+            every[edited].add_(0.5)
+        outer = [torch.ones_like(y), torch.full_like(h_n, 2)]
+        try:
+            return [*torch.autograd.grad([y, h_n], [every[name] for name in needed], outer)]
+        except RuntimeError as error:
+            return re.sub(r".*modified by an inplace operation.*", "refused", str(error), flags=re.DOTALL)
+        finally:
+            with torch.no_grad():
+                every[edited].copy_(kept)
+
+    compiled = whole(layer)
+    for edited in READ:
+        plain, graph = found(layer, edited), found(compiled, edited)
+        if isinstance(plain, str) or isinstance(graph, str):
+            assert graph == plain, edited
+        else:
+            equal(graph, plain)

@@ -93,8 +93,15 @@ def register(
                 tensors, needed, (dy, dh_n), **how, zoneout=zoneout, reverse=ctx.reverse
             )
             return (*found, *[None] * 7)
-        grads = layer_backward(dy, dh_n, *saved, ctx.reset_after, ctx.reverse, ctx.p, list(needed))
+        guarded = reference.guarded(needed, saved[0])
+        read = [t if t is None or guard else _like(t) for t, guard in zip(saved[:6], guarded, strict=True)]
+        grads = layer_backward(dy, dh_n, *read, *saved[6:], ctx.reset_after, ctx.reverse, ctx.p, list(needed))
         return (*(g if n else None for g, n in zip(grads, needed, strict=True)), *[None] * 7)
 
     layer.register_autograd(gradient, setup_context=save)
     return layer
+
+
+def _like(tensor: Tensor) -> Tensor:
+    """In place of a tensor whose values backward does not read: a graph keeps and guards only what it reads."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)

@@ -180,18 +180,23 @@ class Saved(NamedTuple):
     tensors: list[Any]  # themselves, for a gradient that is differentiated again
 
 
+def guarded(needed: Sequence[bool], x: Tensor | None) -> tuple[bool, ...]:
+    """Which of the six tensors the `needed` gradients read again: x for that of W_ih, W_ih for that of x, h0 for that
+    of W_hh, and W_hh for that of an earlier state.
+    """
+    of_x, of_h0, of_w_ih, of_w_hh = needed[:4]
+    several = cast(Tensor, x).shape[0] > 1
+    return (of_w_ih, of_w_hh, of_x, of_h0 or several, False, False)
+
+
 def save(ctx: Any, tensors: Sequence[Tensor | None], *others: Tensor | None) -> None:
     """Keep the six tensors of a call, and what else its backward pass reads, in an autograd function's context.
 
-    Autograd refuses a backward pass after an edit in place of what it keeps. It keeps, as for `nn.GRU`, only what the
-    gradients that are asked for read again: x for that of W_ih, W_ih for that of x, h0 for that of W_hh, and W_hh for
-    that of an earlier state. What may be edited is kept beside, with its version.
+    Autograd refuses a backward pass after an edit in place of what it keeps. It keeps, as for `nn.GRU`, only what is
+    `guarded`. What may be edited is kept beside, with its version.
     """
-    x, h0, w_ih, w_hh = ctx.needs_input_grad[-6:-2]
-    several = cast(Tensor, tensors[0]).shape[0] > 1
-    guarded = (w_ih, w_hh, x, h0 or several, False, False) * 2
     read = [None if t is None else t.detach() for t in tensors]
-    both = [*zip((*read, *tensors), guarded, strict=True)]
+    both = [*zip((*read, *tensors), guarded(ctx.needs_input_grad[-6:], tensors[0]) * 2, strict=True)]
     ctx.save_for_backward(*others, *(t if guard else None for t, guard in both))
     ctx.beside = [None if guard else t for t, guard in both]
     ctx.versions = [None if t is None or t.is_inference() else t._version for t in read]

@@ -31,7 +31,7 @@ def test_the_operation_is_registered_as_pytorch_wants_it(seed, drawn):
         0.0,
         True,
     )
-    torch.library.opcheck(torch.ops.gatelab.gru_layer.default, arguments, test_utils=CHECKS)
+    torch.library.opcheck(torch.ops.gatelab.gru_native.default, arguments, test_utils=CHECKS)
 
 
 def results(call, gru, x, h0, **options):
@@ -108,6 +108,6 @@ def test_the_operation_s_shapes_need_no_kernel():
     with torch._subclasses.FakeTensorMode():
         weights = (torch.empty(60, 7), torch.empty(60, 20), None, None)
         tensors = (torch.empty(9, 5, 7), torch.empty(5, 20), *weights, None, None, None)
-        y, h_n, _, _ = torch.ops.gatelab.gru_layer(*tensors, True, False, 0.0, False)
+        y, h_n, _, _ = torch.ops.gatelab.gru_native(*tensors, True, False, 0.0, False)
     assert y.shape == (9, 5, 20)
     assert h_n.shape == (5, 20)

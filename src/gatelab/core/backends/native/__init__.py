@@ -7,10 +7,8 @@ imported: building it later shows in the next process.
 Without gradients nothing is kept per step but y. A gradient that is to be differentiated again is computed by the
 plain loop of the `reference` backend.
 
-In eager mode the layer is an autograd function. While PyTorch compiles, it is a registered operation,
-`gatelab::gru_layer` with `gatelab::gru_layer_backward`, so that the graph has one node and is not broken. Such an
-operation may neither keep memory of its own nor change its arguments: what backward needs leaves forward as results,
-and backward works on a copy, which would cost an eager call more than the call itself.
+In eager mode the layer is an autograd function. While PyTorch compiles, it is a registered operation (`operation.py`),
+`gatelab::gru_native`, whose backward pass works on a copy: that would cost an eager call more than the call itself.
 
 Dimensions: T time, B batch, D input, H hidden.
 """
@@ -20,13 +18,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from gatelab.core.backends import reference
+from gatelab.core.backends import operation, reference
 from gatelab.core.backends.native import layer
 from gatelab.core.backends.native.kernel import NativeError, Tensors, check_call, load, unavailable
 from gatelab.core.backends.native.layer import Batch, plan
 from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
-from gatelab.core.torch_internals import is_transformed, keeps_graph
+from gatelab.core.torch_internals import keeps_graph
 
 __all__ = ["BACKEND", "NativeError", "load", "run", "unavailable"]
 
@@ -80,35 +78,14 @@ class _Native(torch.autograd.Function):
         return (*[None] * 4, *grads)
 
 
-_TENSORS = (
-    "Tensor x, Tensor h0, Tensor w_ih, Tensor w_hh, Tensor? b_ih, Tensor? b_hh, "
-    "Tensor? lengths, Tensor? reset_mask, Tensor? drawn"
-)
-_FLAGS = "bool reset_after, bool reverse, float p"
-
-
-def _tape_sizes(x: Tensor, h0: Tensor, training: bool) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The shapes of the states and of the gates that leave forward, for rows of any length."""
-    steps, size, hidden = x.shape[0], x.shape[1], h0.shape[1]
-    if not training:
-        return (0, hidden), (0, 4 * hidden)
-    return ((steps + 1) * size, hidden), (steps * size, 4 * hidden)
-
-
-@torch.library.custom_op(
-    "gatelab::gru_layer",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_TENSORS}, {_FLAGS}, bool training) -> (Tensor, Tensor, Tensor, Tensor)",
-)
-@reference.without_autocast
-def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _layer_forward(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
+    """The registered operation's forward pass; see `operation.register`."""
     *found, lengths, reset_mask, drawn, reset_after, reverse, p, training = others
     weights = cast(Tensors, found)
     check_call(x, h0, weights, lengths, reset_mask, drawn, reset_after)
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     y, h_n, tape = layer.forward(x, h0, weights, batch, reset_after=reset_after, training=training)
-    states, gates = (x.new_empty(shape) for shape in _tape_sizes(x, h0, training))
+    states, gates = (x.new_empty(shape) for shape in _kept(x, h0, reset_after, training))
     if tape is not None:
         for kept, made in ((states, tape.states), (gates, tape.gates)):
             kept[: made.shape[0]] = made
@@ -117,64 +94,27 @@ def _layer(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor,
     return y, h_n, states, gates
 
 
-@_layer.register_fake
-def _(x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    states, gates = (x.new_empty(shape) for shape in _tape_sizes(x, h0, others[-1]))
-    return x.new_empty(x.shape[0], *h0.shape), h0.new_empty(h0.shape), states, gates
-
-
-@torch.library.custom_op(
-    "gatelab::gru_layer_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor dy, Tensor dh_n, {_TENSORS}, Tensor states, Tensor gates, {_FLAGS}) "
-    "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-@reference.without_autocast
-def _layer_backward(dy: Tensor, dh_n: Tensor, x: Tensor, h0: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    *found, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p = others
-    weights = cast(Tensors, found)
+def _layer_backward(
+    dy: Tensor | None, dh_n: Tensor | None, x: Tensor, h0: Tensor, *others: Any
+) -> tuple[Tensor | None, ...]:
+    """Its backward pass, on a copy of the gates, which the kernel overwrites."""
+    *found, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p, needed = others
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     states, gates = states if batch.order is None else states[: batch.count], gates[: batch.count]
     inputs, rows = layer.fused_inputs(batch, x.shape[2]), batch.gather(x)
-    # the kernel overwrites the gates
     tape = layer.Tape(batch, inputs, rows, states, gates.clone(), gates.new_empty(0), reset_after)
-    needed = [t is not None for t in (x, h0, *weights)]
-    grads = layer.backward(tape, dy, dh_n, h0, weights, needed)
-    return tuple(x.new_empty(0) if not n or g is None else g for n, g in zip(needed, grads, strict=True))
+    return layer.backward(tape, dy, dh_n, h0, cast(Tensors, found), needed)
 
 
-@_layer_backward.register_fake
-def _(dy: Tensor, dh_n: Tensor, *others: Any) -> tuple[Tensor, ...]:
-    return tuple(dy.new_empty(0) if t is None else t.new_empty(t.shape) for t in others[:6])
+def _kept(x: Tensor, h0: Tensor, reset_after: bool, training: bool) -> operation.Shapes:
+    """The shapes of the states and of the gates, for rows of any length."""
+    steps, size, hidden = x.shape[0], x.shape[1], h0.shape[1]
+    if not training:
+        return (0, hidden), (0, 4 * hidden)
+    return ((steps + 1) * size, hidden), (steps * size, 4 * hidden)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.reset_after, ctx.reverse, ctx.p, _ = inputs
-    ctx.save_for_backward(*tensors, *output[2:])
-
-
-@reference.without_autocast
-def _gradient(ctx: Any, dy: Tensor, dh_n: Tensor, *_tape: Tensor) -> tuple[Tensor | None, ...]:
-    saved = ctx.saved_tensors
-    if torch.is_grad_enabled() or is_transformed():
-        *tensors, lengths, reset_mask, drawn = saved[:9]
-        found = reference.gradient(
-            tensors,
-            ctx.needs_input_grad[:6],
-            (dy, dh_n),
-            reset_after=ctx.reset_after,
-            lengths=lengths,
-            reset_mask=reset_mask,
-            zoneout=(ctx.p or None) if drawn is None else drawn,
-            reverse=ctx.reverse,
-        )
-        return (*found, *[None] * 7)
-    grads = _layer_backward(dy, dh_n, *saved, ctx.reset_after, ctx.reverse, ctx.p)
-    return (*(None if t is None else g for g, t in zip(grads, saved, strict=False)), *[None] * 7)
-
-
-_layer.register_autograd(_gradient, setup_context=_save)
+_layer = operation.register("gru_native", _layer_forward, _layer_backward, _kept)
 
 
 def run(
