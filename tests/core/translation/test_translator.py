@@ -207,16 +207,17 @@ def test_a_wide_beam_finds_the_best_of_all_short_translations():
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_a_wider_beam_is_never_worse_than_greedy(penalty):
     better = 0
-    for seed in range(3):
+    for seed in range(12):  # five of these 240 searches lose a greedy hypothesis that is the best
         model = sharp()
         torch.manual_seed(seed)
         torch.nn.init.normal_(model.combine.weight, std=0.5)
         source = torch.randint(2, 10, (6, 20))
         lengths = torch.randint(1, 7, (20,))
         greedy, beam = (
-            search(model, source, lengths, end=END, width=width, length_penalty=penalty) for width in (1, 4)
+            search(model, source, lengths, end=END, width=width, length_penalty=penalty) for width in (1, 2)
         )
-        assert all(wide.score >= one.score for wide, one in zip(beam, greedy, strict=True))
+        for wide, one in zip(beam, greedy, strict=True):
+            assert wide.score > one.score or wide.tokens == one.tokens
         better += sum(wide.score > one.score for wide, one in zip(beam, greedy, strict=True))
     assert better >= 10
 

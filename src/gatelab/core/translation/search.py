@@ -8,7 +8,8 @@ different lengths are compared by
                               the constant 5 left out); a = 1 is the mean, a = 0 the sum
 
 K = 1 is the likeliest token every time. It is a candidate of every wider beam as well, so that no beam is worse than
-greedy by its own score, which pruning alone does not promise.
+greedy by its own score, which pruning alone does not promise: where a beam lost this hypothesis, it is looked for by
+itself.
 
 Dimensions: B sentences, K hypotheses, S source steps, T steps so far, V vocabulary; N = K*B as in translator.py.
 """
@@ -60,15 +61,20 @@ def search(
         raise ValueError(f"beam must be at least 1, got {width}")
     if not 0 <= length_penalty < float("inf"):
         raise ValueError(f"length_penalty must be at least 0, got {length_penalty}")
-    found = _Beam(model, source, lengths, end, width, length_penalty, never).run()
-    if width == 1:
-        return found
-    greedy = _Beam(model, source, lengths, end, 1, length_penalty, never).run()
-    return [max(pair, key=lambda one: one.score) for pair in zip(found, greedy, strict=True)]
+    beam = _Beam(model, source, lengths, end, width, length_penalty, never)
+    beam.run()
+    if beam.lost:
+        greedy = _Beam(model, source[:, beam.lost], lengths[beam.lost], end, 1, length_penalty, never)
+        greedy.run()
+        for sentence, one in zip(beam.lost, greedy.found, strict=True):
+            beam.found[sentence] = max(beam.found[sentence], one, key=lambda found: found.score)
+    return beam.found
 
 
 class _Beam:
-    """One search. `sentences` [B] are the places in the batch of those that are still unfinished."""
+    """One search. `sentences` [B] are the places in the batch of those that are still unfinished, `greedy` [B] is which
+    of its hypotheses took the likeliest token every time, -1 where it ended or is among the `lost` sentences.
+    """
 
     def __init__(
         self,
@@ -82,45 +88,46 @@ class _Beam:
     ) -> None:
         self.model, self.end, self.width, self.penalty = model, end, width, length_penalty
         self.never = torch.tensor(never, dtype=torch.int64, device=source.device)
-        self.memory, at = model.encode(source, lengths)
-        self.at = at.columns(lambda part: part.repeat(1, width, 1))
+        self.memory, self.at = model.encode(source, lengths)
         batch, device = source.shape[1], source.device
         self.sentences = torch.arange(batch, device=device)
         self.limits = LONGER * lengths + MORE
-        self.scores = torch.full((batch, width), -torch.inf, dtype=torch.float64, device=device)
-        self.scores[:, 0] = 0  # the hypotheses are one at first
-        self.places = width - torch.zeros(batch, dtype=torch.int64, device=device)
-        self.history = torch.full((batch, width, 1), end, dtype=torch.int64, device=device)
+        self.scores = torch.zeros(batch, 1, dtype=torch.float64, device=device)  # one hypothesis at first
+        self.places = torch.full((batch,), width, device=device)
+        self.history = torch.full((batch, 1, 1), end, device=device)
+        self.greedy = torch.zeros(batch, dtype=torch.int64, device=device)
         self.found = [Found([], -float("inf"), False)] * batch
+        self.lost: list[int] = []
 
-    def run(self) -> list[Found]:
+    def run(self) -> None:
         """Search until every hypothesis has ended."""
         while len(self.sentences):
             self._step()
             self._regroup()
-        return self.found
 
     def _step(self) -> None:
-        batch, width = self.scores.shape
+        batch, now = self.scores.shape
         tokens = self.history[:, :, -1].T.reshape(1, -1)
         features, self.at, _ = self.model.decode(tokens, self.at, self.memory)
-        logits = self.model.head(features[0]).float()  # [N, V]
-        norm = logits.logsumexp(-1, keepdim=True)
-        logits[:, self.never] = -torch.inf
+        log_probs = self.model.head(features[0]).float().log_softmax(-1)  # [N, V]
+        log_probs[:, self.never] = -torch.inf
         # a token that is not among the K of its own hypothesis is not among those of the sentence
-        best, token = logits.topk(min(width, logits.shape[1]))
-        k = best.shape[1]
-        gain = (best - norm).double().view(width, batch, k).transpose(0, 1)
-        token = token.view(width, batch, k).transpose(0, 1)
-        top, place = (self.scores.unsqueeze(2) + gain).flatten(1).topk(width)
+        k = min(self.width, log_probs.shape[1])
+        best, token = log_probs.topk(k)
+        gain = best.double().view(now, batch, k).transpose(0, 1)
+        token = token.view(now, batch, k).transpose(0, 1)
+        top, place = (self.scores.unsqueeze(2) + gain).flatten(1).topk(min(self.width, now * k))
         parents, token = place // k, token.flatten(1).gather(1, place)
-        top = top.masked_fill(torch.arange(width, device=top.device) >= self.places[:, None], -torch.inf)
+        top = top.masked_fill(
+            torch.arange(top.shape[1], device=top.device) >= self.places[:, None], -torch.inf
+        )
         kept = self.history.gather(1, parents.unsqueeze(2).expand(-1, -1, self.history.shape[2]))
         self.history = torch.cat((kept, token.unsqueeze(2)), 2)
         steps = self.history.shape[2] - 1
         ends = token == self.end
         over = (ends | (steps >= self.limits)[:, None]) & (top > -torch.inf)
         self._keep(top / steps**self.penalty, ends, over)
+        self._follow(place == (self.greedy * k)[:, None], top > -torch.inf, over)
         self.places = self.places - over.sum(1)
         self.scores = top.masked_fill(over, -torch.inf)
         columns = (parents.T * batch + torch.arange(batch, device=top.device)).flatten()
@@ -136,6 +143,13 @@ class _Beam:
                 tokens = self.history[row, k, 1:].tolist()
                 self.found[sentence] = Found(tokens[:-1] if ended else tokens, float(best[row]), ended)
 
+    def _follow(self, likeliest: Tensor, kept: Tensor, over: Tensor) -> None:
+        """Note where the greedy hypotheses are now; `likeliest` [B, K]: what continues one by its likeliest token."""
+        stays = likeliest & kept
+        self.lost += self.sentences[(self.greedy >= 0) & ~stays.any(1)].tolist()
+        goes_on = stays & ~over
+        self.greedy = goes_on.int().argmax(1).masked_fill(~goes_on.any(1), -1)
+
     def _regroup(self) -> None:
         """Leave finished sentences out of the batch, once they are many or all."""
         live = (self.scores > -torch.inf).any(1)
@@ -145,5 +159,6 @@ class _Beam:
         batch, width = self.scores.shape
         columns = (torch.arange(width, device=rows.device)[:, None] * batch + rows).flatten()
         self.sentences, self.limits, self.places = self.sentences[rows], self.limits[rows], self.places[rows]
+        self.greedy = self.greedy[rows]
         self.scores, self.history, self.memory = self.scores[rows], self.history[rows], self.memory.of(rows)
         self.at = self.at.columns(lambda part: part.index_select(1, columns))
