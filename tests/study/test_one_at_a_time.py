@@ -372,6 +372,26 @@ def test_the_picture_has_a_line_a_change_with_its_interval(folder):
     assert names == list(CHANGES)[::-1]
     drawn = [bars.lines[0].get_xdata()[0] for bars in axes.containers]
     assert drawn == pytest.approx([effect.difference.mean for effect in reversed(effects(state))])
+    assert axes.get_xscale() == "linear"
     over = Figure().subplots()
     draw(over, state, x="task.net.dropout")  # an axis that was asked for
     assert over.get_xlabel() == "dropout"
+
+
+def test_a_change_that_is_far_off_does_not_squeeze_the_others(make_study, tmp_path):
+    rows = [
+        ("gru", 0.1, BASE),
+        ("rnn", 0.1, [900.0, 950.0, 940.0]),
+        ("gru", 0.0, NO_DROPOUT),
+        ("gru", 0.5, MORE),
+    ]
+    trials = [trial(model, dropout, values) for model, dropout, values in rows]
+    folder = make_study("far", SPACE, trials, strategy="one_at_a_time", seeds=[0, 1, 2])
+    axes = Figure().subplots()
+    draw(axes, by_change(read_study(folder)))
+    left, right = axes.get_xlim()
+    at = axes.transAxes.inverted().transform(axes.transData.transform([(0.0, 0), (-0.12, 0), (926.0, 0)]))[
+        :, 0
+    ]
+    assert left < -0.3 < 926 < right
+    assert at[0] - at[1] > 0.03

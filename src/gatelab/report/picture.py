@@ -7,6 +7,7 @@ apart in grey.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ FAINT = "#777777"
 WIDTH, NARROW, HEIGHT, DPI = 7.4, 4.4, 4.6, 150
 LONG = 40
 """Letters of a change on one line."""
+FAR = 30
+"""Times the middle change: one that is further from the base would squeeze the others into a line."""
 MOST_LETTERS = 80
 """Of the words below an axis; more would overlap, and stand at an angle."""
 
@@ -139,6 +142,9 @@ def _draw_effects(axes: Axes, state: StudyState, changes: Sequence[Effect]) -> N
             capsize=2.5,
             zorder=4,
         )
+    sizes = sorted(abs(one.difference.mean) for one in changes if not one.diverged)
+    if sizes and sizes[-1] > FAR * (near := statistics.median_high(sizes[:-1] or sizes)) > 0:
+        axes.set_xscale("symlog", linthresh=2 * near)  # as it is near 0, and in equal factors beyond
     axes.set_yticks(range(len(changes)), [_folded(one.label) for one in reversed(changes)])
     axes.set_ylim(-0.5, len(changes) - 0.5)
     axes.set_xlabel(f"{label(state.objectives[0])}: difference from the base")
