@@ -6,9 +6,10 @@ message, with its lines; errors are `DataError`s.
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from unicodedata import normalize
@@ -17,6 +18,7 @@ from gatelab.data.file_kinds import refuse_other_kinds
 from gatelab.data.messages import (
     CLOSE_QUOTE,
     HEADER_AGAIN,
+    NO_HEADER,
     ROWS_ALONE,
     DataError,
     Problems,
@@ -106,6 +108,8 @@ def text_table(
         ) from None
     names = [normalize("NFC", name.strip()) for name in rows[0][1]]
     check_names(names, wanted)
+    if any(len(fields) < len(names) for _, fields in rows[1:]):
+        refuse_two_separators([line for line in io.StringIO(text) if line.strip()])
     return TextTable(names, _lines(names, rows[1:]))
 
 
@@ -167,6 +171,40 @@ def _encloses(text: str) -> bool:
     )
 
 
+def refuse_two_separators(
+    lines: Sequence[str], holds_values: Callable[[Sequence[str], str], bool] = lambda rows, mark: False
+) -> None:
+    """Raise `DataError` where the header, the first of the lines, is separated by one sign and all rows by another.
+
+    holds_values: whether rows that are cut by a sign hold values alone, which tells `1,5;2,5` from `1;2`.
+    """
+    header, *rows = lines
+    signs = {**_MARKS, "space": " "}
+    for (name, mark), (other, sign) in itertools.permutations(signs.items(), 2):
+        names = sum(bool(field.strip()) for field in _fields([header], mark)[0])
+        if names < 2 or len(_fields([header], sign)[0]) > 1 or not any(sign in row for row in rows):
+            continue
+        by_mark, by_sign = ({len(fields) for fields in _fields(rows, each)} for each in (mark, sign))
+        decimals = sign == "," and holds_values(rows, mark)  # commas within numbers
+        fits = by_sign == {names} and not decimals and by_mark != {names}
+        fits = fits or (by_sign == {names} and holds_values(rows, sign) and not holds_values(rows, mark))
+        if fits or (by_mark == {1} and min(by_sign) > 1 and "space" not in (name, other)):
+            raise DataError(
+                f"the header ({shown(header.strip())}) is separated by {name} and the rows below it by {other}: write "
+                "the same sign in both"
+            )
+
+
+def _fields(lines: Sequence[str], mark: str) -> list[list[str]]:
+    """The fields of lines of which none is blank, cut by a sign."""
+    if mark == " ":
+        return [line.split() for line in lines]
+    try:
+        return [fields for fields in csv.reader(lines, delimiter=mark, skipinitialspace=True) if fields]
+    except csv.Error:  # a field longer than Python reads
+        return [[line] for line in lines]
+
+
 def check_names(names: list[str], wanted: Sequence[tuple[str, str]]) -> None:
     """Raise `DataError` for a name that occurs twice, and a wanted one that does not."""
     problems = Problems()
@@ -182,7 +220,8 @@ def check_names(names: list[str], wanted: Sequence[tuple[str, str]]) -> None:
                 )
             else:
                 there = few([shown(name, _LONGEST) for name in names if name], 12) or "none"
-                problems.append(f"has no column {name} (it has {there}){did_you_mean(name, names)}")
+                hint = did_you_mean(name, names) or f"; {NO_HEADER}"
+                problems.append(f"has no column {name} (it has {there}){hint}")
     problems.refuse()
 
 

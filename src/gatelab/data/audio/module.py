@@ -289,7 +289,7 @@ class AudioDataModule(GatelabDataModule):
                 say who speaks where the run must know.
         """
         if is_table(file, *MANIFESTS):
-            rows = manifest(file, None)
+            rows = manifest(file, None, self.notes)
         else:
             found = sounds_in(file) if file.is_dir() else [file]
             rows = [Row(str(each), each, "") for each in found]

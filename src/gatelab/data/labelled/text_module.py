@@ -119,7 +119,7 @@ class LabelledTextDataModule(LabelledDataModule):
         else:
             from gatelab.data.labelled.table import column_of, read_rows
 
-            frame = read_rows(file, [], [column], True, **file_format)
+            frame = read_rows(file, self.notes, [column], True, **file_format)
             texts = column_of(frame, "text", column)
             where = [f"row {number}" for number in range(1, len(texts) + 1)]
         if not texts:
@@ -192,8 +192,8 @@ class LabelledTableDataModule(LabelledTextDataModule):
             return self._new_texts(file, text, spec, tokenizer, **self.file_format)
         from gatelab.data.labelled.table import first_steps, read_rows, series_of
 
-        rows = read_rows(file, [], [id], False, **self.file_format)
-        series = series_of(rows, str(id), time, spec.names)
+        rows = read_rows(file, self.notes, [id], False, **self.file_format)
+        series = series_of(rows, str(id), time, spec.names, self.notes)
         most = self.options.max_length
         sequences = series.sequences if most is None else first_steps(series.sequences, most)
         return {str(id): series.ids}, self._batches(sequences, spec)

@@ -15,7 +15,7 @@ import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from gatelab.data.file_kinds import refuse_other_kinds
 from gatelab.data.messages import CLOSE_QUOTE, HEADER_AGAIN, ROWS_ALONE, DataError, counted, shown
 from gatelab.data.series.csv_numbers import DECIMALS, as_numbers, decimal_sign, texts
 from gatelab.data.text.text_files import blocks, nul_told
+from gatelab.data.text_table import refuse_two_separators
 
 SEPARATORS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": r"\s+"}
 _BYTE_ORDER_MARKS: Final = (
@@ -36,6 +37,8 @@ _BYTE_ORDER_MARKS: Final = (
 )
 _LOOKED_AT: Final = 100
 """Lines from which the separator is found out."""
+_WORD: Final = 20
+"""Letters before and after an odd one that are shown."""
 _SIGN: Final = r"[\t !#$%&()*+,\-/:;<=>?@\[\\\]^_`{|}~]"
 """What may separate fields: no letter, digit, point, quote or line end."""
 _DATE: Final = (
@@ -115,6 +118,7 @@ def read_csv(
     lines = list(itertools.islice((line for line in io.StringIO(content) if line.strip()), _LOOKED_AT))
     if not lines:
         raise DataError("the file is empty; it needs a header and rows")
+    refuse_two_separators(lines, _holds_values)
     mark = SEPARATORS.get(separator or "", separator) or _separator(lines, notes)
     names, quote = _header(content, mark, notes)
     if sentences:
@@ -289,7 +293,38 @@ def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
         ) from None
     if "\0" in text:
         raise DataError(nul_told(text.encode("utf-8", "replace")))
+    if encoding is not None:
+        _tell_encoding(raw, text, encoding, notes)
     return text
+
+
+def _tell_encoding(raw: bytes, text: str, encoding: str, notes: list[str]) -> None:
+    """Note an encoding that was given, unless UTF-8 reads the same, with a word to judge it by."""
+    utf_8 = raw.decode("utf-8", "replace").lstrip("\ufeff").rstrip("\x1a")
+    if text == utf_8:
+        return
+    control = re.search(r"[\x80-\x9f]", text)  # letters of another encoding
+    told = _odd_word(text, control) + ", with a control character" * bool(control)
+    if "\ufffd" not in utf_8 and (other := _odd_word(utf_8)):
+        told += f"; in UTF-8, which it is as well, {other}: if that is right, leave data.encoding out"
+    notes.append(
+        f"the file was read in {encoding.upper()}, as data.encoding says: {told or 'all of it is ASCII'}"
+    )
+
+
+def _odd_word(text: str, found: re.Match[str] | None = None) -> str:
+    """Where the first sign stands that is not ASCII, or the one that was found, and the word around it; "": nowhere."""
+    if (found := found or re.search(r"[^\x00-\x7f]", text)) is None:
+        return ""
+    place = found.start()
+    before, after = (
+        re.findall(form, part)[0]
+        for form, part in (
+            (r"[^\s,;|\"]*$", text[:place][-_WORD:]),
+            (r"[^\s,;|\"]*", text[place : place + _WORD]),
+        )
+    )
+    return f"line {text.count(chr(10), 0, place) + 1} holds {shown(before + after)}"
 
 
 def _separator(lines: list[str], notes: list[str]) -> str:
@@ -353,7 +388,7 @@ def _header(text: str, mark: str, notes: list[str]) -> tuple[list[str], str]:
     return [name or f"{_UNNAMED}{place}" for place, name in enumerate(fields)], quote
 
 
-def _holds_values(lines: list[str], mark: str) -> bool:
+def _holds_values(lines: Sequence[str], mark: str) -> bool:
     """Whether all fields of the lines are numbers, times or empty."""
     rows = csv.reader(lines, delimiter=mark, skipinitialspace=True)
     return all(_is_value(field.strip()) for fields in rows for field in fields if field.strip())

@@ -8,7 +8,7 @@ All errors are `DataError`s that name column and row (counted from 1 after the h
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -47,6 +47,13 @@ def as_float(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         with contextlib.suppress(TypeError):  # lists
             numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     return numbers, np.isnan(numbers) & cells.notna().to_numpy()
+
+
+def tell_truths(frame: pd.DataFrame, columns: Iterable[str], notes: list[str]) -> None:
+    """Note the columns that say true or false and are read as numbers."""
+    for column in columns:
+        if pd.api.types.infer_dtype(frame[column]) == "boolean":
+            notes.append(f"column {column!r} says true or false, which is read as 1 and 0")
 
 
 def odd_words(words: pd.Series) -> pd.Series:

@@ -19,6 +19,7 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
+from gatelab.data.file_kinds import refuse_other_kinds
 from gatelab.data.messages import DataError, Problems, counted, no_column, shown, to_type, told_dropped
 from gatelab.data.series.calendar import (
     Stamps,
@@ -34,7 +35,7 @@ from gatelab.data.series.calendar import (
     zone_note,
 )
 from gatelab.data.series.csv_file import is_unnamed, own_columns, read_csv
-from gatelab.data.series.csv_numbers import as_float
+from gatelab.data.series.csv_numbers import as_float, tell_truths
 from gatelab.data.series.missing_marks import without_marks
 from gatelab.data.series.protocol import Series
 
@@ -97,6 +98,8 @@ def read_table(
     numbers = _numbers(frame, columns, time, problems, settings)
     numbers = without_marks(numbers, missing_marks, notes, "give data.missing_marks=[{}]" * settings)
     stamps = None
+    if time is None:
+        _tell_sums(numbers, notes)
     if time is not None:
         try:
             stamps = read_times(frame[time], notes)
@@ -159,6 +162,7 @@ def read_frame(
         raise DataError(f"{path}: expected a file named {', '.join(CSV + PARQUET)}")
     try:
         if name.endswith(PARQUET):
+            _refuse_no_parquet(path)
             frame = pd.read_parquet(path)
             if not isinstance(frame.index, pd.RangeIndex):
                 frame = frame.reset_index()  # Parquet may keep the time as an index
@@ -190,6 +194,15 @@ def read_frame(
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
     return frame
+
+
+def _refuse_no_parquet(path: Path) -> None:
+    """Raise `DataError` for a file of another kind that is called Parquet."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    if not head.startswith(b"PAR"):
+        refuse_other_kinds(head)
+        raise DataError("the file is not in Parquet: let its name end in .csv if it is a table of text")
 
 
 def as_text(column: pd.Series) -> pd.Series:
@@ -247,9 +260,7 @@ def _columns(
         problems.refuse()
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    for column in columns:
-        if pd.api.types.infer_dtype(frame[column]) == "boolean":
-            notes.append(f"column {column!r} says true or false, which is read as 1 and 0")
+    tell_truths(frame, columns, notes)
     if not columns:
         raise DataError(f"{path}: there is no column beside the time column {time!r}")
     return columns
@@ -289,6 +300,18 @@ def _numbers(
         )
         problems.append(f"not numeric: {listed}; {'; or '.join(fixes)}")
     return pd.DataFrame(numbers, index=frame.index)
+
+
+def _tell_sums(numbers: pd.DataFrame, notes: list[str]) -> None:
+    """Note a last row that holds the sums of all others, larger than each of their numbers."""
+    above = numbers.to_numpy()[:-1]
+    sums = above.sum(axis=0)
+    largest = np.abs(above).max(axis=0, initial=0)
+    if len(sums) and (np.isclose(numbers.iloc[-1], sums, rtol=1e-6) & (np.abs(sums) > 2 * largest)).all():
+        notes.append(
+            f"row {len(numbers)} holds the sums of the rows above it and is read as one of them; remove it if it is a "
+            "total"
+        )
 
 
 def _choice(columns: list[str]) -> str:
