@@ -69,6 +69,10 @@ MEANT = {
     "a time with a space": ("date,load", ["2024-01-01 00:00,5", "2024-01-01 01:00,6"]),
     "names with spaces": ("my date,my load", ["2024-01-01,5", "2024-01-02,6"]),
     "a comma in the header": ('"a, b";c', ["1;2", "3;4"]),
+    "a note below dates with a time": ("date,load", ["2024-01-01 00:00,5", "# end"]),
+    "an unnamed column": (",date,load", ["0,2024-01-01 00:00,5", "1,2024-01-01 01:00,6"]),
+    "a column without rows": ("date,load,", ["2024-01-01 00:00,5", "2024-01-01 01:00,6"]),
+    "tabs and decimal commas": ("Zeit\tPreis", ["2024-01-01 00:00\t1,5", "2024-01-01 01:00\t2,5"]),
     "quoted": ("a,b", ['"1;2",3', '"4;5",6']),
     "a list in a cell": ("a|b", ["1,2|3", "4,5|6"]),
 }

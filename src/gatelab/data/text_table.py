@@ -107,9 +107,9 @@ def text_table(
             f"{CLOSE_QUOTE}"
         ) from None
     names = [normalize("NFC", name.strip()) for name in rows[0][1]]
-    check_names(names, wanted)
-    if any(len(fields) < len(names) for _, fields in rows[1:]):
+    if len(names) == 1 or any(len(fields) < len(names) for _, fields in rows[1:]):
         refuse_two_separators([line for line in io.StringIO(text) if line.strip()])
+    check_names(names, wanted)
     return TextTable(names, _lines(names, rows[1:]))
 
 
@@ -176,19 +176,32 @@ def refuse_two_separators(
 ) -> None:
     """Raise `DataError` where the header, the first of the lines, is separated by one sign and all rows by another.
 
+    And where every line is quoted as if it were one field.
     holds_values: whether rows that are cut by a sign hold values alone, which tells `1,5;2,5` from `1;2`.
     """
     header, *rows = lines
+    inside = [found[1] for line in lines if (found := re.fullmatch(r'\s*"([^"]*)"\s*', line))]
+    if rows and len(inside) == len(lines):
+        widths = ({len(fields) for fields in _fields(inside, mark)} for mark in _MARKS.values())
+        if any(len(width) == 1 and max(width) > 1 for width in widths):
+            raise DataError(f"every line is quoted whole ({shown(header.strip())}): remove these quotes")
     signs = {**_MARKS, "space": " "}
     for (name, mark), (other, sign) in itertools.permutations(signs.items(), 2):
-        names = sum(bool(field.strip()) for field in _fields([header], mark)[0])
-        if names < 2 or len(_fields([header], sign)[0]) > 1 or not any(sign in row for row in rows):
+        above = _fields([header], mark)[0]
+        if mark not in header or sum(map(bool, map(str.strip, above))) < 2:
+            continue
+        if len(_fields([header], sign)[0]) > 1 or not any(sign in row for row in rows):
             continue
         by_mark, by_sign = ({len(fields) for fields in _fields(rows, each)} for each in (mark, sign))
-        decimals = sign == "," and holds_values(rows, mark)  # commas within numbers
-        fits = by_sign == {names} and not decimals and by_mark != {names}
-        fits = fits or (by_sign == {names} and holds_values(rows, sign) and not holds_values(rows, mark))
-        if fits or (by_mark == {1} and min(by_sign) > 1 and "space" not in (name, other)):
+        spaced, same = "space" in (name, other), by_sign == {len(above)}
+        decimals = same and sign == "," and holds_values(rows, mark)  # commas within numbers
+        if by_mark == {1}:
+            odd = same and not decimals if spaced else min(by_sign) > 1
+        elif by_mark == {len(above)}:
+            odd = same and not spaced and holds_values(rows, sign) and not holds_values(rows, mark)
+        else:
+            odd = same and not spaced and not decimals
+        if odd:
             raise DataError(
                 f"the header ({shown(header.strip())}) is separated by {name} and the rows below it by {other}: write "
                 "the same sign in both"

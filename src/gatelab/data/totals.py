@@ -34,3 +34,14 @@ def told_lone_total(ids: np.ndarray) -> str:
         return ""
     called = "has this row alone and is called like a total of the rows above it"
     return f"{name!r} {called}: remove it, or call it otherwise"
+
+
+def tell_sums(numbers: np.ndarray, notes: list[str]) -> None:
+    """Note a last row of a table `[N, C]` that holds the sums of all others, larger than each of their numbers."""
+    above, last = numbers[:-1], numbers[-1:].ravel()
+    sums, largest = above.sum(axis=0), np.abs(above).max(axis=0, initial=0)
+    if len(last) and (np.isclose(last, sums, rtol=1e-6) & (np.abs(sums) > 2 * largest)).all():
+        notes.append(
+            f"row {len(numbers)} holds the sums of the rows above it and is read as one of them; remove it if it is a "
+            "total"
+        )

@@ -32,7 +32,7 @@ from gatelab.data.messages import (
 )
 from gatelab.data.series.calendar import read_times
 from gatelab.data.series.csv_file import own_columns
-from gatelab.data.series.csv_numbers import as_float, odd_words, tell_truths
+from gatelab.data.series.csv_numbers import as_float, odd_words, tell_times, tell_truths
 from gatelab.data.series.missing_marks import without_marks
 from gatelab.data.series.table import SEPARATOR, read_frame
 from gatelab.data.specs import SPLIT_NAMES, SPLITS
@@ -108,6 +108,9 @@ def _without_totals(
             notes.append(f"{told} is read as an example; remove it if it sums up the rows above")
             return frame
         problems.append(f"{told} sums up the rows above it and is no example; remove it")
+    labels = rows[columns.label].tolist() if columns.label in rows else []
+    if labels and labels[-1] not in (None, *labels[:-1]) and len(set(labels)) < len(labels):
+        notes.append(f"row {len(labels)} alone has the label {labels[-1]!r}; remove it if it is no example")
     return rows
 
 
@@ -197,6 +200,7 @@ def series_of(
     problems.refuse()
     values = np.stack([column for column in columns if column is not None], axis=1)
     tell_truths(frame, channels, notes)
+    tell_times(frame, channels if time is None else [], notes)
     without_marks(pd.DataFrame(values, columns=list(channels)), None, notes, "empty these cells")
     order = np.argsort(owner, kind="stable")
     if time is not None:

@@ -14,10 +14,11 @@ from gatelab.data.labelled.texts import (
     corpus_sources,
     encode,
     labelled_texts,
+    normal,
     read_corpus,
     refuse_empty,
 )
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, few
 from gatelab.data.text.kept_vocabulary import vocabulary_sha256
 from gatelab.data.text.text_files import lines_of
 
@@ -125,6 +126,9 @@ class LabelledTextDataModule(LabelledDataModule):
         if not texts:
             raise DataError("the file holds no text")
         refuse_empty(texts, where)
+        words = (word for text in texts for word in tokenizer.unknown_in(normal(text, self.options)))
+        if unknown := list(dict.fromkeys(words)):
+            self.notes.append(f"not in the run's vocabulary, so read as unknown: {few(unknown, 5)}")
         return {column: texts}, self._batches(Sequences.of(encode(tokenizer, texts, self.options)), spec)
 
 

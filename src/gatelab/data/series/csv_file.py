@@ -46,7 +46,7 @@ _DATE: Final = (
 )
 _SPREADSHEET: Final = r'"?sep=(.)"?[,;\t|]*\r?\n'
 """A first line by which spreadsheets tell each other the separator."""
-_NO_VALUE: Final = (
+NO_VALUE: Final = (
     *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "None"),
     *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
 )
@@ -110,8 +110,8 @@ def read_csv(
     raw = b"".join(blocks(path))
     refuse_other_kinds(raw[:100])
     content = _decode(raw, encoding, notes)
-    if "\n" not in content:
-        content = content.replace("\r", "\n")  # as old spreadsheets end their lines
+    if "\n" not in content or '"' not in content:  # as old spreadsheets end their lines
+        content = content.replace("\r\n", "\n").replace("\r", "\n")
     if told := re.match(_SPREADSHEET, content, re.IGNORECASE):
         content, separator = content[told.end() :], separator or told[1]
     content = _without_comments(content, notes)
@@ -178,7 +178,7 @@ def _parse(
     options: dict[str, Any] = {
         "dtype": dict.fromkeys(names if cells else words, str),
         "keep_default_na": False,
-        "na_values": {name: _NO_VALUE for name in names if name not in words},
+        "na_values": {name: NO_VALUE for name in names if name not in words},
         "sep": mark,
         "header": 0,
         "quotechar": quote,
@@ -191,7 +191,7 @@ def _parse(
             return frame
         # pandas takes the first fields for an index and shifts the rest
         more = [f"{_UNNAMED}{len(names) + place}" for place in range(frame.index.nlevels)]
-        options["na_values"] |= dict.fromkeys(more, _NO_VALUE)
+        options["na_values"] |= dict.fromkeys(more, NO_VALUE)
         frame = pd.read_csv(io.StringIO(source), names=[*names, *more], **options)
     except pd.errors.ParserError as error:
         if "inside string" in str(error):
@@ -201,6 +201,7 @@ def _parse(
                 f"line {wide[2]} has {wide[3]} fields, the lines above it {wide[1]}: {ROWS_ALONE}"
             ) from None
         raise
+    decimals = "; or, if its commas are decimal ones, give data.separator=semicolon" * (one and mark == ",")
     if (wide := frame[more].notna().any(axis=1)).any():
         named = (
             "; or take out the names of rows, as R writes them (row.names=FALSE)"
@@ -209,7 +210,7 @@ def _parse(
         )
         raise DataError(
             f"row {int(wide.to_numpy().argmax()) + 1} has more fields than the header has names: name every column, "
-            f"{ROWS_ALONE}{named}"
+            f"{ROWS_ALONE}{named}{decimals}"
         )
     return frame[names]
 
@@ -270,10 +271,8 @@ def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
     name = encoding or next((name for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark)), "utf-8")
     if name == "utf-8" and b"\0" in raw:
         told = nul_told(raw)
-        utf_16 = re.search("UTF-16..", told)
-        raise DataError(
-            told + (f", or give data.encoding={utf_16[0].lower().replace('16', '16-')}" if utf_16 else "")
-        )
+        wide = re.search("UTF-(16|32)(..);", told)
+        raise DataError(told + (f", or give data.encoding=utf-{wide[1]}-{wide[2].lower()}" if wide else ""))
     if name != "utf-8" and encoding is None:
         notes.append(f"the file is in {name.upper()}")
     try:

@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, to_type
+from gatelab.data.series.calendar import read_times
 
 DECIMALS: Final = {"point": ".", "comma": ","}
 DECORATED: Final = r"[^\w]{0,3}\d[\d.,'_ ]*(?:[^\w\s]|\s?[^\W\d]{1,4}(?:[/²³]\w*)?|\s[^\w\s]){0,3}"
@@ -54,6 +55,19 @@ def tell_truths(frame: pd.DataFrame, columns: Iterable[str], notes: list[str]) -
     for column in columns:
         if pd.api.types.infer_dtype(frame[column]) == "boolean":
             notes.append(f"column {column!r} says true or false, which is read as 1 and 0")
+
+
+def tell_times(frame: pd.DataFrame, columns: Iterable[str], notes: list[str]) -> None:
+    """Note columns that rise like dates without signs or seconds since 1970, and are read as numbers."""
+    for column in columns:
+        cells = frame[column]
+        if pd.api.types.is_numeric_dtype(cells) and cells.is_unique and cells.is_monotonic_increasing:
+            with contextlib.suppress(DataError):
+                read_times(cells, [])
+                fix = to_type("data.time", column)
+                notes.append(
+                    f"column {column!r} rises like times and is read as numbers; if it is the time, give {fix}"
+                )
 
 
 def odd_words(words: pd.Series) -> pd.Series:

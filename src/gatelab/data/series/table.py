@@ -34,10 +34,11 @@ from gatelab.data.series.calendar import (
     usual_step,
     zone_note,
 )
-from gatelab.data.series.csv_file import is_unnamed, own_columns, read_csv
-from gatelab.data.series.csv_numbers import as_float, tell_truths
+from gatelab.data.series.csv_file import NO_VALUE, is_unnamed, own_columns, read_csv
+from gatelab.data.series.csv_numbers import as_float, tell_times, tell_truths
 from gatelab.data.series.missing_marks import without_marks
 from gatelab.data.series.protocol import Series
+from gatelab.data.totals import tell_sums
 
 CSV: Final = tuple(f"{name}{packed}" for packed in ("", ".gz", ".zst") for name in (".csv", ".tsv", ".txt"))
 PARQUET: Final = (".parquet", ".pq")
@@ -99,7 +100,7 @@ def read_table(
     numbers = without_marks(numbers, missing_marks, notes, "give data.missing_marks=[{}]" * settings)
     stamps = None
     if time is None:
-        _tell_sums(numbers, notes)
+        tell_sums(numbers.to_numpy(), notes)
     if time is not None:
         try:
             stamps = read_times(frame[time], notes)
@@ -193,6 +194,8 @@ def read_frame(
             frame[name] = as_text(frame[name])
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
+        for word, count in frame[name][frame[name].isin(NO_VALUE)].value_counts().items():
+            notes.append(f"column {name!r}: {word!r} ({counted(count, 'time')}) is read as a word")
     return frame
 
 
@@ -261,6 +264,7 @@ def _columns(
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
     tell_truths(frame, columns, notes)
+    tell_times(frame, columns if time is None else [], notes)
     if not columns:
         raise DataError(f"{path}: there is no column beside the time column {time!r}")
     return columns
@@ -300,18 +304,6 @@ def _numbers(
         )
         problems.append(f"not numeric: {listed}; {'; or '.join(fixes)}")
     return pd.DataFrame(numbers, index=frame.index)
-
-
-def _tell_sums(numbers: pd.DataFrame, notes: list[str]) -> None:
-    """Note a last row that holds the sums of all others, larger than each of their numbers."""
-    above = numbers.to_numpy()[:-1]
-    sums = above.sum(axis=0)
-    largest = np.abs(above).max(axis=0, initial=0)
-    if len(sums) and (np.isclose(numbers.iloc[-1], sums, rtol=1e-6) & (np.abs(sums) > 2 * largest)).all():
-        notes.append(
-            f"row {len(numbers)} holds the sums of the rows above it and is read as one of them; remove it if it is a "
-            "total"
-        )
 
 
 def _choice(columns: list[str]) -> str:

@@ -29,6 +29,9 @@ _BINARY: Final = bytes({*range(1, 9), *range(14, 27)})
 """Bytes that stand in no text."""
 _UTF_16: Final = {"UTF-16LE": (codecs.BOM_UTF16_LE, 1), "UTF-16BE": (codecs.BOM_UTF16_BE, 0)}
 """The mark of each, and the place of the NUL byte in the two bytes of a Latin letter."""
+_CONVERT: Final = "is {0}; convert it to UTF-8 (iconv -f {0} -t UTF-8 OLD > NEW)"
+_UTF_32: Final = {"UTF-32LE": (2, 3), "UTF-32BE": (0, 1)}
+"""The places of NUL bytes in the four bytes of a letter, past a mark."""
 
 
 class TextFiles(NamedTuple):
@@ -176,11 +179,15 @@ def nul_told(block: bytes, before: int = 0, lines: int = 0) -> str:
     before, lines: bytes and whole lines of the file before the block.
     """
     place, count = block.index(0), block.count(0)
+    letters = block[-before % 4 or 4 :]
+    for name, places in _UTF_32.items():
+        if any(letters) and not any(any(letters[at::4]) for at in places):
+            return _CONVERT.format(name)
     for name, (mark, odd) in _UTF_16.items():
         if (not before and block.startswith(mark)) or 3 * block[odd::2].count(0) > len(block) > 5 * block[
             1 - odd :: 2
         ].count(0):
-            return f"is {name}; convert it to UTF-8 (iconv -f {name} -t UTF-8 OLD > NEW)"
+            return _CONVERT.format(name)
     if any(byte in _BINARY for byte in block):
         return f"is a binary file (byte {before + place} is 0x00); give a text in UTF-8"
     line = lines + block.count(b"\n", 0, place) + 1
