@@ -9,11 +9,13 @@ it: names that occur twice are told, and a first row of numbers is no header.
 """
 
 import codecs
+import contextlib
 import csv
 import functools
 import io
 import itertools
 import re
+import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -186,10 +188,11 @@ def _parse(
         "skip_blank_lines": not one,
     }
     try:
-        frame = pd.read_csv(io.StringIO(source), names=names, low_memory=False, **options)
-        if isinstance(frame.index, pd.RangeIndex):
-            return frame
+        surplus = pd.errors.ParserWarning  # rows have more fields than there are names
+        with contextlib.suppress(surplus), warnings.catch_warnings(action="error", category=surplus):
+            return pd.read_csv(io.StringIO(source), names=names, low_memory=False, index_col=False, **options)
         # pandas takes the first fields for an index and shifts the rest
+        frame = pd.read_csv(io.StringIO(source), names=names, **options)
         more = [f"{_UNNAMED}{len(names) + place}" for place in range(frame.index.nlevels)]
         options["na_values"] |= dict.fromkeys(more, NO_VALUE)
         frame = pd.read_csv(io.StringIO(source), names=[*names, *more], **options)

@@ -236,7 +236,7 @@ def _read_paths(paths: Mapping[str, str | None], level: str) -> Corpus:
     corpus, first = Corpus({}, {}), dict[Path, str]()
     for split, files in _paths(paths).items():
         if twice := [file.name for file in files.files if first.setdefault(file.resolve(), split) != split]:
-            corpus.notes.append(f"{split}: {counted(len(twice), 'file')} of another split too: {few(twice)}")
+            corpus.notes.append(f"{split}: read in another split too: {few(twice)}")
         if level != "byte":
             _tell_pages(files.files, split, corpus.notes)
         corpus.text[split] = text_of(files.files, level)
