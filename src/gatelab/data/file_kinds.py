@@ -19,6 +19,7 @@ _SHEET: Final = "save the sheet as CSV"
 _TABLE: Final = "save its table as CSV"
 _OUT: Final = "leave the file out"
 _TEXT: Final = f"save its text in UTF-8, or {_OUT}"
+_ONCE: Final = ", or unpack it"
 _FETCH: Final = "get the file itself (git lfs pull)"
 SOUND: Final = "a sound"
 _PACKED: Final = "let its name end in "
@@ -26,8 +27,8 @@ _KINDS: Final = {
     rb"PK\x03\x04": Kind("a spreadsheet or an archive", _SHEET, f"unpack it, or {_OUT}"),
     rb"\xd0\xcf\x11\xe0": Kind("an old spreadsheet", _SHEET, _TEXT),
     rb"PAR1[\0-\x1f]": Kind("a Parquet file", f"{_PACKED}.parquet", _TEXT),
-    rb"\x1f\x8b": Kind("compressed", f"{_PACKED}.csv.gz", f"{_PACKED}.gz"),
-    rb"\x28\xb5\x2f\xfd": Kind("compressed", f"{_PACKED}.csv.zst", f"{_PACKED}.zst"),
+    rb"\x1f\x8b": Kind("compressed", f"{_PACKED}.csv.gz{_ONCE}", f"{_PACKED}.gz{_ONCE}"),
+    rb"\x28\xb5\x2f\xfd": Kind("compressed", f"{_PACKED}.csv.zst{_ONCE}", f"{_PACKED}.zst{_ONCE}"),
     rb"BZh\d1AY&SY|\xfd7zXZ|7z\xbc\xaf|Rar!\x1a": Kind("compressed", "unpack it", "unpack it"),
     rb"%PDF-": Kind("a PDF", _TABLE, _TEXT),
     rb"\{\\rtf\d|%!PS-": Kind("a document with its layout (RTF, PostScript)", _TABLE, _TEXT),
