@@ -1,6 +1,7 @@
 """`gatelab generate` and `gatelab perplexity` on a trained run: text, CSV and JSON that they print, and refusals."""
 
 import csv
+import gzip
 import io
 import json
 import math
@@ -83,6 +84,31 @@ def test_a_text_that_cannot_be_scored_is_refused(trained, tmp_path, capsys, cont
     printed = capsys.readouterr()
     assert printed.out == ""
     assert f"{file}: {message}" in printed.err
+
+
+def test_a_packed_text_scores_as_it_does_unpacked(trained, tmp_path, capsys):
+    run, _, _ = trained
+    (tmp_path / "text.txt").write_bytes(b"a dog\n" * 9)
+    (tmp_path / "text.txt.gz").write_bytes(gzip.compress(b"a dog\n" * 9))
+    found = [
+        json.loads(output(capsys, "perplexity", run, tmp_path / name, "--json"))
+        for name in ("text.txt", "text.txt.gz")
+    ]
+    assert found[0]["loss"] == found[1]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"%PDF-1.4\na dog", "is a PDF"),
+        (b"\x89PNG\r\n", "is an image"),
+        ("a dog".encode("utf-32"), "is UTF-32LE"),
+    ],
+)
+def test_what_is_no_text_is_not_scored(trained, tmp_path, capsys, content, message):
+    (tmp_path / "text.txt").write_bytes(content)
+    assert main(["perplexity", trained[0], str(tmp_path / "text.txt")]) == 2
+    assert f"text.txt: {message}" in capsys.readouterr().err
 
 
 def test_texts_are_printed_one_after_another_or_in_one_document(trained, capsys):

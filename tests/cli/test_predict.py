@@ -146,6 +146,18 @@ def test_holes_are_refused_as_in_training_with_a_fix_that_predict_knows(trained,
     assert "data." not in said
 
 
+@pytest.mark.parametrize("change", ["encoding", "column", "none"])
+def test_a_fix_that_predict_cannot_take_says_so(trained, tmp_path, capsys, change):
+    run, _, table = trained
+    names = {"column": {"other": "another"}, "encoding": {"other": "h\xf6he"}}.get(change, {})
+    text = table.rename(columns=names).to_csv(index=False) if change != "none" else ""
+    (tmp_path / "n.csv").write_bytes(text.encode("latin-1"))
+    given = ["--input", str(tmp_path / "n.csv"), "--output", str(tmp_path / "o.csv")]
+    assert main(["predict", str(run), *given]) == 2
+    told = capsys.readouterr().err
+    assert ("; these settings are the run's, so write the file as its data are" in told) == (change != "none")
+
+
 def test_holes_are_filled_as_in_training_and_it_is_said(trained, tmp_path, capsys):
     run, root, table = trained
     filling = tmp_path / "filling"

@@ -16,7 +16,9 @@ from gatelab.data import (
     PanelDataModule,
     SeriesDataModule,
     SoundDataModule,
+    TextDataModule,
 )
+from gatelab.data.audio.wav import read_sound
 from gatelab.data.messages import DataError
 from gatelab.data.series.table import read_table
 
@@ -40,7 +42,16 @@ KINDS = {
     "gzip": (gzip.compress(CSV), r"compressed: let its name end in \.csv\.gz"),
     "sheet": (b"PK\x03\x04\x14\0\6\0" + bytes(range(256)), "a spreadsheet or an archive"),
     "pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(range(256)), "a PDF"),
+    "plain pdf": (b"%PDF-1.4\n1 0 obj\n", "a PDF"),
+    "document": (rb"{\rtf1\ansi a line}", "a document with its layout"),
+    "png": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "an image"),
+    "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(range(256)), "an image"),
+    "gif": (b"GIF89a" + bytes(range(256)), "an image"),
+    "sound": (b"RIFF\n\n\0\0WAVEfmt ", "a sound"),
+    "database": (b"SQLite format 3\0" + bytes(99), "a database"),
 }
+PAGES = ("records", "lines", "indented", "columns", "page", "table", "xml")
+"""Those that are texts."""
 READERS = {
     "table": lambda path: SeriesDataModule("table", path, "date", lookback=4, horizon=2),
     "panel": lambda path: PanelDataModule("panel", path, id="id", time="date", target=["y"]),
@@ -60,6 +71,70 @@ def test_another_kind_of_file_is_told(tmp_path, content, said, reader):
     ) as refused:
         reader(str(tmp_path / "my.csv")).setup()
     assert str(refused.value).count("my.csv") == 1
+
+
+def of_text(path):
+    return TextDataModule("text", level="char", path=path)
+
+
+TEXTS = {
+    "text": lambda folder: of_text(str(folder / "my.txt")),
+    "one of several": lambda folder: of_text(str(folder)),
+    "pattern": lambda folder: of_text(str(folder / "*.txt")),
+    "validation": lambda folder: TextDataModule(
+        "text", level="char", path=str(folder / "a.txt"), valid_path=str(folder / "my.txt")
+    ),
+    "source": lambda folder: PairsDataModule(
+        "pairs", source=str(folder / "my.txt"), target=str(folder / "a.txt")
+    ),
+    "target": lambda folder: PairsDataModule(
+        "pairs", source=str(folder / "a.txt"), target=str(folder / "my.txt")
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [name for name in KINDS if name != "rows"])  # a text may begin with [[
+@pytest.mark.parametrize("reader", TEXTS)
+@pytest.mark.quick(40, rest="ci")
+def test_another_kind_of_file_is_no_text(tmp_path, kind, reader):
+    content, said = KINDS[kind]
+    (tmp_path / "a.txt").write_text("a line\n" * 99)
+    (tmp_path / "my.txt").write_bytes(content)
+    what = said.partition(":")[0].replace("git lfs pull", "a pointer of Git LFS")
+    with pytest.raises(DataError, match=rf"my\.txt: is .*{what}.*; .*(leave|unpack|name|get) ") as refused:
+        TEXTS[reader](tmp_path).setup()
+    assert "UTF-8 (byte" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_pages_that_are_called_so_are_texts_and_told_among_others(tmp_path, kind):
+    (tmp_path / "my.html").write_bytes(KINDS[kind][0] * 9)
+    alone = of_text(str(tmp_path))
+    alone.setup()
+    assert not any("as they stand" in note for note in alone.notes)
+    (tmp_path / "a.txt").write_text("a line\n" * 99)
+    both = of_text(str(tmp_path))
+    both.setup()
+    assert any(note.endswith("read as they stand, 1 web page (or XML, JSON): my.html") for note in both.notes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_at_level_byte_a_file_of_any_kind_is_read(tmp_path, kind):
+    (tmp_path / "my.txt").write_bytes(KINDS[kind][0] * 50)
+    TextDataModule("text", level="byte", path=str(tmp_path / "my.txt"), window=4, batch_size=1).setup()
+
+
+@pytest.mark.parametrize("kind", [name for name in KINDS if name not in ("rows", "sound")])
+def test_another_kind_of_file_is_no_sound_and_no_parquet(tmp_path, kind):
+    content, said = KINDS[kind]
+    with pytest.raises(DataError, match=r"a\.wav: is .* and no sound; get the file itself, or leave it out"):
+        read_sound(content, "a.wav")
+    (tmp_path / "t.parquet").write_bytes(content)
+    with pytest.raises(DataError, match=rf"t\.parquet: the file is .*{said}"):
+        read_table(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").write_bytes(CSV)
+    with pytest.raises(DataError, match=r"t\.parquet: the file is not in Parquet: let its name end in \.csv"):
+        read_table(tmp_path / "t.parquet")
 
 
 @pytest.mark.parametrize("name", ["my.csv.gz", "MY.CSV.GZ", "my.tsv.Gz"])

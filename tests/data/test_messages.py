@@ -49,7 +49,7 @@ def test_a_name_that_only_looks_the_same_is_shown_by_its_codes(hidden):
 
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are():
-    assert no_column("data.time", "when", ["a", "b"], "").endswith(" There are a, b.")
+    assert " There are a, b; if that is a row, write" in no_column("data.time", "when", ["a", "b"], "")
     assert no_column("data.time", "dat", ["date", "b"], "").endswith(" Did you mean 'date'?")
     told = no_column("data.time", "date", ["date^load"], "; give data.separator")
     assert told.endswith(" The only column is 'date^load'; give data.separator.")

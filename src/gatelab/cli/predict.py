@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from gatelab.cli.common import add_run_dir, loading, print_json
 from gatelab.data.files import atomic_write_bytes
+from gatelab.data.messages import counted
 from gatelab.run import RequestError
 from gatelab.run.record.outputs import check_output, check_picture
 from gatelab.tasks.signals import finish
@@ -96,7 +97,9 @@ def run(options: argparse.Namespace) -> int:
         facts = {"output": options.output, "rows": len(frame), "columns": list(frame.columns)}
         print_json(facts | plotted)
     else:
-        print(f"{len(frame)} rows of {', '.join(map(str, frame.columns))} written to {options.output}")
+        print(
+            f"{counted(len(frame), 'row')} of {', '.join(map(str, frame.columns))} written to {options.output}"
+        )
     return 0
 
 

@@ -27,6 +27,7 @@ ROWS_ALONE = (
 )
 """What to do about a line of too many or too few fields."""
 CLOSE_QUOTE = "put the whole field in quotes and write each quote within it twice, or remove that quote"
+NO_HEADER = "if that is a row, write the names of the columns above it"
 HEADER_AGAIN = "is the header again; keep the first line of names, and remove the others"
 
 
@@ -60,7 +61,7 @@ def no_column(key: str, name: str, columns: Sequence[str], separator: str) -> st
     there = [
         column if len(column) <= MOST_OF_A_NAME else f"{column[:MOST_OF_A_NAME]}..." for column in columns
     ]
-    hint = did_you_mean(name, columns) or f" There are {few(there, 12).rstrip('.')}."
+    hint = did_you_mean(name, columns) or f" There are {few(there, 12)}; {NO_HEADER}."
     if len(columns) == 1:
         hint = f" The only column is {shown(columns[0])}{separator}."
     return f"{key} names the column {name!r}, which does not exist.{hint}"

@@ -6,9 +6,10 @@ message, with its lines; errors are `DataError`s.
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from unicodedata import normalize
@@ -17,6 +18,7 @@ from gatelab.data.file_kinds import refuse_other_kinds
 from gatelab.data.messages import (
     CLOSE_QUOTE,
     HEADER_AGAIN,
+    NO_HEADER,
     ROWS_ALONE,
     DataError,
     Problems,
@@ -105,6 +107,8 @@ def text_table(
             f"{CLOSE_QUOTE}"
         ) from None
     names = [normalize("NFC", name.strip()) for name in rows[0][1]]
+    if len(names) == 1 or any(len(fields) < len(names) for _, fields in rows[1:]):
+        refuse_two_separators([line for line in io.StringIO(text) if line.strip()])
     check_names(names, wanted)
     return TextTable(names, _lines(names, rows[1:]))
 
@@ -167,6 +171,53 @@ def _encloses(text: str) -> bool:
     )
 
 
+def refuse_two_separators(
+    lines: Sequence[str], holds_values: Callable[[Sequence[str], str], bool] = lambda rows, mark: False
+) -> None:
+    """Raise `DataError` where the header, the first of the lines, is separated by one sign and all rows by another.
+
+    And where every line is quoted as if it were one field.
+    holds_values: whether rows that are cut by a sign hold values alone, which tells `1,5;2,5` from `1;2`.
+    """
+    header, *rows = lines
+    inside = [found[1] for line in lines if (found := re.fullmatch(r'\s*"([^"]*)"\s*', line))]
+    if rows and len(inside) == len(lines):
+        widths = ({len(fields) for fields in _fields(inside, mark)} for mark in _MARKS.values())
+        if any(len(width) == 1 and max(width) > 1 for width in widths):
+            raise DataError(f"every line is quoted whole ({shown(header.strip())}): remove these quotes")
+    signs = {**_MARKS, "space": " "}
+    for (name, mark), (other, sign) in itertools.permutations(signs.items(), 2):
+        above = _fields([header], mark)[0]
+        if mark not in header or sum(map(bool, map(str.strip, above))) < 2:
+            continue
+        if len(_fields([header], sign)[0]) > 1 or not any(sign in row for row in rows):
+            continue
+        by_mark, by_sign = ({len(fields) for fields in _fields(rows, each)} for each in (mark, sign))
+        spaced, same = "space" in (name, other), by_sign == {len(above)}
+        decimals = same and sign == "," and holds_values(rows, mark)  # commas within numbers
+        if by_mark == {1}:
+            odd = same and not decimals if spaced else min(by_sign) > 1
+        elif by_mark == {len(above)}:
+            odd = same and not spaced and holds_values(rows, sign) and not holds_values(rows, mark)
+        else:
+            odd = same and not spaced and not decimals
+        if odd:
+            raise DataError(
+                f"the header ({shown(header.strip())}) is separated by {name} and the rows below it by {other}: write "
+                "the same sign in both"
+            )
+
+
+def _fields(lines: Sequence[str], mark: str) -> list[list[str]]:
+    """The fields of lines of which none is blank, cut by a sign."""
+    if mark == " ":
+        return [line.split() for line in lines]
+    try:
+        return [fields for fields in csv.reader(lines, delimiter=mark, skipinitialspace=True) if fields]
+    except csv.Error:  # a field longer than Python reads
+        return [[line] for line in lines]
+
+
 def check_names(names: list[str], wanted: Sequence[tuple[str, str]]) -> None:
     """Raise `DataError` for a name that occurs twice, and a wanted one that does not."""
     problems = Problems()
@@ -182,7 +233,8 @@ def check_names(names: list[str], wanted: Sequence[tuple[str, str]]) -> None:
                 )
             else:
                 there = few([shown(name, _LONGEST) for name in names if name], 12) or "none"
-                problems.append(f"has no column {name} (it has {there}){did_you_mean(name, names)}")
+                hint = did_you_mean(name, names) or f"; {NO_HEADER}"
+                problems.append(f"has no column {name} (it has {there}){hint}")
     problems.refuse()
 
 

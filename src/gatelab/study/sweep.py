@@ -173,8 +173,7 @@ def _plan_new(request: Request, name: str, path: Path, sources: Sequence[Path], 
     if not listed:
         jobs = {-1 - number: point for number, point in enumerate(grid.representatives(spec))}
     new_study.refuse_secrets(spec, listed)  # first: other messages may quote values
-    check.check(spec, jobs, of=total, here=request.launcher == "local")
-    notes = []
+    notes = check.check(spec, jobs, of=total, here=request.launcher == "local")
     if "name" not in request.given:
         notes.append(f"study={name}, by its configuration; give study=NAME for another one")
     if isinstance(request.given.get("seeds"), int):
@@ -205,7 +204,7 @@ def _plan_existing(overrides: Sequence[str], name: str, path: Path, now: Sequenc
         return Plan(study, [None] * total, path, request, True, total - before, notes)
     points = grid.extended(earlier, study.settings, study.space)
     added = dict(list(enumerate(points))[len(earlier) :])
-    check.check(study, added, of=total, here=request.launcher == "local")
+    notes += check.check(study, added, of=total, here=request.launcher == "local")
     return Plan(study, [*points], path, request, True, len(points) - len(earlier), notes)
 
 

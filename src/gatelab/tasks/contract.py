@@ -8,8 +8,10 @@ no PyTorch: what a task says of its metrics is kept in `run.json` (`Task.describ
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 MOST_BEAM = 1000
@@ -275,6 +277,12 @@ Progress = Callable[[str, int], Callable[[int], None]]
 
 class Remark(UserWarning):
     """Something to tell the user about a prediction, e.g. what the vocabulary lacks."""
+
+
+def remark(file: Path, notes: Iterable[str]) -> None:
+    """Tell what was found out about a file of new input, a remark each."""
+    for note in notes:
+        warnings.warn(f"{file}: {note}", Remark, stacklevel=3)
 
 
 class RunSource(Protocol):

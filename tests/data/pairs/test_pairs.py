@@ -10,6 +10,7 @@ import torch
 from gatelab.data.messages import DataError
 from gatelab.data.pairs.baselines import dictionary, word_by_word
 from gatelab.data.pairs.module import PairsDataModule
+from gatelab.data.pairs.read import read_files, read_table
 from gatelab.data.pairs.scores import signatures, translation_scores
 from gatelab.data.specs import IGNORE
 from gatelab.data.text.tokenizer import SentenceTokenizer, tokenizer_from_dict
@@ -377,3 +378,39 @@ def test_pieces_are_drawn_anew_as_seed_epoch_and_number_decide(files, joint):
 def test_dropout_of_pieces_is_refused_for_words(files):
     with pytest.raises(DataError, match=r"data\.bpe_dropout=0\.1 is for pieces: take data\.level=bpe"):
         pairs(**files, bpe_dropout=0.1)
+
+
+SENTENCES = [("Guten Morgen.", "Good morning."), ("Haus", "house"), ("Wie geht es?", "How are you?")]
+
+
+@pytest.mark.parametrize("mark", ["\t", ",", ";"])
+@pytest.mark.parametrize("first", range(len(SENTENCES)))
+@pytest.mark.parametrize("names", [("de", "en"), ("source", "target")])
+def test_a_first_pair_is_not_taken_for_a_header_in_silence(tmp_path, mark, first, names):
+    path = tmp_path / ("t.tsv" if mark == "\t" else "t.csv")
+    rows = SENTENCES[first:] + SENTENCES[:first]
+    path.write_text("".join(f"{one}{mark}{other}\n" for one, other in rows))
+    with pytest.raises(
+        DataError, match=rf"(?s)2 problems:.* {names[0]!r}, .*if that is a row, write the names"
+    ) as told:
+        read_table("data.path", str(path), *names)
+    assert all(side in str(told.value) for side in SENTENCES[first])
+    notes: list[str] = []
+    read = read_table("data.path", str(path), *SENTENCES[first], notes)
+    assert len(read.sources) == len(rows) - 1
+    assert notes == [f"{path.name}: the header ({SENTENCES[first][0]!r}, {SENTENCES[first][1]!r}) is no pair"]
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_pairs_without_text_are_left_out_and_told(tmp_path, table):
+    notes: list[str] = []
+    if table:
+        (tmp_path / "t.tsv").write_text("de\ten\nHaus\thouse\n \t\u200b\nHund\tdog\n")
+        pairs = read_table("data.path", str(tmp_path / "t.tsv"), "de", "en", notes)
+    else:
+        for name, words in (("a", "Haus\n\n\nHund\n"), ("b", "house\n \n\ndog\n")):
+            (tmp_path / name).write_text(words)
+        pairs = read_files("data.source", str(tmp_path / "a"), "data.target", str(tmp_path / "b"), notes)
+    assert pairs.sources == ["Haus", "Hund"]
+    left = "line 3" if table else "line 2, line 3"
+    assert notes[-1].endswith(f": left out, without text on both sides: {left}")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, Problems
 from gatelab.data.series.calendar import following, same_step
 from gatelab.data.series.protocol import Series
 from gatelab.data.series.table import read_table
@@ -311,3 +311,26 @@ def test_years_are_followed_by_the_month(tmp_path, format):
     days = pd.date_range("2024-01-10", periods=40, freq="D")
     with pytest.raises(DataError, match=r"row 4: .* has no month between year and day"):
         table(tmp_path, days.strftime(format))
+
+
+READ = ["{}", "%a {}", "%A, {}", "00:00 {}", "00:00:00 {}", "{} 00:00"]
+AROUND = [*READ, "({})", "{}T00:00:00", "on {}"]
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("part", [".", "/", "-", ". ", " / ", ", "])
+@pytest.mark.parametrize("order", ["dm", "md"])
+@pytest.mark.parametrize("length", [12, 20])
+@pytest.mark.quick(40, rest="ci")
+def test_day_and_month_are_told_apart_or_asked_about_whatever_stands_around(
+    tmp_path, around, part, order, length
+):
+    days = pd.date_range("2024-01-01", periods=length)
+    form = around.format(part.join(["%d", "%m", "%Y"] if order == "dm" else ["%m", "%d", "%Y"]))
+    problems = Problems()  # what is no date for the parser is told as that
+    series = problems.of(lambda: table(tmp_path, days.strftime(form)))
+    if length == 12:
+        assert any(said in "".join(problems) for said in ("day first or month first", "is not a date"))
+    elif around in READ or series is not None:
+        assert series is not None
+        assert (series.times == days.to_numpy()).all()

@@ -111,7 +111,8 @@ def test_zst_goes_through_the_reader_of_the_package(tmp_path, monkeypatch):
         ("a.txt.gz", gzip.compress(LINES.encode(), mtime=0)[:-20], r"a\.txt\.gz: cannot be unpacked"),
         ("a.txt.gz", b"no gzip", r"a\.txt\.gz: cannot be unpacked"),
         ("a.bin", b"text\n\x00\x01", r"a\.bin: is a binary file \(byte 5 is 0x00\).*data\.level=byte"),
-        ("a.bin", b"\xff\xd8\xff\xe0 picture", r"a\.bin: line 1 is not UTF-8 \(byte 0 .*data\.level=byte"),
+        ("a.bin", b"\xff\xd8\xff\xe0 picture", r"a\.bin: is an image; leave the file out.*data\.level=byte"),
+        ("a.bin", b"\xff\xf0 no text", r"a\.bin: line 1 is not UTF-8 \(byte 0 .*data\.level=byte"),
     ],
 )
 @pytest.mark.parametrize("level", ["word", "char", "bpe"])

@@ -180,6 +180,14 @@ def test_it_predicts_line_by_line_and_tells_what_it_cannot_read(trained, tmp_pat
     file.write_text("a xyz\n")
     with pytest.warns(Remark, match="read as unknown: xyz"):
         task.predict(Run(data), file)
+    for name, content, said in (
+        ("in.tsv", "de\ten\na\tb\n", "is a table; write its sentences into a text file"),
+        ("in.html", "<!DOCTYPE html>\n<p>a", "is a web page or XML"),
+        ("in.json", '{"de": "a"}\n', "is JSON"),
+    ):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ValueError, match=said):
+            task.predict(Run(data), tmp_path / name)
 
 
 def test_the_sample_shows_sentences_and_what_each_word_attends_to(trained):

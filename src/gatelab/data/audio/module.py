@@ -22,7 +22,7 @@ from gatelab.data.audio.features import Features
 from gatelab.data.audio.frames import Frames, Normalization, Scale, Sounds, padded, scale_of
 from gatelab.data.audio.own_files import MANIFESTS, Column, Row, manifest, own_sounds, sounds_in
 from gatelab.data.audio.recordings import Corpus, Example
-from gatelab.data.audio.wav import HIGHEST_RATE, read_sound, resample
+from gatelab.data.audio.wav import ENDINGS, HIGHEST_RATE, read_sound, resample
 from gatelab.data.base_module import BatchOrder, GatelabDataModule, Loading
 from gatelab.data.disk_cache import CacheEntry, cached
 from gatelab.data.folds import item_cuts
@@ -289,8 +289,12 @@ class AudioDataModule(GatelabDataModule):
                 say who speaks where the run must know.
         """
         if is_table(file, *MANIFESTS):
-            rows = manifest(file, None)
+            rows = manifest(file, None, self.notes)
         else:
+            if not file.is_dir() and file.suffix.lower() not in ENDINGS:
+                raise DataError(
+                    f"{file}: is no sound ({few(ENDINGS, 9)}), no folder and no manifest (.csv, .tsv)"
+                )
             found = sounds_in(file) if file.is_dir() else [file]
             rows = [Row(str(each), each, "") for each in found]
         if not rows:

@@ -20,7 +20,16 @@ from gatelab.data.audio.recordings import Corpus, Example, read_recordings
 from gatelab.data.audio.wav import ENDINGS
 from gatelab.data.fetch import sha256_of
 from gatelab.data.files import files_of
-from gatelab.data.messages import DataError, Problems, counted, did_you_mean, few, refuse_lookalikes, shows
+from gatelab.data.messages import (
+    DataError,
+    Problems,
+    counted,
+    did_you_mean,
+    few,
+    refuse_lookalikes,
+    shows,
+    tell_twins,
+)
 from gatelab.data.specs import SPLIT_NAMES, SPLITS
 from gatelab.data.text_table import Line, TextTable, is_table, text_of_table, text_table
 
@@ -60,6 +69,8 @@ def own_sounds(
     told: list[str] = []
     rows, notes = (manifest(place, column, told), told) if listed else folder(place, column)
     root = place.parent if listed else place
+    if column == "label":
+        tell_twins("classes", dict.fromkeys(row.text for row in rows), notes)
 
     def named(file: Path) -> Path:
         return file.relative_to(root) if file.is_relative_to(root) else file

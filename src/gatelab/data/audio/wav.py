@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from gatelab.data.file_kinds import SOUND, kind_of
 from gatelab.data.messages import DataError
 
 ENDINGS: Final = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au")
@@ -32,6 +33,8 @@ def read_sound(raw: bytes, name: str, channels: str = "error") -> Sound:
     Raises:
         DataError: the file is damaged, cut short, empty, needs `soundfile`, or has several channels.
     """
+    if (kind := kind_of(raw[:100])) is not None and kind.what != SOUND:
+        raise DataError(f"{name}: is {kind.what} and no sound; get the file itself, or leave it out")
     wav = raw[:4] == b"RIFF" or ".wav" in name.lower()
     samples, rate = _pcm(raw, name) if wav else _by_soundfile(raw, name)
     count = samples.shape[1]

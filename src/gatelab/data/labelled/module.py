@@ -132,7 +132,8 @@ class LabelledDataModule(GatelabDataModule):
     def new_examples(self, file: Path, spec: LabelledSpec, tokenizer: Any) -> tuple[dict[str, Any], Any]:
         """Read new input as training reads its own: what each example is, as columns; and `LabelledBatch`es of them.
 
-        The labels of the batches mean nothing. spec, tokenizer: of the run.
+        The labels of the batches mean nothing. spec, tokenizer: of the run. What was done to the file is added to
+        `notes`.
         """
         raise DataError(f"{type(self).__name__} reads no new examples")
 

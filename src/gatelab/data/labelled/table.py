@@ -9,6 +9,7 @@ Dimensions: `N` rows, `n` examples, `C` channels.
 import contextlib
 from collections.abc import Collection, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -31,10 +32,11 @@ from gatelab.data.messages import (
 )
 from gatelab.data.series.calendar import read_times
 from gatelab.data.series.csv_file import own_columns
-from gatelab.data.series.csv_numbers import as_float, odd_words
+from gatelab.data.series.csv_numbers import as_float, odd_words, tell_times, tell_truths
 from gatelab.data.series.missing_marks import without_marks
 from gatelab.data.series.table import SEPARATOR, read_frame
 from gatelab.data.specs import SPLIT_NAMES, SPLITS
+from gatelab.data.totals import is_total, told_lone_total
 
 MOST: Final = 3e38
 """What a channel may hold; networks compute in 32 bits."""
@@ -73,6 +75,7 @@ def read_labelled_table(
     words = (columns.label, columns.text, columns.id, columns.split_column)
     frame = read_rows(file, notes, words, columns.text is not None, **file_format)
     problems = Problems()
+    frame = _without_totals(frame, columns, problems, notes)
     where = [f"row {number}" for number in range(1, len(frame) + 1)]
     labels = problems.of(lambda: _words(frame, "label", columns.label)) or []
     problems.of(lambda: refuse_lookalikes(f"classes in column {columns.label!r},", dict.fromkeys(labels)))
@@ -93,6 +96,24 @@ def read_labelled_table(
         raise DataError(f"{file}: {error}") from None
 
 
+def _without_totals(
+    frame: pd.DataFrame, columns: TableColumns, problems: Problems, notes: list[str]
+) -> pd.DataFrame:
+    """The rows above those that sum them up, which are problems; noted where the label is one of the others."""
+    below = sum(1 for _ in takewhile(is_total, (frame.iloc[n] for n in range(len(frame) - 1, -1, -1))))
+    rows = frame.iloc[: len(frame) - below]
+    for place, cells in zip(range(len(rows), len(frame)), frame.iloc[len(rows) :].to_numpy(), strict=True):
+        told = f"row {place + 1} ({', '.join(shown(c) for c in cells if c is not None and c == c)})"
+        if columns.label in frame and frame[columns.label].iloc[place] in set(rows[columns.label]):
+            notes.append(f"{told} is read as an example; remove it if it sums up the rows above")
+            return frame
+        problems.append(f"{told} sums up the rows above it and is no example; remove it")
+    labels = rows[columns.label].tolist() if columns.label in rows else []
+    if labels and labels[-1] not in (None, *labels[:-1]) and len(set(labels)) < len(labels):
+        notes.append(f"row {len(labels)} alone has the label {labels[-1]!r}; remove it if it is no example")
+    return rows
+
+
 def column_of(frame: pd.DataFrame, key: str, name: str) -> list[str]:
     """Return a column as text, empty where a cell is empty."""
     _known(frame, key, name)
@@ -109,7 +130,7 @@ def _words(frame: pd.DataFrame, key: str, name: str) -> list[str]:
     words = [word.strip() for word in column_of(frame, key, name)]
     if empty := [f"row {i}" for i, word in enumerate(words, 1) if not word]:
         raise DataError(
-            f"column {name!r} is empty in {few(empty)}; fill or remove {'it' if len(empty) == 1 else 'them'}"
+            f"column {name!r} is empty in {few(empty)}; fill it in, or remove the row{'s' * (len(empty) > 1)}"
         )
     return words
 
@@ -158,19 +179,29 @@ def _channel(frame: pd.DataFrame, name: str, otherwise: str) -> np.ndarray:
 
 
 def series_of(
-    frame: pd.DataFrame, id: str, time: str | None, channels: Sequence[str], otherwise: str = ""
+    frame: pd.DataFrame,
+    id: str,
+    time: str | None,
+    channels: Sequence[str],
+    notes: list[str],
+    otherwise: str = "",
 ) -> _Series:
     """Return the rows of each id, in order of `time` or as they come, ids in order of their first row.
 
-    otherwise: see `_channel`.
+    notes: what was found out about the channels is added. otherwise: see `_channel`.
     """
     names = _words(frame, "id", id)
+    if told := told_lone_total(np.array(names, object)):
+        raise DataError(f"row {len(names)}: {told}")
     refuse_lookalikes(f"ids in column {id!r},", dict.fromkeys(names))
     owner, ids = pd.factorize(np.array(names))
     problems = Problems()
     columns = [problems.of(partial(_channel, frame, name, otherwise)) for name in channels]
     problems.refuse()
     values = np.stack([column for column in columns if column is not None], axis=1)
+    tell_truths(frame, channels, notes)
+    tell_times(frame, channels if time is None else [], notes)
+    without_marks(pd.DataFrame(values, columns=list(channels)), None, notes, "empty these cells")
     order = np.argsort(owner, kind="stable")
     if time is not None:
         _known(frame, "time", time)
@@ -227,10 +258,13 @@ def _series(
     others = (columns.id, columns.time, columns.label, columns.split_column)
     channels = columns.channels or numeric_columns(frame, others, notes)
     series = series_of(
-        frame, columns.id, columns.time, channels, ", or choose other channels with data.channels=[...]"
+        frame,
+        columns.id,
+        columns.time,
+        channels,
+        notes,
+        ", or choose other channels with data.channels=[...]",
     )
-    read = pd.DataFrame({name: as_float(frame[name])[0] for name in channels})
-    without_marks(read, None, notes, "empty these cells")
     splits = [SPLITS[part] if part != UNGIVEN else "train" for part in parts]
     for name, key, values in (("label", columns.label, labels), ("split", columns.split_column, splits)):
         codes = pd.factorize(np.array(values))[0]

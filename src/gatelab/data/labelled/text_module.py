@@ -14,10 +14,11 @@ from gatelab.data.labelled.texts import (
     corpus_sources,
     encode,
     labelled_texts,
+    normal,
     read_corpus,
     refuse_empty,
 )
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, few
 from gatelab.data.text.kept_vocabulary import vocabulary_sha256
 from gatelab.data.text.text_files import lines_of
 
@@ -119,12 +120,15 @@ class LabelledTextDataModule(LabelledDataModule):
         else:
             from gatelab.data.labelled.table import column_of, read_rows
 
-            frame = read_rows(file, [], [column], True, **file_format)
+            frame = read_rows(file, self.notes, [column], True, **file_format)
             texts = column_of(frame, "text", column)
             where = [f"row {number}" for number in range(1, len(texts) + 1)]
         if not texts:
             raise DataError("the file holds no text")
         refuse_empty(texts, where)
+        words = (word for text in texts for word in tokenizer.unknown_in(normal(text, self.options)))
+        if unknown := list(dict.fromkeys(words)):
+            self.notes.append(f"not in the run's vocabulary, so read as unknown: {few(unknown, 5)}")
         return {column: texts}, self._batches(Sequences.of(encode(tokenizer, texts, self.options)), spec)
 
 
@@ -192,8 +196,8 @@ class LabelledTableDataModule(LabelledTextDataModule):
             return self._new_texts(file, text, spec, tokenizer, **self.file_format)
         from gatelab.data.labelled.table import first_steps, read_rows, series_of
 
-        rows = read_rows(file, [], [id], False, **self.file_format)
-        series = series_of(rows, str(id), time, spec.names)
+        rows = read_rows(file, self.notes, [id], False, **self.file_format)
+        series = series_of(rows, str(id), time, spec.names, self.notes)
         most = self.options.max_length
         sequences = series.sequences if most is None else first_steps(series.sequences, most)
         return {str(id): series.ids}, self._batches(sequences, spec)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from gatelab.data.messages import DataError, Problems, counted, few, shows
-from gatelab.data.text.text_files import find_files, split_lines, text_of
+from gatelab.data.messages import DataError, Problems, counted, few, shown, shows
+from gatelab.data.text.text_files import find_files, refuse_pages, split_lines, text_of
 from gatelab.data.text_table import check_names, is_table, text_of_table, text_table
+from gatelab.data.totals import is_total
 
 PARQUET = (".parquet", ".pq")
 
@@ -29,11 +30,17 @@ class Pairs(NamedTuple):
         return Pairs(self.sources[start:stop], self.targets[start:stop], self.sha256)
 
 
-def read_files(source_key: str, source: str, target_key: str, target: str) -> Pairs:
-    """Return the pairs of two text files (or folders, or globs); the keys are the options that name them."""
+def read_files(
+    source_key: str, source: str, target_key: str, target: str, notes: list[str] | None = None
+) -> Pairs:
+    """Return the pairs of two text files (or folders, or globs); the keys are the options that name them.
+
+    notes: what was left out is added.
+    """
     sides, sha256 = [], {}
     for key, name in ((source_key, source), (target_key, target)):
         files = find_files(key, name)
+        refuse_pages(files.files)
         sha256[files.label if files.label not in sha256 else name] = files.sha256()
         sides.append(split_lines(str(text_of(files.files, "word", as_bytes=False))))
     lines, translations = sides
@@ -43,7 +50,7 @@ def read_files(source_key: str, source: str, target_key: str, target: str) -> Pa
             f"{len(translations):,}; line n of one has to be the translation of line n of the other"
         )
     rows = zip(range(1, len(lines) + 1), lines, translations, strict=True)
-    return _checked(rows, f"{source_key}={source}", f"{target_key}={target}", sha256)
+    return _checked(rows, f"{source_key}={source}", f"{target_key}={target}", sha256, notes)
 
 
 def read_table(key: str, path: str, source: str, target: str, notes: list[str] | None = None) -> Pairs:
@@ -62,7 +69,8 @@ def read_table(key: str, path: str, source: str, target: str, notes: list[str] |
     for file in files.files:
         if is_table(file, *PARQUET):
             rows = list(_of_parquet(file, wanted))
-            parts.append(_checked(rows, f"{file}, column {source}", f"{file}, column {target}", {}, "row"))
+            columns = f"{file}, column {source}", f"{file}, column {target}"
+            parts.append(_checked(rows, *columns, {}, notes, "row"))
             continue
         text = text_of_table(file)
         told: list[str] = []
@@ -70,11 +78,16 @@ def read_table(key: str, path: str, source: str, target: str, notes: list[str] |
             table = text_table(text, wanted, told, tabs=is_table(file, ".tsv"))
         except DataError as error:
             raise DataError(f"{file}: {error}") from None
+        if table.lines and is_total(table.lines[-1].fields.values()):
+            told.append(
+                f"line {table.lines[-1].number} is read as a pair; remove it if it sums up those above"
+            )
+        told.append(f"the header ({few([shown(name) for name in table.names])}) is no pair")
         if notes is not None:
             notes += [f"{file.name}: {note}" for note in told]
         one, other = (normalize("NFC", name) for name in (source, target))
         rows = [(line.number, line.fields[one], line.fields[other]) for line in table.lines]
-        parts.append(_checked(rows, f"{file}, column {source}", f"{file}, column {target}", {}))
+        parts.append(_checked(rows, f"{file}, column {source}", f"{file}, column {target}", {}, notes))
     sources = [sentence for part in parts for sentence in part.sources]
     targets = [sentence for part in parts for sentence in part.targets]
     return Pairs(sources, targets, {files.label: files.sha256()})
@@ -103,10 +116,11 @@ def _checked(
     source: str,
     target: str,
     sha256: dict[str, str],
+    notes: list[str] | None = None,
     counted_in: str = "line",
 ) -> Pairs:
     """The pairs of (line, source, target); `DataError` names the lines where one side has no text."""
-    found, problems = Pairs([], [], sha256), Problems()
+    found, problems, blank = Pairs([], [], sha256), Problems(), list[str]()
     for number, *sides in rows:
         one, other = (" ".join(side.split()) for side in sides)
         if shows(one) != shows(other):
@@ -118,7 +132,11 @@ def _checked(
         elif shows(one):
             found.sources.append(one)
             found.targets.append(other)
+        else:
+            blank.append(f"{counted_in} {number}")
     problems.refuse()
+    if blank and notes is not None:
+        notes.append(f"{source}: left out, without text on both sides: {few(blank)}")
     if not found.sources:
         raise DataError(f"{source}: holds no sentence")
     return found

@@ -123,7 +123,7 @@ def _own(options: PairOptions, notes: list[str]) -> dict[str, Pairs]:
                 f"data.{prefix}path goes with data.path; give data.{prefix}source and data.{prefix}target"
             )
         elif source and target:
-            found[split] = read_files(f"data.{prefix}source", source, f"data.{prefix}target", target)
+            found[split] = read_files(f"data.{prefix}source", source, f"data.{prefix}target", target, notes)
     if "test" in found and "valid" not in found:
         raise DataError("test pairs are given without validation pairs; give both, or neither")
     return found

@@ -38,9 +38,10 @@ from gatelab.data.series.calendar import (
     told_step,
     zone_note,
 )
-from gatelab.data.series.csv_numbers import as_float, odd_words
+from gatelab.data.series.csv_numbers import as_float, odd_words, tell_truths
 from gatelab.data.series.missing_marks import without_marks
 from gatelab.data.series.table import SEPARATOR, refuse_two_columns
+from gatelab.data.totals import told_lone_total
 
 _TIME: Final = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.*|\d{1,2}:\d{2}\b.*"
 _AS_WORDS: Final = " (NA, None, null and nan count as missing but in data.categorical, where they are words)"
@@ -90,11 +91,15 @@ def build_panel(
     """
     _check_columns(long.frame, columns)
     problems = Problems()
+    if told := told_lone_total(long.frame[columns.id].to_numpy()):
+        problems.append(f"{long.rows([len(long.frame) - 1])}: {told}")
+        long = long._replace(frame=long.frame.iloc[:-1])
     found = problems.of(lambda: _ids(long, columns.id))
     stamps = None if (time := columns.time) is None else problems.of(lambda: _stamps(long, time, notes))
     cells, words = _cells(long, columns, problems)
     problems.refuse()
     numbers = pd.DataFrame({name: column for name, column in cells.items() if column.dtype == np.float64})
+    tell_truths(long.frame, map(str, numbers), notes)
     without_marks(
         numbers, None, notes, "empty these cells", lambda where: long.rows(np.flatnonzero(where)[:1])
     )
@@ -306,7 +311,7 @@ def _refuse_half_numbers(long: LongFrame, column: str, key: str) -> None:
 
 
 def _is_text(cells: pd.Series) -> bool:
-    return not (pd.api.types.is_numeric_dtype(cells) or pd.api.types.is_bool_dtype(cells))
+    return not (pd.api.types.is_numeric_dtype(cells) or pd.api.types.infer_dtype(cells) == "boolean")
 
 
 def _coded(cells: pd.Series) -> tuple[np.ndarray, list[str]]:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from gatelab.data.fetch import sha256_of
 from gatelab.data.files import files_of
-from gatelab.data.messages import DataError, counted, few
+from gatelab.data.messages import NO_HEADER, DataError, counted, few
 from gatelab.data.series.table import CSV, PARQUET, read_frame
 
 _NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"
@@ -77,7 +77,7 @@ def read_long_frame(
     text: columns of ids and categories, which are read as they stand, without space around them.
     """
     files, place = panel_files(path), Path(path).expanduser()
-    frames: list[pd.DataFrame] = []
+    frames, notes_of = list[pd.DataFrame](), dict[str, list[str]]()
     for file in files:
         told: list[str] = []
         given = {name: file_format.get(name) for name in ("separator", "decimal", "encoding")}
@@ -94,14 +94,17 @@ def read_long_frame(
                     f"{name}={value}; rename the folder, or leave the column out"
                 )
             frame[name] = part
-        notes += [note for note in told if note not in notes]
+        for note in told:
+            notes_of.setdefault(note, []).append(file.name)
         if frames and set(frame.columns) != set(frames[0].columns):
             odd = sorted(set(frame.columns) ^ set(frames[0].columns))
             raise DataError(
                 f"{file}: {files[0].name} and this file do not have the same columns ({few(odd)}); one panel, one set "
-                "of columns"
+                f"of columns; {NO_HEADER}"
             )
         frames.append(frame)
+    for note, names in notes_of.items():
+        notes.append(note if len(names) == len(files) else f"{few(names)}: {note}")
     if len(files) > 1:
         notes.append(f"{counted(len(files), 'file')} read as one panel")
     begins = np.cumsum([0, *(len(frame) for frame in frames[:-1])])

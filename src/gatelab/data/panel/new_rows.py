@@ -90,6 +90,12 @@ def read_panel_input(
                 )
         elif columns.known:
             ends = _last_measured(history, len(columns.target)) + 1
+        if odd := whole.words.keys() - spec.words.keys():
+            name = min(odd)
+            words = few([shown(word) for word in whole.words[name]])
+            raise DataError(
+                f"column {name!r} holds words ({words}) and held numbers in training; write numbers"
+            )
         _check(history, whole, ends, columns, options["missing"], spec.horizon)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None

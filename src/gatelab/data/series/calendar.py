@@ -42,6 +42,7 @@ _UNIX: Final = {
     "ns": ("nanoseconds", 1e18),
 }
 """Units of UNIX time, and the least number in each that is taken for a time: September 2001."""
+_DAY_AND_MONTH: Final = r"(?<![\d:.])(\d{1,2})\s*[/.,\- ]\s*(\d{1,2})\s*[/.,\- ]\s*\d{4}"
 _YEARS: Final = (1, 9999)
 _UNANCHORED: Final = ("W", "QS", "QE", "YS", "YE")
 _FIXED_DAY: Final = r"(\d*)MS-(\d{1,2})"
@@ -222,7 +223,7 @@ def _one_reading(text: pd.Series) -> pd.Series:
         raise DataError(
             f"column {text.name!r}, {row(swapped)}: {_of(text, swapped)} has no month between year and day; {ISO}"
         )
-    numbers = text.str.extract(r"^(\d{1,2})[/.\- ](\d{1,2})[/.\- ]").astype(float)
+    numbers = text.str.extract(_DAY_AND_MONTH).astype(float)
     day_first, month_first = numbers[0] > 12, numbers[1] > 12
     if numbers[0].notna().any() and day_first.any() == month_first.any():
         both = day_first | month_first if day_first.any() else numbers[0].notna()

@@ -9,13 +9,15 @@ it: names that occur twice are told, and a first row of numbers is no header.
 """
 
 import codecs
+import contextlib
 import csv
 import functools
 import io
 import itertools
 import re
+import warnings
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from gatelab.data.file_kinds import refuse_other_kinds
 from gatelab.data.messages import CLOSE_QUOTE, HEADER_AGAIN, ROWS_ALONE, DataError, counted, shown
 from gatelab.data.series.csv_numbers import DECIMALS, as_numbers, decimal_sign, texts
 from gatelab.data.text.text_files import blocks, nul_told
+from gatelab.data.text_table import refuse_two_separators
 
 SEPARATORS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": r"\s+"}
 _BYTE_ORDER_MARKS: Final = (
@@ -36,6 +39,8 @@ _BYTE_ORDER_MARKS: Final = (
 )
 _LOOKED_AT: Final = 100
 """Lines from which the separator is found out."""
+_WORD: Final = 20
+"""Letters before and after an odd one that are shown."""
 _SIGN: Final = r"[\t !#$%&()*+,\-/:;<=>?@\[\\\]^_`{|}~]"
 """What may separate fields: no letter, digit, point, quote or line end."""
 _DATE: Final = (
@@ -43,7 +48,7 @@ _DATE: Final = (
 )
 _SPREADSHEET: Final = r'"?sep=(.)"?[,;\t|]*\r?\n'
 """A first line by which spreadsheets tell each other the separator."""
-_NO_VALUE: Final = (
+NO_VALUE: Final = (
     *("", "NA", "N/A", "n/a", "#N/A", "#N/A N/A", "#NA", "<NA>", "NULL", "null", "None"),
     *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
 )
@@ -107,14 +112,15 @@ def read_csv(
     raw = b"".join(blocks(path))
     refuse_other_kinds(raw[:100])
     content = _decode(raw, encoding, notes)
-    if "\n" not in content:
-        content = content.replace("\r", "\n")  # as old spreadsheets end their lines
+    if "\n" not in content or '"' not in content:  # as old spreadsheets end their lines
+        content = content.replace("\r\n", "\n").replace("\r", "\n")
     if told := re.match(_SPREADSHEET, content, re.IGNORECASE):
         content, separator = content[told.end() :], separator or told[1]
     content = _without_comments(content, notes)
     lines = list(itertools.islice((line for line in io.StringIO(content) if line.strip()), _LOOKED_AT))
     if not lines:
         raise DataError("the file is empty; it needs a header and rows")
+    refuse_two_separators(lines, _holds_values)
     mark = SEPARATORS.get(separator or "", separator) or _separator(lines, notes)
     names, quote = _header(content, mark, notes)
     if sentences:
@@ -174,7 +180,7 @@ def _parse(
     options: dict[str, Any] = {
         "dtype": dict.fromkeys(names if cells else words, str),
         "keep_default_na": False,
-        "na_values": {name: _NO_VALUE for name in names if name not in words},
+        "na_values": {name: NO_VALUE for name in names if name not in words},
         "sep": mark,
         "header": 0,
         "quotechar": quote,
@@ -182,12 +188,13 @@ def _parse(
         "skip_blank_lines": not one,
     }
     try:
-        frame = pd.read_csv(io.StringIO(source), names=names, low_memory=False, **options)
-        if isinstance(frame.index, pd.RangeIndex):
-            return frame
+        surplus = pd.errors.ParserWarning  # rows have more fields than there are names
+        with contextlib.suppress(surplus), warnings.catch_warnings(action="error", category=surplus):
+            return pd.read_csv(io.StringIO(source), names=names, low_memory=False, index_col=False, **options)
         # pandas takes the first fields for an index and shifts the rest
+        frame = pd.read_csv(io.StringIO(source), names=names, **options)
         more = [f"{_UNNAMED}{len(names) + place}" for place in range(frame.index.nlevels)]
-        options["na_values"] |= dict.fromkeys(more, _NO_VALUE)
+        options["na_values"] |= dict.fromkeys(more, NO_VALUE)
         frame = pd.read_csv(io.StringIO(source), names=[*names, *more], **options)
     except pd.errors.ParserError as error:
         if "inside string" in str(error):
@@ -197,6 +204,7 @@ def _parse(
                 f"line {wide[2]} has {wide[3]} fields, the lines above it {wide[1]}: {ROWS_ALONE}"
             ) from None
         raise
+    decimals = "; or, if its commas are decimal ones, give data.separator=semicolon" * (one and mark == ",")
     if (wide := frame[more].notna().any(axis=1)).any():
         named = (
             "; or take out the names of rows, as R writes them (row.names=FALSE)"
@@ -205,7 +213,7 @@ def _parse(
         )
         raise DataError(
             f"row {int(wide.to_numpy().argmax()) + 1} has more fields than the header has names: name every column, "
-            f"{ROWS_ALONE}{named}"
+            f"{ROWS_ALONE}{named}{decimals}"
         )
     return frame[names]
 
@@ -266,10 +274,8 @@ def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
     name = encoding or next((name for mark, name in _BYTE_ORDER_MARKS if raw.startswith(mark)), "utf-8")
     if name == "utf-8" and b"\0" in raw:
         told = nul_told(raw)
-        utf_16 = re.search("UTF-16..", told)
-        raise DataError(
-            told + (f", or give data.encoding={utf_16[0].lower().replace('16', '16-')}" if utf_16 else "")
-        )
+        wide = re.search("UTF-(16|32)(..);", told)
+        raise DataError(told + (f", or give data.encoding=utf-{wide[1]}-{wide[2].lower()}" if wide else ""))
     if name != "utf-8" and encoding is None:
         notes.append(f"the file is in {name.upper()}")
     try:
@@ -289,7 +295,38 @@ def _decode(raw: bytes, encoding: str | None, notes: list[str]) -> str:
         ) from None
     if "\0" in text:
         raise DataError(nul_told(text.encode("utf-8", "replace")))
+    if encoding is not None:
+        _tell_encoding(raw, text, encoding, notes)
     return text
+
+
+def _tell_encoding(raw: bytes, text: str, encoding: str, notes: list[str]) -> None:
+    """Note an encoding that was given, unless UTF-8 reads the same, with a word to judge it by."""
+    utf_8 = raw.decode("utf-8", "replace").lstrip("\ufeff").rstrip("\x1a")
+    if text == utf_8:
+        return
+    control = re.search(r"[\x80-\x9f]", text)  # letters of another encoding
+    told = _odd_word(text, control) + ", with a control character" * bool(control)
+    if "\ufffd" not in utf_8 and (other := _odd_word(utf_8)):
+        told += f"; in UTF-8, which it is as well, {other}: if that is right, leave data.encoding out"
+    notes.append(
+        f"the file was read in {encoding.upper()}, as data.encoding says: {told or 'all of it is ASCII'}"
+    )
+
+
+def _odd_word(text: str, found: re.Match[str] | None = None) -> str:
+    """Where the first sign stands that is not ASCII, or the one that was found, and the word around it; "": nowhere."""
+    if (found := found or re.search(r"[^\x00-\x7f]", text)) is None:
+        return ""
+    place = found.start()
+    before, after = (
+        re.findall(form, part)[0]
+        for form, part in (
+            (r"[^\s,;|\"]*$", text[:place][-_WORD:]),
+            (r"[^\s,;|\"]*", text[place : place + _WORD]),
+        )
+    )
+    return f"line {text.count(chr(10), 0, place) + 1} holds {shown(before + after)}"
 
 
 def _separator(lines: list[str], notes: list[str]) -> str:
@@ -353,7 +390,7 @@ def _header(text: str, mark: str, notes: list[str]) -> tuple[list[str], str]:
     return [name or f"{_UNNAMED}{place}" for place, name in enumerate(fields)], quote
 
 
-def _holds_values(lines: list[str], mark: str) -> bool:
+def _holds_values(lines: Sequence[str], mark: str) -> bool:
     """Whether all fields of the lines are numbers, times or empty."""
     rows = csv.reader(lines, delimiter=mark, skipinitialspace=True)
     return all(_is_value(field.strip()) for fields in rows for field in fields if field.strip())

@@ -8,13 +8,14 @@ All errors are `DataError`s that name column and row (counted from 1 after the h
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, to_type
+from gatelab.data.series.calendar import read_times
 
 DECIMALS: Final = {"point": ".", "comma": ","}
 DECORATED: Final = r"[^\w]{0,3}\d[\d.,'_ ]*(?:[^\w\s]|\s?[^\W\d]{1,4}(?:[/²³]\w*)?|\s[^\w\s]){0,3}"
@@ -47,6 +48,26 @@ def as_float(cells: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         with contextlib.suppress(TypeError):  # lists
             numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
     return numbers, np.isnan(numbers) & cells.notna().to_numpy()
+
+
+def tell_truths(frame: pd.DataFrame, columns: Iterable[str], notes: list[str]) -> None:
+    """Note the columns that say true or false and are read as numbers."""
+    for column in columns:
+        if pd.api.types.infer_dtype(frame[column]) == "boolean":
+            notes.append(f"column {column!r} says true or false, which is read as 1 and 0")
+
+
+def tell_times(frame: pd.DataFrame, columns: Iterable[str], notes: list[str]) -> None:
+    """Note columns that rise like dates without signs or seconds since 1970, and are read as numbers."""
+    for column in columns:
+        cells = frame[column]
+        if pd.api.types.is_numeric_dtype(cells) and cells.is_unique and cells.is_monotonic_increasing:
+            with contextlib.suppress(DataError):
+                read_times(cells, [])
+                fix = to_type("data.time", column)
+                notes.append(
+                    f"column {column!r} rises like times and is read as numbers; if it is the time, give {fix}"
+                )
 
 
 def odd_words(words: pd.Series) -> pd.Series:

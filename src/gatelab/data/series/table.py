@@ -19,6 +19,7 @@ from unicodedata import normalize
 import numpy as np
 import pandas as pd
 
+from gatelab.data.file_kinds import refuse_other_kinds
 from gatelab.data.messages import DataError, Problems, counted, no_column, shown, to_type, told_dropped
 from gatelab.data.series.calendar import (
     Stamps,
@@ -33,10 +34,11 @@ from gatelab.data.series.calendar import (
     usual_step,
     zone_note,
 )
-from gatelab.data.series.csv_file import is_unnamed, own_columns, read_csv
-from gatelab.data.series.csv_numbers import as_float
+from gatelab.data.series.csv_file import NO_VALUE, is_unnamed, own_columns, read_csv
+from gatelab.data.series.csv_numbers import as_float, tell_times, tell_truths
 from gatelab.data.series.missing_marks import without_marks
 from gatelab.data.series.protocol import Series
+from gatelab.data.totals import tell_sums
 
 CSV: Final = tuple(f"{name}{packed}" for packed in ("", ".gz", ".zst") for name in (".csv", ".tsv", ".txt"))
 PARQUET: Final = (".parquet", ".pq")
@@ -97,6 +99,8 @@ def read_table(
     numbers = _numbers(frame, columns, time, problems, settings)
     numbers = without_marks(numbers, missing_marks, notes, "give data.missing_marks=[{}]" * settings)
     stamps = None
+    if time is None:
+        tell_sums(numbers.to_numpy(), notes)
     if time is not None:
         try:
             stamps = read_times(frame[time], notes)
@@ -159,6 +163,7 @@ def read_frame(
         raise DataError(f"{path}: expected a file named {', '.join(CSV + PARQUET)}")
     try:
         if name.endswith(PARQUET):
+            _refuse_no_parquet(path)
             frame = pd.read_parquet(path)
             if not isinstance(frame.index, pd.RangeIndex):
                 frame = frame.reset_index()  # Parquet may keep the time as an index
@@ -189,7 +194,18 @@ def read_frame(
             frame[name] = as_text(frame[name])
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
+        for word, count in frame[name][frame[name].isin(NO_VALUE)].value_counts().items():
+            notes.append(f"column {name!r}: {word!r} ({counted(count, 'time')}) is read as a word")
     return frame
+
+
+def _refuse_no_parquet(path: Path) -> None:
+    """Raise `DataError` for a file of another kind that is called Parquet."""
+    with path.open("rb") as file:
+        head = file.read(100)
+    if not head.startswith(b"PAR"):
+        refuse_other_kinds(head)
+        raise DataError("the file is not in Parquet: let its name end in .csv if it is a table of text")
 
 
 def as_text(column: pd.Series) -> pd.Series:
@@ -247,9 +263,8 @@ def _columns(
         problems.refuse()
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    for column in columns:
-        if pd.api.types.infer_dtype(frame[column]) == "boolean":
-            notes.append(f"column {column!r} says true or false, which is read as 1 and 0")
+    tell_truths(frame, columns, notes)
+    tell_times(frame, columns if time is None else [], notes)
     if not columns:
         raise DataError(f"{path}: there is no column beside the time column {time!r}")
     return columns

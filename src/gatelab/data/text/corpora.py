@@ -7,19 +7,28 @@ held in memory whole (long_text.py).
 """
 
 import hashlib
+import re
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
 from gatelab.data.fetch import fetch
-from gatelab.data.messages import DataError
+from gatelab.data.messages import DataError, counted, few
 from gatelab.data.specs import SPLITS, check_fractions
 from gatelab.data.text.long_text import LongText
-from gatelab.data.text.text_files import TextFiles, characters, find_files, text_of, text_of_member
+from gatelab.data.text.text_files import (
+    TextFiles,
+    characters,
+    find_files,
+    page_kind,
+    refuse_pages,
+    text_of,
+    text_of_member,
+)
 from gatelab.data.text.tokenizer import check_pieces
 
 _FILES: Final[dict[str, dict[str, str]]] = {
@@ -57,6 +66,7 @@ _DEFAULT_SPLIT: Final = {
     "enwik8": [0.9, 0.05, 0.05],
     "text": [0.8, 0.1, 0.1],
 }
+_CALLED_TEXT: Final = ("", ".txt", ".text")
 # cut at exactly these places, wherever a line ends
 _CUT_INSIDE_LINES: Final = ("tinyshakespeare", "text8", "enwik8")
 # characters of the one published text (bytes of enwik8), of which the splits are fractions
@@ -223,8 +233,12 @@ def _paths(paths: Mapping[str, str | None]) -> dict[str, TextFiles]:
 
 
 def _read_paths(paths: Mapping[str, str | None], level: str) -> Corpus:
-    corpus = Corpus({}, {})
+    corpus, first = Corpus({}, {}), dict[Path, str]()
     for split, files in _paths(paths).items():
+        if twice := [file.name for file in files.files if first.setdefault(file.resolve(), split) != split]:
+            corpus.notes.append(f"{split}: read in another split too: {few(twice)}")
+        if level != "byte":
+            _tell_pages(files.files, split, corpus.notes)
         corpus.text[split] = text_of(files.files, level)
         if not corpus.text[split]:
             raise DataError(f"{files.root}: is empty; give a file that holds text")
@@ -234,6 +248,18 @@ def _read_paths(paths: Mapping[str, str | None], level: str) -> Corpus:
         if len(files.files) > 1:
             corpus.notes.append(f"{split}: {files.label}, joined in the order of their names")
     return corpus
+
+
+def _tell_pages(files: Sequence[Path], split: str, notes: list[str]) -> None:
+    """Refuse web pages and the like that are called texts; note the others where not every file is one."""
+    pages = [file for file in files if page_kind(file)]
+    called = [f for f in pages if Path(re.sub(r"\.(gz|zst)$", "", f.name.lower())).suffix in _CALLED_TEXT]
+    refuse_pages(called, ", or name it for what it is (.html, .json) if it is to be read as it stands")
+    if 0 < len(pages) < len(files):
+        named = few([file.name for file in pages])
+        notes.append(
+            f"{split}: read as they stand, {counted(len(pages), 'web page')} (or XML, JSON): {named}"
+        )
 
 
 def _shorten(corpus: Corpus, limit: int) -> None:

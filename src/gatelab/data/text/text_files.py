@@ -17,15 +17,21 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gatelab.data.fetch import sha256_of
+from gatelab.data.file_kinds import Kind, kind_of
 from gatelab.data.files import WILD, files_of
 from gatelab.data.messages import DataError, counted
 from gatelab.data.text.long_text import LongText
 
 _BLOCK: Final = 1 << 20
+_HEAD: Final = 100
+"""Bytes that tell the kind of a file."""
 _BINARY: Final = bytes({*range(1, 9), *range(14, 27)})
 """Bytes that stand in no text."""
 _UTF_16: Final = {"UTF-16LE": (codecs.BOM_UTF16_LE, 1), "UTF-16BE": (codecs.BOM_UTF16_BE, 0)}
 """The mark of each, and the place of the NUL byte in the two bytes of a Latin letter."""
+_CONVERT: Final = "is {0}; convert it to UTF-8 (iconv -f {0} -t UTF-8 OLD > NEW)"
+_UTF_32: Final = {"UTF-32LE": (2, 3), "UTF-32BE": (0, 1)}
+"""The places of NUL bytes in the four bytes of a letter, past a mark."""
 
 
 class TextFiles(NamedTuple):
@@ -138,8 +144,26 @@ def _open_zst(path: Path) -> Iterator[Any]:
         raise DataError(f"{path}: cannot be unpacked ({error}); is it whole?") from None
 
 
-def lines_of(file: Path) -> list[str]:
-    """Return the lines of a text file in UTF-8, which `\\n`, `\\r\\n` or, in a file without these, `\\r` ends."""
+def page_kind(file: Path) -> Kind | None:
+    """Return the kind of a web page, of XML or JSON, which is a text, but rarely the one that is meant; else None."""
+    kind = kind_of(next(blocks(file), b"")[:_HEAD])
+    return kind if kind is not None and kind.text else None
+
+
+def refuse_pages(files: Sequence[Path], fix: str = "") -> None:
+    """Raise `DataError` for files that are pages (see `page_kind`). fix: what else to do about them."""
+    if pages := [(file, kind) for file in files if (kind := page_kind(file))]:
+        file, kind = pages[0]
+        more = f" (and {len(pages) - 1:,} more such files)" * (len(pages) > 1)
+        raise DataError(f"{file}: is {kind.what}{more}; {kind.as_text}{fix}")
+
+
+def lines_of(file: Path, *, pages: bool = False) -> list[str]:
+    """Return the lines of a text file in UTF-8, which `\\n`, `\\r\\n` or, in a file without these, `\\r` ends.
+
+    pages: whether it may be a web page, XML or JSON.
+    """
+    refuse_pages([] if pages else [file])
     return split_lines("".join(characters(str(file), blocks(file), "char", as_bytes=False)))
 
 
@@ -155,11 +179,15 @@ def nul_told(block: bytes, before: int = 0, lines: int = 0) -> str:
     before, lines: bytes and whole lines of the file before the block.
     """
     place, count = block.index(0), block.count(0)
+    letters = block[-before % 4 or 4 :]
+    for name, places in _UTF_32.items():
+        if any(letters) and not any(any(letters[at::4]) for at in places):
+            return _CONVERT.format(name)
     for name, (mark, odd) in _UTF_16.items():
         if (not before and block.startswith(mark)) or 3 * block[odd::2].count(0) > len(block) > 5 * block[
             1 - odd :: 2
         ].count(0):
-            return f"is {name}; convert it to UTF-8 (iconv -f {name} -t UTF-8 OLD > NEW)"
+            return _CONVERT.format(name)
     if any(byte in _BINARY for byte in block):
         return f"is a binary file (byte {before + place} is 0x00); give a text in UTF-8"
     line = lines + block.count(b"\n", 0, place) + 1
@@ -183,6 +211,8 @@ def characters(name: str, raw: Iterator[bytes], level: str, *, as_bytes: bool = 
     fed = lines = 0
     held = ""  # a \r at the end of a block: the \n may follow
     for block in chain(raw, [b""]):
+        if fed == 0 and (kind := kind_of(block[:_HEAD])) and not kind.text:
+            raise DataError(f"{name}: is {kind.what}; {kind.as_text}{fix}")
         if fed == 0 and block.startswith(codecs.BOM_UTF8):
             fed, block = len(codecs.BOM_UTF8), block[len(codecs.BOM_UTF8) :]
         if b"\0" in block:

@@ -314,11 +314,20 @@ def _most_batches(trainer: Mapping[str, Any], node: Any, read: bool) -> int | No
 
 @dataclass(frozen=True)
 class Reading:
-    """What was found in data that are at hand: their spec and the batches of a pass, or why they cannot be read."""
+    """What was found in data that are at hand: their spec, the batches of a pass and notes, or why they cannot be
+    read.
+    """
 
     spec: Any = None
     batches: Mapping[str, int] = field(default_factory=dict)
     refused: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def notes_on_data(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a run would say of its data before its first step; nothing of data that are not at hand."""
+    reading = _reading(config["data"])
+    return reading.notes if reading else ()
 
 
 def _reading(node: Mapping[str, Any]) -> Reading | None:
@@ -336,9 +345,8 @@ def _read(node: Any) -> Reading | None:
             return None
         data = build_data({"data": node})
         with request_errors("data"):
-            return Reading(
-                data.spec, {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
-            )
+            batches = {"train": len(data.train_dataloader()), "val": len(data.val_dataloader())}
+            return Reading(data.spec, batches, notes=tuple(data.notes))
     except RequestError as error:
         return Reading(refused=str(error))
     except Exception:  # the run says what is wrong

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import re
 import sys
 import time
 import warnings
@@ -22,6 +23,7 @@ import yaml
 
 from gatelab.data.files import write_json
 from gatelab.data.messages import say
+from gatelab.data.text.text_files import blocks
 from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
 from gatelab.run.config import check_node
@@ -271,7 +273,14 @@ def predict_and_show(
     if conformal:
         use_calibration(loaded)
     with request_errors(f"--input {file}"), _remarks():
-        frame: pd.DataFrame = loaded.task.predict(loaded, Path(file), **given)
+        try:
+            frame: pd.DataFrame = loaded.task.predict(loaded, Path(file), **given)
+        except ValueError as error:
+            if not re.search(r"data\.(?!path)", str(error)):
+                raise
+            raise ValueError(
+                f"{str(error).rstrip('.')}; these settings are the run's, so write the file as its data are"
+            ) from error
         return frame, loaded.task.predicted(loaded, Path(file), frame, **given) if show else ()
 
 
@@ -330,11 +339,10 @@ def perplexity(
         )
     loaded = load_task(path, trust=trust)
     with contextlib.ExitStack() as stack:
-        source = sys.stdin.buffer if str(file) == "-" else stack.enter_context(Path(file).open("rb"))
         stack.enter_context(request_errors(""))
         name = "standard input" if str(file) == "-" else str(file)
-        blocks = iter(lambda: source.read(BLOCK), b"")
-        scores: dict[str, float] = loaded.task.perplexity(loaded, blocks, window=window, name=name, each=each)
+        given = iter(lambda: sys.stdin.buffer.read(BLOCK), b"") if str(file) == "-" else blocks(Path(file))
+        scores: dict[str, float] = loaded.task.perplexity(loaded, given, window=window, name=name, each=each)
     return scores
 
 

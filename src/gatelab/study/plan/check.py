@@ -11,7 +11,7 @@ from typing import Any
 from gatelab.data.messages import counted
 from gatelab.run import RequestError
 from gatelab.run.config import problems
-from gatelab.run.config.dry_build import refusal
+from gatelab.run.config.dry_build import notes_on_data, refusal
 from gatelab.run.config.explain import where
 from gatelab.run.record.identity import LEFT_OUT, LEFT_OUT_OF
 from gatelab.study.engine.resources import refuse_several_nodes
@@ -22,7 +22,7 @@ from gatelab.study.spec import StudySpec
 SHOWN = 8
 
 
-def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, here: bool = True) -> None:
+def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, here: bool = True) -> list[str]:
     """Check jobs, and solve the hidden sizes of a budget.
 
     Args:
@@ -31,10 +31,14 @@ def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, he
         of: the number of the study's jobs.
         here: they run on this machine, so its devices are tried too.
 
+    Returns:
+        What the runs will say of their data, where these are at hand.
+
     Raises:
         RequestError: naming every mistake.
     """
     mistakes: dict[str, str] = {}
+    notes: dict[str, None] = {}
     identities: dict[tuple[str, str], int] = {}
     base = _base(spec)
     for number, params in jobs.items():
@@ -46,6 +50,8 @@ def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, he
             found = [str(error)]
         for text in found:
             mistakes.setdefault(text, describe(number, params, base))
+        if here and not found:
+            notes |= dict.fromkeys(notes_on_data(config))
         if number >= 0 and not found:
             twin = identities.setdefault((identity.name, identity.hash8), number)
             _refuse_twins(twin, number, jobs, base)
@@ -56,6 +62,7 @@ def check(spec: StudySpec, jobs: Mapping[int, Mapping[str, Any]], *, of: int, he
         raise RequestError("\n  ".join([header, *lines[:SHOWN], *more]))
     for params in jobs.values():
         spec.solved(params)
+    return list(notes)
 
 
 def _problems(

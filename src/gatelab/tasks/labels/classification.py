@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from gatelab.data.labelled.scores import BINS, ClassSums, class_figures, class_sums
 from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, HeatMap, Metric, RunSource, Sample, TableSample
+from gatelab.tasks.contract import GraphInterface, HeatMap, Metric, RunSource, Sample, TableSample, remark
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.labels.reading import read_examples
 
@@ -174,6 +174,7 @@ class ClassificationTask(Task):
                 f"{type(run.reader).__name__} reads no new examples; nothing can be said of {file}"
             )
         named, batches = run.reader.new_examples(file, self.spec, run.tokenizer)
+        remark(file, run.reader.notes)
         labels: list[str] = []
         probability: list[float] = []
         with torch.inference_mode():

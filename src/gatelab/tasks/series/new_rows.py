@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gatelab.data.specs import SeriesBatch
-from gatelab.tasks.contract import Remark
+from gatelab.tasks.contract import Remark, remark
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +31,7 @@ def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
 
     spec = task.spec
     series, time = reader.read_input(file, spec)
-    for note in series.notes:
-        warnings.warn(f"{file}: {note}", Remark, stacklevel=3)
+    remark(file, series.notes)
     if spec.frequency and series.times is not None and not same_step(spec.frequency, series.frequency):
         raise ValueError(
             f"{file}: the step of its rows is {series.frequency or 'not regular'}, the run was trained on "
@@ -65,8 +64,7 @@ def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
 def forecast_panel(task: Any, reader: Any, file: Path, future: Path | None) -> pd.DataFrame:
     """S * P rows, P after the last one of each series; see `ForecastTask.predict`."""
     given = reader.panel_input(file, task.spec, future)
-    for note in given.notes:
-        warnings.warn(f"{file}: {note}", Remark, stacklevel=3)
+    remark(file, given.notes)
     parts: list[dict[str, Tensor]] = []
     for start in range(0, len(given.ids), TOGETHER):
         batch = given.windows[np.arange(start, min(start + TOGETHER, len(given.ids)))]

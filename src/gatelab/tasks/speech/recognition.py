@@ -19,7 +19,7 @@ from gatelab.core.speech.decoding import BLANK, decode
 from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.spec import SpeechBatch, SpeechSpec
 from gatelab.tasks.base import Task, TaskOptions
-from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample, check_beam
+from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample, check_beam, remark
 from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.speech.reading import read_speech
 
@@ -186,6 +186,7 @@ class RecognitionTask(Task):
         import pandas as pd
 
         named, batches = run.reader.new_sounds(file, self.spec)
+        remark(file, run.reader.notes)
         said: list[str] = []
         with torch.inference_mode():
             for frames, lengths in batches:

@@ -311,7 +311,7 @@ class LanguageModelTask(Task):
         """Continue every line of a text file."""
         import pandas as pd
 
-        if not (prompts := lines_of(file)):
+        if not (prompts := lines_of(file, pages=True)):
             raise ValueError("the file is empty; write a line to continue")
         texts = [self.generate(run, prompt, Generation())[0] for prompt in prompts]
         return pd.DataFrame({"prompt": prompts, "text": texts})

@@ -24,6 +24,7 @@ from gatelab.data.pairs.spec import PairBatch, PairSpec
 from gatelab.data.specs import IGNORE
 from gatelab.data.text.text_files import lines_of
 from gatelab.data.text.tokenizer import PairTokenizer
+from gatelab.data.text_table import is_table
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import (
     GraphInterface,
@@ -237,6 +238,8 @@ class TranslationTask(Task):
         """Translate a text file, a sentence a line."""
         import pandas as pd
 
+        if is_table(file, ".csv", ".tsv"):
+            raise ValueError("is a table; write its sentences into a text file (.txt), one a line")
         if not (lines := lines_of(file)):
             raise ValueError("the file is empty; write a sentence a line")
         if empty := [number for number, line in enumerate(lines, 1) if not line.strip()]:
