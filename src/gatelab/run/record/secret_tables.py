@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from gatelab.run.record.secret_names import MARKS, is_harmless, kind_of
 
 _LONGEST = 1000
-_FIELD = re.compile(rf"[^\W\d][\w.-{MARKS}]{{0,40}}(?: [\w.-{MARKS}]{{1,40}}){{0,2}}")
+_FIELD = re.compile(rf"[^\W\d][\w.{MARKS}-]{{0,40}}(?: [\w.{MARKS}-]{{1,40}}){{0,2}}")
 _OPENED = re.compile(
     r"(?:.*[ _-])?(?:users?|usernames?|login|logins|e-?mails?|accounts?|hosts?|hostname|servers?|urls?|uri"
     r"|sites?|website|database|benutzer|benutzername|usuario|utilisateur|utente|konto|domain|machine|ssid)",

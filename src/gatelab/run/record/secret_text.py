@@ -6,6 +6,7 @@ Every pattern takes time linear in the text: none looks further than `FURTHEST` 
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections.abc import Iterable
 
@@ -18,13 +19,15 @@ from gatelab.run.record.secret_names import (
     kind_of,
     kind_of_option,
     unescaped,
+    within,
 )
 from gatelab.run.record.secret_places import FURTHEST, PLACES
 from gatelab.run.record.secret_tables import without_columns
 
 MASK = "***"
 
-_NAME = rf"(?<![\w.%{MARKS}-])(?P<name>[\w.%{UNSEEN}{MARKS}-]++)"
+_LETTER = rf"\w.%@${UNSEEN}{MARKS}-"
+_NAME = rf"(?<![{_LETTER}])(?P<name>[{_LETTER}]++)"
 _TYPE = (
     r"[ \t]?:[ \t]*(?:typing\.)?(?:str|string|bytes|any|secret\w{0,10}|(?:optional|union)\[[\w., |]{1,60}\])"
     r"(?:[ \t]*\|[ \t]*\w{1,40}){0,3}[ \t]{0,20}"
@@ -35,19 +38,23 @@ _REMARK = (
 )
 """`Password for 'https://host': `, `token (of the bot): `, `Incorrect API key provided: `."""
 _SPACE = r"[ \t\u00a0]"
+_LAST_WORDS = re.compile(r"keys?|words?|phrases?|codes?|number|passe|answer|api|secret[ao]|segreta|khau|laluan|sandi|\w", re.IGNORECASE)
+"""How a name of several words ends: `pass phrase`, `mot de passe`, `p a s s w o r d`."""
+_NO_WORD = rf"[^\w{MARKS} \t]"
 _ARROWS = ("->", "→", "⇒", "⟶", "➜", "≔")
 _ASSIGNED = re.compile(
-    rf"{_NAME}(?P<close>(?:\[\d{{1,4}}\])?\\?[\"'`]?[\])]?(?:\*\*)?(?:{_REMARK})?){_SPACE}{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])"
+    rf"{_NAME}(?P<close>(?:\[[\"']?\w{{1,40}}[\"']?\]){{0,3}}\\?[\"'`]?[\])]?(?:\*\*)?(?:{_REMARK})?){_SPACE}{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])"
     rf"|[:?+]=|=>|[：＝]|{'|'.join(_ARROWS)}|::?(?=[\s\"'\[\\*])|:(?!//|:|$)|(?<=\w)>(?=[^<>\n]{{1,500}}</))(?:\*\*)?",
     re.IGNORECASE,
 )
 _FLAGGED = re.compile(
-    rf"(?<![\w.%{MARKS}-])(?P<name>--?[^\W\d_][\w.{MARKS}-]*+)(?P<close>[\"']?)"
+    rf"(?<![{_LETTER}])(?P<name>--?\w[{_LETTER}]*+)(?P<close>[\"']?)"
     rf"(?P<sign>[ \t]{{1,20}}(?!\\\n)|[ \t]{{0,20}}\\\n[ \t]{{0,80}})(?:(?!-)|(?={RANDOM}))"
 )
+_VERB = "(?:is|was|be|to|ist|lautet|est|es|è|är|jest)"
 _OF = r"(?:(?:of|for|to)[ \t]+(?:(?:the|my|our|a)[ \t]+)?[^\s:'\"]{1,60}[ \t]+)?"
 _BESIDE = re.compile(
-    rf"{_NAME}(?P<close>[\"'\]]?)(?P<sign>[ \t]{{1,20}}(?:{_OF}(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})"
+    rf"{_NAME}(?P<close>[\"'\]]?)(?P<sign>[ \t]{{1,20}}(?:{_OF}{_VERB}[ \t]+|[(#])?(?=[\"']?(?:[A-Za-z0-9+/_~-]{{8}}|\d{{4}}))"
     rf"|`(?={RANDOM})|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
     re.IGNORECASE,
 )
@@ -92,11 +99,13 @@ _VALUE_AND_NAME = re.compile(
 )
 """`{"value": "x", "name": "API_KEY"}`."""
 _AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
+_ASIDE = r"(?:(?:/\*[^*\n]{0,99}\*/|<!--[^\n>]{0,99}-->|<!\[CDATA\[|[!&][\w!/]{1,40}[ \t]|[ \t]#[^\n]{0,200}(?=\n)|\((?=[\"'][^)\n]{1,500}\n))[ \t]{0,9})?"
+"""A comment or a tag of YAML before a value."""
 _VALUE = re.compile(
-    rf"{_SPACE}{{0,40}}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
+    rf"{_SPACE}{{0,40}}{_ASIDE}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
     rf"(?:(?P<below_quote>[\"'])(?P<below>[^\s\"']{{4,{FURTHEST}}})(?P=below_quote)"
     rf"|(?P<under>(?={RANDOM})[^\s:'\"]{{1,{FURTHEST}}})(?=[ \t]*(?:\n|$)))"
-    rf"|[|>][+-]?\d?[ \t]*\n[ +-]?[ \t]+(?P<block>[^\n]+)"
+    rf"|[|>][+-]?\d?[ \t]*\n(?P<block>(?P<dent>[ +-]?[ \t]+)[^\n]+(?:\n(?P=dent)[^\n]+){{0,99}})"
     rf"|(?:\n\s{{0,9}}['\"]?|[<`])(?P<random>{RANDOM})(?=['\"]?[ \t]*(?:\n|$)|[>`])"
     rf"|`(?P<ticked>{ODD})(?=`)"
     rf"|(?P<listed>(?:\n[ +-]?[ \t]*-[ \t]+[^\n]+)+)"
@@ -114,6 +123,11 @@ _VALUE = re.compile(
 _CALLED = re.compile(r"['\"](?![A-Z][A-Z0-9_]*['\"])\w|^\w+[(\[].*\d", re.DOTALL)
 """A call or a word in brackets that may hold a secret: a text that is no variable's name, or a number."""
 _REST = re.compile(rf"(?:{_AFTER})*")
+_MORE = re.compile(
+    r"[\"'](?:[ \t]{0,9}(?:(?:\+|\.|&|\|\|)\s{0,80}|\\?\s{1,80}[+-]?[ \t]{0,80})[rbfu]{0,2}(?P<quote>[\"'])(?:(?!(?P=quote))[^\n]){1,500}(?P=quote)){1,20}"
+)
+"""The further parts of a text in quotes: `'a' + 'b'`."""
+_FURTHER = {"bare": _REST, "quoted": _MORE}
 _PARTS = (
     "below",
     "under",
@@ -177,6 +191,13 @@ _ENCODED = re.compile(
 )
 _USER_AND_PASSWORD = re.compile(r"[\w.@+-]{1,100}:[!-~]{4,}", re.ASCII)
 
+_WORD = re.compile(
+    rf"(?P<sign>(?:(?:[=:<>?~|;(\[{{]|[ \t]-[ \t]|[^\x00-\x7f])[ \t]{{0,9}}|(?<![\w-])--?\w[\w-]{{0,30}}[ \t]{{1,9}}|\b{_VERB}[ \t]{{1,9}})[\"'`]?|[\"'`])?+"
+    r"(?<![A-Za-z0-9_+/.-])(?P<word>(?=[A-Za-z_+-]*\d)(?=[\d_+-]*[A-Za-z])[A-Za-z0-9_+-]{8,}+)(?<![_-])(?![A-Za-z0-9(/]|\.\w)"
+)
+"""A word of letters and digits, and the sign or the verb before it."""
+_NEAR = 80
+
 _NAMED = (
     _ASSIGNED,
     _FLAGGED,
@@ -224,7 +245,33 @@ def _masked_plainly(text: str) -> str:
         text = place.sub(rf"\g<kept>{MASK}", text)
     for pattern in _NAMED:
         text = _without_named(text, pattern)
-    return without_columns(_VALUE_AND_NAME.sub(_value_masked, text), MASK)
+    text = without_columns(_VALUE_AND_NAME.sub(_value_masked, text), MASK)
+    return _WORD.sub(_without_near, text)
+
+
+def _without_near(found: re.Match[str]) -> str:
+    """The mask for a word that looks like a secret and has the name of one on its line or the line above."""
+    word, text, start, end = found["word"], found.string, found.start("word"), found.end()
+    runs = len(re.findall(r"[a-z]+|[A-Z]+|\d+", word))
+    random = 3 * runs >= len(word) >= 10 and not re.fullmatch(r"[0-9a-f]{1,12}|[0-9a-f]{32,}", word)
+    odd = found["sign"] is not None and "_" not in word and re.fullmatch(ODD, word)
+    if not random and not odd:
+        return found[0]
+    *above, before = text[max(0, start - _NEAR) : start].split("\n")
+    lines = [before, *above[-1:], text[end : end + _NEAR // 2].partition("\n")[0]] if random else [before]
+    return f"{found['sign'] or ''}{MASK}" if any(map(_names_secret, lines)) else found[0]
+
+
+def _names_secret(line: str) -> bool:
+    """Whether a secret is named in a line."""
+    if not within(line):
+        return False
+    words = re.findall(rf"[{_LETTER}]+", line)
+    return any(
+        kind == "secret" or (kind == "within" and not word.isascii())
+        for word in (*words, *map("_".join, itertools.pairwise(words)))
+        if (kind := kind_of(word))
+    )
 
 
 def _value_masked(found: re.Match[str]) -> str:
@@ -266,7 +313,7 @@ def _without_named(text: str, pattern: re.Pattern[str]) -> str:
             continue
         kept += [text[done : value.start(part)], MASK]
         done = at = value.end(part)
-        if part == "bare" and (rest := _REST.match(text, at)):
+        if part in _FURTHER and (rest := _FURTHER[part].match(text, at)):
             done = at = rest.end()
     return "".join([*kept, text[done:]])
 
@@ -286,15 +333,13 @@ def _kind_at(text: str, found: re.Match[str]) -> str:
     name = found["name"]
     if found["sign"] == ">" and text[found.start() - 1 : found.start()] != "<":
         return ""
-    before = text[max(0, found.start() - 10) : found.start()].lower()
-    if name.lower() in ("key", "keys") and re.search(r"\b(?:api|secret|access|private) $", before):
-        return "secret"
-    if name.lower() == "passe" and before.endswith("mot de "):
-        return "secret"
     kind = kind_of_option(name) if name.startswith("-") else kind_of(name)
-    if not kind and not name.isascii():  # of two or three words
-        words = re.findall(rf"[\w{MARKS}]+ ", text[max(0, found.start() - 40) : found.start()])[-2:]
-        kind = next(filter(None, (kind_of("".join([*words[i:], name])) for i in range(len(words)))), "")
+    if kind not in ("secret", "weak") and (_LAST_WORDS.fullmatch(name) or not name.isascii()):
+        words = [*re.split(_NO_WORD, text[max(0, found.start() - 40) : found.start()])[-1].split(), name]
+        kinds = (kind_of("".join(words[-n:])) for n in (2, 3, *([len(words)] * (len(name) == 1))))
+        kind = next((joined for joined in kinds if joined in ("secret", "pin")), kind)
+    if re.search(r"\[\D", found["close"] or ""):
+        return "within" if kind == "secret" else ""
     if found.re is _TYPE_AND_VALUE:
         return KINDS_OF_TYPES.get(kind, "")
     if (

@@ -181,12 +181,12 @@ def _kinds_of_values(value: Mapping[Any, Any]) -> dict[Any, str]:
     for word in ("value", "val"):
         if word in small:
             kinds[small[word]] = kinds[small[word]] or pair
+    named = {key for key, name in value.items() if isinstance(name, str) and kind_of(name.lstrip("-/")) == "secret"}
     types = (value[small[word]] for word in TYPES if word in small)
     found = (KINDS_OF_TYPES.get(kind_of(name), "") for name in types if isinstance(name, str))
     pair = next(filter(None, found), "")
-    for word in CONTENTS:
-        if word in small:
-            kinds[small[word]] = kinds[small[word]] or pair
+    for key in value:
+        kinds[key] = kinds[key] or (pair if str(key).lower() in CONTENTS else "within" * bool(named - {key}))
     return kinds
 
 
@@ -201,7 +201,7 @@ def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str], inner: bool
         return [_walk(value[0], known), _walk(value[1], known, kind * isinstance(value[1], str))]
     if kinds := _kinds_of_table(value):
         return [value[0], *(_walk_row(row, known, kinds) for row in value[1:])]
-    walked = []
+    walked: list[Any] = []
     for place, item in enumerate(value):
         before = str(value[place - 1]) if place else ""
         option = before.startswith("-") and isinstance(value[place - 1], str)
