@@ -40,10 +40,10 @@ def _without_accents(name: str) -> str:
 
 
 _SINGLE = (
-    dict.fromkeys(("pin", "pins", "pincode", "pinnumber", "otp", "totp"), "pin")
-    | dict.fromkeys(("key", "keys"), "solid")
+    dict.fromkeys("pin pins pincode pinnumber authcode securitycode verificationcode logincode cvv cvc".split(), "pin")
+    | {"otp": "secret", "totp": "secret", "key": "solid", "keys": "solid"}
     | dict.fromkeys(
-        _plain("salt|login|tok|sid|clave|llave|parola|parol|sandi|schlüssel|schluessel|sleutel|mdp|jeton|ключ|κωδικός|κλειδί").split("|"),
+        _plain("salt|login|tok|sid|mnemonic|parole|losung|clave|llave|parola|parol|sandi|schlüssel|schluessel|sleutel|mdp|jeton|ключ|κωδικός|κλειδί").split("|"),
         "odd",
     )
 )
@@ -60,6 +60,7 @@ _OTHER_LANGUAGES = _plain(
     "|motsdepasse|motdepasse|clesecrete|cleapi|phrasesecrete|contraseña|contrasenya|secreto|clavesecreta|claveapi|senha"
     "|segredo|palavrapasse|segreto|chiavesegreta|chiaveapi|parolad'?ordine|wachtwoord|wagwoord|toegangscode|lösenord"
     "|adgangskode|kodeord|passord|aðgangsorð|lykilorð|salasana|tunnussana|salasõna|hasło|heslo|jelszó|şifre|fjalëkalim"
+    "|秘密|คีย์api|एपीआईकुंजी|গোপন|සුරක්ෂිතකේතය|mãbímật|iphasiwedi|секрет|contrasinal|cyfrinair|facalfaire|pasfhocal|pasvorto|kodord"
     "|pasahitza|nenosiri|katasandi|katalaluan|mậtkhẩu"
 )
 """Password, secret and key in other languages, as a name's joined parts."""
@@ -69,7 +70,7 @@ _SECRET = (
     r"|apikey|accesskey|secretkey|privatekey|privkey|sshkey|signingkey|encryptionkey|licensekey|masterkey|accountkey"
     r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring|presharedkey|authkey|passkey|seckey"
     r"|(?:zugangs|geheim|api)schl(?:ü|ue|u)ssel|requirepass|masterauth|bindpw|rootpw|storepass|keypass|apipass"
-    r"|(?:seed|recovery|backup|key)phrase|(?:recovery|backup|mfa|2fa|otp)code|securityanswer)"
+    r"|(?:seed|recovery|backup|key)phrase|(?:recovery|backup|mfa|2fa|otp)code|securityanswer|wifikey|wpakey|clientassertion|codeverifier|samlresponse)"
 )
 _ENDS = re.compile(rf"{_SECRET}s?$")
 """How a name of a secret ends, its parts joined."""
@@ -77,7 +78,7 @@ _WITHIN = re.compile(_SECRET)
 _FILE = re.compile(r".*/.*|.*\.(?:pyi?|ya?ml|json|toml|md|rst|txt|csv|ini|cfg|sh|html|log|ipynb)", re.DOTALL)
 _WEAK = re.compile(
     r"(?:.+_)?(?:pass|passw|pwd|pwrd|pw|pat|auth|oauth|tkn|creds?|dsn|jwt|cookies?|cookie_?jar|csrf|sas|psk|auth_?header"
-    r"|(?:php)?sess(?:ion)?id|(?:ssh|db|user|root|smtp|mysql|pg|redis|admin)(?:pass|pw|pwd))|(?:.*[^n])?token"
+    r"|(?:php)?sess(?:ion)?id|(?:ssh|db|user|root|smtp|mysql|pg|redis|admin|my|the)(?:pass|pw|pwd))|(?:.*[^n])?token"
 )
 """Names that may mean something harmless too: a path, a small number, a symbol."""
 _SYMBOLS = re.compile(
@@ -88,7 +89,7 @@ _SYMBOLS = re.compile(
 _KEYS = re.compile(
     "api|access|secret|private|priv|account|signing|encrypt(?:ion)?|decryption|ssh|license|master|shared|auth|stripe"
     "|subscription|wandb|kaggle|comet|neptune|openai|anthropic|hf|huggingface|aws|azure|gcp|google|github|gitlab|slack"
-    "|gemini|mistral|deepseek|groq|cohere|replicate|admin|enc|aes|crypto?|vault|unseal|wlan|wpa|wifi|sec|pass|fernet|hmac|gpg|pgp|rsa|dsa|ecdsa|deploy|write|app|service|storage|consumer|client|session|tls|ssl"
+    "|gemini|mistral|deepseek|groq|cohere|replicate|admin|enc|aes|crypto?|vault|unseal|wlan|wpa|wifi|sec|pass|db|fernet|hmac|gpg|pgp|rsa|dsa|ecdsa|deploy|write|app|service|storage|consumer|client|session|tls|ssl"
 )
 """A key of these opens something; `sort_key`, `primary_key` do not."""
 _HOLDERS = re.compile(
@@ -96,7 +97,7 @@ _HOLDERS = re.compile(
 )
 """`api_tokens` are secrets, `tokens` are not."""
 _LEFT_OUT = re.compile(
-    "id|value|b|base|hash|json|text|str|raw|plain|old|new|env|prod|production|dev|staging|live"
+    "id|value|b|base|hash|json|text|str|string|raw|plain|old|new|env|prod|production|dev|staging|live"
     "|de|en|fr|es|it|pt|nl|sv|da|no|fi|pl|cs|sk|hu|ro|bg|tr|ru|uk|el|he|ar|fa|hi|zh|cn|ja|jp|ko|kr|th|vi|us|gb|eu"
 )
 """Last parts that change nothing: `private_key_id`, `SECRET_KEY_BASE`, `key_b64`, `password_de`."""
@@ -154,6 +155,16 @@ def kind_of(name: str) -> str:
     return kind
 
 
+def mixed(word: str) -> bool:
+    """Whether small and capital letters and digits change as often as in no word or name of a file; no hash of git."""
+    runs = len(re.findall(r"[a-z]+|[A-Z]+|\d+", word))
+    return (
+        3 * runs >= len(word) >= 10
+        and re.search(r"\d", word) is not None
+        and re.fullmatch(r"[0-9a-f]{1,12}|[0-9a-f]{32,}|[^A-Za-z]*", word) is None
+    )
+
+
 def within(text: str) -> bool:
     """Whether letters of a text, taken together, hold the name of a secret; quick."""
     return bool(_WITHIN.search(re.sub(r"[\W_]+", "", _plain(text).lower())))
@@ -169,7 +180,7 @@ def _kind_as_read(name: str) -> str:
     if not parts:
         return ""
     last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
-    if before in ("key", "token") and _KEYS.fullmatch(last):  # KEY_OPENAI
+    if before in ("key", "token", "pwd") and _KEYS.fullmatch(last):  # KEY_OPENAI
         last, before = before, last
     joined = "".join(parts)
     if _ENDS.search(joined):
@@ -199,7 +210,8 @@ def is_harmless(value: Any, kind: str) -> bool:
     if isinstance(value, list | tuple):
         return all(is_harmless(inner, kind) for inner in value)
     if kind in _SHAPED:
-        return not any(_SHAPED[kind].fullmatch(word) for word in re.split(r"[\s,'\"]+", str(value)))
+        words = re.split(r"[\s,'\"]+", str(value))
+        return not any(_SHAPED[kind].fullmatch(word) or (kind == "long" and mixed(word)) for word in words)
     text = str(value) if isinstance(value, str | int | float) else "?"
     return bool(_HARMLESS.fullmatch(text)) or (kind == "weak" and bool(_HARMLESS_WEAK.fullmatch(text)))
 

@@ -18,6 +18,7 @@ from gatelab.run.record.secret_names import (
     is_harmless,
     kind_of,
     kind_of_option,
+    mixed,
     unescaped,
     within,
 )
@@ -196,7 +197,7 @@ _WORD = re.compile(
     r"(?<![A-Za-z0-9_+/.-])(?P<word>(?=[A-Za-z_+-]*\d)(?=[\d_+-]*[A-Za-z])[A-Za-z0-9_+-]{8,}+)(?<![_-])(?![A-Za-z0-9(/]|\.\w)"
 )
 """A word of letters and digits, and the sign or the verb before it."""
-_NEAR = 80
+_NEAR, _BEHIND = 160, 40
 
 _NAMED = (
     _ASSIGNED,
@@ -251,15 +252,20 @@ def _masked_plainly(text: str) -> str:
 
 def _without_near(found: re.Match[str]) -> str:
     """The mask for a word that looks like a secret and has the name of one on its line or the line above."""
-    word, text, start, end = found["word"], found.string, found.start("word"), found.end()
-    runs = len(re.findall(r"[a-z]+|[A-Z]+|\d+", word))
-    random = 3 * runs >= len(word) >= 10 and not re.fullmatch(r"[0-9a-f]{1,12}|[0-9a-f]{32,}", word)
+    word, text, start = found["word"], found.string, found.start("word")
     odd = found["sign"] is not None and "_" not in word and re.fullmatch(ODD, word)
-    if not random and not odd:
+    if not odd and not mixed(word):
         return found[0]
-    *above, before = text[max(0, start - _NEAR) : start].split("\n")
-    lines = [before, *above[-1:], text[end : end + _NEAR // 2].partition("\n")[0]] if random else [before]
+    *above, line = text[max(0, start - _NEAR) : start].split("\n")
+    lines = [line]
+    if mixed(word):
+        headings = (before for before in above if _dent(before) < _dent(line) or before[:2].strip("+-").startswith("["))
+        lines += [*above[-1:], *headings, text[found.end() :][:_BEHIND].partition("\n")[0]]
     return f"{found['sign'] or ''}{MASK}" if any(map(_names_secret, lines)) else found[0]
+
+
+def _dent(line: str) -> int:
+    return len(line) - len(line.lstrip("+- \t"))
 
 
 def _names_secret(line: str) -> bool:
@@ -267,11 +273,8 @@ def _names_secret(line: str) -> bool:
     if not within(line):
         return False
     words = re.findall(rf"[{_LETTER}]+", line)
-    return any(
-        kind == "secret" or (kind == "within" and not word.isascii())
-        for word in (*words, *map("_".join, itertools.pairwise(words)))
-        if (kind := kind_of(word))
-    )
+    pairs = map("".join, itertools.pairwise(words))
+    return any(kind_of(word) in ("secret", "within") for word in words) or "secret" in map(kind_of, pairs)
 
 
 def _value_masked(found: re.Match[str]) -> str:
@@ -336,8 +339,9 @@ def _kind_at(text: str, found: re.Match[str]) -> str:
     kind = kind_of_option(name) if name.startswith("-") else kind_of(name)
     if kind not in ("secret", "weak") and (_LAST_WORDS.fullmatch(name) or not name.isascii()):
         words = [*re.split(_NO_WORD, text[max(0, found.start() - 40) : found.start()])[-1].split(), name]
-        kinds = (kind_of("".join(words[-n:])) for n in (2, 3, *([len(words)] * (len(name) == 1))))
-        kind = next((joined for joined in kinds if joined in ("secret", "pin")), kind)
+        kinds = (kind_of("".join(words[-n:]).lower()) for n in (2, 3, *([len(words)] * (len(name) == 1))))
+        if joined := next((kind for kind in kinds if kind in ("secret", "pin")), ""):
+            return joined
     if re.search(r"\[\D", found["close"] or ""):
         return "within" if kind == "secret" else ""
     if found.re is _TYPE_AND_VALUE:
