@@ -39,42 +39,45 @@ def _without_accents(name: str) -> str:
     return "".join(sign for sign in normalize("NFKD", name) if category(sign)[0] != "M")
 
 
-_SINGLE = (
-    dict.fromkeys("pin pins pincode pinnumber authcode securitycode verificationcode logincode cvv cvc".split(), "pin")
-    | {"otp": "secret", "totp": "secret", "key": "solid", "keys": "solid"}
-    | dict.fromkeys(
-        _plain("salt|login|tok|sid|mnemonic|parole|losung|clave|llave|parola|parol|sandi|schlüssel|schluessel|sleutel|mdp|jeton|ключ|κωδικός|κλειδί").split("|"),
-        "odd",
-    )
+_ODD = _plain(
+    "salt|login|tok|sid|mnemonic|parole|losung|clave|llave|parola|parol|sandi|schlüssel|schluessel|sleutel|mdp|jeton|ключ"
+    "|κωδικός|κλειδί"
 )
+_CODES = ("pin", "pins", "pincode", "pinnumber", "authcode", "securitycode", "verificationcode", "cvv", "cvc")
+_SINGLE = {"otp": "secret", "totp": "secret", "key": "solid", "keys": "solid"}
+_SINGLE |= dict.fromkeys(_CODES, "pin") | dict.fromkeys(_ODD.split("|"), "odd")
 """Names by which a secret goes as often as something else, and the kind of their values that are masked."""
 _OTHER_LANGUAGES = _plain(
     "geslo|lozinka|parolă|slaptažodis|κωδικόςπρόσβασης|συνθηματικό|şifrə|құпиясөз|гасло|лозинк|парола|գաղտնաբառ|პაროლ"
-    "|סיסמ|סיסמה|סיסמא|סיסמאות|ססמה|ססמא|סוד|מפתחapi|رقمسري|الرقمالسري|كلمهالسر|كلمهالمرور|كلمةالسر|كلمةالمرور|كلمةسر|كلمةمرور|رمزعبور"
+    "|סיסמ|סיסמה|סיסמא|סיסמאות|ססמה|ססמא|סוד|מפתחapi"
+    "|رقمسري|الرقمالسري|كلمهالسر|كلمهالمرور|كلمةالسر|كلمةالمرور|كلمةسر|كلمةمرور|رمزعبور"
     "|رمزالمرور|رمزالدخول|رمزسري|گذرواژه|پسورد|کلمهعبور|مفتاحapi"
     "|密钥|密鑰|秘钥|密匙|私钥|令牌|口令|密码|密碼|通行碼|秘密鍵|合言葉|トークン|アクセスキー|apiキー|シークレット|パスワード|パスフレーズ|暗証番号"
     "|비밀키|토큰|암호|비번|패스워드|시크릿|인증키|비밀번호|api키"
-    "|รหัสผ่าน|รหัสลับ|โทเค็น|พาสเวิร์ด|पासवर्ड|पासकोड|कूटशब्द|गुप्तकोड|পাসওয়ার্ড|கடவுச்சொல்|గుప్తపదం|పాస్వర్డ్|ಪಾಸ್ವರ್ಡ್|പാസ്വേഡ്|ਪਾਸਵਰਡ|પાસવર્ડ"
-    "|ключапи|ключapi|токен|пароль|пароли|пароля|секретныйключ|кодовоеслово"
+    "|รหัสผ่าน|รหัสลับ|โทเค็น|พาสเวิร์ด|คีย์api|पासवर्ड|पासकोड|कूटशब्द|गुप्तकोड|एपीआईकुंजी|পাসওয়ার্ড|গোপন|கடவுச்சொல்"
+    "|గుప్తపదం|పాస్వర్డ్|ಪಾಸ್ವರ್ಡ್|പാസ്വേഡ്|ਪਾਸਵਰਡ|પાસવર્ડ|සුරක්ෂිතකේතය"
+    "|ключапи|ключapi|токен|пароль|пароли|пароля|секретныйключ|кодовоеслово|секрет|秘密"
     "|passwort|passwörter|passwoerter|kennwort|kennwörter|kennwoerter|geheimnis|geheimwort|geheimzahl|zugangsdaten|zugangscode"
     "|motsdepasse|motdepasse|clesecrete|cleapi|phrasesecrete|contraseña|contrasenya|secreto|clavesecreta|claveapi|senha"
     "|segredo|palavrapasse|segreto|chiavesegreta|chiaveapi|parolad'?ordine|wachtwoord|wagwoord|toegangscode|lösenord"
-    "|adgangskode|kodeord|passord|aðgangsorð|lykilorð|salasana|tunnussana|salasõna|hasło|heslo|jelszó|şifre|fjalëkalim"
-    "|秘密|คีย์api|एपीआईकुंजी|গোপন|සුරක්ෂිතකේතය|mãbímật|iphasiwedi|секрет|contrasinal|cyfrinair|facalfaire|pasfhocal|pasvorto|kodord"
-    "|pasahitza|nenosiri|katasandi|katalaluan|mậtkhẩu"
+    "|adgangskode|kodeord|kodord|passord|aðgangsorð|lykilorð|salasana|tunnussana|salasõna|hasło|heslo|jelszó|şifre|fjalëkalim"
+    "|pasahitza|nenosiri|katasandi|katalaluan|mậtkhẩu|mãbímật|iphasiwedi|contrasinal|cyfrinair|facalfaire|pasfhocal|pasvorto"
 )
 """Password, secret and key in other languages, as a name's joined parts."""
-_IN_OTHER_LANGUAGES = {*_OTHER_LANGUAGES.split("|"), *_without_accents(_OTHER_LANGUAGES).split("|")} - {*_SINGLE}
+_WRITTEN = {
+    word for text in (_OTHER_LANGUAGES, _without_accents(_OTHER_LANGUAGES)) for word in text.split("|")
+}
 _SECRET = (
-    rf"(?:pa?s{{1,3}}(?:wo?r?|ow?r|rw?o)d|passphrase|passcode|secretstring|secret|credential|{'|'.join(_IN_OTHER_LANGUAGES)}"
+    rf"(?:pa?s{{1,3}}(?:wo?r?|ow?r|rw?o)d|passphrase|passcode|secretstring|secret|credential"
+    rf"|{'|'.join(_WRITTEN - {*_SINGLE})}"
     r"|apikey|accesskey|secretkey|privatekey|privkey|sshkey|signingkey|encryptionkey|licensekey|masterkey|accountkey"
     r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring|presharedkey|authkey|passkey|seckey"
     r"|(?:zugangs|geheim|api)schl(?:ü|ue|u)ssel|requirepass|masterauth|bindpw|rootpw|storepass|keypass|apipass"
-    r"|(?:seed|recovery|backup|key)phrase|(?:recovery|backup|mfa|2fa|otp)code|securityanswer|wifikey|wpakey|clientassertion|codeverifier|samlresponse)"
+    r"|(?:seed|recovery|backup|key)phrase|(?:recovery|backup|mfa|2fa|otp)code|securityanswer|wifikey|wpakey|clientassertion"
+    r"|codeverifier|samlresponse)"
 )
-_ENDS = re.compile(rf"{_SECRET}s?$")
-"""How a name of a secret ends, its parts joined."""
-_WITHIN = re.compile(_SECRET)
+_ENDS, _WITHIN = re.compile(rf"{_SECRET}s?$"), re.compile(_SECRET)
+"""How a name of a secret ends, its parts joined, and what one has in it."""
 _FILE = re.compile(r".*/.*|.*\.(?:pyi?|ya?ml|json|toml|md|rst|txt|csv|ini|cfg|sh|html|log|ipynb)", re.DOTALL)
 _WEAK = re.compile(
     r"(?:.+_)?(?:pass|passw|pwd|pwrd|pw|pat|auth|oauth|tkn|creds?|dsn|jwt|cookies?|cookie_?jar|csrf|sas|psk|auth_?header"
@@ -89,7 +92,8 @@ _SYMBOLS = re.compile(
 _KEYS = re.compile(
     "api|access|secret|private|priv|account|signing|encrypt(?:ion)?|decryption|ssh|license|master|shared|auth|stripe"
     "|subscription|wandb|kaggle|comet|neptune|openai|anthropic|hf|huggingface|aws|azure|gcp|google|github|gitlab|slack"
-    "|gemini|mistral|deepseek|groq|cohere|replicate|admin|enc|aes|crypto?|vault|unseal|wlan|wpa|wifi|sec|pass|db|fernet|hmac|gpg|pgp|rsa|dsa|ecdsa|deploy|write|app|service|storage|consumer|client|session|tls|ssl"
+    "|gemini|mistral|deepseek|groq|cohere|replicate|admin|enc|aes|crypto?|vault|unseal|wlan|wpa|wifi|sec|pass|db|fernet"
+    "|hmac|gpg|pgp|rsa|dsa|ecdsa|deploy|write|app|service|storage|consumer|client|session|tls|ssl"
 )
 """A key of these opens something; `sort_key`, `primary_key` do not."""
 _HOLDERS = re.compile(
@@ -179,9 +183,9 @@ def _kind_as_read(name: str) -> str:
         parts.pop()
     if not parts:
         return ""
+    if parts[-2:-1] in (["key"], ["token"], ["pwd"]) and _KEYS.fullmatch(parts[-1]):  # KEY_OPENAI
+        parts[-2:] = parts[:-3:-1]
     last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
-    if before in ("key", "token", "pwd") and _KEYS.fullmatch(last):  # KEY_OPENAI
-        last, before = before, last
     joined = "".join(parts)
     if _ENDS.search(joined):
         return "secret"
@@ -192,7 +196,7 @@ def _kind_as_read(name: str) -> str:
         return "weak" if _HOLDERS.fullmatch(holder) else "random" * (last == "tokens")
     if _SYMBOLS.fullmatch(before) and last == "token":
         return ""
-    if _WEAK.fullmatch("_".join([*parts[-3:-2], before, last]) if before else last):
+    if _WEAK.fullmatch("_".join(parts[-3:])):
         return "weak"
     kind = _SINGLE.get(last) or _SINGLE.get(before + last, "")
     return kind or "within" * bool(_WITHIN.search(joined) and not _FILE.fullmatch(name))

@@ -51,7 +51,9 @@ def _below(header: str, mask: str) -> Callable[[str], str | None] | None:
         names = [_bare(field) for field in _fields(header, sign)]
         if sign != "|" and f"{sign} " in header and any(" " in name for name in names):  # a sentence
             continue
-        if sum(map(bool, names)) < 2 or not all(_FIELD.fullmatch(name) for name in names if name and sign not in name):
+        if sum(map(bool, names)) < 2 or not all(
+            _FIELD.fullmatch(name) for name in names if name and sign not in name
+        ):
             continue
         if sign == " " and not all(_OPENED.fullmatch(name) or kind_of(name) for name in names):
             continue

@@ -39,7 +39,10 @@ _REMARK = (
 )
 """`Password for 'https://host': `, `token (of the bot): `, `Incorrect API key provided: `."""
 _SPACE = r"[ \t\u00a0]"
-_LAST_WORDS = re.compile(r"keys?|words?|phrases?|codes?|number|passe|answer|api|secret[ao]|segreta|khau|laluan|sandi|\w", re.IGNORECASE)
+_LAST_WORDS = re.compile(
+    r"keys?|words?|phrases?|codes?|number|passe|answer|api|secret[ao]|segreta|khau|laluan|sandi|\w",
+    re.IGNORECASE,
+)
 """How a name of several words ends: `pass phrase`, `mot de passe`, `p a s s w o r d`."""
 _NO_WORD = rf"[^\w{MARKS} \t]"
 _ARROWS = ("->", "→", "⇒", "⟶", "➜", "≔")
@@ -55,7 +58,8 @@ _FLAGGED = re.compile(
 _VERB = "(?:is|was|be|to|ist|lautet|est|es|è|är|jest)"
 _OF = r"(?:(?:of|for|to)[ \t]+(?:(?:the|my|our|a)[ \t]+)?[^\s:'\"]{1,60}[ \t]+)?"
 _BESIDE = re.compile(
-    rf"{_NAME}(?P<close>[\"'\]]?)(?P<sign>[ \t]{{1,20}}(?:{_OF}{_VERB}[ \t]+|[(#])?(?=[\"']?(?:[A-Za-z0-9+/_~-]{{8}}|\d{{4}}))"
+    rf"{_NAME}(?P<close>[\"'\]]?)(?P<sign>[ \t]{{1,20}}(?:{_OF}{_VERB}[ \t]+|[(#])?"
+    rf"(?=[\"']?(?:[A-Za-z0-9+/_~-]{{8}}|\d{{4}}))"
     rf"|`(?={RANDOM})|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
     re.IGNORECASE,
 )
@@ -84,11 +88,14 @@ _NAME_AND_VALUE = re.compile(
     re.IGNORECASE,
 )
 """`{"name": "API_KEY", "value": "x"}`."""
-TYPES = ("name", "key", "type", "kind", "id", "field", "label", "variable", "header", "title")
-CONTENTS = ("value", "val", "content", "data", "default")
-_CONTENT = "|".join(CONTENTS)
+_TYPES = (
+    "name|key|type|kind|id|field|label|variable|header|title|path|env|param"
+    "|parameter|option|setting|property|attribute"
+)
+_CONTENT = "value|val|content|data|default|payload|body"
+TYPES, CONTENTS = _TYPES.split("|"), _CONTENT.split("|")
 _TYPE_AND_VALUE = re.compile(
-    rf"\b(?:{'|'.join(TYPES)}){_IS}(?P<name>[\w.{MARKS}-]{{1,100}})"
+    rf"\b(?:{_TYPES}){_IS}(?P<name>[\w.{MARKS}-]{{1,100}})"
     rf"(?P<close>{_ESCAPED_QUOTE})(?P<sign>{_NEXT}(?:{_CONTENT}){_ESCAPED_QUOTE}[ \t]*[:=])",
     re.IGNORECASE,
 )
@@ -100,8 +107,11 @@ _VALUE_AND_NAME = re.compile(
 )
 """`{"value": "x", "name": "API_KEY"}`."""
 _AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
-_ASIDE = r"(?:(?:/\*[^*\n]{0,99}\*/|<!--[^\n>]{0,99}-->|<!\[CDATA\[|[!&][\w!/]{1,40}[ \t]|[ \t]#[^\n]{0,200}(?=\n)|\((?=[\"'][^)\n]{1,500}\n))[ \t]{0,9})?"
-"""A comment or a tag of YAML before a value."""
+_ASIDE = (
+    r"(?:(?:/\*[^*\n]{0,99}\*/|<!--[^\n>]{0,99}-->|<!\[CDATA\[|[!&][\w!/]{1,40}[ \t]|[ \t]#[^\n]{0,200}(?=\n)"
+    r"|\((?=[\"'][^)\n]{1,500}\n))[ \t]{0,9})?"
+)
+"""A comment, a tag of YAML or an open bracket before a value."""
 _VALUE = re.compile(
     rf"{_SPACE}{{0,40}}{_ASIDE}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
     rf"(?:(?P<below_quote>[\"'])(?P<below>[^\s\"']{{4,{FURTHEST}}})(?P=below_quote)"
@@ -125,7 +135,8 @@ _CALLED = re.compile(r"['\"](?![A-Z][A-Z0-9_]*['\"])\w|^\w+[(\[].*\d", re.DOTALL
 """A call or a word in brackets that may hold a secret: a text that is no variable's name, or a number."""
 _REST = re.compile(rf"(?:{_AFTER})*")
 _MORE = re.compile(
-    r"[\"'](?:[ \t]{0,9}(?:(?:\+|\.|&|\|\|)\s{0,80}|\\?\s{1,80}[+-]?[ \t]{0,80})[rbfu]{0,2}(?P<quote>[\"'])(?:(?!(?P=quote))[^\n]){1,500}(?P=quote)){1,20}"
+    r"[\"'](?:[ \t]{0,9}(?:(?:\+|\.|&|\|\|)\s{0,80}|\\?\s{1,80}[+-]?[ \t]{0,80})[rbfu]{0,2}"
+    rf"(?P<quote>[\"'])(?:(?!(?P=quote))[^\n]){{1,{FURTHEST}}}(?P=quote)){{1,20}}"
 )
 """The further parts of a text in quotes: `'a' + 'b'`."""
 _FURTHER = {"bare": _REST, "quoted": _MORE}
@@ -193,7 +204,8 @@ _ENCODED = re.compile(
 _USER_AND_PASSWORD = re.compile(r"[\w.@+-]{1,100}:[!-~]{4,}", re.ASCII)
 
 _WORD = re.compile(
-    rf"(?P<sign>(?:(?:[=:<>?~|;(\[{{]|[ \t]-[ \t]|[^\x00-\x7f])[ \t]{{0,9}}|(?<![\w-])--?\w[\w-]{{0,30}}[ \t]{{1,9}}|\b{_VERB}[ \t]{{1,9}})[\"'`]?|[\"'`])?+"
+    r"(?P<sign>(?:(?:[=:<>?~|;(\[{]|[ \t]-[ \t]|[^\x00-\x7f])[ \t]{0,9}"
+    rf"|(?:(?<![\w-])--?\w[\w-]{{0,30}}|\b{_VERB})[ \t]{{1,9}})[\"'`]?|[\"'`])?+"
     r"(?<![A-Za-z0-9_+/.-])(?P<word>(?=[A-Za-z_+-]*\d)(?=[\d_+-]*[A-Za-z])[A-Za-z0-9_+-]{8,}+)(?<![_-])(?![A-Za-z0-9(/]|\.\w)"
 )
 """A word of letters and digits, and the sign or the verb before it."""
@@ -259,7 +271,11 @@ def _without_near(found: re.Match[str]) -> str:
     *above, line = text[max(0, start - _NEAR) : start].split("\n")
     lines = [line]
     if mixed(word):
-        headings = (before for before in above if _dent(before) < _dent(line) or before[:2].strip("+-").startswith("["))
+        headings = (
+            before
+            for before in above
+            if _dent(before) < _dent(line) or before[:2].strip("+-").startswith("[")
+        )
         lines += [*above[-1:], *headings, text[found.end() :][:_BEHIND].partition("\n")[0]]
     return f"{found['sign'] or ''}{MASK}" if any(map(_names_secret, lines)) else found[0]
 
@@ -322,10 +338,11 @@ def _without_named(text: str, pattern: re.Pattern[str]) -> str:
 
 
 def _in_prose(text: str, found: re.Match[str], value: re.Match[str]) -> bool:
-    """Whether a quoted name, a colon and words are a sentence: `no score of 'token': every row is the same`."""
-    quoted = found["close"][-1:] in ("'", '"') and found["sign"] == ":"
+    """Whether a quoted name or a token, a colon and words are a sentence: `no score of 'token': every row is so`."""
+    told = found["close"][-1:] in ("'", '"') or found["name"].lower() == "token"
     return (
-        quoted
+        told
+        and found["sign"] == ":"
         and value["bare"].isalpha()
         and bool(re.match(r" [a-z]{2,}\b(?![=:])", text[value.end() :][:40]))
     )

@@ -167,7 +167,9 @@ def _walk(value: Any, known: list[str], kind: str = "", *, inner: bool = False) 
 
 def _with_masked_columns(value: Mapping[Any, Any], known: list[str]) -> Mapping[Any, Any]:
     """A mapping of which one list names the columns of another: `{"columns": ["user", "password"], "data": [...]}`."""
-    lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and 1 < len(inner) <= WIDEST}
+    lists = {
+        key: inner for key, inner in value.items() if isinstance(inner, list) and 1 < len(inner) <= WIDEST
+    }
     masked = {}
     for key, rows in value.items():
         if not isinstance(rows, list) or not rows:
@@ -191,13 +193,15 @@ def _kinds_of_values(value: Mapping[Any, Any]) -> dict[Any, str]:
     for word in ("value", "val"):
         if word in small:
             kinds[small[word]] = kinds[small[word]] or pair
-    named = {key for key, name in value.items() if isinstance(name, str) and kind_of(name.lstrip("-/")) == "secret"}
+    named = {
+        key for key, name in value.items() if isinstance(name, str) and kind_of(name.lstrip("-/")) == "secret"
+    }
     types = (value[small[word]] for word in TYPES if word in small)
     found = (KINDS_OF_TYPES.get(kind_of(name), "") for name in types if isinstance(name, str))
     pair = next(filter(None, found), "")
     for key in value:
         told = pair if str(key).lower() in CONTENTS else ""
-        kinds[key] = kinds[key] or told or "within" * bool(named - {key})
+        kinds[key] = kinds[key] or told or "long" * bool(named - {key})
     return kinds
 
 
@@ -211,7 +215,7 @@ def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str], inner: bool
         kind = "pair" if inner or isinstance(value, tuple) else "long"
         return [_walk(value[0], known), _walk(value[1], known, kind * isinstance(value[1], str))]
     if kinds := _kinds_of_table(value):
-        return [value[0], *(_walk_row(row, known, kinds) for row in value[1:])]
+        return [_walk(value[0], known, inner=True), *(_walk_row(row, known, kinds) for row in value[1:])]
     walked: list[Any] = []
     for place, item in enumerate(value):
         before = str(value[place - 1]) if place else ""
