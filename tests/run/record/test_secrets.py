@@ -241,6 +241,167 @@ def test_names_that_json_writes_in_ascii_are_read(name):
     assert KEY not in without_secrets(json.dumps({name: KEY}))
 
 
+LIKE_IT = (
+    "p4ssw0rd", "p@ssword", "pa$$word", "pa55wd", "t0ken", "cl1ent_s3cret", "4pi_key", "ap1_key", "pássword",
+    "passwørd", "passẇord", "tσken", "pasword", "pswd", "passwrd", "passowrd", "KEY_OPENAI", "TOKEN_GITHUB",
+    "vault_key", "password_no", "a.p.i.k.e.y", "p-a-s-s-w-o-r-d", "palavra-passe", "clé_secrète", "секрет", "חסיסמה",
+    "كلمه_المرور", "كلمة_سر", "密匙", "シークレット", "비번", "พาสเวิร์ด", "पासकोड", "ಪಾಸ್‌ವರ್ಡ್", "ਪਾਸਵਰਡ", "გპაროლ",
+    "գաղտնաբառ", "pasahitza", "otp", "totp",
+)  # fmt: skip
+SPACED = (
+    "pass word", "Pass Phrase", "pass code", "api  key", "API\tkey", "Account Key", "recovery code", "seed phrase",
+    "p a s s w o r d", "A P I K E Y", "mot de passe", "mat khau", "clave secreta", "palavra passe", "chiave segreta",
+    "ключ api", "كلمة سر", "מפתח API", "क गुप्त कोड",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*LIKE_IT, *SPACED])
+def test_a_name_in_other_letters_or_in_parts_is_read(name):
+    forms = ["{}: {}", "{} = '{}'", '"{}": "{}",', "x\n+{}={}\n"]
+    for form in forms if name in SPACED else [*forms, "--{} {}", "+x.{}[0]={}", "x['{}'] = '{}'"]:
+        assert WORD not in without_secrets(form.format(name, WORD)), form
+    assert without_secrets({name: WORD}) == {name: "***"}
+
+
+@pytest.mark.parametrize("name", ["password", "API_KEY", "client_secret", "пароль", "비밀번호"])
+@pytest.mark.parametrize(
+    "more",
+    ["_mine", "_test", "Admin", ".joe", "-again", "_for_joe", "['joe']", "[joe]", "s.joe", "_backup_2024"],
+)
+def test_a_secret_under_a_name_with_more_behind_it_is_masked(name, more):
+    for form in ("{}: {}", "{} = '{}'", "+x.{}={}", '{{"{}": "{}"}}'):
+        assert KEY not in without_secrets(form.format(name + more, KEY)), form
+        for harmless in ("8", "/run/x1y2z3", "hidden_size_128", "word", "0" * 40):
+            text = form.format(name + more, harmless)
+            assert without_secrets(text) == text
+    assert KEY not in str(without_secrets({name + more: [KEY]}))
+
+
+NEAR = (
+    "{0} santa: {1}", "the {0} reminder, by the way: {1}", "{0} for prod db: {1}", "{0} [prod]: {1}",
+    "{0} root@h: {1}", "{0}: for prod {1}", "{0} => the {1}", "{0}? {1}", "{0} - {1}", "{0} — {1}", "{0}; {1}",
+    "{0} | {1}", "{0} <- '{1}'", "{0} ({1})", "{0} “{1}”", "use {1} as the {0}", "log in with {1} as {0}",
+    "{0} should be {1}", "{0} set to {1}", "wrong {0}: got '{1}'", "assert {0} == '{1}'", "if '{1}' == {0}:",
+    "x = f('{1}')  # {0}", "{1} // {0}", "# {0}\n{1}", "{0} # of mine\n= {1}", "{0}: # of mine\n  {1}",
+    "{0} = # of mine\n    '{1}'", "{0}: !vault {1}", "{0}: &a {1}", "{0} = /* of mine */ '{1}'",
+    "{0} /* of mine */ = '{1}'", "{0}: <!-- x --> {1}", "? {0}\n: {1}", "{0}:\n\n\n  {1}",
+    "{0}s:\n  joe: {1}\n  ann: {1}", "{0}s:\n  db:\n    prod: {1}", "[{0}s]\nuser = joe\nx = \"{1}\"",
+    "+{0}S = {{\n+    'joe': '{1}',\n+}}", "{0}S = ['a', '{1}']", "{0} = 'a' + '{1}'", "{0} = 'a' '{1}'",
+    "{0} = 'a'\\\n  '{1}'", "{0} = ('a'\n  '{1}')", "{0} = ''.join(['a', '{1}'])", "{0} = a or '{1}'",
+    "{0}: |\n  a\n  {1}\n", "{0}: a\n  {1}", "def get_it({0}):\n    return '{1}'", "{0}, user = '{1}', 'me'",
+    "add_argument('--x', help='{0}', default='{1}')", "<th>{0}</th><td>{1}</td>", "<td>{0}</td>\n<td>{1}</td>",
+    "<property name='{0}'>{1}</property>", "<key>{0}</key><string>{1}</string>",
+    "<input name='{0}' type='text' value='{1}'/>", "<x:{0}><![CDATA[{1}]]></x:{0}>",
+    '{{"op": "replace", "path": "/db/{0}", "value": "{1}"}}', "x --name {0} --value {1}",
+    "1 error\n{0}\n  [value='{1}']", "{0} authentication failed for joe with {1}", "read -p '{0}: ' x <<< {1}",
+    "{0} char[] = {{'{1}'}}", "e = ({0!r}, '=', '{1}')",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("form", NEAR)
+def test_what_looks_like_a_secret_near_the_name_of_one_is_masked(form):
+    for name in ("password", "api_key", "secret", "пароль", "密码"):
+        for secret in (KEY, MIXED, "q7Zk29fLmx4R"):
+            assert secret not in without_secrets(form.format(name, secret)), (name, secret)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "the secret of {}", "{} # no password", "the password\nof {}", "api keys:\n  of: {}", "see secrets.py: {}",
+        "passwords, {} and so on", "secret santa ran {} in it",
+    ],
+)  # fmt: skip
+def test_names_and_hashes_near_the_name_of_a_secret_stay(line):
+    words = [
+        "a1b2c3d",
+        "0fdd32b1c2d3",
+        "a1" * 20,
+        "a1" * 32,
+        "m4_hourly_gru",
+        "hidden_size_128",
+        "2024-01-02",
+        "1.5e-3",
+    ]
+    for word in words:
+        assert without_secrets(line.format(word)) == line.format(word)
+
+
+@pytest.mark.parametrize("name", ["PIN", "OTP", "2FA code", "passcode", "MFA"])
+@pytest.mark.parametrize(
+    "form", ["{} 4711", "my {} is 471108", "{} no. 4711", "{} number 4711", "{} #4711", "{} (4711)", "{}\n4711",
+             "{}, 4711", "{} → 4711", "{}: '4711'", "the {} for joe: 4711."]
+)  # fmt: skip
+def test_a_short_number_beside_its_name_is_masked(name, form):
+    masked = without_secrets(form.format(name))
+    assert "4711" not in masked
+    assert name in masked
+
+
+@pytest.mark.parametrize(
+    "harmless",
+    [
+        "pin 12",
+        "pin_memory 4096",
+        "pin torch 2.8",
+        "PIN 4711.5",
+        "spin 4711",
+        "opinion 4711",
+        "the pins are 4711",
+    ],
+)
+def test_a_number_beside_another_name_stays(harmless):
+    assert without_secrets(harmless) == harmless
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "#user,password\njoe,{}\nann,{}", "user^password\njoe^{}\nann^{}", "user    password\njoe     {}\nann     {}",
+        "user,password,\njoe,{},\nann,{},", "user,password\n# a remark\njoe,{}\nann,{}",
+        '"a,b",password,user\n"x,y",{},joe\n"x",{},ann', 'user,password\njoe,"a,{}"\nann,{}',
+    ],
+)  # fmt: skip
+def test_a_table_in_an_odd_layout_is_read(table):
+    masked = without_secrets(table.format(WORD, "hunter"))
+    assert WORD not in masked
+    assert "hunter" not in masked
+    assert "joe" in masked
+
+
+@pytest.mark.parametrize("secret", [KEY, MIXED])
+def test_a_secret_beside_its_name_in_plain_data_is_masked(secret):
+    for key in (
+        "param",
+        "option",
+        "setting",
+        "property",
+        "attribute",
+        "env",
+        "path",
+        "parameter",
+        "k",
+        "column",
+    ):
+        for content in ("value", "payload", "body", "text", "v", "string_value", "now"):
+            assert without_secrets({key: "password", content: secret}) == {key: "password", content: "***"}
+            assert secret not in without_secrets(json.dumps({key: "password", content: secret}))
+            assert secret not in str(without_secrets({key: "/db/password", content: [secret, 1]}))
+    for names, rows in (("columns", "rows"), ("header", "data"), ("fields", "values"), ("names", "values")):
+        for columns in (["user", "password"], ["name", "API_KEY"]):
+            assert secret not in str(
+                without_secrets({names: columns, rows: [["joe", secret], ["ann", secret]]})
+            )
+    for words in (
+        ["password", secret],
+        ["password", "=", secret],
+        ["password:", secret],
+        ["/password", secret],
+    ):
+        assert secret not in str(without_secrets([*words]))
+        assert secret not in str(without_secrets({"argv": ["x", *words, "y"]}))
+
+
 @pytest.mark.parametrize(
     "key", ["type", "kind", "id", "field", "label", "variable", "header", "title", "name", "key"]
 )
@@ -394,6 +555,14 @@ def test_the_word_after_an_option_is_masked_in_a_command_that_is_a_list():
         },
         "hidden_size=4 tokens=3 key_size=12 monitor=val/loss keys[0]=lr token_it=3 embedding_de=4 x[0]=y",
         "\\u0041 and \\x41 and &#65; and a\\u00e9b: 3",
+        {
+            "identity": {"name": "secret", "hash8": "8188bdcf", "seed": 0},
+            "data": "password",
+            "x": "etth1-small",
+        },
+        {"sources": {"own/secrets.py": KEY, "secret_names.py": KEY, "password.yaml": KEY}},
+        {"columns": ["age", "load"], "units": ["years", KEY]},
+        "per token: a line of it, write KEY=VALUE; service key: the first; a share key of 3",
     ],
 )
 def test_what_is_no_secret_stays(harmless):
@@ -495,7 +664,8 @@ def test_the_working_folder_is_no_secret(monkeypatch):
         "insert into a (password) values (a),",
         '"value": "a", "name": "', '"type": "password", ', "login a:", "пароль от ", "&#97;", "user password\na b\n",
         "a,b\n",
-        "รหัสผ่าน", "insert into a (a, ",
+        "รหัสผ่าน", "insert into a (a, ", "p a s s ", "password a1b2c3d4e5f6 ", "password = 'a' + ", "password: !a ",
+        "PIN a ", "a:b1c2d3e4@",
     ],
 )  # fmt: skip
 @pytest.mark.quick(15)
@@ -545,6 +715,7 @@ def test_a_whole_run_directory_holds_no_secret(tmp_path):
         "DATABASE_URL": f"db://me:{WORD}@host",
     }
     small = ["experiment=quickstart_series", "trainer.max_steps=2", "threads=1", "model.hidden_size=4"]
+    small += [f"note='secret santa: {MIXED}, PIN 4711'", f"tags=['p@ssword: {MIXED}']"]
     where = ["callbacks=none", f"paths.mirror=file://me:{WORD}@host/x", f"paths.root={tmp_path}"]
     done = subprocess.run(
         [sys.executable, "-m", "gatelab", "train", *small, *where],
@@ -557,7 +728,7 @@ def test_a_whole_run_directory_holds_no_secret(tmp_path):
     assert done.returncode == 0, done.stderr
     found = [file for file in (tmp_path / "runs").rglob("*") if file.is_file()]
     assert any(file.name == "last.ckpt" for file in found)
-    for secret in (KEY, KEY[::-1], WORD):
+    for secret in (KEY, KEY[::-1], WORD, MIXED, "PIN 4711"):
         assert [file for file in found if secret.encode() in file.read_bytes()] == []
     (record,) = (file for file in found if file.name == "run.json")
     assert "settings.py" in record.read_text()  # the difference is of the user's own repository

@@ -8,6 +8,7 @@ random  `tokens`: random letters and digits, no hash
 solid   `key`: one of these that has nothing else, as few keys of a table have
 pair    a secret's name that has no sign between itself and the value: odd, or long and random
 long    the same of a weak name: long and random
+within  `password_db`, `passwords.joe`: the name of a secret and more: odd, no path
 """
 
 from __future__ import annotations
@@ -18,118 +19,69 @@ from typing import Any
 from unicodedata import category, normalize
 from urllib.parse import unquote
 
-MARKS = (
-    "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f"
-    "\u0981-\u0983\u09bc-\u09cd\u0b82\u0bbe-\u0bcd\u0c3e-\u0c4d\u0e31\u0e34-\u0e3a\u0e47-\u0e4e"
-)
+MARKS = "".join(sign for sign in map(chr, range(0x300, 0x1000)) if category(sign)[0] == "M")
 """Vowels and accents that are written on letters, and are no letters to a regular expression; for its brackets."""
 UNSEEN = "\u00ad\u200b\u200c\u200d\u2060\ufeff"
-_LOOK_ALIKE = str.maketrans("асԁеіјкорѕтухαικορ", "acdeijkopstyxaikop", UNSEEN)
-"""Cyrillic and Greek letters that are read as Latin ones, and what is not seen at all, in the name of a secret."""
+_READ, _AS = "асԁеіјкорѕтухαικορσłøđکی", "acdeijkopstyxaikopolodكي"
+_LOOK_ALIKE = str.maketrans(_READ + _READ.upper(), _AS + _AS, UNSEEN)
+"""Letters of other alphabets that are read as these ones, and what is not seen at all, in the name of a secret."""
+_LEET = tuple(str.maketrans("01345789@$", f"o{one}eastbgas") for one in "li")
+"""`p4ssw0rd`, `t0ken`."""
 
-_OTHER_LANGUAGES = tuple(
-    re.sub(f"[{MARKS}]", "", normalize("NFKC", word)).translate(_LOOK_ALIKE)
-    for word in (
-        *(
-            "geslo",
-            "lozinka",
-            "parolă",
-            "slaptažodis",
-            "κωδικόςπρόσβασης",
-            "συνθηματικό",
-            "şifrə",
-            "құпиясөз",
-        ),
-        *(
-            "סיסמה",
-            "סיסמא",
-            "סיסמאות",
-            "ססמה",
-            "ססמא",
-            "סוד",
-            "رقمسري",
-            "كلمةالسر",
-            "كلمةالمرور",
-            "كلمةسر",
-            "كلمةمرور",
-            "رمزعبور",
-            "گذرواژه",
-            "پسورد",
-        ),
-        *(
-            "密钥",
-            "密鑰",
-            "秘钥",
-            "令牌",
-            "口令",
-            "秘密鍵",
-            "合言葉",
-            "トークン",
-            "アクセスキー",
-            "비밀키",
-            "토큰",
-            "암호키",
-        ),
-        *("รหัสผ่าน", "รหัสลับ", "โทเค็น", "पासवर्ड", "कूटशब्द", "পাসওয়ার্ড", "கடவுச்சொல்", "గుప్తపదం", "ключапи", "токен"),
-        *(
-            "passwort",
-            "passwörter",
-            "passwoerter",
-            "kennwort",
-            "kennwörter",
-            "kennwoerter",
-            "geheimnis",
-            "zugangsdaten",
-        ),
-        *(
-            "motdepasse",
-            "motsdepasse",
-            "contraseña",
-            "contrasena",
-            "secreto",
-            "senha",
-            "segredo",
-            "segreto",
-            "wachtwoord",
-        ),
-        *(
-            "wachtwoorden",
-            "lösenord",
-            "losenord",
-            "adgangskode",
-            "kodeord",
-            "passord",
-            "salasana",
-            "hasło",
-            "haslo",
-        ),
-        *(
-            "heslo",
-            "jelszó",
-            "jelszo",
-            "şifre",
-            "sifre",
-            "katasandi",
-            "mậtkhẩu",
-            "пароль",
-            "пароли",
-            "пароля",
-            "密码",
-        ),
-        *("密碼", "口令", "パスワード", "暗証番号", "비밀번호", "암호"),
-    )
+
+def _plain(name: str) -> str:
+    """The name without marks on its letters, and in letters that are not of an alphabet that looks alike."""
+    name = normalize("NFKC", name).translate(_LOOK_ALIKE)
+    return name if name.isascii() else re.sub(f"[{MARKS}]", "", name)
+
+
+def _without_accents(name: str) -> str:
+    return "".join(sign for sign in normalize("NFKD", name) if category(sign)[0] != "M")
+
+
+_ODD = _plain(
+    "salt|login|tok|sid|mnemonic|parole|losung|clave|llave|parola|parol|sandi|schlüssel|schluessel|sleutel|mdp|jeton|ключ"
+    "|κωδικός|κλειδί"
 )
-"""Password and secret in other languages, as a name's joined parts."""
-_ENDS = re.compile(
-    rf"(?:password|passw0rd|passwd|{'|'.join(_OTHER_LANGUAGES)}|passphrase|passcode|secret|secretstring|credential"
+_CODES = ("pin", "pins", "pincode", "pinnumber", "authcode", "securitycode", "verificationcode", "cvv", "cvc")
+_SINGLE = {"otp": "secret", "totp": "secret", "key": "solid", "keys": "solid"}
+_SINGLE |= dict.fromkeys(_CODES, "pin") | dict.fromkeys(_ODD.split("|"), "odd")
+"""Names by which a secret goes as often as something else, and the kind of their values that are masked."""
+_OTHER_LANGUAGES = _plain(
+    "geslo|lozinka|parolă|slaptažodis|κωδικόςπρόσβασης|συνθηματικό|şifrə|құпиясөз|гасло|лозинк|парола|գաղտնաբառ|პაროლ"
+    "|סיסמ|סיסמה|סיסמא|סיסמאות|ססמה|ססמא|סוד|מפתחapi"
+    "|رقمسري|الرقمالسري|كلمهالسر|كلمهالمرور|كلمةالسر|كلمةالمرور|كلمةسر|كلمةمرور|رمزعبور"
+    "|رمزالمرور|رمزالدخول|رمزسري|گذرواژه|پسورد|کلمهعبور|مفتاحapi"
+    "|密钥|密鑰|秘钥|密匙|私钥|令牌|口令|密码|密碼|通行碼|秘密鍵|合言葉|トークン|アクセスキー|apiキー|シークレット|パスワード|パスフレーズ|暗証番号"
+    "|비밀키|토큰|암호|비번|패스워드|시크릿|인증키|비밀번호|api키"
+    "|รหัสผ่าน|รหัสลับ|โทเค็น|พาสเวิร์ด|คีย์api|पासवर्ड|पासकोड|कूटशब्द|गुप्तकोड|एपीआईकुंजी|পাসওয়ার্ড|গোপন|கடவுச்சொல்"
+    "|గుప్తపదం|పాస్వర్డ్|ಪಾಸ್ವರ್ಡ್|പാസ്വേഡ്|ਪਾਸਵਰਡ|પાસવર્ડ|සුරක්ෂිතකේතය"
+    "|ключапи|ключapi|токен|пароль|пароли|пароля|секретныйключ|кодовоеслово|секрет|秘密"
+    "|passwort|passwörter|passwoerter|kennwort|kennwörter|kennwoerter|geheimnis|geheimwort|geheimzahl|zugangsdaten|zugangscode"
+    "|motsdepasse|motdepasse|clesecrete|cleapi|phrasesecrete|contraseña|contrasenya|secreto|clavesecreta|claveapi|senha"
+    "|segredo|palavrapasse|segreto|chiavesegreta|chiaveapi|parolad'?ordine|wachtwoord|wagwoord|toegangscode|lösenord"
+    "|adgangskode|kodeord|kodord|passord|aðgangsorð|lykilorð|salasana|tunnussana|salasõna|hasło|heslo|jelszó|şifre|fjalëkalim"
+    "|pasahitza|nenosiri|katasandi|katalaluan|mậtkhẩu|mãbímật|iphasiwedi|contrasinal|cyfrinair|facalfaire|pasfhocal|pasvorto"
+)
+"""Password, secret and key in other languages, as a name's joined parts."""
+_WRITTEN = {
+    word for text in (_OTHER_LANGUAGES, _without_accents(_OTHER_LANGUAGES)) for word in text.split("|")
+}
+_SECRET = (
+    rf"(?:pa?s{{1,3}}(?:wo?r?|ow?r|rw?o)d|passphrase|passcode|secretstring|secret|credential"
+    rf"|{'|'.join(_WRITTEN - {*_SINGLE})}"
     r"|apikey|accesskey|secretkey|privatekey|privkey|sshkey|signingkey|encryptionkey|licensekey|masterkey|accountkey"
-    r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring|presharedkey"
-    r"|(?:zugangs|geheim|api)schl(?:ü|ue)ssel|requirepass|masterauth|bindpw|rootpw|storepass|keypass)s?$"
+    r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring|presharedkey|authkey|passkey|seckey"
+    r"|(?:zugangs|geheim|api)schl(?:ü|ue|u)ssel|requirepass|masterauth|bindpw|rootpw|storepass|keypass|apipass"
+    r"|(?:seed|recovery|backup|key)phrase|(?:recovery|backup|mfa|2fa|otp)code|securityanswer|wifikey|wpakey|clientassertion"
+    r"|codeverifier|samlresponse)"
 )
-"""How a name of a secret ends, its parts joined."""
+_ENDS, _WITHIN = re.compile(rf"{_SECRET}s?$"), re.compile(_SECRET)
+"""How a name of a secret ends, its parts joined, and what one has in it."""
+_FILE = re.compile(r".*/.*|.*\.(?:pyi?|ya?ml|json|toml|md|rst|txt|csv|ini|cfg|sh|html|log|ipynb)", re.DOTALL)
 _WEAK = re.compile(
-    r"(?:.+_)?(?:pass|pwd|pw|pat|auth|oauth|otp|totp|creds?|dsn|jwt|cookies?|cookie_?jar|csrf|sas|psk|auth_?header"
-    r"|(?:php)?sess(?:ion)?id|(?:ssh|db|user|root|smtp|mysql|pg|redis|admin)(?:pass|pw|pwd))|(?:.*[^n])?token"
+    r"(?:.+_)?(?:pass|passw|pwd|pwrd|pw|pat|auth|oauth|tkn|creds?|dsn|jwt|cookies?|cookie_?jar|csrf|sas|psk|auth_?header"
+    r"|(?:php)?sess(?:ion)?id|(?:ssh|db|user|root|smtp|mysql|pg|redis|admin|my|the)(?:pass|pw|pwd))|(?:.*[^n])?token"
 )
 """Names that may mean something harmless too: a path, a small number, a symbol."""
 _SYMBOLS = re.compile(
@@ -140,54 +92,17 @@ _SYMBOLS = re.compile(
 _KEYS = re.compile(
     "api|access|secret|private|priv|account|signing|encrypt(?:ion)?|decryption|ssh|license|master|shared|auth|stripe"
     "|subscription|wandb|kaggle|comet|neptune|openai|anthropic|hf|huggingface|aws|azure|gcp|google|github|gitlab|slack"
-    "|fernet|hmac|gpg|pgp|rsa|dsa|ecdsa|deploy|write|app|service|storage|consumer|client|session|tls|ssl"
+    "|gemini|mistral|deepseek|groq|cohere|replicate|admin|enc|aes|crypto?|vault|unseal|wlan|wpa|wifi|sec|pass|db|fernet"
+    "|hmac|gpg|pgp|rsa|dsa|ecdsa|deploy|write|app|service|storage|consumer|client|session|tls|ssl"
 )
 """A key of these opens something; `sort_key`, `primary_key` do not."""
 _HOLDERS = re.compile(
     "api|auth|access|refresh|hf|github|gitlab|wandb|bearer|session|secret|private|bot|id|service"
 )
 """`api_tokens` are secrets, `tokens` are not."""
-_LEFT_OUT = (
-    "id",
-    "value",
-    "b",
-    "base",
-    "hash",
-    "json",
-    "text",
-    "str",
-    "raw",
-    "plain",
-    "old",
-    "new",
-    "env",
-    "prod",
-    "production",
-    "dev",
-    "staging",
-    "live",
-    *(
-        "de",
-        "en",
-        "fr",
-        "es",
-        "it",
-        "pt",
-        "nl",
-        "sv",
-        "da",
-        "fi",
-        "pl",
-        "cs",
-        "hu",
-        "tr",
-        "ru",
-        "uk",
-        "el",
-        "he",
-        "ar",
-    ),
-    *("fa", "hi", "zh", "ja", "ko", "th", "vi"),
+_LEFT_OUT = re.compile(
+    "id|value|b|base|hash|json|text|str|string|raw|plain|old|new|env|prod|production|dev|staging|live"
+    "|de|en|fr|es|it|pt|nl|sv|da|no|fi|pl|cs|sk|hu|ro|bg|tr|ru|uk|el|he|ar|fa|hi|zh|cn|ja|jp|ko|kr|th|vi|us|gb|eu"
 )
 """Last parts that change nothing: `private_key_id`, `SECRET_KEY_BASE`, `key_b64`, `password_de`."""
 _ESCAPED = re.compile(
@@ -214,18 +129,6 @@ _HARMLESS_WEAK = re.compile(
 ODD = r"(?![A-Za-z_-]+[\d_]*(?:$|[`\s]))(?![0-9a-f]{32,}$)(?=[^\s`]*\d)(?=[^\s`]*[A-Za-z])[A-Za-z0-9+/_~-]{8,}={0,2}"
 """Letters and digits mixed, not a name with a number behind it, not a hash: what `login`, `salt`, `--key` are followed
 by where it is a secret."""
-_SINGLE = {
-    "salt": "odd",
-    "login": "odd",
-    "tok": "odd",
-    "pin": "pin",
-    "key": "solid",
-    "keys": "solid",
-} | dict.fromkeys(
-    ("clave", "parola", "parol", "sandi", "schlüssel", "schluessel", "mdp", "κωδικός".translate(_LOOK_ALIKE)),
-    "odd",
-)
-"""Names by which a secret goes as often as something else, and the kind of their values that are masked."""
 RANDOM = r"(?=[^\s]{0,60}\d)(?=[^\s]{0,60}[A-Za-z])(?![./~])[A-Za-z0-9+/=._~-]{16,}"
 """What nobody would write as a word."""
 
@@ -248,18 +151,43 @@ def unescaped(text: str) -> str:
 @functools.lru_cache(10_000)
 def kind_of(name: str) -> str:
     """The kind of a name; empty where it is harmless."""
-    name = normalize("NFKC", unquote(unescaped(name[-200:])))
-    name = re.sub(f"[{MARKS}]", "", name).translate(_LOOK_ALIKE)
-    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().translate(_LOOK_ALIKE)  # of capitals too
+    name = _plain(unquote(unescaped(name[-200:])))
+    kind, bare = _kind_as_read(name), _without_accents(name)
+    for read in {bare, *(bare.translate(letters) for letters in _LEET)} - {name}:
+        if len(read) >= len("token") and (other := _kind_as_read(read)) in ("secret", "weak"):
+            return kind if kind == "secret" else other
+    return kind
+
+
+def mixed(word: str) -> bool:
+    """Whether small and capital letters and digits change as often as in no word or name of a file; no hash of git."""
+    runs = len(re.findall(r"[a-z]+|[A-Z]+|\d+", word))
+    return (
+        3 * runs >= len(word) >= 10
+        and re.search(r"\d", word) is not None
+        and re.fullmatch(r"[0-9a-f]{1,12}|[0-9a-f]{32,}|[^A-Za-z]*", word) is None
+    )
+
+
+def within(text: str) -> bool:
+    """Whether letters of a text, taken together, hold the name of a secret; quick."""
+    return bool(_WITHIN.search(re.sub(r"[\W_]+", "", _plain(text).lower())))
+
+
+def _kind_as_read(name: str) -> str:
+    split = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     parts = [stripped for part in re.split(r"[\W_]+", split) if (stripped := part.rstrip("0123456789"))]
     if parts[-2:] == ["session", "id"]:
         return "odd"
-    while len(parts) > 1 and parts[-1] in _LEFT_OUT:
+    while len(parts) > 1 and _LEFT_OUT.fullmatch(parts[-1]):
         parts.pop()
     if not parts:
         return ""
+    if parts[-2:-1] in (["key"], ["token"], ["pwd"]) and _KEYS.fullmatch(parts[-1]):  # KEY_OPENAI
+        parts[-2:] = parts[:-3:-1]
     last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
-    if _ENDS.search("".join(parts[-4:])):
+    joined = "".join(parts)
+    if _ENDS.search(joined):
         return "secret"
     if last in ("key", "keys") and _KEYS.fullmatch(before):
         return "secret"
@@ -268,7 +196,10 @@ def kind_of(name: str) -> str:
         return "weak" if _HOLDERS.fullmatch(holder) else "random" * (last == "tokens")
     if _SYMBOLS.fullmatch(before) and last == "token":
         return ""
-    return "weak" if _WEAK.fullmatch("_".join(parts[-3:])) else _SINGLE.get(last, "")
+    if _WEAK.fullmatch("_".join(parts[-3:])):
+        return "weak"
+    kind = _SINGLE.get(last) or _SINGLE.get(before + last, "")
+    return kind or "within" * bool(_WITHIN.search(joined) and not _FILE.fullmatch(name))
 
 
 def kind_of_option(name: str) -> str:
@@ -283,14 +214,16 @@ def is_harmless(value: Any, kind: str) -> bool:
     if isinstance(value, list | tuple):
         return all(is_harmless(inner, kind) for inner in value)
     if kind in _SHAPED:
-        return not any(_SHAPED[kind].fullmatch(word) for word in re.split(r"[\s,'\"]+", str(value)))
+        words = re.split(r"[\s,'\"]+", str(value))
+        return not any(_SHAPED[kind].fullmatch(word) or (kind == "long" and mixed(word)) for word in words)
     text = str(value) if isinstance(value, str | int | float) else "?"
     return bool(_HARMLESS.fullmatch(text)) or (kind == "weak" and bool(_HARMLESS_WEAK.fullmatch(text)))
 
 
 _SHAPED = {
     "odd": re.compile(ODD),
-    "pin": re.compile(r"\d{4,12}"),
+    "pin": re.compile(rf"\d{{4,12}}|{ODD}"),
+    "within": re.compile(rf"(?![./~]){ODD}"),
     "random": re.compile(rf"(?![0-9a-f]{{32,}}$){RANDOM}"),
     "pair": re.compile(rf"{ODD}|{RANDOM}"),
     "long": re.compile(RANDOM),

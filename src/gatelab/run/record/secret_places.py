@@ -16,10 +16,10 @@ _CLIENTS = {
     r"(?:docker|podman|az|buildah|skopeo|nerdctl|oras|crane|helm)[ \t]+(?:(?:registry|auth)[ \t]+)?login": (
         r"-p[ \t]{1,9}"
     ),
-    r"mongo\w{0,10}|twine|ncftp\w{0,9}|rdesktop": r"-p[ \t]{1,9}",
+    r"mongo\w{0,10}|twine|ncftp\w{0,9}|rdesktop|snowsql|cqlsh": r"-p[ \t]{1,9}",
     r"redis-cli|valkey-cli": r"-a[ \t]{1,9}",
     r"ldap\w{1,10}": r"-w[ \t]{0,9}",
-    r"zip|unzip|zipcloak|sqlcmd|bcp|osql": r"-P[ \t]{0,9}",
+    r"zip|unzip|zipcloak|sqlcmd|bcp|osql|mosquitto_\w{3}": r"-P[ \t]{0,9}",
     r"ssh-keygen": r"-[NP][ \t]{1,9}",
     r"openssl": r"(?:-k[ \t]{1,9}|-pass\w{0,3}[ \t]{1,9}pass:)",
     r"smb\w{1,10}|rpcclient": r"(?:-U|--user=?)[ \t]{0,9}[^\s%]{1,100}%",
@@ -49,6 +49,8 @@ _READING = (
     "--with-token",
     "--key-file=-",
     r"\bpass[ \t]+insert\b",
+    r"\bcryptsetup\b",
+    r"\bkeyring[ \t]+set\b",
 )
 _READERS = rf"(?:{'|'.join(_READING)}|\blogin\b)"
 """How commands look that read a password from their input."""
@@ -83,12 +85,23 @@ PLACES = tuple(
         (r"\b(?:set-)?cookie:[ \t]*", r"[^'\"\n]+"),
         (r"\bbearer[ \t]{1,20}", r"[A-Za-z0-9+/=._~-]{8,}"),
         (r"(?:[ \t]-u|--user|--proxy-user)[ \t=]{0,9}['\"]?[^\s:'\"/]{1,100}:", r"[^\s'\":]+"),
+        (r"(?:[ \t]-E|--cert)[ \t=]{1,9}[^\s:'\"]{1,100}:", r"[^\s'\"]+"),  # curl
+        # user and password before a host
+        (
+            r"(?<![\w/.-])[\w.-]{1,60}[:/]",
+            r"(?=[A-Za-z_-]{0,60}\d)(?=[\d_-]{0,60}[A-Za-z])[A-Za-z0-9_-]{8,100}"
+            r"(?=@(?!sha\d)[A-Za-z][\w.-]{0,99}[:/(])",
+        ),
+        (
+            r"\b(?:passcode|(?-i:PIN|OTP|2FA|MFA))s?\b[^\w\n]{0,3}(?:[A-Za-z]{1,10}\W){0,3}\n?[ \t]{0,9}",
+            r"\d{4,12}(?!\w|\.\d)",
+        ),
         (r"\b(?:ssh|scp|sftp|rsync)\b[^\n|;]{0,200}?[ \t'\"][\w.-]{1,60}:", r"[^\s'\"@/]+(?=@[\w.-])"),
         (r"\blogin:?[ \t]+[\w.@-]{1,60}:", ODD),
         (r"<[\w:.-]{0,40}(?:password|passwd|secret|api[-_]?key)\w{0,10}>\s{1,80}", r"[^\s<>]+(?=\s{1,80}</)"),
         (r"\bsshpass[ \t]+-p[ \t]*", r"\S+"),
         *(
-            (rf"(?<![\w.-])(?:{command})\b[^\n|;]{{0,200}}?[ \t](?-i:{flag})", r"(?!-)[^\s'\";|]+")
+            (rf"(?<![\w.-])(?:{command})\b[^\n|;]{{0,200}}?[ \t](?-i:{flag})['\"]?", r"(?!-)[^\s'\";|]+")
             for command, flag in _CLIENTS.items()
         ),
         *((words, r"[^\s'\";|]+") for words in _AFTER_WORDS),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from gatelab.run.record.secret_names import MARKS, is_harmless, kind_of
 
 _LONGEST = 1000
-_FIELD = re.compile(rf"[^\W\d][\w.-{MARKS}]{{0,40}}(?: [\w.-{MARKS}]{{1,40}}){{0,2}}")
+_FIELD = re.compile(rf"[^\W\d][\w.{MARKS}-]{{0,40}}(?: [\w.{MARKS}-]{{1,40}}){{0,2}}")
 _OPENED = re.compile(
     r"(?:.*[ _-])?(?:users?|usernames?|login|logins|e-?mails?|accounts?|hosts?|hostname|servers?|urls?|uri"
     r"|sites?|website|database|benutzer|benutzername|usuario|utilisateur|utente|konto|domain|machine|ssid)",
@@ -33,6 +33,8 @@ def without_columns(text: str, mask: str) -> str:
     lines = _INSERTED.sub(lambda found: _masked_rows(found, mask), text).split("\n")
     rows: Callable[[str], str | None] | None = None
     for place, line in enumerate(lines):
+        if rows is not None and line.lstrip("+- ").startswith("#"):  # a remark
+            continue
         told = rows(line) if rows is not None and line.strip() else None
         if told is not None:
             lines[place] = told
@@ -45,11 +47,13 @@ def _below(header: str, mask: str) -> Callable[[str], str | None] | None:
     """What masks the rows below a line of names, None for a line of another width; None where it is no such line."""
     if len(header) > _LONGEST:
         return None
-    for sign in ",;\t| ":
-        names = [_bare(field) for field in header.split(sign)]
+    for sign in ",;\t|^ ":
+        names = [_bare(field) for field in _fields(header, sign)]
         if sign != "|" and f"{sign} " in header and any(" " in name for name in names):  # a sentence
             continue
-        if len(names) < 2 or not all(_FIELD.fullmatch(name) for name in names if name or sign != "|"):
+        if sum(map(bool, names)) < 2 or not all(
+            _FIELD.fullmatch(name) for name in names if name and sign not in name
+        ):
             continue
         if sign == " " and not all(_OPENED.fullmatch(name) or kind_of(name) for name in names):
             continue
@@ -76,13 +80,21 @@ def _kind(name: str, opens: bool) -> str:
 def _masked_row(line: str, sign: str, width: int, kinds: dict[int, str], mask: str) -> str | None:
     if sign == "|" and _RULE.fullmatch(line):
         return line
-    fields = line.split(sign)
+    fields = _fields(line, sign)
     if len(fields) != width or len(line) > _LONGEST:
         return None
     for place, kind in kinds.items():
         if (value := _bare(fields[place])) and not is_harmless(value, kind):
             fields[place] = fields[place].replace(value, mask)
     return sign.join(fields)
+
+
+def _fields(line: str, sign: str) -> list[str]:
+    """The fields between the signs that stand in no quotes."""
+    if sign == " ":
+        return line.split()
+    hidden = re.sub(r'"[^"]*"', lambda quoted: quoted[0].replace(sign, "\0"), line)
+    return [field.replace("\0", sign) for field in hidden.split(sign)]
 
 
 def _masked_rows(found: re.Match[str], mask: str) -> str:
@@ -97,4 +109,4 @@ def _masked_rows(found: re.Match[str], mask: str) -> str:
 
 def _bare(field: str) -> str:
     """A field without spaces, quotes and the signs of a difference around it."""
-    return field.strip("+ \t\r").strip("'\"`")
+    return field.strip("+# \t\r").strip("'\"`")

@@ -6,6 +6,7 @@ Every pattern takes time linear in the text: none looks further than `FURTHEST` 
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections.abc import Iterable
 
@@ -17,14 +18,17 @@ from gatelab.run.record.secret_names import (
     is_harmless,
     kind_of,
     kind_of_option,
+    mixed,
     unescaped,
+    within,
 )
 from gatelab.run.record.secret_places import FURTHEST, PLACES
 from gatelab.run.record.secret_tables import without_columns
 
 MASK = "***"
 
-_NAME = rf"(?<![\w.%{MARKS}-])(?P<name>[\w.%{UNSEEN}{MARKS}-]++)"
+_LETTER = rf"\w.%@${UNSEEN}{MARKS}-"
+_NAME = rf"(?<![{_LETTER}])(?P<name>[{_LETTER}]++)"
 _TYPE = (
     r"[ \t]?:[ \t]*(?:typing\.)?(?:str|string|bytes|any|secret\w{0,10}|(?:optional|union)\[[\w., |]{1,60}\])"
     r"(?:[ \t]*\|[ \t]*\w{1,40}){0,3}[ \t]{0,20}"
@@ -35,19 +39,27 @@ _REMARK = (
 )
 """`Password for 'https://host': `, `token (of the bot): `, `Incorrect API key provided: `."""
 _SPACE = r"[ \t\u00a0]"
+_LAST_WORDS = re.compile(
+    r"keys?|words?|phrases?|codes?|number|passe|answer|api|secret[ao]|segreta|khau|laluan|sandi|\w",
+    re.IGNORECASE,
+)
+"""How a name of several words ends: `pass phrase`, `mot de passe`, `p a s s w o r d`."""
+_NO_WORD = rf"[^\w{MARKS} \t]"
 _ARROWS = ("->", "→", "⇒", "⟶", "➜", "≔")
 _ASSIGNED = re.compile(
-    rf"{_NAME}(?P<close>(?:\[\d{{1,4}}\])?\\?[\"'`]?[\])]?(?:\*\*)?(?:{_REMARK})?){_SPACE}{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])"
+    rf"{_NAME}(?P<close>(?:\[[\"']?\w{{1,40}}[\"']?\]){{0,3}}\\?[\"'`]?[\])]?(?:\*\*)?(?:{_REMARK})?){_SPACE}{{0,40}}(?P<sign>(?:{_TYPE})?=(?![=~>])"
     rf"|[:?+]=|=>|[：＝]|{'|'.join(_ARROWS)}|::?(?=[\s\"'\[\\*])|:(?!//|:|$)|(?<=\w)>(?=[^<>\n]{{1,500}}</))(?:\*\*)?",
     re.IGNORECASE,
 )
 _FLAGGED = re.compile(
-    rf"(?<![\w.%{MARKS}-])(?P<name>--?[^\W\d_][\w.{MARKS}-]*+)(?P<close>[\"']?)"
+    rf"(?<![{_LETTER}])(?P<name>--?\w[{_LETTER}]*+)(?P<close>[\"']?)"
     rf"(?P<sign>[ \t]{{1,20}}(?!\\\n)|[ \t]{{0,20}}\\\n[ \t]{{0,80}})(?:(?!-)|(?={RANDOM}))"
 )
+_VERB = "(?:is|was|be|to|ist|lautet|est|es|è|är|jest)"
 _OF = r"(?:(?:of|for|to)[ \t]+(?:(?:the|my|our|a)[ \t]+)?[^\s:'\"]{1,60}[ \t]+)?"
 _BESIDE = re.compile(
-    rf"{_NAME}(?P<close>[\"'\]]?)(?P<sign>[ \t]{{1,20}}(?:{_OF}(?:is|was)[ \t]+)?(?=[\"']?[A-Za-z0-9+/_~-]{{8}})"
+    rf"{_NAME}(?P<close>[\"'\]]?)(?P<sign>[ \t]{{1,20}}(?:{_OF}{_VERB}[ \t]+|[(#])?"
+    rf"(?=[\"']?(?:[A-Za-z0-9+/_~-]{{8}}|\d{{4}}))"
     rf"|`(?={RANDOM})|:?\n(?:[-=]{{0,40}}\n)?[ \t]{{0,20}}(?={RANDOM}[ \t]*(?:\n|$)))",
     re.IGNORECASE,
 )
@@ -76,11 +88,14 @@ _NAME_AND_VALUE = re.compile(
     re.IGNORECASE,
 )
 """`{"name": "API_KEY", "value": "x"}`."""
-TYPES = ("name", "key", "type", "kind", "id", "field", "label", "variable", "header", "title")
-CONTENTS = ("value", "val", "content", "data", "default")
-_CONTENT = "|".join(CONTENTS)
+_TYPES = (
+    "name|key|type|kind|id|field|label|variable|header|title|path|env|param"
+    "|parameter|option|setting|property|attribute"
+)
+_CONTENT = "value|val|content|data|default|payload|body"
+TYPES, CONTENTS = _TYPES.split("|"), _CONTENT.split("|")
 _TYPE_AND_VALUE = re.compile(
-    rf"\b(?:{'|'.join(TYPES)}){_IS}(?P<name>[\w.{MARKS}-]{{1,100}})"
+    rf"\b(?:{_TYPES}){_IS}(?P<name>[\w.{MARKS}-]{{1,100}})"
     rf"(?P<close>{_ESCAPED_QUOTE})(?P<sign>{_NEXT}(?:{_CONTENT}){_ESCAPED_QUOTE}[ \t]*[:=])",
     re.IGNORECASE,
 )
@@ -92,11 +107,16 @@ _VALUE_AND_NAME = re.compile(
 )
 """`{"value": "x", "name": "API_KEY"}`."""
 _AFTER = r"[^\s'\"\])}<>,;&|]|[,;&|](?![\s,;&|]|$)|['\"](?=\w)"
+_ASIDE = (
+    r"(?:(?:/\*[^*\n]{0,99}\*/|<!--[^\n>]{0,99}-->|<!\[CDATA\[|[!&][\w!/]{1,40}[ \t]|[ \t]#[^\n]{0,200}(?=\n)"
+    r"|\((?=[\"'][^)\n]{1,500}\n))[ \t]{0,9})?"
+)
+"""A comment, a tag of YAML or an open bracket before a value."""
 _VALUE = re.compile(
-    rf"{_SPACE}{{0,40}}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
+    rf"{_SPACE}{{0,40}}{_ASIDE}(?:\\\n)?(?:[(\\]?\n[ +-]?[ \t]{{1,80}}(?:[rbfu]{{1,2}}(?=[\"']))?"
     rf"(?:(?P<below_quote>[\"'])(?P<below>[^\s\"']{{4,{FURTHEST}}})(?P=below_quote)"
     rf"|(?P<under>(?={RANDOM})[^\s:'\"]{{1,{FURTHEST}}})(?=[ \t]*(?:\n|$)))"
-    rf"|[|>][+-]?\d?[ \t]*\n[ +-]?[ \t]+(?P<block>[^\n]+)"
+    rf"|[|>][+-]?\d?[ \t]*\n(?P<block>(?P<dent>[ +-]?[ \t]+)[^\n]+(?:\n(?P=dent)[^\n]+){{0,99}})"
     rf"|(?:\n\s{{0,9}}['\"]?|[<`])(?P<random>{RANDOM})(?=['\"]?[ \t]*(?:\n|$)|[>`])"
     rf"|`(?P<ticked>{ODD})(?=`)"
     rf"|(?P<listed>(?:\n[ +-]?[ \t]*-[ \t]+[^\n]+)+)"
@@ -114,6 +134,12 @@ _VALUE = re.compile(
 _CALLED = re.compile(r"['\"](?![A-Z][A-Z0-9_]*['\"])\w|^\w+[(\[].*\d", re.DOTALL)
 """A call or a word in brackets that may hold a secret: a text that is no variable's name, or a number."""
 _REST = re.compile(rf"(?:{_AFTER})*")
+_MORE = re.compile(
+    r"[\"'](?:[ \t]{0,9}(?:(?:\+|\.|&|\|\|)\s{0,80}|\\?\s{1,80}[+-]?[ \t]{0,80})[rbfu]{0,2}"
+    rf"(?P<quote>[\"'])(?:(?!(?P=quote))[^\n]){{1,{FURTHEST}}}(?P=quote)){{1,20}}"
+)
+"""The further parts of a text in quotes: `'a' + 'b'`."""
+_FURTHER = {"bare": _REST, "quoted": _MORE}
 _PARTS = (
     "below",
     "under",
@@ -177,6 +203,14 @@ _ENCODED = re.compile(
 )
 _USER_AND_PASSWORD = re.compile(r"[\w.@+-]{1,100}:[!-~]{4,}", re.ASCII)
 
+_WORD = re.compile(
+    r"(?P<sign>(?:(?:[=:<>?~|;(\[{]|[ \t]-[ \t]|[^\x00-\x7f])[ \t]{0,9}"
+    rf"|(?:(?<![\w-])--?\w[\w-]{{0,30}}|\b{_VERB})[ \t]{{1,9}})[\"'`]?|[\"'`])?+"
+    r"(?<![A-Za-z0-9_+/.-])(?P<word>(?=[A-Za-z_+-]*\d)(?=[\d_+-]*[A-Za-z])[A-Za-z0-9_+-]{8,}+)(?<![_-])(?![A-Za-z0-9(/]|\.\w)"
+)
+"""A word of letters and digits, and the sign or the verb before it."""
+_NEAR, _BEHIND = 160, 40
+
 _NAMED = (
     _ASSIGNED,
     _FLAGGED,
@@ -224,7 +258,39 @@ def _masked_plainly(text: str) -> str:
         text = place.sub(rf"\g<kept>{MASK}", text)
     for pattern in _NAMED:
         text = _without_named(text, pattern)
-    return without_columns(_VALUE_AND_NAME.sub(_value_masked, text), MASK)
+    text = without_columns(_VALUE_AND_NAME.sub(_value_masked, text), MASK)
+    return _WORD.sub(_without_near, text)
+
+
+def _without_near(found: re.Match[str]) -> str:
+    """The mask for a word that looks like a secret and has the name of one on its line or the line above."""
+    word, text, start = found["word"], found.string, found.start("word")
+    odd = found["sign"] is not None and "_" not in word and re.fullmatch(ODD, word)
+    if not odd and not mixed(word):
+        return found[0]
+    *above, line = text[max(0, start - _NEAR) : start].split("\n")
+    lines = [line]
+    if mixed(word):
+        headings = (
+            before
+            for before in above
+            if _dent(before) < _dent(line) or before[:2].strip("+-").startswith("[")
+        )
+        lines += [*above[-1:], *headings, text[found.end() :][:_BEHIND].partition("\n")[0]]
+    return f"{found['sign'] or ''}{MASK}" if any(map(_names_secret, lines)) else found[0]
+
+
+def _dent(line: str) -> int:
+    return len(line) - len(line.lstrip("+- \t"))
+
+
+def _names_secret(line: str) -> bool:
+    """Whether a secret is named in a line."""
+    if not within(line):
+        return False
+    words = re.findall(rf"[{_LETTER}]+", line)
+    pairs = map("".join, itertools.pairwise(words))
+    return any(kind_of(word) in ("secret", "within") for word in words) or "secret" in map(kind_of, pairs)
 
 
 def _value_masked(found: re.Match[str]) -> str:
@@ -266,16 +332,17 @@ def _without_named(text: str, pattern: re.Pattern[str]) -> str:
             continue
         kept += [text[done : value.start(part)], MASK]
         done = at = value.end(part)
-        if part == "bare" and (rest := _REST.match(text, at)):
+        if part in _FURTHER and (rest := _FURTHER[part].match(text, at)):
             done = at = rest.end()
     return "".join([*kept, text[done:]])
 
 
 def _in_prose(text: str, found: re.Match[str], value: re.Match[str]) -> bool:
-    """Whether a quoted name, a colon and words are a sentence: `no score of 'token': every row is the same`."""
-    quoted = found["close"][-1:] in ("'", '"') and found["sign"] == ":"
+    """Whether a quoted name or a token, a colon and words are a sentence: `no score of 'token': every row is so`."""
+    told = found["close"][-1:] in ("'", '"') or found["name"].lower() == "token"
     return (
-        quoted
+        told
+        and found["sign"] == ":"
         and value["bare"].isalpha()
         and bool(re.match(r" [a-z]{2,}\b(?![=:])", text[value.end() :][:40]))
     )
@@ -286,15 +353,14 @@ def _kind_at(text: str, found: re.Match[str]) -> str:
     name = found["name"]
     if found["sign"] == ">" and text[found.start() - 1 : found.start()] != "<":
         return ""
-    before = text[max(0, found.start() - 10) : found.start()].lower()
-    if name.lower() in ("key", "keys") and re.search(r"\b(?:api|secret|access|private) $", before):
-        return "secret"
-    if name.lower() == "passe" and before.endswith("mot de "):
-        return "secret"
     kind = kind_of_option(name) if name.startswith("-") else kind_of(name)
-    if not kind and not name.isascii():  # of two or three words
-        words = re.findall(rf"[\w{MARKS}]+ ", text[max(0, found.start() - 40) : found.start()])[-2:]
-        kind = next(filter(None, (kind_of("".join([*words[i:], name])) for i in range(len(words)))), "")
+    if kind not in ("secret", "weak") and (_LAST_WORDS.fullmatch(name) or not name.isascii()):
+        words = [*re.split(_NO_WORD, text[max(0, found.start() - 40) : found.start()])[-1].split(), name]
+        kinds = (kind_of("".join(words[-n:]).lower()) for n in (2, 3, *([len(words)] * (len(name) == 1))))
+        if joined := next((kind for kind in kinds if kind in ("secret", "pin")), ""):
+            return joined
+    if re.search(r"\[\D", found["close"] or ""):
+        return "within" if kind == "secret" else ""
     if found.re is _TYPE_AND_VALUE:
         return KINDS_OF_TYPES.get(kind, "")
     if (

@@ -23,6 +23,7 @@ from gatelab.run.record.secret_tables import kinds_of_columns
 from gatelab.run.record.secret_text import CONTENTS, KINDS_OF_TYPES, MASK, TYPES, masked_text
 
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
+WIDEST = 100  # columns of a table
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
 _PASSWORD = re.compile(
     rf"\b[a-z][a-z0-9+.-]{{0,30}}://[^\s/@:]{{0,{FURTHEST}}}:([^\s/@]{{1,{FURTHEST}}})@", re.IGNORECASE
@@ -150,13 +151,7 @@ def _walk(value: Any, known: list[str], kind: str = "", *, inner: bool = False) 
     if isinstance(value, Mapping):
         kinds = _kinds_of_values(value)
         below = kind if kind in ("secret", "weak") else ""
-        names, rows = value.get("columns"), value.get("data")
-        if (
-            isinstance(names, list)
-            and isinstance(rows, list)
-            and (columns := _kinds_of_table([names, *rows]))
-        ):
-            value = {**value, "data": [_walk_row(row, known, columns) for row in rows]}
+        value = _with_masked_columns(value, known)
         return {
             masked_text(k, known) if isinstance(k, str) else k: _walk(inner, known, below or kinds[k])
             for k, inner in value.items()
@@ -170,6 +165,23 @@ def _walk(value: Any, known: list[str], kind: str = "", *, inner: bool = False) 
     return masked_text(value, known) if isinstance(value, str) else value
 
 
+def _with_masked_columns(value: Mapping[Any, Any], known: list[str]) -> Mapping[Any, Any]:
+    """A mapping of which one list names the columns of another: `{"columns": ["user", "password"], "data": [...]}`."""
+    lists = {
+        key: inner for key, inner in value.items() if isinstance(inner, list) and 1 < len(inner) <= WIDEST
+    }
+    masked = {}
+    for key, rows in value.items():
+        if not isinstance(rows, list) or not rows:
+            continue
+        for names in (names for other, names in lists.items() if other != key):
+            flat = not isinstance(rows[0], list | tuple)
+            if columns := _kinds_of_table([names, *([rows] if flat else rows)]):
+                told = [_walk_row(row, known, columns) for row in ([rows] if flat else rows)]
+                masked[key] = told[0] if flat else told
+    return {**value, **masked}
+
+
 def _kinds_of_values(value: Mapping[Any, Any]) -> dict[Any, str]:
     """The kinds of a mapping's values: of their keys, of `name` for `value`, and for kaggle.json's `key`."""
     kinds = {key: kind_of(str(key)) for key in value}
@@ -181,12 +193,15 @@ def _kinds_of_values(value: Mapping[Any, Any]) -> dict[Any, str]:
     for word in ("value", "val"):
         if word in small:
             kinds[small[word]] = kinds[small[word]] or pair
+    named = {
+        key for key, name in value.items() if isinstance(name, str) and kind_of(name.lstrip("-/")) == "secret"
+    }
     types = (value[small[word]] for word in TYPES if word in small)
     found = (KINDS_OF_TYPES.get(kind_of(name), "") for name in types if isinstance(name, str))
     pair = next(filter(None, found), "")
-    for word in CONTENTS:
-        if word in small:
-            kinds[small[word]] = kinds[small[word]] or pair
+    for key in value:
+        told = pair if str(key).lower() in CONTENTS else ""
+        kinds[key] = kinds[key] or told or "long" * bool(named - {key})
     return kinds
 
 
@@ -196,17 +211,19 @@ def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str], inner: bool
     Two words of a list may be columns or classes, so that what stands second is masked where it looks like a secret,
     in a tuple or in a list of lists where it is odd already.
     """
-    if len(value) == 2 and isinstance(value[0], str) and secret_name(value[0]):
+    if len(value) == 2 and isinstance(value[0], str) and value[0][:1] != "-" and secret_name(value[0]):
         kind = "pair" if inner or isinstance(value, tuple) else "long"
         return [_walk(value[0], known), _walk(value[1], known, kind * isinstance(value[1], str))]
     if kinds := _kinds_of_table(value):
-        return [value[0], *(_walk_row(row, known, kinds) for row in value[1:])]
-    walked = []
+        return [_walk(value[0], known, inner=True), *(_walk_row(row, known, kinds) for row in value[1:])]
+    walked: list[Any] = []
     for place, item in enumerate(value):
         before = str(value[place - 1]) if place else ""
         option = before.startswith("-") and isinstance(value[place - 1], str)
         if not isinstance(item, str) or not (option or item.startswith("-")):
-            walked.append(_walk(item, known, inner=True))
+            sign = place > 1 and before in ("=", ":", "==", "->", "is")
+            named = isinstance(item, str) and kind_of(str(value[place - 2]) if sign else before) == "secret"
+            walked.append(_walk(item, known, "long" * named, inner=True))
             continue
         follows = option and "=" not in before and not item.startswith("-")
         walked.append(
@@ -223,7 +240,7 @@ def _kinds_of_table(rows: Sequence[Any]) -> dict[int, str]:
     if not all(isinstance(row, list | tuple) and len(row) == width for row in rows):
         return {}
     kinds = kinds_of_columns(rows[0])
-    return {place: kind for place, kind in kinds.items() if kind in ("secret", "weak")}
+    return {place: kind for place, kind in kinds.items() if kind in ("secret", "weak", "pair")}
 
 
 def _walk_row(row: Sequence[Any], known: list[str], kinds: Mapping[int, str]) -> list[Any]:
