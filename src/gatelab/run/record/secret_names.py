@@ -44,7 +44,7 @@ _ODD = _plain(
     "|κωδικός|κλειδί"
 )
 _CODES = ("pin", "pins", "pincode", "pinnumber", "authcode", "securitycode", "verificationcode", "cvv", "cvc")
-_SINGLE = {"otp": "secret", "totp": "secret", "key": "solid", "keys": "solid"}
+_SINGLE = dict.fromkeys(("otp", "totp"), "secret") | dict.fromkeys(("key", "keys"), "solid")
 _SINGLE |= dict.fromkeys(_CODES, "pin") | dict.fromkeys(_ODD.split("|"), "odd")
 """Names by which a secret goes as often as something else, and the kind of their values that are masked."""
 _OTHER_LANGUAGES = _plain(
@@ -68,8 +68,8 @@ _WRITTEN = {
     word for text in (_OTHER_LANGUAGES, _without_accents(_OTHER_LANGUAGES)) for word in text.split("|")
 }
 _SECRET = (
-    rf"(?:pa?s{{1,3}}(?:wo?r?|ow?r|rw?o)d|passphrase|passcode|secretstring|secret|credential"
-    rf"|{'|'.join(_WRITTEN - {*_SINGLE})}"
+    rf"(?:{'|'.join(_WRITTEN - {*_SINGLE})}"
+    r"|pa?s{1,3}(?:wo?r?|ow?r|rw?o)d|secretstring|secret|credential|passphrase|passcode"
     r"|apikey|accesskey|secretkey|privatekey|privkey|sshkey|signingkey|encryptionkey|licensekey|masterkey|accountkey"
     r"|authorization|bearer|webhook|webhookurl|connectionstring|connstr|connstring|presharedkey|authkey|passkey|seckey"
     r"|(?:zugangs|geheim|api)schl(?:ü|ue|u)ssel|requirepass|masterauth|bindpw|rootpw|storepass|keypass|apipass"
