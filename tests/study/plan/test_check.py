@@ -174,6 +174,7 @@ def test_what_the_datamodule_refuses_is_known_before_the_first_run(lines, expect
 def test_a_number_of_seeds_and_a_list_without_brackets_are_said():
     made = planned("study=mine", *TINY, "model.hidden_size=8,16", "study.seeds=3")
     assert made.spec.settings.seeds == [0, 1, 2]
-    assert made.notes == ["study.seeds=3: the seeds 0, 1, 2; a list names others, e.g. [3,4]"]
+    of_data = "synthetic: drawn from data_seed 0"
+    assert made.notes == [of_data, "study.seeds=3: the seeds 0, 1, 2; a list names others, e.g. [3,4]"]
     made = planned("study=mine", *TINY, "model.hidden_size=8,16", "study.seeds=3,1")
-    assert (made.spec.settings.seeds, made.notes) == ([3, 1], [])
+    assert (made.spec.settings.seeds, made.notes) == ([3, 1], [of_data])
