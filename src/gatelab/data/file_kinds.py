@@ -23,6 +23,7 @@ _ONCE: Final = ", or unpack it"
 _FETCH: Final = "get the file itself (git lfs pull)"
 SOUND: Final = "a sound"
 _PACKED: Final = "let its name end in "
+_JSON: Final = Kind("JSON", "save it as CSV", _TEXT, text=True)
 _KINDS: Final = {
     rb"PK\x03\x04": Kind("a spreadsheet or an archive", _SHEET, f"unpack it, or {_OUT}"),
     rb"\xd0\xcf\x11\xe0": Kind("an old spreadsheet", _SHEET, _TEXT),
@@ -39,7 +40,7 @@ _KINDS: Final = {
     rb"\s*<(!doctype|html|head|body|table|\?xml|srcset|refset)\b": Kind(
         "a web page or XML", _TABLE, _TEXT, text=True
     ),
-    rb"\s*(\[\s*)?\{\s*\"": Kind("JSON", "save it as CSV", _TEXT, text=True),
+    rb"\s*(\[\s*)?\{\s*\"": _JSON,
 }
 _ROWS: Final = rb"\s*\[\s*\["
 """JSON as a table; a text may begin so."""
@@ -55,6 +56,6 @@ def kind_of(head: bytes) -> Kind | None:
 
 def refuse_other_kinds(head: bytes) -> None:
     """Raise `DataError` where the first bytes of a table are those of a spreadsheet, a web page, JSON and the like."""
-    kind = kind_of(head) or (kind_of(b'{"') if re.match(_ROWS, head) else None)
+    kind = kind_of(head) or (_JSON if re.match(_ROWS, head) else None)
     if kind is not None:
         raise DataError(f"the file is {kind.what}: {kind.as_table}")

@@ -23,7 +23,6 @@ from gatelab.run.record.secret_tables import kinds_of_columns
 from gatelab.run.record.secret_text import CONTENTS, KINDS_OF_TYPES, MASK, TYPES, masked_text
 
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
-WIDEST = 100  # columns of a table
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
 _PASSWORD = re.compile(
     rf"\b[a-z][a-z0-9+.-]{{0,30}}://[^\s/@:]{{0,{FURTHEST}}}:([^\s/@]{{1,{FURTHEST}}})@", re.IGNORECASE
@@ -167,18 +166,15 @@ def _walk(value: Any, known: list[str], kind: str = "", *, inner: bool = False) 
 
 def _with_masked_columns(value: Mapping[Any, Any], known: list[str]) -> Mapping[Any, Any]:
     """A mapping of which one list names the columns of another: `{"columns": ["user", "password"], "data": [...]}`."""
-    lists = {
-        key: inner for key, inner in value.items() if isinstance(inner, list) and 1 < len(inner) <= WIDEST
-    }
+    lists = {key: inner for key, inner in value.items() if isinstance(inner, list) and inner}
+    header = next((key for key, names in lists.items() if _kinds_of_table([names, names])), None)
     masked = {}
-    for key, rows in value.items():
-        if not isinstance(rows, list) or not rows:
-            continue
-        for names in (names for other, names in lists.items() if other != key):
-            flat = not isinstance(rows[0], list | tuple)
-            if columns := _kinds_of_table([names, *([rows] if flat else rows)]):
-                told = [_walk_row(row, known, columns) for row in ([rows] if flat else rows)]
-                masked[key] = told[0] if flat else told
+    for key, rows in lists.items():
+        flat = not isinstance(rows[0], list | tuple)
+        table = [rows] if flat else rows
+        if header not in (None, key) and (columns := _kinds_of_table([lists[header], *table])):
+            told = [_walk_row(row, known, columns) for row in table]
+            masked[key] = told[0] if flat else told
     return {**value, **masked}
 
 
