@@ -409,6 +409,22 @@ def test_an_encoding_that_is_wrongly_given_is_to_be_left_out(tmp_path, given, na
         read_table(path, time="date", encoding=given)
 
 
+@pytest.mark.parametrize(
+    ("kept", "given"),
+    [
+        *itertools.product(["utf-8", "cp1252"], ["cp037", "cp500", "utf-16-be"]),
+        *itertools.product(
+            ["utf-16-le", "cp037"], ["utf-8", "latin-1", "cp1252", "koi8-r", "big5", "utf-16-be"]
+        ),
+    ],
+)
+def test_a_refusal_names_the_encoding_that_was_given(tmp_path, kept, given):
+    path = written(tmp_path, lines(header="date{}Größe"), kept)
+    told = rf"encoding=|read in {given.upper()}, as data\.encoding says"
+    with pytest.raises(DataError, match=told):
+        read_table(path, time="date", encoding=given)
+
+
 @pytest.mark.parametrize("column", ["load", "note"])
 def test_a_quote_that_is_never_closed_is_told_by_its_line(tmp_path, column):
     frame = pd.DataFrame({"date": HOURS, "load": VALUES, "note": "x"}).astype(str)

@@ -177,14 +177,17 @@ def read_frame(
                 text=text,
                 sentences=sentences,
             )
+        if frame.empty:
+            raise DataError("the table has no rows")
     except DataError as error:
-        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
+        told = str(error).removeprefix(f"{path}: ")
+        if encoding is not None and name.endswith(CSV) and "data.encoding" not in told:
+            told += f" (it was read in {encoding.upper()}, as data.encoding says)"
+        raise DataError(f"{path}: {told}") from None
     except (ValueError, OSError, EOFError, zlib.error, csv.Error) as error:  # also pandas' and pyarrow's own
         raise DataError(
             f"{path}: could not be read as a table: {' '.join(str(error).split())[:300]}"
         ) from None
-    if frame.empty:
-        raise DataError(f"{path}: the table has no rows")
     frame.columns = [str(column).strip() for column in frame.columns]
     shown = pd.Index([normalize("NFC", name) for name in frame.columns])  # ä in one character or in two
     if repeated := sorted(shown[shown.duplicated()]):
