@@ -193,6 +193,7 @@ def test_a_random_word_in_a_sentence_is_masked(name):
         "secrets:\n  api_key: ${oc.env:API_KEY}\n", "credentials:\n  - ${oc.env:API_KEY}\n",
         "keys = dict(lr=0.1, seed=3)",
         "tokens = {word: place for place, word in enumerate(words)}", "tokens: dict[str, int] = {'train': 3}",
+        "`passwords = {` opens a block\nat = word\nx: str = y",
         "key = seed * 0x9E3779B97F4A7C15u", "load the key ResNet50V2b", "the token of GPT2LMHeadModel",
         "bimatrix: true",
         "session = onnxruntime.InferenceSession(path)", "the nonce is drawn anew", "log in with the browser",

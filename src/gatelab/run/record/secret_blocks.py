@@ -52,25 +52,33 @@ def kind_of_several(name: str) -> str:
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int, str]]:
-    at = 0
+    at, closing = 0, _closing(text)
     while found := _OPENED.search(text, at):
         at = found.end()
         name = found["name"] or found["heading"] or found["section"]
         if kind := kind_of_several(name.rpartition(".")[2] if found["section"] is None else name):
-            end = _end(text, found)
+            end = _end(text, found, closing)
             yield at, end, kind
             at = end
 
 
-def _end(text: str, found: re.Match[str]) -> int:
-    """Where a block ends: at the bracket that closes it, or before the line that is no longer below its name."""
+def _closing(text: str) -> dict[int, int]:
+    """The place of the bracket that closes each one; an open one that none closes is left out."""
+    places: dict[int, int] = {}
+    opened: list[int] = []
+    for bracket in _BRACKET.finditer(text):
+        if bracket[0] in "([{":
+            opened.append(bracket.start())
+        elif opened:
+            places[opened.pop()] = bracket.start()
+    return places
+
+
+def _end(text: str, found: re.Match[str], closing: dict[int, int]) -> int:
+    """Where a block ends: at the bracket that closes it (else with its line), or before the line that is not below."""
     if found["name"]:
-        depth = 1
-        for bracket in _BRACKET.finditer(text, found.end()):
-            depth += 1 if bracket[0] in "([{" else -1
-            if not depth:
-                return bracket.start()
-        return len(text)
+        end = text.find("\n", found.end())
+        return closing.get(found.end() - 1, end if end > 0 else len(text))
     for line in _LINE.finditer(text, found.end() + 1):
         section = line[0].lstrip("+- \t").startswith("[")
         if line[0].strip("+- \t") and (section if found["section"] else dent(line[0]) <= dent(found[0])):
