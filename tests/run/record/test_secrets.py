@@ -666,6 +666,10 @@ def test_the_working_folder_is_no_secret(monkeypatch):
         "a,b\n",
         "รหัสผ่าน", "insert into a (a, ", "p a s s ", "password a1b2c3d4e5f6 ", "password = 'a' + ", "password: !a ",
         "PIN a ", "a:b1c2d3e4@",
+        "passwords:\n ", "passwords:\n  a: b\n", "passwords = {", "[passwords]\na = b\n", "keys: [",
+        "passwords: {a: 1,",
+        'mysql", "-p", "', "AUTH a\n", "aws a ", " -u a -p ", "session=a1-", '"--token", ', "login Zq7xP2mN9vKd ",
+        "_id",
     ],
 )  # fmt: skip
 @pytest.mark.quick(15)

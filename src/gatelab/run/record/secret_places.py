@@ -16,29 +16,36 @@ _CLIENTS = {
     r"(?:docker|podman|az|buildah|skopeo|nerdctl|oras|crane|helm)[ \t]+(?:(?:registry|auth)[ \t]+)?login": (
         r"-p[ \t]{1,9}"
     ),
-    r"mongo\w{0,10}|twine|ncftp\w{0,9}|rdesktop|snowsql|cqlsh": r"-p[ \t]{1,9}",
+    r"mongo\w{0,10}|twine|ncftp\w{0,9}|rdesktop|snowsql|cqlsh|impala-shell|cadaver": r"-p[ \t]{1,9}",
     r"redis-cli|valkey-cli": r"-a[ \t]{1,9}",
     r"ldap\w{1,10}": r"-w[ \t]{0,9}",
-    r"zip|unzip|zipcloak|sqlcmd|bcp|osql|mosquitto_\w{3}": r"-P[ \t]{0,9}",
+    r"zip|unzip|zipcloak|sqlcmd|bcp|[oit]sql|ipmitool|mosquitto_\w{3}": r"-P[ \t]{0,9}",
     r"ssh-keygen": r"-[NP][ \t]{1,9}",
     r"openssl": r"(?:-k[ \t]{1,9}|-pass\w{0,3}[ \t]{1,9}pass:)",
     r"smb\w{1,10}|rpcclient": r"(?:-U|--user=?)[ \t]{0,9}[^\s%]{1,100}%",
     r"lftp": r"-u[ \t]{1,9}[^\s,]{1,100},",
-    r"https?|xh": r"(?:-a|--auth)[ \t=]{1,9}['\"]?[^\s:'\"]{1,100}:",
+    r"https?|xh": (
+        r"(?:(?:-a|--auth)(?:=|[ \t]){1,9}['\"]?[^\s:'\"]{1,100}:|-A[ \t]{1,9}bearer[ \t]{1,9}(?:-a|--auth)[ \t]{1,9})"
+    ),
     r"[wx]freerdp": r"/p:",
+    r"(?:nuget|choco|gem)[ \t]+push": r"(?:-k|--key)[ \t]+",
     r"user(?:add|mod)": r"-p[ \t]{1,9}",
     r"snmp\w{1,12}": r"-A[ \t]{1,9}",
     r"snmp[a-z]{1,12}": r"-X[ \t]{1,9}",
 }
 """Commands that take a password, and what stands before it."""
 _AFTER_WORDS = (
-    r"\bnet[ \t]+use[ \t]+\S{1,99}[ \t]+\\\\\S{1,200}[ \t]+(?![/*])",
-    r"\bhtpasswd[ \t]+-\w{0,9}b\w{0,9}[ \t]+(?:\S{1,200}[ \t]+(?=\S+[ \t]+\S))?\S{1,200}[ \t]+",
-    r"\bhttp-basic\.\S{1,99}[ \t]+\S{1,99}[ \t]+",  # poetry
-    r"\bnet[ \t]+user[ \t]+\S{1,99}[ \t]+(?![/*])",
+    r"\bnet[ \t]+use[ \t]+[^\s'\"]{1,99}[ \t]+\\\\[^\s'\"]{1,200}[ \t]+(?![/*])",
+    r"\bhtpasswd[ \t]+-\w{0,9}b\w{0,9}[ \t]+(?:[^\s'\"]{1,200}[ \t]+(?=\S+[ \t]+\S))?[^\s'\"]{1,200}[ \t]+",
+    r"\bhttp-basic\.[^\s'\"]{1,99}[ \t]+[^\s'\"]{1,99}[ \t]+",  # poetry
+    r"\bnet[ \t]+user[ \t]+[^\s'\"]{1,99}[ \t]+(?![/*])",
     r"\brclone[ \t]+obscure[ \t]+",
-    r"\bwpa_passphrase[ \t]+\S{1,99}[ \t]+",
-    r"\bmc[ \t]+(?:alias[ \t]+set|config[ \t]+host[ \t]+add)(?:[ \t]+\S{1,200}){3}[ \t]+",
+    r"\bwpa_passphrase[ \t]+[^\s'\"]{1,99}[ \t]+",
+    r"\bmc[ \t]+(?:alias[ \t]+set|config[ \t]+host[ \t]+add)(?:[ \t]+[^\s'\"]{1,200}){3}[ \t]+",
+    r"\brabbitmqctl[ \t]+(?:add_user|change_password)[ \t]+[^\s'\"]{1,99}[ \t]+",
+    r"\bset-initial-password[ \t]+",
+    r"\b(?:aws|poetry|composer|npm|yarn|pnpm|pip|rclone|nmcli)(?:[ \t]+[^\s'\"]{1,200}){1,6}?[ \t]+[^\s'\"]{0,60}"
+    r"(?:password|pass|secret|token|_key)[^\s'\"]{0,60}[ \t]+(?!-)",
     r"--from-literal[ =][\w.-]{1,100}=",
 )
 """Commands and the words after them, of which the next is the secret."""
@@ -54,13 +61,59 @@ _READING = (
 )
 _READERS = rf"(?:{'|'.join(_READING)}|\blogin\b)"
 """How commands look that read a password from their input."""
+_GAP = r"(?:[ \t]|[\"'],[ \t]{0,2}[\"'])"
+"""Between two words of a command, which may be a list in a text."""
 _QUOTE = r"\\?[\"']"
 _TEXT = r"[rbfu]{0,2}[\"']"
 _ARGUMENT = r"[\"'][^\"'\n]{0,100}[\"'],\s{0,9}"
+_WORD = r"[^\s'\";|]+"
+_COMMANDS = (
+    # a user, and at once the password; no port
+    (
+        r"[ \t](?-i:-[a-z]?[un](?::|[ \t]){1,9}(?![^\s'\"]*\.py)[^\s'\"-][^\s'\"]{0,60}[ \t]+-[a-z]?p"
+        r"|-U[ \t]{1,9}[^\s'\"]{1,60}[ \t]+-P)"
+        r"(?::|[ \t]){1,9}['\"]?",
+        r"(?![\d:]+(?:[\s'\"]|$))[^\s'\";|]+",
+    ),
+    (
+        r"(?:[ \t]-[a-z]{0,4}u|--user|--proxy-user)(?:=|[ \t]){0,9}['\"]?[^\s:'\"/]{1,100}:",
+        r"(?!//)[^\s'\":]+",
+    ),
+    (r"(?:[ \t]-E|--cert)(?:=|[ \t]){1,9}[^\s:'\"]{1,100}:", r"[^\s'\"]+"),  # curl
+    (r"\bsshpass[ \t]+-p[ \t]*['\"]?", r"(?!,)[^\s'\"]+"),
+    *(
+        (rf"(?<![\w.-])(?:{command})\b[^\n|;]{{0,200}}?[ \t](?-i:{flag})['\"]?", rf"(?![-,]){_WORD}")
+        for command, flag in _CLIENTS.items()
+    ),
+    *((words, _WORD) for words in _AFTER_WORDS),
+    (
+        r"(?<![\w.-])(?:sqlplus|impdp|expdp|sqlldr)\b[^\n|;]{0,200}?[ \t][\w$]{1,40}/",
+        r"[^\s/@'\"]+(?=[@\s'\"]|$)",
+    ),
+    # each NAME=VALUE of the line
+    (
+        r"\b(?:vault[ \t]+(?:kv[ \t]+)?(?:put|write|patch)[ \t]+[^\s'\"]{1,200}"
+        r"|(?:fly(?:ctl)?|wrangler|doppler|supabase)[ \t]+secrets?[ \t]+(?:set|put))[ \t]+",
+        r"[^\n]+",
+    ),
+    (
+        r"\b(?:wandb|hf|huggingface-cli|npm|vault|neptune|comet|cargo)[ \t]+(?:auth[ \t]+)?login[ \t]+"
+        r"(?:--?\w+[ \t]+){0,3}",
+        rf"(?:{RANDOM}|{ODD})",
+    ),
+    # redis
+    (
+        r"(?:(?m:^)|\b(?:redis|valkey|keydb)-cli\b[^\n|;]{0,200}?[ \t])[>\[\"' \t]{0,9}(?-i:AUTH[ \t]+(?![A-Z]+\b))"
+        r"(?:[^\s'\"]{1,100}[ \t]+)?",
+        r"(?!required|failed)[^\s'\"]+(?=[\"'\] \t]{0,9}(?:\n|$))",
+    ),
+)
+"""Commands up to the secret, and the secret; words lie apart by spaces, or stand in quotes as those of a list do."""
 
 PLACES = tuple(
     re.compile(rf"(?P<kept>{before})(?:{secret})", re.IGNORECASE)
     for before, secret in (
+        *((words.replace(r"[ \t]", _GAP), value) for words, value in _COMMANDS),
         # user and password in a URL; not a port
         (
             r"\b[a-z][a-z0-9+.-]{0,30}://",
@@ -84,8 +137,6 @@ PLACES = tuple(
         (r"authorization:[ \t]*digest[ \t]+", r"[^'\n]+"),
         (r"\b(?:set-)?cookie:[ \t]*", r"[^'\"\n]+"),
         (r"\bbearer[ \t]{1,20}", r"[A-Za-z0-9+/=._~-]{8,}"),
-        (r"(?:[ \t]-u|--user|--proxy-user)[ \t=]{0,9}['\"]?[^\s:'\"/]{1,100}:", r"[^\s'\":]+"),
-        (r"(?:[ \t]-E|--cert)[ \t=]{1,9}[^\s:'\"]{1,100}:", r"[^\s'\"]+"),  # curl
         # user and password before a host
         (
             r"(?<![\w/.-])[\w.-]{1,60}[:/]",
@@ -99,22 +150,6 @@ PLACES = tuple(
         (r"\b(?:ssh|scp|sftp|rsync)\b[^\n|;]{0,200}?[ \t'\"][\w.-]{1,60}:", r"[^\s'\"@/]+(?=@[\w.-])"),
         (r"\blogin:?[ \t]+[\w.@-]{1,60}:", ODD),
         (r"<[\w:.-]{0,40}(?:password|passwd|secret|api[-_]?key)\w{0,10}>\s{1,80}", r"[^\s<>]+(?=\s{1,80}</)"),
-        (r"\bsshpass[ \t]+-p[ \t]*", r"\S+"),
-        *(
-            (rf"(?<![\w.-])(?:{command})\b[^\n|;]{{0,200}}?[ \t](?-i:{flag})['\"]?", r"(?!-)[^\s'\";|]+")
-            for command, flag in _CLIENTS.items()
-        ),
-        *((words, r"[^\s'\";|]+") for words in _AFTER_WORDS),
-        (
-            r"(?<![\w.-])(?:sqlplus|impdp|expdp|sqlldr)\b[^\n|;]{0,200}?[ \t][\w$]{1,40}/",
-            r"[^\s/@'\"]+(?=[@\s]|$)",
-        ),
-        # each NAME=VALUE of the line
-        (
-            r"\b(?:vault[ \t]+(?:kv[ \t]+)?(?:put|write|patch)[ \t]+\S{1,200}"
-            r"|(?:fly(?:ctl)?|wrangler|doppler|supabase)[ \t]+secrets?[ \t]+(?:set|put))[ \t]+",
-            r"[^\n]+",
-        ),
         # an answer to a prompt: expect's `send "K\r"`, pexpect's `sendline("K")`
         (
             r"\b(?:password|passphrase|assword|passcode|otp)\b[^\n]{0,100}\n?[^\n]{0,60}?\bsend(?:line)?\b"
@@ -164,11 +199,6 @@ PLACES = tuple(
             rf"[^\s'\"|]{{4,{FURTHEST}}}(?=['\"]?[ \t]*\|[^\n|;]{{0,200}}?{_READERS})",
         ),
         (rf"{_READERS}[^\n|;]{{0,99}}<<(?:<[ \t]*|-?[ \t]*['\"]?\w+['\"]?\n)['\"]?", r"[^\s'\"]{4,}"),
-        (
-            r"\b(?:wandb|hf|huggingface-cli|npm|vault|neptune|comet)[ \t]+(?:auth[ \t]+)?login[ \t]+"
-            r"(?:--?\w+[ \t]+){0,3}",
-            RANDOM,
-        ),
         (r"\blogin[ \t]+\S{1,200}[ \t\n+-]+password[ \t]+", r"\S+"),  # .netrc
         (
             r"\b(?:discord(?:app)?\.com/api/webhooks/\d{1,25}|outlook\.office(?:365)?\.com/webhook\w*)/",

@@ -10,12 +10,14 @@ import itertools
 import re
 from collections.abc import Iterable
 
+from gatelab.run.record.secret_blocks import Blocks, dent
 from gatelab.run.record.secret_names import (
     MARKS,
     ODD,
     RANDOM,
     UNSEEN,
     is_harmless,
+    kind_below,
     kind_of,
     kind_of_option,
     mixed,
@@ -40,7 +42,7 @@ _REMARK = (
 """`Password for 'https://host': `, `token (of the bot): `, `Incorrect API key provided: `."""
 _SPACE = r"[ \t\u00a0]"
 _LAST_WORDS = re.compile(
-    r"keys?|words?|phrases?|codes?|number|passe|answer|api|secret[ao]|segreta|khau|laluan|sandi|\w",
+    r"keys?|words?|phrases?|codes?|number|passe|answer|api|secret[ao]|segreta|khau|laluan|sandi|siri|sirri|sirta|rahasia|anahtar|lokugqithisa|soʻz|mật|báo|\w",
     re.IGNORECASE,
 )
 """How a name of several words ends: `pass phrase`, `mot de passe`, `p a s s w o r d`."""
@@ -53,7 +55,8 @@ _ASSIGNED = re.compile(
 )
 _FLAGGED = re.compile(
     rf"(?<![{_LETTER}])(?P<name>--?\w[{_LETTER}]*+)(?P<close>[\"']?)"
-    rf"(?P<sign>[ \t]{{1,20}}(?!\\\n)|[ \t]{{0,20}}\\\n[ \t]{{0,80}})(?:(?!-)|(?={RANDOM}))"
+    rf"(?P<sign>[ \t]{{1,20}}(?!\\\n)|[ \t]{{0,20}}\\\n[ \t]{{0,80}}|,[ \t]{{0,2}}(?=[\"']))"
+    rf"(?:(?![\"']?-)|(?={RANDOM}))"
 )
 _VERB = "(?:is|was|be|to|ist|lautet|est|es|è|är|jest)"
 _OF = r"(?:(?:of|for|to)[ \t]+(?:(?:the|my|our|a)[ \t]+)?[^\s:'\"]{1,60}[ \t]+)?"
@@ -210,6 +213,11 @@ _WORD = re.compile(
 )
 """A word of letters and digits, and the sign or the verb before it."""
 _NEAR, _BEHIND = 160, 40
+_WEAKLY = re.compile(
+    r"(?<![\w.-])(?:tokens?|keys?|AUTH|log(?:ged)?[ -]?in|sign(?:ed)? in|authenticate|connect)(?![\w.(=-])",
+    re.IGNORECASE,
+)
+"""What may stand near a secret, and mostly does not: only what changes between letters and digits often is one."""
 
 _NAMED = (
     _ASSIGNED,
@@ -240,6 +248,13 @@ def masked_text(text: str, known: Iterable[str] = ()) -> str:
     return masked.replace("\n", "\r\n") if ends and ends == text.count("\n") else masked
 
 
+def masked_places(text: str) -> str:
+    """The text without what is known to be a secret by its place."""
+    for place in PLACES:
+        text = place.sub(rf"\g<kept>{MASK}", text)
+    return text
+
+
 def _masked(text: str) -> str:
     if (plain := unescaped(text)) != text:  # of names that are spelt by numbers
         masked = _masked_once(plain)
@@ -254,8 +269,7 @@ def _masked_once(text: str) -> str:
 def _masked_plainly(text: str) -> str:
     """The text without what stands in it as it is, not in Base64."""
     text = _SHAPES.sub(MASK, text)
-    for place in PLACES:
-        text = place.sub(rf"\g<kept>{MASK}", text)
+    text = masked_places(text)
     for pattern in _NAMED:
         text = _without_named(text, pattern)
     text = without_columns(_VALUE_AND_NAME.sub(_value_masked, text), MASK)
@@ -272,16 +286,22 @@ def _without_near(found: re.Match[str]) -> str:
     lines = [line]
     if mixed(word):
         headings = (
-            before
-            for before in above
-            if _dent(before) < _dent(line) or before[:2].strip("+-").startswith("[")
+            before for before in above if dent(before) < dent(line) or before[:2].strip("+-").startswith("[")
         )
         lines += [*above[-1:], *headings, text[found.end() :][:_BEHIND].partition("\n")[0]]
-    return f"{found['sign'] or ''}{MASK}" if any(map(_names_secret, lines)) else found[0]
+    weakly = _no_name(word) and _WEAKLY.search("\n".join(lines))
+    return f"{found['sign'] or ''}{MASK}" if weakly or any(map(_names_secret, lines)) else found[0]
 
 
-def _dent(line: str) -> int:
-    return len(line) - len(line.lstrip("+- \t"))
+def _no_name(word: str) -> bool:
+    """Whether a word is no name of a model (`ResNet50V2b`), number or hash either, but mixed."""
+    syllables = re.findall(r"[A-Z]?[a-z]{2,}", word)
+    return (
+        mixed(word)
+        and 2 * len("".join(syllables)) < len(word)
+        and len(re.findall(r"\d+", word)) > 1
+        and not re.fullmatch(r"0[xX]\w+|[0-9a-f]+", word)
+    )
 
 
 def _names_secret(line: str) -> bool:
@@ -317,22 +337,28 @@ def _decoded_mask(found: re.Match[str]) -> str:
 def _without_named(text: str, pattern: re.Pattern[str]) -> str:
     """The text without the values that stand after names of secrets."""
     kept, done, at = [], 0, 0
+    blocks = Blocks(text if pattern is _ASSIGNED else "")
     while found := pattern.search(text, at):
         at = found.end("name")
-        value = _VALUE.match(text, found.end()) if (kind := _kind_at(text, found)) else None
+        kind = _kind_at(text, found)
+        if parent := blocks.kind_at(at):
+            kind = kind_below(parent, found["name"], kind)
+        value = _VALUE.match(text, found.end()) if kind else None
         part = next((p for p in _PARTS if value and value[p] is not None), None)
         if value is None or part is None:
             continue
-        told = value[part]
+        told = value[part].split(",")[0] if parent and part == "bare" else value[part]
         if part == "bare" and _in_prose(text, found, value):
             continue
         if part == "call" and (kind == "random" or not _CALLED.search(told)):
             continue  # code
-        if told.lower() == found["name"].lower() or is_harmless(told.strip(), kind):  # password=password
+        if told.lower() == found["name"].lower() or is_harmless(
+            told.strip("+- \t\n"), kind
+        ):  # password=password
             continue
         kept += [text[done : value.start(part)], MASK]
-        done = at = value.end(part)
-        if part in _FURTHER and (rest := _FURTHER[part].match(text, at)):
+        done = at = value.start(part) + len(told)
+        if part in _FURTHER and not parent and (rest := _FURTHER[part].match(text, at)):
             done = at = rest.end()
     return "".join([*kept, text[done:]])
 

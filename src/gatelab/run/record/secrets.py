@@ -17,10 +17,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from gatelab.run.record.secret_names import PATH, is_harmless, kind_of, kind_of_option, secret_name
+from gatelab.run.record.secret_names import (
+    PATH,
+    is_harmless,
+    kind_below,
+    kind_of,
+    kind_of_option,
+    secret_name,
+)
 from gatelab.run.record.secret_places import FURTHEST
 from gatelab.run.record.secret_tables import kinds_of_columns
-from gatelab.run.record.secret_text import CONTENTS, KINDS_OF_TYPES, MASK, TYPES, masked_text
+from gatelab.run.record.secret_text import CONTENTS, KINDS_OF_TYPES, MASK, TYPES, masked_places, masked_text
 
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords
@@ -149,10 +156,11 @@ def _walk(value: Any, known: list[str], kind: str = "", *, inner: bool = False) 
     """
     if isinstance(value, Mapping):
         kinds = _kinds_of_values(value)
-        below = kind if kind in ("secret", "weak") else ""
         value = _with_masked_columns(value, known)
         return {
-            masked_text(k, known) if isinstance(k, str) else k: _walk(inner, known, below or kinds[k])
+            masked_text(k, known) if isinstance(k, str) else k: _walk(
+                inner, known, kind_below(kind, str(k), kinds[k])
+            )
             for k, inner in value.items()
         }
     if kind and not is_harmless(value, kind):
@@ -207,8 +215,10 @@ def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str], inner: bool
     Two words of a list may be columns or classes, so that what stands second is masked where it looks like a secret,
     in a tuple or in a list of lists where it is odd already.
     """
+    together = inner or isinstance(value, tuple)
+    value = _in_command(value)
     if len(value) == 2 and isinstance(value[0], str) and value[0][:1] != "-" and secret_name(value[0]):
-        kind = "pair" if inner or isinstance(value, tuple) else "long"
+        kind = "pair" if together else "long"
         return [_walk(value[0], known), _walk(value[1], known, kind * isinstance(value[1], str))]
     if kinds := _kinds_of_table(value):
         return [_walk(value[0], known, inner=True), *(_walk_row(row, known, kinds) for row in value[1:])]
@@ -222,9 +232,7 @@ def _walk_list(value: list[Any] | tuple[Any, ...], known: list[str], inner: bool
             walked.append(_walk(item, known, "long" * named, inner=True))
             continue
         follows = option and "=" not in before and not item.startswith("-")
-        walked.append(
-            _walk(_in_command(value[:place], item), known, kind_of_option(before) if follows else "")
-        )
+        walked.append(_walk(item, known, kind_of_option(before) if follows else ""))
     return walked
 
 
@@ -243,10 +251,11 @@ def _walk_row(row: Sequence[Any], known: list[str], kinds: Mapping[int, str]) ->
     return [_walk(cell, known, kinds.get(place, ""), inner=True) for place, cell in enumerate(row)]
 
 
-def _in_command(before: Sequence[Any], word: str) -> str:
-    """A word of a command without what the words before it show to be a secret: `mysql -pX`, `curl -u me:X`."""
-    start = " ".join(map(str, before[-12:]))
-    if len(start) > FURTHEST or re.search(r"\s", word):
-        return word
-    start, whole = masked_text(start), masked_text(f"{start} {word}")
-    return whole.removeprefix(f"{start} ") if whole.startswith(f"{start} ") else word
+def _in_command(words: list[Any] | tuple[Any, ...]) -> list[Any] | tuple[Any, ...]:
+    """The words of a command without those that are secrets by their place: `mysql -pX`, `curl -u me:X`."""
+    between = '", "'
+    line = between.join(map(str, words)) if words and isinstance(words[0], str) else ""
+    told = masked_places(line).split(between)
+    if len(told) != len(words):
+        return words
+    return [masked if isinstance(word, str) else word for word, masked in zip(words, told, strict=True)]
