@@ -277,6 +277,23 @@ def test_changed_data_is_refused(tmp_path):
     assert evaluate(result["run_dir"])["metrics"] == result["splits"]["test"]["metrics"]
 
 
+def test_sentences_that_changed_since_a_run_has_finished_are_refused(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("".join(f"word {n % 7}\n" for n in range(60)))
+    request = ["data=pairs", f"data.source={tmp_path / 'a.txt'}", f"data.target={tmp_path / 'b.txt'}"]
+    request += [
+        f"paths.root={tmp_path}",
+        "model.hidden_size=4",
+        "trainer.max_epochs=1",
+        "callbacks.progress=null",
+    ]
+    assert not train(request)["already"]
+    assert train(request)["already"]
+    (tmp_path / "b.txt").write_text("".join(f"other {n % 7}\n" for n in range(60)))
+    with pytest.raises(RequestError, match=r"b\.txt has changed .*--force"):
+        train(request)
+
+
 @pytest.mark.ci
 def test_data_that_changed_between_a_kill_and_the_resume_is_refused_and_the_run_left_as_it_was(
     tmp_path, monkeypatch

@@ -17,6 +17,8 @@ from gatelab.tasks.signals import finish
 if TYPE_CHECKING:
     from rich.table import Table
 
+_LARGE = 1e12
+"""From here on a figure is written with an exponent."""
 GROUPS = (
     "experiment",
     "data",
@@ -174,8 +176,8 @@ def number(value: float) -> str:
     """A figure with four to five significant digits; whole numbers with thousands separators."""
     if not math.isfinite(value):
         return str(value)
-    if isinstance(value, int) or float(value).is_integer():
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < _LARGE):
         return f"{int(value):,}"
-    if abs(value) < 0.1:
+    if not 0.1 <= abs(value) < _LARGE:
         return f"{value:.4g}"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

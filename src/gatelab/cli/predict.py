@@ -1,7 +1,7 @@
 """Predict on new input: for a forecaster, what comes after the last row of a table, in original units.
 
 A language model continues every line of a text file, a translator translates it. The output ends in .csv, .parquet or
-.jsonl; or in .txt, which gets the last column, a line each.
+.jsonl; or, of texts, in .txt, which gets the last column, a line each.
 
 examples:
   gatelab predict runs/etth1_gru/1a2b3c4d-s0 --input recent.csv --output forecast.csv
@@ -120,8 +120,13 @@ def _lines(frame: pd.DataFrame, output: Path) -> list[str]:
     """The last column of a frame as lines of text.
 
     Raises:
-        RequestError: a value has several lines.
+        RequestError: the column is no text, or a value has several lines.
     """
+    if frame.dtypes.iloc[-1].kind == "f":
+        raise RequestError(
+            f"{output}: .txt takes the last column alone, here the numbers of {frame.columns[-1]!r}; write .csv, "
+            ".parquet or .jsonl, which take all columns."
+        )
     values = [str(value) for value in frame.iloc[:, -1]]
     if broken := [number for number, value in enumerate(values, 1) if len(value.splitlines()) > 1]:
         raise RequestError(

@@ -88,6 +88,8 @@ def request_errors(where: str, kinds: tuple[type[Exception], ...] = REQUEST_ERRO
         if os.environ.get("GATELAB_TRACEBACK"):
             raise
         text = str(error) if isinstance(error, REQUEST_ERRORS) else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.strerror and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"  # without its number
         text = text.removeprefix(f"{where.removeprefix('--input ')}: ")  # readers of tables name their file
         raise RequestError(f"{where}: {text}" if where else text) from error
 

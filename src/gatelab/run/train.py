@@ -280,7 +280,10 @@ def _facts(run: RunDirectory, config: Mapping[str, Any], trainer: Any) -> dict[s
 def _score_finished(run: RunDirectory, config: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """The result of a finished run, with the test scores added if they are asked for only now."""
     wants_test = config["test"] and "test" not in result["splits"]
-    if wants_test or config["data"].get("path") is not None or has_own_code(config):
+    files = any(
+        isinstance(config["data"].get(key), str) for key in ("path", "target")
+    )  # of pairs, without a path
+    if wants_test or files or has_own_code(config):
         data = build_data(config)
         require_same_data(run, data)
         if wants_test and "test" in data.splits:

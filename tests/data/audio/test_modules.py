@@ -171,7 +171,11 @@ def test_a_manifest_that_does_not_fit_is_refused(manifest, tmp_path):
         (["ab", ""], (), r"manifest.csv, line 3 \(clips/1.wav\): its transcript is empty"),
         (["ab", "a"], ("split=train/vali",), r"line 3 .*: split 'vali'; .*Did you mean 'valid'"),
         (["ab", "a"], (), r"only 2 examples .* each of train, valid, test needs one"),
-        (["ab", "a"], ("split=train/train",), r"no sound is in the split valid"),
+        (
+            ["ab", "a"],
+            ("split=train/train",),
+            r"no sound is in the split valid; say valid of some in the column `split`",
+        ),
     ):
         with pytest.raises(DataError, match=message):
             speech(manifest(texts, *more) if "" not in texts else _with_empty(manifest(["ab", "b"])))
@@ -219,6 +223,33 @@ def test_a_class_that_training_lacks_is_named(manifest):
     path = manifest(["a", "b", "c", "a"], "split=train/train/valid/valid", column="label")
     with pytest.raises(DataError, match=r"line 4 .*: the class 'c' is in the split valid and not in train"):
         sounds(path)
+
+
+def test_a_class_that_training_lacks_is_named_where_training_has_one_class(manifest):
+    path = manifest(["a", "a", "b"], "split=train/train/valid", column="label")
+    with pytest.raises(DataError, match=r"line 4 .*: the class 'b' is in the split valid and not in train"):
+        sounds(path)
+
+
+def test_files_of_a_folder_that_are_no_sounds_are_told(folder):
+    (folder / "third").mkdir()
+    for number in range(4):
+        (folder / f"third/{number}.m4a").write_bytes(b"ftyp")
+    (note,) = [note for note in sounds(folder).notes if "left out" in note]
+    assert note.startswith("4 files ")
+    assert note.endswith("third/0.m4a, third/1.m4a, third/2.m4a and 1 more")
+
+
+def test_a_sound_that_stands_in_two_rows_is_read_once_and_told(manifest):
+    path = manifest(["a", "b"] * 5, column="label")
+    once = sounds(path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:4], lines[2], *lines[4:], lines[1]]) + "\n")
+    twice = sounds(path)
+    assert twice.spec == once.spec
+    (note,) = [note for note in twice.notes if "dropped" in note]
+    assert note.startswith("2 rows that repeat another one exactly were dropped")
+    assert "line 5 (clips/1.wav)" in note
 
 
 def test_a_short_sound_is_told_and_a_damaged_one_refused(folder, write_wav):

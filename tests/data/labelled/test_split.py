@@ -79,7 +79,7 @@ def test_a_label_that_training_has_not_is_named_with_its_row():
 
 def test_a_class_with_one_example_is_told():
     (note,) = checked([0, 0, 1, 1, 2, 0, 1], [0, 1, 0, 1, 0, 0, 0])
-    assert note == "no example of 'c' (1 example) in valid: too few to share out"
+    assert note == "no example of 'c' (1 example) in valid"
 
 
 def test_labels_that_are_no_classes_are_refused():

@@ -130,7 +130,7 @@ REVIEW = {"text": "review", "label": "mood"}
         (texts(), REVIEW | {"label": "class"}, "data.label names the column 'class'.*There are review, mood"),
         (changed(texts(), 3, "review", " "), REVIEW, "row 4: the text is empty; remove it"),
         (changed(texts(), 3, "mood", None), REVIEW, "column 'mood' is empty in row 4"),
-        (texts(), REVIEW | {"label": "review"}, "30 different labels for 30 examples"),
+        (texts(n=range(30)), REVIEW | {"label": "n"}, "30 different labels for 30 examples"),
         (
             texts(part=["train"] * 29 + ["tset"]),
             REVIEW | {"split_column": "part"},
@@ -174,6 +174,14 @@ def test_what_is_wrong_is_told_with_file_column_and_row(table, frame, options, s
         ({"label": "mood"}, "give data.text=COLUMN.*or data.id=COLUMN"),
         ({"label": "mood", "text": "review", "id": "run"}, "not both"),
         ({"label": "mood", "text": "review", "time": "t"}, "data.text needs neither"),
+        ({"label": "mood", "text": "mood"}, "data.text and data.label both name the column 'mood'"),
+        (
+            {**WALKS, "channels": ["x", WALKS["label"]]},
+            f"data.channels and data.label both .*'{WALKS['label']}'",
+        ),
+        ({**WALKS, "channels": [WALKS["id"]]}, "data.channels and data.id both name"),
+        ({**WALKS, "channels": []}, "data.channels is empty; give columns, or null"),
+        ({**WALKS, "channels": ["x", "x"]}, "data.channels names twice the column 'x'"),
         ({**REVIEW, "split": [0.5, 0.6]}, r"data.split=.0.5, 0.6.: give .train, valid."),
         ({**REVIEW, "min_count": 0}, "data.min_count=0: give at least 1"),
         ({**REVIEW, "batching": "sorted"}, "data.batching=sorted: give similar or random"),
@@ -307,6 +315,14 @@ def test_classes_that_may_be_one_are_told(table, moods, said):
     told = [note for note in data.notes if "were taken for different ones" in note]
     assert len(told) == bool(said)
     assert all(said in note for note in told)
+
+
+def test_ids_that_may_be_one_are_told(table):
+    frame = series()
+    ids = frame[WALKS["id"]].unique()
+    frame[WALKS["id"]] = frame[WALKS["id"]].replace({ids[0]: "x1", ids[1]: "X1"})
+    data = table(frame, channels=["x"], **WALKS)
+    assert [note for note in data.notes if "'x1' and 'X1'" in note and note.startswith("ids in column")]
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,15 @@ def test_a_table_that_cannot_be_used_is_refused_by_its_line(name, lines, said, t
         pairs(path=write(tmp_path, name, lines), source="de", target="en")
 
 
+@pytest.mark.parametrize("options", [{}, {"folds": 4, "fold": 1}])
+def test_fewer_training_pairs_are_scored_on_the_same_others(files, options):
+    whole, few = pairs(**files, **options), pairs(**files, **options, max_pairs=3)
+    assert few.pairs["train"].sources == whole.pairs["train"].sources[:3]
+    assert {split: few.pairs[split][:2] for split in ("valid", "test")} == {
+        split: whole.pairs[split][:2] for split in ("valid", "test")
+    }
+
+
 def test_pairs_that_are_in_training_too_are_told(files):
     data = pairs(**files, valid_source=files["source"], valid_target=files["target"])
     assert data.notes == ["valid: 40 of 40 pairs are in train too"]

@@ -48,6 +48,14 @@ def run(tmp_path, monkeypatch):
     return data, read
 
 
+def test_categories_that_training_has_not_seen_are_told(run):
+    _, read = run
+    future = rows("ab", 4, begin=40).drop(columns="y")
+    assert not read(rows(), future).notes
+    (note,) = read(rows(), future.assign(kind="leaflet")).notes
+    assert note == "column 'kind': training has not seen 'leaflet'; read as any unseen value"
+
+
 def test_a_picture_shows_each_series_with_what_came_before(run):
     data, read = run
     history = pd.concat([rows("a", 30), rows("z", 3)])  # one is shorter than what is shown of the past

@@ -447,6 +447,12 @@ def other_step(minutes):
     return lambda t: t.assign(ds=t.ds.where(t.unique_id != "b", times[t.index]))
 
 
+def wall_clock(day):
+    """Hours from the beginning of 2024 on as hours from `day` on, by a clock on a wall in Berlin."""
+    begins = pd.Timestamp(day, tz="Europe/Berlin")
+    return lambda time: (begins + (time - pd.Timestamp("2024-01-01"))).tz_localize(None)
+
+
 def same(t):
     return t
 
@@ -463,6 +469,16 @@ BAD = {
         lambda t: t.assign(s=np.where(t.index == 70, "x", "y")),
         {"static": ["s"]},
         r"'s' changes within series 'b': 'y' in row 61, 'x' in row 71",
+    ),
+    "clocks back": (
+        lambda t: t.assign(ds=t.ds.map(wall_clock("2024-10-27"))),
+        {},
+        r"2024-10-27 02:00:00 stands in rows .* \(where clocks change\? write every time with its offset",
+    ),
+    "clocks forward": (
+        lambda t: t.assign(ds=t.ds.map(wall_clock("2024-03-31"))),
+        {},
+        r"missing in the h grid, .*2024-03-31 02:00.*data.gaps=mask \(where clocks change\? write every time",
     ),
     "gap": (
         lambda t: t.drop(index=3),

@@ -68,3 +68,13 @@ def test_every_spelling_of_a_path_is_the_same_run(tmp_path, monkeypatch):
     hashes = {identify(compose(["data=text", f"data.path={path}"])).hash8 for path in spellings}
     assert len(hashes) == 1
     assert identify(compose(["data=text", "data.path=inner/t.txt"])).hash8 not in hashes
+
+
+def test_every_spelling_of_two_files_is_the_same_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spellings = ["t.txt", "./t.txt", str(tmp_path / "t.txt")]
+    hashes = {
+        identify(compose(["data=pairs", f"data.source={path}", f"data.target={path}"])).hash8
+        for path in spellings
+    }
+    assert len(hashes) == 1

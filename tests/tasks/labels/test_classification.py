@@ -134,6 +134,13 @@ def test_it_predicts_texts_of_a_table_and_lines_of_a_file(run, tmp_path, capsys)
         main(["predict", str(run), "--input", f"{tmp_path}/empty.txt", "--output", f"{tmp_path}/o.csv"]) == 2
     )
     assert "line 2: the text is empty" in capsys.readouterr().err
+    absent = f"{tmp_path}/absent.txt"
+    assert main(["predict", str(run), "--input", absent, "--output", f"{tmp_path}/o.csv"]) == 2
+    assert f"--input {absent}: No such file or directory" in capsys.readouterr().err
+    lines = tmp_path / "labels.txt"
+    assert main(["predict", str(run), "--input", f"{tmp_path}/new.txt", "--output", str(lines)]) == 2
+    assert "here the numbers of 'probability'; write .csv" in capsys.readouterr().err
+    assert not lines.exists()
 
 
 def test_the_report_shows_the_confusion_matrix(run, tmp_path):

@@ -174,9 +174,10 @@ def test_it_predicts_line_by_line_and_tells_what_it_cannot_read(trained, tmp_pat
     assert list(frame["translation"]) == [
         task.translate(data.tokenizer, [line])[0] for line in frame["source"]
     ]
-    file.write_text("a b c\n\nd\n")
-    with pytest.raises(ValueError, match="line 2 is empty"):
-        task.predict(Run(data), file)
+    for empty in ("", " ", "\u200b"):
+        file.write_text(f"a b c\n{empty}\nd\n")
+        with pytest.raises(ValueError, match="line 2 is empty"):
+            task.predict(Run(data), file)
     file.write_text("a xyz\n")
     with pytest.warns(Remark, match="read as unknown: xyz"):
         task.predict(Run(data), file)

@@ -29,6 +29,7 @@ from gatelab.data.messages import (
     refuse_lookalikes,
     shows,
     tell_twins,
+    told_dropped,
 )
 from gatelab.data.specs import SPLIT_NAMES, SPLITS
 from gatelab.data.text_table import Line, TextTable, is_table, text_of_table, text_table
@@ -68,6 +69,7 @@ def own_sounds(
     listed = is_table(place, *MANIFESTS) and not place.is_dir()
     told: list[str] = []
     rows, notes = (manifest(place, column, told), told) if listed else folder(place, column)
+    rows = _without_doubles(rows, notes) if listed else rows
     root = place.parent if listed else place
     if column == "label":
         tell_twins("classes", dict.fromkeys(row.text for row in rows), notes)
@@ -109,7 +111,7 @@ def own_sounds(
     for split in ("train", "valid"):
         if split not in found:
             raise DataError(
-                f"data.path={path}: no sound is in the split {split}; give more, or a column `split`"
+                f"data.path={path}: no sound is in the split {split}; say {split} of some in the column `split`"
             )
     label = place.resolve().name
     return Corpus(recordings, found, {label: sha256()}, [*notes, note])
@@ -125,7 +127,10 @@ def folder(place: Path, column: Column) -> tuple[list[Row], list[str]]:
         raise DataError(
             f"data.path={place}: is a folder; transcripts stand in a manifest, a .csv with path,transcript"
         )
-    sounds, notes = sounds_in(place), []
+    files, notes = files_of("data.path", place), list[str]()
+    sounds = [file for file in files if _is_sound(file)]
+    if others := [str(file.relative_to(place)) for file in files if not _is_sound(file)]:
+        notes.append(f"{counted(len(others), 'file')} that no sound's name has left out: {few(others)}")
     rows = [
         Row(str(file.relative_to(place)), file, file.relative_to(place).parts[0])
         for file in sounds
@@ -147,7 +152,11 @@ def folder(place: Path, column: Column) -> tuple[list[Row], list[str]]:
 
 def sounds_in(place: Path) -> list[Path]:
     """The sound files in a folder and below it, in the order of their names, hidden ones left out."""
-    return [file for file in files_of("data.path", place) if file.suffix.lower() in ENDINGS]
+    return [file for file in files_of("data.path", place) if _is_sound(file)]
+
+
+def _is_sound(file: Path) -> bool:
+    return file.suffix.lower() in ENDINGS
 
 
 def manifest(place: Path, column: Column | None, notes: list[str] | None = None) -> list[Row]:
@@ -226,6 +235,14 @@ def _refuse_contradictions(rows: list[Row]) -> None:
             raise DataError(
                 f"{row.where}: is the file of {before.where} with {what}; keep one row for each file"
             )
+
+
+def _without_doubles(rows: list[Row], notes: list[str]) -> list[Row]:
+    """The rows without those of a file that stood before: it would be in two splits; they are told."""
+    first: dict[Path, Row] = {}
+    if doubles := [row for row in rows if first.setdefault(row.file.resolve(), row) is not row]:
+        notes.append(told_dropped(len(doubles), f"first: {doubles[0].where}"))
+    return list(first.values())
 
 
 def shared_out(

@@ -54,8 +54,6 @@ class SoundDataModule(AudioDataModule):
     def _publish(self, corpus: Corpus) -> LabelledSpec:
         there = {example.text for example in corpus.examples["train"]}
         classes = corpus.classes or tuple(sorted(there))
-        if len(classes) < 2:
-            raise DataError(f"data.path={self.path}: has one class, {classes[0]!r}; give at least two")
         for split, examples in corpus.examples.items():
             for example in examples:
                 if example.text not in there:
@@ -63,6 +61,8 @@ class SoundDataModule(AudioDataModule):
                         f"{example.name}: the class {example.text!r} is in the split {split} and not in train; move or "
                         "add examples"
                     )
+        if len(classes) < 2:
+            raise DataError(f"data.path={self.path}: has one class, {classes[0]!r}; give at least two")
         self.label = {name: place for place, name in enumerate(classes)}
         return LabelledSpec(
             classes=classes,

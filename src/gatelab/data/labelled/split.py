@@ -154,4 +154,4 @@ def check_parts(
             if not counts[label, part]
         ]
         if lacking:
-            notes.append(f"no example of {few(lacking)} in {SPLITS[part]}: too few to share out")
+            notes.append(f"no example of {few(lacking)} in {SPLITS[part]}")

@@ -194,6 +194,7 @@ def series_of(
     if told := told_lone_total(np.array(names, object)):
         raise DataError(f"row {len(names)}: {told}")
     refuse_lookalikes(f"ids in column {id!r},", dict.fromkeys(names))
+    tell_twins(f"ids in column {id!r}", dict.fromkeys(names), notes)
     owner, ids = pd.factorize(np.array(names))
     problems = Problems()
     columns = [problems.of(partial(_channel, frame, name, otherwise)) for name in channels]

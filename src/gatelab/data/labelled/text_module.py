@@ -1,5 +1,6 @@
 """DataModules of texts with labels, and of any table: texts, or numeric columns with an id for each sequence."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Unpack
@@ -167,6 +168,16 @@ class LabelledTableDataModule(LabelledTextDataModule):
             )
         if text is not None and (time is not None or channels is not None):
             raise DataError("data.time and data.channels are of numbers by data.id; data.text needs neither")
+        if channels == []:
+            raise DataError("data.channels is empty; give columns, or null for all")
+        _refuse_two_parts(
+            label=[label],
+            text=[text],
+            id=[id],
+            time=[time],
+            split_column=[split_column],
+            channels=channels or [],
+        )
         self.path = path
         self.columns = (label, text, id, time, channels, split_column)
         self.file_format = {"separator": separator, "decimal": decimal, "encoding": encoding}
@@ -201,3 +212,18 @@ class LabelledTableDataModule(LabelledTextDataModule):
         most = self.options.max_length
         sequences = series.sequences if most is None else first_steps(series.sequences, most)
         return {str(id): series.ids}, self._batches(sequences, spec)
+
+
+def _refuse_two_parts(**columns: Sequence[str | None]) -> None:
+    """Raise `DataError` where two settings name one column, or one names it twice: a label is no input."""
+    taken: dict[str, str] = {}
+    for key, names in columns.items():
+        for name in filter(None, names):
+            if name in taken:
+                both = (
+                    f"data.{key} and data.{taken[name]} both name"
+                    if key != taken[name]
+                    else f"data.{key} names twice"
+                )
+                raise DataError(f"{both} the column {name!r}; it has one part")
+            taken[name] = key

@@ -77,15 +77,15 @@ def load_pairs(options: PairOptions, mirror: str | None = None, cache: str | Non
     notes: list[str] = []
     pairs = _multi30k(options.pair, mirror, cache) if options.corpus == "multi30k" else _own(options, notes)
     corpus = PairCorpus(pairs, notes)
-    if options.max_pairs is not None:
-        corpus.pairs["train"] = corpus.pairs["train"].part(0, options.max_pairs)
-        corpus.notes.append(f"train: the first {len(corpus.pairs['train'].sources):,} pairs")
     if len(corpus.pairs) == 1:
         _cut(corpus, options.split or DEFAULT_SPLIT)
     elif options.split is not None:
         raise DataError("data.split: the validation pairs have a file of their own; leave data.split out")
     if options.folds is not None and options.fold is not None:
         _take_fold(corpus, options.folds, options.fold)
+    if options.max_pairs is not None:
+        corpus.pairs["train"] = corpus.pairs["train"].part(0, options.max_pairs)
+        corpus.notes.append(f"train: the first {len(corpus.pairs['train'].sources):,} pairs")
     _note_repeated(corpus)
     train = corpus.pairs["train"]
     if train.sources == train.targets:

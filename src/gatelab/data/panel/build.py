@@ -33,6 +33,7 @@ from gatelab.data.panel.rows import first_of
 from gatelab.data.series.calendar import (
     Stamps,
     check_frequency,
+    clock_change,
     holds_times_of_day,
     read_times,
     told_step,
@@ -112,7 +113,7 @@ def build_panel(
             f"rows were sorted by {columns.id!r}" + (columns.time is not None) * f" and {columns.time!r}"
         )
     if stamps is not None:
-        order = _without_doubles(long, columns, codes, stamps[0], order, names, notes)
+        order = _without_doubles(long, columns, codes, stamps, order, names, notes)
     rows, series = order, codes[order]
     starts = np.searchsorted(series, np.arange(len(names) + 1))
 
@@ -205,12 +206,13 @@ def _without_doubles(
     long: LongFrame,
     columns: Columns,
     codes: np.ndarray,
-    times: np.ndarray,
+    stamps: tuple[np.ndarray, np.ndarray, str],
     order: np.ndarray,
     names: Sequence[str],
     notes: list[str],
 ) -> np.ndarray:
     """Return the order without rows that repeat another exactly; refuse other values of one series and time."""
+    times, _, zone = stamps
     same = (codes[order][1:] == codes[order][:-1]) & (times[order][1:] == times[order][:-1])
     if not same.any():
         return order
@@ -229,10 +231,11 @@ def _without_doubles(
         here = np.flatnonzero(
             (codes == codes[left.index[twice][0]]) & (times == first[" time"].to_datetime64())
         )
+        change = "" if zone else clock_change(pd.DatetimeIndex(left[twice][" time"]))
         raise DataError(
             f"series {shown(names[codes[here[0]]])}: {first[' time']} stands in {long.rows(here)} with different "
             f"values ({counted(int(left.duplicated([columns.id, ' time']).sum()), 'such row')} in all); keep one row "
-            f"for each {columns.id!r} and {columns.time!r}"
+            f"for each {columns.id!r} and {columns.time!r}{change}"
         )
     dropped = places[repeats]
     notes.append(told_dropped(len(dropped), long.rows(dropped)))
@@ -263,9 +266,11 @@ def _fill_gaps(
     where = f"series {shown(panel.ids[one])}, {panel.when(one, gap)}"
     count = f"{counted(int(absent.sum()), 'time')} of {int((absent > 0).sum()):,} series"
     if gaps == "error":
+        lacking = np.setdiff1d(np.arange(lengths[one]), own) + panel.place[one]
+        change = "" if panel.zone else clock_change(pd.DatetimeIndex(panel.times[lacking]))
         raise DataError(
             f"{count} missing in the {panel.frequency} grid, the first is {where}; add the "
-            "rows, or take them as missing with data.gaps=mask"
+            f"rows, or take them as missing with data.gaps=mask{change}"
         )
     notes.append(f"{count} without a row are taken as missing (first: {where})")
     return np.concatenate([[0], np.cumsum(lengths)])

@@ -96,6 +96,9 @@ def read_panel_input(
             raise DataError(
                 f"column {name!r} holds words ({words}) and held numbers in training; write numbers"
             )
+        for name, there in whole.words.items():
+            if new := [shown(word) for word in there if word not in spec.words[name]]:
+                notes.append(f"column {name!r}: training has not seen {few(new)}; read as any unseen value")
         _check(history, whole, ends, columns, options["missing"], spec.horizon)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None

@@ -55,6 +55,8 @@ LEFT_OUT_IF_NULL = {
     "data.vocabulary",
     "data.train_examples",
 }
+# Of `data`, what names files. A column or a kind of data under one of these keys is its own only spelling.
+DATA_FILES = {f"{split}{key}" for split in ("", "valid_", "test_") for key in ("path", "source", "target")}
 # Nodes that came later: with nothing in them but null, false, 0 and empty lists, they change nothing.
 LEFT_OUT_IF_EMPTY = ("init", "transfer")
 
@@ -137,8 +139,10 @@ def defining(config: Mapping[Any, Any]) -> dict[str, Any]:
                 for key, value in kept[group].items()
                 if key not in keys and not (value is None and f"{group}.{key}" in LEFT_OUT_IF_NULL)
             }
-    if isinstance(kept.get("data"), dict) and isinstance(kept["data"].get("path"), str):
-        kept["data"]["path"] = _one_spelling(kept["data"]["path"])
+    if isinstance(kept.get("data"), dict):
+        for key in DATA_FILES & kept["data"].keys():
+            if isinstance(kept["data"][key], str):
+                kept["data"][key] = _one_spelling(kept["data"][key])
     return kept
 
 

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gatelab.core.attribution import replaced
 from gatelab.core.text.head import token_nll
+from gatelab.data.messages import shows
 from gatelab.data.specs import IGNORE
 from gatelab.data.text.text_files import lines_of
 from gatelab.tasks.contract import HeatMap, RunSource
@@ -80,7 +81,7 @@ def _validation(task: Any, run: RunSource) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 def _of_file(task: Any, run: RunSource, file: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    lines = [line for line in lines_of(file) if line.strip()][:PAIRS]
+    lines = [line for line in lines_of(file) if shows(line)][:PAIRS]
     if not lines:
         raise ValueError(f"{file}: holds no sentence")
     ids = [run.tokenizer.encode(line) for line in lines]

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gatelab.core.text.head import token_loss, token_nll
 from gatelab.core.translation.search import Found, search
-from gatelab.data.messages import few
+from gatelab.data.messages import few, shows
 from gatelab.data.pairs.scores import check_scores, signatures, translation_scores
 from gatelab.data.pairs.spec import PairBatch, PairSpec
 from gatelab.data.specs import IGNORE
@@ -242,7 +242,7 @@ class TranslationTask(Task):
             raise ValueError("is a table; write its sentences into a text file (.txt), one a line")
         if not (lines := lines_of(file)):
             raise ValueError("the file is empty; write a sentence a line")
-        if empty := [number for number, line in enumerate(lines, 1) if not line.strip()]:
+        if empty := [number for number, line in enumerate(lines, 1) if not shows(line)]:
             raise ValueError(f"line {empty[0]} is empty: there is nothing to translate; remove it")
         unknown = list(dict.fromkeys(word for line in lines for word in run.tokenizer.unknown_in(line)))
         if unknown:
