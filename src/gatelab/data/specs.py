@@ -226,6 +226,7 @@ class SeriesSpec(Spec):
         the values of the categorical ones in the order of their codes, which begin at 1.
     clock: what the features of the calendar went by: the zone of the stamps ("Europe/Paris", "+01:00"), "none" if they
         had none; "" where there are no such features.
+    scaled: whether each series is scaled by itself.
     """
 
     kind: ClassVar[str] = "forecasting"
@@ -254,3 +255,4 @@ class SeriesSpec(Spec):
     scales: dict[str, list[float]] = field(default_factory=dict)
     words: dict[str, list[str]] = field(default_factory=dict)
     clock: str = field(default_factory=str)
+    scaled: bool = field(default_factory=bool)

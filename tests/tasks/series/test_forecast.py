@@ -163,9 +163,8 @@ def test_distributions_that_do_not_fit_are_refused(series_data: Make, make_task:
     with pytest.raises(ValueError, match="needs counts as they are, but these data are scaled"):
         make_task(series_data(), net=counts)
     data = series_data()
-    data.spec = dataclasses.replace(data.spec, series=2)  # of a panel each window tells
-    task = make_task(data, net=counts)
-    batch = SeriesBatch(torch.zeros(2, 8, 4), torch.ones(2, 4, 4), level=torch.zeros(2, 4))
-    task.train_loss(batch._replace(spread=torch.ones(2, 4)))
+    data.spec = dataclasses.replace(data.spec, series=2)  # a panel, left as it is
+    make_task(data, net=counts)
+    data.spec = dataclasses.replace(data.spec, scaled=True)
     with pytest.raises(ValueError, match="needs counts as they are"):
-        task.train_loss(batch._replace(spread=torch.full((2, 4), 2.0)))
+        make_task(data, net=counts)

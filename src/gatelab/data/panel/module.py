@@ -367,6 +367,7 @@ class PanelDataModule(GatelabDataModule):
             scales=scales,
             words=words,
             clock=(panel.zone or "none") if self.calendar or self.fourier else "",
+            scaled=self.scaling != "none",
         )
 
     def _tell(self, usable: np.ndarray) -> None:

@@ -124,8 +124,12 @@ class ForecastTask(Task):
             )
         if self.teacher is not None:
             self._check_teacher(self.teacher, options)
-        if not self.output.has_location and not spec.series:
-            self._check_counts(torch.tensor(spec.mean), torch.tensor(spec.std))
+        moved = spec.scaled if spec.series else any(spec.mean) or any(std != 1 for std in spec.std)
+        if moved and not self.output.has_location:
+            raise ValueError(
+                f"net.output={self.output.name} needs counts as they are, but these data are scaled; "
+                "data=panel data.scaling=none leaves them, net.output=quantiles takes scaled ones"
+            )
         self.loss = loss
         self.scales: dict[str, Any] = {
             "mean": [spec.mean[i] for i in spec.target_index],
@@ -231,23 +235,12 @@ class ForecastTask(Task):
             parts.append(drawn.quantile(at, dim=0).movedim(0, -1))
         return torch.cat(parts)
 
-    def _check_counts(self, level: Tensor, spread: Tensor) -> None:
-        """Raise ValueError unless the data are as they were counted."""
-        if level.any() or (spread != 1).any():
-            raise ValueError(
-                f"net.output={self.output.name} needs counts as they are, but these data are scaled; "
-                "data=panel data.scaling=none leaves them, net.output=quantiles takes scaled ones"
-            )
-
     def count(self, batch: SeriesBatch) -> int:
         """Return the batch's windows."""
         return len(batch.past)
 
     def train_loss(self, batch: SeriesBatch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the objective (a mean), its sum over all values of the batch, and their number."""
-        first = self.steps == 0 and not self.output.has_location  # all batches are scaled alike
-        if first and batch.level is not None and batch.spread is not None:
-            self._check_counts(batch.level, batch.spread)
         said = self._taught(batch)
         objective = total = self._losses(said, batch.future, batch.scored).sum()
         scored = torch.ones_like(batch.future, dtype=torch.bool) if batch.scored is None else batch.scored
