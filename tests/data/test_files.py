@@ -108,3 +108,11 @@ def test_a_misspelt_name_gets_its_neighbour_and_never_itself():
     assert did_you_mean("tran", ["train", "valid"]) == " Did you mean 'train'?"
     assert did_you_mean("train", ["train"]) == ""
     assert did_you_mean("zzz", ["train", "valid"]) == ""
+
+
+@pytest.mark.parametrize("name", ["a", "", "a/*", "**/*.txt"])
+def test_a_link_to_a_file_that_is_not_there_is_refused_where_it_is_meant(tree, name):
+    (tree / "a" / "lost.txt").symlink_to(tree / "gone.txt")
+    with pytest.raises(DataError, match=r"data\.path=.*: the link .*lost\.txt leads to no file"):
+        files_of("data.path", tree / name)
+    assert len(files_of("data.path", tree / "a" / "*.csv")) == 1

@@ -31,7 +31,7 @@ def files_of(key: str, name: str | Path) -> list[Path]:
     its level, not below a folder or `**`: it may lead to what it stands in. Folders that cannot be read have no files.
 
     Raises `DataError` with `key` where it would begin at the root of the disk, as `/**` does, or look at more than
-    `MOST_ENTRIES` files and folders.
+    `MOST_ENTRIES` files and folders, and for a link to a file that is not there.
     """
     looked = 0
 
@@ -76,7 +76,11 @@ def files_of(key: str, name: str | Path) -> list[Path]:
         raise DataError(
             f"{key}={name}: begins at the root of the disk; name a folder or a pattern of the data alone"
         )
-    found = (entry for folder in folders(start, parts[:-1]) for entry in inside(folder, parts[-1]))
+    found = [entry for folder in folders(start, parts[:-1]) for entry in inside(folder, parts[-1])]
+    if broken := [entry.path for entry in found if entry.is_symlink() and not os.path.exists(entry.path)]:
+        raise DataError(
+            f"{key}={name}: the link {min(broken)} leads to no file that is there; mend or remove it"
+        )
     return sorted({Path(entry.path) for entry in found if _is(entry.is_file)})
 
 
