@@ -24,9 +24,12 @@ SIZES = (
     (12, 8, 40, 768),
     (9, 20, 128, 1024),
     (1, 1, 16, 16),
+    (5, 20, 40, 2048),
 )
 SMALL = ((9, 4, 5, 7), (1, 1, 4, 4))
-"""T, B, D, H: the first with everything, of the others every second with lengths."""
+"""T, B, D, H: the first with everything, of the others every second with lengths. The weights of 2048 units, and in
+float32 those of 1024, do not fit on a GPU's chip.
+"""
 FULL_GRAPH = ("auto", "triton", "native")
 """Backends that `torch.compile(fullgraph=True)` has to take; of the others a refusal is told and no fault."""
 

@@ -1,10 +1,12 @@
 """The triton backend without a GPU: its kernels in Triton's interpreter, and what its compiler makes of them."""
 
+import functools
 import importlib.util
 import itertools
 import random
 import re
 import subprocess
+import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,19 @@ import torch
 from torch import Tensor
 
 from gatelab import GRU
-from gatelab.core.backends import BackendError, Spec, choose, explain, reference, triton_gru
+from gatelab.core import backends as dispatch
+from gatelab.core.backends import BackendError, Spec, choose, explain, reference, resolve, triton_gru
 
 triton = pytest.importorskip("triton", reason="Triton cannot be installed here")
 layer = importlib.import_module("gatelab.core.backends.triton_gru.layer")
+
+A100, H100 = layer.Chip(108, 166912), layer.H100
+SMALL = layer.Chip(132, 1024)
+"""A chip on which nothing fits."""
+LEAST_SHARED = 101376
+"""Bytes of fast memory that a program may have on the smallest chips (compute capability 8.6, 8.9, 12.0)."""
+FLOAT32, TF32 = layer.Numbers(4, "tf32x3", 2), layer.Numbers(4, "tf32", 1)
+HALF = layer.Numbers(2, "tf32", 1)
 
 
 @pytest.fixture
@@ -30,20 +41,34 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     layer.chip_of.cache_clear()
 
 
-def _interpreted_kernels(made: list[Any] = []) -> Any:  # noqa: B006 - imported once
-    if not made:
-        path = Path(triton_gru.__file__).with_name("kernels.py")
-        with triton.knobs.runtime.scope():
-            triton.knobs.runtime.interpret = True
-            spec = importlib.util.spec_from_file_location("interpreted_kernels", path)
+@pytest.fixture
+def too_large(interpreted: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of no layer fit on the chip."""
+    _let_nothing_fit(monkeypatch)
+
+
+def _let_nothing_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer, "H100", SMALL)
+    layer.chip_of.cache_clear()
+
+
+@functools.cache
+def _interpreted_kernels() -> Any:
+    """`kernels.py` once more, and `parts.py`, which it imports, as functions that are interpreted."""
+    with triton.knobs.runtime.scope(), pytest.MonkeyPatch.context() as patch:
+        triton.knobs.runtime.interpret = True
+        for name in ("parts", "kernels"):
+            path = f"{triton_gru.__name__}.{name}"
+            spec = importlib.util.find_spec(path)
             assert spec is not None
             assert spec.loader is not None
-            made.append(importlib.util.module_from_spec(spec))
-            spec.loader.exec_module(made[0])
-    return made[0]
+            made = importlib.util.module_from_spec(spec)
+            patch.setitem(sys.modules, path, made)
+            spec.loader.exec_module(made)
+    return made
 
 
-def _cases(count: int) -> list[dict[str, Any]]:
+def _cases(count: int, *hidden: int) -> list[dict[str, Any]]:
     """Shapes and options that leave nothing out: each value of each option occurs many times."""
     draw = random.Random(0)
     options = list(
@@ -51,7 +76,7 @@ def _cases(count: int) -> list[dict[str, Any]]:
     )
     draw.shuffle(options)
     names = ("reset_after", "reverse", "lengths", "resets", "zoneout")
-    sizes = {"steps": (1, 2, 3), "batch": (1, 3, 17), "inputs": (1, 5), "hidden": (1, 7, 16, 17, 33)}
+    sizes = {"steps": (1, 2, 3), "batch": (1, 3, 17), "inputs": (1, 5), "hidden": hidden}
     return [
         {name: draw.choice(values) for name, values in sizes.items()}
         | dict(zip(names, options[i], strict=True))
@@ -97,16 +122,32 @@ def _answer(run: Any, dtype: torch.dtype, case: dict[str, Any]) -> dict[str, Ten
 
 
 @pytest.mark.usefixtures("interpreted")
-@pytest.mark.parametrize("case", _cases(30), ids=_name)
+@pytest.mark.parametrize("case", _cases(30, 1, 7, 16, 17, 33), ids=_name)
 @pytest.mark.quick(4, rest="ci")
 def test_like_the_oracle(case: dict[str, Any]) -> None:
-    want = _answer(reference.run_either_way, torch.float64, case)
+    _like_the_oracle(case)
+
+
+@pytest.mark.usefixtures("too_large")
+@pytest.mark.parametrize("case", _cases(20, 1, 17, 64, 65, 130), ids=_name)
+@pytest.mark.quick(4, rest="ci")
+def test_like_the_oracle_where_the_weights_are_read_in_each_step(case: dict[str, Any]) -> None:
+    _like_the_oracle(case)
+
+
+def _like_the_oracle(case: dict[str, Any]) -> None:
+    want, bars = _bars(case)
     got = _answer(triton_gru.run, torch.float32, case)
-    plain = _answer(reference.run_either_way, torch.float32, case)
     for name, exact in want.items():
-        scale = exact.abs().max().clamp(min=1e-3)
-        error, of_plain = ((a[name] - exact).abs().max() / scale for a in (got, plain))
-        assert error <= 2 * of_plain + 1e-6, f"{name}: {error:.1e}, plain PyTorch has {of_plain:.1e}"
+        assert (error := (got[name] - exact).abs().max()) <= bars[name], f"{name}: {error:.1e}"
+
+
+def _bars(case: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The answers in float64, and how far from them, or from one another, answers in float32 may be."""
+    want = _answer(reference.run_either_way, torch.float64, case)
+    plain = _answer(reference.run_either_way, torch.float32, case)
+    largest = {name: exact.abs().max().clamp(min=1e-3) for name, exact in want.items()}
+    return want, {name: 2 * (plain[name] - want[name]).abs().max() + 1e-6 * largest[name] for name in want}
 
 
 def _spread(t: Any) -> Any:
@@ -141,6 +182,21 @@ def test_every_result_begins_where_its_memory_does(reset_after: bool) -> None:
 
 
 @pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_it_answers_alike_whether_the_weights_are_kept_or_read_in_each_step(
+    reset_after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = {"steps": 2, "batch": 3, "inputs": 2, "hidden": 70, "reset_after": reset_after, "reverse": True}
+    case |= {"lengths": True, "resets": True, "zoneout": "drawn"}
+    assert layer.choose_tiles(70, FLOAT32, 3, H100).kept
+    kept = _answer(triton_gru.run, torch.float32, case)
+    _let_nothing_fit(monkeypatch)
+    read = _answer(triton_gru.run, torch.float32, case)
+    for name, bar in _bars(case)[1].items():
+        assert (read[name] - kept[name]).abs().max() <= bar, name
+
+
+@pytest.mark.usefixtures("interpreted")
 def test_float16_keeps_its_state_in_float32() -> None:
     case = {"steps": 3, "batch": 2, "inputs": 3, "hidden": 17, "reset_after": True, "reverse": False}
     case |= {"lengths": True, "resets": True, "zoneout": "no"}
@@ -172,9 +228,12 @@ def test_under_autocast_it_multiplies_in_half_and_answers_in_float32(bidirection
 
 
 @pytest.mark.usefixtures("interpreted")
-def test_every_number_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kept", "hidden"), [(True, 7), (False, 65)])
+def test_every_number_is_written(kept: bool, hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """New memory holds NaN: none of it may reach a result."""
-    case = {"steps": 2, "batch": 3, "inputs": 2, "hidden": 7, "reset_after": False, "reverse": True}
+    if not kept:
+        _let_nothing_fit(monkeypatch)
+    case = {"steps": 2, "batch": 3, "inputs": 2, "hidden": hidden, "reset_after": False, "reverse": True}
     case |= {"lengths": True, "resets": True, "zoneout": "p"}
     empty = Tensor.new_empty
 
@@ -238,11 +297,50 @@ def test_a_compiled_graph_asks_nothing_of_the_device_and_holds_for_any_batch() -
     assert len(chosen) == 2  # for a batch of 3, and for any
 
 
+LARGE = Spec("cuda", torch.float32, True, False, False, hidden=2048, batch=1, steps=2)
+STEP_BY_STEP = (
+    "one launch a step, because the weights of 2048 units in float32 (50 MB) do not fit on this GPU's chip"
+)
+
+
 @pytest.mark.usefixtures("gpu")
-def test_what_does_not_fit_on_the_chip_is_refused_whatever_the_batch() -> None:
-    spec = Spec("cuda", torch.float32, True, False, False, hidden=900, batch=1, steps=2)
-    assert "900 units in torch.float32 do not fit" in str(explain("triton", spec))
-    assert triton_gru.unsupported(spec._replace(dtype=torch.bfloat16)) is None
+def test_a_layer_whose_weights_do_not_fit_on_the_chip_runs_step_by_step_if_it_is_named() -> None:
+    told = explain("triton", LARGE)
+    assert (told.backend, told.reason) == ("triton", f"it was named. It takes {STEP_BY_STEP}")
+    assert resolve("triton", LARGE).name == "triton"
+    assert explain("triton", LARGE._replace(hidden=512)).reason == "it was named"
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("change", [{"reset_after": False}, {"has_reset_mask": True}, {"zoneout": True}])
+@pytest.mark.parametrize("hidden", [2048, 512])
+def test_auto_takes_step_by_step_before_a_loop_and_after_cudnn(
+    hidden: int, change: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "is_available", lambda: True)
+    measured = {"triton": 1.0, "cudnn": 2.0, "torch": 3.0}  # of a layer that fits
+    monkeypatch.setattr(dispatch, "table", lambda *_: {dispatch.Point(False, False, 512, 1, 2): measured})
+    dispatch._by_table.cache_clear()
+    spec = LARGE._replace(hidden=hidden)
+    told, odd = explain("auto", spec), explain("auto", spec._replace(**change))
+    dispatch._by_table.cache_clear()
+    assert odd.backend == "triton"
+    if hidden == 512:
+        assert told.backend == "triton"
+        assert "a step" not in str(told) + str(odd)
+    else:
+        assert told.backend == "cudnn"
+        assert told.others["triton"] == f"cudnn was chosen before it; it would take {STEP_BY_STEP}"
+        assert odd.reason == f"no other kernel can serve this call. It takes {STEP_BY_STEP}"
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("change", [{"hidden": 30000}, {"hidden": 1024, "batch": 2**19}])
+def test_more_numbers_than_the_kernels_count_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(BackendError, match="in 32 bits"):
+        resolve("triton", LARGE._replace(**change))
+    fewer = {name: size // 2 for name, size in change.items()}
+    assert resolve("triton", LARGE._replace(**fewer)).name == "triton"
 
 
 def test_refuses_by_name() -> None:
@@ -257,15 +355,13 @@ def test_refuses_by_name() -> None:
 # what the compiler makes of the kernels, for a GPU that is not here
 
 
-A100, H100 = layer.Chip(108, 166912), layer.H100
 ARCHITECTURES = {A100: 80, H100: 90}
 KERNELS = ("forward_after", "backward_after", "forward_before", "backward_before")
-FLOAT32, BFLOAT16 = layer.Numbers(4, "tf32x3", 2), layer.Numbers(2, "tf32", 1)
-SOME = [(H100, BFLOAT16, 512, 64, name) for name in KERNELS]
-SOME += [(H100, BFLOAT16, 1024, 64, "backward_after"), (H100, FLOAT32, 512, 64, "backward_after")]
-SOME += [(A100, BFLOAT16, 512, 64, "forward_after"), (A100, FLOAT32, 256, 16, "backward_before")]
+SOME = [(H100, HALF, 512, 64, name) for name in KERNELS]
+SOME += [(H100, HALF, 1024, 64, "backward_after"), (H100, FLOAT32, 512, 64, "backward_after")]
+SOME += [(A100, HALF, 512, 64, "forward_after"), (A100, FLOAT32, 256, 16, "backward_before")]
 ALL = list(
-    itertools.product((A100, H100), (FLOAT32, BFLOAT16), (64, 128, 256, 512, 768, 1024), (16, 64), KERNELS)
+    itertools.product((A100, H100), (FLOAT32, HALF), (64, 128, 256, 512, 768, 1024), (16, 64), KERNELS)
 )
 REST = [case for case in ALL if case not in SOME]
 
@@ -273,7 +369,7 @@ REST = [case for case in ALL if case not in SOME]
 @pytest.mark.parametrize(("chip", "kind", "hidden", "batch", "name"), SOME)
 def test_compiled_within_the_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str) -> None:
     tiles = layer.choose_tiles(hidden, kind, batch, chip)
-    assert tiles is not None
+    assert tiles.kept
     _within_limits(chip, kind, hidden, name, tiles)
 
 
@@ -290,40 +386,37 @@ def test_what_is_rounded_does_not_hang_on_the_default_of_triton() -> None:
 @pytest.mark.parametrize(("chip", "kind", "hidden", "batch", "name"), REST)
 def test_whole_table_within_the_limits(chip: Any, kind: Any, hidden: int, batch: int, name: str) -> None:
     tiles = layer.choose_tiles(hidden, kind, batch, chip)
-    if tiles is None:
-        pytest.skip(f"{hidden} units of {kind.size} bytes do not fit on {chip}, and the backend says so")
+    if not tiles.kept:
+        pytest.skip(f"{hidden} units of {kind.size} bytes do not fit on {chip}: see the test of such layers")
     _within_limits(chip, kind, hidden, name, tiles)
+
+
+PARTS = [("forward_after", 0), ("backward_after", 0), *itertools.product(KERNELS[2:], (1, 2))]
+"""The launches of a step, where the weights are not kept."""
+FLOATS, HALVES = ((FLOAT32, "fp32"), (TF32, "fp32")), ((HALF, "bf16"), (HALF, "fp16"))
+LARGE_ONES = [(FLOAT32, "fp32", 1024, 16)]
+LARGE_ONES += [(*kind, hidden, 16) for kind, hidden in itertools.product((*FLOATS, *HALVES), (2048, 4096))]
+LARGE_ONES += [(*kind, hidden, 64) for kind, hidden in itertools.product(HALVES, (2048, 4096))]
+
+
+@pytest.mark.parametrize("chip", [A100, H100])
+@pytest.mark.parametrize(("kind", "number", "hidden", "batch"), LARGE_ONES)
+@pytest.mark.parametrize(("name", "part"), PARTS)
+@pytest.mark.quick(6, rest="slow")
+def test_one_step_of_a_large_layer_compiled_within_the_limits(
+    chip: Any, kind: Any, number: str, hidden: int, batch: int, name: str, part: int
+) -> None:
+    tiles = layer.choose_tiles(hidden, kind, batch, chip)
+    assert not tiles.kept
+    made = _compiled(chip, kind, hidden, name, tiles, number, part)
+    assert not re.search(r"red\.release|ld\.acquire|atom\.", made.asm["ptx"])  # there is nobody to wait for
+    assert _resources(made.asm["cubin"])[1] == 0
+    assert made.metadata.shared <= LEAST_SHARED
 
 
 def _within_limits(chip: Any, kind: Any, hidden: int, name: str, tiles: Any) -> None:
     """No number spilled from the registers, shared memory as announced, all programs of some rows at the same time."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    kernel = getattr(importlib.import_module("gatelab.core.backends.triton_gru.kernels"), name)
-    k1, k2 = tiles.blocks(hidden, kind)
-    constants = {"H": hidden, "K1": k1, "K2": k2, "SPLIT": tiles.warps, "BB": tiles.rows, "BU": tiles.units}
-    constants |= {
-        "PROGRAMS": tiles.programs(hidden),
-        "PART": 0,
-        "REVERSE": False,
-        "RAGGED": True,
-        "RESETS": True,
-    }
-    constants |= {"MORE": True, "BIAS": True, "PRECISION": kind.precision}
-    number = {2: "*bf16", 4: "*fp32"}[kind.size]
-    signature = {n: "constexpr" if n in constants else number for n in kernel.arg_names}
-    signature |= dict.fromkeys(("first", "last", "steps", "batch", "begin"), "i32")
-    signature |= {"p": "fp32", "lengths": "*i64", "resets": "*i8", "counters": "*i32"}
-    if name.startswith("backward"):
-        signature["end"] = "*fp32"
-    places = {n: (kernel.arg_names.index(n),) for n in signature}
-    aligned = {
-        places[n]: [["tt.divisibility", 16]] for n, kind_of in signature.items() if kind_of.startswith("*")
-    }
-    source = ASTSource(kernel, signature, {places[n]: v for n, v in constants.items()}, aligned)
-    target = GPUTarget("cuda", ARCHITECTURES[chip], 32)
-    made = triton.compile(source, target=target, options={"num_warps": tiles.warps, **layer.OPTIONS})
+    made = _compiled(chip, kind, hidden, name, tiles, {2: "bf16", 4: "fp32"}[kind.size])
     assert "red.release.gpu" in made.asm["ptx"]  # the interpreter has another way to wait and to arrive
     assert "atom." not in made.asm["ptx"]
     registers, spilled = _resources(made.asm["cubin"])
@@ -332,6 +425,32 @@ def _within_limits(chip: Any, kind: Any, hidden: int, name: str, tiles: Any) -> 
     threads = 32 * tiles.warps
     together = min((chip.shared + 1024) // (made.metadata.shared + 1024), 65536 // (registers * threads))
     assert tiles.programs(hidden) <= chip.processors * together
+
+
+def _compiled(chip: Any, kind: Any, hidden: int, name: str, tiles: Any, number: str, part: int = 0) -> Any:
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel = getattr(importlib.import_module("gatelab.core.backends.triton_gru.kernels"), name)
+    k1, k2 = tiles.blocks(hidden, kind)
+    constants = {"H": hidden, "K1": k1, "K2": k2, "SPLIT": tiles.warps, "BB": tiles.rows, "BU": tiles.units}
+    constants |= {"PROGRAMS": tiles.programs(hidden), "PART": part, "KEPT": tiles.kept, "REVERSE": False}
+    constants |= {"RAGGED": True, "RESETS": True, "MORE": True, "BIAS": True, "PRECISION": kind.precision}
+    signature = {n: "constexpr" if n in constants else f"*{number}" for n in kernel.arg_names}
+    signature |= dict.fromkeys(("first", "last", "steps", "batch", "begin"), "i32")
+    signature |= {"p": "fp32", "lengths": "*i64", "resets": "*i8", "counters": "*i32"}
+    if name.startswith("backward") or not tiles.kept:
+        signature["end"] = "*fp32"
+    if not tiles.kept:
+        signature["start"] = "*fp32"
+    places = {n: (kernel.arg_names.index(n),) for n in signature}
+    aligned = {
+        places[n]: [["tt.divisibility", 16]] for n, kind_of in signature.items() if kind_of.startswith("*")
+    }
+    source = ASTSource(kernel, signature, {places[n]: v for n, v in constants.items()}, aligned)
+    target = GPUTarget("cuda", ARCHITECTURES[chip], 32)
+    options = {**layer.OPTIONS, **(layer.TOGETHER if tiles.kept else {})}
+    return triton.compile(source, target=target, options={"num_warps": tiles.warps, **options})
 
 
 def _resources(cubin: bytes, tool: str = "cuobjdump") -> tuple[int, int]:

@@ -45,6 +45,7 @@ __all__ = [
 
 NAMES = get_args(BackendName)
 ORDER = ("triton", "cudnn", "native", "torch", "reference")  # the fastest first, as a rule
+LOOPS = ("torch", "reference")  # over the steps, in operations of PyTorch
 
 TABLE = Path(__file__).with_name("dispatch.json")
 CLOSE = 1.05  # a backend this little slower than the fastest is as good: noise must not decide
@@ -122,13 +123,18 @@ def choose(spec: Spec) -> tuple[str, str]:
     """Return the backend that "auto" takes, and the reason: the fastest one that can serve the call.
 
     The table says which is the fastest; where it says nothing, and while PyTorch compiles
-    (a graph must not depend on sizes), it is the first of `ORDER` that can.
+    (a graph must not depend on sizes), it is the first of `ORDER` that can. One that the call slows down, of which the
+    table does not tell, is taken only where a loop of PyTorch's operations would be left.
     """
     if spec.obstacle is not None:
         return "reference", spec.obstacle
     if is_exporting():
         return "reference", "an exported graph holds PyTorch's own operations only, over any number of steps"
     able = tuple([name for name in ORDER if BACKENDS[name].unsupported(spec) is None])
+    slow = [name for name in able if BACKENDS[name].slowed(spec) is not None]
+    able = tuple([name for name in able if name not in slow])
+    if slow and able[0] in LOOPS:
+        return slow[0], f"no other kernel can serve this call. It takes {BACKENDS[slow[0]].slowed(spec)}"
     measured = not spec.layer_norm  # the table is of the plain layer; zoneout adds the same to all
     found = None
     if len(able) > 1 and measured and not torch.compiler.is_compiling():
@@ -177,9 +183,13 @@ def explain(name: str, spec: Spec) -> Explanation:
     others = {}
     for other, backend in BACKENDS.items():
         why = backend.unsupported(spec)
+        slow = backend.slowed(spec) if why is None else None
         if other == wanted:
             if why is not None:
                 wanted, reason = "none", f"{other} was named and cannot serve this call: {why}"
+            elif slow is not None and name != "auto":
+                reason += f". It takes {slow}"
         else:
-            others[other] = why or f"{wanted} was {'chosen' if name == 'auto' else 'named'} before it"
+            before = f"{wanted} was {'chosen' if name == 'auto' else 'named'} before it"
+            others[other] = why or before + (f"; it would take {slow}" if slow else "")
     return Explanation(wanted, reason, others)

@@ -64,6 +64,11 @@ class Run(Protocol):
         ...
 
 
+def unslowed(spec: Spec) -> str | None:
+    """No call is served in a slower way than others."""
+    return None
+
+
 @dataclass(frozen=True)
 class Backend:
     """One way to compute a GRU layer.
@@ -78,6 +83,9 @@ class Backend:
     run: Run
     unsupported: Callable[[Spec], str | None]  # why it cannot serve a call, or None when it can
     walks_backward: bool = False
+    slowed: Callable[[Spec], str | None] = (
+        unslowed  # how a call that it can serve is slowed down, and why; or None
+    )
 
 
 def run(

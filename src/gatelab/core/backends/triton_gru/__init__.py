@@ -1,4 +1,5 @@
-"""The `triton` backend: a GRU layer of any size that fits on a GPU's chip, all steps of it in one launch.
+"""The `triton` backend: a GRU layer on a GPU, all steps of it in one launch where its weights fit on the chip, else one
+launch a step.
 
 It has both variants, ragged lengths without packing, resets, both directions and zoneout, in float32, bfloat16 and
 float16 (the state and the sums stay float32), but no layer normalisation. `kernels.py` is what runs on the GPU,
@@ -24,6 +25,8 @@ from gatelab.core.backends.reference import Backend, Spec
 from gatelab.core.cells import Weights
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+MOST = 2**31
+"""Numbers that 32 bits count, with a sign."""
 INTERPRETED = bool(os.environ.get("TRITON_INTERPRET"))
 MISSING = None if importlib.util.find_spec("triton") else "Triton is not installed (pip install triton)"
 
@@ -121,7 +124,7 @@ def run(
 
 
 def unsupported(spec: Spec) -> str | None:
-    """Why it cannot serve a call: no GPU, no Triton, another dtype, a layer too large for the GPU's chip."""
+    """Why it cannot serve a call: no GPU, no Triton, another dtype, more numbers than the kernels count."""
     if spec.obstacle is not None:
         return spec.obstacle
     if spec.device != "cuda" and not INTERPRETED:
@@ -134,9 +137,21 @@ def unsupported(spec: Spec) -> str | None:
         return "the triton kernels have no layer normalisation"
     if spec.batch == 0:
         return "the triton kernels need at least one row and the batch is empty"
-    return None if INTERPRETED else _module().unable(spec.hidden, spec.dtype)
+    if 4 * spec.hidden * spec.batch >= MOST or 4 * spec.hidden**2 >= MOST:
+        return "the triton kernels number weights, and the gates of a step, in 32 bits, and here are too many"
+    return None if INTERPRETED else _module().unable()
+
+
+def slowed(spec: Spec) -> str | None:
+    """How a layer is run whose weights do not fit on the GPU's chip; None if they do."""
+    return _module().slowed(spec.hidden, spec.dtype)
 
 
 BACKEND = Backend(
-    "triton", "one launch for all steps on a CUDA device", run, unsupported, walks_backward=True
+    "triton",
+    "one launch for all steps, or one a step, on a CUDA device",
+    run,
+    unsupported,
+    walks_backward=True,
+    slowed=slowed,
 )

@@ -1,7 +1,8 @@
 """One layer in one direction on a GPU: tiles, buffers and launches of the kernels, without autograd.
 
 Products over all steps (W_ih x, the gradients of the weights and of x) are PyTorch's; what runs from step to step is
-one launch of a kernel of `kernels.py`. `__init__.py` makes it differentiable.
+one launch of a kernel of `kernels.py`, or one a step where W_hh does not fit on the chip. `__init__.py` makes it
+differentiable.
 
 Dimensions: B batch, T time, D input, H hidden.
 """
@@ -30,9 +31,13 @@ LONGEST = {16: 2048, 32: 512}
 """Bytes of a row in a block of the left factor, by the rows of a program; of longer ones registers run out."""
 SHARED_OF_SYSTEM = 1024
 """Bytes of shared memory that each program takes besides its own."""
-OPTIONS = {"launch_cooperative_grid": True, "enable_fp_fusion": True}
-"""Of every launch. The driver refuses one whose programs cannot all run at once: waiting for one another, they would
-hang. A product is rounded together with the sum it goes into, whatever Triton's default is (from 3.10 on it is not)."""
+OPTIONS = {"enable_fp_fusion": True}
+"""Of every launch: a product is rounded together with the sum it goes into, whatever Triton's default is (from 3.10 on
+it is not)."""
+TOGETHER = {"launch_cooperative_grid": True}
+"""Of one whose programs wait for one another: the driver refuses it if they cannot all run at once: it would hang."""
+MOST_GROUPS = 65535
+"""Groups of rows of a launch, of which the grid's second axis can have so many."""
 
 
 class Chip(NamedTuple):
@@ -75,11 +80,15 @@ def numbers_of(dtype: torch.dtype) -> Numbers:
 
 @dataclass(frozen=True)
 class Tiles:
-    """How the work is cut: `rows` of the batch times `units` of the state for a program, `warps` that share it."""
+    """How the work is cut: `rows` of the batch times `units` of the state for a program, `warps` that share it.
+
+    The weights of its units are `kept` on the chip through all steps, or are read in each step.
+    """
 
     rows: int
     units: int
     warps: int
+    kept: bool = True
 
     def programs(self, hidden: int) -> int:
         """How many programs have the units of the same rows."""
@@ -92,9 +101,12 @@ class Tiles:
     def blocks(self, hidden: int, kind: Numbers) -> tuple[int, int]:
         """K1 and K2, powers of two (K2 may be 0) that cover H with as little to spare as two can.
 
-        They are also cut where a row would be longer than `LONGEST`.
+        They are also cut where a row would be longer than `LONGEST`. Of weights that are not kept K1 columns are read
+        at a time.
         """
         least = SMALLEST * self.warps  # each warp takes a part of the sum
+        if not self.kept:
+            return least, 0
         whole = max(next_power_of_2(hidden), least)
         rest = max(next_power_of_2(max(hidden - whole // 2, 1)), least)
         spares = rest < whole // 2
@@ -106,17 +118,22 @@ class Tiles:
         return kind.size * (kind.copies * (k1 + k2) * 4 * self.units + max(k1, k2) * self.rows)
 
 
-def choose_tiles(hidden: int, kind: Numbers, batch: int, chip: Chip) -> Tiles | None:
-    """The tiles for a layer of H units and B rows; None if its weights do not fit on the chip.
+@functools.lru_cache(maxsize=1024)  # it is asked before every call
+def choose_tiles(hidden: int, kind: Numbers, batch: int, chip: Chip) -> Tiles:
+    """The tiles for a layer of H units and B rows.
 
-    Few launches count most, then few rows a program: a step takes as long as one program's part of it.
+    Of those with which the weights fit on the chip few launches count most, then few rows a program: a step takes as
+    long as one program's part of it. Where they fit with none the weights are read in each step, once for the rows of
+    a program, so these are as many as the registers allow.
     """
     warps = 4 if hidden <= 64 else 8
     every = [Tiles(rows, units, warps) for units in (16, 8) for rows in (16, 32)]
     fit = [
         t for t in every if t.shared(hidden, kind) <= chip.shared and t.programs(hidden) <= chip.processors
     ]
-    return min(fit, key=lambda t: t.launches(hidden, batch, chip), default=None)
+    if not fit:
+        return Tiles(16 if batch <= 16 or kind.size == 4 else 32, 16, 4, kept=False)
+    return min(fit, key=lambda t: t.launches(hidden, batch, chip))
 
 
 @dataclass(frozen=True)
@@ -256,7 +273,6 @@ def _walk(
     device, dtype = start.device, tensors[0].dtype
     kind = numbers_of(dtype)
     tiles = choose_tiles(hidden, kind, batch, chip_of(device))
-    assert tiles is not None  # `unsupported` has asked
     programs, groups = tiles.programs(hidden), -(-batch // tiles.rows)
     k1, k2 = tiles.blocks(hidden, kind)
     fixed: dict[str, Any] = {
@@ -271,33 +287,38 @@ def _walk(
         "RAGGED": walk.lengths is not None,
         "RESETS": walk.resets is not None,
         "PRECISION": kind.precision,
-        "num_warps": tiles.warps,
+        "KEPT": tiles.kept,
         **constants,
     }
+    options = {"num_warps": tiles.warps, **OPTIONS}
     lengths = start if walk.lengths is None else walk.lengths.contiguous()
     resets = start if walk.resets is None else walk.resets
-    counters = torch.zeros(groups, dtype=torch.int32, device=device)
+    counters = torch.zeros(groups if tiles.kept else 1, dtype=torch.int32, device=device)
 
-    def launch(some: int, begin: int, first: int, last: int, a: Tensor, b: Tensor, **options: Any) -> None:
+    def launch(some: int, begin: int, first: int, last: int, a: Tensor, b: Tensor, part: int) -> None:
         """Steps `first` ... `last` - 1, from state a to b, of `some` groups of rows from group `begin` on."""
         numbers = (first, last, steps, batch, begin * tiles.rows, walk.p)
-        kernel[(programs, some)](*tensors, a, b, lengths, resets, counters, *numbers, **fixed, **options)
+        given = (*tensors, a, b, lengths, resets, counters, *numbers)
+        kernel[(programs, some)](*given, **fixed, PART=part, **options)
 
-    if interpreted():
+    if interpreted() or not tiles.kept:
         carry = start.to(torch.float32, copy=True)
-        for step in range(steps):
-            for part in (0,) if walk.reset_after else (1, 2):
-                launch(groups, 0, step, step + 1, carry, carry, PART=part)
+        with torch.cuda.device_of(start):
+            for begin in range(0, groups, MOST_GROUPS):
+                some = min(MOST_GROUPS, groups - begin)
+                for step in range(steps):
+                    for part in (0,) if walk.reset_after else (1, 2):
+                        launch(some, begin, step, step + 1, carry, carry, part)
         end.copy_(carry)
         return
+    options |= TOGETHER
     with torch.cuda.device_of(start):
         key = (kernel, *fixed.values(), dtype, device)
         if key not in AT_ONCE:
             given = (*tensors, start, end, lengths, resets, counters, 0, steps, steps, batch, 0, walk.p)
-            AT_ONCE[key] = resident(kernel, given, {**fixed, "PART": 0, **OPTIONS}, device) // programs
+            AT_ONCE[key] = resident(kernel, given, {**fixed, "PART": 0, **options}, device) // programs
         for begin in range(0, groups, AT_ONCE[key]):
-            some = min(AT_ONCE[key], groups - begin)
-            launch(some, begin, 0, steps, start, end, PART=0, **OPTIONS)
+            launch(min(AT_ONCE[key], groups - begin), begin, 0, steps, start, end, 0)
 
 
 AT_ONCE: dict[Any, int] = {}
@@ -316,9 +337,9 @@ def resident(kernel: Any, arguments: tuple[Any, ...], constants: dict[str, Any],
     )
 
 
-@torch.compiler.assume_constant_result  # a graph is compiled for one GPU and one size of the layer
-def unable(hidden: int, dtype: torch.dtype) -> str | None:
-    """Why the current CUDA device cannot run a layer of H units, whatever the batch; None if it can."""
+@torch.compiler.assume_constant_result  # a graph is compiled for one GPU
+def unable() -> str | None:
+    """Why the current CUDA device cannot run the kernels; None if it can."""
     if not torch.cuda.is_available():
         return "there is no CUDA device"
     if torch.version.hip is not None:
@@ -327,6 +348,14 @@ def unable(hidden: int, dtype: torch.dtype) -> str | None:
     if torch.cuda.get_device_capability(device) < OLDEST:
         name = torch.cuda.get_device_name(device)
         return f"the triton kernels need compute capability 8.0 or later, and this is {name}"
-    if choose_tiles(hidden, numbers_of(dtype), 1, chip_of(device)) is None:
-        return f"the weights of {hidden} units in {dtype} do not fit on this GPU's chip"
     return None
+
+
+@torch.compiler.assume_constant_result  # and for one size of the layer
+def slowed(hidden: int, dtype: torch.dtype) -> str | None:
+    """Why a layer of H units is not run in one launch on the current device, whatever the batch; None if it is."""
+    device = torch.device("cpu") if interpreted() else torch.device("cuda", torch.cuda.current_device())
+    if choose_tiles(hidden, numbers_of(dtype), 1, chip_of(device)).kept:
+        return None
+    weights = f"{hidden} units in {str(dtype).removeprefix('torch.')} ({3 * hidden**2 * dtype.itemsize / 1e6:.0f} MB)"
+    return f"one launch a step, because the weights of {weights} do not fit on this GPU's chip"
