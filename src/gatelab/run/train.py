@@ -38,7 +38,7 @@ from gatelab.run.load import load_task
 from gatelab.run.loggers import MetricsCSV, continue_from, opened_loggers, show_finished
 from gatelab.run.origin import origin
 from gatelab.run.record.directory import RunDirectory, now, resources
-from gatelab.run.record.identity import Identity, identify
+from gatelab.run.record.identity import DATA_FILES, Identity, identify
 from gatelab.run.record.sources import has_own_code
 from gatelab.run.resume import (
     find_checkpoint,
@@ -280,9 +280,7 @@ def _facts(run: RunDirectory, config: Mapping[str, Any], trainer: Any) -> dict[s
 def _score_finished(run: RunDirectory, config: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
     """The result of a finished run, with the test scores added if they are asked for only now."""
     wants_test = config["test"] and "test" not in result["splits"]
-    files = any(
-        isinstance(config["data"].get(key), str) for key in ("path", "target")
-    )  # of pairs, without a path
+    files = any(isinstance(config["data"].get(key), str) for key in DATA_FILES)
     if wants_test or files or has_own_code(config):
         data = build_data(config)
         require_same_data(run, data)

@@ -10,7 +10,7 @@ import bisect
 import re
 from collections.abc import Iterator
 
-from gatelab.run.record.secret_names import MARKS, kind_of
+from gatelab.run.record.secrets.names import MARKS, kind_of
 
 _NAME = rf"[\"'`]?(?P<{{}}>[\w.{MARKS}-]{{{{1,100}}}})\\?[\"'`]?"
 _OPENED = re.compile(

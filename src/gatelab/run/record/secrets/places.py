@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from gatelab.run.record.secret_names import ODD, RANDOM
+from gatelab.run.record.secrets.names import ODD, RANDOM
 
 FURTHEST = 500
 

@@ -1,9 +1,9 @@
 """Secrets in what is written or shown: every one is replaced by `***`.
 
 Run directories are shown, copied and put under version control, so whatever leaves the process passes here. A secret
-is known by one of four signs: the name of its key (`api_key`, `DB_PASSWORD`, `Authorization`: secret_names.py) in plain
+is known by one of four signs: the name of its key (`api_key`, `DB_PASSWORD`, `Authorization`: names.py) in plain
 data, in a command or in a text; the shape that a service gives to its keys (`ghp_...`) and its place (in a URL, after
-`curl -u`: secret_text.py); and the value of an environment variable that is called like a secret, wherever it turns up.
+`curl -u`: text.py); and the value of an environment variable that is called like a secret, wherever it turns up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from gatelab.run.record.secret_names import (
+from gatelab.run.record.secrets.names import (
     PATH,
     is_harmless,
     kind_below,
@@ -25,9 +25,9 @@ from gatelab.run.record.secret_names import (
     kind_of_option,
     secret_name,
 )
-from gatelab.run.record.secret_places import FURTHEST
-from gatelab.run.record.secret_tables import kinds_of_columns
-from gatelab.run.record.secret_text import CONTENTS, KINDS_OF_TYPES, MASK, TYPES, masked_places, masked_text
+from gatelab.run.record.secrets.places import FURTHEST
+from gatelab.run.record.secrets.tables import kinds_of_columns
+from gatelab.run.record.secrets.text import CONTENTS, KINDS_OF_TYPES, MASK, TYPES, masked_places, masked_text
 
 SHORTEST = 8  # a shorter value of an environment variable is as likely a word
 FOLDERS = ("PWD", "OLDPWD")  # the shell's working folders, no passwords

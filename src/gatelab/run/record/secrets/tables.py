@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from gatelab.run.record.secret_names import MARKS, is_harmless, kind_of
+from gatelab.run.record.secrets.names import MARKS, is_harmless, kind_of
 
 _LONGEST = 1000
 _FIELD = re.compile(rf"[^\W\d][\w.{MARKS}-]{{0,40}}(?: [\w.{MARKS}-]{{1,40}}){{0,2}}")

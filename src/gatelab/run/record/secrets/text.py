@@ -10,8 +10,8 @@ import itertools
 import re
 from collections.abc import Iterable
 
-from gatelab.run.record.secret_blocks import Blocks, dent
-from gatelab.run.record.secret_names import (
+from gatelab.run.record.secrets.blocks import Blocks, dent
+from gatelab.run.record.secrets.names import (
     MARKS,
     ODD,
     RANDOM,
@@ -24,8 +24,8 @@ from gatelab.run.record.secret_names import (
     unescaped,
     within,
 )
-from gatelab.run.record.secret_places import FURTHEST, PLACES
-from gatelab.run.record.secret_tables import without_columns
+from gatelab.run.record.secrets.places import FURTHEST, PLACES
+from gatelab.run.record.secrets.tables import without_columns
 
 MASK = "***"
 
