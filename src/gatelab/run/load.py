@@ -147,7 +147,8 @@ def _is_trusted(target: str) -> bool:
 def load_task(path: str | Path, *, trust: bool = False) -> LoadedRun:
     """The task of the run in `path` with its best weights; no data is read.
 
-    `trust` accepts networks and tasks that are not part of Gatelab; their code is imported and run.
+    `trust` accepts networks and tasks that are not part of Gatelab; their code is imported and run. The process gets as
+    many threads as the run was trained with, unless OMP_NUM_THREADS says otherwise.
 
     Raises:
         RequestError: no such run, no checkpoint yet, a checkpoint of another model, or a target that is not trusted.
@@ -196,7 +197,10 @@ def _load(path: str | Path, run: RunDirectory, record: dict[str, Any]) -> Loaded
     checkpoint = run.best if run.best.is_file() else run.last
     if not checkpoint.is_file() or "spec" not in record:
         raise RequestError(f"{path}: has no checkpoint yet; train it first.")
-    prepare_process(record["config"])
+    asked = (
+        "OMP_NUM_THREADS" in os.environ
+    )  # PyTorch has read it; a sweep's runs are often trained on one thread
+    prepare_process({**record["config"], "threads": None} if asked else record["config"])
     with request_errors(str(run.run_file)):
         spec = task_class(record["config"]).spec_type.from_dict(record["spec"])
     weights = _weights(checkpoint)

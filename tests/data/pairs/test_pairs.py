@@ -262,6 +262,19 @@ def test_pairs_that_are_in_training_too_are_told(files):
     assert data.splits == ("train", "valid")
 
 
+def test_each_of_two_files_of_one_name_is_known_by_its_content(files, tmp_path):
+    (other := tmp_path / "valid").mkdir()
+    valid = {
+        "valid_source": write(other, "a.de", SOURCES[:9]),
+        "valid_target": write(other, "a.en", TARGETS[:9]),
+    }
+    before = pairs(**files, **valid).fingerprint
+    assert sorted(before) == ["a.de", "a.en", "valid/a.de", "valid/a.en"]
+    write(tmp_path, "a.de", [*SOURCES[:-1], "Der Berg."])
+    changed = {name for name, sha256 in pairs(**files, **valid).fingerprint.items() if before[name] != sha256}
+    assert changed == {"a.de"}
+
+
 # tokens of sentences
 
 

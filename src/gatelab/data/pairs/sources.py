@@ -43,8 +43,12 @@ class PairCorpus:
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """File -> sha256."""
-        return {name: sha256 for pairs in self.pairs.values() for name, sha256 in pairs.sha256.items()}
+        """File -> sha256; another of the same name is marked with its split."""
+        found: dict[str, str] = {}
+        for split, pairs in self.pairs.items():
+            for name, sha256 in pairs.sha256.items():
+                found[name if found.get(name, sha256) == sha256 else f"{split}/{name}"] = sha256
+        return found
 
 
 def check_sources(options: PairOptions) -> None:

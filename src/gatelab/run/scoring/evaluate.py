@@ -30,6 +30,7 @@ from gatelab.run.config import check_node
 from gatelab.run.load import LoadedRun, load_data, load_task
 from gatelab.run.record.code import changed_code
 from gatelab.run.record.directory import DAMAGED, DAMAGED_FIX, read_record, reading
+from gatelab.run.record.identity import DATA_FILES
 from gatelab.run.record.rows import read_rows
 from gatelab.run.scoring.evaluation_rows import requested, score_rows
 from gatelab.tasks.contract import Remark, TokenScores
@@ -45,8 +46,8 @@ BLOCK = 1 << 20
 """Bytes of a text that are read at once."""
 # How data is read for an evaluation; none of it changes a score.
 READING = ("eval_window", "eval_batch_size", "burn_in", "num_workers", "mirror", "cache", "path")
-PLACES = ("data.mirror", "data.cache", "data.path", "data.num_workers")
-"""Of these, what leaves a score as it is to the last bit."""
+PLACES = {f"data.{name}" for name in DATA_FILES | {"mirror", "cache", "num_workers"}}
+"""What leaves a score as it is to the last bit."""
 
 
 def evaluate(
@@ -132,22 +133,40 @@ def with_reading(record: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
         RequestError: an override would change what the run is.
     """
     node = dict(record["config"]["data"])
+    files = _files(node)
+    known = [*(name for name in READING if name in node), *(name for name in files if name not in READING)]
     for override in overrides:
         key, _, value = override.partition("=")
         name = key.removeprefix("data.")
-        if name not in READING or name not in node or not value:
-            known = ", ".join(f"data.{name}" for name in READING if name in node)
-            raise RequestError(f"{override}: a finished run is scored as it is; only {known} can be given.")
+        if name not in known or not value:
+            raise RequestError(
+                f"{override}: a finished run is scored as it is; only "
+                f"{', '.join(f'data.{name}' for name in known)} can be given."
+            )
         try:
             node[name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise RequestError(f"{override}: '{value}' cannot be read as a value.") from None
-        if name in ("mirror", "cache", "path") and isinstance(node[name], str):
+        if name in ("mirror", "cache", "path", *files) and isinstance(node[name], str):
             node[name] = str(Path(node[name]).expanduser().absolute())
+        # contents are compared by the files' names, so that two of one run must not change places
+        then = Path(files.get(name, "")).name
+        if name in files and name != "path" and Path(str(node[name])).name != then:
+            raise RequestError(f"{override}: the run's file is named {then}; give it under that name.")
     problems = [f"{key}: {text}" for key, text in check_node(node, "data")]
     if problems:
         raise RequestError("\n".join(problems))
     return {**record, "config": {**record["config"], "data": node}}
+
+
+def _files(node: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of `data` that name files, in their order, and what they name; beside `path` others are columns."""
+    whole = isinstance(node.get("path"), str)
+    return {
+        name: place
+        for name, place in node.items()
+        if name in DATA_FILES and isinstance(place, str) and (name.endswith("path") or not whole)
+    }
 
 
 def device_of(config: Mapping[str, Any]) -> Device:
