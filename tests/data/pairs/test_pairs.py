@@ -275,6 +275,13 @@ def test_each_of_two_files_of_one_name_is_known_by_its_content(files, tmp_path):
     assert changed == {"a.de"}
 
 
+def test_a_sentence_that_makes_a_batch_slow_is_told(files, tmp_path):
+    files["source"] = write(tmp_path, "long.de", [SOURCES[0], " ".join(["Hund"] * 600), *SOURCES[2:]])
+    told = "train: pair 2 has 601 tokens, the middle one 7;"  # ends included
+    assert [note for note in pairs(**files).notes if note.startswith(told)]
+    assert not [note for note in pairs(**files, max_pairs=1).notes if " tokens, " in note]
+
+
 # tokens of sentences
 
 

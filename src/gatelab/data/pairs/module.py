@@ -1,6 +1,6 @@
 """The DataModule of translation: pairs of sentences in batches of similar length. It only joins the parts."""
 
-from typing import Literal, Unpack
+from typing import Final, Literal, Unpack
 
 import numpy as np
 from torch import Tensor
@@ -18,6 +18,9 @@ from gatelab.data.pairs.spec import PairBatch, PairSpec
 from gatelab.data.pairs.vocabulary import Vocabulary, encode
 from gatelab.data.text.bpe_dropout import check_bpe_dropout
 from gatelab.data.text.tokenizer import PairTokenizer
+
+LONG: Final = 500
+"""Tokens, ends included, up to which a sentence is nothing to tell of."""
 
 
 class PairsDataModule(GatelabDataModule):
@@ -113,6 +116,7 @@ class PairsDataModule(GatelabDataModule):
         self.tokenizer = self.vocabulary.learn(corpus.pairs["train"])
         self._ids = {split: encode(pairs, self.tokenizer) for split, pairs in corpus.pairs.items()}
         self.pairs, self.splits = corpus.pairs, tuple(corpus.pairs)
+        self.notes += [note for split, ids in self._ids.items() for note in _long(split, *ids)]
         target = self.tokenizer.target
         unknown = getattr(target, "index", {}).get(getattr(target, "unknown", None), -1)
         counts = {split: np.concatenate(targets) for split, (_, targets) in self._ids.items()}
@@ -150,3 +154,15 @@ class PairsDataModule(GatelabDataModule):
         )
         lengths, limit = pairs.lengths, self.batch_tokens
         return pairs, self._order(split, lengths, rank, world_size, LengthOrder, limit, tells_epoch=anew)
+
+
+def _long(split: str, sources: list[np.ndarray], targets: list[np.ndarray]) -> list[str]:
+    """What there is to tell of the longest pair of a split, if it is long."""
+    lengths = [max(len(source), len(target)) for source, target in zip(sources, targets, strict=True)]
+    longest, middle = int(np.argmax(lengths)), int(np.median(lengths))
+    if lengths[longest] <= LONG:
+        return []
+    return [
+        f"{split}: pair {longest + 1:,} has {lengths[longest]:,} tokens, the middle one {middle:,}; its batch is "
+        "padded to that and takes time and memory accordingly"
+    ]
