@@ -98,8 +98,14 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def choices_epilog(more: Sequence[str] = ()) -> str:
     """The choices of every configuration group, and of `more` of them, read from the file names."""
+    from gatelab.run import CONF_DIR
+
     lines = ["choices (group=choice; any key inside can be given too, e.g. data.batch_size=64):"]
     lines += [f"  {group + '=':12}{', '.join(choices(group))}" for group in (*more, *GROUPS)]
+    lines.append(
+        "\n`gatelab check KEY=VALUE ...` prints every key with its value. What a key means stands in"
+    )
+    lines.append(f"{CONF_DIR}/train.yaml and GROUP/CHOICE.yaml beside it.")
     lines.append("\npaths.root=DIR moves everything that a command writes.")
     return "\n".join(lines)
 
