@@ -17,6 +17,7 @@ from gatelab.tasks.signals import finish
 if TYPE_CHECKING:
     from rich.table import Table
 
+RUN = "a run directory, or a unique beginning of its name or hash (`gatelab runs` lists them)"
 _LARGE = 1e12
 """From here on a figure is written with an exponent."""
 GROUPS = (
@@ -60,9 +61,7 @@ def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
     return rest, Path(compose(overrides).resolved()["paths"]["root"])
 
 
-def add_run_dir(
-    parser: argparse.ArgumentParser, what: str = "a run directory, as `gatelab runs` lists them"
-) -> None:
+def add_run_dir(parser: argparse.ArgumentParser, what: str = RUN) -> None:
     """`RUN_DIR [--trust] [--json]`."""
     parser.add_argument("run_dir", metavar="RUN_DIR", help=what)
     parser.add_argument(

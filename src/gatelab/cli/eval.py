@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
+from gatelab.cli.common import RUN, add_run_dir, loading, number, print_json, print_table, scores_table
 from gatelab.data.messages import counted, printable, say
 from gatelab.run import RequestError
 from gatelab.tasks.signals import finish
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    add_run_dir(parser, "a run directory, as `gatelab runs` lists them, or a study: its name or folder")
+    add_run_dir(parser, f"{RUN}, or a study: its name or folder")
     parser.add_argument(
         "overrides",
         nargs="*",
