@@ -3,6 +3,8 @@
 import importlib
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import sys
 import pytest
 
 from gatelab.cli.main import COMMANDS, RESUMABLE, main
+from gatelab.run import CONF_DIR
 from gatelab.tasks.signals import STOP
 
 
@@ -30,6 +33,27 @@ def test_help_of_every_command_needs_no_heavy_import(command):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: gatelab {command}")
+
+
+def help_of(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    return capsys.readouterr().out
+
+
+def test_an_example_of_a_help_is_one_line_that_a_shell_can_read(capsys):
+    texts = [re.search(r"\nexamples?:\n(.*?)\n\n", help_of(command, capsys), re.S) for command in COMMANDS]
+    lines = [line for text in texts if text for line in text[1].splitlines()]
+    commands = [
+        shlex.split(re.split(" {3,}", line.strip())[0]) for line in lines
+    ]  # without what is said beside it
+    assert len(commands) > len(COMMANDS)
+    assert [words for words in commands if "gatelab" not in words] == []
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "check", "baseline"])
+def test_the_help_says_where_every_key_is_explained(command, capsys):
+    assert f"{CONF_DIR}/train.yaml" in help_of(command, capsys)
 
 
 def test_an_unknown_command_is_named_with_the_nearest(capsys):

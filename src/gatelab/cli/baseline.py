@@ -3,6 +3,8 @@
 Text: the unigram model of the training split, and unigram and bigram interpolated 0.3/0.7 (perplexity).
 Series: repeat the last value, repeat the last season, drift, and a closed-form linear forecast (MSE, MAE, and scores of
 the quantiles that their errors in training give).
+Classes: the most frequent class, and logistic regression on n-grams or values (of sounds the first only). Sentence
+pairs: the source as it is, and a word-by-word dictionary.
 
 examples:
   gatelab baseline data=ptb_word

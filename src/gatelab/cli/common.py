@@ -17,6 +17,7 @@ from gatelab.tasks.signals import finish
 if TYPE_CHECKING:
     from rich.table import Table
 
+RUN = "a run directory, or a unique beginning of its name or hash (`gatelab runs` lists them)"
 _LARGE = 1e12
 """From here on a figure is written with an exponent."""
 GROUPS = (
@@ -60,9 +61,7 @@ def split_root(arguments: Sequence[str]) -> tuple[list[str], Path]:
     return rest, Path(compose(overrides).resolved()["paths"]["root"])
 
 
-def add_run_dir(
-    parser: argparse.ArgumentParser, what: str = "a run directory, as `gatelab runs` lists them"
-) -> None:
+def add_run_dir(parser: argparse.ArgumentParser, what: str = RUN) -> None:
     """`RUN_DIR [--trust] [--json]`."""
     parser.add_argument("run_dir", metavar="RUN_DIR", help=what)
     parser.add_argument(
@@ -98,8 +97,14 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def choices_epilog(more: Sequence[str] = ()) -> str:
     """The choices of every configuration group, and of `more` of them, read from the file names."""
+    from gatelab.run import CONF_DIR
+
     lines = ["choices (group=choice; any key inside can be given too, e.g. data.batch_size=64):"]
     lines += [f"  {group + '=':12}{', '.join(choices(group))}" for group in (*more, *GROUPS)]
+    lines.append(
+        "\n`gatelab check KEY=VALUE ...` prints every key with its value. What a key means stands in"
+    )
+    lines.append(f"{CONF_DIR}/train.yaml and GROUP/CHOICE.yaml beside it.")
     lines.append("\npaths.root=DIR moves everything that a command writes.")
     return "\n".join(lines)
 

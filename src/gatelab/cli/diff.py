@@ -11,7 +11,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from gatelab.cli.common import add_json, number, print_json, print_table
+from gatelab.cli.common import RUN, add_json, number, print_json, print_table
 
 if TYPE_CHECKING:
     from gatelab.run.diff import Comparison
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("first", metavar="RUN_A", help="a run directory, as `gatelab runs` lists them")
+    parser.add_argument("first", metavar="RUN_A", help=RUN)
     parser.add_argument("second", metavar="RUN_B", help="another one")
     add_json(parser)
 

@@ -1,7 +1,7 @@
 """Score a run, or every run of a study, on a split, beside the trivial baselines. Needs the run directories only.
 
-The best checkpoint is scored. Scores that a finished run has none of, those on test, are kept in its result.json, so
-that `gatelab study`, report and record show them; of a study the same command scores what is missing.
+The best checkpoint is scored. If a finished run has no scores of a split yet (trained with test=false), they are added
+to its result.json, so that `gatelab study` and `report` show them. Of a study, the same command scores what is missing.
 
 examples:
   gatelab eval runs/ptb_gru/1a2b3c4d-s0 --split valid
@@ -17,7 +17,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.cli.common import add_run_dir, loading, number, print_json, print_table, scores_table
+from gatelab.cli.common import RUN, add_run_dir, loading, number, print_json, print_table, scores_table
 from gatelab.data.messages import counted, printable, say
 from gatelab.run import RequestError
 from gatelab.tasks.signals import finish
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    add_run_dir(parser, "a run directory, as `gatelab runs` lists them, or a study: its name or folder")
+    add_run_dir(parser, f"{RUN}, or a study: its name or folder")
     parser.add_argument(
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="how the data is read, e.g. data.eval_window=7 or data.path=FILE; it does not change the score, which "
-        "is kept only if no more than the place of the data is given. "
+        help="where the data are now, e.g. data.path=FILE, or how they are read, e.g. data.eval_window=7 (with the "
+        "latter no score is added to result.json). "
         "Parameters of --rows, e.g. cache.theta=0.3; of several (0.1,0.3) the best on valid is taken",
     )
     parser.add_argument(

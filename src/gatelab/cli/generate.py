@@ -5,7 +5,7 @@ the others when all are done.
 
 examples:
   gatelab generate runs/quickstart/1a2b3c4d-s0 --prompt "def train(" --temperature 0.7
-  gatelab generate RUN_DIR --prompt "ROMEO:" --n 3 --min-p 0.1 --stop "\n\n"
+  gatelab generate RUN_DIR --prompt "ROMEO:" --n 3 --min-p 0.1 --stop "\\n\\n"
   gatelab generate RUN_DIR --prompt "def " --beam 5 --tokens 40
 """
 

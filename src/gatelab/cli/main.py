@@ -31,10 +31,10 @@ COMMANDS = {
     "baseline": "score the trivial models on a data set",
     "generate": "continue a text with a trained language model",
     "perplexity": "score any text with a trained language model",
-    "predict": "forecast the continuation of a table with a trained forecaster",
+    "predict": "apply a run to new input: a forecast, a class, a transcript, a translation",
     "explain": "show what a run's network learned, as a page",
     "export": "write a run's network as safetensors, ONNX or torch.export",
-    "check": "compose and check a configuration without running it",
+    "check": "compose and check a configuration without training",
     "study": "show a study of many runs, or list the studies below a folder",
     "report": "write a page, a table or a list about studies, runs or records",
     "dashboard": "show studies and runs in the browser until Ctrl-C",
@@ -42,7 +42,7 @@ COMMANDS = {
     "rm": "remove runs and studies, after asking",
     "diff": "show what differs between two runs",
     "reproduce": "train a recorded run again and compare it bit for bit",
-    "sync": "send runs that were tracked offline to Weights & Biases",
+    "sync": "send runs that were logged offline to Weights & Biases",
     "completion": "print the shell's completion of commands, options, choices, runs and studies",
     "doctor": "show what is installed and what this machine can do",
 }
@@ -125,7 +125,7 @@ def _main(given: list[str], early: StopSignals) -> int:
         os.getcwd()
     except FileNotFoundError:  # libraries end the process on that
         return _say("gatelab: the current folder is gone; change to another one", 2)
-    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     parser.add_argument("command", nargs="?", metavar="COMMAND", help=argparse.SUPPRESS)
     options = parser.parse_args(given[:1])
     if options.version:

@@ -1,7 +1,8 @@
-"""Predict on new input: for a forecaster, what comes after the last row of a table, in original units.
+"""Apply a run to new input and write what it predicts.
 
-A language model continues every line of a text file, a translator translates it. The output ends in .csv, .parquet or
-.jsonl; or, of texts, in .txt, which gets the last column, a line each.
+A forecaster continues a table after its last row, in original units. A classifier gives each text, sequence or sound a
+class and its probability, a recogniser a transcript. A translator translates every line of a text file, a language
+model continues it. The output is .csv, .parquet or .jsonl; of texts also .txt, with the last column only.
 
 examples:
   gatelab predict runs/etth1_gru/1a2b3c4d-s0 --input recent.csv --output forecast.csv

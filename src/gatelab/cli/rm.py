@@ -1,7 +1,7 @@
 """Remove runs and studies: show what goes, ask, and refuse what a study or an experiment record needs.
 
-A run of a study goes with its study only (--runs), a study or run of a record below experiments/ never; nor does what
-is at work now. Nothing is renamed or kept: what is removed is gone.
+A run of a study is removed only with its study (--runs). A study or run that a record below experiments/ needs, or that
+is running now, is never removed. There is no way back: nothing is renamed or kept.
 
 examples:
   gatelab rm 1a2b3c4d-s0                               one run, by a unique beginning of its name or hash

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the study (or its folder); paths.root=DIR says where the studies are (default: .)",
     )
     parser.add_argument(
-        "--watch", action="store_true", help="follow the study until it ends; Ctrl-C only leaves"
+        "--watch", action="store_true", help="follow the study until it ends; Ctrl-C ends the view only"
     )
     parser.add_argument("--all", action="store_true", help="every row of the leaderboard, not the first 20")
     parser.add_argument("--write", action="store_true", help="write the report into the study's folder")

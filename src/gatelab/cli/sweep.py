@@ -1,7 +1,8 @@
 """Try many configurations: one study, one folder, every job checked before the first one starts.
 
 The values come from Hydra's own grammar: choices (64,128), range(1,5), interval(a,b), tag(log, interval(a,b)),
-glob(*gru), and from committed spaces (search=NAME). Everything that can be listed is a grid, else TPE proposes.
+glob(*gru), and from the search spaces of conf/search (search=NAME). If all values can be listed, they are a grid;
+otherwise TPE proposes them.
 The same command again runs exactly what is missing. The study's folder is <paths.root>/studies/<study>/.
 
 examples:
