@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from gatelab.cli.main import COMMANDS, RESUMABLE, main
-from gatelab.tasks.signals import STOP
+from gatelab.data.stop_signals import STOP
 
 
 def gatelab(*arguments, cwd=None):

@@ -19,9 +19,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gatelab.data.stop_signals import STOP
 from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.run.hydra_habits import refuse_option
-from gatelab.tasks.signals import STOP, StopRequested, StopSignals, raising
+from gatelab.tasks.signals import StopRequested, StopSignals, raising
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
