@@ -117,7 +117,7 @@ class Loading(TypedDict, total=False):
 class GatelabDataModule(pl.LightningDataModule):
     """The contract with tasks and the laboratory.
 
-    After `prepare_data()` and `setup()`: `spec` (a `TextSpec` or `SeriesSpec`), `splits` (names in order),
+    After `prepare_data()` and `setup()`: `spec` (a `Spec`), `splits` (names in order),
     `fingerprint` (file -> sha256), `notes` (what was done to the data, in words), `baselines(split)`;
     `tokenizer` where there is text.
 
@@ -258,15 +258,20 @@ class GatelabDataModule(pl.LightningDataModule):
         return device is not None and device.type == "cuda"
 
     def _resume(self, order: BatchOrder) -> None:
-        """Begin at the epoch and batch of an interrupted run.
+        """Begin at the epoch and batch of an interrupted run."""
+        if not 0 <= self.skip_batches <= len(order):
+            raise DataError(f"skip_batches={self.skip_batches}: an epoch has {len(order)} batches")
+        epoch, order.start = self._use_position()
+        order.set_epoch(epoch)
+
+    def _use_position(self) -> tuple[int, int]:
+        """Return the epoch and the batch at which the first pass begins, and clear them.
 
         Lightning starts the workers before it names the epoch.
         """
-        epoch = self.first_epoch
+        epoch, batch = self.first_epoch, self.skip_batches
+        self.first_epoch, self.skip_batches = None, 0
         if epoch is None:
             loop = getattr(self.trainer, "fit_loop", None)
             epoch = loop.epoch_progress.current.processed if loop is not None else 0
-        if not 0 <= self.skip_batches <= len(order):
-            raise DataError(f"skip_batches={self.skip_batches}: an epoch has {len(order)} batches")
-        order.set_epoch(epoch)
-        order.start, self.skip_batches, self.first_epoch = self.skip_batches, 0, None
+        return epoch, batch
