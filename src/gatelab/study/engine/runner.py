@@ -65,9 +65,8 @@ class FreshRunner:
             cwd: working directory.
         """
         here = Path.cwd()
-        if (
-            cwd.resolve() != here.resolve()
-        ):  # modules are looked for where this process looks, not in a recorded folder
+        if cwd.resolve() != here.resolve():
+            # modules are looked for where this process looks, not in a recorded folder
             more = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
             env = {**env, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join([str(here), *more])}
         return ProcessGroup.start([sys.executable, "-m", self.target, str(request)], log, env, cwd)
