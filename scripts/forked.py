@@ -27,12 +27,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from gatelab.data.stop_signals import STOP
 from gatelab.run import Interrupted
 from gatelab.run.config import check, compose
 from gatelab.run.record.directory import RunDirectory
 from gatelab.run.record.identity import identify
 from gatelab.run.train import train_frozen
-from gatelab.tasks.signals import RANK_OF, STOP, stoppable
+from gatelab.tasks.signals import RANK_OF, stoppable
 from scripts.harness import tail
 
 Prepare = Callable[[int], list[Any]]

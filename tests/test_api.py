@@ -10,8 +10,8 @@ import pytest
 
 import gatelab
 import gatelab.api
+from gatelab.data.stop_signals import STOP
 from gatelab.run.record.directory import RunDirectory
-from gatelab.tasks.signals import STOP
 
 SMALL = (
     *("data=lorenz", "data.lookback=8", "data.horizon=4", "data.batch_size=512", "model.hidden_size=4"),

@@ -253,12 +253,14 @@ def sweep(
                 "__main__: a class of this notebook or script cannot be found by the processes of a sweep. Write it "
                 "into a file beside it, e.g. mycell.py, and name it mycell.MyCell."
             )
-        done = sweeping.sweep(overrides, config_dirs=folders, watch=following, report=_report, **how)
+        done = sweeping.sweep(
+            overrides,
+            config_dirs=folders,
+            watch=following,
+            report=functools.partial(write_report, trust=True),
+            **how,
+        )
     return Study(done["directory"], trust=True)
-
-
-def _report(directory: Path) -> list[str]:
-    return write_report(directory, trust=True)
 
 
 def load(run: Folder, *, trust: bool = False) -> Run:

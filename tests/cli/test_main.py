@@ -12,8 +12,8 @@ import sys
 import pytest
 
 from gatelab.cli.main import COMMANDS, RESUMABLE, main
+from gatelab.data.stop_signals import STOP
 from gatelab.run import CONF_DIR
-from gatelab.tasks.signals import STOP
 
 
 def gatelab(*arguments, cwd=None):

@@ -3,7 +3,14 @@ import re
 
 import pytest
 
-from gatelab.data.files import atomic_file, atomic_write_text, files_of, read_json, write_json
+from gatelab.data.files import (
+    atomic_file,
+    atomic_write_bytes,
+    atomic_write_text,
+    files_of,
+    read_json,
+    write_json,
+)
 from gatelab.data.messages import DataError, did_you_mean
 from gatelab.data.panel.long_frame import panel_files
 from gatelab.data.text.text_files import find_files
@@ -12,8 +19,10 @@ from gatelab.data.text.text_files import find_files
 def test_a_replaced_file_has_the_new_content_and_leaves_nothing_beside_it(tmp_path):
     target = tmp_path / "made" / "x.txt"
     atomic_write_text(target, "old\n")
-    atomic_write_text(target, "né\r\n", sync=False)
+    atomic_write_text(target, "né\r\n")
     assert target.read_bytes() == "né\r\n".encode()
+    atomic_write_bytes(target, b"new", sync=False)
+    assert target.read_bytes() == b"new"
     assert [file.name for file in target.parent.iterdir()] == ["x.txt"]
 
 

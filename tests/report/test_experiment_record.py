@@ -179,7 +179,7 @@ def test_folds_and_several_objectives_survive(make_study, entries, tmp_path):
     write_record([folder], tmp_path / "004-folds", QUESTION, "So.")
     (back,) = unpack(tmp_path / "004-folds")
     assert [t.values for t in back.trials] == [t.values for t in read_study(folder).trials]
-    assert [run.key for run in back.trials[0].runs] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert [(run.fold, run.seed) for run in back.trials[0].runs] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     assert check_record(tmp_path / "004-folds") == []
 
 

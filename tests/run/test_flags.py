@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gatelab.cli.main import main
 from gatelab.run import CONF_DIR
+from gatelab.run.config import GROUPS as OF_A_RUN
 from gatelab.run.config import compose, problems
 from gatelab.run.config.dry_build import refusal
 from gatelab.run.config.explain import choices_of, quoted
@@ -30,19 +31,7 @@ TINY = [
     *("data.eval_items=4", "data.eval_batch_size=4", "trainer.max_epochs=1", "trainer.log_every_n_steps=1"),
     *("task.net.normalization=none", "model.hidden_size=2", "callbacks.progress=null", "test=false"),
 ]
-GROUPS = (
-    "data",
-    "task",
-    "model",
-    "optim",
-    "schedule",
-    "trainer",
-    "callbacks",
-    "logger",
-    "paths",
-    "experiment",
-    "debug",
-)
+GROUPS = (*OF_A_RUN, "experiment", "debug")
 
 
 def verdict(command, overrides, capsys):

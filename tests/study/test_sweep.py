@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
+from gatelab.data.stop_signals import STOP
 from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.study import sweep as module
 from gatelab.study.engine.resources import usable_cores
 from gatelab.study.sweep import Ended, finish, sweep
-from gatelab.tasks.signals import STOP
 
 from .front_tools import TINY, planned, submitted
 

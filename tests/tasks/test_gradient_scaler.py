@@ -17,6 +17,8 @@ from gatelab.tasks import AtomicCheckpointIO, Checkpoints, NonFiniteGuard, NonFi
 from gatelab.tasks.callbacks import ExponentialAveraging, GradientNorm, LossScaleError
 from gatelab.tasks.optimizers import adam
 
+from .kill_tools import FailBefore
+
 Make = Callable[..., Any]
 SCALE = 1024.0
 
@@ -36,17 +38,6 @@ class Overflow(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
         self.weights.append(torch.cat([p.detach().flatten() for p in pl_module.net.parameters()]))
         self.skipped.append(pl_module.step_skipped)
-
-
-class Kill(pl.Callback):
-    """Raise an error before a step, counted from 1."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.global_step + 1 == self.step:
-            raise RuntimeError("killed")
 
 
 @pytest.fixture
@@ -143,7 +134,7 @@ def test_a_resumed_run_has_the_scale_and_the_bits_of_one_that_went_through(
 
     whole, parts = run(tmp_path / "whole"), tmp_path / "parts"
     with pytest.raises(RuntimeError, match="killed"):
-        run(parts, Kill(4))
+        run(parts, FailBefore(4))
     assert load_checkpoint(parts / "last.ckpt")["gatelab"]["ranks"][0]["step_skipped"] is True
     resumed = run(parts, checkpoint=parts / "last.ckpt")
     assert resumed["MixedPrecision"]["scale"] == whole["MixedPrecision"]["scale"] == SCALE / 8

@@ -15,6 +15,8 @@ from gatelab.tasks.callbacks import ExponentialAveraging, NonMonotonicAveraging
 from gatelab.tasks.fine_tuning import FineTuning
 from gatelab.tasks.schedules import plateau, slanted
 
+from .kill_tools import KillAfter, Killed
+
 STEPS = 16  # batches in an epoch of the text
 
 
@@ -34,21 +36,6 @@ class Rows(Logger):
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         pass
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing is saved on the way out."""
-
-
-class KillAfter(pl.Callback):
-    """Die before the batch after step `step`."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step:
-            raise Killed
 
 
 class EpochRow(pl.Callback):

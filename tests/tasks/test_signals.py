@@ -11,15 +11,13 @@ import weakref
 
 import pytest
 
-from gatelab.data import base_module
+from gatelab.data.stop_signals import STOP, blocked
 from gatelab.tasks.signals import (
     KEYBOARD,
     RANK_OF,
-    STOP,
     RunInterrupted,
     StopRequested,
     StopSignals,
-    blocked,
     finish,
     noted,
     raising,
@@ -27,10 +25,6 @@ from gatelab.tasks.signals import (
 )
 
 pytestmark = pytest.mark.usefixtures("no_alarm")
-
-
-def test_a_loader_worker_ignores_every_signal_that_asks_the_run_to_stop():
-    assert set(base_module.STOP) == set(STOP)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGALRM])

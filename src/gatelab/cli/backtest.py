@@ -13,7 +13,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.cli.common import add_run_dir, figures_table, loading, print_json, print_table, scores_table
+from gatelab.cli.common import (
+    add_run_dir,
+    figures_table,
+    loading,
+    print_json,
+    print_table,
+    scores_table,
+    split_names,
+)
 from gatelab.run.record.outputs import check_picture
 from gatelab.tasks.signals import finish
 
@@ -67,14 +75,13 @@ def run(options: argparse.Namespace) -> int:
     with loading():
         from gatelab.run.scoring.backtest import backtest
 
-    names = [name.strip() for name in options.baselines.split(",") if name.strip()]
     report = backtest(
         options.run_dir,
         options.windows,
         options.step,
         refit=options.refit,
         conformal=options.conformal,
-        baselines=names,
+        baselines=split_names(options.baselines),
         trust=options.trust,
     )
     sample = report.pop("sample")

@@ -95,6 +95,11 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
+def split_names(text: str) -> list[str]:
+    """The names in `NAME,NAME`; none in an empty text."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def choices_epilog(more: Sequence[str] = ()) -> str:
     """The choices of every configuration group, and of `more` of them, read from the file names."""
     from gatelab.run import CONF_DIR
@@ -153,6 +158,12 @@ def print_table(table: Table) -> None:
         for row in table.rows:
             row.end_section = False  # Markdown has one line, below the titles
         Console(width=500).print(table)
+
+
+def print_parts(parts: Iterable[str | Table]) -> None:
+    """Texts and tables on stdout, as `gatelab.report.text.render` yields them."""
+    for part in parts:
+        print(part) if isinstance(part, str) else print_table(part)
 
 
 def scores_table(title: str, rows: Mapping[str, Mapping[str, float]]) -> Table:

@@ -45,7 +45,6 @@ FISH = r"""function __gatelab_words
 end
 complete -c gatelab -a '(__gatelab_words)'"""
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
-OVERRIDES = ("train", "sweep", "check", "baseline")
 RUNS = (
     "eval",
     "backtest",
@@ -111,6 +110,7 @@ def _options(command: str) -> list[str]:
 
 
 def _values(command: str, last: str, folders: Sequence[Path]) -> list[str]:
+    from gatelab.cli.main import OVERRIDES
     from gatelab.run.record.find import default_runs, run_directories
 
     found: list[str] = []

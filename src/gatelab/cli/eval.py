@@ -17,7 +17,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gatelab.cli.common import RUN, add_run_dir, loading, number, print_json, print_table, scores_table
+from gatelab.cli.common import (
+    RUN,
+    add_run_dir,
+    loading,
+    number,
+    print_json,
+    print_parts,
+    print_table,
+    scores_table,
+    split_names,
+)
 from gatelab.data.messages import counted, printable, say
 from gatelab.run import RequestError
 from gatelab.tasks.signals import finish
@@ -63,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     """Score and print."""
     from gatelab.study.members import study_of_place
 
-    rows = [name.strip() for name in options.rows.split(",") if name.strip()]
+    rows = split_names(options.rows)
     if (study := study_of_place(options.run_dir)) is not None:
         return _score_study(study, rows, options)
     with loading():
@@ -86,8 +96,8 @@ def run(options: argparse.Namespace) -> int:
         from gatelab.data.files import csv_text
         from gatelab.run.scoring.leaderboard import evaluation_rows
 
-        rows = evaluation_rows(options.format, report, trust=options.trust)
-        print(csv_text(rows[0], rows), end="")
+        lines = evaluation_rows(options.format, report, trust=options.trust)
+        print(csv_text(lines[0], lines), end="")
         return 0
     if options.json:
         print_json(report)
@@ -126,8 +136,7 @@ def _score_study(directory: Path, rows: list[str], options: argparse.Namespace) 
     if options.json:
         print_json({"study": str(directory), "runs": [vars(one) for one in found]})
     elif len(failed) < total:
-        for part in render(read_study(directory, trust=options.trust)):
-            print(part) if isinstance(part, str) else print_table(part)
+        print_parts(render(read_study(directory, trust=options.trust)))
     if failed:
         say(f"{len(failed)} of {counted(total, 'run')} could not be scored, as said above")
     return 1 if failed else 0

@@ -19,9 +19,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gatelab.data.stop_signals import STOP
 from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.run.hydra_habits import refuse_option
-from gatelab.tasks.signals import STOP, StopRequested, StopSignals, raising
+from gatelab.tasks.signals import StopRequested, StopSignals, raising
 
 COMMANDS = {
     "train": "train a model, or continue or report the run if it exists",
@@ -47,6 +48,8 @@ COMMANDS = {
     "doctor": "show what is installed and what this machine can do",
 }
 
+OVERRIDES = ("train", "sweep", "check", "baseline")
+"""Commands that take overrides of the configuration."""
 RESUMABLE = ("train", "sweep")
 """Commands that the same command continues after a signal, with exit code 75, and whose results are on the disk."""
 COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
@@ -145,7 +148,7 @@ def _main(given: list[str], early: StopSignals) -> int:
 
 
 def _run_command(name: str, arguments: Sequence[str], early: StopSignals) -> int:
-    if name in ("train", "sweep", "check", "baseline") and (refused := refuse_option(name, arguments)):
+    if name in OVERRIDES and (refused := refuse_option(name, arguments)):
         return _say(f"gatelab {name}: {refused}", 2)
     module = importlib.import_module(f"gatelab.cli.{name}")
     parser = argparse.ArgumentParser(
@@ -243,9 +246,8 @@ def unbreakable_output() -> Iterator[Output]:
             os.open(os.devnull, os.O_RDWR)
     before = sys.stdout, sys.stderr
     for stream in before:
-        if isinstance(
-            stream, io.TextIOWrapper
-        ):  # a name that is no text, or a terminal that knows ASCII only
+        # for a name that is no text, or a terminal that knows ASCII only
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     out, err = (io.StringIO() if stream is None else stream for stream in before)
     streams = [Output(out, clean=True), Output(err, clean=False)]

@@ -16,7 +16,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gatelab.cli.common import add_json, number, print_json, print_table, split_root
+from gatelab.cli.common import add_json, number, print_json, print_parts, print_table, split_root
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +81,7 @@ def _show(directory: Path, options: argparse.Namespace) -> int:
     if options.json:
         print_json(summary(state))
         return 0
-    for part in render(state, limit=None if options.all else 20):
-        print(part) if isinstance(part, str) else print_table(part)
+    print_parts(render(state, limit=None if options.all else 20))
     if lines:
         print("\n".join(["", *lines]))
     return 0

@@ -17,7 +17,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gatelab.cli.common import add_overrides, choices_epilog, print_json, print_table
+from gatelab.cli.common import add_overrides, choices_epilog, print_json, print_parts
 from gatelab.data.messages import counted
 from gatelab.tasks.signals import noted
 
@@ -80,8 +80,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({**summary(state), "report": result["report"]})
         return 0
-    for part in render(state):
-        print(part) if isinstance(part, str) else print_table(part)
+    print_parts(render(state))
     print("\n" + "\n".join(result["report"]))
     return 0
 

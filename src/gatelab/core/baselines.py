@@ -205,9 +205,8 @@ class _TorchLayer(nn.RNNBase):
         reset_mask: Tensor | None = None,
     ) -> tuple[Any, Any]:
         """Run the layer; `hx` is the pair (h, c) for the LSTM. See `call` for the two extra arguments."""
-        with (
-            parametrize.cached()
-        ):  # a dropped weight is drawn once a call, however often torch.nn looks at it
+        # a dropped weight is drawn once a call, however often torch.nn looks at it
+        with parametrize.cached():
             return call(self, super().forward, input, hx, lengths, reset_mask)
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from gatelab.data.folds import check_folds
 from gatelab.data.messages import DataError
+from gatelab.data.stop_signals import STOP, blocked, unblock
 from gatelab.data.text.tokenizer import Tokenizer
 
 
@@ -86,21 +87,13 @@ class BatchOrder(DistributedSampler):
 
 
 MOST_WORKERS = 256
-STOP = (
-    (
-        *(signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP),
-        *(signal.SIGXCPU, signal.SIGALRM),
-    )
-    if hasattr(signal, "pthread_sigmask")
-    else ()
-)
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
     """Ignore, in a loader worker, what asks the run to stop: it still needs batches. Workers end with their run."""
     for number in STOP:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+    unblock()
 
 
 class Loader(DataLoader):
@@ -108,13 +101,8 @@ class Loader(DataLoader):
 
     def __iter__(self) -> Any:
         """Start the workers with the signals held back, until each of them ignores them."""
-        if self.num_workers == 0 or not STOP:
+        with blocked():
             return super().__iter__()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
-        try:
-            return super().__iter__()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Loading(TypedDict, total=False):
@@ -129,7 +117,7 @@ class Loading(TypedDict, total=False):
 class GatelabDataModule(pl.LightningDataModule):
     """The contract with tasks and the laboratory.
 
-    After `prepare_data()` and `setup()`: `spec` (a `TextSpec` or `SeriesSpec`), `splits` (names in order),
+    After `prepare_data()` and `setup()`: `spec` (a `Spec`), `splits` (names in order),
     `fingerprint` (file -> sha256), `notes` (what was done to the data, in words), `baselines(split)`;
     `tokenizer` where there is text.
 
@@ -215,7 +203,7 @@ class GatelabDataModule(pl.LightningDataModule):
             sampler=order,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=_leave_signals_to_the_run if STOP else None,
+            worker_init_fn=_leave_signals_to_the_run,
             pin_memory=self._feeds_gpu(),
         )
 
@@ -270,15 +258,20 @@ class GatelabDataModule(pl.LightningDataModule):
         return device is not None and device.type == "cuda"
 
     def _resume(self, order: BatchOrder) -> None:
-        """Begin at the epoch and batch of an interrupted run.
+        """Begin at the epoch and batch of an interrupted run."""
+        if not 0 <= self.skip_batches <= len(order):
+            raise DataError(f"skip_batches={self.skip_batches}: an epoch has {len(order)} batches")
+        epoch, order.start = self._use_position()
+        order.set_epoch(epoch)
+
+    def _use_position(self) -> tuple[int, int]:
+        """Return the epoch and the batch at which the first pass begins, and clear them.
 
         Lightning starts the workers before it names the epoch.
         """
-        epoch = self.first_epoch
+        epoch, batch = self.first_epoch, self.skip_batches
+        self.first_epoch, self.skip_batches = None, 0
         if epoch is None:
             loop = getattr(self.trainer, "fit_loop", None)
             epoch = loop.epoch_progress.current.processed if loop is not None else 0
-        if not 0 <= self.skip_batches <= len(order):
-            raise DataError(f"skip_batches={self.skip_batches}: an epoch has {len(order)} batches")
-        order.set_epoch(epoch)
-        order.start, self.skip_batches, self.first_epoch = self.skip_batches, 0, None
+        return epoch, batch

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from gatelab.data.fetch import default_cache
+from gatelab.data.fetch import cache_folder
 from gatelab.data.files import atomic_file, atomic_write_bytes
 
 LIMIT: Final = 1 << 30
@@ -76,7 +76,7 @@ def cached(
     """
     if _switched_off():
         return _decoded(_encode(make()))
-    place = (Path(folder).expanduser() if folder else default_cache()) / "derived"
+    place = cache_folder(folder) / "derived"
     asked = _digest(key())
     path = place / asked
     with contextlib.suppress(OSError):
@@ -146,7 +146,7 @@ def mapped(
     `cached`. Without a cache that can be written, the file is a temporary one without a name.
     """
     if not _switched_off():
-        place = (Path(folder).expanduser() if folder else default_cache()) / "tokens"
+        place = cache_folder(folder) / "tokens"
         asked = _digest(key())
         path = place / asked
         with contextlib.suppress(OSError):

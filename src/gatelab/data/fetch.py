@@ -200,6 +200,11 @@ def default_cache() -> Path:
     return Path(os.environ.get("GATELAB_CACHE") or pooch.os_cache("gatelab"))
 
 
+def cache_folder(cache: str | Path | None) -> Path:
+    """Return the folder that a setting names; without one, `default_cache()`."""
+    return Path(cache).expanduser() if cache else default_cache()
+
+
 def fetch(
     name: str,
     *,
@@ -220,8 +225,7 @@ def fetch(
         source = SOURCES[name]
     if found := _from_mirror(name, mirror, source):
         return found
-    target = Path(cache).expanduser() if cache else default_cache()
-    target = target / name
+    target = cache_folder(cache) / name
     if target.is_file() and (sha256 := source.holds(target)):
         return Fetched(target, sha256)
     target.parent.mkdir(parents=True, exist_ok=True)

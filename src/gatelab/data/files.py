@@ -129,14 +129,14 @@ def atomic_write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None
         file.write(content)
 
 
-def atomic_write_text(path: Path, content: str, *, sync: bool = True) -> None:
-    """Replace the content of `path` by text in UTF-8, line ends as they are; `sync` as in `atomic_file`."""
-    atomic_write_bytes(path, content.encode(), sync=sync)
+def atomic_write_text(path: Path, content: str) -> None:
+    """Replace the content of `path` by text in UTF-8, line ends as they are."""
+    atomic_write_bytes(path, content.encode())
 
 
-def write_json(path: Path, value: Any, *, sync: bool = True, private: bool = False) -> None:
-    """Replace the content of `path` by indented JSON; `sync` and `private` as in `atomic_file`."""
-    with atomic_file(path, sync=sync, private=private) as file:
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+    """Replace the content of `path` by indented JSON; `private` as in `atomic_file`."""
+    with atomic_file(path, private=private) as file:
         file.write((json.dumps(value, indent=1) + "\n").encode())
 
 

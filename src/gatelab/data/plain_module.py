@@ -9,7 +9,7 @@ Its loaders give the batches of the task: a `SeriesBatch` or `TokenBatch`, or pl
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from itertools import islice
+from itertools import chain, islice
 from os import PathLike
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 
 from gatelab.data.base_module import GatelabDataModule
 from gatelab.data.messages import DataError, counted
-from gatelab.data.specs import SeriesBatch, SeriesSpec, Spec, TextSpec, TokenBatch
+from gatelab.data.specs import SPLITS, SeriesBatch, SeriesSpec, Spec, TextSpec, TokenBatch
 
 KINDS: dict[str, tuple[type[Spec], Any]] = {
     SeriesSpec.kind: (SeriesSpec, SeriesBatch),
@@ -46,7 +46,7 @@ class Passes:
             first = next(batches, None)
         if first is None:
             return
-        yield from islice((self._as_batch(item) for item in _chained(first, batches)), skip, None)
+        yield from islice((self._as_batch(item) for item in chain([first], batches)), skip, None)
 
     def _as_batch(self, item: Any) -> Any:
         if self.batch is None or not isinstance(item, list | tuple) or hasattr(item, "_fields"):
@@ -58,11 +58,6 @@ class Passes:
                 f"({', '.join(self.batch._fields)}), of which the first {least} are needed"
             )
         return self.batch(*item)
-
-
-def _chained(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
 
 
 class PlainDataModule(GatelabDataModule):
@@ -102,7 +97,7 @@ class PlainDataModule(GatelabDataModule):
         """Let the module set up all of its splits."""
         for each in ("fit", "test") if self._tests else ("fit",):
             self.module.setup(each)
-        self.splits = ("train", "valid", "test") if self._tests else ("train", "valid")
+        self.splits = SPLITS if self._tests else SPLITS[:2]
 
     def data_files(self) -> Iterable[str | PathLike[str]]:
         """Return what the module says that it reads, if it says so."""
@@ -132,12 +127,7 @@ class PlainDataModule(GatelabDataModule):
             raise DataError(
                 f"data.module: {name} gives no batch; a run needs some to train on and to validate"
             )
-        epoch, skip = 0, 0
-        if split == "train":
-            loop = getattr(self.trainer, "fit_loop", None)
-            found = self.first_epoch
-            epoch = found if found is not None else (loop.epoch_progress.current.processed if loop else 0)
-            skip, self.skip_batches, self.first_epoch = self.skip_batches, 0, None
+        epoch, skip = self._use_position() if split == "train" else (0, 0)
         return Passes(loader, self.batch, self.seed, epoch, skip)
 
     def _dataset(self, split: str, rank: int, world_size: int) -> Any:

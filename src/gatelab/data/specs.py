@@ -88,6 +88,11 @@ class SeriesBatch(NamedTuple):
     mase_scale: "Tensor | None" = None
     series: "Tensor | None" = None
 
+    @property
+    def scales(self) -> "dict[str, Tensor | None]":
+        """`level`, `spread` and `mase_scale` by name, as `ForecastError` and `QuantileError` take them."""
+        return {"level": self.level, "spread": self.spread, "mase_scale": self.mase_scale}
+
     def each(self, change: "Callable[[Tensor], Tensor]") -> "SeriesBatch":
         """Return the batch with every tensor that it has changed alike, e.g. `lambda values: values[:1]`."""
         return SeriesBatch(*(None if values is None else change(values) for values in self))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from gatelab.data.specs import IGNORE
+from gatelab.data.specs import IGNORE, SPLITS
 
 MEMORY: Final = 10
 """Symbols to remember in the copy problem."""
@@ -22,7 +22,7 @@ BLANK, SIGNAL = 0, SYMBOLS + 1
 
 def generator(seed: int, split: str) -> np.random.Generator:
     """Return the random generator of a split; no two splits or seeds share numbers."""
-    return np.random.Generator(np.random.PCG64([seed, ("train", "valid", "test").index(split)]))
+    return np.random.Generator(np.random.PCG64([seed, SPLITS.index(split)]))
 
 
 def adding(items: int, steps: int, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import leaderboard, tied
 from gatelab.study.analysis.one_at_a_time import in_words
 from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show
-from gatelab.study.analysis.statistics import Summary, decimals, over_what, summarise, values_of
+from gatelab.study.analysis.statistics import Summary, over_what, summarise, values_of
 
 FACTS = {"solved_size": "hidden", "parameters": "parameters", "seconds": "seconds"}
 """Names that x can have beside a parameter's -> the attribute of the trial."""
@@ -316,7 +316,7 @@ def best_point(state: StudyState, found: Curves) -> str:
     params = in_words(best.trial.params, names)
     point = f" with {params}" * bool(params)
     also = f"; {counted(others, 'other')} equal" if others else ""
-    return f"the best: {best.summary.text(decimals([best.summary]))}{point}{also}"
+    return f"the best: {best.summary.text()}{point}{also}"
 
 
 def remarks(state: StudyState, found: Curves) -> str:

@@ -104,9 +104,8 @@ def link_events(subjects: Sequence[Subject], scratch: Path) -> int:
     """Link the runs' event files below `scratch` under names that say what was tried; return how many there are."""
     count = 0
     for subject in subjects:
-        name = (
-            subject.state.name.replace("/", "_").lstrip(".") or "study"
-        )  # a second one of this name gets a number
+        name = subject.state.name.replace("/", "_").lstrip(".") or "study"
+        # a second one of this name gets a number
         free = (scratch / (name if n == 1 else f"{name}-{n}") for n in itertools.count(1))
         folder = next(folder for folder in free if not folder.exists())
         for trial in subject.state.trials:

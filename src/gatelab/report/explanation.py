@@ -353,7 +353,6 @@ def _attribution(found: Mapping[str, Any]) -> Iterator[Block]:
         figure.add_bar(
             x=list(range(len(values))),
             y=values,
-            text=None,
             hovertext=one["steps"],
             marker={"color": COLOURS[0]},
         )
@@ -465,21 +464,14 @@ def _eigenvalues(found: Mapping[str, Any]) -> go.Figure | None:
 
 def _exponents(found: Mapping[str, Any]) -> go.Figure:
     figure = new_figure(height=280, xaxis_title_text="exponent", yaxis_title_text="nats a step")
-    number = 0
-    for part in found["parts"]:
-        for cell in part["cells"]:
-            marker = {
-                "color": COLOURS[number % len(COLOURS)],
-                "symbol": SYMBOLS[number % len(SYMBOLS)],
-                "size": 7,
-            }
-            x = list(range(1, len(cell["lyapunov"]) + 1))
-            figure.add_scatter(
-                x=x,
-                y=cell["lyapunov"],
-                name=_cell_name(found, part, cell),
-                mode="lines+markers",
-                marker=marker,
-            )
-            number += 1
+    cells = [(part, cell) for part in found["parts"] for cell in part["cells"]]
+    for index, (part, cell) in enumerate(cells):
+        marker = {"color": COLOURS[index % len(COLOURS)], "symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7}
+        figure.add_scatter(
+            x=list(range(1, len(cell["lyapunov"]) + 1)),
+            y=cell["lyapunov"],
+            name=_cell_name(found, part, cell),
+            mode="lines+markers",
+            marker=marker,
+        )
     return figure

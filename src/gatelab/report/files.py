@@ -26,7 +26,7 @@ from gatelab.study.analysis.leaderboard import leaderboard, to_csv
 from gatelab.study.analysis.one_at_a_time import in_words
 from gatelab.study.analysis.read import read_study
 from gatelab.study.analysis.state import StudyState, Trial, short_names
-from gatelab.study.analysis.statistics import decimals, summarise, values_of
+from gatelab.study.analysis.statistics import summary_of
 from gatelab.study.plan.trust import require_own_targets
 from gatelab.study.spec import StudySpec
 
@@ -142,8 +142,7 @@ def _heading(state: StudyState, trial: Trial, name: str) -> Iterator[str]:
     point = in_words(trial.params, short_names(list(trial.params)))
     which = "Best" if name == "best" else "On the Pareto front"
     yield f"{which} of the {len(state.done)} finished trials of the study {state.name}: trial {trial.number}, {point}."
-    mean = summarise(list(values_of(trial.runs).values()) or [trial.values[0]])
-    scores = [f"{state.objectives[0].metric} {mean.text(decimals([mean]))}"]
+    scores = [f"{state.objectives[0].metric} {summary_of(trial).text()}"]
     scores += [f"{o.metric} {v:.6g}" for o, v in zip(state.objectives[1:], trial.values[1:], strict=True)]
     seeds, folds = state.settings.get("seeds") or [], state.settings.get("folds")
     over = [f"{folds} folds"] * bool(folds) + [f"seeds {', '.join(map(str, seeds))}"] * bool(seeds)

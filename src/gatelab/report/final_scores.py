@@ -13,8 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from gatelab.run import RequestError
-from gatelab.run.record.directory import DAMAGED, RunDirectory, figures
+from gatelab.run.record.directory import UNREADABLE, RunDirectory, figures
 from gatelab.run.record.rows import readable_rows
 from gatelab.study.analysis.leaderboard import leaderboard
 from gatelab.study.analysis.state import StudyState, short_names, show
@@ -40,9 +39,8 @@ def scores(directory: Path, result: Mapping[str, Any]) -> dict[str, float]:
     found = {f"{PREFIX}{name}": metrics[name] for name in ranking if name in metrics}
     for row in readable_rows(directory):
         if row["split"] == "test":
-            names = [
-                name for name in row["figures"] if name in row["metrics"]
-            ]  # once all of a task's were kept
+            # once all of a task's figures were kept
+            names = [name for name in row["figures"] if name in row["metrics"]]
             found |= {f"{PREFIX}{name} by {row['method']}": row["metrics"][name] for name in names}
     return found
 
@@ -58,7 +56,7 @@ def columns(state: StudyState) -> dict[str, list[str]]:
     rows: list[dict[str, str]] = []
     for trial in state.done:
         for run in trial.runs:
-            with contextlib.suppress(RequestError, OSError, *DAMAGED):
+            with contextlib.suppress(*UNREADABLE):
                 found = scores(run.directory, RunDirectory(run.directory).result() or {})
                 if found:
                     texts = {name: repr(float(value)) for name, value in found.items()}
@@ -72,7 +70,7 @@ def baselines(state: StudyState) -> dict[str, dict[str, float]]:
     Of the first finished one whose runs can all be read and were scored; empty where there is none.
     """
     for trial in state.done:
-        with contextlib.suppress(RequestError, OSError, *DAMAGED):
+        with contextlib.suppress(*UNREADABLE):
             found = [trivial(RunDirectory(run.directory).result() or {}) for run in trial.runs]
             if all(found):
                 return {

@@ -25,8 +25,7 @@ from typing import Any
 from gatelab.report.curves import baselines
 from gatelab.report.experiment_record import joined, read_record, unpack
 from gatelab.run import RequestError
-from gatelab.run.record import directory
-from gatelab.run.record.directory import RunDirectory, read_metrics
+from gatelab.run.record.directory import UNREADABLE, RunDirectory, read_metrics
 from gatelab.run.record.find import find_run, folders_with, has, set_aside
 from gatelab.run.record.identity import LEFT_OUT
 from gatelab.run.record.listing import GROUPS, left_out, parting_keys, readable
@@ -45,8 +44,6 @@ NOT_THE_PROBLEM = (
     "num_workers", "mirror", "cache", "fold", "seed",
 )  # fmt: skip
 """Keys of `data` that may differ between runs that are compared with each other."""
-DAMAGED = (RequestError, OSError, *directory.DAMAGED)
-"""Errors that reading a damaged file of a run, study or record may raise."""
 OF_A_STUDY = ("trial.py ", "run_trial.py ", "fork_server.py ", "frozen_run.py ")
 """Beginnings of the recorded command of a run that a study started, today and in earlier versions."""
 REPLICATES = ("seed", "fold")
@@ -95,7 +92,7 @@ def gather(
             continue
         try:
             subjects += _study_or_record(path, trust)
-        except DAMAGED as error:
+        except UNREADABLE as error:
             unreadable.append(
                 str(error) if isinstance(error, RequestError) else f"{path}: damaged ({error!r})"
             )
@@ -179,7 +176,7 @@ def as_studies(runs: Sequence[Path]) -> tuple[list[StudyState], list[str]]:
     for path in runs:
         try:
             run = _read(path)
-        except DAMAGED as error:
+        except UNREADABLE as error:
             unreadable.append(
                 str(error)
                 if isinstance(error, RequestError | OSError)
@@ -313,7 +310,7 @@ def read_facts(state: StudyState, tick: Callable[[], None] = lambda: None) -> Fa
     """The facts of every run of a study; `tick` is called after each."""
     found: Facts = {}
     for run in (run for trial in state.trials for run in trial.runs):
-        with contextlib.suppress(*DAMAGED):
+        with contextlib.suppress(*UNREADABLE):
             found[run.directory] = _facts(run, state.objectives[0].metric)
         tick()
     return found

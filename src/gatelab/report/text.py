@@ -24,7 +24,7 @@ from gatelab.study.analysis.importance import importance
 from gatelab.study.analysis.leaderboard import Row, answer, leaderboard, table, verdict
 from gatelab.study.analysis.read import StudyReader
 from gatelab.study.analysis.state import StudyState, Trial, duration, short_names, show
-from gatelab.study.analysis.statistics import decimals, over_what, summarise, values_of
+from gatelab.study.analysis.statistics import over_what, summary_of
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.tasks.signals import StopRequested
 
@@ -370,10 +370,8 @@ def _best(state: StudyState) -> str:
         return f"Pareto front: {counted(len(state.pareto), 'trial')}" if state.pareto else ""
     if (best := state.best) is None:
         return ""
-    summary = summarise(list(values_of(best.runs).values()) or [best.values[0]])
-    value, names = summary.text(decimals([summary])), short_names(state.keys)
-    point = one_at_a_time.in_words(best.params, names)
-    return f"best {state.objectives[0].name} {value} (trial {best.number}: {point})"
+    point = one_at_a_time.in_words(best.params, short_names(state.keys))
+    return f"best {state.objectives[0].name} {summary_of(best).text()} (trial {best.number}: {point})"
 
 
 def _running(state: StudyState) -> Table:

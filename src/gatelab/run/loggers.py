@@ -41,10 +41,7 @@ def build_loggers(config: Mapping[str, Any], run_dir: Path, run_id: str) -> list
         except RequestError:
             raise
         except Exception as error:
-            what = traceback.format_exception_only(error)[-1].strip()
-            say(
-                f"logger.{name} cannot be used: {what}. The run goes on without it; metrics.csv has everything."
-            )
+            _say_without(name, error)
     return [logger for logger in made if logger is not None]
 
 
@@ -117,8 +114,20 @@ def guarded(what: str, act: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return act(*arguments)
     except Exception as error:
-        say(f"{what}: {traceback.format_exception_only(error)[-1].strip()}; the run itself is not concerned")
+        say(f"{what}: {last_line(error)}; the run itself is not concerned")
         return None
+
+
+def last_line(error: Exception) -> str:
+    """The last line of an error's traceback: its class and what it says."""
+    return traceback.format_exception_only(error)[-1].strip()
+
+
+def _say_without(name: str, error: Exception) -> None:
+    """Say that a run goes on without the logger of this name."""
+    say(
+        f"logger.{name} cannot be used: {last_line(error)}. The run goes on without it; metrics.csv has everything."
+    )
 
 
 def finished_steps(step: int | None) -> int | None:
@@ -158,10 +167,7 @@ class PlainLogger(Logger):
             getattr(self._logger, method)(*arguments, **options)
         except Exception as error:
             self._broken = True
-            what = traceback.format_exception_only(error)[-1].strip()
-            say(
-                f"logger.{self._key} cannot be used: {what}. The run goes on without it; metrics.csv has everything."
-            )
+            _say_without(self._key, error)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Hand on the metrics of a step, counted as in metrics.csv: optimiser steps that are finished."""

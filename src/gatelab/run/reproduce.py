@@ -165,7 +165,6 @@ class _SecondRun:
 
     def __init__(self, record: dict[str, Any], config: dict[str, Any], place: Path, *, trust: bool) -> None:
         attempt = record["attempts"][-1]
-        cwd = Path(attempt["cwd"])
         identity = Identity(**{**record["identity"], "seed": config["seed"]})
         self.run = RunDirectory(identity.directory(config["paths"]["runs"]))
         if not self.run.path.resolve().is_relative_to(place.resolve()):
@@ -173,7 +172,7 @@ class _SecondRun:
         self.request, self.log = place / "request.json", place / "log.txt"
         write_request(self.request, config, identity, threads=config["threads"])
         command = [sys.executable, "-m", FROZEN_RUN, str(self.request)]
-        cwd = cwd if cwd.is_dir() else Path.cwd()
+        cwd = Path(attempt["cwd"]) if Path(attempt["cwd"]).is_dir() else Path.cwd()
         env = environment_for(attempt)
         if not trust:  # Python would import the files of that directory before its own
             env["PYTHONSAFEPATH"] = "1"

@@ -12,15 +12,15 @@ from gatelab.run.record.identity import Identity
 
 def runs_of_study(study: Path) -> set[Path]:
     """The run directories that a study has begun, absolute; a request that cannot be read is passed over."""
-    root, found = study.absolute().parent.parent, set()
+    root, found = study.absolute().parent.parent, set[Path]()
     for file in study.glob("trials/*/*.json"):
         try:
             request = json.loads(file.read_text())
             runs = root / request["config"]["paths"]["runs"]
-            found.add(Identity(**request["identity"]).directory(runs).absolute())
+            found.add(Identity(**request["identity"]).directory(runs).resolve())
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return {Path(path.resolve()) for path in found}
+    return found
 
 
 def runs_of_place(place: str | os.PathLike[str]) -> list[str]:

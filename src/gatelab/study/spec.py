@@ -178,9 +178,9 @@ class StudySpec:
         values: dict[str, Any] = {}
         for key, kept in params.items():
             known = self.space[key]
-            if isinstance(kept, dict | list) or (
-                key.endswith("_target_") and not (known and kept in known.values())
-            ):  # a queue chooses values, it names no code
+            # a queue chooses values, it names no code
+            foreign = key.endswith("_target_") and not (known and kept in known.values())
+            if foreign or isinstance(kept, dict | list):
                 raise RequestError(f"{key}={kept}: is not a value of the study's space.")
             if known.group if known else self.templates.is_group(key):
                 groups[self._prefix(key) + key] = kept

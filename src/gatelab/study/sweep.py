@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.files import set_aside
-from gatelab.data.messages import counted, say
+from gatelab.data.messages import counted, few, say
 from gatelab.run import Interrupted, RequestError, RunFailed
 from gatelab.study.engine.directory import StudyDirectory
 from gatelab.study.engine.launch import check_launcher, launch
@@ -218,10 +218,7 @@ def _edited(kept: Sequence[Path], now: Sequence[Path]) -> list[str]:
                 changed.append(name.as_posix())
     if not changed:
         return []
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return [
-        f"changed since the study began: {', '.join(changed[:3])}{more}. The study goes on with its own copies."
-    ]
+    return [f"changed since the study began: {few(changed)}. The study goes on with its own copies."]
 
 
 def _check_engine(made: Plan, sources: Sequence[Path]) -> None:

@@ -411,9 +411,8 @@ class Task(Views, pl.LightningModule):
     def _step_plateau(self, figures: dict[str, float]) -> None:
         for config in self.trainer.lr_scheduler_configs:
             if isinstance(config.scheduler, ReduceLROnPlateau):
-                sign = (
-                    1.0 if self.mode == config.scheduler.mode else -1.0
-                )  # torch's own may be given another mode
+                # torch's own may be given another mode
+                sign = 1.0 if self.mode == config.scheduler.mode else -1.0
                 config.scheduler.step(sign * figures[self.monitor])
 
     # checkpoints

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from gatelab.tasks.signals import blocked
+from gatelab.data.stop_signals import blocked
 
 STEP_ROW = "update_train_step_metrics"
 """The method of the logger connector that gives a step's row to the loggers."""

@@ -20,12 +20,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-STOP = tuple(
-    getattr(signal, name)
-    for name in ("SIGTERM", "SIGINT", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGXCPU", "SIGALRM")
-    if hasattr(signal, name)
-)
-"""Signals that ask a process to stop. Others end it as SIGKILL does: the run continues from its last checkpoint."""
+from gatelab.data.stop_signals import STOP, unblock
+
 KEYBOARD = tuple(number for number in STOP if number.name in ("SIGINT", "SIGQUIT"))
 """A second one of these does not wait for the next checkpoint."""
 RETRY_SECONDS = 0.02
@@ -99,7 +95,7 @@ class StopSignals:
             outer = getattr(handler, "__self__", None)
             if isinstance(outer, StopSignals):
                 self.received = self.received or outer.received
-        _unblock()
+        unblock()
 
     def act(self) -> None:
         """Send the noted signal once more, for the handlers that are in force now."""
@@ -158,7 +154,7 @@ def raising() -> Iterator[None]:
     hook = sys.unraisablehook
     sys.unraisablehook = lambda lost: _raise_again(lost) or hook(lost)
     try:
-        _unblock()
+        unblock()
         with stop_first():
             yield
     finally:
@@ -221,25 +217,6 @@ def noted() -> Iterator[StopSignals]:
         yield signals
     finally:
         signals.release()
-
-
-@contextlib.contextmanager
-def blocked() -> Iterator[None]:
-    """Hold stop signals back; a process that is started inside begins with them blocked, until it listens."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _unblock() -> None:
-    """Take the signals that waited because the process was begun with them blocked."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -7,7 +7,6 @@ with one message, and the run goes on.
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from gatelab.data.messages import say
+from gatelab.run.loggers import finished_steps, last_line
 from gatelab.run.record.identity import defining, flat
 from gatelab.trackers.follow import STEP, Best, Follow
 
@@ -40,7 +40,7 @@ class TensorBoardTracker(Logger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write metrics under the number of finished steps, as `metrics.csv` does."""
-        finished = 0 if step is None else step + 1
+        finished = finished_steps(step) or 0
 
         def write(writer: Any) -> None:
             for name, value in metrics.items():
@@ -97,5 +97,4 @@ class TensorBoardTracker(Logger):
             act(self._writer)
         except Exception as error:
             self._broken = True
-            what = traceback.format_exception_only(error)[-1].strip()
-            say(f"TensorBoard: {what}; metrics.csv goes on without it")
+            say(f"TensorBoard: {last_line(error)}; metrics.csv goes on without it")

@@ -38,7 +38,7 @@ def test_seeds_and_folds_are_paired_as_they_are_run(make_study, entries):
         "s", [choice("a", 1)], [{"params": {"a": 1}, "values": values}], seeds=[0, 7], folds=2
     )
     (trial,) = read_study(folder).trials
-    assert [run.key for run in trial.runs] == [(0, 0), (1, 0), (0, 7), (1, 7)]
+    assert [(run.fold, run.seed) for run in trial.runs] == [(0, 0), (1, 0), (0, 7), (1, 7)]
 
 
 def test_a_torn_last_line_is_left_out_and_left_alone(grid):

@@ -13,20 +13,11 @@ from gatelab.tasks import Checkpoints, GateStatistics, load_checkpoint
 from gatelab.tasks.callbacks import Compile, ExponentialAveraging
 from gatelab.tasks.callbacks.compiled import why_not
 
+from ..kill_tools import FailBefore
+
 Make = Callable[..., Any]
 # what PyTorch says of its own tracing
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore::DeprecationWarning")
-
-
-class Kill(pl.Callback):
-    """Raise an error before a step, counted from 1."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.global_step + 1 == self.step:
-            raise RuntimeError("killed")
 
 
 @pytest.fixture
@@ -59,7 +50,9 @@ def test_a_compiled_run_goes_on_from_a_checkpoint_with_the_bits_of_a_plain_one(
     whole = run("plain", text_data(), ExponentialAveraging(), **options)
     gates = GateStatistics(every_n_steps=1)
     with pytest.raises(RuntimeError, match="killed"):
-        run("compiled", text_data(), ExponentialAveraging(), Compile("eager"), gates, Kill(4), **options)
+        run(
+            "compiled", text_data(), ExponentialAveraging(), Compile("eager"), gates, FailBefore(4), **options
+        )
     gone_on = run("compiled", text_data(), ExponentialAveraging(), Compile("eager"), go_on=True, **options)
     assert_same(whole, gone_on)
 

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from gatelab.cli.main import main
@@ -16,6 +15,8 @@ from gatelab.data import LabelledTableDataModule
 from gatelab.data.labelled.scores import BINS
 from gatelab.tasks import Checkpoints, ClassificationScores, ClassificationTask
 from gatelab.tasks.optimizers import adam
+
+from ..kill_tools import KillAfter, Killed
 
 
 def scores(logits, labels, parts=1):
@@ -158,21 +159,6 @@ def test_it_is_exported(kind, run, tmp_path, capsys):
         pytest.importorskip("onnxscript")
     assert main(["export", str(run), "--format", kind, "--output", f"{tmp_path}/model", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["difference"] <= 1e-5
-
-
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
-class KillAfter(pl.Callback):
-    """Die before the batch after step `step`."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_train_batch_start(self, trainer, *args):
-        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step:
-            raise Killed
 
 
 @pytest.mark.parametrize("batching", ["similar", "random"])

@@ -18,6 +18,8 @@ from gatelab.tasks.contract import Remark
 from gatelab.tasks.explanation.measure import explain
 from gatelab.tasks.optimizers import adam
 
+from ..kill_tools import KillAfter, Killed
+
 WORDS = {"a": "one", "b": "two", "c": "three", "d": "four", "e": "five", "f": "six"}
 
 
@@ -223,19 +225,6 @@ def test_what_is_said_of_the_scores_is_recorded(trained):
 def test_options_out_of_range_are_refused(make_data, options, said):
     with pytest.raises(ValueError, match=said):
         make(make_data(), **options)
-
-
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
-class KillAfter(pl.Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step:
-            raise Killed
 
 
 def test_resume_inside_an_epoch_is_bitwise_equal(make_data, make_trainer, tmp_path: Path):

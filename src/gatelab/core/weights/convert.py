@@ -159,9 +159,8 @@ def with_own_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if not any(map(AWD.match, weights)):
         return dict(weights)
     found = {}
-    for name in sorted(
-        weights, key=lambda name: name.endswith("_raw")
-    ):  # the raw matrix, not what was dropped of it
+    # a raw matrix comes last, and takes the place of what was dropped of it
+    for name in sorted(weights, key=lambda name: name.endswith("_raw")):
         layer = AWD.match(name)
         own = f"core.{layer[2]}_l{layer[1]}" if layer else AWD_NAMES.get(name, name)
         found[own] = weights[name]

@@ -14,12 +14,12 @@ import numpy as np
 
 from gatelab.data.audio.recordings import Corpus, Example, Piece, Recordings, read_recordings, tar_files
 from gatelab.data.fetch import Source, fetch
+from gatelab.data.specs import SPLITS
 
 ARCHIVE: Final = "speech_commands/speech_commands_v0.02.tar.gz"
 COMMANDS: Final = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 SILENCE, UNKNOWN = "silence", "unknown"
 BACKGROUND: Final = "_background_noise_"
-SPLITS: Final = ("train", "valid", "test")
 VALID_PERCENT, TEST_PERCENT = 10.0, 10.0
 SHARE: Final = 0.1
 """Of `unknown` and `silence`, relative to the recordings of the ten commands in the split."""

@@ -278,9 +278,15 @@ def _series(
             )
     classes = sorted(set(labels))
     numbers = np.array([classes.index(labels[row]) for row in series.first], dtype=np.int64)
-    split, folds = (options.split, options.data_seed), (options.folds, options.fold)
     chosen = complete_parts(
-        numbers, parts[series.first], split[0], *folds, split[1], notes, options.train_examples
+        numbers,
+        parts[series.first],
+        options.split,
+        options.folds,
+        options.fold,
+        options.data_seed,
+        notes,
+        options.train_examples,
     )
     check_parts(numbers, chosen, classes, [f"{columns.id} {name!r}" for name in series.ids], notes)
     sequences = series.sequences
@@ -290,9 +296,8 @@ def _series(
         )
         sequences = first_steps(sequences, options.max_length)
     trained = sequences.take(np.flatnonzero(chosen == TRAIN)).values.astype(np.float64)
-    std = np.where(
-        trained.min(0) == trained.max(0), 0.0, trained.std(0)
-    )  # rounding leaves a constant a tiny one
+    # rounding leaves a constant a tiny one
+    std = np.where(trained.min(0) == trained.max(0), 0.0, trained.std(0))
     if constant := [name for name, one in zip(channels, std, strict=True) if one == 0]:
         notes.append(f"constant in training: {few(constant)}")
     return Labelled(

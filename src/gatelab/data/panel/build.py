@@ -167,15 +167,20 @@ def _check_columns(frame: pd.DataFrame, columns: Columns) -> None:
     problems.refuse()
 
 
-def _ids(long: LongFrame, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The number of each row's series, in the order of the file, and the names."""
+def _without_gaps(long: LongFrame, column: str, what: str) -> pd.Series:
+    """A column of which every cell holds `what`, in words."""
     values = long.frame[column]
     if (empty := values.isna().to_numpy()).any():
         raise DataError(
-            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without an id; fill it in or remove "
+            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without {what}; fill it in or remove "
             f"{'the row' if empty.sum() == 1 else 'these rows'}"
         )
-    codes, found = pd.factorize(values)
+    return values
+
+
+def _ids(long: LongFrame, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The number of each row's series, in the order of the file, and the names."""
+    codes, found = pd.factorize(_without_gaps(long, column, "an id"))
     names = tuple(str(name) for name in found)
     refuse_lookalikes(f"ids in column {column!r},", names)
     return codes, names
@@ -183,12 +188,7 @@ def _ids(long: LongFrame, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 def _stamps(long: LongFrame, column: str, notes: list[str]) -> tuple[np.ndarray, np.ndarray, str]:
     """Times of the rows in UTC and by their own clock, and the zone; each stamp is read once."""
-    values = long.frame[column]
-    if (empty := values.isna().to_numpy()).any():
-        raise DataError(
-            f"column {column!r}: {long.rows(np.flatnonzero(empty))} without a time; fill it in or remove "
-            f"{'the row' if empty.sum() == 1 else 'these rows'}"
-        )
+    values = _without_gaps(long, column, "a time")
     if holds_times_of_day(values):
         refuse_two_columns(long.frame, column, [])
     codes, _ = pd.factorize(values)

@@ -30,9 +30,8 @@ def ranges(first: np.ndarray, count: np.ndarray, step: int = 1) -> np.ndarray:
 
 def sums(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     """Return the sum of each series' rows `[S, ...]`; 0 of a series without rows."""
-    padded = np.concatenate(
-        [values, np.zeros((1, *values.shape[1:]), values.dtype)]
-    )  # reduceat needs a row at N
+    # reduceat needs a row at N
+    padded = np.concatenate([values, np.zeros((1, *values.shape[1:]), values.dtype)])
     found = np.add.reduceat(padded, starts[:-1], axis=0)
     found[np.diff(starts) == 0] = 0
     return found

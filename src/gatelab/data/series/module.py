@@ -300,23 +300,20 @@ class SeriesDataModule(GatelabDataModule):
         """
         assert self.data is not None
         spans, _ = self._spans(self.data)
-        name = self.splits[-1]
-        first, end = spans[name]
+        first, end = spans[self.splits[-1]]
+        where = f"the {self.splits[-1]} split"
         if seen:
-            first, name = max(self.lookback, self.spec.season + 1), "what can be forecast"
-        origins = rolling_origins(
-            end, self.horizon, windows, step, first, f"the {name} split" if not seen else name
-        )
+            first, where = max(self.lookback, self.spec.season + 1), "what can be forecast"
+        origins = rolling_origins(end, self.horizon, windows, step, first, where)
         targets = list(self.spec.target_index)
         parts = SeriesWindows(
             self.scaled, self.spec.target_index, origins, self.lookback, self.horizon, 1, self.measured
         )
         errors = seasonal_errors(self.data.values[:, targets], origins, self.spec.season, self.measured)
-        scales = (
+        level, spread = (
             torch.tensor(part[None, targets], dtype=torch.float32)
             for part in (self.scaler.mean, self.scaler.std)
         )
-        level, spread = scales
         found = []
         for place, origin in enumerate(origins.tolist()):
             error = torch.tensor(errors[place : place + 1], dtype=torch.float32)

@@ -101,14 +101,13 @@ def read_table(
     stamps = None
     if time is None:
         tell_sums(numbers.to_numpy(), notes)
-    if time is not None:
+    else:
         try:
             stamps = read_times(frame[time], notes)
         except DataError as error:
             problems.append(str(error))
-            numbers = numbers.dropna(
-                how="all"
-            )  # a note below the rows has no other cells: one problem, not two
+            # a note below the rows has no other cells: one problem, not two
+            numbers = numbers.dropna(how="all")
     rows = _Rows(numbers, np.zeros(numbers.shape, bool))
     if stamps is not None:
         numbers, stamps = _in_order(str(time), numbers, stamps, problems, notes)

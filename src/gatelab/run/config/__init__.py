@@ -51,12 +51,8 @@ from gatelab.run.config.signatures import Signature, locate, signature_of, type_
 from gatelab.run.hydra_habits import refuse_key
 from gatelab.run.record.sources import with_sources
 
-SUPPLIED = {
-    "directory",
-    "run_dir",
-    "run_id",
-    "save_dir",
-}  # arguments that `run/build.py` gives, never a configuration
+SUPPLIED = {"directory", "run_dir", "run_id", "save_dir"}
+"""Arguments that `run/build.py` gives, never a configuration."""
 GROUPS = ("data", "task", "model", "optim", "schedule", "trainer", "callbacks", "logger", "paths")
 MOST_THREADS = 1024
 """Of the tensor library: with many more the process ends without a message."""

@@ -258,7 +258,7 @@ CANNOT_COMPOSE = (
 
 def where(key: str, composed: Any) -> str:
     """` (conf/experiment/x.yaml:7)` or ` (on the command line)`: where a `Composed` has a key from, if found."""
-    if any(o.lstrip("+~").split("=")[0] == key for o in composed.overrides):
+    if any(key_of(override) == key for override in composed.overrides):
         return " (on the command line)"
     for path, prefix in reversed(list(_files(composed))):
         inner = key if prefix is None else key.removeprefix(f"{prefix}.")

@@ -154,8 +154,7 @@ def _monitor_problems(
 
     task = locate(node["_target_"])
     better = {**directions(task), "train/loss": "min"}
-    known = [*directions(task)]
-    known += ["train/loss", "train/lr", "time/epoch_seconds"]
+    known = [*better, "train/lr", "time/epoch_seconds"]
     ours = ("gatelab.", "pytorch_lightning.")
     others = any(not type(c).__module__.startswith(ours) for c in callbacks.values())
     open_ended = others or not str(task.__module__).startswith(ours)

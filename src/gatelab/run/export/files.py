@@ -166,9 +166,8 @@ def torch_export(
     dynamic = {"x": first, "state": tuple(states)} if states else {"x": first}
     program = torch.export.export(graph, inputs, dynamic_shapes=dynamic)
     buffer = io.BytesIO()
-    logging.getLogger("torch._export.serde.serialize").setLevel(
-        logging.ERROR
-    )  # a loop without weights puzzles it
+    # a loop without weights puzzles it
+    logging.getLogger("torch._export.serde.serialize").setLevel(logging.ERROR)
     torch.export.save(program, buffer, extra_files={"gatelab.json": note})
     content = buffer.getvalue()
     module = torch.export.load(io.BytesIO(content)).module()

@@ -21,10 +21,10 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gatelab.run.record.environment import CODE
 from gatelab.run.record.imports import code_files, defines, named_in
 
 RESULT_RINGS = ("core", "data", "tasks", "run")  # what only shows results or starts runs cannot change one
-PATTERNS = ("*.py", "*.c", "*.h", "dispatch.json")
 DIGITS = 16
 VERSIONED = ("gatelab", "torch", "pytorch_lightning", "lightning_fabric", "torchmetrics", "__main__")
 """Packages of targets whose version a run records, or whose files it names."""
@@ -155,9 +155,7 @@ def changed(recorded: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def gatelab_sources() -> dict[str, str]:
     """Digests of Gatelab's own files, as they were when the process first asked."""
     package = Path(__file__).resolve().parents[2]
-    files = (
-        file for ring in RESULT_RINGS for pattern in PATTERNS for file in (package / ring).rglob(pattern)
-    )
+    files = (file for ring in RESULT_RINGS for pattern in CODE for file in (package / ring).rglob(pattern))
     return {f"gatelab/{file.relative_to(package).as_posix()}": _digest(file.read_bytes()) for file in files}
 
 

@@ -48,6 +48,8 @@ DAMAGED = (
     RecursionError,
 )
 """Errors that a file raises which is not what was once written: other types, missing keys, impossible numbers."""
+UNREADABLE = (RequestError, OSError, *DAMAGED)
+"""Errors that reading a run, study or record may raise, damaged or not to be opened."""
 
 
 class RunDirectory:

@@ -51,6 +51,7 @@ VARIABLES = (
 MOST_DIFF = 200_000
 MOST_UNTRACKED = 100
 CODE = ("*.py", "*.c", "*.h", "dispatch.json")
+"""Gatelab's own files that can change a result."""
 
 
 def describe() -> dict[str, Any]:

@@ -19,7 +19,7 @@ import yaml
 
 from gatelab.data.messages import did_you_mean
 from gatelab.run import RequestError
-from gatelab.run.record.directory import DAMAGED, RunDirectory
+from gatelab.run.record.directory import UNREADABLE, RunDirectory
 from gatelab.run.record.find import default_runs, find_run, has, runs_below
 from gatelab.run.record.identity import LEFT_OUT_OF
 
@@ -88,7 +88,7 @@ def _row(run: RunDirectory) -> Row:
             row |= {"metric": metric, "value": None if value is None else float(value)}
             row |= {"parameters": int(result["parameters"]), "seconds": float(result["seconds"]["fit"])}
         row["state"] = run.state()
-    except (RequestError, OSError, *DAMAGED):
+    except UNREADABLE:
         return empty
     return row
 

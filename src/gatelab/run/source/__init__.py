@@ -27,6 +27,7 @@ from gatelab.run.record.directory import DAMAGED, read_record
 from gatelab.run.record.sources import RECORDED, checked_file, sources_of
 from gatelab.tasks import CheckpointError, load_checkpoint
 
+KEY = "init.from"
 READS = (
     "give a run directory, a .safetensors of `gatelab export`, a torch.save of a state_dict (.pt), or a .npz of Keras' "
     "get_weights()"
@@ -38,14 +39,13 @@ class Source:
     """Weights that a configuration names.
 
     Attributes:
-        key, named: the dotted key, and what it says.
+        named: what the configuration says.
         file, sha256: the file with the weights.
         weights: by the names that they have in a network of this project.
         config: the recorded configuration of the run that made them; empty where the file is not one of ours.
         tokenizer: its vocabulary, or None.
     """
 
-    key: str
     named: str
     file: Path
     sha256: str
@@ -81,21 +81,21 @@ def cell_of(config: Mapping[str, Any]) -> str | None:
     return target.rsplit(".", 1)[-1].removeprefix("Torch") + "".join(options)
 
 
-def open_source(config: Mapping[str, Any], key: str = "init.from") -> Source:
-    """The source that `key` of a resolved configuration names.
+def open_source(config: Mapping[str, Any]) -> Source:
+    """The source that `init.from` of a resolved configuration names.
 
     Raises:
         RequestError: it is gone, has changed, or holds no weights.
     """
-    file = checked_file(config, key)
-    weights, recorded = read_weights(file, key)
+    file = checked_file(config, KEY)
+    weights, recorded = read_weights(file, KEY)
     for folder in (file.parent, file.parent.parent):  # checkpoints/best.ckpt, export/model.safetensors
         if not recorded and (folder / "run.json").is_file():
             recorded = read_record(folder / "run.json", {"config": dict})["config"]
     if any(not _names_a_class(recorded.get(group)) for group in ("task", "model")):
-        raise RequestError(f"{key}={file}: what it says of itself is damaged; {READS}.")
-    sha256 = (config.get(RECORDED) or {}).get(key, "")
-    return Source(key, sources_of(config)[key], file, sha256, weights, recorded, _tokenizer_near(file))
+        raise RequestError(f"{KEY}={file}: what it says of itself is damaged; {READS}.")
+    sha256 = (config.get(RECORDED) or {}).get(KEY, "")
+    return Source(sources_of(config)[KEY], file, sha256, weights, recorded, _tokenizer_near(file))
 
 
 def _names_a_class(node: Any) -> bool:
@@ -180,9 +180,8 @@ def _torch(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         try:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # the unpickler raises almost anything
-            first = (str(error).splitlines() or [type(error).__name__])[
-                0
-            ]  # of an empty file there is no text
+            # of an empty file there is no text
+            first = (str(error).splitlines() or [type(error).__name__])[0]
             reason = first if "weights_only" not in str(error).lower() else "it names classes"
             raise ValueError(
                 f"not a file of tensors ({reason[:100]}); of a model that was saved whole, save model.state_dict()"

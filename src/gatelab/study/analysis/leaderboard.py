@@ -7,14 +7,13 @@ In a study of several objectives there is no best; the rows of the Pareto front 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gatelab.data.files import csv_text
 from gatelab.data.messages import printable
 from gatelab.study.analysis.one_at_a_time import effects, sentence, varied_keys, without_base
-from gatelab.study.analysis.state import Objective, StudyState, Trial, short_names, show, texts
+from gatelab.study.analysis.state import Objective, StudyState, Trial, is_number, short_names, show, texts
 from gatelab.study.analysis.statistics import (
     ALPHA,
     Summary,
@@ -22,7 +21,7 @@ from gatelab.study.analysis.statistics import (
     fixed,
     paired_p,
     shown_p,
-    summarise,
+    summary_of,
     values_of,
 )
 from gatelab.tasks.contract import not_comparable
@@ -68,22 +67,14 @@ def leaderboard(state: StudyState) -> list[Row]:
     reference = None if several or not ranked else values_of(ranked[0].runs)
     rows = []
     for rank, trial in enumerate(ranked, 1):
-        values = values_of(trial.runs)
-        p = paired_p(values, reference) if reference is not None and rank > 1 else None
-        rows.append(Row(rank, trial, _summary(trial, values), p, trial.number in front))
+        p = paired_p(values_of(trial.runs), reference) if reference is not None and rank > 1 else None
+        rows.append(Row(rank, trial, summary_of(trial), p, trial.number in front))
     return rows
 
 
 def tied(rows: list[Row]) -> list[Row]:
     """The rows after the first that have exactly its value: which of them comes first says nothing."""
     return [row for row in rows[1:] if row.summary.mean == rows[0].summary.mean]
-
-
-def _summary(trial: Trial, values: Mapping[Any, float]) -> Summary:
-    """Of the runs; of the value alone where the runs' values are not known one by one."""
-    if not values:
-        return Summary(max(1, len(trial.runs)), trial.values[0])
-    return summarise(list(values.values()))
 
 
 def answer(state: StudyState, rows: list[Row]) -> str:
@@ -130,7 +121,7 @@ def _tried(rows: list[Row], key: str) -> list[Any]:
 
 def _edge(name: str, tried: list[Any], best: Any) -> str:
     """A remark where the best value of a number is the largest or smallest that was tried."""
-    if len(tried) < 3 or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in tried):
+    if len(tried) < 3 or not all(map(is_number, tried)):
         return ""
     for word, value in (("largest", max(tried)), ("smallest", min(tried))):
         if best == value:

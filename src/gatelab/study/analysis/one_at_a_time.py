@@ -20,6 +20,7 @@ from gatelab.study.analysis.statistics import (
     paired_p,
     shown_p,
     summarise,
+    summary_of,
     values_of,
 )
 from gatelab.study.settings import ONE_AT_A_TIME
@@ -144,8 +145,7 @@ def base_in_words(state: StudyState) -> str:
     base = _base(by_change(state))
     if base is None or _why_without(base):
         return ""
-    summary = summarise(list(values_of(base.runs).values()) or base.values)
-    return f"the base: {summary.text(decimals([summary]))}"
+    return f"the base: {summary_of(base).text()}"
 
 
 def in_words(params: Mapping[str, Any], names: Mapping[str, str]) -> str:

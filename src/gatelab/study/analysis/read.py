@@ -117,16 +117,16 @@ class StudyReader:
         return self._task
 
     def _trials(self) -> Iterable[Trial]:
+        settings = self.asked["settings"]
         if self._storage is None:
-            self._storage = _open(self.directory, self.asked["settings"].get("storage"), trust=self.trust)
+            self._storage = _open(self.directory, settings.get("storage"), trust=self.trust)
         if self._storage is None:
             return
         try:  # a journal holds one study, a shared database many
-            name = str(self.asked["settings"].get("name") or self.asked["name"])
+            name = str(settings.get("name") or self.asked["name"])
             study = self._storage.get_study_id_from_name(name)
         except KeyError:
             return
-        settings = self.asked["settings"]
         pairs = replicates(settings.get("seeds"), settings.get("folds"))
         for frozen in self._storage.get_all_trials(study, deepcopy=False):
             known = self._finished.get(frozen.number)

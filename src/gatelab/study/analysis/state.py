@@ -64,11 +64,6 @@ class Run:
     fold: int | None = None
     steps: int | None = None
 
-    @property
-    def key(self) -> tuple[int | None, int | None]:
-        """(fold, seed): runs of two trials with the same key are a pair."""
-        return self.fold, self.seed
-
 
 @dataclass(frozen=True)
 class Trial:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from gatelab.study.analysis.state import Run, StudyState
+from gatelab.study.analysis.state import Run, StudyState, Trial
 
 LEVEL, ALPHA = 0.95, 0.05
 LARGE = 1e12
@@ -49,8 +49,9 @@ class Summary:
         """Upper end of the interval."""
         return None if self.half is None else self.mean + self.half
 
-    def text(self, digits: int) -> str:
-        """`1.8362 ± 0.0041` with that many decimals; the mean alone without an interval."""
+    def text(self, digits: int | None = None) -> str:
+        """`1.8362 ± 0.0041` with that many decimals (None: its own); the mean alone without an interval."""
+        digits = decimals([self]) if digits is None else digits
         mean = fixed(self.mean, digits)
         return mean if self.half is None else f"{mean} ± {fixed(self.half, digits)}"
 
@@ -99,6 +100,12 @@ def values_of(runs: Iterable[Run]) -> dict[tuple[Any, ...], float]:
     for run in finished:
         folds.setdefault((run.fold,), []).append(float(run.value))  # type: ignore[arg-type]
     return {fold: fmean(values) for fold, values in folds.items()}
+
+
+def summary_of(trial: Trial) -> Summary:
+    """The summary of a trial's runs; of its value alone where the runs' values are not known one by one."""
+    values = values_of(trial.runs)
+    return summarise(list(values.values())) if values else Summary(max(1, len(trial.runs)), trial.values[0])
 
 
 def over_what(state: StudyState) -> str:

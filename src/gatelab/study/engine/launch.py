@@ -17,11 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gatelab.data.messages import did_you_mean
+from gatelab.data.stop_signals import blocked
 from gatelab.run import RequestError
 from gatelab.run.config.explain import keys_of
 from gatelab.run.frozen_run import child_environment
 from gatelab.run.process_group import ProcessGroup
-from gatelab.tasks.signals import blocked
 
 EXTRAS = {
     "submitit_local": ("submitit", "slurm"),

@@ -73,7 +73,7 @@ class Queue:
 
     def _claim_folder(self, study: optuna.Study, directions: Sequence[str]) -> None:
         mine, other = str(self.directory.path), study.user_attrs.get(FOLDER)
-        if other not in (None, mine) and (StudyDirectory(other).file).is_file():
+        if other not in (None, mine) and StudyDirectory(other).file.is_file():
             raise RequestError(
                 f"study.storage: it already holds a study '{study.study_name}', that of {other}. Take another name."
             )

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from gatelab.data.messages import say
+from gatelab.data.stop_signals import STOP, unblock
 from gatelab.run.process_group import PARENT, ProcessGroup, die_with_parent, kill_group
-from gatelab.tasks.signals import STOP
 
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -65,9 +65,8 @@ class FreshRunner:
             cwd: working directory.
         """
         here = Path.cwd()
-        if (
-            cwd.resolve() != here.resolve()
-        ):  # modules are looked for where this process looks, not in a recorded folder
+        if cwd.resolve() != here.resolve():
+            # modules are looked for where this process looks, not in a recorded folder
             more = [env["PYTHONPATH"]] if env.get("PYTHONPATH") else []
             env = {**env, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join([str(here), *more])}
         return ProcessGroup.start([sys.executable, "-m", self.target, str(request)], log, env, cwd)
@@ -343,7 +342,7 @@ def _become(target: str, request: dict[str, Any]) -> None:
         sys.modules["gatelab.core.backends.native.kernel"].forked_from_one_thread()
     for number in STOP:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP)
+    unblock()
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, standard in ((nothing, 0), (log, 1), (log, 2)):

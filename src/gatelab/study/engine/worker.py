@@ -113,9 +113,8 @@ class Worker:
         except StopRequested:  # the second SIGINT
             self._stop(now=True)
         finally:
-            if any(
-                slot.is_alive() for slot in slots
-            ):  # an error of this thread, which alone hears stop requests
+            # after an error of this thread, which alone hears stop requests
+            if any(slot.is_alive() for slot in slots):
                 self._stop(now=True)
             for slot in slots:
                 slot.join()
@@ -321,9 +320,8 @@ class Attempt:
 
     def _run(self, run: Run, slot: int) -> Outcome:
         worker, spec = self.worker, self.worker.spec
-        if (
-            names := spec.edited()
-        ):  # one study does not mix the results of two codes; the next command says so
+        # one study does not mix the results of two codes; the next command says so
+        if names := spec.edited():
             worker.errors.append(
                 f"the code has changed since the study began ({few(names)}); nothing more is run"
             )

@@ -70,7 +70,7 @@ def count(settings: StudySettings, space: Space) -> int:
     size = 1 + sum(n - 1 for n in sizes) if settings.strategy == ONE_AT_A_TIME else math.prod(sizes)
     if settings.n_trials not in (None, size):
         some = f", or take study.strategy=random to try {settings.n_trials} of them"
-        what, more = ("the grid", some) if settings.strategy == "grid" else (f"{settings.strategy}", "")
+        what, more = ("the grid", some) if settings.strategy == "grid" else (settings.strategy, "")
         raise RequestError(
             f"study.n_trials={settings.n_trials}: {what} has {size} points. Leave it out to run all of them{more}."
         )

@@ -34,8 +34,8 @@ class Checkpoints(Checkpoint):
         every_n_steps: also write `last.ckpt` inside an epoch, every so many optimiser steps of the run.
         every_seconds: also write `last.ckpt` inside an epoch when so many seconds have passed since the last
             time.
-        stop_signals: on SIGTERM, SIGINT or another of `tasks.signals.STOP` write `last.ckpt` after the current step
-            and raise `RunInterrupted`.
+        stop_signals: on SIGTERM, SIGINT or another of `gatelab.data.stop_signals.STOP` write `last.ckpt` after the
+            current step and raise `RunInterrupted`.
 
     Attributes:
         best_score: the best value of the monitored metric so far, or None; best_epoch: its 0-based epoch.

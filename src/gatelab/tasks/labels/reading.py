@@ -156,7 +156,7 @@ def read_music(task: Any, run: RunSource, file: Path | None) -> Reading:
     """Pieces of the validation split, or the piece of a file, for `Task.reading`."""
     if file is None:
         pieces = [
-            (frames[:length][:MOST_STEPS])
+            frames[:length][:MOST_STEPS]
             for batch in run.data.dataloader("valid")
             for frames, length in zip(batch.frames, batch.lengths.tolist(), strict=True)
         ]

@@ -44,10 +44,11 @@ class Scores:
 
     def add(self, batch: SeriesBatch, answer: Answer) -> None:
         """Add an answer to a batch."""
-        rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
-        self.points.update(answer.point, batch.future, batch.scored, **rows)
+        self.points.update(answer.point, batch.future, batch.scored, **batch.scales)
         if self.quantiles is not None and answer.quantiles is not None:
-            self.quantiles.update(answer.quantiles, batch.future, batch.scored, **rows, crps=answer.crps)
+            self.quantiles.update(
+                answer.quantiles, batch.future, batch.scored, **batch.scales, crps=answer.crps
+            )
 
     def figures(self) -> dict[str, float]:
         """All figures."""

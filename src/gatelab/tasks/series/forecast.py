@@ -295,11 +295,10 @@ class ForecastTask(Task):
 
     def add(self, batch: SeriesBatch, answer: Answer) -> None:
         """Add up the errors of an answer to a batch."""
-        rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
-        self.metric.update(answer.point, batch.future, batch.scored, **rows, series=batch.series)
+        self.metric.update(answer.point, batch.future, batch.scored, **batch.scales, series=batch.series)
         if self.quantile_metric is not None and answer.quantiles is not None:
             self.quantile_metric.update(
-                answer.quantiles, batch.future, batch.scored, **rows, crps=answer.crps
+                answer.quantiles, batch.future, batch.scored, **batch.scales, crps=answer.crps
             )
 
     @property

@@ -157,9 +157,8 @@ def _errors(task: Any, data: Any) -> tuple[dict[str, ForecastError], int]:
             point = task.output.point(task.parameters_of(task.on_device(batch))).cpu()
         said = {"forecaster": point}
         said |= {n: torch.from_numpy(p) for n, p in data.trivial("valid", numbers).items() if n in COMPARED}
-        rows = {"level": batch.level, "spread": batch.spread, "mase_scale": batch.mase_scale}
         for name, forecast in said.items():
-            errors[name].update(forecast, batch.future, batch.scored, **rows, series=batch.series)
+            errors[name].update(forecast, batch.future, batch.scored, **batch.scales, series=batch.series)
     return errors, int(errors["forecaster"].windows)
 
 

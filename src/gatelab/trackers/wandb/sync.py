@@ -24,7 +24,7 @@ import filelock
 from gatelab.data.files import write_json
 from gatelab.data.messages import say
 from gatelab.run import RequestError
-from gatelab.run.record.directory import DAMAGED, RunDirectory, now
+from gatelab.run.record.directory import UNREADABLE, RunDirectory, now
 from gatelab.run.record.find import find_run
 from gatelab.trackers.follow import Follow, identity
 from gatelab.trackers.wandb.session import NO_KEY, Session, connect, history, logged_parts, server
@@ -61,7 +61,7 @@ def find_pending(paths: Iterable[Path]) -> list[Pending]:
     for run in dict.fromkeys(found):
         try:
             pending += _pending(run)
-        except (RequestError, OSError, *DAMAGED) as error:
+        except UNREADABLE as error:
             say(f"not read: {error if isinstance(error, RequestError | OSError) else f'{run}: {error!r}'}")
     return pending
 

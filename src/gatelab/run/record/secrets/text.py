@@ -352,9 +352,8 @@ def _without_named(text: str, pattern: re.Pattern[str]) -> str:
             continue
         if part == "call" and (kind == "random" or not _CALLED.search(told)):
             continue  # code
-        if told.lower() == found["name"].lower() or is_harmless(
-            told.strip("+- \t\n"), kind
-        ):  # password=password
+        named_only = told.lower() == found["name"].lower()  # password=password
+        if named_only or is_harmless(told.strip("+- \t\n"), kind):
             continue
         kept += [text[done : value.start(part)], MASK]
         done = at = value.start(part) + len(told)
