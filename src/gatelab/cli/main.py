@@ -31,7 +31,7 @@ COMMANDS = {
     "baseline": "score the trivial models on a data set",
     "generate": "continue a text with a trained language model",
     "perplexity": "score any text with a trained language model",
-    "predict": "forecast the continuation of a table with a trained forecaster",
+    "predict": "forecast, classify, translate or write down new input with a trained run",
     "explain": "show what a run's network learned, as a page",
     "export": "write a run's network as safetensors, ONNX or torch.export",
     "check": "compose and check a configuration without running it",
