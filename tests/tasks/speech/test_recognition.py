@@ -224,6 +224,15 @@ def test_it_is_explained_with_a_spectrogram(net, data, manifest):
     assert "own transcripts" in own.note
 
 
+def test_a_sound_too_short_for_a_step_is_left_out_of_an_explanation(data, tmp_path):
+    task = task_of(data, core=TorchGRU, stride=3)
+    write_wav(tmp_path / "short.wav", np.zeros(10))
+    with pytest.raises(ValueError, match="no sound has the 3 frames that the network reads at once"):
+        task.reading(Run(data, data), tmp_path)
+    write_wav(tmp_path / "long.wav", spoken("ab"))
+    assert task.reading(Run(data, data), tmp_path).note.startswith("1 utterances of")
+
+
 class Run(NamedTuple):
     data: Any
     reader: Any
