@@ -94,10 +94,11 @@ def test_scores_that_are_not_the_runs_own_are_not_kept(run, capsys, monkeypatch)
     assert "they are those of last.ckpt, for best.ckpt is gone" in told()
 
 
-def test_the_scores_of_data_that_lie_elsewhere_are_kept(run, tmp_path):
+@pytest.mark.parametrize("name", ["t.txt", "called-otherwise.txt"])
+def test_the_scores_of_data_that_lie_elsewhere_are_kept(name, run, tmp_path):
     text = json.loads((run / "run.json").read_text())["config"]["data"]["path"]
     (tmp_path / "moved").mkdir()
-    assert main(["eval", str(run), f"data.path={shutil.copy(text, tmp_path / 'moved')}"]) == 0
+    assert main(["eval", str(run), f"data.path={shutil.copy(text, tmp_path / 'moved' / name)}"]) == 0
     assert "test" in splits_of(run)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,12 @@ from safetensors import safe_open
 from safetensors.torch import load
 
 from gatelab.cli.main import main
+from gatelab.core import SequenceClassifier, TorchGRU
+from gatelab.core.labels.classifier import Pooling
 from gatelab.core.weights.compression import unpack
 from gatelab.run import RequestError, RunFailed
 from gatelab.run.export import export
-from gatelab.run.export.files import int8_graph, onnx_graph
+from gatelab.run.export.files import as_graph, int8_graph, onnx_graph
 from gatelab.run.load import load_task
 from gatelab.run.scoring.evaluate import score
 from gatelab.run.train import train
@@ -108,6 +111,23 @@ def test_onnx_gives_the_outputs_of_the_run(kind, inputs, run, tmp_path):
     done = export(run(kind), "onnx", tmp_path / "x.onnx")
     assert done.inputs == inputs
     assert done.difference <= done.tolerance
+
+
+@pytest.mark.filterwarnings("ignore")  # of the older ONNX exporter, as `export` does
+@pytest.mark.parametrize("pooling", Pooling.__args__)
+@pytest.mark.ci
+def test_an_onnx_graph_of_a_classifier_gives_its_outputs_at_any_number_of_steps(pooling):
+    pytest.importorskip("onnxscript")
+    torch.manual_seed(0)
+    net = SequenceClassifier(
+        0, 3, partial(TorchGRU, hidden_size=6), channels=2, pooling=pooling, bidirectional=True
+    )
+    interface = GraphInterface({"inputs": ("batch", "time", 2)}, {"logits": ("batch", 3)})
+    with torch.inference_mode():
+        run = onnx_graph(as_graph(net.eval(), interface), (torch.randn(2, 12, 2),), interface, "{}")[1]
+        for steps in (1, 5, 12, 40):
+            x = torch.randn(3, steps, 2)
+            torch.testing.assert_close(run((x,))[0], net(x))
 
 
 @pytest.mark.parametrize(

@@ -102,9 +102,12 @@ def fold_of_text(text: AnyText, folds: int, fold: int) -> tuple[list[AnyText], A
     return pieces, text[start:end], note
 
 
-def item_cuts(items: int, folds: int) -> list[int]:
-    """Return the borders `[K+1]` of `folds` blocks of `items` items, the first of them one longer where need be."""
+def item_cuts(items: int, folds: int, what: str = "items") -> list[int]:
+    """Return the borders `[K+1]` of `folds` blocks of `items` items, the first of them one longer where need be.
+
+    what: they are called in messages.
+    """
     if items < folds:
-        raise DataError(f"data.folds={folds}: there are only {items} items; give fewer folds or more items")
+        raise DataError(f"data.folds={folds}: there are only {items} {what}; give fewer folds or more {what}")
     size, longer = divmod(items, folds)
     return [k * size + min(k, longer) for k in range(folds + 1)]

@@ -282,6 +282,7 @@ def load_data(record: dict[str, Any]) -> Any:
     with reading("run.json"), _where_it_ran(record["attempts"][-1]):
         data = build_data(record["config"])
         recorded = type(data.spec).from_dict(record["spec"])
+    data.fingerprint = _under_old_names(record.get("data", {}), data.fingerprint)
     own = {key for key, _ in named_files(record["config"])}  # accepted with the code that reads them
     if unknown := sorted(data.fingerprint.keys() - record.get("data", {}).keys() - own):
         raise RequestError(f"data: run.json has no sha256 of {few(unknown)}, so it is not the run's data.")
@@ -298,6 +299,12 @@ def load_data(record: dict[str, Any]) -> Any:
                 "data, or run.json was edited"
             )
     return data
+
+
+def _under_old_names(recorded: Mapping[str, str], found: Mapping[str, str]) -> dict[str, str]:
+    """`found` (file -> sha256), with a file that is called otherwise now under the name that the record has for it."""
+    gone = {sha256: name for name, sha256 in recorded.items() if name not in found}
+    return {name if name in recorded else gone.get(sha256, name): sha256 for name, sha256 in found.items()}
 
 
 def changed_data(record: dict[str, Any], data: Any) -> str | None:

@@ -311,6 +311,7 @@ class GraphInterface:
         outputs: likewise; the first is the output proper, the rest the state after, if there is one.
         steps: T of a graph that walks a fixed number of steps, unless asked for otherwise.
         usual_steps: T of the inputs that a graph is compared on.
+        multiple: T is a multiple of it; what is left over would be read by nothing.
         free_time: whether `torch.export` can leave T free.
         pack: what makes of the inputs after the first the network's second argument; None: they are its state.
         fixed_time: whether the graph walks a fixed number of steps in every format.
@@ -323,6 +324,7 @@ class GraphInterface:
     outputs: Mapping[str, tuple[int | str, ...]]
     steps: int = 1
     usual_steps: int = 12
+    multiple: int = 1
     free_time: bool = False
     pack: Callable[[Sequence[Any]], Any] | None = None
     fixed_time: bool = False

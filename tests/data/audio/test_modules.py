@@ -120,6 +120,26 @@ def test_folds_share_out_the_examples_of_train_and_valid(folder):
     assert len(set(seen)) == 22
 
 
+def test_folds_keep_speakers_whole_where_the_splits_do(manifest):
+    speakers = "speaker=" + "/".join("uvwxy"[n % 5] for n in range(20))
+    path, heard = manifest(["ab"] * 20, speakers), []
+    for fold in range(3):
+        data = speech(path, split=[0.6, 0.2, 0.2], folds=3, fold=fold)
+        who = {split: {e.speaker for e in found} for split, found in data.corpus.examples.items()}
+        assert not who["train"] & who["valid"]
+        assert "whole speakers" in data.notes[-1]
+        heard += who["valid"]
+    assert len(heard) == len(set(heard)) == 4
+    with pytest.raises(DataError, match=r"data.folds=5: there are only 4 speakers; give fewer folds"):
+        speech(path, split=[0.6, 0.2, 0.2], folds=5, fold=0)
+
+
+@pytest.mark.parametrize("options", [{"valid_speaker": None}, {"redraw": True}])
+def test_folds_whose_digits_would_be_in_several_are_refused(options):
+    with pytest.raises(DataError, match=r"a recording would be in several; give data.valid_speaker=NAME"):
+        SpeechDataModule(folds=4, fold=0, **options)
+
+
 def test_the_commonest_class_is_the_baseline(folder, write_wav):
     for number in range(12, 24):
         write_wav(f"tones/low/{number}.wav", tone(500))

@@ -20,6 +20,12 @@ Make = Callable[..., Any]
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute", "ignore::DeprecationWarning")
 
 
+@pytest.fixture(autouse=True)
+def forget_graphs() -> None:
+    """PyTorch stops compiling a function after eight graphs, those of other tests included."""
+    torch.compiler.reset()
+
+
 @pytest.fixture
 def run(make_task: Make, make_trainer: Make, tmp_path: Path) -> Make:
     """Train a few steps and return the last checkpoint."""

@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from gatelab.cli.main import main
-from gatelab.core import GRU, SpeechRecognizer
+from gatelab.core import GRU, SpeechRecognizer, TorchGRU
 from gatelab.data import SpeechDataModule
+from gatelab.run.export.files import as_graph
 from gatelab.run.load import load_task
 from gatelab.tasks import RecognitionTask
+from gatelab.tasks.contract import Remark
 from gatelab.tasks.explanation.measure import explain
 from gatelab.tasks.optimizers import adam
 from gatelab.tasks.speech.streaming import StreamingRecognizer
@@ -56,10 +58,10 @@ def data(manifest):
     return made
 
 
-def task_of(data, **net):
+def task_of(data, core=GRU, **net):
     torch.manual_seed(0)
-    core = functools.partial(GRU, hidden_size=8)
-    made = RecognitionTask.build_net(functools.partial(SpeechRecognizer, **net), core, data.spec)
+    cell = functools.partial(core, hidden_size=8)
+    made = RecognitionTask.build_net(functools.partial(SpeechRecognizer, **net), cell, data.spec)
     return RecognitionTask(made, spec=data.spec, optimizer=adam).eval()
 
 
@@ -167,6 +169,36 @@ def test_it_is_exported(kind, run, tmp_path):
     assert main(["export", str(run), "--format", kind, "--output", f"{tmp_path}/model.{kind}"]) == 0
 
 
+def test_a_graph_whose_last_frames_nothing_would_read_is_refused(run, tmp_path, capsys):
+    request = ["export", str(run), "--format", "onnx", "--output", f"{tmp_path}/model.onnx", "--steps"]
+    assert main([*request, "3"]) == 2
+    assert "--steps 3: the network reads 2 steps of its input at once" in capsys.readouterr().err
+
+
+def test_a_graph_of_both_directions_has_no_state(data):
+    task = task_of(data, bidirectional=True, stride=2)
+    interface = task.graph()
+    assert list(interface.inputs) == ["frames"]
+    assert list(interface.outputs) == ["logits"]
+    frames = task.example_input(2, 10)
+    torch.testing.assert_close(as_graph(task.net, interface)(*frames)[0], task.net(*frames)[0])
+
+
+@pytest.mark.parametrize("core", [GRU, TorchGRU])
+def test_of_a_sound_too_short_for_a_step_nothing_is_written_down_and_it_is_told(core, data, tmp_path):
+    task = task_of(data, core=core, stride=3)
+    for name, samples in (("a_long", spoken("ab")), ("b_short", np.zeros(10)), ("c_long", spoken("ba"))):
+        write_wav(tmp_path / f"{name}.wav", samples)
+    new = Run(data, SpeechDataModule("files", mels=20))
+    with pytest.warns(Remark) as told:
+        said = task.predict(new, tmp_path)["transcript"].tolist()
+    assert any("at once, so nothing is written down" in str(each.message) for each in told)
+    assert any("shorter than a window of 25 ms" in str(each.message) for each in told)
+    (tmp_path / "b_short.wav").unlink()
+    alone = task.predict(Run(data, SpeechDataModule("files", mels=20)), tmp_path)["transcript"].tolist()
+    assert said == [alone[0], "", alone[1]]
+
+
 def test_a_sound_of_another_rate_is_refused(run, tmp_path, capsys):
     with wave.open(str(tmp_path / "fast.wav"), "wb") as file:
         file.setparams((1, 2, 2 * RATE, 0, "NONE", ""))
@@ -190,6 +222,15 @@ def test_it_is_explained_with_a_spectrogram(net, data, manifest):
         assert found["context"]["rise"][0] != 0
     own = task.reading(Run(data, data), manifest.parent / "0.wav")
     assert "own transcripts" in own.note
+
+
+def test_a_sound_too_short_for_a_step_is_left_out_of_an_explanation(data, tmp_path):
+    task = task_of(data, core=TorchGRU, stride=3)
+    write_wav(tmp_path / "short.wav", np.zeros(10))
+    with pytest.raises(ValueError, match="no sound has the 3 frames that the network reads at once"):
+        task.reading(Run(data, data), tmp_path)
+    write_wav(tmp_path / "long.wav", spoken("ab"))
+    assert task.reading(Run(data, data), tmp_path).note.startswith("1 utterances of")
 
 
 class Run(NamedTuple):

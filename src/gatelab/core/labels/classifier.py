@@ -184,7 +184,8 @@ class SequenceClassifier(nn.Module):
     def weights(self, y: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The weights of attention [T, B, A], exactly 0 behind a sequence's end."""
         if self.pooling == "query":
-            middle = y[len(y) // 2] if lengths is None else self._at(y, lengths // 2)
+            # shape[0], not len: a graph with time free would keep the middle of the sequence that it was traced with
+            middle = y[y.shape[0] // 2] if lengths is None else self._at(y, lengths // 2)
             queries = self.attention(middle).unflatten(-1, (-1, y.shape[-1]))  # [B, A, F]
             scores = torch.einsum("tbf,baf->tba", y, queries)
         else:

@@ -7,7 +7,7 @@ Dimensions: `B` batch, `T` frames, `C` channels.
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Unpack, get_args
@@ -79,7 +79,8 @@ class AudioDataModule(GatelabDataModule):
         same. channels: of files with several, "mix", "first" or "error".
     data_seed: of what is drawn once: splits of your own files, the silence of Speech Commands, connected digits.
     batch_size, eval_batch_size: sounds of a batch.
-    folds, fold: validate on block `fold` of `folds` of the train and valid examples, in an order drawn from seed 0.
+    folds, fold: validate on block `fold` of `folds` of the train and valid examples, in an order drawn from seed 0; of
+        whole speakers where none of them is in both splits.
     mirror, cache: folders to look for files in before downloading (see fetch.py).
 
     A sound that is shorter than a window is filled up with silence.
@@ -183,8 +184,9 @@ class AudioDataModule(GatelabDataModule):
         self.fingerprint, self.notes = corpus.fingerprint, list(corpus.notes)
         if self.folds is not None and self.fold is not None:
             corpus = self._take_fold(corpus, self.folds, self.fold)
-        self._note_short(corpus)
         rate = corpus.recordings.rate
+        every = (example for examples in corpus.examples.values() for example in examples)
+        self._note_short(((example.name, example.samples) for example in every), rate)
         if self.normalize == "speaker":
             self._refuse_unknown_speakers(corpus)
         scale = Scale()
@@ -242,22 +244,30 @@ class AudioDataModule(GatelabDataModule):
             groups.setdefault(example.speaker, []).append(example)
         return self._scales(corpus, groups)
 
-    def _note_short(self, corpus: Corpus) -> None:
-        window = self.features.sizes(corpus.recordings.rate)[0]
-        every = (example for examples in corpus.examples.values() for example in examples)
-        if short := [example.name for example in every if example.samples < window]:
+    def _note_short(self, sounds: Iterable[tuple[str, int]], rate: int) -> None:
+        """Tell which of the sounds, name and samples, are shorter than a window."""
+        window = self.features.sizes(rate)[0]
+        if short := [name for name, samples in sounds if samples < window]:
             self.notes.append(
                 f"{counted(len(short), 'sound')} shorter than a window of {self.features.window:g} ms, filled up with "
                 f"silence: {few(short)}"
             )
 
     def _take_fold(self, corpus: Corpus, folds: int, fold: int) -> Corpus:
-        pool = [*corpus.examples["train"], *corpus.examples["valid"]]
-        cuts = item_cuts(len(pool), folds)
-        order = np.random.Generator(np.random.PCG64(0)).permutation(len(pool))
-        block = set(order[cuts[fold] : cuts[fold + 1]].tolist())
+        train, valid = corpus.examples["train"], corpus.examples["valid"]
+        pool = [*train, *valid]
+        whole = not {e.speaker for e in train if e.speaker} & {e.speaker for e in valid if e.speaker}
+        groups: dict[str | int, list[int]] = {}
+        for number, example in enumerate(pool):
+            groups.setdefault((whole and example.speaker) or number, []).append(number)
+        of_speakers = all(isinstance(name, str) for name in groups)
+        cuts = item_cuts(len(groups), folds, "speakers" if of_speakers else "sounds")
+        order = np.random.Generator(np.random.PCG64(0)).permutation(len(groups))
+        members = list(groups.values())
+        block = {number for place in order[cuts[fold] : cuts[fold + 1]] for number in members[place]}
         self.notes.append(
             f"data.fold={fold} of data.folds={folds}: {len(block):,} of {len(pool):,} examples are valid"
+            + ", whole speakers" * of_speakers
         )
         parts = {
             "train": [example for number, example in enumerate(pool) if number not in block],
@@ -282,7 +292,8 @@ class AudioDataModule(GatelabDataModule):
         """Read new sounds: one file, a folder of them, or a manifest (a .csv with the column `path`).
 
         Returns:
-            the column `path`, and batches of frames `[B, T, C]` with their lengths `[B]`, in the same order.
+            the column `path`, and batches of frames `[B, T, C]` with their lengths `[B]`, in the same order. After the
+            last of them `notes` tells of sounds that are shorter than a window.
 
         Raises:
             DataError: naming the file that cannot be read or has another rate than the run's sounds, or that does not
@@ -312,11 +323,18 @@ class AudioDataModule(GatelabDataModule):
                 speakers[name] = scale_of(self.features(sound, spec.rate) for sound in own)
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            sizes: list[tuple[str, int]] = []
             for start in range(0, len(rows), self.eval_batch_size):
                 some = rows[start : start + self.eval_batch_size]
+                sounds = [self._new_sound(row, spec.rate) for row in some]
+                sizes += [(row.where, len(sound)) for row, sound in zip(some, sounds, strict=True)]
                 yield padded(
-                    [frames.of(self._new_sound(row, spec.rate), speakers.get(row.speaker)) for row in some]
+                    [
+                        frames.of(sound, speakers.get(row.speaker))
+                        for row, sound in zip(some, sounds, strict=True)
+                    ]
                 )
+            self._note_short(sizes, spec.rate)
 
         return {"path": [str(row.file) for row in rows]}, batches()
 

@@ -27,9 +27,14 @@ MOST: Final = 2**27 - 1
 """Recordings of a class that the published rule has room for."""
 
 
+def speaker_of(name: str) -> str:
+    """The speaker of a recording called WORD/SPEAKER_nohash_N.wav."""
+    return name.split("/")[-1].split("_nohash_")[0].removesuffix(".wav")
+
+
 def split_of(name: str) -> str:
     """The split of a recording called WORD/SPEAKER_nohash_N.wav, by the published rule."""
-    speaker = name.split("/")[-1].split("_nohash_")[0].removesuffix(".wav")
+    speaker = speaker_of(name)
     number = int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16)
     percent = number % (MOST + 1) * (100.0 / MOST)
     if percent < VALID_PERCENT:
@@ -55,7 +60,7 @@ def speech_commands(
         if word == BACKGROUND:
             background.append(recordings.piece(number))
         else:
-            example = Example(name, (recordings.piece(number),), word)
+            example = Example(name, (recordings.piece(number),), word, speaker_of(name))
             words.setdefault(word, []).append((split_of(name), example))
     every = [pair for pairs in words.values() for pair in pairs]
     examples = {split: [example for where, example in every if where == split] for split in SPLITS}

@@ -54,6 +54,12 @@ class SpeechDataModule(AudioDataModule):
         self.utterances = {"train": train_utterances, "valid": eval_utterances, "test": eval_utterances}
         if corpus == "connected_digits":
             check_apart(valid_speaker, "data.test_speaker", test_speaker)
+            if self.folds is not None and (valid_speaker is None or redraw):
+                raise DataError(
+                    f"data.folds={self.folds}: folds of connected digits are whole speakers, and with "
+                    f"{'data.redraw=true' if redraw else 'data.valid_speaker=null'} a recording would be in several; "
+                    "give data.valid_speaker=NAME data.redraw=false, or leave data.folds out"
+                )
         self.valid_speaker, self.test_speaker, self.redraw = valid_speaker, test_speaker, redraw
 
     def _published(self) -> Corpus:

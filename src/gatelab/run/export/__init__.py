@@ -134,6 +134,11 @@ def export(
     note = json.dumps({key: loaded.record[key] for key in ("identity", "config", "spec")})
     with request_errors("export"):
         interface = _interface(loaded.task, kind, part)
+    if steps is not None and steps % interface.multiple:
+        raise RequestError(
+            f"--steps {steps}: the network reads {interface.multiple} steps of its input at once, and the rest of "
+            f"{steps} would be lost; give a multiple of {interface.multiple}."
+        )
     before = scores(loaded, test) if compressed else {}
     fresh: Any = build_task(loaded.config, loaded.task.spec)
     net = fresh.net.eval()

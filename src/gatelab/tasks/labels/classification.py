@@ -174,7 +174,6 @@ class ClassificationTask(Task):
                 f"{type(run.reader).__name__} reads no new examples; nothing can be said of {file}"
             )
         named, batches = run.reader.new_examples(file, self.spec, run.tokenizer)
-        remark(file, run.reader.notes)
         labels: list[str] = []
         probability: list[float] = []
         with torch.inference_mode():
@@ -182,6 +181,7 @@ class ClassificationTask(Task):
                 p, answer = self.net(batch.inputs, batch.lengths).double().softmax(-1).max(-1)
                 labels += [self.spec.classes[i] for i in answer.tolist()]
                 probability += p.tolist()
+        remark(file, run.reader.notes)
         return pd.DataFrame({**named, "label": labels, "probability": probability})
 
     def reading(self, run: RunSource, file: Path | None = None) -> Reading:

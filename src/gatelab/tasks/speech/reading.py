@@ -77,11 +77,17 @@ def _validation(data: Any) -> list[tuple[Tensor, Tensor]]:
 def _of_file(task: Any, reader: Any, file: Path) -> list[tuple[Tensor, Tensor]]:
     rows = []
     for frames, lengths in reader.new_sounds(file, task.spec)[1]:
+        read = task.net.steps(lengths) > 0
+        frames, lengths = frames[read], lengths[read]
+        if not len(lengths):
+            continue
         with torch.no_grad():
             said = task.net(frames, lengths=lengths)[0].argmax(-1).T
         for one, n, outputs in zip(frames, lengths.tolist(), said, strict=True):
             best = outputs[: n // task.net.stride].unique_consecutive()
             rows.append((one[:n], best[best != BLANK]))
+    if not rows:
+        raise ValueError(f"{file}: no sound has the {task.net.stride} frames that the network reads at once")
     return rows[:UTTERANCES]
 
 

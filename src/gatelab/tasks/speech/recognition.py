@@ -18,9 +18,11 @@ from torch.nn import functional as F
 from gatelab.core.speech.decoding import BLANK, decode
 from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.spec import SpeechBatch, SpeechSpec
+from gatelab.data.messages import few
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample, check_beam, remark
 from gatelab.tasks.explanation.reading import Reading
+from gatelab.tasks.speech.graph import frames_and_state, recognizer_graph
 from gatelab.tasks.speech.reading import read_speech
 
 if TYPE_CHECKING:
@@ -178,7 +180,7 @@ class RecognitionTask(Task):
         """Write down the speech in a sound file, in all of a folder, or in those that a manifest names.
 
         Returns:
-            `path`, `transcript`.
+            `path`, `transcript`; nothing is written down of a sound that is too short for a step, which is told.
 
         Raises:
             ValueError: a file cannot be read or does not fit.
@@ -186,12 +188,27 @@ class RecognitionTask(Task):
         import pandas as pd
 
         named, batches = run.reader.new_sounds(file, self.spec)
-        remark(file, run.reader.notes)
         said: list[str] = []
+        unread: list[str] = []
         with torch.inference_mode():
             for frames, lengths in batches:
-                short = SpeechBatch(frames, lengths, lengths, lengths)
-                said += self._said(self._log_probs(short), lengths)
+                texts, read = [""] * len(lengths), self.net.steps(lengths) > 0
+                if read.any():
+                    some = lengths[read]
+                    log_probs = self._log_probs(SpeechBatch(frames[read], some, some, some))
+                    places = read.nonzero().flatten().tolist()
+                    for place, text in zip(places, self._said(log_probs, some), strict=True):
+                        texts[place] = text
+                paths = named["path"][len(said) :]
+                unread += [path for path, enough in zip(paths, read.tolist(), strict=False) if not enough]
+                said += texts
+        notes = [*run.reader.notes]
+        if unread:
+            notes.append(
+                f"too short for the {self.net.stride} frames that the network reads at once, so nothing is written "
+                f"down: {few(unread)}"
+            )
+        remark(file, notes)
         return pd.DataFrame({**named, "transcript": said})
 
     def reading(self, run: RunSource, file: Path | None = None) -> Reading:
@@ -199,21 +216,9 @@ class RecognitionTask(Task):
         return read_speech(self, run, file)
 
     def graph(self) -> GraphInterface:
-        """Frames [B, T, C] and state in, logits [T', B, V + 1] and state out; T is a multiple of the stride."""
-        states = self.example_input(1, self.net.stride)[1:]
-        steps: int | str = "time" if self.net.stride == 1 else "steps"
-        return GraphInterface.of_steps(
-            {"frames": ("batch", "time", self.spec.channels)},
-            {"logits": (steps, "batch", len(self.spec.symbols) + 1)},
-            {f"state_{place}": state for place, state in enumerate(states)},
-            steps=self.net.stride,
-            usual_steps=12 * self.net.stride,
-        )
+        """Frames [B, T, C] and state in, logits [T', B, V + 1] and state out; of both directions without a state."""
+        return recognizer_graph(self.net, self.spec)
 
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
         """Random frames [batch, steps, C], and the state after some others."""
-        generator = torch.Generator().manual_seed(batch * 1000 + steps)
-        before = 2 * self.net.stride
-        frames = torch.randn(batch, before + steps, self.spec.channels, generator=generator)
-        state = self.net(frames[:, :before])[1]
-        return (frames[:, before:], *(state if isinstance(state, tuple) else (state,)))
+        return frames_and_state(self.net, self.spec, batch, steps)
