@@ -1,9 +1,12 @@
 """A message is short and printable, whatever it quotes."""
 
+import io
+
 import numpy as np
 import pytest
 
 from gatelab.data.messages import (
+    bars,
     did_you_mean,
     few,
     no_column,
@@ -75,3 +78,16 @@ def test_twins_are_told_once_and_others_not():
     assert notes == [
         "ids were taken for different ones: 'a' and 'A', '1' and '1.0' and '1.00'; write them alike if they are one"
     ]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_alone(terminal, monkeypatch):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", stream)
+    with bars() as progress:
+        tick = progress("sentences", 8)
+        tick(3)
+        tick(5)
+    assert ("sentences" in stream.getvalue()) == terminal
+    assert ("100%" in stream.getvalue()) == terminal

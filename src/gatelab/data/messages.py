@@ -1,13 +1,14 @@
-"""Messages: the errors of the data ring, remarks on stderr, the nearest spelling of a misspelt name.
+"""Messages: the errors of the data ring, remarks and progress bars on stderr, the nearest spelling of a misspelt name.
 
 Both errors are `ValueError`s whose message names the file (or option), where in it the trouble is, and the fix.
 """
 
+import contextlib
 import difflib
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 from unicodedata import category, normalize
 
@@ -41,6 +42,26 @@ class DataError(ValueError):
 
 class FetchError(DataError):
     """A file is missing, could not be downloaded, or has other bytes than the ones that were published."""
+
+
+@contextlib.contextmanager
+def bars() -> Iterator[Callable[[str, int | None], Callable[[int], None]]]:
+    """Progress bars on stderr, one for each call; none where it is not a terminal.
+
+    What it gives is called with a label and how much there is to do (None: not known), and returns what is called with
+    how much more is done.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=sys.stderr)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+
+        def begin(label: str, total: int | None) -> Callable[[int], None]:
+            bar = shown.add_task(label, total=total)
+            return lambda done: shown.advance(bar, done)
+
+        yield begin
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ import torch
 import yaml
 
 from gatelab.data.files import write_json
-from gatelab.data.messages import say
+from gatelab.data.messages import bars, say
 from gatelab.data.text.text_files import blocks
 from gatelab.run import RequestError
 from gatelab.run.build import quiet, request_errors
@@ -222,11 +222,8 @@ def score(
     deterministic: bool | Literal["warn"] | None = None,
 ) -> dict[str, float]:
     """Score a whole split in this process, as often as the task asks for (`Task.read_again`); `data` stays as it is."""
-    import pytorch_lightning as pl
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-
     quiet()
-    accelerator, devices = device
+    accelerator, _ = device
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise RequestError(
             "PyTorch sees no GPU here, and the run is to be scored on one: --accelerator cpu scores it without."
@@ -234,11 +231,30 @@ def score(
     reading = copy.copy(data)
     reading.trainer = None  # the split is scored whole, not a rank's share of it
     while True:
+        metrics = _score_once(task, reading.dataloader(split), split, device, deterministic)
+        if not task.read_again(reading, split, metrics):
+            return metrics
+
+
+def _score_once(
+    task: Any, loader: Any, split: str, device: Device, deterministic: bool | Literal["warn"] | None
+) -> dict[str, float]:
+    import pytorch_lightning as pl
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+    accelerator, devices = device
+    with bars() as progress:
+        tick = progress(split, _batches(loader))
+
+        def done(*_: Any) -> None:
+            tick(1)
+
         with request_errors("trainer", (Exception,)):
             trainer = pl.Trainer(
                 accelerator=accelerator,
                 devices=devices,
                 deterministic=deterministic,
+                callbacks=[pl.callbacks.LambdaCallback(on_validation_batch_end=done, on_test_batch_end=done)],
                 logger=False,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -248,10 +264,16 @@ def score(
                 plugins=[LightningEnvironment()],
             )
         run, prefix = (trainer.test, "test") if split == "test" else (trainer.validate, "val")
-        run(task, dataloaders=reading.dataloader(split), verbose=False)
-        metrics = dict(task.results[prefix])
-        if not task.read_again(reading, split, metrics):
-            return metrics
+        run(task, dataloaders=loader, verbose=False)
+    return dict(task.results[prefix])
+
+
+def _batches(loader: Any) -> int | None:
+    """How many batches a loader gives, if it knows."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
 
 
 def predict(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -17,13 +16,13 @@ from typing import Any
 import torch
 import yaml
 
-from gatelab.data.messages import did_you_mean, say
+from gatelab.data.messages import bars, did_you_mean, say
 from gatelab.run import RequestError
 from gatelab.run.build import request_errors
 from gatelab.run.load import LoadedRun
 from gatelab.run.record.directory import now
 from gatelab.run.record.rows import add_rows
-from gatelab.tasks.contract import Method, Progress
+from gatelab.tasks.contract import Method
 
 Asked = dict[str, dict[str, tuple[Any, ...]]]
 """Method -> option -> its values."""
@@ -96,7 +95,7 @@ def score_rows(
         RequestError: the network or the data cannot be scored so.
     """
     task, rows = loaded.task, []
-    with _on(task, device), _bars() as progress:
+    with _on(task, device), bars() as progress:
         for name, options in asked.items():
             method, started = task.methods[name], time.perf_counter()
             with request_errors(f"--rows {name}"):
@@ -173,19 +172,3 @@ def _on(task: Any, device: torch.device) -> Iterator[None]:
         yield
     finally:
         task.to(before)
-
-
-@contextlib.contextmanager
-def _bars() -> Iterator[Progress]:
-    """A bar for each pass on stderr; none where it is not a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    console = Console(file=sys.stderr)
-    with Bars(console=console, transient=True, disable=not console.is_terminal) as bars:
-
-        def begin(label: str, total: int) -> Any:
-            bar = bars.add_task(label, total=total)
-            return lambda done: bars.advance(bar, done)
-
-        yield begin

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from gatelab.data.labelled.scores import BINS, ClassSums, class_figures, class_sums
 from gatelab.data.labelled.spec import LabelledBatch, LabelledSpec
+from gatelab.data.messages import bars
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, HeatMap, Metric, RunSource, Sample, TableSample, remark
 from gatelab.tasks.explanation.reading import Reading
@@ -176,11 +177,13 @@ class ClassificationTask(Task):
         named, batches = run.reader.new_examples(file, self.spec, run.tokenizer)
         labels: list[str] = []
         probability: list[float] = []
-        with torch.inference_mode():
+        with torch.inference_mode(), bars() as progress:
+            tick = progress("examples", len(next(iter(named.values()))))
             for batch in batches:
                 p, answer = self.net(batch.inputs, batch.lengths).double().softmax(-1).max(-1)
                 labels += [self.spec.classes[i] for i in answer.tolist()]
                 probability += p.tolist()
+                tick(len(answer))
         remark(file, run.reader.notes)
         return pd.DataFrame({**named, "label": labels, "probability": probability})
 

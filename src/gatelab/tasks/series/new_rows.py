@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatelab.data.messages import bars
 from gatelab.data.specs import SeriesBatch
 from gatelab.tasks.contract import Remark, remark
 
@@ -66,10 +67,14 @@ def forecast_panel(task: Any, reader: Any, file: Path, future: Path | None) -> p
     given = reader.panel_input(file, task.spec, future)
     remark(file, given.notes)
     parts: list[dict[str, Tensor]] = []
-    for start in range(0, len(given.ids), TOGETHER):
-        batch = given.windows[np.arange(start, min(start + TOGETHER, len(given.ids)))]
-        level, spread = (t.double().unsqueeze(1) for t in (batch.level, batch.spread))
-        parts.append(_forecast(task, batch, level, spread))
+    with bars() as progress:
+        tick = progress("series", len(given.ids))
+        for start in range(0, len(given.ids), TOGETHER):
+            some = np.arange(start, min(start + TOGETHER, len(given.ids)))
+            batch = given.windows[some]
+            level, spread = (t.double().unsqueeze(1) for t in (batch.level, batch.spread))
+            parts.append(_forecast(task, batch, level, spread))
+            tick(len(some))
     out = given.stamps.copy()
     for name in parts[0]:
         out[name] = torch.cat([part[name] for part in parts]).flatten().numpy()

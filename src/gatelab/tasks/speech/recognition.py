@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gatelab.core.speech.decoding import BLANK, decode
 from gatelab.data.audio.edit_distance import errors_of
 from gatelab.data.audio.spec import SpeechBatch, SpeechSpec
-from gatelab.data.messages import few
+from gatelab.data.messages import bars, few
 from gatelab.tasks.base import Task, TaskOptions
 from gatelab.tasks.contract import GraphInterface, Metric, RunSource, TableSample, check_beam, remark
 from gatelab.tasks.explanation.reading import Reading
@@ -190,7 +190,8 @@ class RecognitionTask(Task):
         named, batches = run.reader.new_sounds(file, self.spec)
         said: list[str] = []
         unread: list[str] = []
-        with torch.inference_mode():
+        with torch.inference_mode(), bars() as progress:
+            tick = progress("sounds", len(named["path"]))
             for frames, lengths in batches:
                 texts, read = [""] * len(lengths), self.net.steps(lengths) > 0
                 if read.any():
@@ -202,6 +203,7 @@ class RecognitionTask(Task):
                 paths = named["path"][len(said) :]
                 unread += [path for path, enough in zip(paths, read.tolist(), strict=False) if not enough]
                 said += texts
+                tick(len(texts))
         notes = [*run.reader.notes]
         if unread:
             notes.append(

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core.text.head import token_loss, token_nll
+from gatelab.data.messages import bars
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.data.text.text_files import lines_of
 from gatelab.tasks.base import Task, TaskOptions
@@ -313,7 +314,12 @@ class LanguageModelTask(Task):
 
         if not (prompts := lines_of(file, pages=True)):
             raise ValueError("the file is empty; write a line to continue")
-        texts = [self.generate(run, prompt, Generation())[0] for prompt in prompts]
+        texts = []
+        with bars() as progress:
+            tick = progress("lines", len(prompts))
+            for prompt in prompts:
+                texts += self.generate(run, prompt, Generation())
+                tick(1)
         return pd.DataFrame({"prompt": prompts, "text": texts})
 
     def reading(self, run: RunSource, file: Path | None = None) -> Reading:

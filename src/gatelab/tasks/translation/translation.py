@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gatelab.core.text.head import token_loss, token_nll
 from gatelab.core.translation.search import Found, search
-from gatelab.data.messages import few, shows
+from gatelab.data.messages import bars, few, shows
 from gatelab.data.pairs.scores import check_scores, signatures, translation_scores
 from gatelab.data.pairs.spec import PairBatch, PairSpec
 from gatelab.data.specs import IGNORE
@@ -225,13 +225,17 @@ class TranslationTask(Task):
         ids = [tokenizer.encode(sentence) for sentence in sentences]
         order = np.argsort([len(sentence) for sentence in ids], kind="stable")
         texts = [""] * len(ids)
-        for start in range(0, len(ids), AT_ONCE):
-            places = order[start : start + AT_ONCE]
-            part = [ids[i] for i in places]
-            lengths = torch.tensor([len(sentence) for sentence in part], device=self.device)
-            found = self.search(pad_sequence(part).to(self.device), lengths, self.beam, self.length_penalty)
-            for place, one in zip(places, found, strict=True):
-                texts[place] = tokenizer.decode(one.tokens)
+        with bars() as progress:
+            tick = progress("sentences", len(ids))
+            for start in range(0, len(ids), AT_ONCE):
+                places = order[start : start + AT_ONCE]
+                part = [ids[i] for i in places]
+                lengths = torch.tensor([len(sentence) for sentence in part], device=self.device)
+                source = pad_sequence(part).to(self.device)
+                found = self.search(source, lengths, self.beam, self.length_penalty)
+                for place, one in zip(places, found, strict=True):
+                    texts[place] = tokenizer.decode(one.tokens)
+                tick(len(part))
         return texts
 
     def predict(self, run: RunSource, file: Path) -> "pd.DataFrame":
