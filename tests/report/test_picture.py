@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import matplotlib.colors
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -165,6 +166,14 @@ def test_every_finite_point_is_in_the_frame_and_the_others_are_counted(make_stud
     assert low < 1.9
     assert 9.0 < high < 10.0
     assert "diverged, not shown: 1" in texts(axes)
+
+
+def test_near_values_are_written_whole(make_study, entries):
+    choice, _ = entries
+    trials = [{"params": {"h": h}, "values": [2.0796 + h / 1e5]} for h in (1, 2, 3)]
+    axes = drawn(read_study(make_study("s", [choice("h", 1, 2, 3)], trials)))
+    FigureCanvasAgg(axes.figure).draw()
+    assert axes.yaxis.get_offset_text().get_text() == ""
 
 
 def test_the_best_is_named(grid):

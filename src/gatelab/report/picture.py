@@ -174,6 +174,10 @@ def _scale_axes(axes: Axes, found: Curves) -> None:
     if (frame := found.frame) is not None:
         axes.set_yscale("log" if frame.log else "linear")
         axes.set_ylim(frame.low, frame.high)
+    if axes.get_yscale() == "linear":
+        axes.ticklabel_format(
+            axis="y", useOffset=False
+        )  # whole numbers, not what is added to one in a corner
 
 
 def _draw_line(
