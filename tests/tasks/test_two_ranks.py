@@ -1,6 +1,5 @@
 """Two gloo processes give the figures of one, and a killed two-process run goes on exactly."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -12,7 +11,9 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).with_name("two_ranks.py")
+from . import two_ranks
+
+ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -33,7 +34,8 @@ def run_two_ranks(folder: Path, kind: str) -> list[dict[str, Any]]:
     }
     processes = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(folder), kind],
+            [sys.executable, "-m", "tests.tasks.two_ranks", str(folder), kind],
+            cwd=ROOT,
             env={**os.environ, **common, "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -67,12 +69,7 @@ def test_two_ranks_give_the_figures_of_one_and_resume_exactly(
     short = [line for line in lines if len(line) <= 20]
     (tmp_path / "source.txt").write_text("\n".join(short))
     (tmp_path / "target.txt").write_text("\n".join(line.strip()[::-1] for line in short))
-    spec = importlib.util.spec_from_file_location("two_ranks", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    alone = script.measure(kind, tmp_path, 1)
+    alone = two_ranks.measure(kind, tmp_path, 1)
     first, second = run_two_ranks(tmp_path, kind)
     assert first == second
     for split in ("test", "val"):

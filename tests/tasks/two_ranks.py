@@ -1,6 +1,7 @@
 """What one of two gloo processes runs for `test_two_ranks.py`: evaluate, train, be killed and go on; report as JSON.
 
-Usage: python two_ranks.py FOLDER KIND, with LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set. Not a test itself.
+Usage: python -m tests.tasks.two_ranks FOLDER KIND, with LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT
+set. Not a test itself.
 """
 
 import functools
@@ -29,21 +30,7 @@ from gatelab.tasks import (
 from gatelab.tasks.callbacks import ExponentialAveraging
 from gatelab.tasks.optimizers import sgd
 
-
-class Killed(BaseException):
-    """Stands for kill -9."""
-
-
-class KillAfter(pl.Callback):
-    """Die before the batch after step `step`."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        if trainer.fit_loop.epoch_loop.total_batch_idx == self.step:
-            raise Killed
-
+from .kill_tools import KillAfter, Killed
 
 KINDS: dict[str, tuple[Any, Any]] = {
     "text": (LanguageModel, LanguageModelTask),

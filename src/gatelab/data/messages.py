@@ -13,6 +13,10 @@ from typing import TypeVar
 from unicodedata import category, normalize
 
 Found = TypeVar("Found")
+Progress = Callable[[str, int | None], Callable[[int], None]]
+"""Called with a label and how much there is to do (None: not known).
+
+It returns what is called with how much more is done."""
 MOST_CHARACTERS = 4000
 MOST_OF_A_NAME = 60
 MOST_PROBLEMS = 12
@@ -45,17 +49,13 @@ class FetchError(DataError):
 
 
 @contextlib.contextmanager
-def bars() -> Iterator[Callable[[str, int | None], Callable[[int], None]]]:
-    """Progress bars on stderr, one for each call; none where it is not a terminal.
-
-    What it gives is called with a label and how much there is to do (None: not known), and returns what is called with
-    how much more is done.
-    """
+def bars() -> Iterator[Progress]:
+    """Progress bars on stderr, one for each call; none where it is not a terminal."""
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress as Bars
 
     console = Console(file=sys.stderr)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as shown:
+    with Bars(console=console, transient=True, disable=not console.is_terminal) as shown:
 
         def begin(label: str, total: int | None) -> Callable[[int], None]:
             bar = shown.add_task(label, total=total)

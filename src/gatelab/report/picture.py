@@ -174,10 +174,8 @@ def _scale_axes(axes: Axes, found: Curves) -> None:
     if (frame := found.frame) is not None:
         axes.set_yscale("log" if frame.log else "linear")
         axes.set_ylim(frame.low, frame.high)
-    if axes.get_yscale() == "linear":
-        axes.ticklabel_format(
-            axis="y", useOffset=False
-        )  # whole numbers, not what is added to one in a corner
+    if axes.get_yscale() == "linear":  # whole numbers, not what is added to one in a corner
+        axes.ticklabel_format(axis="y", useOffset=False)
 
 
 def _draw_line(

@@ -197,9 +197,8 @@ def _load(path: str | Path, run: RunDirectory, record: dict[str, Any]) -> Loaded
     checkpoint = run.best if run.best.is_file() else run.last
     if not checkpoint.is_file() or "spec" not in record:
         raise RequestError(f"{path}: has no checkpoint yet; train it first.")
-    asked = (
-        "OMP_NUM_THREADS" in os.environ
-    )  # PyTorch has read it; a sweep's runs are often trained on one thread
+    # PyTorch has read it; a sweep's runs are often trained on one thread
+    asked = "OMP_NUM_THREADS" in os.environ
     prepare_process({**record["config"], "threads": None} if asked else record["config"])
     with request_errors(str(run.run_file)):
         spec = task_class(record["config"]).spec_type.from_dict(record["spec"])

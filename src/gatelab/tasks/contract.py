@@ -271,10 +271,6 @@ class ScoredRow:
     tuned: dict[str, Any] | None = None
 
 
-Progress = Callable[[str, int], Callable[[int], None]]
-"""Called with a label and how much there is to do; returns what is called with how much more is done."""
-
-
 class Remark(UserWarning):
     """Something to tell the user about a prediction, e.g. what the vocabulary lacks."""
 

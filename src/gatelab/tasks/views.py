@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from gatelab.data.messages import Progress
 from gatelab.tasks.contract import (
     GraphInterface,
     Method,
     Metric,
-    Progress,
     RunSource,
     Sample,
     ScoredRow,

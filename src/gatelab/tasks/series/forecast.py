@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from gatelab.core.series.covariates import Covariates
 from gatelab.core.series.outputs import Output, Point
+from gatelab.data.messages import Progress
 from gatelab.data.series.rolling import RollingWindow
 from gatelab.data.series.scores import INTERVALS, SCORED_LEVELS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
@@ -30,7 +31,6 @@ from gatelab.tasks.contract import (
     GraphInterface,
     Method,
     Metric,
-    Progress,
     RunSource,
     Sample,
     ScoredRow,

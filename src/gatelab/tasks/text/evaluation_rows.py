@@ -19,7 +19,8 @@ from gatelab.core.text.dynamic_evaluation import dynamic_nll, gradient_scale
 from gatelab.core.text.head import IGNORE, token_nll
 from gatelab.core.text.neural_cache import NeuralCache, mixed
 from gatelab.core.text.stream_scoring import chunks, monte_carlo_nll, tempered_nll
-from gatelab.tasks.contract import Method, Option, Progress
+from gatelab.data.messages import Progress
+from gatelab.tasks.contract import Method, Option
 
 METHODS: Mapping[str, Method] = {
     "dynamic": Method(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gatelab.core.text.head import token_loss, token_nll
-from gatelab.data.messages import bars
+from gatelab.data.messages import Progress, bars
 from gatelab.data.specs import IGNORE, TextSpec, TokenBatch
 from gatelab.data.text.text_files import lines_of
 from gatelab.tasks.base import Task, TaskOptions
@@ -25,7 +25,6 @@ from gatelab.tasks.contract import (
     GraphInterface,
     Method,
     Metric,
-    Progress,
     Remark,
     RunSource,
     ScoredRow,

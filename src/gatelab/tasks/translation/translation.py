@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from gatelab.core.text.head import token_loss, token_nll
 from gatelab.core.translation.search import Found, search
-from gatelab.data.messages import bars, few, shows
+from gatelab.data.messages import Progress, bars, few, shows
 from gatelab.data.pairs.scores import check_scores, signatures, translation_scores
 from gatelab.data.pairs.spec import PairBatch, PairSpec
 from gatelab.data.specs import IGNORE
@@ -31,7 +31,6 @@ from gatelab.tasks.contract import (
     Method,
     Metric,
     Option,
-    Progress,
     Remark,
     RunSource,
     Sample,
