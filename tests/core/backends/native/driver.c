@@ -165,7 +165,7 @@ static int differ(const char *what, double a, double b, double tolerance) {
 }
 
 /* The products over all rows against plain loops, from the gradients that the kernel left in `gates`. */
-static int wrong_products(const problem *p, const gru_call *c) {
+static int wrong_products(const problem *p, const gru_call *c, double close) {
     idx H = p->H, D = p->D, before = p->reverse && !p->lengths ? p->B : 0;
     int bad = 0;
     for (idx f = 0; f < 3 * H; f++) {
@@ -176,13 +176,13 @@ static int wrong_products(const problem *p, const gru_call *c) {
                 sum += (double)c->gates[n * c->gates_stride + column] *
                        (f >= 2 * H && !p->reset_after ? c->gates[n * c->gates_stride + k]
                                                       : c->states[(n + before) * c->states_stride + k]);
-            bad |= differ("dW_hh", c->dw_hh[f * H + k], sum, 2e-5);
+            bad |= differ("dW_hh", c->dw_hh[f * H + k], sum, close);
         }
         for (idx k = 0; c->dw_ih && k < D; k++) {
             double sum = 0;
             for (idx n = 0; n < p->N; n++)
                 sum += (double)c->gates[n * c->gates_stride + H + f] * c->x[n * D + k];
-            bad |= differ("dW_ih", c->dw_ih[f * D + k], sum, 2e-5);
+            bad |= differ("dW_ih", c->dw_ih[f * D + k], sum, close);
         }
     }
     for (idx n = 0; c->dx && n < p->N; n++)
@@ -190,7 +190,7 @@ static int wrong_products(const problem *p, const gru_call *c) {
             double sum = 0;
             for (idx f = 0; f < 3 * H; f++)
                 sum += (double)c->gates[n * c->gates_stride + H + f] * p->w_ih[f * D + k];
-            bad |= differ("dX", c->dx[n * D + k], sum, 2e-5);
+            bad |= differ("dX", c->dx[n * D + k], sum, close);
         }
     return bad;
 }
@@ -200,11 +200,13 @@ static int one_call(int training) {
     idx H = p.H, D = p.D, states = training ? (p.lengths ? p.N : (p.T + 1) * p.B) : 2 * p.B;
     idx apart = pick(0, 1) * 16, bad = 0, fused = pick(0, 1) ? D : 0;
     idx gates = training ? p.N : (p.reset_after ? 0 : p.B);
-    gru_call c = {.steps = p.T, .batch = p.B, .hidden = H, .inputs = fused, .reset_after = p.reset_after};
+    int bf16 = H % 2 == 0 && D % 2 == 0 && pick(0, 1);
+    double close = bf16 ? 3e-2 : 2e-5; /* BF16 has 8 bits */
+    gru_call c = {.steps = p.T, .batch = p.B, .hidden = H, .inputs = fused, .reset_after = p.reset_after, .bf16 = bf16};
     c.reverse = p.reverse, c.training = training, c.threads = pick(1, 3), c.split_units = pick(0, 1);
     c.lengths = p.lengths, c.rows = p.rows, c.resets = p.resets, c.h0 = p.h0;
     float *packed = poisoned(gru_packed_size(fused, H, training)), *x = inner_rows(&p);
-    gru_pack(p.w_ih, p.w_hh, p.b_ih, p.reset_after ? p.b_hh : NULL, fused, H, p.reset_after, training, 2, packed);
+    gru_pack(p.w_ih, p.w_hh, p.b_ih, p.reset_after ? p.b_hh : NULL, fused, H, p.reset_after, training, bf16, 2, packed);
     c.packed = packed, c.x = x, c.states_stride = H + apart, c.gates_stride = 4 * H + apart;
     c.states = poisoned(states * c.states_stride), c.gates = poisoned(gates * c.gates_stride);
     float *projected = training ? c.gates + H : poisoned(p.N * 3 * H);
@@ -225,10 +227,10 @@ static int one_call(int training) {
         for (idx s = 0; s < (p.lengths ? p.lengths[i] : p.T); s++)
             for (idx u = 0; u < H; u++) {
                 idx at = (s * p.B + (p.rows ? p.rows[i] : i)) * H + u;
-                bad |= differ("y", c.y[at], y[at], 2e-5);
+                bad |= differ("y", c.y[at], y[at], close);
             }
     for (idx i = 0; i < p.B * H; i++)
-        bad |= differ("h_n", c.h_n[i], h_n[i], 2e-5);
+        bad |= differ("h_n", c.h_n[i], h_n[i], close);
     if (training) {
         c.dy = p.dy, c.dh_n = p.dh_n, c.dh0 = poisoned(p.B * H), c.dbias = poisoned(4 * H);
         c.work = poisoned(gru_work_size(fused, p.B, H, c.threads));
@@ -244,16 +246,16 @@ static int one_call(int training) {
                 moved[i] = p.h0[i] + (side ? step : -step) * h0[i];
             loss[side] = reference(&p, moved, y, h_n);
         }
-        bad |= differ("dh0 along a direction", along, (loss[1] - loss[0]) / (2 * step), 1e-4);
+        bad |= differ("dh0 along a direction", along, (loss[1] - loss[0]) / (2 * step), bf16 ? close : 1e-4);
         for (idx i = 0; i < 4 * H; i++)
             bad |= !isfinite(c.dbias[i]);
-        bad |= wrong_products(&p, &c);
+        bad |= wrong_products(&p, &c, close);
         free(c.dw_hh), free(c.dw_ih), free(c.dx), free(moved), free(c.dh0), free(c.dbias), free(c.work);
     }
     if (bad)
-        printf("T %d B %d D %d H %d reset_after %d reverse %d lengths %d resets %d training %d inputs %d threads %d\n",
+        printf("T %d B %d D %d H %d reset_after %d reverse %d lengths %d resets %d training %d inputs %d threads %d bf16 %d\n",
                (int)p.T, (int)p.B, (int)D, (int)H, p.reset_after, p.reverse, !!p.lengths, !!p.resets, training,
-               (int)fused, (int)c.threads);
+               (int)fused, (int)c.threads, bf16);
     if (!training)
         free(projected);
     free(packed), free(x), free(c.states), free(c.gates), free(c.y), free(c.h_n), free(h0), free(y), free(h_n);

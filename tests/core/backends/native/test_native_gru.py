@@ -11,7 +11,7 @@ from torch import nn
 from gatelab.core.backends.native import kernel as native_kernel
 from gatelab.core.backends.native import layer, load, run
 
-ISAS = ("avx512", "avx2", "portable")
+ISAS = ("avx512_bf16", "avx512", "avx2", "portable")
 
 
 @pytest.fixture

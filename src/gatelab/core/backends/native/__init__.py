@@ -101,8 +101,7 @@ def _layer_backward(
     *found, lengths, reset_mask, drawn, states, gates, reset_after, reverse, p, needed = others
     batch = plan(x.shape[0], x.shape[1], lengths, reset_mask, reverse, drawn, p)
     states, gates = states if batch.order is None else states[: batch.count], gates[: batch.count]
-    inputs, rows = layer.fused_inputs(batch, x.shape[2]), batch.gather(x)
-    tape = layer.Tape(batch, inputs, rows, states, gates.clone(), gates.new_empty(0), reset_after)
+    tape = layer.Tape(batch, batch.gather(x), states, gates.clone(), gates.new_empty(0), reset_after)
     return layer.backward(tape, dy, dh_n, h0, cast(Tensors, found), needed)
 
 

@@ -18,9 +18,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SOURCE = HERE / "csrc" / "gru.c"
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-shared"]
+_AVX2 = ["-mavx2", "-mfma"]
+_AVX512 = [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 ISA_FLAGS = {
-    "avx512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
-    "avx2": ["-mavx2", "-mfma"],
+    "avx512_bf16": [*_AVX512, "-mavx512bf16"],
+    "avx512": _AVX512,
+    "avx2": _AVX2,
     "portable": [],
 }
 

@@ -1,7 +1,7 @@
 """The C kernel as Python sees it: finding and loading it, checks before a call, buffers, and packed weights.
 
-The shared object is chosen by what the processor has, or by GATELAB_NATIVE_ISA (avx512, avx2 or portable). PyTorch is
-imported before it is loaded, so that its OpenMP library is the one that PyTorch brought: there is one pool of threads,
+The shared object is chosen by what the processor has, or by GATELAB_NATIVE_ISA (avx512_bf16, avx512, avx2 or
+portable). PyTorch is imported before it is loaded, so that its OpenMP library is the one that PyTorch brought: there is one pool of threads,
 and `torch.set_num_threads` governs it.
 
 After a fork the pool's threads do not exist in the child, and waiting for them would never end. So a child runs the
@@ -31,7 +31,7 @@ from gatelab.core.backends.native.compile import isas, object_name, source_diges
 ONLY_BACKWARD = 2
 Tensors = tuple[Tensor, Tensor, Tensor | None, Tensor | None]  # w_ih, w_hh, b_ih, b_hh
 VARIABLE = "GATELAB_NATIVE_ISA"
-ISAS = ("portable", "avx2", "avx512")  # in the order of gru_processor's numbers
+ISAS = ("portable", "avx2", "avx512", "avx512_bf16")  # in the order of gru_processor's numbers
 
 _INTEGERS = [
     "steps",
@@ -43,6 +43,7 @@ _INTEGERS = [
     "training",
     "threads",
     "split_units",
+    "bf16",
 ]
 _FORWARD = ["lengths", "rows", "resets", "packed", "x", "projected", "h0", "y", "h_n", "states", "gates"]
 _STRIDES = ["projected_stride", "states_stride", "gates_stride"]
@@ -79,7 +80,7 @@ class Library:
         self.processor: str = ISAS[self._declare("gru_processor", integer)()]
         self.packed_size = self._declare("gru_packed_size", integer, integer, integer, integer)
         self.work_size = self._declare("gru_work_size", integer, *[integer] * 4)
-        self.pack = self._declare("gru_pack", None, *[pointer] * 4, *[integer] * 5, pointer)
+        self.pack = self._declare("gru_pack", None, *[pointer] * 4, *[integer] * 6, pointer)
         self.checksum = self._declare("gru_checksum", ctypes.c_uint64, *[pointer] * 4, *[integer] * 2)
         self.forward = self._declare("gru_forward", None, ctypes.POINTER(Call))
         self.backward = self._declare("gru_backward", None, ctypes.POINTER(Call))
@@ -298,22 +299,25 @@ _PACKED = 1 << 26  # floats of packed weights that are kept in all (256 MiB)
 
 
 class Packed(NamedTuple):
-    """Packed weights: what they hold, and the size of the inputs packed with them (0: not packed)."""
+    """Packed weights: what they hold, the size of the inputs packed with them (0: not packed), and whether in BF16."""
 
     data: Tensor
     inputs: int
+    bf16: bool
     library: Library
 
 
-def pack(library: Library, weights: Tensors, *, inputs: int, reset_after: bool, backward: bool) -> Packed:
+def pack(
+    library: Library, weights: Tensors, *, inputs: int, reset_after: bool, backward: bool, bf16: bool = False
+) -> Packed:
     """Pack the weights for one pass, forward or `backward`; `inputs` is D to pack W_ih too, or 0."""
     weights = _contiguous(weights)
     hidden = weights[1].shape[1]
     data = POOL.borrow(library.packed_size(inputs, hidden, backward))
     threads = most_threads() if weights[1].numel() >= _SMALL else 1
     which = ONLY_BACKWARD if backward else 0
-    library.pack(*_addresses(weights), inputs, hidden, reset_after, which, threads, data.data_ptr())
-    return Packed(data, inputs, library)
+    library.pack(*_addresses(weights), inputs, hidden, reset_after, which, bf16, threads, data.data_ptr())
+    return Packed(data, inputs, bf16, library)
 
 
 def _contiguous(weights: Tensors) -> Tensors:

@@ -20,6 +20,7 @@ from torch import Tensor
 from gatelab.core.backends.native.kernel import (
     POOL,
     Call,
+    Library,
     Packed,
     PackedStore,
     Tensors,
@@ -105,7 +106,6 @@ class Tape:
     """What forward leaves for backward. Backward overwrites `gates`, so a tape serves once."""
 
     batch: Batch
-    inputs: int  # D if W_ih x is computed in the kernel, else 0
     x: Tensor  # [N, D]
     states: Tensor  # [T+1, B, H] or [N, H], rows perhaps apart
     gates: Tensor  # [N, 4H], rows perhaps apart, in `memory`
@@ -122,10 +122,20 @@ class Tape:
         POOL.release(self.memory)
 
 
-def fused_inputs(batch: Batch, inputs: int) -> int:
+def fused_inputs(batch: Batch, inputs: int, bf16: bool) -> int:
     """D if W_ih x is to be computed in the kernel, else 0; a drawn mask of zoneout is put into W_ih x."""
-    fused = batch.drawn is None and (inputs <= FUSED_INPUTS or batch.count <= FUSED_ROWS)
+    fused = batch.drawn is None and (bf16 or inputs <= FUSED_INPUTS or batch.count <= FUSED_ROWS)
     return inputs if fused else 0
+
+
+def rounds_factors(library: Library, inputs: int, hidden: int) -> bool:
+    """Whether the kernel's products in training round their factors to BF16, as PyTorch's own products do.
+
+    They do where PyTorch's setting allows it (`torch.set_float32_matmul_precision`) and the processor has instructions
+    for it. Two numbers lie in a lane, so the sizes must be even.
+    """
+    even = hidden % 2 == 0 and inputs % 2 == 0
+    return even and library.isa == "avx512_bf16" and torch.get_float32_matmul_precision() == "medium"
 
 
 def _threads(batch: Batch, inputs: int, hidden: int) -> tuple[int, bool]:
@@ -162,6 +172,7 @@ def _call(batch: Batch, hidden: int, packed: Packed, reset_after: bool, training
         training=training,
         threads=threads,
         split_units=split,
+        bf16=packed.bf16,
         packed=packed.data.data_ptr(),
         zoneout=batch.p,
     )
@@ -182,11 +193,13 @@ def forward(
     """
     hidden, rows, ragged = h0.shape[1], batch.count, batch.order is not None
     x, h0 = batch.gather(x), h0.contiguous()
-    inputs = fused_inputs(batch, weights[0].shape[1])
+    library, wide = load(), weights[0].shape[1]
+    bf16 = training and rounds_factors(library, wide, hidden)
+    inputs = fused_inputs(batch, wide, bf16)
     if training:
-        packed = pack(load(), weights, inputs=inputs, reset_after=reset_after, backward=False)
+        packed = pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False, bf16=bf16)
     else:
-        packed = STORE.get(load(), weights, inputs=inputs, reset_after=reset_after)
+        packed = STORE.get(library, weights, inputs=inputs, reset_after=reset_after)
     call = _call(batch, hidden, packed, reset_after, training)
     call.h0 = address("h0", h0, (batch.size, hidden))
     gates = memory = None
@@ -219,7 +232,7 @@ def forward(
     if gates is None or memory is None:
         return y, h_n, None
     POOL.release(packed.data)
-    return y, h_n, Tape(batch, inputs, x, states, gates, memory, reset_after)
+    return y, h_n, Tape(batch, x, states, gates, memory, reset_after)
 
 
 def backward(
@@ -227,22 +240,31 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of (x, h0, w_ih, w_hh, b_ih, b_hh); those not `needed` may be None.
 
-    The kernel turns the tape's gates into gradients, and computes the products where a library's do badly. The weights
+    The kernel turns the tape's gates into gradients, and computes the products where a library's do badly or do not
+    round their factors though they may. The weights
     are packed as they are now: of an edit through `.data` since forward, PyTorch's own gradients know the same. So it
     is with h0, which PyTorch reads again for dW_hh alone.
     """
-    batch, hidden, inputs = tape.batch, tape.states.shape[1], tape.inputs
-    packed = pack(load(), weights, inputs=inputs, reset_after=tape.reset_after, backward=True)
-    library = packed.library
+    batch, hidden, library = tape.batch, tape.states.shape[1], load()
+    inputs = weights[0].shape[1]
+    bf16 = rounds_factors(library, inputs, hidden)
     few = batch.count <= FUSED_ROWS
-    narrow = inputs > 0 and (few or inputs <= NARROW)
+    ours, ours_hh = bf16 or few or inputs <= NARROW, bf16 or few  # whose products: W_ih's, W_hh's
+    packed = pack(
+        library,
+        weights,
+        inputs=inputs if ours else 0,
+        reset_after=tape.reset_after,
+        backward=True,
+        bf16=bf16,
+    )
     call = _call(batch, hidden, packed, tape.reset_after, True)
     floats = tape.gates.new_empty
     dh0, dbias = floats(batch.size, hidden), floats(4, hidden)
-    dx = floats(batch.count, inputs) if needed[0] and narrow else None
-    dw_ih = floats(3 * hidden, inputs) if needed[2] and narrow else None
-    dw_hh = floats(3 * hidden, hidden) if needed[3] and few else None
-    work = floats(library.work_size(inputs, batch.size, hidden, call.threads))
+    dx = floats(batch.count, inputs) if needed[0] and ours else None
+    dw_ih = floats(3 * hidden, inputs) if needed[2] and ours else None
+    dw_hh = floats(3 * hidden, hidden) if needed[3] and ours_hh else None
+    work = floats(library.work_size(packed.inputs, batch.size, hidden, call.threads))
     call.gates, call.gates_stride = tape.gates.data_ptr(), tape.gates.stride(0)
     call.states, call.states_stride = tape.states.data_ptr(), tape.states.stride(0)
     if dy is not None:
@@ -251,7 +273,7 @@ def backward(
     if dh_n is not None:
         dh_n = dh_n.contiguous()
         call.dh_n = address("dh_n", dh_n, (batch.size, hidden))
-    if narrow:
+    if ours:
         call.x = address("x", tape.x, (batch.count, inputs))
     for name, made in {
         "dh0": dh0,

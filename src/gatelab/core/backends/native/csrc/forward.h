@@ -69,13 +69,15 @@ static void sum_gates(const forward_step *f, idx row, idx rows, idx panel, float
     const gru_call *c = f->c;
     idx place = place_of(f->p, row), across = panels_of(c->hidden);
     idx skip = c->reset_after ? 0 : 1; /* without W_hn h */
+    int bf16 = (int)c->bf16;
     if (c->inputs) {
-        product in = {f->w.input + panel * c->inputs * COLS, c->inputs, 3, across * c->inputs * COLS, 3};
+        idx size = panel_size(c->inputs, bf16);
+        product in = {f->w.input + panel * size, c->inputs, 3, across * size, 3, bf16};
         multiply(in, c->x + (f->inner + place) * c->inputs, rows, f->p->step * c->inputs, sums + COLS, SUMS, COLS);
     }
-    idx panel_size = c->hidden * COLS;
-    product recurrent = {f->w.recurrent + (skip * across + panel) * panel_size, c->hidden, 3 - skip,
-                         across * panel_size, c->inputs ? 1 - skip : 3};
+    idx size = panel_size(c->hidden, bf16);
+    product recurrent = {f->w.recurrent + (skip * across + panel) * size, c->hidden, 3 - skip, across * size,
+                         c->inputs ? 1 - skip : 3, bf16};
     multiply(recurrent, entering_state(f, place), rows, f->p->step * c->states_stride, sums + skip * COLS, SUMS, COLS);
 }
 
@@ -149,7 +151,7 @@ static void forward_one(const forward_step *f) {
     const gru_call *c = f->c;
     const part *p = f->p;
     float sums[ROWS * SUMS] __attribute__((aligned(64)));
-    idx count = places_below(p, f->m->active), panel_size = c->hidden * COLS;
+    idx count = places_below(p, f->m->active), size = panel_size(c->hidden, (int)c->bf16);
     for (idx panel = p->panel0; panel < p->panel1; panel++)
         for (idx row = 0; row < count; row += ROWS) {
             idx rows = min_idx(ROWS, count - row);
@@ -165,7 +167,7 @@ static void forward_one(const forward_step *f) {
     for (idx panel = p->panel0; panel < p->panel1; panel++)
         for (idx row = 0; row < count; row += ROWS) {
             idx rows = min_idx(ROWS, count - row);
-            product of_q = {f->w.recurrent + panel * panel_size, c->hidden, 1, 0, 1};
+            product of_q = {f->w.recurrent + panel * size, c->hidden, 1, 0, 1, (int)c->bf16};
             multiply(of_q, gates_of(f, place_of(p, row)), rows, p->step * c->gates_stride, sums, SUMS, COLS);
             finish_before(f, row, rows, panel, sums);
         }

@@ -5,6 +5,9 @@
  * in registers. Each sum runs over k in order, in stretches of DEPTH that start from zero (one long chain would
  * round ten times worse), so a row's result does not depend on the rows beside it, on the number of threads or on
  * which of the tiles took it.
+ *
+ * In BF16 the factors are rounded, the sums are floats all the same, and two k at a time lie in a lane: panels are
+ * [k/2][COLS] pairs, half as large.
  */
 #ifndef GATELAB_GEMM_H
 #define GATELAB_GEMM_H
@@ -26,10 +29,14 @@ typedef struct {
     const float *weights;
     idx depth, panels, panel_stride;
     idx add_from; /* panels from this one on are added to C, those before it replace it */
+    int bf16;     /* whether the panels are pairs; then `depth` is even */
 } product;
 
-/* The element of A for row r and step k is a[r * a_row + k * a_step]. */
-INLINE void tile(const int rows, const int panels, const float *a, idx a_row, idx a_step, idx depth, const product *p,
+/* The floats that a panel takes. */
+INLINE idx panel_size(idx depth, int bf16) { return (bf16 ? depth / 2 : depth) * COLS; }
+
+/* The element of A, or the pair, for row r and step k is a[r * a_row + k * a_step]. */
+INLINE void tile(const int rows, const int panels, const int bf16, const float *a, idx a_row, idx a_step, idx depth, const product *p,
                  const float *w, float *c, idx row_stride, idx c_stride, const int *adds) {
     vec sum[TALL][2 * 3];
     UNROLL
@@ -49,10 +56,11 @@ INLINE void tile(const int rows, const int panels, const float *a, idx a_row, id
         w += COLS;
         UNROLL
         for (int r = 0; r < rows; r++) {
-            vec element = all(a[r * a_row + k * a_step]);
+            const float *at = a + r * a_row + k * a_step;
+            vec element = bf16 ? all_pairs(at) : all(*at);
             UNROLL
             for (int v = 0; v < 2 * panels; v++)
-                sum[r][v] += weight[v] * element;
+                sum[r][v] = bf16 ? add_pairs(sum[r][v], weight[v], element) : sum[r][v] + weight[v] * element;
         }
     }
     UNROLL
@@ -69,12 +77,13 @@ INLINE void tile(const int rows, const int panels, const float *a, idx a_row, id
 typedef void tile_function(const float *a, idx a_stride, idx depth, const product *p, const float *w, float *c,
                            idx row_stride, idx c_stride, const int *adds);
 
-#define TILE(R, P)                                                                                                   \
-    static __attribute__((noinline)) void tile_##R##_##P(const float *a, idx a_stride, idx depth, const product *p, \
-                                                         const float *w, float *c, idx row_stride, idx c_stride,    \
-                                                         const int *adds) {                                         \
-        tile(R, P, a, a_stride, 1, depth, p, w, c, row_stride, c_stride, adds);                                        \
+#define TILE_OF(NAME, R, P, BF16)                                                                                    \
+    static __attribute__((noinline)) void NAME##_##R##_##P(const float *a, idx a_stride, idx depth, const product *p, \
+                                                           const float *w, float *c, idx row_stride, idx c_stride,  \
+                                                           const int *adds) {                                       \
+        tile(R, P, BF16, a, a_stride, 1, depth, p, w, c, row_stride, c_stride, adds);                                 \
     }
+#define TILE(R, P) TILE_OF(floats, R, P, 0) TILE_OF(pairs, R, P, 1)
 TILE(1, 1) TILE(2, 1) TILE(3, 1) TILE(4, 1) TILE(5, 1) TILE(6, 1)
 TILE(1, 2) TILE(2, 2)
 TILE(1, 3) TILE(2, 3)
@@ -82,21 +91,21 @@ TILE(1, 3) TILE(2, 3)
 TILE(7, 1) TILE(8, 1) TILE(9, 1) TILE(10, 1) TILE(11, 1) TILE(12, 1)
 TILE(3, 2) TILE(4, 2)
 TILE(3, 3) TILE(4, 3)
+#define TILES_OF(NAME)                                                                                               \
+    {{0},                                                                                                            \
+     {0, NAME##_1_1, NAME##_2_1, NAME##_3_1, NAME##_4_1, NAME##_5_1, NAME##_6_1, NAME##_7_1, NAME##_8_1, NAME##_9_1, \
+      NAME##_10_1, NAME##_11_1, NAME##_12_1},                                                                        \
+     {0, NAME##_1_2, NAME##_2_2, NAME##_3_2, NAME##_4_2},                                                            \
+     {0, NAME##_1_3, NAME##_2_3, NAME##_3_3, NAME##_4_3}}
+#else
+#define TILES_OF(NAME)                                                                                               \
+    {{0},                                                                                                            \
+     {0, NAME##_1_1, NAME##_2_1, NAME##_3_1, NAME##_4_1, NAME##_5_1, NAME##_6_1},                                    \
+     {0, NAME##_1_2, NAME##_2_2},                                                                                    \
+     {0, NAME##_1_3, NAME##_2_3}}
 #endif
 
-static tile_function *const TILES[4][TALL + 1] = {
-    {0},
-#if W == 16
-    {0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1, tile_7_1, tile_8_1, tile_9_1, tile_10_1, tile_11_1,
-     tile_12_1},
-    {0, tile_1_2, tile_2_2, tile_3_2, tile_4_2},
-    {0, tile_1_3, tile_2_3, tile_3_3, tile_4_3},
-#else
-    {0, tile_1_1, tile_2_1, tile_3_1, tile_4_1, tile_5_1, tile_6_1},
-    {0, tile_1_2, tile_2_2},
-    {0, tile_1_3, tile_2_3},
-#endif
-};
+static tile_function *const TILES[2][4][TALL + 1] = {TILES_OF(floats), TILES_OF(pairs)}; /* [bf16][panels][rows] */
 
 /* The next tile's height when `left` rows remain: tiles of nearly the same height, none of them tiny. */
 INLINE idx tile_height(idx left) {
@@ -104,22 +113,41 @@ INLINE idx tile_height(idx left) {
     return (left + tiles - 1) / tiles;
 }
 
+/* Panels [q, q + panels) of a product over `depth` steps from step k on; here `a` and the steps are of floats or of
+ * pairs. */
+INLINE void multiply_panels(const product *p, idx q, idx panels, idx k, idx depth, const float *a, idx rows,
+                            idx a_stride, float *c, idx row_stride, idx c_stride) {
+    int adds[3];
+    for (int i = 0; i < 3; i++)
+        adds[i] = k > 0 || q + i >= p->add_from;
+    for (idx r = 0, height; r < rows; r += height) {
+        height = tile_height(rows - r);
+        TILES[p->bf16][panels][height](a + r * a_stride, a_stride, depth, p, p->weights + q * p->panel_stride + k * COLS,
+                                       c + r * row_stride + q * c_stride, row_stride, c_stride, adds);
+    }
+}
+
+#define PAIR_ROWS (6 * TALL) /* rows at a time in BF16: they are rounded once for all panels */
+
 static void multiply(product p, const float *a, idx rows, idx a_stride, float *c, idx row_stride, idx c_stride) {
     idx group = rows > WIDE ? 1 : 3;
-    for (idx q = 0; q < p.panels; q += group) {
-        idx panels = min_idx(group, p.panels - q);
-        for (idx k = 0; k < p.depth; k += DEPTH) {
-            const float *w = p.weights + q * p.panel_stride + k * COLS;
-            idx depth = min_idx(DEPTH, p.depth - k);
-            int adds[3];
-            for (int i = 0; i < 3; i++)
-                adds[i] = k > 0 || q + i >= p.add_from;
-            for (idx r = 0; r < rows;) {
-                idx height = tile_height(rows - r);
-                TILES[panels][height](a + r * a_stride + k, a_stride, depth, &p, w,
-                                      c + r * row_stride + q * c_stride, row_stride, c_stride, adds);
-                r += height;
-            }
+    if (!p.bf16) {
+        for (idx q = 0; q < p.panels; q += group)
+            for (idx k = 0; k < p.depth; k += DEPTH)
+                multiply_panels(&p, q, min_idx(group, p.panels - q), k, min_idx(DEPTH, p.depth - k), a + k, rows,
+                                a_stride, c, row_stride, c_stride);
+        return;
+    }
+    float pairs[PAIR_ROWS * DEPTH] __attribute__((aligned(64)));
+    for (idx r0 = 0; r0 < rows; r0 += PAIR_ROWS) {
+        idx height = min_idx(PAIR_ROWS, rows - r0);
+        for (idx k = 0; k < p.depth / 2; k += DEPTH) {
+            idx depth = min_idx(DEPTH, p.depth / 2 - k);
+            for (idx r = 0; r < height; r++)
+                to_pairs(a + (r0 + r) * a_stride + 2 * k, 2 * depth, pairs + r * DEPTH);
+            for (idx q = 0; q < p.panels; q += group)
+                multiply_panels(&p, q, min_idx(group, p.panels - q), k, depth, pairs, height, DEPTH,
+                                c + r0 * row_stride, row_stride, c_stride);
         }
     }
 }
@@ -132,6 +160,7 @@ static void multiply(product p, const float *a, idx rows, idx a_stride, float *c
  *   input     [r z n][X][D][COLS]   W_ih, whose products fall into the blocks (r, z, ni)
  *   back      [X][n r z][H][COLS]   W_hh transposed, so that gradients (d nh, d r, d z) times it give dh
  *   input_back [Y][3H][COLS]        W_ih by columns, so that gradients (d r, d z, d ni) times it give dx; Y = panels of D
+ * In BF16 the panels are pairs, one after another from where each of the four begins.
  */
 INLINE idx panels_of(idx hidden) { return (hidden + COLS - 1) / COLS; }
 INLINE idx padded(idx hidden) { return panels_of(hidden) * COLS; }
@@ -152,7 +181,21 @@ INLINE packed_weights unpack(const float *packed, idx inputs, idx hidden) {
 }
 
 /* panel[k][c] = w[c][k] for `units` <= COLS rows of w; the missing ones are zero. */
-static void pack_rows(const float *w, idx units, idx depth, float *panel) {
+static void pack_rows(const float *w, idx units, idx depth, int bf16, float *panel) {
+    float row[2 * W], pairs[W];
+    if (bf16) {
+        for (idx k = 0; k < depth; k += 2 * W)
+            for (idx c = 0; c < COLS; c++) {
+                idx count = min_idx(2 * W, depth - k);
+                memset(row, 0, sizeof row);
+                if (c < units)
+                    memcpy(row, w + c * depth + k, (size_t)count * sizeof(float));
+                to_pairs(row, 2 * W, pairs);
+                for (idx i = 0; i < count / 2; i++)
+                    memcpy(panel + (k / 2 + i) * COLS + c, pairs + i, sizeof(float));
+            }
+        return;
+    }
     for (idx k0 = 0; k0 < depth; k0 += W) { /* a square at a time: both sides stay in few cache lines */
         idx k1 = min_idx(depth, k0 + W);
         for (idx c = 0; c < COLS; c++)
@@ -161,11 +204,25 @@ static void pack_rows(const float *w, idx units, idx depth, float *panel) {
     }
 }
 
-/* panel[k][c] = w[k][c] for `units` <= COLS columns of w, whose rows are `stride` long. */
-static void pack_columns(const float *w, idx units, idx depth, idx stride, float *panel) {
-    for (idx k = 0; k < depth; k++) {
-        memcpy(panel + k * COLS, w + k * stride, (size_t)units * sizeof(float));
-        memset(panel + k * COLS + units, 0, (size_t)(COLS - units) * sizeof(float));
+/* Pairs of two rows, `stride` floats apart; of one and zeros if `second` is 0. */
+INLINE void pair_rows(const float *w, idx units, idx stride, int second, float *to) {
+    for (idx u = 0; u < units; u += W) {
+        lanes inside = lanes_of(units - u);
+        vec below = second ? load_part(w + stride + u, inside) : (vec){0};
+        store_part(to + u, inside, pair_of(load_part(w + u, inside), below));
+    }
+}
+
+/* panel[k][c] = w[k][c] for `units` <= COLS columns of w, whose rows are `stride` long. In BF16 a missing last row
+ * counts as zeros. */
+static void pack_columns(const float *w, idx units, idx depth, idx stride, int bf16, float *panel) {
+    idx rows = bf16 ? 2 : 1;
+    for (idx k = 0; k < depth; k += rows, panel += COLS) {
+        if (bf16)
+            pair_rows(w + k * stride, units, stride, k + 1 < depth, panel);
+        else
+            memcpy(panel, w + k * stride, (size_t)units * sizeof(float));
+        memset(panel + units, 0, (size_t)(COLS - units) * sizeof(float));
     }
 }
 
@@ -193,28 +250,28 @@ static void pack_bias(const float *b_ih, const float *b_hh, idx hidden, int rese
     }
 }
 
-static void pack_panel(const float *w_ih, const float *w_hh, idx inputs, idx hidden, int backward, idx panel,
-                       packed_weights to) {
+static void pack_panel(const float *w_ih, const float *w_hh, idx inputs, idx hidden, int backward, int bf16,
+                       idx panel, packed_weights to) {
     static const int recurrent_order[3] = {2, 0, 1};
     idx across = panels_of(hidden), units = min_idx(COLS, hidden - panel * COLS);
     for (int i = 0; i < 3; i++) {
         idx gate = recurrent_order[i];
         if (backward != ONLY_BACKWARD) {
-            pack_rows(w_hh + (gate * hidden + panel * COLS) * hidden, units, hidden,
-                      (float *)to.recurrent + (i * across + panel) * hidden * COLS);
-            pack_rows(w_ih + (i * hidden + panel * COLS) * inputs, units, inputs,
-                      (float *)to.input + (i * across + panel) * inputs * COLS);
+            pack_rows(w_hh + (gate * hidden + panel * COLS) * hidden, units, hidden, bf16,
+                      (float *)to.recurrent + (i * across + panel) * panel_size(hidden, bf16));
+            pack_rows(w_ih + (i * hidden + panel * COLS) * inputs, units, inputs, bf16,
+                      (float *)to.input + (i * across + panel) * panel_size(inputs, bf16));
         }
         if (backward)
-            pack_columns(w_hh + gate * hidden * hidden + panel * COLS, units, hidden, hidden,
-                         (float *)to.back + (panel * 3 + i) * hidden * COLS);
+            pack_columns(w_hh + gate * hidden * hidden + panel * COLS, units, hidden, hidden, bf16,
+                         (float *)to.back + (panel * 3 + i) * panel_size(hidden, bf16));
     }
 }
 
-static void pack_input_back(const float *w_ih, idx inputs, idx hidden, packed_weights to) {
+static void pack_input_back(const float *w_ih, idx inputs, idx hidden, int bf16, packed_weights to) {
     for (idx panel = 0; panel < panels_of(inputs); panel++)
-        pack_columns(w_ih + panel * COLS, min_idx(COLS, inputs - panel * COLS), 3 * hidden, inputs,
-                     (float *)to.input_back + panel * 3 * hidden * COLS);
+        pack_columns(w_ih + panel * COLS, min_idx(COLS, inputs - panel * COLS), 3 * hidden, inputs, bf16,
+                     (float *)to.input_back + panel * panel_size(3 * hidden, bf16));
 }
 
 /* 64-bit lanes, and the product of their halves. */

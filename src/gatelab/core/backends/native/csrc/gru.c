@@ -22,7 +22,8 @@ int64_t gru_processor(void) {
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return avx2 ? (avx512 ? 2 : 1) : 0;
+    int bf16 = __builtin_cpu_supports("avx512bf16");
+    return avx2 ? (avx512 ? (bf16 ? 3 : 2) : 1) : 0;
 #else
     return 0;
 #endif
@@ -66,23 +67,23 @@ static int run_parts(const gru_call *c, pass *of, idx most) {
 static idx most_parts(const gru_call *c) { return c->split_units ? panels_of(c->hidden) : c->batch; }
 
 void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
-              int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed) {
+              int64_t hidden, int64_t reset_after, int64_t backward, int64_t bf16, int64_t threads, float *packed) {
     packed_weights to = unpack(packed, inputs, hidden);
     idx panels = panels_of(hidden);
     if (backward != ONLY_BACKWARD)
         pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
     if (backward)
-        pack_input_back(w_ih, inputs, hidden, to);
+        pack_input_back(w_ih, inputs, hidden, (int)bf16, to);
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel for num_threads((int)threads) schedule(static)
         for (idx panel = 0; panel < panels; panel++)
-            pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, panel, to);
+            pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, (int)bf16, panel, to);
         return;
     }
 #endif
     for (idx panel = 0; panel < panels; panel++)
-        pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, panel, to);
+        pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, (int)bf16, panel, to);
     (void)threads;
 }
 

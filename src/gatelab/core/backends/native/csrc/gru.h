@@ -23,6 +23,7 @@ typedef struct {
     int64_t training;     /* 1: keep in `gates` and `states` what backward needs */
     int64_t threads;      /* how many OpenMP threads to use */
     int64_t split_units;  /* 1: threads share the hidden units (a barrier a step), 0: the rows (no barrier) */
+    int64_t bf16;         /* 1: round the factors of the products from step to step to BF16; as `packed` was made */
 
     /* what describes the batch; each may be NULL */
     const int64_t *lengths;  /* [B] by place, longest first; NULL: all T */
@@ -75,16 +76,17 @@ extern "C" {
 
 const char *gru_source(void);   /* sha256 of the source that it was compiled from */
 int64_t gru_call_size(void);    /* sizeof(gru_call) */
-const char *gru_isa(void);      /* "avx512", "avx2" or "portable" */
+const char *gru_isa(void);      /* "avx512_bf16", "avx512", "avx2" or "portable" */
 
-int64_t gru_processor(void);    /* the best of those that this processor can run: 2 avx512, 1 avx2, 0 portable */
+int64_t gru_processor(void);    /* the best of those that this processor can run, from 3 down to 0 */
 
 /* Floats in the packed form of the weights; `backward` adds what gru_backward needs. `inputs` is a call's. */
 int64_t gru_packed_size(int64_t inputs, int64_t hidden, int64_t backward);
 #define ONLY_BACKWARD 2 /* of gru_pack's `backward`: 0 what gru_forward needs, 1 that and gru_backward's, 2 only the latter */
-/* w_ih [3H, D] (not read if inputs is 0), w_hh [3H, H], b_ih and b_hh [3H] or NULL, all in the order (r, z, n). */
+/* w_ih [3H, D] (not read if inputs is 0), w_hh [3H, H], b_ih and b_hh [3H] or NULL, all in the order (r, z, n). With
+ * bf16, H and D are even. */
 void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
-              int64_t hidden, int64_t reset_after, int64_t backward, int64_t threads, float *packed);
+              int64_t hidden, int64_t reset_after, int64_t backward, int64_t bf16, int64_t threads, float *packed);
 
 /* A checksum of every byte that gru_pack reads. */
 uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,

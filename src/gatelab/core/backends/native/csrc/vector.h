@@ -13,7 +13,11 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 #define W 16
+#if defined(__AVX512BF16__)
+#define ISA_NAME "avx512_bf16"
+#else
 #define ISA_NAME "avx512"
+#endif
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define W 8
@@ -81,6 +85,52 @@ INLINE void store_part(float *p, lanes n, vec v) {
 }
 #endif
 #endif
+
+/* BF16 is the upper half of a float. A pair is two of them in a lane, the first in the lower half. */
+typedef uint32_t uvec __attribute__((vector_size(4 * W)));
+typedef int32_t loose_int __attribute__((may_alias));
+
+/* The nearest BF16 of each float; a NaN stays one. */
+INLINE uvec bf16_of(vec a) {
+#if defined(__AVX512BF16__)
+    return (uvec)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)a)), 16);
+#else
+    uvec bits = (uvec)a, nan = (uvec)(a != a), rounded = bits + 0x7FFF + (bits >> 16 & 1);
+    return ((nan & (bits | 0x400000)) | (~nan & rounded)) & 0xFFFF0000;
+#endif
+}
+
+INLINE vec pair_of(vec first, vec second) { return (vec)(bf16_of(first) >> 16 | bf16_of(second)); }
+
+/* `count` floats, an even number, to pairs of neighbours. */
+INLINE void to_pairs(const float *from, idx count, float *to) {
+    for (idx i = 0; i < count; i += 2 * W) {
+        vec a = load_part(from + i, lanes_of(count - i)), b = load_part(from + i + W, lanes_of(count - i - W));
+#if defined(__AVX512BF16__)
+        vec pairs = (vec)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+#else
+        vec pairs;
+        for (int j = 0; j < W / 2; j++) {
+            pairs[j] = pair_of(all(a[2 * j]), all(a[2 * j + 1]))[0];
+            pairs[j + W / 2] = pair_of(all(b[2 * j]), all(b[2 * j + 1]))[0];
+        }
+#endif
+        store_part(to + i / 2, lanes_of((count - i) / 2), pairs);
+    }
+}
+
+/* The pair at p in every lane. */
+INLINE vec all_pairs(const float *p) { return (vec)(*(const loose_int *)p - (ivec){0}); }
+
+/* sum + a's first halves times b's + a's second halves times b's */
+INLINE vec add_pairs(vec sum, vec a, vec b) {
+#if defined(__AVX512BF16__)
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+    vec first = (vec)((uvec)a << 16) * (vec)((uvec)b << 16);
+    return sum + first + (vec)((uvec)a & 0xFFFF0000) * (vec)((uvec)b & 0xFFFF0000);
+#endif
+}
 
 /* 1/a for a >= 1: never infinite here, so Newton's step is safe. */
 INLINE vec reciprocal(vec a) {
