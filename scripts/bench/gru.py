@@ -1,7 +1,8 @@
 """Every backend of gatelab.GRU against torch.nn.GRU, side by side in one process on the CPU.
 
 The contenders take turns in short bursts and a ratio is a median over the turns, so it means something on a
-shared machine; seconds do not. `training` is forward and backward with the gradient of x, `inference` is forward
+shared machine; seconds do not. "native, bf16" is the kernel with `matmul_precision=medium`, on processors with AVX512-BF16;
+all else is in float32. `training` is forward and backward with the gradient of x, `inference` is forward
 without gradients; "% of torch.mm" is the share that the first backend reaches of the speed of a square product,
 taken in the same turns. `ragged` has lengths uniform in 1 ... T: everyone gets the padded batch and the lengths and
 gives the padded outputs back (nn.GRU packs and unpacks). On a GPU: `scripts.checks.gpu`.
@@ -33,7 +34,7 @@ from tqdm import tqdm
 
 from gatelab.core.backends.native import kernel
 from gatelab.run.record.environment import cpu_name
-from scripts.bench.gru_cases import PRODUCT, SHAPES, Case, Shape, contenders, measure, records
+from scripts.bench.gru_cases import BF16, PRODUCT, SHAPES, Case, Shape, contenders, measure, records
 from scripts.checks.gpu.layers import points
 from scripts.harness import ROOT, parser, show, write_json
 
@@ -103,7 +104,12 @@ def compared(threads: list[int], quick: bool) -> list[Record]:
         if not ragged or SHAPES[name].batch > 1
     ]
     bar = tqdm(cases, desc="cases", file=sys.stderr, disable=None)
-    return [r for case in bar for r in records(case, measure(case, [*contenders("cpu"), PRODUCT], *pace))]
+    rounding = [BF16] if kernel.unavailable() is None and kernel.load().isa == "avx512_bf16" else []
+    found = []
+    for case in bar:
+        names = [*contenders("cpu"), *(rounding if case.training else []), PRODUCT]
+        found += records(case, measure(case, names, *pace))
+    return found
 
 
 def tables(document: Record) -> None:

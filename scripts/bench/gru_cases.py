@@ -28,6 +28,8 @@ SERVED = {"cpu": ("native", "torch", "reference"), "cuda": ("triton", "cudnn", "
 PRODUCT = "torch.mm"
 """Beside the layers: one product of square matrices, which says what the machine can do at that moment."""
 SIDE = 1024
+BF16 = "native, bf16"
+"""The kernel in C where `matmul_precision=medium` lets it round the factors of its products, in training."""
 Seconds = Mapping[str, list[float]]
 """Seconds a call of each contender, in each round."""
 
@@ -111,7 +113,7 @@ def call_of(name: str, case: Case) -> Callable[[], None] | None:
     x.requires_grad_(case.training)
     layer: nn.Module = original
     if name not in TORCH_LAYERS:
-        layer = GRU(s.inputs, s.hidden, **options, backend=name)
+        layer = GRU(s.inputs, s.hidden, **options, backend="native" if name == BF16 else name)
         layer.load_state_dict(original.state_dict())
     given = None if lengths is None else lengths.to(case.device)
     wanted = [x, *layer.parameters()]
@@ -136,7 +138,20 @@ def call_of(name: str, case: Case) -> Callable[[], None] | None:
         call()
     except BackendError:
         return None
+    if name == BF16:
+        return in_medium_precision(call)
     return capture(call) if case.captured else call
+
+
+def in_medium_precision(call: Callable[[], None]) -> Callable[[], None]:
+    """The call where products of float32 may round their factors to BF16."""
+
+    def medium() -> None:
+        torch.set_float32_matmul_precision("medium")
+        call()
+        torch.set_float32_matmul_precision("highest")
+
+    return medium
 
 
 def capture(call: Callable[[], None]) -> Callable[[], None]:

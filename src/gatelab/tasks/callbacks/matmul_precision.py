@@ -10,9 +10,9 @@ class MatmulPrecision(pl.Callback):
     """Let products of float32 matrices use the device's TF32 or BF16 units in training steps.
 
     Sums stay in float32, and so do weights, states and the optimiser. It reaches the products that PyTorch does (the
-    head of a language model, `nn.Linear`; it was tried on a CPU with AMX) and, on a GPU, those of cuDNN (the layers of
-    `torch.nn` and backend `cudnn`, in TF32 either way). Validation and the final scores are
-    computed in full precision, so that a score says what the weights are worth.
+    head of a language model, `nn.Linear`), those of backend `native` where the processor has AVX512-BF16, those of
+    backend `triton` and, on a GPU, those of cuDNN (the layers of `torch.nn` and backend `cudnn`, in TF32 either way).
+    Validation and the final scores are computed in full precision, so that a score says what the weights are worth.
 
     Args:
         precision: as `torch.set_float32_matmul_precision` takes it: `high` reads 10 bits of each factor's 23 (or

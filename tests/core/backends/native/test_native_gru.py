@@ -6,12 +6,11 @@ import random
 import native_cases as cases
 import pytest
 import torch
+from native_cases import ISAS
 from torch import nn
 
 from gatelab.core.backends.native import kernel as native_kernel
-from gatelab.core.backends.native import layer, load, run
-
-ISAS = ("avx512_bf16", "avx512", "avx2", "portable")
+from gatelab.core.backends.native import layer, run
 
 
 @pytest.fixture
@@ -23,12 +22,7 @@ def threads():
 
 @pytest.fixture
 def isa(request, monkeypatch):
-    """Run with the kernel for one instruction set, if this processor has it."""
-    able = load("portable").processor
-    if ISAS.index(request.param) < ISAS.index(able):
-        pytest.skip(f"this processor cannot run {request.param}")
-    monkeypatch.setattr("gatelab.core.backends.native.layer.load", lambda: load(request.param))
-    return request.param
+    cases.on_isa(request.param, monkeypatch)
 
 
 def vary_paths(monkeypatch, seed):

@@ -1,8 +1,8 @@
 """The C kernel as Python sees it: finding and loading it, checks before a call, buffers, and packed weights.
 
 The shared object is chosen by what the processor has, or by GATELAB_NATIVE_ISA (avx512_bf16, avx512, avx2 or
-portable). PyTorch is imported before it is loaded, so that its OpenMP library is the one that PyTorch brought: there is one pool of threads,
-and `torch.set_num_threads` governs it.
+portable). PyTorch is imported before it is loaded, so that its OpenMP library is the one that PyTorch brought: there is
+one pool of threads, and `torch.set_num_threads` governs it.
 
 After a fork the pool's threads do not exist in the child, and waiting for them would never end. So a child runs the
 kernel on one thread, without the OpenMP library. (PyTorch's own products have the same trouble: a forked child must
