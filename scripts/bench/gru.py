@@ -1,8 +1,8 @@
 """Every backend of gatelab.GRU against torch.nn.GRU, side by side in one process on the CPU.
 
 The contenders take turns in short bursts and a ratio is a median over the turns, so it means something on a
-shared machine; seconds do not. "native, bf16" is the kernel with `matmul_precision=medium`, on processors with AVX512-BF16;
-all else is in float32. `training` is forward and backward with the gradient of x, `inference` is forward
+shared machine; seconds do not. "native, bf16" is the kernel with `matmul_precision=medium`, on processors with
+AVX512-BF16; all else is in float32. `training` is forward and backward with the gradient of x, `inference` is forward
 without gradients; "% of torch.mm" is the share that the first backend reaches of the speed of a square product,
 taken in the same turns. `ragged` has lengths uniform in 1 ... T: everyone gets the padded batch and the lengths and
 gives the padded outputs back (nn.GRU packs and unpacks). On a GPU: `scripts.checks.gpu`.
