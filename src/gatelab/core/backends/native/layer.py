@@ -240,29 +240,23 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """The gradients of (x, h0, w_ih, w_hh, b_ih, b_hh); those not `needed` may be None.
 
-    The kernel turns the tape's gates into gradients, and computes the products where a library's do badly or do not
-    round their factors though they may. The weights
-    are packed as they are now: of an edit through `.data` since forward, PyTorch's own gradients know the same. So it
-    is with h0, which PyTorch reads again for dW_hh alone.
+    The kernel turns the tape's gates into gradients, and computes the products where a library's do badly, in BF16 all
+    of them. The weights are packed as they are now: of an edit through `.data` since forward, PyTorch's own gradients
+    know the same. So it is with h0, which PyTorch reads again for dW_hh alone.
     """
     batch, hidden, library = tape.batch, tape.states.shape[1], load()
     inputs = weights[0].shape[1]
     bf16 = rounds_factors(library, inputs, hidden)
-    few = batch.count <= FUSED_ROWS
-    ours, ours_hh = bf16 or few or inputs <= NARROW, bf16 or few  # whose products: W_ih's, W_hh's
-    packed = pack(
-        library,
-        weights,
-        inputs=inputs if ours else 0,
-        reset_after=tape.reset_after,
-        backward=True,
-        bf16=bf16,
-    )
+    # whether the kernel has the products for dW_hh, and those for dW_ih and dx
+    ours_hh = bf16 or batch.count <= FUSED_ROWS
+    ours_ih = ours_hh or inputs <= NARROW
+    size = inputs if ours_ih else 0
+    packed = pack(library, weights, inputs=size, reset_after=tape.reset_after, backward=True, bf16=bf16)
     call = _call(batch, hidden, packed, tape.reset_after, True)
     floats = tape.gates.new_empty
     dh0, dbias = floats(batch.size, hidden), floats(4, hidden)
-    dx = floats(batch.count, inputs) if needed[0] and ours else None
-    dw_ih = floats(3 * hidden, inputs) if needed[2] and ours else None
+    dx = floats(batch.count, inputs) if needed[0] and ours_ih else None
+    dw_ih = floats(3 * hidden, inputs) if needed[2] and ours_ih else None
     dw_hh = floats(3 * hidden, hidden) if needed[3] and ours_hh else None
     work = floats(library.work_size(packed.inputs, batch.size, hidden, call.threads))
     call.gates, call.gates_stride = tape.gates.data_ptr(), tape.gates.stride(0)
@@ -273,7 +267,7 @@ def backward(
     if dh_n is not None:
         dh_n = dh_n.contiguous()
         call.dh_n = address("dh_n", dh_n, (batch.size, hidden))
-    if ours:
+    if ours_ih:
         call.x = address("x", tape.x, (batch.count, inputs))
     for name, made in {
         "dh0": dh0,

@@ -234,8 +234,8 @@ COLUMN_TILE(1) COLUMN_TILE(2) COLUMN_TILE(3) COLUMN_TILE(4) COLUMN_TILE(5) COLUM
 #if W == 16
 COLUMN_TILE(7) COLUMN_TILE(8) COLUMN_TILE(9) COLUMN_TILE(10) COLUMN_TILE(11) COLUMN_TILE(12)
 #define COLUMN_TILES_OF(NAME)                                                                                        \
-    {0, NAME##_1, NAME##_2, NAME##_3, NAME##_4, NAME##_5, NAME##_6, NAME##_7, NAME##_8, NAME##_9, NAME##_10, NAME##_11, \
-     NAME##_12}
+    {0, NAME##_1, NAME##_2, NAME##_3, NAME##_4, NAME##_5, NAME##_6, NAME##_7, NAME##_8, NAME##_9, NAME##_10,         \
+     NAME##_11, NAME##_12}
 #else
 #define COLUMN_TILES_OF(NAME) {0, NAME##_1, NAME##_2, NAME##_3, NAME##_4, NAME##_5, NAME##_6}
 #endif
@@ -248,8 +248,8 @@ typedef struct {
     idx stride;
 } rows_of;
 
-/* to [., width], at rows [f0, f1), gets (n = 0) or is added (n > 0) A' B over `depth` rows, or pairs of rows, of A, whose
- * column f0 is at `a.at`, and a panel of B: columns [u, u + units). */
+/* to [., width], at rows [f0, f1), gets (n = 0) or is added (n > 0) A' B over `depth` rows, or pairs of rows, of A,
+ * whose column f0 is at `a.at`, and a panel of B: columns [u, u + units). */
 INLINE void add_stretch(rows_of a, idx f0, idx f1, idx depth, const float *panel, idx u, idx units, idx width, idx n,
                         int bf16, float *to) {
     float edge[TALL * COLS] __attribute__((aligned(64)));
@@ -294,9 +294,9 @@ static void product_over_rows(rows_of a, idx f0, idx f1, rows_of b, idx width, i
 /* dX for rows [n0, n1). */
 static void input_gradient(const gru_call *c, packed_weights w, float *table, idx n0, idx n1) {
     idx inputs = c->inputs, panels = panels_of(inputs), across = padded(inputs), depth = 3 * c->hidden;
+    int bf16 = (int)c->bf16;
     for (idx n = n0; n < n1; n += DX_ROWS) {
         idx rows = min_idx(DX_ROWS, n1 - n);
-        int bf16 = (int)c->bf16;
         product p = {w.input_back, depth, panels, panel_size(depth, bf16), panels, bf16};
         multiply(p, c->gates + n * c->gates_stride + c->hidden, rows, c->gates_stride, table, across, COLS);
         for (idx r = 0; r < rows; r++)

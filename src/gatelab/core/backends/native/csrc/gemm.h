@@ -36,8 +36,8 @@ typedef struct {
 INLINE idx panel_size(idx depth, int bf16) { return (bf16 ? depth / 2 : depth) * COLS; }
 
 /* The element of A, or the pair, for row r and step k is a[r * a_row + k * a_step]. */
-INLINE void tile(const int rows, const int panels, const int bf16, const float *a, idx a_row, idx a_step, idx depth, const product *p,
-                 const float *w, float *c, idx row_stride, idx c_stride, const int *adds) {
+INLINE void tile(const int rows, const int panels, const int bf16, const float *a, idx a_row, idx a_step, idx depth,
+                 const product *p, const float *w, float *c, idx row_stride, idx c_stride, const int *adds) {
     vec sum[TALL][2 * 3];
     UNROLL
     for (int r = 0; r < rows; r++)
@@ -120,10 +120,11 @@ INLINE void multiply_panels(const product *p, idx q, idx panels, idx k, idx dept
     int adds[3];
     for (int i = 0; i < 3; i++)
         adds[i] = k > 0 || q + i >= p->add_from;
+    const float *w = p->weights + q * p->panel_stride + k * COLS;
     for (idx r = 0, height; r < rows; r += height) {
         height = tile_height(rows - r);
-        TILES[p->bf16][panels][height](a + r * a_stride, a_stride, depth, p, p->weights + q * p->panel_stride + k * COLS,
-                                       c + r * row_stride + q * c_stride, row_stride, c_stride, adds);
+        TILES[p->bf16][panels][height](a + r * a_stride, a_stride, depth, p, w, c + r * row_stride + q * c_stride,
+                                       row_stride, c_stride, adds);
     }
 }
 
@@ -180,36 +181,26 @@ INLINE packed_weights unpack(const float *packed, idx inputs, idx hidden) {
     return p;
 }
 
-/* panel[k][c] = w[c][k] for `units` <= COLS rows of w; the missing ones are zero. */
-static void pack_rows(const float *w, idx units, idx depth, int bf16, float *panel) {
-    float row[2 * W], pairs[W];
-    if (bf16) {
-        for (idx k = 0; k < depth; k += 2 * W)
-            for (idx c = 0; c < COLS; c++) {
-                idx count = min_idx(2 * W, depth - k);
-                memset(row, 0, sizeof row);
-                if (c < units)
-                    memcpy(row, w + c * depth + k, (size_t)count * sizeof(float));
-                to_pairs(row, 2 * W, pairs);
-                for (idx i = 0; i < count / 2; i++)
-                    memcpy(panel + (k / 2 + i) * COLS + c, pairs + i, sizeof(float));
-            }
-        return;
-    }
-    for (idx k0 = 0; k0 < depth; k0 += W) { /* a square at a time: both sides stay in few cache lines */
-        idx k1 = min_idx(depth, k0 + W);
-        for (idx c = 0; c < COLS; c++)
-            for (idx k = k0; k < k1; k++)
-                panel[k * COLS + c] = c < units ? w[c * depth + k] : 0.0f;
-    }
-}
-
 /* Pairs of two rows, `stride` floats apart; of one and zeros if `second` is 0. */
 INLINE void pair_rows(const float *w, idx units, idx stride, int second, float *to) {
     for (idx u = 0; u < units; u += W) {
         lanes inside = lanes_of(units - u);
         vec below = second ? load_part(w + stride + u, inside) : (vec){0};
         store_part(to + u, inside, pair_of(load_part(w + u, inside), below));
+    }
+}
+
+/* panel[k][c] = w[c][k] for `units` <= COLS rows of w; the missing ones are zero. */
+static void pack_rows(const float *w, idx units, idx depth, int bf16, float *panel) {
+    float square[W * COLS]; /* a square at a time: both sides stay in few cache lines */
+    for (idx k0 = 0; k0 < depth; k0 += W) {
+        idx steps = min_idx(W, depth - k0);
+        float *to = bf16 ? square : panel + k0 * COLS;
+        for (idx c = 0; c < COLS; c++)
+            for (idx k = 0; k < steps; k++)
+                to[k * COLS + c] = c < units ? w[c * depth + k0 + k] : 0.0f;
+        for (idx k = 0; bf16 && k < steps; k += 2)
+            pair_rows(square + k * COLS, COLS, COLS, 1, panel + (k0 + k) / 2 * COLS);
     }
 }
 
