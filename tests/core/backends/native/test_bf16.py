@@ -3,9 +3,9 @@
 import native_cases as cases
 import pytest
 import torch
-from native_cases import ISAS, on_isa
 
 from gatelab.core.backends.native import layer, load, run
+from gatelab.core.backends.native.kernel import ISAS
 
 CLOSE = 2e-2  # of the greatest number: a factor keeps 8 bits, which is 2e-3 of it
 
@@ -20,7 +20,7 @@ def medium():
 @pytest.fixture(params=ISAS)
 def bf16(request, monkeypatch):
     """Every call of training multiplies in BF16 with the kernel for one instruction set, if it can run here."""
-    on_isa(request.param, monkeypatch)
+    cases.on_isa(request.param, monkeypatch)
     monkeypatch.setattr(layer, "rounds_factors", lambda library, inputs, hidden: True)
 
 
@@ -62,27 +62,26 @@ def test_gradients_of_many_rows_are_as_close_as_bf16_allows(bf16):
     """More rows than a stretch, an odd number of them, and more columns than a block."""
     torch.manual_seed(0)
     hidden, inputs = 130, 70
-    leaves = [torch.randn(29, 11, inputs), torch.zeros(11, hidden)]
-    leaves += [torch.randn(3 * hidden, n) / n**0.5 for n in (inputs, hidden)] + [None, None]
-    case = cases.Case(leaves, {"reset_after": True, "reverse": False}, (torch.randn(29, 11, hidden),) * 2, 2)
-    case.grads = (case.grads[0], torch.zeros(11, hidden))
+    tensors = [torch.randn(29, 11, inputs), torch.zeros(11, hidden)]
+    tensors += [torch.randn(3 * hidden, n) / n**0.5 for n in (inputs, hidden)] + [None, None]
+    grads = (torch.randn(29, 11, hidden), torch.zeros(11, hidden))
+    case = cases.Case(tensors, {"reset_after": True, "reverse": False}, grads, 1)
     for exact, found in zip(cases.oracle(case), cases.results_of(run, case), strict=True):
         assert cases.error(found, exact) < CLOSE
 
 
-def test_bits_do_not_depend_on_threads_or_on_the_rows_beside(bf16, monkeypatch):
+def test_bits_do_not_depend_on_threads_or_on_the_rows_beside(bf16, monkeypatch, threads):
     torch.manual_seed(0)
     x, h0 = torch.randn(9, 26, 6), torch.randn(26, 100)
     weights = [torch.randn(300, 6), (torch.randn(300, 100) / 10).requires_grad_(), None, None]
     monkeypatch.setattr(layer, "ALONE", 0)
     monkeypatch.setattr(layer, "SPLIT_STEP", 0)
-    found, before = [], torch.get_num_threads()
+    found = []
     for count, split in ((1, 10**9), (2, 10**9), (2, 1)):
-        torch.set_num_threads(count)
+        threads(count)
         monkeypatch.setattr(layer, "SPLIT_WEIGHTS", split)
         y, _ = run(x, h0, *weights, reset_after=True)
         found.append((y, torch.autograd.grad(y.square().sum(), weights[1])[0]))
-    torch.set_num_threads(before)
     for y, gradient in found[1:]:
         assert torch.equal(y, found[0][0])
         assert torch.equal(gradient, found[0][1])

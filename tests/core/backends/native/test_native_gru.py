@@ -6,18 +6,11 @@ import random
 import native_cases as cases
 import pytest
 import torch
-from native_cases import ISAS
 from torch import nn
 
 from gatelab.core.backends.native import kernel as native_kernel
 from gatelab.core.backends.native import layer, run
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+from gatelab.core.backends.native.kernel import ISAS
 
 
 @pytest.fixture

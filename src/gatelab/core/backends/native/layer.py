@@ -193,13 +193,13 @@ def forward(
     """
     hidden, rows, ragged = h0.shape[1], batch.count, batch.order is not None
     x, h0 = batch.gather(x), h0.contiguous()
-    library, wide = load(), weights[0].shape[1]
-    bf16 = training and rounds_factors(library, wide, hidden)
-    inputs = fused_inputs(batch, wide, bf16)
+    library, inputs = load(), weights[0].shape[1]
+    bf16 = training and rounds_factors(library, inputs, hidden)
+    fused = fused_inputs(batch, inputs, bf16)
     if training:
-        packed = pack(library, weights, inputs=inputs, reset_after=reset_after, backward=False, bf16=bf16)
+        packed = pack(library, weights, inputs=fused, reset_after=reset_after, backward=False, bf16=bf16)
     else:
-        packed = STORE.get(library, weights, inputs=inputs, reset_after=reset_after)
+        packed = STORE.get(library, weights, inputs=fused, reset_after=reset_after)
     call = _call(batch, hidden, packed, reset_after, training)
     call.h0 = address("h0", h0, (batch.size, hidden))
     gates = memory = None
@@ -244,14 +244,15 @@ def backward(
     of them. The weights are packed as they are now: of an edit through `.data` since forward, PyTorch's own gradients
     know the same. So it is with h0, which PyTorch reads again for dW_hh alone.
     """
-    batch, hidden, library = tape.batch, tape.states.shape[1], load()
-    inputs = weights[0].shape[1]
+    batch, hidden, library, inputs = tape.batch, tape.states.shape[1], load(), weights[0].shape[1]
     bf16 = rounds_factors(library, inputs, hidden)
     # whether the kernel has the products for dW_hh, and those for dW_ih and dx
     ours_hh = bf16 or batch.count <= FUSED_ROWS
     ours_ih = ours_hh or inputs <= NARROW
-    size = inputs if ours_ih else 0
-    packed = pack(library, weights, inputs=size, reset_after=tape.reset_after, backward=True, bf16=bf16)
+    packed_inputs = inputs if ours_ih else 0
+    packed = pack(
+        library, weights, inputs=packed_inputs, reset_after=tape.reset_after, backward=True, bf16=bf16
+    )
     call = _call(batch, hidden, packed, tape.reset_after, True)
     floats = tape.gates.new_empty
     dh0, dbias = floats(batch.size, hidden), floats(4, hidden)

@@ -146,8 +146,7 @@ INLINE void pointwise(const backward_step *b, void (*gates)(const backward_step 
 /* to (+)= the gates' gradients, from block `block` on, times `depth` rows of the packed W_hh from row `from` on. */
 static void multiply_back(const backward_step *b, idx block, idx from, idx depth, float *to, int add) {
     const gru_call *c = b->c;
-    int bf16 = (int)c->bf16;
-    idx across = padded(c->hidden), size = panel_size(3 * c->hidden, bf16), panel0 = b->p->panel0;
+    idx bf16 = c->bf16, across = padded(c->hidden), size = panel_size(3 * c->hidden, bf16), panel0 = b->p->panel0;
     idx panels = b->p->panel1 - panel0, place = b->p->first, step = b->p->step;
     product p = {b->w.back + panel0 * size + panel_size(from, bf16), depth, panels, size, add ? 0 : panels, bf16};
     const float *gradients = c->gates + (b->inner + place) * c->gates_stride + block * c->hidden;
@@ -251,7 +250,7 @@ typedef struct {
 /* to [., width], at rows [f0, f1), gets (n = 0) or is added (n > 0) A' B over `depth` rows, or pairs of rows, of A,
  * whose column f0 is at `a.at`, and a panel of B: columns [u, u + units). */
 INLINE void add_stretch(rows_of a, idx f0, idx f1, idx depth, const float *panel, idx u, idx units, idx width, idx n,
-                        int bf16, float *to) {
+                        idx bf16, float *to) {
     float edge[TALL * COLS] __attribute__((aligned(64)));
     for (idx f = f0, height; f < f1; f += height) {
         const float *from = a.at + f - f0;
@@ -270,7 +269,7 @@ INLINE void add_stretch(rows_of a, idx f0, idx f1, idx depth, const float *panel
 }
 
 /* to [., width] gets rows [f0, f1) of A' B, for A [count, >= f1] and B [count, width]. */
-static void product_over_rows(rows_of a, idx f0, idx f1, rows_of b, idx width, idx count, int bf16, float *to) {
+static void product_over_rows(rows_of a, idx f0, idx f1, rows_of b, idx width, idx count, idx bf16, float *to) {
     float panel[STRETCH * COLS] __attribute__((aligned(64)));
     float pairs[STRETCH / 2 * PAIRED] __attribute__((aligned(64)));
     idx block = bf16 ? PAIRED : f1 - f0; /* columns of A at a time: in BF16 they are rounded once for all of B */
@@ -294,10 +293,9 @@ static void product_over_rows(rows_of a, idx f0, idx f1, rows_of b, idx width, i
 /* dX for rows [n0, n1). */
 static void input_gradient(const gru_call *c, packed_weights w, float *table, idx n0, idx n1) {
     idx inputs = c->inputs, panels = panels_of(inputs), across = padded(inputs), depth = 3 * c->hidden;
-    int bf16 = (int)c->bf16;
     for (idx n = n0; n < n1; n += DX_ROWS) {
         idx rows = min_idx(DX_ROWS, n1 - n);
-        product p = {w.input_back, depth, panels, panel_size(depth, bf16), panels, bf16};
+        product p = {w.input_back, depth, panels, panel_size(depth, c->bf16), panels, c->bf16};
         multiply(p, c->gates + n * c->gates_stride + c->hidden, rows, c->gates_stride, table, across, COLS);
         for (idx r = 0; r < rows; r++)
             memcpy(c->dx + (n + r) * inputs, table + r * across, (size_t)inputs * sizeof(float));
@@ -311,8 +309,7 @@ static void gradients_part(const gru_call *c, const part *p) {
     idx hidden = c->hidden, count = c->lengths ? 0 : c->steps * c->batch;
     for (idx place = 0; c->lengths && place < c->batch; place++)
         count += c->lengths[place];
-    int bf16 = (int)c->bf16;
-    idx f0 = share(3 * hidden, p->id, p->members), f1 = share(3 * hidden, p->id + 1, p->members);
+    idx bf16 = c->bf16, f0 = share(3 * hidden, p->id, p->members), f1 = share(3 * hidden, p->id + 1, p->members);
     rows_of gates = {c->gates, c->gates_stride}, inner = {c->gates + hidden, c->gates_stride};
     if (c->dw_ih)
         product_over_rows(inner, f0, f1, (rows_of){c->x, c->inputs}, c->inputs, count, bf16, c->dw_ih);

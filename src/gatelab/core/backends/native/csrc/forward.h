@@ -68,8 +68,7 @@ INLINE vec average(const gru_call *c, vec next, vec h) {
 static void sum_gates(const forward_step *f, idx row, idx rows, idx panel, float *sums) {
     const gru_call *c = f->c;
     idx place = place_of(f->p, row), across = panels_of(c->hidden);
-    idx skip = c->reset_after ? 0 : 1; /* without W_hn h */
-    int bf16 = (int)c->bf16;
+    idx skip = c->reset_after ? 0 : 1, bf16 = c->bf16; /* skip W_hn h */
     if (c->inputs) {
         idx size = panel_size(c->inputs, bf16);
         product in = {f->w.input + panel * size, c->inputs, 3, across * size, 3, bf16};
@@ -151,7 +150,7 @@ static void forward_one(const forward_step *f) {
     const gru_call *c = f->c;
     const part *p = f->p;
     float sums[ROWS * SUMS] __attribute__((aligned(64)));
-    idx count = places_below(p, f->m->active), size = panel_size(c->hidden, (int)c->bf16);
+    idx count = places_below(p, f->m->active), size = panel_size(c->hidden, c->bf16);
     for (idx panel = p->panel0; panel < p->panel1; panel++)
         for (idx row = 0; row < count; row += ROWS) {
             idx rows = min_idx(ROWS, count - row);
@@ -167,7 +166,7 @@ static void forward_one(const forward_step *f) {
     for (idx panel = p->panel0; panel < p->panel1; panel++)
         for (idx row = 0; row < count; row += ROWS) {
             idx rows = min_idx(ROWS, count - row);
-            product of_q = {f->w.recurrent + panel * size, c->hidden, 1, 0, 1, (int)c->bf16};
+            product of_q = {f->w.recurrent + panel * size, c->hidden, 1, 0, 1, c->bf16};
             multiply(of_q, gates_of(f, place_of(p, row)), rows, p->step * c->gates_stride, sums, SUMS, COLS);
             finish_before(f, row, rows, panel, sums);
         }

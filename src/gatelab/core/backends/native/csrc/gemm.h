@@ -29,11 +29,11 @@ typedef struct {
     const float *weights;
     idx depth, panels, panel_stride;
     idx add_from; /* panels from this one on are added to C, those before it replace it */
-    int bf16;     /* whether the panels are pairs; then `depth` is even */
+    idx bf16;     /* whether the panels are pairs; then `depth` is even */
 } product;
 
 /* The floats that a panel takes. */
-INLINE idx panel_size(idx depth, int bf16) { return (bf16 ? depth / 2 : depth) * COLS; }
+INLINE idx panel_size(idx depth, idx bf16) { return (bf16 ? depth / 2 : depth) * COLS; }
 
 /* The element of A, or the pair, for row r and step k is a[r * a_row + k * a_step]. */
 INLINE void tile(const int rows, const int panels, const int bf16, const float *a, idx a_row, idx a_step, idx depth,
@@ -191,7 +191,7 @@ INLINE void pair_rows(const float *w, idx units, idx stride, int second, float *
 }
 
 /* panel[k][c] = w[c][k] for `units` <= COLS rows of w; the missing ones are zero. */
-static void pack_rows(const float *w, idx units, idx depth, int bf16, float *panel) {
+static void pack_rows(const float *w, idx units, idx depth, idx bf16, float *panel) {
     float square[W * COLS]; /* a square at a time: both sides stay in few cache lines */
     for (idx k0 = 0; k0 < depth; k0 += W) {
         idx steps = min_idx(W, depth - k0);
@@ -206,7 +206,7 @@ static void pack_rows(const float *w, idx units, idx depth, int bf16, float *pan
 
 /* panel[k][c] = w[k][c] for `units` <= COLS columns of w, whose rows are `stride` long. In BF16 a missing last row
  * counts as zeros. */
-static void pack_columns(const float *w, idx units, idx depth, idx stride, int bf16, float *panel) {
+static void pack_columns(const float *w, idx units, idx depth, idx stride, idx bf16, float *panel) {
     idx rows = bf16 ? 2 : 1;
     for (idx k = 0; k < depth; k += rows, panel += COLS) {
         if (bf16)
@@ -241,7 +241,7 @@ static void pack_bias(const float *b_ih, const float *b_hh, idx hidden, int rese
     }
 }
 
-static void pack_panel(const float *w_ih, const float *w_hh, idx inputs, idx hidden, int backward, int bf16,
+static void pack_panel(const float *w_ih, const float *w_hh, idx inputs, idx hidden, int backward, idx bf16,
                        idx panel, packed_weights to) {
     static const int recurrent_order[3] = {2, 0, 1};
     idx across = panels_of(hidden), units = min_idx(COLS, hidden - panel * COLS);
@@ -259,7 +259,7 @@ static void pack_panel(const float *w_ih, const float *w_hh, idx inputs, idx hid
     }
 }
 
-static void pack_input_back(const float *w_ih, idx inputs, idx hidden, int bf16, packed_weights to) {
+static void pack_input_back(const float *w_ih, idx inputs, idx hidden, idx bf16, packed_weights to) {
     for (idx panel = 0; panel < panels_of(inputs); panel++)
         pack_columns(w_ih + panel * COLS, min_idx(COLS, inputs - panel * COLS), 3 * hidden, inputs, bf16,
                      (float *)to.input_back + panel * panel_size(3 * hidden, bf16));

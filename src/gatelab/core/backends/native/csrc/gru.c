@@ -22,7 +22,7 @@ int64_t gru_processor(void) {
     int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    int bf16 = __builtin_cpu_supports("avx512bf16");
+    idx bf16 = __builtin_cpu_supports("avx512bf16");
     return avx2 ? (avx512 ? (bf16 ? 3 : 2) : 1) : 0;
 #else
     return 0;
@@ -73,17 +73,17 @@ void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const flo
     if (backward != ONLY_BACKWARD)
         pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
     if (backward)
-        pack_input_back(w_ih, inputs, hidden, (int)bf16, to);
+        pack_input_back(w_ih, inputs, hidden, bf16, to);
 #ifdef _OPENMP
     if (threads > 1) {
 #pragma omp parallel for num_threads((int)threads) schedule(static)
         for (idx panel = 0; panel < panels; panel++)
-            pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, (int)bf16, panel, to);
+            pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, bf16, panel, to);
         return;
     }
 #endif
     for (idx panel = 0; panel < panels; panel++)
-        pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, (int)bf16, panel, to);
+        pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, bf16, panel, to);
     (void)threads;
 }
 
