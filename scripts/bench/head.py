@@ -23,9 +23,13 @@ def main() -> int:
     p = harness.parser(__doc__)
     p.add_argument("--rounds", type=int, default=15, help="turns of each contender (default: %(default)s)")
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument(
+        "--precision", default="highest", choices=("highest", "high", "medium"), help="of both heads"
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write every round's seconds")
     options = p.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision(options.precision)
     model = LanguageModel(10_000, partial(GRU, hidden_size=200, num_layers=2, dropout=0.2), dropout=0.2)
     adam = torch.optim.Adam(model.parameters(), 2e-3)
     tokens, targets = torch.randint(10_000, (2, 35, 20)).unbind()
@@ -60,7 +64,9 @@ def main() -> int:
         row = {"part": part, "head": name, "least ms": min(took) * 1e3, "times faster": faster}
         row["by processor time"] = harness.median_ratio(used[part, name], used[peer])
         rows.append({key: v if isinstance(v, str) else round(v, 2) for key, v in row.items()})
-    harness.show(f"35 x 20 positions, 200 features, 10,000 words, {options.threads} threads", rows)
+    harness.show(
+        f"35 x 20 positions, 200 features, 10,000 words, {options.threads} threads, {options.precision}", rows
+    )
     if options.json:
         harness.write_json(options.json, {"rows": rows, "seconds": found})
     return 0

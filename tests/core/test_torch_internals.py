@@ -1,5 +1,7 @@
 """Private names of PyTorch that the core uses are there and mean what they meant."""
 
+from pathlib import Path
+
 import torch
 
 from gatelab.core import torch_internals
@@ -94,3 +96,9 @@ def test_a_kept_graph_is_told() -> None:
     torch.autograd.grad(y, x, retain_graph=True)
     torch.autograd.grad(y, x)
     assert told == [True, False]
+
+
+def test_amx_is_what_linux_says_of_the_processor() -> None:
+    told = Path("/proc/cpuinfo")
+    flags = told.read_text() if told.is_file() else ""
+    assert torch_internals.has_amx() == (" amx_tile" in flags)

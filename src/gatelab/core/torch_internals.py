@@ -134,3 +134,8 @@ def gru(x: Tensor, h0: Tensor, weights: list[Tensor], bias: bool, training: bool
     """
     y, h_n = torch._VF.gru(x, h0.contiguous(), weights, bias, 1, 0.0, training, False, False)
     return y, h_n
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles (AMX), which PyTorch's products in BF16 are fast with."""
+    return bool(torch.cpu._is_amx_tile_supported())

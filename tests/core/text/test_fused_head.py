@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.core.backends.native import UNAVAILABLE
+from gatelab.core.backends.native.products import RoundedProducts
 from gatelab.core.text import fused_head
 from gatelab.core.text.head import IGNORE, token_loss
 
@@ -192,3 +193,21 @@ def test_a_target_outside_the_vocabulary_is_refused() -> None:
         targets[3] = bad
         with pytest.raises((RuntimeError, IndexError), match="out of bounds"):
             token_loss(head, x, targets)
+
+
+@pytest.mark.skipif(UNAVAILABLE is not None, reason=str(UNAVAILABLE))
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("chunk", [1 << 23, 20 * V])
+def test_products_in_bf16_change_what_their_rounding_changes(
+    monkeypatch: pytest.MonkeyPatch, served: list[int], bias: bool, chunk: int
+) -> None:
+    monkeypatch.setattr(fused_head, "CHUNK", chunk)
+    head, x, targets = problem(bias)
+    exact = everything(token_loss, head, x, targets, 0.1)
+    monkeypatch.setattr(fused_head, "products_of", lambda weight, rows: RoundedProducts(weight))
+    found = everything(token_loss, head, x, targets, 0.1)
+    assert len(served) == 2
+    for want, got in zip(exact, found, strict=True):
+        assert not torch.equal(got, want)
+        assert (got - want).norm() <= 1e-2 * want.norm()  # a factor is off by 2^-9 of it at most
+    assert not found[2][::7].any()

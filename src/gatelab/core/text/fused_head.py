@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from gatelab.core.backends.native import UNAVAILABLE
 from gatelab.core.backends.native.kernel import POOL, load, most_threads
+from gatelab.core.backends.native.products import Products, products_of
 from gatelab.core.backends.reference import must_be_plain
 from gatelab.core.torch_internals import is_hooked, obstacle
 
@@ -115,21 +116,26 @@ def _walk(
     positions, vocabulary = len(x), len(weight)
     chunks = -(-positions * vocabulary // CHUNK)
     rows = -(-positions // chunks)
-    buffer = POOL.borrow(rows * vocabulary)
-    dx, dw = (torch.empty_like(t) if n else None for t, n in zip((x, weight), needed, strict=False))
+    products = Products(weight) if UNAVAILABLE else products_of(weight, positions)
+    apart = products.apart(vocabulary)
+    buffer = POOL.borrow(rows * apart)
+    x = x.contiguous()
+    dx = x.new_empty(positions, products.apart(x.shape[1]))[:, : x.shape[1]] if needed[0] else None
+    dw = torch.empty_like(weight, memory_format=torch.contiguous_format) if needed[1] else None
     totals = x.new_zeros(most_threads(), vocabulary)
     nll, uniform = x.new_empty(positions), x.new_empty(positions)
     step = _rows_in_torch if UNAVAILABLE else _rows_in_c
     for begin in range(0, positions, rows):
         here = slice(begin, begin + rows)
         part = x[here]
-        z = buffer[: len(part) * vocabulary].view(len(part), vocabulary)
-        torch.mm(part, weight.t(), out=z)
+        z = buffer[: len(part) * apart].view(len(part), apart)[:, :vocabulary]
+        products.outputs(part, out=z)
         nll[here], uniform[here] = step(z, bias, targets[here], label_smoothing, totals)
         if dx is not None:
-            torch.mm(z, weight, out=dx[here])
+            products.input_gradient(z, out=dx[here])
         if dw is not None:
-            dw.addmm_(z.t(), part, beta=float(begin > 0))  # beta = 0 reads nothing of what was there
+            products.weight_gradient(z, part, out=dw, adds=begin > 0)
+    products.release()
     POOL.release(buffer)
     summed = nll.sum(dtype=torch.float64)
     total = (1 - label_smoothing) * summed + label_smoothing * uniform.sum(dtype=torch.float64)
@@ -165,6 +171,7 @@ def _rows_in_c(
     targets, found = targets.contiguous(), z.new_empty(len(z), 3)
     load().head(
         z.data_ptr(),
+        z.stride(0),
         None if bias is None else bias.data_ptr(),
         targets.data_ptr(),
         *z.shape,

@@ -263,12 +263,47 @@ static int one_call(int training) {
     return (int)bad;
 }
 
+/* The products of whole matrices (matrix.h) against plain loops. */
+static int one_product(void) {
+    static const idx sizes[] = {1, 2, 3, 15, 16, 17, 31, 32, 33, 64, 65, 130, 257, 300};
+    idx rows = sizes[pick(0, 13)], depth = sizes[pick(0, 13)], columns = sizes[pick(0, 13)], threads = pick(1, 3);
+    idx transposed = pick(0, 1), adds = pick(0, 1), a_stride = depth + pick(0, 3), bad = 0;
+    idx c_stride = gru_padded(columns) + pick(0, 1) * 16;
+    float *a = numbers(rows * a_stride, 1), *b = numbers(depth * columns, 1), *d = numbers(rows * columns, 1);
+    float *packed = poisoned(gru_padded(columns) * ((depth + 1) / 2)), *c = poisoned(rows * c_stride);
+    float *e = adds ? numbers(depth * columns, 1) : poisoned(depth * columns), *before = numbers(depth * columns, 0);
+    memcpy(before, e, (size_t)(depth * columns) * sizeof(float));
+    gru_pack_matrix(b, depth, columns, transposed, threads, packed);
+    gru_multiply(a, a_stride, rows, packed, depth, columns, threads, c, c_stride);
+    gru_multiply_over_rows(a, a_stride, depth, d, columns, rows, adds, threads, e);
+    double close = 4e-3 * sqrt((double)(rows > depth ? rows : depth)); /* a factor is off by 2^-9 of it at most */
+    for (idx r = 0; r < rows; r++)
+        for (idx i = 0; i < gru_padded(columns); i++) {
+            double sum = 0;
+            for (idx k = 0; i < columns && k < depth; k++)
+                sum += (double)a[r * a_stride + k] * b[transposed ? i * depth + k : k * columns + i];
+            bad |= differ("a product", c[r * c_stride + i], sum, close);
+        }
+    for (idx f = 0; f < depth; f++)
+        for (idx i = 0; i < columns; i++) {
+            double sum = adds ? before[f * columns + i] : 0;
+            for (idx r = 0; r < rows; r++)
+                sum += (double)a[r * a_stride + f] * d[r * columns + i];
+            bad |= differ("a product over rows", e[f * columns + i], sum, close);
+        }
+    if (bad)
+        printf("rows %d depth %d columns %d transposed %d adds %d threads %d\n", (int)rows, (int)depth, (int)columns,
+               (int)transposed, (int)adds, (int)threads);
+    free(a), free(b), free(c), free(d), free(e), free(before), free(packed);
+    return (int)bad;
+}
+
 int main(int count, char **arguments) {
     int calls = count > 1 ? atoi(arguments[1]) : 200;
     seed = count > 2 ? (uint64_t)atoll(arguments[2]) : 1;
     for (int i = 0; i < calls; i++)
-        if (one_call(i & 1))
+        if (one_call(i & 1) || one_product())
             return 1;
-    printf("%d calls of the %s kernel, none differed\n", calls, gru_isa());
+    printf("%d calls of the %s kernel and as many products, none differed\n", calls, gru_isa());
     return 0;
 }

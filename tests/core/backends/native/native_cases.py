@@ -18,7 +18,8 @@ def on_isa(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run with the kernel for one instruction set, or skip where this processor has it not."""
     if ISAS.index(isa) > ISAS.index(load("portable").processor):
         pytest.skip(f"this processor cannot run {isa}")
-    monkeypatch.setattr("gatelab.core.backends.native.layer.load", lambda: load(isa))
+    for module in ("layer", "products"):
+        monkeypatch.setattr(f"gatelab.core.backends.native.{module}.load", lambda: load(isa))
 
 
 @dataclass

@@ -85,7 +85,18 @@ class Library:
         self.forward = self._declare("gru_forward", None, ctypes.POINTER(Call))
         self.backward = self._declare("gru_backward", None, ctypes.POINTER(Call))
         self.head = self._declare(
-            "gru_head", None, *[pointer] * 3, integer, integer, ctypes.c_float, integer, pointer, pointer
+            "gru_head",
+            None,
+            *(pointer, integer, pointer, pointer, integer, integer),
+            *(ctypes.c_float, integer, pointer, pointer),
+        )
+        self.padded = self._declare("gru_padded", integer, integer)
+        self.pack_matrix = self._declare("gru_pack_matrix", None, pointer, *[integer] * 4, pointer)
+        self.multiply = self._declare(
+            "gru_multiply", None, pointer, integer, integer, pointer, *[integer] * 3, pointer, integer
+        )
+        self.multiply_over_rows = self._declare(
+            "gru_multiply_over_rows", None, pointer, integer, integer, pointer, *[integer] * 4, pointer
         )
 
     def _source(self) -> str | None:

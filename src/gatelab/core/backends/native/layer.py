@@ -29,6 +29,7 @@ from gatelab.core.backends.native.kernel import (
     most_threads,
     pack,
 )
+from gatelab.core.backends.native.products import rounding_is_allowed
 
 FUSED_INPUTS = 128  # up to this D, W_ih x is computed in the kernel: it spares a pass over memory
 FUSED_ROWS = 64  # and up to this N, where a call to the matrix product costs more than it saves
@@ -129,13 +130,8 @@ def fused_inputs(batch: Batch, inputs: int, bf16: bool) -> int:
 
 
 def rounds_factors(library: Library, inputs: int, hidden: int) -> bool:
-    """Whether the kernel's products in training round their factors to BF16, as PyTorch's own products do.
-
-    They do where PyTorch's setting allows it (`torch.set_float32_matmul_precision`) and the processor has instructions
-    for it. Two numbers lie in a lane, so the sizes must be even.
-    """
-    even = hidden % 2 == 0 and inputs % 2 == 0
-    return even and library.isa == "avx512_bf16" and torch.get_float32_matmul_precision() == "medium"
+    """Whether the kernel's products in training round their factors to BF16. Two lie in a lane: even sizes only."""
+    return hidden % 2 == 0 and inputs % 2 == 0 and rounding_is_allowed(library)
 
 
 def _threads(batch: Batch, inputs: int, hidden: int) -> tuple[int, bool]:

@@ -18,6 +18,7 @@
 #ifndef GATELAB_BACKWARD_H
 #define GATELAB_BACKWARD_H
 
+#include "matrix.h"
 #include "walk.h"
 
 /* The caller's `work`: dh [B][P], dq [B][P], and sums for the biases [threads][4][P], with P = padded(H). */
@@ -212,83 +213,10 @@ static void reduce_bias(const gru_call *c, int members) {
  *
  *   dW_ih = G' X        dW_hh = G' S  (for reset_after=0 its last block is d n' q, with q = r * h)        dX = G W_ih
  *
- * N is long and the rest is narrow, which is where a general library's product is far from its best. Rows are taken
- * a stretch at a time: its part of X or S is packed into panels, its part of G stays in the second-level cache.
- * Threads share the rows of dW and those of dX, so no sum depends on how many there are.
+ * N is long and the rest is narrow, which is where a general library's product is far from its best. Threads
+ * share the rows of dW and those of dX, so no sum depends on how many there are.
  */
-#define STRETCH 256        /* rows a time for dW */
 #define DX_ROWS (8 * TALL) /* rows a time for dX */
-#define PAIRED (16 * TALL) /* columns a time for dW in BF16 */
-
-/* The tiles of A' B: row r of the product is column r of A, whose rows are `a_step` apart. */
-typedef void column_tile(const float *a, idx a_step, idx depth, const float *w, float *c, idx row_stride, int add);
-#define COLUMN_TILE_OF(NAME, R, BF16)                                                                                \
-    static __attribute__((noinline)) void NAME##_##R(const float *a, idx a_step, idx depth, const float *w, float *c, \
-                                                     idx row_stride, int add) {                                     \
-        product one = {w, depth, 1, 0, 0, BF16};                                                                     \
-        tile(R, 1, BF16, a, 1, a_step, depth, &one, w, c, row_stride, 0, &add);                                      \
-    }
-#define COLUMN_TILE(R) COLUMN_TILE_OF(columns, R, 0) COLUMN_TILE_OF(column_pairs, R, 1)
-COLUMN_TILE(1) COLUMN_TILE(2) COLUMN_TILE(3) COLUMN_TILE(4) COLUMN_TILE(5) COLUMN_TILE(6)
-#if W == 16
-COLUMN_TILE(7) COLUMN_TILE(8) COLUMN_TILE(9) COLUMN_TILE(10) COLUMN_TILE(11) COLUMN_TILE(12)
-#define COLUMN_TILES_OF(NAME)                                                                                        \
-    {0, NAME##_1, NAME##_2, NAME##_3, NAME##_4, NAME##_5, NAME##_6, NAME##_7, NAME##_8, NAME##_9, NAME##_10,         \
-     NAME##_11, NAME##_12}
-#else
-#define COLUMN_TILES_OF(NAME) {0, NAME##_1, NAME##_2, NAME##_3, NAME##_4, NAME##_5, NAME##_6}
-#endif
-
-static column_tile *const COLUMN_TILES[2][TALL + 1] = {COLUMN_TILES_OF(columns), COLUMN_TILES_OF(column_pairs)};
-
-/* A matrix whose rows are `stride` floats apart. */
-typedef struct {
-    const float *at;
-    idx stride;
-} rows_of;
-
-/* to [., width], at rows [f0, f1), gets (n = 0) or is added (n > 0) A' B over `depth` rows, or pairs of rows, of A,
- * whose column f0 is at `a.at`, and a panel of B: columns [u, u + units). */
-INLINE void add_stretch(rows_of a, idx f0, idx f1, idx depth, const float *panel, idx u, idx units, idx width, idx n,
-                        idx bf16, float *to) {
-    float edge[TALL * COLS] __attribute__((aligned(64)));
-    for (idx f = f0, height; f < f1; f += height) {
-        const float *from = a.at + f - f0;
-        height = tile_height(f1 - f);
-        if (units == COLS) {
-            COLUMN_TILES[bf16][height](from, a.stride, depth, panel, to + f * width + u, width, n > 0);
-            continue;
-        }
-        COLUMN_TILES[bf16][height](from, a.stride, depth, panel, edge, COLS, 0);
-        for (idx r = 0; r < height; r++)
-            for (idx i = 0; i < units; i++) {
-                float *sum = to + (f + r) * width + u + i;
-                *sum = (n > 0 ? *sum : 0.0f) + edge[r * COLS + i];
-            }
-    }
-}
-
-/* to [., width] gets rows [f0, f1) of A' B, for A [count, >= f1] and B [count, width]. */
-static void product_over_rows(rows_of a, idx f0, idx f1, rows_of b, idx width, idx count, idx bf16, float *to) {
-    float panel[STRETCH * COLS] __attribute__((aligned(64)));
-    float pairs[STRETCH / 2 * PAIRED] __attribute__((aligned(64)));
-    idx block = bf16 ? PAIRED : f1 - f0; /* columns of A at a time: in BF16 they are rounded once for all of B */
-    for (idx n = 0; n < count || n == 0; n += STRETCH)
-        for (idx f = f0; f < f1; f += block) {
-            idx rows = min_idx(STRETCH, count - n), end = min_idx(f1, f + block), depth = bf16 ? (rows + 1) / 2 : rows;
-            rows_of part = {a.at + n * a.stride + f, a.stride};
-            if (bf16) {
-                for (idx k = 0; k < depth; k++)
-                    pair_rows(part.at + 2 * k * a.stride, end - f, a.stride, 2 * k + 1 < rows, pairs + k * PAIRED);
-                part = (rows_of){pairs, PAIRED};
-            }
-            for (idx u = 0; u < width; u += COLS) {
-                idx units = min_idx(COLS, width - u);
-                pack_columns(b.at + n * b.stride + u, units, rows, b.stride, bf16, panel);
-                add_stretch(part, f, end, depth, panel, u, units, width, n, bf16, to);
-            }
-        }
-}
 
 /* dX for rows [n0, n1). */
 static void input_gradient(const gru_call *c, packed_weights w, float *table, idx n0, idx n1) {
@@ -302,9 +230,6 @@ static void input_gradient(const gru_call *c, packed_weights w, float *table, id
     }
 }
 
-/* Thread `id` of `members` gets [first, last) of `count`. */
-INLINE idx share(idx count, idx id, int members) { return count * id / members; }
-
 static void gradients_part(const gru_call *c, const part *p) {
     idx hidden = c->hidden, count = c->lengths ? 0 : c->steps * c->batch;
     for (idx place = 0; c->lengths && place < c->batch; place++)
@@ -312,15 +237,15 @@ static void gradients_part(const gru_call *c, const part *p) {
     idx bf16 = c->bf16, f0 = share(3 * hidden, p->id, p->members), f1 = share(3 * hidden, p->id + 1, p->members);
     rows_of gates = {c->gates, c->gates_stride}, inner = {c->gates + hidden, c->gates_stride};
     if (c->dw_ih)
-        product_over_rows(inner, f0, f1, (rows_of){c->x, c->inputs}, c->inputs, count, bf16, c->dw_ih);
+        product_over_rows(inner, f0, f1, (rows_of){c->x, c->inputs}, c->inputs, count, bf16, 0, c->dw_ih);
     if (c->dw_hh) {
         idx before = c->reverse && !c->lengths ? c->batch : 0; /* slot 0 is the state after the last step then */
         rows_of states = {c->states + before * c->states_stride, c->states_stride};
         idx border = 2 * hidden, lower0 = f0 > border ? f0 : border, lower1 = f1 > border ? f1 : border;
-        product_over_rows(inner, min_idx(f0, border), min_idx(f1, border), states, hidden, count, bf16, c->dw_hh);
+        product_over_rows(inner, min_idx(f0, border), min_idx(f1, border), states, hidden, count, bf16, 0, c->dw_hh);
         /* the rows of n: d nh stands in the first block, or d n in the last */
         rows_of of_n = {c->reset_after ? c->gates - border : c->gates + hidden, c->gates_stride};
-        product_over_rows(of_n, lower0, lower1, c->reset_after ? states : gates, hidden, count, bf16, c->dw_hh);
+        product_over_rows(of_n, lower0, lower1, c->reset_after ? states : gates, hidden, count, bf16, 0, c->dw_hh);
     }
     if (c->dx) {
         float *table = c->work + padded(hidden) * (2 * c->batch + 4 * c->threads) + p->id * DX_ROWS * padded(c->inputs);

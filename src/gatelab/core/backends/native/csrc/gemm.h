@@ -29,11 +29,11 @@ typedef struct {
     const float *weights;
     idx depth, panels, panel_stride;
     idx add_from; /* panels from this one on are added to C, those before it replace it */
-    idx bf16;     /* whether the panels are pairs; then `depth` is even */
+    idx bf16;     /* whether the panels are pairs; of an odd depth the last one's second is 0 */
 } product;
 
 /* The floats that a panel takes. */
-INLINE idx panel_size(idx depth, idx bf16) { return (bf16 ? depth / 2 : depth) * COLS; }
+INLINE idx panel_size(idx depth, idx bf16) { return (bf16 ? (depth + 1) / 2 : depth) * COLS; }
 
 /* The element of A, or the pair, for row r and step k is a[r * a_row + k * a_step]. */
 INLINE void tile(const int rows, const int panels, const int bf16, const float *a, idx a_row, idx a_step, idx depth,
@@ -142,10 +142,10 @@ static void multiply(product p, const float *a, idx rows, idx a_stride, float *c
     float pairs[PAIR_ROWS * DEPTH] __attribute__((aligned(64)));
     for (idx r0 = 0; r0 < rows; r0 += PAIR_ROWS) {
         idx height = min_idx(PAIR_ROWS, rows - r0);
-        for (idx k = 0; k < p.depth / 2; k += DEPTH) {
-            idx depth = min_idx(DEPTH, p.depth / 2 - k);
+        for (idx k = 0; 2 * k < p.depth; k += DEPTH) {
+            idx floats = min_idx(2 * DEPTH, p.depth - 2 * k), depth = (floats + 1) / 2;
             for (idx r = 0; r < height; r++)
-                to_pairs(a + (r0 + r) * a_stride + 2 * k, 2 * depth, pairs + r * DEPTH);
+                to_pairs(a + (r0 + r) * a_stride + 2 * k, floats, pairs + r * DEPTH);
             for (idx q = 0; q < p.panels; q += group)
                 multiply_panels(&p, q, min_idx(group, p.panels - q), k, depth, pairs, height, DEPTH,
                                 c + r0 * row_stride, row_stride, c_stride);
@@ -200,7 +200,7 @@ static void pack_rows(const float *w, idx units, idx depth, idx bf16, float *pan
             for (idx k = 0; k < steps; k++)
                 to[k * COLS + c] = c < units ? w[c * depth + k0 + k] : 0.0f;
         for (idx k = 0; bf16 && k < steps; k += 2)
-            pair_rows(square + k * COLS, COLS, COLS, 1, panel + (k0 + k) / 2 * COLS);
+            pair_rows(square + k * COLS, COLS, COLS, k + 1 < steps, panel + (k0 + k) / 2 * COLS);
     }
 }
 

@@ -1,8 +1,8 @@
 /* The native GRU kernel's entry points: they start the threads and say what each of them does.
  *
  * gru.h is the interface. The rest is in headers, so that one compilation per instruction set sees everything:
- * vector.h (vectors and exp), gemm.h (products and the weights' packed form), walk.h (threads, and where
- * rows lie), forward.h and backward.h (the two passes), head.h (a language model's head).
+ * vector.h (vectors and exp), gemm.h (products and the weights' packed form), matrix.h (products of many rows), walk.h
+ * (threads, and where rows lie), forward.h and backward.h (the two passes), head.h (a language model's head).
  */
 #include "gru.h"
 
@@ -66,25 +66,45 @@ static int run_parts(const gru_call *c, pass *of, idx most) {
 /* How many threads can share a pass through time. */
 static idx most_parts(const gru_call *c) { return c->split_units ? panels_of(c->hidden) : c->batch; }
 
-void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
-              int64_t hidden, int64_t reset_after, int64_t backward, int64_t bf16, int64_t threads, float *packed) {
-    packed_weights to = unpack(packed, inputs, hidden);
-    idx panels = panels_of(hidden);
-    if (backward != ONLY_BACKWARD)
-        pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
-    if (backward)
-        pack_input_back(w_ih, inputs, hidden, bf16, to);
+/* What a thread does with [first, last) of something that can be shared out. */
+typedef void shared(const void *task, idx id, idx first, idx last);
+
+static void share_out(shared *of, const void *task, idx count, idx threads) {
 #ifdef _OPENMP
     if (threads > 1) {
-#pragma omp parallel for num_threads((int)threads) schedule(static)
-        for (idx panel = 0; panel < panels; panel++)
-            pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, bf16, panel, to);
+#pragma omp parallel num_threads((int)threads)
+        {
+            int id = omp_get_thread_num(), members = omp_get_num_threads();
+            of(task, id, share(count, id, members), share(count, id + 1, members));
+        }
         return;
     }
 #endif
-    for (idx panel = 0; panel < panels; panel++)
-        pack_panel(w_ih, w_hh, inputs, hidden, (int)backward, bf16, panel, to);
+    of(task, 0, 0, count);
     (void)threads;
+}
+
+typedef struct {
+    const float *w_ih, *w_hh;
+    idx inputs, hidden, backward, bf16;
+    packed_weights to;
+} packing;
+
+static void pack_share(const void *task, idx id, idx first, idx last) {
+    const packing *p = task;
+    for (idx panel = first; panel < last; panel++)
+        pack_panel(p->w_ih, p->w_hh, p->inputs, p->hidden, (int)p->backward, p->bf16, panel, p->to);
+    (void)id;
+}
+
+void gru_pack(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
+              int64_t hidden, int64_t reset_after, int64_t backward, int64_t bf16, int64_t threads, float *packed) {
+    packing p = {w_ih, w_hh, inputs, hidden, backward, bf16, unpack(packed, inputs, hidden)};
+    if (backward != ONLY_BACKWARD)
+        pack_bias(b_ih, b_hh, hidden, (int)reset_after, packed);
+    if (backward)
+        pack_input_back(w_ih, inputs, hidden, bf16, p.to);
+    share_out(pack_share, &p, panels_of(hidden), threads);
 }
 
 uint64_t gru_checksum(const float *w_ih, const float *w_hh, const float *b_ih, const float *b_hh, int64_t inputs,
@@ -106,21 +126,75 @@ void gru_backward(const gru_call *call) {
         run_parts(call, gradients_part, call->threads);
 }
 
-void gru_head(float *z, const float *bias, const int64_t *targets, int64_t rows, int64_t vocabulary, float smoothing,
-              int64_t threads, float *found, float *totals) {
-#ifdef _OPENMP
-    if (threads > 1) {
-#pragma omp parallel num_threads((int)threads)
-        {
-            idx id = omp_get_thread_num(), members = omp_get_num_threads();
-            for (idx r = rows * id / members; r < rows * (id + 1) / members; r++)
-                head_row(z + r * vocabulary, bias, vocabulary, targets[r], smoothing, found + 3 * r,
-                         totals + id * vocabulary);
-        }
-        return;
-    }
-#endif
-    for (idx r = 0; r < rows; r++)
-        head_row(z + r * vocabulary, bias, vocabulary, targets[r], smoothing, found + 3 * r, totals);
-    (void)threads;
+typedef struct {
+    float *z;
+    const float *bias;
+    const idx *targets;
+    idx stride, vocabulary;
+    float smoothing, *found, *totals;
+} head;
+
+static void head_share(const void *task, idx id, idx first, idx last) {
+    const head *h = task;
+    for (idx r = first; r < last; r++)
+        head_row(h->z + r * h->stride, h->bias, h->vocabulary, h->targets[r], h->smoothing, h->found + 3 * r,
+                 h->totals + id * h->vocabulary);
+}
+
+void gru_head(float *z, int64_t z_stride, const float *bias, const int64_t *targets, int64_t rows, int64_t vocabulary,
+              float smoothing, int64_t threads, float *found, float *totals) {
+    head h = {z, bias, targets, z_stride, vocabulary, smoothing, found, totals};
+    share_out(head_share, &h, rows, threads);
+}
+
+int64_t gru_padded(int64_t columns) { return padded(columns); }
+
+static void pack_matrix_share(const void *task, idx id, idx first, idx last) {
+    for (idx panel = first; panel < last; panel++)
+        pack_matrix(task, panel);
+    (void)id;
+}
+
+void gru_pack_matrix(const float *b, int64_t depth, int64_t columns, int64_t transposed, int64_t threads,
+                     float *packed) {
+    matrix m = {b, depth, columns, transposed, packed};
+    share_out(pack_matrix_share, &m, panels_of(columns), threads);
+}
+
+typedef struct {
+    matrix by;
+    rows_of a;
+    float *c;
+    idx c_stride;
+} multiplication;
+
+static void multiply_share(const void *task, idx id, idx first, idx last) {
+    const multiplication *m = task;
+    rows_of part = {m->a.at + first * m->a.stride, m->a.stride};
+    multiply_matrix(&m->by, part, last - first, m->c + first * m->c_stride, m->c_stride);
+    (void)id;
+}
+
+void gru_multiply(const float *a, int64_t a_stride, int64_t rows, const float *packed, int64_t depth, int64_t columns,
+                  int64_t threads, float *c, int64_t c_stride) {
+    multiplication m = {{NULL, depth, columns, 0, (float *)packed}, {a, a_stride}, c, c_stride};
+    share_out(multiply_share, &m, rows, threads);
+}
+
+typedef struct {
+    rows_of a, b;
+    idx width, count, adds;
+    float *c;
+} crossing;
+
+static void cross_share(const void *task, idx id, idx first, idx last) {
+    const crossing *c = task;
+    product_over_rows(c->a, first, last, c->b, c->width, c->count, 1, c->adds, c->c);
+    (void)id;
+}
+
+void gru_multiply_over_rows(const float *a, int64_t a_stride, int64_t a_columns, const float *b, int64_t b_columns,
+                            int64_t rows, int64_t adds, int64_t threads, float *c) {
+    crossing task = {{a, a_stride}, {b, b_columns}, b_columns, rows, adds, c};
+    share_out(cross_share, &task, a_columns, threads);
 }

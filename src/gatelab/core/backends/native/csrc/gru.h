@@ -100,8 +100,20 @@ void gru_backward(const gru_call *call);
  * gradient of the cross-entropy's sum, with `smoothing` as its label smoothing; targets [rows] in 0 ... V-1.
  * found [rows, 3] gets m - z[target], the sum of exp(z - m) and m - mean(z), where m is the row's largest logit.
  * totals [threads, V]: each thread adds its rows' probabilities to its own. */
-void gru_head(float *z, const float *bias, const int64_t *targets, int64_t rows, int64_t vocabulary, float smoothing,
-              int64_t threads, float *found, float *totals);
+void gru_head(float *z, int64_t z_stride, const float *bias, const int64_t *targets, int64_t rows, int64_t vocabulary,
+              float smoothing, int64_t threads, float *found, float *totals);
+
+/* Products of matrices whose factors are rounded to BF16 (matrix.h); strides are floats from row to row. */
+int64_t gru_padded(int64_t columns); /* how far apart a product's rows have to be; what it writes past `columns` is 0 */
+/* B [depth, columns], or `transposed` its transpose [columns, depth], to padded columns * ((depth + 1) / 2) floats. */
+void gru_pack_matrix(const float *b, int64_t depth, int64_t columns, int64_t transposed, int64_t threads,
+                     float *packed);
+/* c [rows, padded columns] = a [rows, depth] B */
+void gru_multiply(const float *a, int64_t a_stride, int64_t rows, const float *packed, int64_t depth, int64_t columns,
+                  int64_t threads, float *c, int64_t c_stride);
+/* c [a_columns, b_columns] = a' b for a [rows, a_columns] and b [rows, b_columns]; with `adds` it is added to c. */
+void gru_multiply_over_rows(const float *a, int64_t a_stride, int64_t a_columns, const float *b, int64_t b_columns,
+                            int64_t rows, int64_t adds, int64_t threads, float *c);
 
 #ifdef __cplusplus
 }

@@ -102,7 +102,7 @@ INLINE uvec bf16_of(vec a) {
 
 INLINE vec pair_of(vec first, vec second) { return (vec)(bf16_of(first) >> 16 | bf16_of(second)); }
 
-/* `count` floats, an even number, to pairs of neighbours. */
+/* `count` floats to pairs of neighbours; of an odd number the last one's second is 0. */
 INLINE void to_pairs(const float *from, idx count, float *to) {
     for (idx i = 0; i < count; i += 2 * W) {
         vec a = load_part(from + i, lanes_of(count - i)), b = load_part(from + i + W, lanes_of(count - i - W));
@@ -115,7 +115,7 @@ INLINE void to_pairs(const float *from, idx count, float *to) {
             pairs[j + W / 2] = pair_of(all(b[2 * j]), all(b[2 * j + 1]))[0];
         }
 #endif
-        store_part(to + i / 2, lanes_of((count - i) / 2), pairs);
+        store_part(to + i / 2, lanes_of((count - i + 1) / 2), pairs);
     }
 }
 

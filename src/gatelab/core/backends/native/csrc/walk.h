@@ -44,6 +44,9 @@ INLINE void meet(barrier *b, int members) {
     }
 }
 
+/* Thread `id` of `members` gets [first, last) of `count`. */
+INLINE idx share(idx count, idx id, int members) { return count * id / members; }
+
 /* One thread's part: the places first, first+step, ... below `last`, and panels [panel0, panel1) of units. */
 typedef struct {
     int id, members;
@@ -56,15 +59,15 @@ INLINE part part_of(const gru_call *c, int id, int members, barrier *meeting) {
     idx panels = panels_of(c->hidden);
     part p = {id, members, 0, 1, c->batch, 0, panels, NULL};
     if (c->split_units) {
-        p.panel0 = panels * id / members;
-        p.panel1 = panels * (id + 1) / members;
+        p.panel0 = share(panels, id, members);
+        p.panel1 = share(panels, id + 1, members);
         p.meeting = meeting;
     } else if (c->lengths) { /* rows by turns: every thread gets long and short ones */
         p.first = id;
         p.step = members;
     } else {
-        p.first = c->batch * id / members;
-        p.last = c->batch * (id + 1) / members;
+        p.first = share(c->batch, id, members);
+        p.last = share(c->batch, id + 1, members);
     }
     return p;
 }
