@@ -24,6 +24,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 POLL_SECONDS = 0.005
+PRECISIONS = ("highest", "high", "medium")  # of matrix products in float32, as PyTorch names them
 
 
 def gatelab(*arguments: str) -> list[str]:

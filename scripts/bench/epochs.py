@@ -7,7 +7,8 @@ steps read the loss, watch for NaN, log, and keep statistics of gradients and ga
 examples:
   python -m scripts.bench.epochs --output docs/bench_epochs.json
   python -m scripts.bench.epochs --batches 200 --rounds 5
-  python -m scripts.bench.epochs --more matmul_precision=medium
+  python -m scripts.bench.epochs --precision medium                           every contender may round to BF16
+  python -m scripts.bench.epochs --more matmul_precision=medium               Gatelab alone may, as one row more
   python -m scripts.bench.epochs experiment=etth1_gru data.lookback=720       the forecaster in the shape of SegRNN
 """
 
@@ -58,13 +59,14 @@ def of_gatelab(
     return call
 
 
-def of_examples(threads: int, batches: int | None, root: Path) -> Callable[[], float]:
+def of_examples(precision: str, threads: int, batches: int | None, root: Path) -> Callable[[], float]:
     """A call that runs the loop of pytorch/examples and returns the seconds that it prints."""
 
     def call() -> float:
         log = root / "examples.log"
         limit = [] if batches is None else [f"--batches={batches}"]
         command = [sys.executable, "-m", "scripts.bench.word_language_model", f"--threads={threads}"]
+        command += [f"--precision={precision}"]
         env = harness.environment(OMP_NUM_THREADS=str(threads))
         harness.run([*command, f"--cache={root / 'cache'}", *limit], log, 3600, env)
         return float(harness.tail(log, 1).split()[0])
@@ -78,13 +80,17 @@ def main() -> int:
     p.add_argument("--rounds", type=int, default=3, help="turns of each that count (default: %(default)s)")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--batches", type=int, help="training steps of a turn; default: the whole epoch")
+    p.add_argument(
+        "--precision", choices=harness.PRECISIONS, help="of every contender's products; default: its own"
+    )
     p.add_argument("--more", metavar="KEY=VALUE", help="one more contender: gatelab with this override")
     p.add_argument("--output", type=Path, metavar="FILE", help="write every turn's seconds as JSON")
     options = p.parse_args()
     with harness.place(None, "epochs-", memory=False) as root:
         sizes = (options.threads, options.batches, root)
         asked, words = [*options.request, *ONE_EPOCH], options.request == WORDS
-        calls = {"pytorch/examples": of_examples(*sizes)} if words else {}
+        asked += [f"matmul_precision={options.precision}"] if options.precision else []
+        calls = {"pytorch/examples": of_examples(options.precision or "highest", *sizes)} if words else {}
         for name in (
             "gatelab",
             "gatelab model=nn_gru",
@@ -94,9 +100,10 @@ def main() -> int:
         found = harness.in_turns(calls, options.rounds, warm_up=0)
     rows = harness.compared(found, "pytorch/examples" if words else "gatelab model=nn_gru")
     extent = "an epoch" if options.batches is None else f"{options.batches} steps"
-    harness.show(f"{extent} of {' '.join(options.request)}, {options.threads} threads", rows)
+    told = [*options.request, *([f"--precision {options.precision}"] if options.precision else [])]
+    harness.show(f"{extent} of {' '.join(told)}, {options.threads} threads", rows)
     if options.output:
-        about = {"request": options.request, "threads": options.threads, "batches": options.batches}
+        about = {key: getattr(options, key) for key in ("request", "precision", "threads", "batches")}
         machine = {"processor": cpu_name(), "versions": versions()}
         harness.write_json(options.output, {**about, "rows": rows, "seconds": found, **machine})
     return 0

@@ -23,9 +23,7 @@ def main() -> int:
     p = harness.parser(__doc__)
     p.add_argument("--rounds", type=int, default=15, help="turns of each contender (default: %(default)s)")
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument(
-        "--precision", default="highest", choices=("highest", "high", "medium"), help="of both heads"
-    )
+    p.add_argument("--precision", default="highest", choices=harness.PRECISIONS, help="of both heads")
     p.add_argument("--json", type=Path, metavar="FILE", help="write every round's seconds")
     options = p.parse_args()
     torch.set_num_threads(options.threads)

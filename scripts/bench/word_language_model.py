@@ -41,10 +41,12 @@ class WordModel(nn.Module):
 def main() -> int:
     p = harness.parser(__doc__)
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--precision", default="highest", choices=harness.PRECISIONS, help="of matrix products")
     p.add_argument("--batches", type=int, help="default: the whole epoch")
     p.add_argument("--cache", required=True, help="folder of the corpus, as paths.cache")
     options = p.parse_args()
     torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision(options.precision)
     torch.manual_seed(0)
     data = TextDataModule("ptb_word", cache=options.cache)
     data.setup()
