@@ -66,6 +66,7 @@ def test_a_wrong_type_is_named(override, key):
     ("overrides", "said"),
     [
         (["data.level=wrod"], "data.level: 'wrod' is not one of word, char, byte, bpe. Did you mean 'word'?"),
+        (["matmul_precision=low"], "matmul_precision: 'low' is not one of highest, high, medium, null."),
         (["data=etth1", "data.target=OT"], "A list is written data.target=[OT]."),
         (["trainer.precision=12"], "trainer.precision: 12 is not one of 64, 32, 16, transformer-engine,"),
         (["+model.device=meta"], "model.device: trainer.accelerator decides that in a run"),

@@ -190,7 +190,7 @@ def build_callbacks(config: Mapping[str, Any], **extra: Mapping[str, Any]) -> li
         for name, node in nodes.items()
         if node is not None
     ]
-    found += [] if precision is None else [MatmulPrecision(precision)]
+    found += [] if precision in (None, "highest") else [MatmulPrecision(precision)]
     return [*found, *([] if how is None else [Compile(how)])]
 
 

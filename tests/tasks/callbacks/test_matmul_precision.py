@@ -4,6 +4,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from gatelab.run.build import build_callbacks
 from gatelab.tasks.callbacks import MatmulPrecision
 
 
@@ -47,3 +48,10 @@ def test_an_error_leaves_the_process_as_it_was(make_trainer, make_task, text_dat
         make_trainer(callbacks=[MatmulPrecision("high"), look]).fit(make_task(data), datamodule=data)
     assert look.seen["train"] == {"high"}
     assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_the_highest_precision_is_that_without_the_key():
+    for precision in (None, "highest"):
+        assert not build_callbacks({"callbacks": {}, "matmul_precision": precision})
+    (found,) = build_callbacks({"callbacks": {}, "matmul_precision": "medium"})
+    assert isinstance(found, MatmulPrecision)

@@ -351,7 +351,7 @@ def _in_order(
         problems.append(
             f"column {time!r}: {when} stands in rows {rows} with different values "
             f"({counted(int(times.duplicated().sum()), 'such row')} in all); keep one row per time "
-            f"(several series in one file: one column each){change}"
+            f"(several series in one file: one column each, or data=panel data.id=COLUMN){change}"
         )
     if not times.is_monotonic_increasing:
         notes.append(f"rows were sorted by {time!r}")

@@ -190,7 +190,7 @@ def encoded_parts(blocks: Iterable[bytes], tokenizer: Tokenizer, name: str) -> I
     Bytes are read as in training (`characters`): at level "byte" each is a character of the parts. `DataError` names
     the place in the text called `name` that is not UTF-8, and a text without a token.
     """
-    pieces = characters(name, iter(blocks), tokenizer.level)
+    pieces = characters(name, iter(blocks), tokenizer.level, as_bytes=False)
     empty = True
     for part in LongText(lambda: pieces, 0, sys.maxsize).chunks(PART):
         ids = tokenizer.encode_chunk(part).long()

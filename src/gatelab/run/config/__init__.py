@@ -224,7 +224,8 @@ class Root:
         name: folder of the run below `<paths.root>/runs/`; the experiment's name where none is given.
         threads: of the tensor library (null: one a core, in a study the slot's share, which a number cannot exceed).
         flush_denormal: denormal numbers become zero (much faster on some processors).
-        matmul_precision: of float32 products in training steps, as `torch.set_float32_matmul_precision` takes it.
+        matmul_precision: of float32 products in training steps, as `torch.set_float32_matmul_precision` takes it
+            (null: highest).
         compile: the network while it trains, see `gatelab.tasks.callbacks.Compile`.
         test: score the best checkpoint on the test split when training is over.
         init, transfer: start from weights that were trained before, and how to go on from them.
@@ -236,7 +237,7 @@ class Root:
     name: str
     threads: int | None
     flush_denormal: bool
-    matmul_precision: Literal["high", "medium"] | None
+    matmul_precision: Literal["highest", "high", "medium"] | None
     compile: Literal["default", "reduce-overhead", "cudagraphs", "aot_eager", "eager"] | None
     test: bool
     init: Init

@@ -196,6 +196,7 @@ def _choices(hint: Any) -> list[Any]:
 
 def _readable(hint: Any) -> str:
     if choices := _choices(hint):
-        return f"not one of {', '.join(dict.fromkeys(map(str, choices)))}"
+        choices += [None] * (type(None) in typing.get_args(hint))
+        return f"not one of {', '.join(dict.fromkeys(map(_as_typed, choices)))}"
     text = hint.__name__ if inspect.isclass(hint) else str(hint)
     return "not of type " + re.sub(r"typing\.|collections\.abc\.|(?<=None)Type", "", text)

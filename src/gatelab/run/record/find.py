@@ -76,9 +76,8 @@ def find_run(given: str | Path, runs: str | Path | None = None) -> Path:
     if not found:
         names = {spelling for path in known for spelling in (*_spellings(path), path.parent.name)}
         names |= {path.name for path in folders_with("study.json", folder.parent / "studies", "*")}
-        hint = (
-            did_you_mean(text, names) or " `gatelab runs` lists the runs there are; elsewhere give the path."
-        )
+        listed = "`gatelab runs` lists the runs there are; elsewhere give the path or GATELAB_ROOT."
+        hint = did_you_mean(text, names) or f" {listed}"
         if text and has(folder.parent / "studies" / text, "study.json"):
             hint = f" It is a study: `gatelab study {text}` lists its runs."
         raise RequestError(f"{given}: no such run directory, and no run below {folder} begins so.{hint}")

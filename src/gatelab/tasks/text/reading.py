@@ -78,7 +78,7 @@ def _validation(data: Any) -> Tensor:
 
 def _of_file(file: Path, tokenizer: Any) -> Tensor:
     """Tokens [T + 1, R] of a file, which is cut into streams where it is long."""
-    ids = tokenizer.encode("".join(characters(str(file), blocks(file), "char"))).long()
+    ids = tokenizer.encode("".join(characters(str(file), blocks(file), "char", as_bytes=False))).long()
     ids = torch.cat((torch.tensor([tokenizer.seed_token]), ids))
     if len(ids) < 9:
         raise ValueError(f"{file}: {len(ids) - 1} tokens are too few to look at; give at least 8")
