@@ -183,3 +183,16 @@ def test_bad_options_are_refused_before_anything_is_loaded(options, message, tmp
 def test_one_text_is_asked_of_generate(trained):
     with pytest.raises(RequestError, match="generate_several"):
         Run(trained[0]).generate("the", n=2)
+
+
+def test_every_line_of_a_file_is_continued_side_by_side(trained, tmp_path, monkeypatch):
+    run, _, _ = trained
+    lines = ["the cat", "a dog lay by", "rain", "", "the rain fell"]
+    (tmp_path / "mine.txt").write_text("\n".join(lines) + "\n")
+    together = Run(run).predict(tmp_path / "mine.txt")
+    assert together["prompt"].tolist() == lines
+    assert all(text.startswith(line) for line, text in zip(lines, together["text"], strict=True))
+    assert all(len(text.split()) > 100 for text in together["text"])
+    monkeypatch.setattr("gatelab.tasks.text.language_model.LINES_AT_ONCE", 1)
+    alone = Run(run).predict(tmp_path / "mine.txt")
+    assert alone["text"].tolist() == [Run(run).generate(line) for line in lines]

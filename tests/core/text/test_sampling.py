@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from gatelab.core.baselines import LSTM
 from gatelab.core.gru import GRU
 from gatelab.core.text.language_model import LanguageModel
-from gatelab.core.text.sampling import Sampling, beam_search, draw, generate, restrict
+from gatelab.core.text.sampling import Sampling, beam_search, draw, draw_each, generate, restrict
 
 
 def _model() -> LanguageModel:
@@ -183,3 +184,26 @@ def test_hypotheses_of_different_lengths_compare_by_the_mean_per_token() -> None
     best = max(range(len(texts)), key=lambda i: means[i, len(texts[i]) - 1])
     found = beam_search(model, PROMPT, 3, 1000, ended=lambda text: text[-1] == 2)
     assert found.tolist() == texts[best]
+
+
+def test_texts_side_by_side_are_those_of_their_own_prompts() -> None:
+    model = _model()
+    prompts = [PROMPT, torch.tensor([5]), torch.tensor([8, 0, 8, 2, 7])]
+    for options in ({"temperature": 0.0}, {"top_k": 1, "repetition_penalty": 1.7}):
+        beside = torch.stack(list(draw_each(model, prompts, 20, Sampling(**options))), 1)
+        for prompt, drawn in zip(prompts, beside, strict=True):
+            assert torch.equal(generate(model, prompt, 20, **options), drawn)
+    seed = torch.Generator().manual_seed
+    alone = torch.stack(list(draw_each(model, [PROMPT], 20, Sampling(), generator=seed(3))), 1)
+    assert torch.equal(alone[0], generate(model, PROMPT, 20, generator=seed(3)))
+    assert not list(draw_each(model, [], 20, Sampling()))
+    with pytest.raises(ValueError, match="at least one token"):
+        draw_each(model, [PROMPT, PROMPT[:0]], 20, Sampling())
+
+
+def test_a_state_of_two_parts_is_put_side_by_side_too() -> None:
+    model = LanguageModel(9, partial(LSTM, hidden_size=8, num_layers=2))
+    prompts = [PROMPT, torch.tensor([5])]
+    beside = torch.stack(list(draw_each(model, prompts, 9, Sampling(temperature=0))), 1)
+    for prompt, drawn in zip(prompts, beside, strict=True):
+        assert torch.equal(generate(model, prompt, 9, temperature=0), drawn)

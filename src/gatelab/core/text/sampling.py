@@ -145,27 +145,52 @@ def draw(
     _check(prompt, steps)
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    return _draw(model, prompt, steps, sampling, n, generator)
+    return _draw(model, [prompt[:, None].expand(-1, n)], steps, sampling, generator)
+
+
+def draw_each(
+    model: nn.Module,
+    prompts: Sequence[Tensor],
+    steps: int,
+    sampling: Sampling,
+    *,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """Yield `steps` times the next token [N] of N texts side by side, each of which follows a prompt [T] of its own.
+
+    Arguments and errors are those of `generate`. What is drawn for one depends on the others, by the generator.
+    """
+    for prompt in prompts:
+        _check(prompt, steps)
+    return _draw(model, [prompt[:, None] for prompt in prompts], steps, sampling, generator)
 
 
 def _draw(
     model: nn.Module,
-    prompt: Tensor,
+    prompts: Sequence[Tensor],
     steps: int,
     sampling: Sampling,
-    n: int,
     generator: torch.Generator | None,
 ) -> Iterator[Tensor]:
+    """The next tokens [N] of all prompts [T, n], whose n add up to N."""
+    if not (steps and prompts):
+        return
     with _evaluating(model):
-        tokens, state, seen = prompt[:, None].expand(-1, n), None, None
-        for _ in range(steps):
-            logits, state = _next(model, tokens, state)
-            if sampling.repetition_penalty != 1.0:
-                seen = torch.zeros_like(logits, dtype=torch.bool) if seen is None else seen
-                seen.scatter_(1, tokens.T, True)
+        read = [_next(model, prompt, None) for prompt in prompts]
+        logits, state = torch.cat([logits for logits, _ in read]), _beside([state for _, state in read])
+        seen = None
+        if sampling.repetition_penalty != 1.0:
+            rows = [row for prompt in prompts for row in prompt.unbind(1)]
+            seen = torch.stack(
+                [torch.zeros_like(logits[0], dtype=torch.bool).index_fill(0, r, True) for r in rows]
+            )
+        for step in range(steps):
             token = sampling.draw(logits, seen, generator)
             yield token
-            tokens = token[None]
+            if seen is not None:
+                seen.scatter_(1, token[:, None], True)
+            if step + 1 < steps:
+                logits, state = _next(model, token[None], state)
 
 
 def beam_search(
@@ -238,6 +263,15 @@ def _next(model: nn.Module, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
     for part in tokens.split(READ_AT_ONCE):
         logits, state = model(part, state)
     return logits[-1], state
+
+
+def _beside(states: Sequence[Any]) -> Any:
+    """One state [L, N, H], or several of them, from those of texts that are to go on side by side."""
+    if states[0] is None or len(states) == 1:
+        return states[0]
+    if isinstance(states[0], Tensor):
+        return torch.cat(list(states), 1)
+    return tuple(_beside(parts) for parts in zip(*states, strict=True))
 
 
 def _columns(state: Any, rows: Tensor) -> Any:

@@ -4,6 +4,7 @@ The numbers are in `gatelab.core.text.sampling`; here are the options that `Task
 Python API share, and where a text ends.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from gatelab.core.text.sampling import Sampling, beam_search, draw
+from gatelab.core.text.sampling import Sampling, beam_search, draw, draw_each
 from gatelab.data.messages import did_you_mean
 from gatelab.data.text.tokenizer import Tokenizer
+from gatelab.tasks.contract import Remark
 
 TEMPERATURE = 0.8
 
@@ -145,6 +147,15 @@ class Continuation:
         return next((k for k in range(len(stop) - 1, 0, -1) if self.text.endswith(stop[:k])), 0)
 
 
+def begin(tokenizer: Tokenizer, prompt: str) -> tuple[str, torch.Tensor]:
+    """A prompt as it stands before its continuation, and its tokens [T]; warns of what the vocabulary lacks."""
+    if unknown := tokenizer.unknown_in(prompt):
+        shown = ", ".join(map(repr, unknown[:5])) + ", ..." * (len(unknown) > 5)
+        warnings.warn(f"not in the run's vocabulary, so read as unknown: {shown}", Remark, stacklevel=3)
+    space = " " if tokenizer.level == "word" and prompt and not prompt[-1].isspace() else ""
+    return prompt + space, torch.tensor([tokenizer.seed_token, *tokenizer.encode(prompt).tolist()])
+
+
 def continuations(
     net: nn.Module,
     tokenizer: Tokenizer,
@@ -158,22 +169,33 @@ def continuations(
         _extend(text, beam_search(net, start, options.tokens, options.beam, ended=_ends(tokenizer, options)))
         texts = [text]
     else:
-        texts = _drawn(net, tokenizer, start, options, show)
+        generator = torch.Generator().manual_seed(options.seed)
+        drawn = draw(net, start, options.tokens, options.sampling, n=options.n, generator=generator)
+        texts = _spelt(drawn, tokenizer, options.n, options, show)
     if show is not None:
         show(texts[0].new(last=True))
     return [text.text for text in texts]
 
 
-def _drawn(
-    net: nn.Module,
-    tokenizer: Tokenizer,
-    start: torch.Tensor,
-    options: Generation,
-    show: Callable[[str], None] | None,
-) -> list[Continuation]:
-    texts = [Continuation(tokenizer, options.stop) for _ in range(options.n)]
+def continuations_of_each(
+    net: nn.Module, tokenizer: Tokenizer, starts: Sequence[torch.Tensor], options: Generation
+) -> list[str]:
+    """Return a text that follows each of the tokens `starts` [T], drawn side by side; without `n` and `beam`."""
     generator = torch.Generator().manual_seed(options.seed)
-    for tokens in draw(net, start, options.tokens, options.sampling, n=options.n, generator=generator):
+    drawn = draw_each(net, starts, options.tokens, options.sampling, generator=generator)
+    return [text.text for text in _spelt(drawn, tokenizer, len(starts), options)]
+
+
+def _spelt(
+    drawn: Iterable[torch.Tensor],
+    tokenizer: Tokenizer,
+    count: int,
+    options: Generation,
+    show: Callable[[str], None] | None = None,
+) -> list[Continuation]:
+    """The texts of tokens [count] that come one after another."""
+    texts = [Continuation(tokenizer, options.stop) for _ in range(count)]
+    for tokens in drawn:
         for text, token in zip(texts, tokens.tolist(), strict=True):
             text.add(token)
         if show is not None and (new := texts[0].new()):

@@ -25,7 +25,6 @@ from gatelab.tasks.contract import (
     GraphInterface,
     Method,
     Metric,
-    Remark,
     RunSource,
     ScoredRow,
     TextSample,
@@ -36,7 +35,7 @@ from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import TokenLoss
 from gatelab.tasks.resume import State, columns, copied, detach, gather_ranks, reset_state
 from gatelab.tasks.text.evaluation_rows import METHODS, SCORERS, tune_and_score
-from gatelab.tasks.text.generation import Generation, continuations
+from gatelab.tasks.text.generation import Generation, begin, continuations, continuations_of_each
 from gatelab.tasks.text.perplexity import HEAD_ELEMENTS, score_text
 from gatelab.tasks.text.reading import read_text
 
@@ -48,6 +47,8 @@ BURN_IN_GROWTH = 8
 VOCABULARY = ("data.vocabulary_size", "data.level")
 """Keys that decide what a token is: losses per token compare where they are the same."""
 SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 400, 0.8
+LINES_AT_ONCE = 64
+"""Lines of a file that are continued side by side."""
 
 
 class LanguageModelTask(Task):
@@ -283,15 +284,10 @@ class LanguageModelTask(Task):
             raise ValueError(
                 "a language model of symbols, which stand for no text: there is nothing to generate"
             )
-        if unknown := tokenizer.unknown_in(prompt):
-            shown = ", ".join(map(repr, unknown[:5])) + ", ..." * (len(unknown) > 5)
-            warnings.warn(f"not in the run's vocabulary, so read as unknown: {shown}", Remark, stacklevel=2)
-        space = " " if tokenizer.level == "word" and prompt and not prompt[-1].isspace() else ""
-        start = torch.tensor([tokenizer.seed_token, *tokenizer.encode(prompt).tolist()])
+        begun, start = begin(tokenizer, prompt)
         if show is not None:
-            show(prompt + space)
-        texts = continuations(self.net, tokenizer, start, options, show)
-        return [prompt + space + text for text in texts]
+            show(begun)
+        return [begun + text for text in continuations(self.net, tokenizer, start, options, show)]
 
     def perplexity(
         self,
@@ -311,14 +307,19 @@ class LanguageModelTask(Task):
         """Continue every line of a text file."""
         import pandas as pd
 
+        if run.tokenizer is None:
+            raise ValueError("a language model of symbols, which stand for no text: it continues none")
         if not (prompts := lines_of(file, pages=True)):
             raise ValueError("the file is empty; write a line to continue")
         texts = []
         with bars() as progress:
             tick = progress("lines", len(prompts))
-            for prompt in prompts:
-                texts += self.generate(run, prompt, Generation())
-                tick(1)
+            for first in range(0, len(prompts), LINES_AT_ONCE):
+                begun = [begin(run.tokenizer, line) for line in prompts[first : first + LINES_AT_ONCE]]
+                starts = [start for _, start in begun]
+                added = continuations_of_each(self.net, run.tokenizer, starts, Generation())
+                texts += [text + more for (text, _), more in zip(begun, added, strict=True)]
+                tick(len(begun))
         return pd.DataFrame({"prompt": prompts, "text": texts})
 
     def reading(self, run: RunSource, file: Path | None = None) -> Reading:
