@@ -64,6 +64,14 @@ def test_the_best_baseline_is_the_largest_where_more_is_better(
     assert "best baseline: seasonal naive 0.5200" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("reached", "behind"), [(3.782e10, True), (0.53, True), (0.52, False), (0.3, False)])
+def test_a_run_behind_every_baseline_says_so(
+    reached: float, behind: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_summary(finished(tmp_path, best=reached, best_epoch=1))
+    assert ("(best baseline: linear 0.2700; worse than every baseline)" in capsys.readouterr().out) == behind
+
+
 def test_a_result_of_an_earlier_version_is_shown_without_what_it_lacks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,14 +120,18 @@ def facts(result: dict[str, Any], record: dict[str, Any]) -> list[tuple[str, str
 
 
 def best(result: dict[str, Any], record: dict[str, Any]) -> str:
-    """The best value of the monitored metric, its epoch, and the trivial baseline that is hardest to beat."""
+    """The best value of the monitored metric, its epoch, and the trivial baseline that is hardest to beat.
+
+    A run that is worse than all of them says so: it has learnt nothing, or has diverged.
+    """
     metric = metric_of(record, result["monitor"])
     text = f"{result['monitor']} {number(result['best'])} in epoch {result['best_epoch'] + 1}"
     rows = result["splits"].get("valid", {}).get("baselines", {})
     values = [(key.replace("_", " "), row[metric.name]) for key, row in rows.items() if metric.name in row]
     if values:
         name, value = best_of(metric, values)
-        text += f" (best baseline: {name} {number(value)})"
+        behind = all(best_of(metric, [("the run", result["best"]), one]) is one for one in values)
+        text += f" (best baseline: {name} {number(value)}{'; worse than every baseline' * behind})"
     return text
 
 
