@@ -11,8 +11,9 @@ goes all the way, in one buffer that the next step uses again:
 
 So the gradients are there when forward is done (they are of a sum: no other row matters), and backward multiplies
 them by the number that reaches it. The values are those of `F.linear` and `F.cross_entropy`, in another order of
-summation. A gradient of the NLL beside the objective's, a second pass backward through a kept graph and a second
-derivative are computed by the plain operations.
+summation; where PyTorch's setting allows it, the factors of the three products are rounded to BF16 (`products.py`). A
+gradient of the NLL beside the objective's, a second pass backward through a kept graph and a second derivative are
+computed by the plain operations.
 
 Dimensions: N positions, F features, V vocabulary, R rows of a chunk.
 """
