@@ -55,7 +55,7 @@ class Products:
 
 
 class RoundedProducts(Products):
-    """The products by the kernel, in BF16 with sums in float32. Rows of x and dy are contiguous each."""
+    """The products by the kernel: factors in BF16, sums in float32. Each row of x and dy is contiguous."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__(weight.contiguous())
@@ -75,7 +75,7 @@ class RoundedProducts(Products):
         return int(self._library.padded(columns))
 
     def outputs(self, x: Tensor, out: Tensor) -> None:
-        """The same of rounded factors, and so are the other two."""
+        """Out = x W^T."""
         self._multiply(x, self._forward, out)
 
     def input_gradient(self, dy: Tensor, out: Tensor) -> None:

@@ -162,7 +162,7 @@ void gru_pack_matrix(const float *b, int64_t depth, int64_t columns, int64_t tra
 }
 
 typedef struct {
-    matrix by;
+    product by;
     rows_of a;
     float *c;
     idx c_stride;
@@ -170,14 +170,15 @@ typedef struct {
 
 static void multiply_share(const void *task, idx id, idx first, idx last) {
     const multiplication *m = task;
-    rows_of part = {m->a.at + first * m->a.stride, m->a.stride};
-    multiply_matrix(&m->by, part, last - first, m->c + first * m->c_stride, m->c_stride);
+    multiply(m->by, m->a.at + first * m->a.stride, last - first, m->a.stride, m->c + first * m->c_stride, m->c_stride,
+             COLS);
     (void)id;
 }
 
 void gru_multiply(const float *a, int64_t a_stride, int64_t rows, const float *packed, int64_t depth, int64_t columns,
                   int64_t threads, float *c, int64_t c_stride) {
-    multiplication m = {{NULL, depth, columns, 0, (float *)packed}, {a, a_stride}, c, c_stride};
+    idx panels = panels_of(columns);
+    multiplication m = {{packed, depth, panels, panel_size(depth, 1), panels, 1}, {a, a_stride}, c, c_stride};
     share_out(multiply_share, &m, rows, threads);
 }
 

@@ -100,11 +100,4 @@ static void pack_matrix(const matrix *m, idx panel) {
         pack_columns(m->at + panel * COLS, units, m->depth, m->columns, 1, to);
 }
 
-/* c [rows, padded(columns)] = a [rows, depth] B */
-static void multiply_matrix(const matrix *m, rows_of a, idx rows, float *c, idx c_stride) {
-    idx panels = panels_of(m->columns);
-    product p = {m->packed, m->depth, panels, panel_size(m->depth, 1), panels, 1};
-    multiply(p, a.at, rows, a.stride, c, c_stride, COLS);
-}
-
 #endif
