@@ -49,6 +49,31 @@ def test_the_forecast_continues_the_table_in_original_units(trained, ending):
     assert forecast["load"].between(60, 140).all()
 
 
+def test_a_cycle_goes_by_the_times_of_the_table(trained):
+    """The last rows alone lead to the forecast of the whole table; an hour later by the clock, to another."""
+    root, table = trained[1:]
+    request = [*REQUEST, f"data.path={root}/mine.csv", f"paths.root={root}/cycle", "task.net.cycle=24"]
+    assert main(["train", *request, "trainer.max_steps=20", "test=false"]) == 0
+    (run,) = (p.parent for p in (root / "cycle").rglob("result.json"))
+    last = table.tail(29)
+    forecasts = []
+    for frame in (table, last, last.assign(when=last["when"] + pd.Timedelta("1h"))):
+        frame.to_csv(root / "cycle.csv", index=False)
+        asked = [
+            "predict",
+            str(run),
+            "--input",
+            f"{root}/cycle.csv",
+            "--output",
+            f"{root}/ahead.csv",
+            "--force",
+        ]
+        assert main(asked) == 0
+        forecasts.append(pd.read_csv(root / "ahead.csv")["load"].to_numpy())
+    assert np.array_equal(forecasts[0], forecasts[1])
+    assert abs(forecasts[0] - forecasts[2]).min() > 1e-4
+
+
 @pytest.mark.parametrize("decoder", ["direct", "recursive"])
 @pytest.mark.quick(1, rest="ci")
 def test_a_distribution_is_written_with_a_column_a_quantile(trained, decoder, capsys):

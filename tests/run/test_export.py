@@ -42,6 +42,7 @@ DATA = {
         "task.net.weight_drop=0.3",
     ],
     "series": ["data=embedded_series", "data.lookback=8", "data.horizon=4"],
+    "cycle": ["data=embedded_series", "data.lookback=8", "data.horizon=4", "task.net.cycle=24"],
     "panel": [
         *("data=retail_panel", "data.lookback=8", "data.horizon=4", "data.calendar=null"),
         *("data.static=[size,store]", "task.net.decoder=mlp", "task.net.mask_input=true"),
@@ -93,6 +94,7 @@ def test_weights_come_back_bit_for_bit_with_their_configuration(kind, run, tmp_p
         pytest.param("norm", {"tokens": [1, "batch"], "state": [1, "batch", 6]}, marks=pytest.mark.slow),
         ("series", {"past": ["batch", "time", 4]}),
         ("quantiles", {"past": ["batch", "time", 4]}),
+        ("cycle", {"past": ["batch", 8, 4], "start": ["batch"]}),
         (
             "panel",
             {

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from gatelab.data.messages import DataError, Problems
-from gatelab.data.series.calendar import following, same_step
+from gatelab.data.series.calendar import following, offset_of, same_step, step_number
 from gatelab.data.series.protocol import Series
 from gatelab.data.series.table import read_table
 
@@ -334,3 +334,23 @@ def test_day_and_month_are_told_apart_or_asked_about_whatever_stands_around(
     elif around in READ or series is not None:
         assert series is not None
         assert (series.times == days.to_numpy()).all()
+
+
+@pytest.mark.parametrize("first", ["1969-11-30 07:00", "2019-12-30 07:00"])
+@pytest.mark.parametrize("step", [*FREQUENCIES, "MS-15"])
+def test_times_of_one_grid_have_numbers_that_follow_each_other(step, first):
+    times = pd.date_range(first, periods=6, freq=offset_of(step))[1:]
+    numbers = [step_number(time.to_datetime64(), step) for time in times]
+    assert np.diff(numbers).tolist() == [1] * 4, list(times)
+
+
+def test_steps_have_the_same_number_in_every_file():
+    for time, step, number in [
+        ("1970-01-01T00:00", "h", 0),
+        ("1970-01-02T03:00", "h", 27),
+        ("1969-12-31T23:45", "15min", -1),
+        ("0001-03-01", "MS", 2),
+        ("0001-01-08", "W-MON", 1),
+        ("0001-01-22", "2W-MON", 1),
+    ]:
+        assert step_number(np.datetime64(time, "us"), step) == number, (time, step)

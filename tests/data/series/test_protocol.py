@@ -71,6 +71,14 @@ def test_a_plain_number_is_a_batch_in_order_of_time():
     assert dataset[1].future[:, 0, 0].tolist() == [9, 10, 11, 12, 13]
 
 
+def test_windows_start_at_the_step_of_their_first_row():
+    dataset = SeriesWindows(np.arange(20.0)[:, None], [0], np.arange(4, 18), 4, 2, 5, first_step=100)
+    batch = dataset[np.array([0, 3])]
+    assert batch.start.tolist() == [100, 103]
+    assert batch.past[:, 0, 0].tolist() == [0, 3]
+    assert SeriesWindows(np.arange(20.0)[:, None], [0], np.arange(4, 18), 4, 2, 5)[0].start is None
+
+
 def test_scaler_is_the_population_scaler_of_the_training_rows():
     train = np.array([[1.0, 5.0], [3.0, 5.0]])
     scaler = Scaler.fit(train)

@@ -2,6 +2,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -154,6 +155,37 @@ def test_covariates_of_a_batch_reach_the_network(series_data: Make, make_task: M
     assert [graph.inputs[name][1:] for name in names] == [tuple(part.shape[1:]) for part in names.values()]
     expected = task.parameters_of(batch._replace(**names))
     assert torch.equal(task.net(past, graph.pack(further)), expected)
+
+
+def test_a_cycle_is_told_by_the_data_and_learnt(
+    series_data: Make, make_task: Make, make_trainer: Make
+) -> None:
+    data = series_data()
+    assert data.data.times[0] == np.datetime64(data.times("train", 0)[0])
+    (first, *_) = data.dataloader("valid")
+    hours = [int(time[11:13]) for time in (data.times("valid", 0)[0], data.times("valid", 1)[0])]
+    assert (first.start[:2] % 24).tolist() == hours
+    figures = {}
+    for cycle in (None, 24):
+        task = make_task(data, net={"cycle": cycle})
+        make_trainer(max_epochs=1).fit(task, datamodule=data)
+        figures[cycle] = task.results["val"]["mse"]
+    assert task.net.cycle.levels.abs().min() > 0, "every place is reached"
+    assert figures[24] < figures[None]
+
+
+def test_a_cycle_that_the_data_cannot_have_is_refused(series_data: Make, make_task: Make) -> None:
+    data = series_data()
+    for change, cycle, message in (
+        ({"series": 2}, 24, "task.net.cycle=24 is of the channels of one table; .* data.calendar"),
+        ({"frequency": ""}, 24, "task.net.cycle=24 needs rows with times at equal steps; .*data.time=COLUMN"),
+        ({}, 9000, r"task.net.cycle=9000 is longer than the 6,115 rows that train"),
+    ):
+        spec = data.spec
+        data.spec = dataclasses.replace(spec, **change)
+        with pytest.raises(ValueError, match=message):
+            make_task(data, net={"cycle": cycle})
+        data.spec = spec
 
 
 def test_distributions_that_do_not_fit_are_refused(series_data: Make, make_task: Make) -> None:

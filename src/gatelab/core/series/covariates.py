@@ -20,7 +20,8 @@ class Covariates(NamedTuple):
     """What a window has beside its values; None where the data have none of it.
 
     observed: `[B, T, C]` bool, False where a value of the past is missing; known: `[B, T + P, F]` float;
-    known_codes: `[B, T + P, G]` int64; static: `[B, S]` float; static_codes: `[B, U]` int64.
+    known_codes: `[B, T + P, G]` int64; static: `[B, S]` float; static_codes: `[B, U]` int64; start: `[B]` int64, the
+    number of the step of time with which the window begins.
     """
 
     observed: Tensor | None = None
@@ -28,6 +29,7 @@ class Covariates(NamedTuple):
     known_codes: Tensor | None = None
     static: Tensor | None = None
     static_codes: Tensor | None = None
+    start: Tensor | None = None
 
 
 class CovariateFeatures(nn.Module):

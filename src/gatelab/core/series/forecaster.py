@@ -1,7 +1,7 @@
-"""A recurrent forecaster: window normalisation, recurrent core over the look-back, a decoder, an output.
+"""A recurrent forecaster: a cycle taken out, window normalisation, a core over the look-back, a decoder, an output.
 
 Patches and channel independence follow PatchTST (Nie et al. 2023, arXiv:2211.14730). The parts stand in `series/`:
-`normalization.py`, `covariates.py`, `decoders.py`, `outputs.py`. It knows nothing of data sets.
+`cycle.py`, `normalization.py`, `covariates.py`, `decoders.py`, `outputs.py`. It knows nothing of data sets.
 
 Dimensions: B batch, T look-back, C channels, K target channels, P horizon, H the core's output, n parameters of the
 output. Rows R of the core: B windows, or B*K where channels are independent. S patches.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gatelab.core.contract import make_core
 from gatelab.core.series.covariates import CovariateFeatures, Covariates
+from gatelab.core.series.cycle import Cycle
 from gatelab.core.series.decoders import (
     MLP,
     DecoderName,
@@ -25,7 +26,7 @@ from gatelab.core.series.decoders import (
     Summary,
 )
 from gatelab.core.series.normalization import Normalization, Statistics, WindowNorm
-from gatelab.core.series.outputs import OutputName, make_output
+from gatelab.core.series.outputs import Output, OutputName, make_output
 
 Choose = Callable[[Tensor], Tensor]
 """The values [B, p, K] that are fed back, from their parameters."""
@@ -57,6 +58,8 @@ class Forecaster(nn.Module):
         mlp_size: of decoder=mlp, numbers that tell a step what the state says of it, and units of what reads them.
         known, known_codes, static, static_codes, embedding_size: covariates, see `CovariateFeatures`.
         mask_input: whether each value of the past was observed, as a further input.
+        cycle: steps of a learnt cycle that is taken from the past and added to the forecast, see `Cycle`; windows must
+            then tell where they start (`Covariates.start`). None: no cycle.
 
     Raises ValueError where they do not fit together.
     """
@@ -86,6 +89,7 @@ class Forecaster(nn.Module):
         static_codes: Sequence[int] = (),
         embedding_size: int | None = None,
         mask_input: bool = False,
+        cycle: int | None = None,
     ) -> None:
         super().__init__()
         sizes = {"channels": channels, "horizon": horizon, "patch": patch, "mlp_size": mlp_size}
@@ -108,6 +112,9 @@ class Forecaster(nn.Module):
                 f"output={output} is of counts from 0, which normalization={normalization} moves to another level; "
                 "give task.net.normalization=scale or none"
             )
+        self.cycle = None if cycle is None else Cycle(cycle, channels)
+        if cycle is not None:
+            _check_cycle(decoder, self.output)
         self.covariates = CovariateFeatures(known, known_codes, static, static_codes, embedding_size)
         if width is None and decoder == "segments":
             width = _output_size(core)
@@ -165,7 +172,11 @@ class Forecaster(nn.Module):
             return self._go_on(window, y, state, self.output.point)
         ahead = window.ahead(past.shape[1], self.horizon)
         ahead = None if ahead is None else self._of_rows(ahead)
-        return self._finish(self.head(Summary(y, state, ahead, self.core)), window.statistics)
+        forecast = self._finish(self.head(Summary(y, state, ahead, self.core)), window.statistics)
+        if window.cycle is None:
+            return forecast
+        cycle = window.cycle[:, past.shape[1] :, self.index]
+        return self.output.moved(forecast, lambda values: values + cycle, torch.ones_like(cycle))
 
     def trajectories(
         self,
@@ -203,6 +214,12 @@ class Forecaster(nn.Module):
         if past.shape[1] % self.patch:
             raise ValueError(f"patch={self.patch} does not divide the look-back of {past.shape[1]} steps")
         given = covariates or Covariates()
+        cycle = None
+        if self.cycle is not None:
+            if given.start is None:
+                raise ValueError("cycle: the network must be told where windows start (covariates.start [B])")
+            cycle = self.cycle(given.start, past.shape[1] + self.horizon)
+            past = past - cycle[:, : past.shape[1]]
         x, statistics = self.normalization(past, given.observed)
         steps, static = self.covariates(given, past.shape[1] + self.horizon)
         observed = given.observed
@@ -213,7 +230,7 @@ class Forecaster(nn.Module):
         if self.channel_independent:
             x = x[..., self.index]
             observed = None if observed is None else observed[..., self.index]
-        return _Window(x, observed, steps, static, statistics)
+        return _Window(x, observed, steps, static, statistics, cycle)
 
     def _summary(self, window: "_Window") -> tuple[Tensor, Any]:
         """The core's last output [R, H] and its state; of a reverse direction, the output that has seen every step."""
@@ -316,6 +333,7 @@ class _Window(NamedTuple):
     Attributes:
         x: normalised values [B, T, C]; observed: which of them count, 0 or 1, where the core is told.
         steps: features of every step [B, T + P, E]; static: of the series [B, F]; None where there are none.
+        cycle: levels of every step [B, T + P, C], those of the past taken from `x` already; None: there is no cycle.
     """
 
     x: Tensor
@@ -323,6 +341,7 @@ class _Window(NamedTuple):
     steps: Tensor | None
     static: Tensor | None
     statistics: Statistics
+    cycle: Tensor | None
 
     def ahead(self, past: int, horizon: int) -> Tensor | None:
         """All features of the future steps [B, P, E + F]."""
@@ -344,6 +363,19 @@ def _repeat(part: Any, times: int, together: int, dim: int) -> Any:
         return tuple(_repeat(one, times, together, dim) for one in part)
     blocks = part.unflatten(dim, (-1, together)).repeat_interleave(times, dim=dim)
     return blocks.flatten(dim, dim + 1)
+
+
+def _check_cycle(decoder: str, output: Output) -> None:
+    """Raise ValueError for a decoder or an output that cannot go with a cycle."""
+    if decoder == "recursive":
+        raise ValueError(
+            "cycle: decoder=recursive feeds back its own forecasts; give task.net.decoder=direct, segments or mlp"
+        )
+    if not output.has_location:
+        raise ValueError(
+            f"cycle: output={output.name} is of counts from 0, which a cycle moves to another level; give "
+            "task.net.output=quantiles, or task.net.cycle=null"
+        )
 
 
 def _output_size(core: Callable[..., Any]) -> int:

@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
-from pandas.tseries.offsets import BaseOffset, Day, Tick
+from pandas.tseries.offsets import BaseOffset, Day, Tick, Week
 
 from gatelab.data.messages import DataError, shown
 from gatelab.data.series.written_dates import as_iso, of_digits
@@ -44,6 +44,7 @@ _UNIX: Final = {
 """Units of UNIX time, and the least number in each that is taken for a time: September 2001."""
 _DAY_AND_MONTH: Final = r"(?<![\d:.])(\d{1,2})\s*[/.,\- ]\s*(\d{1,2})\s*[/.,\- ]\s*\d{4}"
 _YEARS: Final = (1, 9999)
+_BEGINNING: Final = pd.Timestamp("0001-01-01")
 _UNANCHORED: Final = ("W", "QS", "QE", "YS", "YE")
 _FIXED_DAY: Final = r"(\d*)MS-(\d{1,2})"
 _SPARSEST: Final = 100
@@ -486,6 +487,19 @@ def following(last: pd.Timestamp, step: str, steps: int, zone: str = "") -> pd.D
     wall = last.tz_localize("UTC").tz_convert(zone).tz_localize(None)
     days = pd.date_range(wall, periods=steps + 1, freq=offset)[1:]
     return days.tz_localize(zone, ambiguous=np.ones(steps, bool), nonexistent="shift_forward")
+
+
+def step_number(time: np.datetime64, step: str) -> int:
+    """The number of a time of the grid of `step`: the next time has the next number, in whatever file they stand.
+
+    Steps of elapsed time are counted from 1970, others from the year 1.
+    """
+    offset, then = offset_of(step), pd.Timestamp(time)
+    if isinstance(offset, Week):
+        return (then - _BEGINNING).days // (7 * offset.n)
+    if is_elapsed(step):
+        return int((then - pd.Timestamp("1970-01-01")) // pd.Timedelta(offset.nanos))
+    return len(pd.date_range(_BEGINNING, then, freq=offset, inclusive="left"))
 
 
 def clock_change(times: pd.DatetimeIndex) -> str:

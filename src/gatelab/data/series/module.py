@@ -307,7 +307,14 @@ class SeriesDataModule(GatelabDataModule):
         origins = rolling_origins(end, self.horizon, windows, step, first, where)
         targets = list(self.spec.target_index)
         parts = SeriesWindows(
-            self.scaled, self.spec.target_index, origins, self.lookback, self.horizon, 1, self.measured
+            self.scaled,
+            self.spec.target_index,
+            origins,
+            self.lookback,
+            self.horizon,
+            1,
+            self.measured,
+            self.data.first_step,
         )
         errors = seasonal_errors(self.data.values[:, targets], origins, self.spec.season, self.measured)
         level, spread = (
@@ -434,5 +441,6 @@ class SeriesDataModule(GatelabDataModule):
             self.horizon,
             share,
             self.measured,
+            None if self.data is None else self.data.first_step,
         )
         return windows, self._order(split, len(origins), rank, world_size)

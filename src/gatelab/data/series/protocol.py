@@ -10,6 +10,7 @@ Dimensions: `N` rows, `C` channels, `K` target channels, `Lb` look-back, `P` hor
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -71,6 +72,15 @@ class Series:
     zone: str = ""
     filled: np.ndarray | None = None
     wall: np.ndarray | None = None
+
+    @cached_property
+    def first_step(self) -> int | None:
+        """The number of the first row's time (`step_number`); None where there are no times at equal steps."""
+        if self.times is None or not self.frequency:
+            return None
+        from gatelab.data.series.calendar import step_number
+
+        return step_number(self.times[0], self.frequency)
 
     def shown_times(self, rows: slice = slice(None)) -> list[str]:
         """Return the times of rows by their own clock, in ISO format to the minute, for a person to read."""
@@ -175,13 +185,15 @@ class SeriesWindows(Dataset):
         horizon: int,
         batch_size: int,
         measured: np.ndarray | None = None,
+        first_step: int | None = None,
     ) -> None:
-        """`measured`: `[N, K]` bool, False where a target was filled; None: nowhere."""
+        """measured: `[N, K]` bool, False where a target was filled; None: nowhere. first_step: see `Series`."""
         self.values = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         self.targets = self.values[:, list(target_index)]
         self.measured = None if measured is None else torch.from_numpy(measured)
         self.origins = torch.from_numpy(origins)
         self.before, self.after = torch.arange(-lookback, 0), torch.arange(horizon)
+        self.first_step = first_step
         self.batch_size = batch_size
 
     def __len__(self) -> int:
@@ -195,5 +207,8 @@ class SeriesWindows(Dataset):
         past = self.values[origins[:, None] + self.before]
         future = origins[:, None] + self.after
         return SeriesBatch(
-            past, self.targets[future], None if self.measured is None else self.measured[future]
+            past,
+            self.targets[future],
+            None if self.measured is None else self.measured[future],
+            start=None if self.first_step is None else origins - len(self.before) + self.first_step,
         )

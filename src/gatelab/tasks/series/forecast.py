@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.core.series.covariates import Covariates
+from gatelab.core.series.cycle import Cycle
 from gatelab.core.series.outputs import Output, Point
 from gatelab.data.messages import Progress
 from gatelab.data.series.rolling import RollingWindow
@@ -193,6 +194,7 @@ class ForecastTask(Task):
         )
         if spec.lookback % (patch := getattr(made, "patch", 1)):
             raise ValueError(f"task.net.patch={patch} does not divide the look-back of {spec.lookback} steps")
+        _check_cycle(made, spec)
         return made
 
     @property
@@ -477,11 +479,11 @@ class ForecastTask(Task):
 
     def graph(self) -> GraphInterface:
         """The past and a panel's covariates in, the forecast or its parameters out, all scaled; see graph.py."""
-        return forecast_graph(self.spec, self.output)
+        return forecast_graph(self.spec, self.output, _cycle(self.net) is not None)
 
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
         """Random inputs of the graph."""
-        return forecast_inputs(self.spec, batch, steps)
+        return forecast_inputs(self.spec, batch, steps, _cycle(self.net) is not None)
 
     def use_graph(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], steps: int) -> bool:
         """A graph of the look-back answers whole windows; not those of a panel, nor trajectories that are drawn."""
@@ -490,6 +492,29 @@ class ForecastTask(Task):
             self.net = Windowed(run, self.output)
             return True
         return False
+
+
+def _cycle(net: nn.Module) -> Cycle | None:
+    return getattr(net, "cycle", None)
+
+
+def _check_cycle(net: nn.Module, spec: SeriesSpec) -> None:
+    """Raise ValueError for a cycle that the data cannot have."""
+    if (cycle := _cycle(net)) is None:
+        return
+    if spec.series:
+        raise ValueError(
+            f"task.net.cycle={cycle.steps} is of the channels of one table; the series of a panel take "
+            "data.calendar=[hour,weekday] or data.fourier={24: 3}"
+        )
+    if not spec.frequency:
+        raise ValueError(
+            f"task.net.cycle={cycle.steps} needs rows with times at equal steps; give their column, data.time=COLUMN"
+        )
+    if cycle.steps > (rows := spec.lookback + spec.windows["train"] + spec.horizon - 1):
+        raise ValueError(
+            f"task.net.cycle={cycle.steps} is longer than the {rows:,} rows that train: give fewer steps"
+        )
 
 
 def _covariates(batch: SeriesBatch) -> Covariates:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gatelab.data.messages import bars
+from gatelab.data.series.protocol import Series
 from gatelab.data.specs import SeriesBatch
 from gatelab.tasks.contract import Remark, remark
 
@@ -43,7 +44,11 @@ def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.mean, spec.std))
     past = torch.from_numpy(series.values[-spec.lookback :].copy())
     index = list(spec.target_index)
-    batch = SeriesBatch(((past - mean) / std)[None].float(), torch.zeros(1, spec.horizon, len(index)))
+    batch = SeriesBatch(
+        ((past - mean) / std)[None].float(),
+        torch.zeros(1, spec.horizon, len(index)),
+        start=starts_of(task, series, file, np.array([len(series.values) - spec.lookback])),
+    )
     columns = _forecast(task, batch, mean[index], std[index])
     out = pd.DataFrame({name: values[0].numpy() for name, values in columns.items()})
     if not np.isfinite(out[list(spec.targets)].to_numpy()).all():
@@ -60,6 +65,21 @@ def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
                 f"{file}: no dates are written, since its rows have no regular step", Remark, stacklevel=3
             )
     return out
+
+
+def starts_of(task: Any, series: Series, file: Path, rows: np.ndarray) -> Tensor | None:
+    """`SeriesBatch.start` of windows that begin with these rows of a table; None where it has no times at equal steps.
+
+    Raises ValueError where the network needs it.
+    """
+    if series.first_step is not None:
+        return torch.from_numpy(rows) + series.first_step
+    if getattr(task.net, "cycle", None) is not None:
+        raise ValueError(
+            f"{file}: its rows have no times at equal steps, and the run's cycle (task.net.cycle) begins at one; "
+            "write the time of each row as in the file of training"
+        )
+    return None
 
 
 def forecast_panel(task: Any, reader: Any, file: Path, future: Path | None) -> pd.DataFrame:
