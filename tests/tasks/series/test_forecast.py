@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from gatelab.data import SeriesBatch
+from gatelab.tasks.series.samples import cycle_samples
 
 Make = Callable[..., Any]
 
@@ -172,6 +173,11 @@ def test_a_cycle_is_told_by_the_data_and_learnt(
         figures[cycle] = task.results["val"]["mse"]
     assert task.net.cycle.levels.abs().min() > 0, "every place is reached"
     assert figures[24] < figures[None]
+    (drawn,) = cycle_samples(task.net.cycle, data.spec)
+    assert list(drawn.curves) == list(data.spec.targets)
+    for values in drawn.curves.values():
+        assert len(values) == 24
+        assert sum(values) == pytest.approx(0, abs=1e-6)
 
 
 def test_a_cycle_that_the_data_cannot_have_is_refused(series_data: Make, make_task: Make) -> None:

@@ -48,7 +48,13 @@ from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
 from gatelab.tasks.series.reading import read_windows
-from gatelab.tasks.series.samples import error_samples, predicted_samples, predicted_series, shown_window
+from gatelab.tasks.series.samples import (
+    cycle_samples,
+    error_samples,
+    predicted_samples,
+    predicted_series,
+    shown_window,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,11 +210,16 @@ class ForecastTask(Task):
 
     def parameters_of(self, batch: SeriesBatch, **options: Any) -> Tensor:
         """Call the network on a batch: [B, P, K] or, of a distribution, its parameters [B, P, K, n]."""
-        covariates = _covariates(batch)
+        covariates = self._covariates(batch)
         if any(part is not None for part in covariates):
             options["covariates"] = covariates
         parameters: Tensor = self.net(batch.past, **options)
         return parameters
+
+    def _covariates(self, batch: SeriesBatch) -> Covariates:
+        """What a window has beside its values; where it starts only for a network with a cycle."""
+        found = Covariates(*(getattr(batch, name) for name in Covariates._fields))
+        return found if _cycle(self.net) is not None else found._replace(start=None)
 
     def quantiles(
         self, batch: SeriesBatch, levels: Sequence[float], parameters: Tensor | None = None
@@ -231,7 +242,7 @@ class ForecastTask(Task):
         for start in range(0, len(batch.past), size):
             past, *given = (
                 None if part is None else part[start : start + size]
-                for part in (batch.past, *_covariates(batch))
+                for part in (batch.past, *self._covariates(batch))
             )
             drawn = net.trajectories(past, Covariates(*given), TRAJECTORIES, generator)
             parts.append(drawn.quantile(at, dim=0).movedim(0, -1))
@@ -437,8 +448,10 @@ class ForecastTask(Task):
             return shown_window(number, batch, self.answer(batch), levels, self.spec, target)
 
     def samples(self, run: RunSource) -> Sequence[Sample]:
-        """Windows, errors by horizon step, and the worst series or targets (samples.py)."""
-        return [*super().samples(run), *error_samples(self, run.data)]
+        """Windows, errors by horizon step, the worst series or targets, and the learnt cycle (samples.py)."""
+        cycle = _cycle(self.net)
+        learnt = [] if cycle is None else cycle_samples(cycle, self.spec)
+        return [*super().samples(run), *error_samples(self, run.data), *learnt]
 
     def predict(self, run: RunSource, file: Path, future: Path | None = None) -> "pd.DataFrame":
         """Forecast what comes after the last rows of a table or a panel, which is read as training reads its own.
@@ -515,7 +528,3 @@ def _check_cycle(net: nn.Module, spec: SeriesSpec) -> None:
         raise ValueError(
             f"task.net.cycle={cycle.steps} is longer than the {rows:,} rows that train: give fewer steps"
         )
-
-
-def _covariates(batch: SeriesBatch) -> Covariates:
-    return Covariates(*(getattr(batch, name) for name in Covariates._fields))
