@@ -52,6 +52,7 @@ LEFT_OUT_IF_NULL = {
     "task.teacher",
     "task.distill_weight",
     "task.temperature",
+    "task.net.cycle",
     "data.vocabulary",
     "data.train_examples",
 }
@@ -124,26 +125,34 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def defining(config: Mapping[Any, Any]) -> dict[str, Any]:
     """The part of a resolved configuration that defines the run."""
-    kept = {
-        str(key): value
+    kept: dict[str, Any] = {
+        str(key): copy.deepcopy(value)
         for key, value in without_places(dict(config)).items()
-        if key not in LEFT_OUT and not (value is None and key in LEFT_OUT_IF_NULL)
+        if key not in LEFT_OUT
     }
+    for dotted in LEFT_OUT_IF_NULL:
+        _drop_null(kept, dotted.split("."))
     for group in LEFT_OUT_IF_EMPTY:
         if isinstance(kept.get(group), dict) and not any(kept[group].values()):
             del kept[group]
     for group, keys in LEFT_OUT_OF.items():
         if isinstance(kept.get(group), dict):
-            kept[group] = {
-                key: value
-                for key, value in kept[group].items()
-                if key not in keys and not (value is None and f"{group}.{key}" in LEFT_OUT_IF_NULL)
-            }
+            kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
     if isinstance(kept.get("data"), dict):
         for key in DATA_FILES & kept["data"].keys():
             if isinstance(kept["data"][key], str):
                 kept["data"][key] = _one_spelling(kept["data"][key])
     return kept
+
+
+def _drop_null(node: Any, keys: list[str]) -> None:
+    """Take a key, that of a nested mapping by the keys that lead to it, away where it is null."""
+    if not isinstance(node, dict) or keys[0] not in node:
+        return
+    if keys[1:]:
+        _drop_null(node[keys[0]], keys[1:])
+    elif node[keys[0]] is None:
+        del node[keys[0]]
 
 
 def _one_spelling(path: str) -> str:
