@@ -36,3 +36,9 @@ class Cycle(nn.Module):
     def extra_repr(self) -> str:
         """Sizes for `print`."""
         return f"steps={self.steps}, channels={self.levels.shape[1]}"
+
+
+def cycle_of(net: nn.Module) -> Cycle | None:
+    """The cycle of a network; None where it has none."""
+    found = getattr(net, "cycle", None)
+    return found if isinstance(found, Cycle) else None

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gatelab.core.series.covariates import Covariates
-from gatelab.core.series.cycle import Cycle
+from gatelab.core.series.cycle import cycle_of
 from gatelab.core.series.outputs import Output, Point
 from gatelab.data.messages import Progress
 from gatelab.data.series.rolling import RollingWindow
@@ -219,7 +219,7 @@ class ForecastTask(Task):
     def _covariates(self, batch: SeriesBatch) -> Covariates:
         """What a window has beside its values; where it starts only for a network with a cycle."""
         found = Covariates(*(getattr(batch, name) for name in Covariates._fields))
-        return found if _cycle(self.net) is not None else found._replace(start=None)
+        return found if cycle_of(self.net) is not None else found._replace(start=None)
 
     def quantiles(
         self, batch: SeriesBatch, levels: Sequence[float], parameters: Tensor | None = None
@@ -449,7 +449,7 @@ class ForecastTask(Task):
 
     def samples(self, run: RunSource) -> Sequence[Sample]:
         """Windows, errors by horizon step, the worst series or targets, and the learnt cycle (samples.py)."""
-        cycle = _cycle(self.net)
+        cycle = cycle_of(self.net)
         learnt = [] if cycle is None else cycle_samples(cycle, self.spec)
         return [*super().samples(run), *error_samples(self, run.data), *learnt]
 
@@ -492,11 +492,11 @@ class ForecastTask(Task):
 
     def graph(self) -> GraphInterface:
         """The past and a panel's covariates in, the forecast or its parameters out, all scaled; see graph.py."""
-        return forecast_graph(self.spec, self.output, _cycle(self.net) is not None)
+        return forecast_graph(self.spec, self.output, cycle_of(self.net) is not None)
 
     def example_input(self, batch: int, steps: int) -> tuple[Tensor, ...]:
         """Random inputs of the graph."""
-        return forecast_inputs(self.spec, batch, steps, _cycle(self.net) is not None)
+        return forecast_inputs(self.spec, batch, steps, cycle_of(self.net) is not None)
 
     def use_graph(self, run: Callable[[Sequence[Tensor]], Sequence[Tensor]], steps: int) -> bool:
         """A graph of the look-back answers whole windows; not those of a panel, nor trajectories that are drawn."""
@@ -507,13 +507,9 @@ class ForecastTask(Task):
         return False
 
 
-def _cycle(net: nn.Module) -> Cycle | None:
-    return getattr(net, "cycle", None)
-
-
 def _check_cycle(net: nn.Module, spec: SeriesSpec) -> None:
     """Raise ValueError for a cycle that the data cannot have."""
-    if (cycle := _cycle(net)) is None:
+    if (cycle := cycle_of(net)) is None:
         return
     if spec.series:
         raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatelab.core.series.cycle import cycle_of
 from gatelab.data.messages import bars
 from gatelab.data.series.protocol import Series
 from gatelab.data.specs import SeriesBatch
@@ -74,7 +75,7 @@ def starts_of(task: Any, series: Series, file: Path, rows: np.ndarray) -> Tensor
     """
     if series.first_step is not None:
         return torch.from_numpy(rows) + series.first_step
-    if getattr(task.net, "cycle", None) is not None:
+    if cycle_of(task.net) is not None:
         raise ValueError(
             f"{file}: its rows have no times at equal steps, and the run's cycle (task.net.cycle) begins at one; "
             "write the time of each row as in the file of training"
