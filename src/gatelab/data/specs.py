@@ -73,7 +73,7 @@ class SeriesBatch(NamedTuple):
     level, spread: `[B, K]` float32, of the window's own series; None: the spec's mean and std.
     mase_scale: `[B, K]` float32, of the window's own series, in original units, 0 where MASE is undefined.
     series: `[B]` int64, which series the window is of, from 0.
-    start: `[B]` int64, of a table with times at equal steps: the number of the first row's time on their grid.
+    start: `[B]` int64, of a table with times at equal steps: the number of the first row's time.
     """
 
     past: "Tensor"

@@ -72,7 +72,9 @@ def test_a_plain_number_is_a_batch_in_order_of_time():
 
 
 def test_windows_start_at_the_step_of_their_first_row():
-    dataset = SeriesWindows(np.arange(20.0)[:, None], [0], np.arange(4, 18), 4, 2, 5, first_step=100)
+    dataset = SeriesWindows(
+        np.arange(20.0)[:, None], [0], np.arange(4, 18), 4, 2, 5, steps=np.arange(20) + 100
+    )
     batch = dataset[np.array([0, 3])]
     assert batch.start.tolist() == [100, 103]
     assert batch.past[:, 0, 0].tolist() == [0, 3]

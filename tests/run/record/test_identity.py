@@ -59,18 +59,6 @@ def test_a_forecaster_without_a_cycle_is_the_run_of_before_there_were_cycles():
     assert hash_of(with_cycle) != hash_of(config)
 
 
-@pytest.mark.parametrize("key", ["optim.weight_decay", "task.net.dropout", "model.zoneout", "optim.lr"])
-def test_a_whole_number_for_a_float_is_the_same_run(key):
-    assert identity(f"{key}=1") == identity(f"{key}=1.0") != identity(f"{key}=0")
-
-
-@pytest.mark.parametrize("key", ["trainer.limit_train_batches", "model.hidden_size"])
-def test_a_whole_number_stays_one_where_it_is_taken(key):
-    group, name = key.split(".")
-    value = compose([f"{key}=1"]).config[group][name]
-    assert type(value) is int
-
-
 def test_seeds_share_their_hash():
     first, second = identity("seed=1"), identity("seed=2")
     assert first.hash8 == second.hash8

@@ -184,7 +184,11 @@ def test_a_cycle_that_the_data_cannot_have_is_refused(series_data: Make, make_ta
     data = series_data()
     for change, cycle, message in (
         ({"series": 2}, 24, "task.net.cycle=24 is of the channels of one table; .* data.calendar"),
-        ({"frequency": ""}, 24, "task.net.cycle=24 needs rows with times at equal steps; .*data.time=COLUMN"),
+        (
+            {"frequency": ""},
+            24,
+            "cycle=24 needs rows with times at equal steps: .*data.time=COLUMN.*cycle=null",
+        ),
         ({}, 9000, r"task.net.cycle=9000 is longer than the 6,115 rows that train"),
     ):
         spec = data.spec

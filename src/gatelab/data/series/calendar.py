@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
-from pandas.tseries.offsets import BaseOffset, Day, Tick, Week
+from pandas.tseries.offsets import BaseOffset, BusinessDay, BusinessHour, Day, Tick, Week
 
 from gatelab.data.messages import DataError, shown
 from gatelab.data.series.written_dates import as_iso, of_digits
@@ -489,17 +489,36 @@ def following(last: pd.Timestamp, step: str, steps: int, zone: str = "") -> pd.D
     return days.tz_localize(zone, ambiguous=np.ones(steps, bool), nonexistent="shift_forward")
 
 
-def step_number(time: np.datetime64, step: str) -> int:
-    """The number of a time of the grid of `step`: the next time has the next number, in whatever file they stand.
+def counts_steps(step: str) -> bool:
+    """Whether `step_numbers` can number the times of a step; hours of business it cannot, nor times without a step."""
+    return step != "" and not isinstance(offset_of(step), BusinessHour)
 
-    Steps of elapsed time are counted from 1970, others from the year 1.
+
+def step_numbers(times: np.ndarray, step: str) -> np.ndarray:
+    """Number the times `[N]` of a grid by their own clock: the next has the next number, in whatever file it stands.
+
+    Hours, minutes and so on, days and weeks are counted from a Monday, 1970-01-05 00:00, other steps from the year 1.
+    Where a clock is put forward or back a number is left out or stands twice.
     """
-    offset, then = offset_of(step), pd.Timestamp(time)
-    if isinstance(offset, Week):
-        return (then - _BEGINNING).days // (7 * offset.n)
+    offset, monday = offset_of(step), np.datetime64("1970-01-05")
     if is_elapsed(step):
-        return int((then - pd.Timestamp("1970-01-01")) // pd.Timedelta(offset.nanos))
-    return len(pd.date_range(_BEGINNING, then, freq=offset, inclusive="left"))
+        nanoseconds = offset.nanos
+        unit, size = ("us", nanoseconds // 1000) if nanoseconds % 1000 == 0 else ("ns", nanoseconds)
+        return (times.astype(f"datetime64[{unit}]") - monday).astype(np.int64) // size
+    first = times[0].astype("datetime64[D]")
+    if isinstance(offset, Day | Week):
+        length = offset.n * (7 if isinstance(offset, Week) else 1)
+        number = int((first - monday).astype(np.int64)) // length
+    else:
+        number = len(pd.date_range(_BEGINNING, pd.Timestamp(first), freq=offset, inclusive="left"))
+    return number + np.arange(len(times))
+
+
+def counted_from(step: str) -> str:
+    """What the first place of a cycle of such steps is, for a person to read."""
+    if is_elapsed(step):
+        return "00:00 on a Monday"
+    return "a Monday" if isinstance(offset_of(step), Day | Week | BusinessDay) else "the beginning of a year"
 
 
 def clock_change(times: pd.DatetimeIndex) -> str:

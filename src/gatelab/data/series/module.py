@@ -314,7 +314,7 @@ class SeriesDataModule(GatelabDataModule):
             self.horizon,
             1,
             self.measured,
-            self.data.first_step,
+            self.data.steps,
         )
         errors = seasonal_errors(self.data.values[:, targets], origins, self.spec.season, self.measured)
         level, spread = (
@@ -441,6 +441,6 @@ class SeriesDataModule(GatelabDataModule):
             self.horizon,
             share,
             self.measured,
-            None if self.data is None else self.data.first_step,
+            None if self.data is None else self.data.steps,
         )
         return windows, self._order(split, len(origins), rank, world_size)

@@ -74,13 +74,14 @@ class Series:
     wall: np.ndarray | None = None
 
     @cached_property
-    def first_step(self) -> int | None:
-        """The number of the first row's time (`step_number`); None where there are no times at equal steps."""
-        if self.times is None or not self.frequency:
-            return None
-        from gatelab.data.series.calendar import step_number
+    def steps(self) -> np.ndarray | None:
+        """The number of each row's time `[N]` by its own clock (`step_numbers`); None without times at equal steps."""
+        from gatelab.data.series.calendar import counts_steps, step_numbers
 
-        return step_number(self.times[0], self.frequency)
+        clock = self.times if self.wall is None else self.wall
+        return (
+            None if clock is None or not counts_steps(self.frequency) else step_numbers(clock, self.frequency)
+        )
 
     def shown_times(self, rows: slice = slice(None)) -> list[str]:
         """Return the times of rows by their own clock, in ISO format to the minute, for a person to read."""
@@ -185,15 +186,15 @@ class SeriesWindows(Dataset):
         horizon: int,
         batch_size: int,
         measured: np.ndarray | None = None,
-        first_step: int | None = None,
+        steps: np.ndarray | None = None,
     ) -> None:
-        """measured: `[N, K]` bool, False where a target was filled; None: nowhere. first_step: see `Series`."""
+        """measured: `[N, K]` bool, False where a target was filled; None: nowhere. steps: see `Series`."""
         self.values = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         self.targets = self.values[:, list(target_index)]
         self.measured = None if measured is None else torch.from_numpy(measured)
         self.origins = torch.from_numpy(origins)
         self.before, self.after = torch.arange(-lookback, 0), torch.arange(horizon)
-        self.first_step = first_step
+        self.steps = None if steps is None else torch.from_numpy(steps)
         self.batch_size = batch_size
 
     def __len__(self) -> int:
@@ -210,5 +211,5 @@ class SeriesWindows(Dataset):
             past,
             self.targets[future],
             None if self.measured is None else self.measured[future],
-            start=None if self.first_step is None else origins - len(self.before) + self.first_step,
+            start=None if self.steps is None else self.steps[origins - len(self.before)],
         )

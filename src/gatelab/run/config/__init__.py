@@ -141,9 +141,7 @@ def compose(
         config.name = named.replace("/", "-") or default  # experiment=ablation/no_dropout lies in a subfolder
     if "logger" not in config:  # `~logger`, `logger=[]`
         config.logger = {}
-    given = [key for o in overrides for key in given_keys(o)]
-    adapt_to_targets(config, given)
-    make_floats(config, given)
+    adapt_to_targets(config, [key for o in overrides for key in given_keys(o)])
     return Composed(config, choices, tuple(overrides), (conf_dir, *config_dirs))
 
 
@@ -194,22 +192,6 @@ def adapt_to_targets(config: DictConfig, given: Collection[str]) -> None:
             if argument not in accepted or any(type_problems(node.get(argument), hint, argument)):
                 with open_dict(node):
                     del node[argument]
-
-
-def make_floats(config: DictConfig, given: Collection[str]) -> None:
-    """Take a whole number as a float where only floats are taken: `optim.weight_decay=0` is the run of `0.0`."""
-    for key in given:
-        parent, _, name = key.rpartition(".")
-        node: Any = OmegaConf.select(config, parent) if parent else None
-        if not OmegaConf.is_dict(node) or "_target_" not in node or OmegaConf.is_interpolation(node, name):
-            continue
-        if type(value := node.get(name)) is not int:
-            continue
-        with contextlib.suppress(ImportError, AttributeError, TypeError, ValueError):  # `check` says so
-            hint = signature_of(str(node._target_)).hints.get(name)
-            kinds = (hint, *typing.get_args(hint))
-            if float in kinds and int not in kinds:
-                node[name] = float(value)
 
 
 def _inherited_names(target: str) -> Iterator[str]:

@@ -509,16 +509,19 @@ class ForecastTask(Task):
 
 def _check_cycle(net: nn.Module, spec: SeriesSpec) -> None:
     """Raise ValueError for a cycle that the data cannot have."""
+    from gatelab.data.series.calendar import counts_steps
+
     if (cycle := cycle_of(net)) is None:
         return
     if spec.series:
         raise ValueError(
-            f"task.net.cycle={cycle.steps} is of the channels of one table; the series of a panel take "
-            "data.calendar=[hour,weekday] or data.fourier={24: 3}"
+            f"task.net.cycle={cycle.steps} is of the channels of one table: give task.net.cycle=null; the series of a "
+            "panel with times take data.calendar=[hour,weekday] or data.fourier={24: 3} instead"
         )
-    if not spec.frequency:
+    if not counts_steps(spec.frequency):
         raise ValueError(
-            f"task.net.cycle={cycle.steps} needs rows with times at equal steps; give their column, data.time=COLUMN"
+            f"task.net.cycle={cycle.steps} needs rows with times at equal steps: give their column (data.time=COLUMN) "
+            "and fill gaps (data.gaps=fill), or task.net.cycle=null"
         )
     if cycle.steps > (rows := spec.lookback + spec.windows["train"] + spec.horizon - 1):
         raise ValueError(

@@ -16,7 +16,7 @@ from torch import Tensor
 from gatelab.core.series.cycle import cycle_of
 from gatelab.data.messages import bars
 from gatelab.data.series.protocol import Series
-from gatelab.data.specs import SeriesBatch
+from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.contract import Remark, remark
 
 if TYPE_CHECKING:
@@ -30,16 +30,12 @@ def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
     """P rows after the last one of a table; see `ForecastTask.predict`."""
     import pandas as pd
 
-    from gatelab.data.series.calendar import following, same_step
+    from gatelab.data.series.calendar import following
 
     spec = task.spec
     series, time = reader.read_input(file, spec)
     remark(file, series.notes)
-    if spec.frequency and series.times is not None and not same_step(spec.frequency, series.frequency):
-        raise ValueError(
-            f"{file}: the step of its rows is {series.frequency or 'not regular'}, the run was trained on "
-            f"{spec.frequency}; resample the table to {spec.frequency}, or train on its own step"
-        )
+    check_step(spec, series, file)
     if len(series.values) < spec.lookback:
         raise ValueError(f"{file}: {len(series.values)} rows, but the run looks back over {spec.lookback}")
     mean, std = (torch.tensor(v, dtype=torch.float64) for v in (spec.mean, spec.std))
@@ -68,13 +64,24 @@ def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
     return out
 
 
+def check_step(spec: SeriesSpec, series: Series, file: Path) -> None:
+    """Raise ValueError where the rows of a table have another step than those of training."""
+    from gatelab.data.series.calendar import same_step
+
+    if spec.frequency and series.times is not None and not same_step(spec.frequency, series.frequency):
+        raise ValueError(
+            f"{file}: the step of its rows is {series.frequency or 'not regular'}, the run was trained on "
+            f"{spec.frequency}; resample the table to {spec.frequency}, or train on its own step"
+        )
+
+
 def starts_of(task: Any, series: Series, file: Path, rows: np.ndarray) -> Tensor | None:
     """`SeriesBatch.start` of windows that begin with these rows of a table; None where it has no times at equal steps.
 
     Raises ValueError where the network needs it.
     """
-    if series.first_step is not None:
-        return torch.from_numpy(rows) + series.first_step
+    if series.steps is not None:
+        return torch.from_numpy(series.steps[rows])
     if cycle_of(task.net) is not None:
         raise ValueError(
             f"{file}: its rows have no times at equal steps, and the run's cycle (task.net.cycle) begins at one; "

@@ -14,7 +14,7 @@ from torch import Tensor
 from gatelab.data.specs import SeriesBatch
 from gatelab.tasks.contract import RunSource
 from gatelab.tasks.explanation.reading import Part, Prediction, Reading, cropped, powers
-from gatelab.tasks.series.new_rows import starts_of
+from gatelab.tasks.series.new_rows import check_step, starts_of
 
 WINDOWS, SHOWN = 192, 4
 """Windows that are read, and rows that are shown."""
@@ -88,6 +88,7 @@ def _of_file(task: Any, reader: Any, file: Path) -> tuple[SeriesBatch, list[list
         raise ValueError("only windows of a table can be read from a file; leave --input out")
     spec = task.spec
     series, _ = reader.read_input(file, spec)
+    check_step(spec, series, file)
     need = spec.lookback + spec.horizon
     if len(series.values) < need:
         raise ValueError(

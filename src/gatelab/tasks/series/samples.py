@@ -120,6 +120,8 @@ def _bands_of_columns(frame: "pd.DataFrame", target: str) -> tuple[Band, ...]:
 
 def cycle_samples(cycle: Cycle, spec: SeriesSpec) -> list[Sample]:
     """The learnt cycle of the targets, of those with the widest swing if there are many."""
+    from gatelab.data.series.calendar import counted_from
+
     levels = cycle.levels.detach()[:, list(spec.target_index)].double().cpu()
     swing = levels.amax(0) - levels.amin(0)
     shown = swing.argsort(descending=True)[:MOST_CYCLES].sort().values.tolist()
@@ -129,7 +131,8 @@ def cycle_samples(cycle: Cycle, spec: SeriesSpec) -> list[Sample]:
     )
     return [
         CurveSample(
-            f"The learnt cycle of {cycle.steps} steps{which}: from its own mean, in standard deviations.",
+            f"The learnt cycle of {cycle.steps} steps{which}: from its own mean, in standard deviations. Place 1 is "
+            f"{counted_from(spec.frequency)}.",
             "level",
             "place in the cycle",
             {spec.targets[k]: centred[:, k].tolist() for k in shown},
