@@ -183,7 +183,11 @@ def test_a_cycle_is_told_by_the_data_and_learnt(
 def test_a_cycle_that_the_data_cannot_have_is_refused(series_data: Make, make_task: Make) -> None:
     data = series_data()
     for change, cycle, message in (
-        ({"series": 2}, 24, "task.net.cycle=24 is of the channels of one table: give task.net.cycle=null; .* data.calendar"),
+        (
+            {"series": 2},
+            24,
+            "cycle=24 is of the channels of one table: give task.net.cycle=null; .* data.calendar",
+        ),
         (
             {"frequency": ""},
             24,
