@@ -7,14 +7,7 @@ import pandas as pd
 import pytest
 
 from gatelab.data.messages import DataError, Problems
-from gatelab.data.series.calendar import (
-    counts_steps,
-    following,
-    is_elapsed,
-    offset_of,
-    same_step,
-    step_numbers,
-)
+from gatelab.data.series.calendar import following, same_step
 from gatelab.data.series.protocol import Series
 from gatelab.data.series.table import read_table
 
@@ -341,52 +334,3 @@ def test_day_and_month_are_told_apart_or_asked_about_whatever_stands_around(
     elif around in READ or series is not None:
         assert series is not None
         assert (series.times == days.to_numpy()).all()
-
-
-@pytest.mark.parametrize("unit", ["s", "ns"])
-@pytest.mark.parametrize("step", [*FREQUENCIES, "MS-15"])
-def test_times_of_one_grid_have_numbers_that_follow_each_other(step, unit):
-    times = pd.date_range("1969-11-30 07:00", periods=9, freq=offset_of(step))[1:].to_numpy()
-    times = times.astype(f"datetime64[{'ns' if is_elapsed(step) else unit}]")
-    numbers = step_numbers(times, step)
-    assert np.diff(numbers).tolist() == [1] * 7, times
-    for begin in range(1, 8):
-        assert step_numbers(times[begin:], step).tolist() == numbers[begin:].tolist()
-
-
-def test_steps_have_the_same_number_in_every_file():
-    for time, step, number in [
-        ("1970-01-05T00:00", "h", 0),
-        ("1970-01-06T03:00", "h", 27),
-        ("1970-01-04T23:45", "15min", -1),
-        ("1970-01-06", "D", 1),
-        ("1970-01-06T18:30", "D", 1),
-        ("0001-03-01", "MS", 2),
-        ("1970-01-12", "W-MON", 1),
-        ("1970-01-18", "W-SUN", 1),
-        ("1970-01-19", "2W-MON", 1),
-        ("0001-01-02T12:00", "B", 1),
-    ]:
-        assert step_numbers(np.array([time], "datetime64[us]"), step).tolist() == [number], (time, step)
-    assert counts_steps("h")
-    assert not counts_steps("bh")
-    assert not counts_steps("")
-
-
-@pytest.mark.parametrize(
-    ("step", "zone"), [("h", "Europe/Paris"), ("D", "America/New_York"), ("W-MON", "Europe/London")]
-)
-def test_steps_go_by_the_clock_of_the_table(tmp_path, step, zone):
-    """An hour of the day, a day and a week keep their places in summer, and in a file that begins in summer."""
-    local = pd.date_range("2024-01-01 20:00", "2024-08-20 20:00", freq=step, tz=zone)
-    written = [time.isoformat() for time in local]
-    series = table(tmp_path, written)
-    wall = local.tz_localize(None)
-    size, expected = {
-        "h": (24, wall.hour),
-        "D": (7, wall.day_of_week),
-        "W-MON": (5, (np.arange(len(local)) + series.steps[0]) % 5),
-    }[step]
-    assert (series.steps % size).tolist() == list(expected)
-    later = table(tmp_path, written[-60 if step != "W-MON" else -12 :])
-    assert later.steps.tolist() == series.steps[-len(later.steps) :].tolist()

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from gatelab.data import SeriesBatch
-from gatelab.tasks.series.samples import cycle_samples
+from gatelab.tasks.series.cycles import cycle_samples
 
 Make = Callable[..., Any]
 
@@ -173,7 +173,7 @@ def test_a_cycle_is_told_by_the_data_and_learnt(
         figures[cycle] = task.results["val"]["mse"]
     assert task.net.cycle.levels.abs().min() > 0, "every place is reached"
     assert figures[24] < figures[None]
-    (drawn,) = cycle_samples(task.net.cycle, data.spec)
+    (drawn,) = cycle_samples(task.net, data.spec)
     assert list(drawn.curves) == list(data.spec.targets)
     for values in drawn.curves.values():
         assert len(values) == 24

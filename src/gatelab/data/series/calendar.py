@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
-from pandas.tseries.offsets import BaseOffset, BusinessDay, BusinessHour, Day, Tick, Week
+from pandas.tseries.offsets import BaseOffset, Day, Tick
 
 from gatelab.data.messages import DataError, shown
 from gatelab.data.series.written_dates import as_iso, of_digits
@@ -44,7 +44,6 @@ _UNIX: Final = {
 """Units of UNIX time, and the least number in each that is taken for a time: September 2001."""
 _DAY_AND_MONTH: Final = r"(?<![\d:.])(\d{1,2})\s*[/.,\- ]\s*(\d{1,2})\s*[/.,\- ]\s*\d{4}"
 _YEARS: Final = (1, 9999)
-_BEGINNING: Final = pd.Timestamp("0001-01-01")
 _UNANCHORED: Final = ("W", "QS", "QE", "YS", "YE")
 _FIXED_DAY: Final = r"(\d*)MS-(\d{1,2})"
 _SPARSEST: Final = 100
@@ -487,38 +486,6 @@ def following(last: pd.Timestamp, step: str, steps: int, zone: str = "") -> pd.D
     wall = last.tz_localize("UTC").tz_convert(zone).tz_localize(None)
     days = pd.date_range(wall, periods=steps + 1, freq=offset)[1:]
     return days.tz_localize(zone, ambiguous=np.ones(steps, bool), nonexistent="shift_forward")
-
-
-def counts_steps(step: str) -> bool:
-    """Whether `step_numbers` can number the times of a step; hours of business it cannot, nor times without a step."""
-    return step != "" and not isinstance(offset_of(step), BusinessHour)
-
-
-def step_numbers(times: np.ndarray, step: str) -> np.ndarray:
-    """Number the times `[N]` of a grid by their own clock: the next has the next number, in whatever file it stands.
-
-    Hours, minutes and so on, days and weeks are counted from a Monday, 1970-01-05 00:00, other steps from the year 1.
-    Where a clock is put forward or back a number is left out or stands twice.
-    """
-    offset, monday = offset_of(step), np.datetime64("1970-01-05")
-    if is_elapsed(step):
-        nanoseconds = offset.nanos
-        unit, size = ("us", nanoseconds // 1000) if nanoseconds % 1000 == 0 else ("ns", nanoseconds)
-        return (times.astype(f"datetime64[{unit}]") - monday).astype(np.int64) // size
-    first = times[0].astype("datetime64[D]")
-    if isinstance(offset, Day | Week):
-        length = offset.n * (7 if isinstance(offset, Week) else 1)
-        number = int((first - monday).astype(np.int64)) // length
-    else:
-        number = len(pd.date_range(_BEGINNING, pd.Timestamp(first), freq=offset, inclusive="left"))
-    return number + np.arange(len(times))
-
-
-def counted_from(step: str) -> str:
-    """What the first place of a cycle of such steps is, for a person to read."""
-    if is_elapsed(step):
-        return "00:00 on a Monday"
-    return "a Monday" if isinstance(offset_of(step), Day | Week | BusinessDay) else "the beginning of a year"
 
 
 def clock_change(times: pd.DatetimeIndex) -> str:

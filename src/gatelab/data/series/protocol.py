@@ -76,7 +76,7 @@ class Series:
     @cached_property
     def steps(self) -> np.ndarray | None:
         """The number of each row's time `[N]` by its own clock (`step_numbers`); None without times at equal steps."""
-        from gatelab.data.series.calendar import counts_steps, step_numbers
+        from gatelab.data.series.steps import counts_steps, step_numbers
 
         clock = self.times if self.wall is None else self.wall
         return (

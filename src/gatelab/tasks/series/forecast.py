@@ -43,18 +43,13 @@ from gatelab.tasks.explanation.reading import Reading
 from gatelab.tasks.metrics import ForecastError, overall_weighted_average
 from gatelab.tasks.series.backtest import Answer, backtest, in_parts
 from gatelab.tasks.series.conformal import Conformal, fit_conformal
+from gatelab.tasks.series.cycles import check_cycle, cycle_samples
 from gatelab.tasks.series.graph import Windowed, forecast_graph, forecast_inputs
 from gatelab.tasks.series.leaderboards import leaderboard_row
 from gatelab.tasks.series.new_rows import forecast_panel, forecast_table
 from gatelab.tasks.series.quantile_metrics import DISTRIBUTION_FIGURES, QuantileError
 from gatelab.tasks.series.reading import read_windows
-from gatelab.tasks.series.samples import (
-    cycle_samples,
-    error_samples,
-    predicted_samples,
-    predicted_series,
-    shown_window,
-)
+from gatelab.tasks.series.samples import error_samples, predicted_samples, predicted_series, shown_window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -200,7 +195,7 @@ class ForecastTask(Task):
         )
         if spec.lookback % (patch := getattr(made, "patch", 1)):
             raise ValueError(f"task.net.patch={patch} does not divide the look-back of {spec.lookback} steps")
-        _check_cycle(made, spec)
+        check_cycle(made, spec)
         return made
 
     @property
@@ -449,9 +444,7 @@ class ForecastTask(Task):
 
     def samples(self, run: RunSource) -> Sequence[Sample]:
         """Windows, errors by horizon step, the worst series or targets, and the learnt cycle (samples.py)."""
-        cycle = cycle_of(self.net)
-        learnt = [] if cycle is None else cycle_samples(cycle, self.spec)
-        return [*super().samples(run), *error_samples(self, run.data), *learnt]
+        return [*super().samples(run), *error_samples(self, run.data), *cycle_samples(self.net, self.spec)]
 
     def predict(self, run: RunSource, file: Path, future: Path | None = None) -> "pd.DataFrame":
         """Forecast what comes after the last rows of a table or a panel, which is read as training reads its own.
@@ -505,25 +498,3 @@ class ForecastTask(Task):
             self.net = Windowed(run, self.output)
             return True
         return False
-
-
-def _check_cycle(net: nn.Module, spec: SeriesSpec) -> None:
-    """Raise ValueError for a cycle that the data cannot have."""
-    from gatelab.data.series.calendar import counts_steps
-
-    if (cycle := cycle_of(net)) is None:
-        return
-    if spec.series:
-        raise ValueError(
-            f"task.net.cycle={cycle.steps} is of the channels of one table: give task.net.cycle=null; the series of a "
-            "panel with times take data.calendar=[hour,weekday] or data.fourier={24: 3} instead"
-        )
-    if not counts_steps(spec.frequency):
-        raise ValueError(
-            f"task.net.cycle={cycle.steps} needs rows with times at equal steps: give their column (data.time=COLUMN) "
-            "and fill gaps (data.gaps=fill), or task.net.cycle=null"
-        )
-    if cycle.steps > (rows := spec.lookback + spec.windows["train"] + spec.horizon - 1):
-        raise ValueError(
-            f"task.net.cycle={cycle.steps} is longer than the {rows:,} rows that train: give fewer steps"
-        )

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatelab.core.series.cycle import cycle_of
 from gatelab.data.messages import bars
 from gatelab.data.series.protocol import Series
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.contract import Remark, remark
+from gatelab.tasks.series.cycles import starts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,21 +73,6 @@ def check_step(spec: SeriesSpec, series: Series, file: Path) -> None:
             f"{file}: the step of its rows is {series.frequency or 'not regular'}, the run was trained on "
             f"{spec.frequency}; resample the table to {spec.frequency}, or train on its own step"
         )
-
-
-def starts_of(task: Any, series: Series, file: Path, rows: np.ndarray) -> Tensor | None:
-    """`SeriesBatch.start` of windows that begin with these rows of a table; None where it has no times at equal steps.
-
-    Raises ValueError where the network needs it.
-    """
-    if series.steps is not None:
-        return torch.from_numpy(series.steps[rows])
-    if cycle_of(task.net) is not None:
-        raise ValueError(
-            f"{file}: its rows have no times at equal steps, and the run's cycle (task.net.cycle) begins at one; "
-            "write the time of each row as in the file of training"
-        )
-    return None
 
 
 def forecast_panel(task: Any, reader: Any, file: Path, future: Path | None) -> pd.DataFrame:

@@ -14,7 +14,8 @@ from torch import Tensor
 from gatelab.data.specs import SeriesBatch
 from gatelab.tasks.contract import RunSource
 from gatelab.tasks.explanation.reading import Part, Prediction, Reading, cropped, powers
-from gatelab.tasks.series.new_rows import check_step, starts_of
+from gatelab.tasks.series.cycles import starts_of
+from gatelab.tasks.series.new_rows import check_step
 
 WINDOWS, SHOWN = 192, 4
 """Windows that are read, and rows that are shown."""

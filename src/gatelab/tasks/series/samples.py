@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from gatelab.core.series.cycle import Cycle
 from gatelab.data.series.protocol import Series
 from gatelab.data.series.scores import INTERVALS
 from gatelab.data.specs import SeriesBatch, SeriesSpec
@@ -32,7 +31,6 @@ COMPARED: Final = ("seasonal_naive", "linear")
 MOST_WINDOWS: Final = 4096
 """Windows of the validation split that are scored, whole batches, evenly spaced."""
 WORST: Final = 10
-MOST_CYCLES: Final = 8
 
 
 def shown_window(
@@ -116,28 +114,6 @@ def _bands_of_columns(frame: "pd.DataFrame", target: str) -> tuple[Band, ...]:
         for percent, pair in names.items()
         if all(name in frame for name in pair)
     )
-
-
-def cycle_samples(cycle: Cycle, spec: SeriesSpec) -> list[Sample]:
-    """The learnt cycle of the targets, of those with the widest swing if there are many."""
-    from gatelab.data.series.calendar import counted_from
-
-    levels = cycle.levels.detach()[:, list(spec.target_index)].double().cpu()
-    swing = levels.amax(0) - levels.amin(0)
-    shown = swing.argsort(descending=True)[:MOST_CYCLES].sort().values.tolist()
-    centred = levels - levels.mean(0)
-    which = (
-        "" if len(shown) == len(spec.targets) else f", the {len(shown)} of {len(spec.targets)} that move most"
-    )
-    return [
-        CurveSample(
-            f"The learnt cycle of {cycle.steps} steps{which}: from its own mean, in standard deviations. Place 1 is "
-            f"{counted_from(spec.frequency)}.",
-            "level",
-            "place in the cycle",
-            {spec.targets[k]: centred[:, k].tolist() for k in shown},
-        )
-    ]
 
 
 def error_samples(task: Any, data: Any) -> list[Sample]:
