@@ -73,21 +73,24 @@ class Series:
     filled: np.ndarray | None = None
     wall: np.ndarray | None = None
 
+    @property
+    def clock(self) -> np.ndarray | None:
+        """The times `[N]` of the rows by their own clock; None: they have none."""
+        return self.times if self.wall is None else self.wall
+
     @cached_property
     def steps(self) -> np.ndarray | None:
         """The number of each row's time `[N]` by its own clock (`step_numbers`); None without times at equal steps."""
         from gatelab.data.series.steps import counts_steps, step_numbers
 
-        clock = self.times if self.wall is None else self.wall
-        return (
-            None if clock is None or not counts_steps(self.frequency) else step_numbers(clock, self.frequency)
-        )
+        if self.clock is None or not counts_steps(self.frequency):
+            return None
+        return step_numbers(self.clock, self.frequency)
 
     def shown_times(self, rows: slice = slice(None)) -> list[str]:
         """Return the times of rows by their own clock, in ISO format to the minute, for a person to read."""
-        clock = self.times if self.wall is None else self.wall
-        assert clock is not None
-        return np.datetime_as_string(clock[rows].astype("datetime64[m]")).tolist()
+        assert self.clock is not None
+        return np.datetime_as_string(self.clock[rows].astype("datetime64[m]")).tolist()
 
 
 def fraction_borders(rows: int, split: Sequence[float]) -> tuple[int, ...]:

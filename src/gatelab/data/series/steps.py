@@ -7,12 +7,13 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-from pandas.tseries.offsets import BusinessDay, BusinessHour, Day, Week
+from pandas.tseries.offsets import BaseOffset, BusinessDay, BusinessHour, Day, Week
 
 from gatelab.data.series.calendar import is_elapsed, offset_of
 
 _MONDAY: Final = np.datetime64("1970-01-05")
-_BEGINNING: Final = pd.Timestamp("0001-01-01")
+_BEGINNING: Final = pd.Timestamp("1900-01-01")
+"""A Monday; some steps of pandas cannot be counted from much earlier times."""
 
 
 def counts_steps(step: str) -> bool:
@@ -23,7 +24,7 @@ def counts_steps(step: str) -> bool:
 def step_numbers(times: np.ndarray, step: str) -> np.ndarray:
     """Number the times `[N]` of a grid by their own clock: the next has the next number, in whatever file it stands.
 
-    Hours, minutes and so on, days and weeks are counted from a Monday, 1970-01-05 00:00, other steps from the year 1.
+    Hours, minutes and so on, days and weeks are counted from a Monday, 1970-01-05 00:00, other steps from 1900.
     Where a clock is put forward or back a number is left out or stands twice.
     """
     offset = offset_of(step)
@@ -36,8 +37,15 @@ def step_numbers(times: np.ndarray, step: str) -> np.ndarray:
         length = offset.n * (7 if isinstance(offset, Week) else 1)
         number = int((first - _MONDAY).astype(np.int64)) // length
     else:
-        number = len(pd.date_range(_BEGINNING, pd.Timestamp(first), freq=offset, inclusive="left"))
+        number = _between(_BEGINNING, pd.Timestamp(first), offset)
     return number + np.arange(len(times))
+
+
+def _between(first: pd.Timestamp, last: pd.Timestamp, offset: BaseOffset) -> int:
+    """How many times of a grid lie from `first` on before `last`; negative where `last` is the earlier one."""
+    if last < first:
+        return -_between(last, first, offset)
+    return len(pd.date_range(first, last, freq=offset, inclusive="left"))
 
 
 def counted_from(step: str) -> str:

@@ -1,17 +1,10 @@
-"""A forecaster's cycle: what it asks of the data, where windows of a file start in it, and its picture.
+"""A forecaster's cycle: what it asks of the data, and its picture."""
 
-Letters: B windows, C channels, K targets.
-"""
+from typing import Final
 
-from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gatelab.core.series.cycle import cycle_of
-from gatelab.data.series.protocol import Series
 from gatelab.data.specs import SeriesSpec
 from gatelab.tasks.contract import CurveSample, Sample
 
@@ -39,21 +32,6 @@ def check_cycle(net: nn.Module, spec: SeriesSpec) -> None:
         raise ValueError(
             f"task.net.cycle={cycle.steps} is longer than the {rows:,} rows that train: give fewer steps"
         )
-
-
-def starts_of(task: Any, series: Series, file: Path, rows: np.ndarray) -> Tensor | None:
-    """`SeriesBatch.start` of windows that begin with these rows of a table; None where it has no times at equal steps.
-
-    Raises ValueError where the network needs it.
-    """
-    if series.steps is not None:
-        return torch.from_numpy(series.steps[rows])
-    if cycle_of(task.net) is not None:
-        raise ValueError(
-            f"{file}: its rows have no times at equal steps, and the run's cycle (task.net.cycle) begins at one; "
-            "write the time of each row as in the file of training"
-        )
-    return None
 
 
 def cycle_samples(net: nn.Module, spec: SeriesSpec) -> list[Sample]:

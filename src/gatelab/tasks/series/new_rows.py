@@ -17,7 +17,6 @@ from gatelab.data.messages import bars
 from gatelab.data.series.protocol import Series
 from gatelab.data.specs import SeriesBatch, SeriesSpec
 from gatelab.tasks.contract import Remark, remark
-from gatelab.tasks.series.cycles import starts_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +43,7 @@ def forecast_table(task: Any, reader: Any, file: Path) -> pd.DataFrame:
     batch = SeriesBatch(
         ((past - mean) / std)[None].float(),
         torch.zeros(1, spec.horizon, len(index)),
-        start=starts_of(task, series, file, np.array([len(series.values) - spec.lookback])),
+        start=starts_of(series, np.array([len(series.values) - spec.lookback])),
     )
     columns = _forecast(task, batch, mean[index], std[index])
     out = pd.DataFrame({name: values[0].numpy() for name, values in columns.items()})
@@ -73,6 +72,11 @@ def check_step(spec: SeriesSpec, series: Series, file: Path) -> None:
             f"{file}: the step of its rows is {series.frequency or 'not regular'}, the run was trained on "
             f"{spec.frequency}; resample the table to {spec.frequency}, or train on its own step"
         )
+
+
+def starts_of(series: Series, rows: np.ndarray) -> Tensor | None:
+    """`SeriesBatch.start` of windows that begin with these rows of a table."""
+    return None if series.steps is None else torch.from_numpy(series.steps[rows])
 
 
 def forecast_panel(task: Any, reader: Any, file: Path, future: Path | None) -> pd.DataFrame:

@@ -14,8 +14,7 @@ from torch import Tensor
 from gatelab.data.specs import SeriesBatch
 from gatelab.tasks.contract import RunSource
 from gatelab.tasks.explanation.reading import Part, Prediction, Reading, cropped, powers
-from gatelab.tasks.series.cycles import starts_of
-from gatelab.tasks.series.new_rows import check_step
+from gatelab.tasks.series.new_rows import check_step, starts_of
 
 WINDOWS, SHOWN = 192, 4
 """Windows that are read, and rows that are shown."""
@@ -28,7 +27,7 @@ def read_windows(task: Any, run: RunSource, file: Path | None) -> Reading:
 
     Raises ValueError on a file that is too short or of another kind.
     """
-    batch, times = _validation(run.data) if file is None else _of_file(task, run.reader, file)
+    batch, times = _validation(run.data) if file is None else _of_file(task.spec, run.reader, file)
     batch = task.on_device(batch)
     net, spec = task.net, task.spec
     patch = int(getattr(net, "patch", 1))
@@ -84,10 +83,9 @@ def _validation(data: Any) -> tuple[SeriesBatch, list[list[str] | None]]:
     return SeriesBatch(*whole), [data.times("valid", int(window)) for window in chosen]
 
 
-def _of_file(task: Any, reader: Any, file: Path) -> tuple[SeriesBatch, list[list[str] | None]]:
+def _of_file(spec: Any, reader: Any, file: Path) -> tuple[SeriesBatch, list[list[str] | None]]:
     if not hasattr(reader, "read_input"):
         raise ValueError("only windows of a table can be read from a file; leave --input out")
-    spec = task.spec
     series, _ = reader.read_input(file, spec)
     check_step(spec, series, file)
     need = spec.lookback + spec.horizon
@@ -101,7 +99,7 @@ def _of_file(task: Any, reader: Any, file: Path) -> tuple[SeriesBatch, list[list
     scaled = ((torch.from_numpy(series.values.copy()) - mean) / std).float()
     windows = torch.stack([scaled[start : start + need] for start in starts])
     past, future = windows[:, : spec.lookback], windows[:, spec.lookback :, list(spec.target_index)]
-    batch = SeriesBatch(past, future, start=starts_of(task, series, file, starts))
+    batch = SeriesBatch(past, future, start=starts_of(series, starts))
     if series.times is None:
         return batch, [None] * len(starts)
     texts = series.shown_times()
